@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 
-# Build. The caches keep the registry and compiled dependencies between builds; the binary is copied out of them.
+# Build. Cache mounts keep the registry and compiled dependencies, so the binary is copied out of them.
 FROM rust:1.95-slim-trixie AS build
 WORKDIR /src
 COPY . .
@@ -9,7 +9,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --release --locked --bin sendoff \
     && cp target/release/sendoff /sendoff
 
-# Run. Nothing but the binary, the roots that TLS trusts, and a user without rights.
+# Run. Only the binary, the CA certificates and an unprivileged user.
 FROM debian:trixie-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
@@ -20,13 +20,13 @@ COPY --from=build /sendoff /usr/local/bin/sendoff
 USER 10001:10001
 WORKDIR /data
 
-# With SQLite, /data holds the database and the two keys made at the first start: keep it, and back up all of it.
+# With SQLite, /data holds the database and the two keys created at the first start. Back up all of it.
 VOLUME /data
 ENV SENDOFF_LISTEN=0.0.0.0:8071 \
     SENDOFF_DATABASE_URL=sqlite:/data/sendoff.db
 EXPOSE 8071
 
-# SIGTERM drains: give it longer than SENDOFF_DRAIN (30 s) before the kill, e.g. `docker stop -t 45`.
+# SIGTERM drains. Allow more than SENDOFF_DRAIN (30 s) before the kill: `docker stop -t 45`.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8071 && printf 'GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r _ code _ <&3 && [[ $code == 20? ]]"]

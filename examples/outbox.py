@@ -1,9 +1,9 @@
-"""The outbox from a team's own code: a row of its own and the event, in one transaction. Plain Python and SQLite.
+"""Writes an order and its event to the outbox in one transaction, with plain Python and SQLite.
 
     python3 examples/outbox.py sendoff.db acme
 
-The order exists if and only if its event is delivered: both are committed, or neither. (With PostgreSQL it is the same, with
-`sendoff.outbox` in place of `outbox`: see outbox.sql.)
+If the transaction commits, the event is delivered; if it rolls back, it never is. With PostgreSQL the table is
+`sendoff.outbox`: see outbox.sql.
 """
 
 import json
@@ -11,7 +11,7 @@ import sqlite3
 import sys
 
 database, application = sys.argv[1:]
-# Another process writes to this file as well: wait for its turn to end in place of failing.
+# Sendoff writes to the same file: wait for its lock instead of failing.
 connection = sqlite3.connect(database, timeout=5)
 connection.execute("CREATE TABLE IF NOT EXISTS shop_order (id INTEGER PRIMARY KEY, total REAL NOT NULL)")
 

@@ -12,20 +12,20 @@ static class Webhooks
     {
         string id = headers["webhook-id"], timestamp = headers["webhook-timestamp"];
         if (Math.Abs(DateTimeOffset.UtcNow.ToUnixTimeSeconds() - long.Parse(timestamp)) > 300)
-            throw new CryptographicException("too old, or from the future");
+            throw new CryptographicException("timestamp outside the tolerance");
 
         byte[] key = Convert.FromBase64String(secret["whsec_".Length..]);
         byte[] head = Encoding.UTF8.GetBytes($"{id}.{timestamp}.");
         byte[] signed = new byte[head.Length + body.Length];
         head.CopyTo(signed, 0);
         body.CopyTo(signed, head.Length);
-        byte[] wanted = Encoding.ASCII.GetBytes(Convert.ToBase64String(HMACSHA256.HashData(key, signed)));
+        byte[] expected = Encoding.ASCII.GetBytes(Convert.ToBase64String(HMACSHA256.HashData(key, signed)));
         foreach (string signature in headers["webhook-signature"].Split(' '))
         {
             if (signature.StartsWith("v1,")
-                && CryptographicOperations.FixedTimeEquals(Encoding.UTF8.GetBytes(signature[3..]), wanted))
+                && CryptographicOperations.FixedTimeEquals(Encoding.UTF8.GetBytes(signature[3..]), expected))
                 return;
         }
-        throw new CryptographicException("no signature fits");
+        throw new CryptographicException("no matching signature");
     }
 }

@@ -15,19 +15,19 @@ class Verify {
         String id = headers.get("webhook-id");
         String timestamp = headers.get("webhook-timestamp");
         if (Math.abs(Instant.now().getEpochSecond() - Long.parseLong(timestamp)) > 300) {
-            throw new GeneralSecurityException("too old, or from the future");
+            throw new GeneralSecurityException("timestamp outside the tolerance");
         }
         byte[] key = Base64.getDecoder().decode(secret.replaceFirst("^whsec_", ""));
         Mac mac = Mac.getInstance("HmacSHA256");
         mac.init(new SecretKeySpec(key, "HmacSHA256"));
         mac.update((id + "." + timestamp + ".").getBytes(StandardCharsets.UTF_8));
-        byte[] wanted = Base64.getEncoder().encode(mac.doFinal(body));
+        byte[] expected = Base64.getEncoder().encode(mac.doFinal(body));
         for (String signature : headers.get("webhook-signature").split(" ")) {
             byte[] given = signature.replaceFirst("^v1,", "").getBytes(StandardCharsets.UTF_8);
-            if (signature.startsWith("v1,") && MessageDigest.isEqual(given, wanted)) {
+            if (signature.startsWith("v1,") && MessageDigest.isEqual(given, expected)) {
                 return;
             }
         }
-        throw new GeneralSecurityException("no signature fits");
+        throw new GeneralSecurityException("no matching signature");
     }
 }

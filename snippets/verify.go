@@ -21,7 +21,7 @@ func Verify(secret string, header http.Header, body []byte) error {
 		return err
 	}
 	if age := time.Since(time.Unix(seconds, 0)); age > 5*time.Minute || age < -5*time.Minute {
-		return errors.New("too old, or from the future")
+		return errors.New("timestamp outside the tolerance")
 	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
 	if err != nil {
@@ -30,13 +30,13 @@ func Verify(secret string, header http.Header, body []byte) error {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(id + "." + timestamp + "."))
 	mac.Write(body)
-	wanted := mac.Sum(nil)
+	expected := mac.Sum(nil)
 	for _, signature := range strings.Fields(header.Get("webhook-signature")) {
 		version, value, _ := strings.Cut(signature, ",")
 		given, err := base64.StdEncoding.DecodeString(value)
-		if version == "v1" && err == nil && hmac.Equal(given, wanted) {
+		if version == "v1" && err == nil && hmac.Equal(given, expected) {
 			return nil
 		}
 	}
-	return errors.New("no signature fits")
+	return errors.New("no matching signature")
 }

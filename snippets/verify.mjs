@@ -7,14 +7,14 @@ export function verify(secret, headers, body, tolerance = 300) {
   const id = headers["webhook-id"];
   const timestamp = headers["webhook-timestamp"];
   if (!(Math.abs(Date.now() / 1000 - Number(timestamp)) <= tolerance)) {
-    throw new Error("too old, or from the future");
+    throw new Error("timestamp outside the tolerance");
   }
   const key = Buffer.from(secret.replace(/^whsec_/, ""), "base64");
-  const wanted = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest();
-  const fits = headers["webhook-signature"].split(" ").some((signature) => {
+  const expected = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest();
+  const matches = headers["webhook-signature"].split(" ").some((signature) => {
     const [version, value] = signature.split(",");
     const given = Buffer.from(value ?? "", "base64");
-    return version === "v1" && given.length === wanted.length && timingSafeEqual(given, wanted);
+    return version === "v1" && given.length === expected.length && timingSafeEqual(given, expected);
   });
-  if (!fits) throw new Error("no signature fits");
+  if (!matches) throw new Error("no matching signature");
 }

@@ -8,15 +8,15 @@ function verify(string $secret, array $headers, string $body, int $tolerance = 3
     $id = $headers['webhook-id'];
     $timestamp = $headers['webhook-timestamp'];
     if (abs(time() - (int) $timestamp) > $tolerance) {
-        throw new RuntimeException('too old, or from the future');
+        throw new RuntimeException('timestamp outside the tolerance');
     }
     $key = base64_decode(substr($secret, strlen('whsec_')), true);
-    $wanted = base64_encode(hash_hmac('sha256', "$id.$timestamp.$body", $key, true));
+    $expected = base64_encode(hash_hmac('sha256', "$id.$timestamp.$body", $key, true));
     foreach (explode(' ', $headers['webhook-signature']) as $signature) {
         [$version, $value] = explode(',', $signature, 2) + ['', ''];
-        if ($version === 'v1' && hash_equals($wanted, $value)) {
+        if ($version === 'v1' && hash_equals($expected, $value)) {
             return;
         }
     }
-    throw new RuntimeException('no signature fits');
+    throw new RuntimeException('no matching signature');
 }

@@ -7,14 +7,14 @@
 
 /// Before the operation, or after it and before anyone in this process knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum CrashPhase {
     Before,
     After,
 }
 
 /// The operation at a crash point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum CrashPoint {
     /// The commit of messages accepted over REST.
     Accept,
     /// The commit of outbox rows accepted as messages.
@@ -33,7 +33,7 @@ pub enum Place {
 
 /// Kills the process here if a test asks for it.
 #[inline(always)]
-pub fn point(place: Place, when: When) {
+pub fn point(place: CrashPoint, when: CrashPhase) {
     #[cfg(debug_assertions)]
     armed::reached(place, when);
     #[cfg(not(debug_assertions))]
@@ -57,7 +57,7 @@ mod armed {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    use super::{Place, When};
+    use super::{CrashPhase, CrashPoint};
 
     const LONG_ENOUGH: Duration = Duration::from_millis(200);
     /// The crash point, the pass, and the signal.
@@ -83,7 +83,7 @@ mod armed {
         }
     }
 
-    pub(super) fn reached(place: Place, when: When) {
+    pub(super) fn reached(place: CrashPoint, when: CrashPhase) {
         let Some((wanted, nth, signal)) = WANTED.as_ref() else { return };
         if *wanted == format!("{place:?}.{when:?}").to_lowercase()
             && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == *nth

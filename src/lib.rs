@@ -1,19 +1,19 @@
-//! Sendoff gives every event a proper send-off: a SaaS team hands it events, and it delivers them as signed webhooks to that team's
-//! customers, keeps trying until they arrive, and shows both sides what happened.
+//! Sendoff delivers a product's events to its customers as signed webhooks, retries until they arrive, and records every
+//! attempt.
 //!
-//! The way of an event: **accept → fan out → admit → sign → send → record → view / resend**.
+//! The life of an event: **accept → fan out → admit → sign → send → record → view / resend**. docs/ARCHITECTURE.md
+//! follows it file by file.
 //!
-//! The floors of the house; each stands only on those below it, and a test holds them to it:
+//! Layers; each may use only those below it, and a test enforces that:
 //!
 //! ```text
-//!   main · cli          one file per command
-//!   app                 the only wiring: build, run, shut down     (with config, telemetry)
-//!   engine  api  dashboard      siblings that never see each other: they meet in the store
-//!   store    egress     what outlives the process · the way out
-//!   traffic             how often callers may call, and from which address
-//!   domain              what things are and what follows from what
-//!   supervisor          starts tasks and notices when one is lost
-//!   crash               where a test may let a debug build die
+//!   main · cli                     one file per command
+//!   app · config · telemetry       wiring: build, start, shut down
+//!   engine    api    dashboard     siblings that never use each other
+//!   store     egress               everything that outlives the process · everything that leaves it
+//!   traffic                        rate limits and addresses of callers
+//!   domain                         types and rules, without I/O and without a clock
+//!   supervisor · crash             starts tasks and notices lost ones · crash points for tests
 //! ```
 
 pub mod api;

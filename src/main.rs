@@ -1,8 +1,8 @@
-//! The binary: parse, call.
+//! The `sendoff` binary.
 
 use std::process::ExitCode;
 
-/// Threads hand what they allocated to each other all the time here (requests to the writer, payloads to the engine).
+/// Suits memory that one thread allocates and another frees: requests move to the writer, payloads to the engine.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -31,7 +31,7 @@ const HEALTHY: Duration = Duration::from_secs(60);
 
 /// The supervised tasks. Their words are metric labels and appear in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Supervised {
+pub enum SupervisedTask {
     EventLoop,
     Recorder,
     LeaseKeeper,
@@ -53,48 +53,48 @@ pub enum Supervised {
     Load,
 }
 
-impl Supervised {
+impl SupervisedTask {
     /// All of them.
-    pub const ALL: [Supervised; 17] = [
-        Supervised::EventLoop,
-        Supervised::Recorder,
-        Supervised::LeaseKeeper,
-        Supervised::Writer,
-        Supervised::Relay,
-        Supervised::Listener,
-        Supervised::Announcer,
-        Supervised::Maintenance,
-        Supervised::LocalUpkeep,
-        Supervised::Background,
-        Supervised::Mail,
-        Supervised::Metrics,
-        Supervised::Send,
-        Supervised::Read,
-        Supervised::Number,
-        Supervised::Scan,
-        Supervised::Load,
+    pub const ALL: [SupervisedTask; 17] = [
+        SupervisedTask::EventLoop,
+        SupervisedTask::Recorder,
+        SupervisedTask::LeaseKeeper,
+        SupervisedTask::Writer,
+        SupervisedTask::Relay,
+        SupervisedTask::Listener,
+        SupervisedTask::Announcer,
+        SupervisedTask::Maintenance,
+        SupervisedTask::LocalUpkeep,
+        SupervisedTask::Background,
+        SupervisedTask::Mail,
+        SupervisedTask::Metrics,
+        SupervisedTask::Send,
+        SupervisedTask::Read,
+        SupervisedTask::Number,
+        SupervisedTask::Scan,
+        SupervisedTask::Load,
     ];
 
     /// The label, as in `sendoff_task_failures_total{task="event_loop"}`.
     pub const fn word(self) -> &'static str {
         match self {
-            Supervised::EventLoop => "event_loop",
-            Supervised::Recorder => "recorder",
-            Supervised::LeaseKeeper => "lease_keeper",
-            Supervised::Writer => "writer",
-            Supervised::Relay => "relay",
-            Supervised::Listener => "listener",
-            Supervised::Announcer => "announcer",
-            Supervised::Maintenance => "maintenance",
-            Supervised::LocalUpkeep => "local_upkeep",
-            Supervised::Background => "background",
-            Supervised::Mail => "mail",
-            Supervised::Metrics => "metrics",
-            Supervised::Send => "send",
-            Supervised::Read => "read",
-            Supervised::Number => "number",
-            Supervised::Scan => "scan",
-            Supervised::Load => "load",
+            SupervisedTask::EventLoop => "event_loop",
+            SupervisedTask::Recorder => "recorder",
+            SupervisedTask::LeaseKeeper => "lease_keeper",
+            SupervisedTask::Writer => "writer",
+            SupervisedTask::Relay => "relay",
+            SupervisedTask::Listener => "listener",
+            SupervisedTask::Announcer => "announcer",
+            SupervisedTask::Maintenance => "maintenance",
+            SupervisedTask::LocalUpkeep => "local_upkeep",
+            SupervisedTask::Background => "background",
+            SupervisedTask::Mail => "mail",
+            SupervisedTask::Metrics => "metrics",
+            SupervisedTask::Send => "send",
+            SupervisedTask::Read => "read",
+            SupervisedTask::Number => "number",
+            SupervisedTask::Scan => "scan",
+            SupervisedTask::Load => "load",
         }
     }
 
@@ -141,40 +141,40 @@ impl Backoff {
 /// Starts and watches tasks. Cheap to clone; clones share the state.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
-    shared: Arc<Shared>,
+    shared: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     /// The first essential task that was lost.
-    down: watch::Sender<Option<Supervised>>,
+    down: watch::Sender<Option<SupervisedTask>>,
     ends_expected: watch::Sender<bool>,
-    pulses: Mutex<Vec<Watched>>,
+    pulses: Mutex<Vec<PulseEntry>>,
 }
 
-struct Watched {
-    of: Supervised,
+struct PulseEntry {
+    of: SupervisedTask,
     within: Duration,
     last: Arc<Mutex<Instant>>,
 }
 
-impl fmt::Debug for Watched {
+impl fmt::Debug for PulseEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Watched").field(&self.of).finish()
+        f.debug_tuple("PulseEntry").field(&self.of).finish()
     }
 }
 
 impl Default for Supervisor {
     fn default() -> Supervisor {
         let (down, ends_expected) = (watch::Sender::new(None), watch::Sender::new(false));
-        Supervisor { shared: Arc::new(Shared { down, ends_expected, pulses: Mutex::default() }) }
+        Supervisor { shared: Arc::new(Inner { down, ends_expected, pulses: Mutex::default() }) }
     }
 }
 
 impl Supervisor {
     /// Starts a task that the process needs, on the current tokio runtime. If it panics, or ends before
     /// [`expect_ends`](Supervisor::expect_ends), the process is [down](Supervisor::down).
-    pub fn essential(&self, name: Supervised, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    pub fn essential(&self, name: SupervisedTask, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let this = self.clone();
         tokio::spawn(async move {
             let why = match name.guard(work).await {
@@ -197,7 +197,7 @@ impl Supervisor {
     /// Starts a task without state, on the current tokio runtime. If it panics, or ends before
     /// [`expect_ends`](Supervisor::expect_ends), `make` creates it again: after 100 ms, and up to 30 s if it keeps
     /// failing.
-    pub fn restarting<F>(&self, name: Supervised, mut make: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
+    pub fn restarting<F>(&self, name: SupervisedTask, mut make: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -241,12 +241,12 @@ impl Supervisor {
     }
 
     /// The first essential task that was lost, if any.
-    pub fn lost(&self) -> Option<Supervised> {
+    pub fn lost(&self) -> Option<SupervisedTask> {
         *self.shared.down.borrow()
     }
 
     /// Waits until an essential task is lost. Returns the task.
-    pub async fn down(&self) -> Supervised {
+    pub async fn down(&self) -> SupervisedTask {
         let mut down = self.shared.down.subscribe();
         loop {
             if let Some(name) = *down.borrow_and_update() {
@@ -259,16 +259,16 @@ impl Supervisor {
 
     /// Creates the pulse of a loop that makes a step at least every `within`, counted from `now`. Replaces an earlier
     /// pulse of this task.
-    pub fn pulse(&self, of: Supervised, within: Duration, now: Instant) -> Pulse {
+    pub fn pulse(&self, of: SupervisedTask, within: Duration, now: Instant) -> Pulse {
         let last = Arc::new(Mutex::new(now));
         let mut pulses = locked(&self.shared.pulses);
         pulses.retain(|watched| watched.of != of);
-        pulses.push(Watched { of, within, last: Arc::clone(&last) });
+        pulses.push(PulseEntry { of, within, last: Arc::clone(&last) });
         Pulse { last }
     }
 
     /// A task whose pulse has stopped, and the time since its last step.
-    pub fn silent(&self, now: Instant) -> Option<(Supervised, Duration)> {
+    pub fn silent(&self, now: Instant) -> Option<(SupervisedTask, Duration)> {
         locked(&self.shared.pulses).iter().find_map(|watched| {
             let since = now.saturating_duration_since(*locked(&watched.last));
             (since > watched.within).then_some((watched.of, since))

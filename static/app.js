@@ -1,18 +1,18 @@
-// What the dashboard does beyond its pages, which are complete without it. What an element has to be, to get something of it:
+// Progressive enhancement: every page works without this script. Hooks:
 //
-//   <time datetime title>      "2 min ago", kept up. With data-as: by the reader's own clock, as `clock` (14:32:10, with the day where it
-//                              is another one), `exact`, `minute` or `day`. The title says UTC.
-//   [data-at] [data-as]        the same for what is no <time>: a label of a chart.   [data-zone] says which clock that is.
-//   .id, pre.code, [data-copy] gets a button that copies its text; of data-copy="#id": that element's text.
-//   .rows tbody tr, .card      `j` and `k` step through them, to .c-main a, else the first link or button.
-//   form[data-key="r"]         `r` sends that of the row, or the only one, after a question.
-//   form[data-confirm="words"] asks that question before it is sent, however it is sent.
-//   form[data-enter]           is sent by itself inside a frame.
-//   [data-filter]              `/` goes there; else to the first search field, else the first chip.
+//   <time datetime title>      Relative time, kept up to date. With data-as: local time as `clock` (14:32:10, with the day unless it is
+//                              today), `exact`, `minute` or `day`. The title stays in UTC.
+//   [data-at] [data-as]        The same for elements other than <time>, such as chart labels.   [data-zone] shows the time zone.
+//   .id, pre.code, [data-copy] Gets a copy button; data-copy="#id" copies that element's text.
+//   .rows tbody tr, .card      `j` and `k` move between them, to .c-main a, or else to the first link or button.
+//   form[data-key="r"]         `r` submits the form of the focused row, or the only one, after confirmation.
+//   form[data-confirm="text"]  Asks for confirmation before every submission.
+//   form[data-enter]           Submits itself inside an iframe.
+//   [data-filter]              Target of `/`; otherwise the first search field or the first chip.
 //   .top nav a                 `g` and the first letter of its name.
-//   meta[name=now]             when the page was made: a wrong clock of the browser's tells no wrong "ago".
+//   meta[name=now]             Rendering time, to correct for a wrong browser clock.
 //
-// Everything that others wrote is set as text, never as HTML.
+// Outside text is always set as text, never as HTML.
 'use strict';
 (() => {
   const root = document.documentElement;
@@ -64,7 +64,7 @@
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // Over plain HTTP there is no clipboard but the old one.
+      // The clipboard API needs HTTPS.
       const field = document.body.appendChild(make('textarea', { value: text, className: 'unseen' }));
       field.select();
       document.execCommand('copy');
@@ -90,7 +90,7 @@
     frame.append(element, button);
   }
 
-  // --- Questions
+  // --- Confirmation
 
   function open(dialog) {
     document.body.append(dialog);
@@ -124,11 +124,11 @@
     ask(form, event.submitter, form.dataset.confirm);
   }, true);
 
-  // --- What refreshes itself does not while it is read
+  // --- No refresh of a section that has the focus
 
   document.addEventListener('htmx:beforeRequest', (event) => event.target.matches(':focus-within') && event.preventDefault());
 
-  // --- Keys
+  // --- Keyboard shortcuts
 
   const ROW = '.rows tbody tr, .card';
   const here = () => document.activeElement.closest(ROW);
@@ -183,17 +183,17 @@
     else KEYS[key]();
   });
 
-  // --- From the beginning, and for what is loaded later
+  // --- Initial setup, also for content loaded later
 
   function dress(within) {
-    // In a list the row leads to a page with the same button.
+    // A row's own page has the same button.
     all('.id, pre.code, [data-copy]', within).filter((one) => !one.closest('.rows')).forEach(addCopyButton);
     if (root.dataset.clock === 'utc') return;
     all('[data-as]', within).forEach(toOwnClock);
     all('[data-zone]', within).forEach((element) => (element.textContent = 'local time'));
   }
 
-  // Embedded, the page around this one has just asked for the link: nothing is left to press.
+  // The embedding page has just requested the link, so no button press is needed.
   if (window.top !== window) document.querySelector('form[data-enter]')?.requestSubmit();
 
   document.body.append(said);

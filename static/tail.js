@@ -1,7 +1,7 @@
-// The live tail: rows come by themselves, at the top, while the page is open. Without this the page has a link to refresh it.
+// The live tail: new rows appear at the top while the page is open. Without this script, the page has a refresh link.
 //
-//   attempt     a row of the table, as the server renders (and escapes) it
-//   left-out    how many rows were too many to send; "more" after it: and others that nobody counted
+//   attempt     A table row, rendered and escaped by the server.
+//   left-out    The number of skipped rows; "more" if there were others that were not counted.
 'use strict';
 (() => {
   const MOST = 200;
@@ -32,7 +32,7 @@
   }
 
   function show(row) {
-    // By id, which begins with the time when the attempt began: a long one ends after others that began later.
+    // Ordered by id, which starts with the attempt's start time: a slow attempt arrives after later ones.
     const id = row.dataset.id;
     const next = [...rows.children].find((one) => one.dataset.id <= id);
     if (next?.dataset.id === id) return;
@@ -76,7 +76,7 @@
     }
     tell();
   });
-  // Not every row: a reader would hear nothing else.
+  // Not for every row: a screen reader would announce nothing else.
   setInterval(() => {
     if (came) said.textContent = `${attempts(came)} received.`;
     came = 0;

@@ -27,13 +27,13 @@ use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
 use url::Url;
 
-use crate::api::authn::authenticator::Callers;
+use crate::api::authn::authenticator::Authenticator;
 pub use crate::api::http::body_budget::BodyBudget;
 pub use crate::api::http::cors::Origins;
 use crate::api::http::errors;
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::request::Call;
-use crate::api::http::routing::{Table, at, op};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::request::ApiCall;
+use crate::api::http::routing::{RouteTable, at, op};
 use crate::api::openapi::viewer;
 use crate::api::resources::access::{expire_all, logout, portal_access};
 use crate::api::resources::endpoint::{endpoint_headers, endpoint_message, endpoint_secret, example};
@@ -50,7 +50,7 @@ use crate::store::Store;
 pub struct ApiState {
     pub store: Store,
     pub egress: Egress,
-    pub callers: Callers,
+    pub authenticator: Authenticator,
     /// The base URL of the API; part of autoconfig tokens.
     pub public_url: Url,
     /// The base URL of links into the portal.
@@ -73,8 +73,8 @@ pub fn routes(config: &mut ServiceConfig) {
 }
 
 /// All routes in matching order, the busiest first. `op!` adds a handler's description (see [`openapi`]).
-fn table() -> Table {
-    let mut table = Table::default();
+fn table() -> RouteTable {
+    let mut table = RouteTable::default();
     table
         .service(at("/app/{app}/msg").post(op!(message::create)).get(op!(message::list)))
         .service(at("/health").get(op!(healthy)))
@@ -116,7 +116,7 @@ fn table() -> Table {
         .service(at("/background-task").get(op!(background::list)))
         .service(at("/background-task/{id}").get(op!(background::read_one)))
         // Before the path of a message, which would match it as an event id.
-        .service(at("/app/{app}/msg/expunge-all-contents").post(not_yet))
+        .service(at("/app/{app}/msg/expunge-all-contents").post(not_supported))
         .service(at("/app/{app}/msg/{msg}").get(op!(message::read_one)))
         .service(at("/app/{app}/msg/{msg}/content").delete(op!(message::delete_content)))
         .service(at("/app/{app}/msg/{msg}/endpoint").get(op!(attempt::endpoints_of)))
@@ -175,22 +175,22 @@ fn table() -> Table {
         .service(at("/auth/dashboard-access/{app}").post(op!(portal_access::create_by_old_path)))
         .service(at("/auth/app/{app}/expire-all").post(op!(expire_all::expire_all)))
         .service(at("/auth/logout").post(op!(logout::log_out)));
-    later(&mut table);
+    unsupported_routes(&mut table);
     table
 }
 
 /// Paths of the dialect that this release does not support.
-fn later(table: &mut Table) {
+fn unsupported_routes(table: &mut RouteTable) {
     table
-        .service(at("/app/{app}/endpoint/{endpoint}/transformation").get(not_yet).patch(not_yet))
-        .service(at("/app/{app}/endpoint/{endpoint}/transformation/simulate").post(not_yet))
-        .service(at("/app/{app}/endpoint/{endpoint}/auto-config").put(not_yet))
-        .service(at("/app/{app}/msg/precheck/active").post(not_yet))
-        .service(at("/event-type/import/openapi").post(not_yet));
+        .service(at("/app/{app}/endpoint/{endpoint}/transformation").get(not_supported).patch(not_supported))
+        .service(at("/app/{app}/endpoint/{endpoint}/transformation/simulate").post(not_supported))
+        .service(at("/app/{app}/endpoint/{endpoint}/auto-config").put(not_supported))
+        .service(at("/app/{app}/msg/precheck/active").post(not_supported))
+        .service(at("/event-type/import/openapi").post(not_supported));
 }
 
 /// Answers 501, to authenticated callers only.
-async fn not_yet(_: Call) -> Answer {
+async fn not_supported(_: ApiCall) -> ApiResult {
     Err(ApiError::not_implemented())
 }
 

@@ -9,9 +9,9 @@
 //!
 //! # Adding an operation
 //!
-//! 1. Give its handler a doc comment (the first line is the summary, the rest the description) and an attribute such as
-//!    `#[utoipa::path(post, path = "/app/{app_id}/msg", params(…), request_body = MessageIn, responses((status = 202,
-//!    …)))]`. Declare only what is specific to it: the success responses, its query parameters, and a 409 with its
+//! 1. Give its handler a doc comment (the first route is the summary, the rest the description) and an attribute such
+//!    as `#[utoipa::path(post, path = "/app/{app_id}/msg", params(…), request_body = MessageIn, responses((status =
+//!    202, …)))]`. Declare only what is specific to it: the success responses, its query parameters, and a 409 with its
 //!    cause.
 //! 2. Derive `utoipa::ToSchema` for its response under the dialect's name (`#[schema(as = MessageOut)]`); doc comments
 //!    of fields become descriptions. Describe its body in a struct used only by the document (`MessageIn`), next to the
@@ -43,16 +43,16 @@ use utoipa::openapi::schema::Components;
 use utoipa::openapi::{Info, OpenApi, OpenApiBuilder, Server};
 
 use super::ApiState;
-use crate::api::http::errors::Answer;
-use crate::api::http::request::without_token;
-use crate::api::http::routing::{At, Description};
+use crate::api::http::errors::ApiResult;
+use crate::api::http::request::limit_anonymous_request;
+use crate::api::http::routing::{ApiRoute, OperationDescription};
 
 /// The base path of all operations.
 pub(super) const BASE: &str = "/api/v1";
 
 /// The document.
 pub fn document() -> &'static OpenApi {
-    static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| build(&super::table().lines));
+    static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| build(&super::table().routes));
     &DOCUMENT
 }
 
@@ -63,18 +63,18 @@ pub fn document() -> &'static OpenApi {
     get, path = "/openapi.json", security(()),
     responses((status = 200, description = "The document.", body = schemas::JsonObject))
 )]
-pub(super) async fn serve(request: HttpRequest, state: Data<ApiState>) -> Answer {
+pub(super) async fn serve(request: HttpRequest, state: Data<ApiState>) -> ApiResult {
     static TEXT: LazyLock<String> = LazyLock::new(|| document().to_json().unwrap_or_default());
-    without_token(&request, &state)?;
+    limit_anonymous_request(&request, &state)?;
     Ok(HttpResponse::Ok().content_type("application/json").body(TEXT.as_str()))
 }
 
-fn build(lines: &[At]) -> OpenApi {
+fn build(routes: &[ApiRoute]) -> OpenApi {
     let mut components = Components::new();
     let mut paths = PathsBuilder::new();
-    for line in lines {
-        let path = texts::documented(line.path);
-        for (method, description) in &line.methods {
+    for route in routes {
+        let path = texts::documented(route.path);
+        for (method, description) in &route.methods {
             let mut operation = match description {
                 Some(description) => described(description, &mut components),
                 None => texts::not_answered_yet(method, &path),
@@ -96,7 +96,7 @@ fn build(lines: &[At]) -> OpenApi {
 }
 
 /// The description above a handler. Its schemas are added to `components`.
-fn described(description: &Description, components: &mut Components) -> Operation {
+fn described(description: &OperationDescription, components: &mut Components) -> Operation {
     let document = (description.read)();
     components.schemas.extend(document.components.unwrap_or_default().schemas);
     let item = document.paths.paths.into_values().next().unwrap_or_default();
@@ -123,12 +123,12 @@ mod tests {
     /// The attribute above a handler repeats the path and method of the route table.
     #[test]
     fn what_stands_above_a_handler_is_where_it_is_mounted() {
-        for line in super::super::table().lines {
-            for (method, description) in &line.methods {
+        for route in super::super::table().routes {
+            for (method, description) in &route.methods {
                 let Some(description) = description else { continue };
                 let document = (description.read)();
                 let (path, item) = document.paths.paths.iter().next().unwrap();
-                assert_eq!(*path, texts::documented(line.path), "{}", description.name);
+                assert_eq!(*path, texts::documented(route.path), "{}", description.name);
                 let found = match as_openapi(method) {
                     HttpMethod::Post => &item.post,
                     HttpMethod::Put => &item.put,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{CliError, parse_expiry, print_result, print_stderr};
-use crate::api::authn::authenticator::LIFE;
+use crate::api::authn::authenticator::MAX_AGE;
 use crate::app;
 use crate::config::Config;
 use crate::domain::access::api_key;
@@ -67,7 +67,7 @@ fn parse_scope(text: &str) -> Result<Scope, String> {
 pub(super) async fn run(config: Config, command: KeyCommand) -> Result<(), CliError> {
     let who = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     let actor = Actor::new(ActorKind::Command, who.unwrap_or_else(|| "somebody".to_owned()));
-    let store = app::visit(&config).await?.store.by(actor);
+    let store = app::open_existing(&config).await?.store.by(actor);
     match command {
         KeyCommand::Create(options) => create(&store, options, Clock.now()).await,
         KeyCommand::List(options) => list(&store, &Tenant::org(options.org), Clock.now()).await,

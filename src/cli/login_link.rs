@@ -16,7 +16,7 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(config: Config, options: Options) -> Result<(), CliError> {
-    let opened = app::visit(&config).await?;
+    let opened = app::open_existing(&config).await?;
     let address = config.http.listen;
     let public_url = config.http.public_url(address).map_err(|error| AppError::Start(format!("{address}: {error}")))?;
     print_result(&login::new_link(&opened.store, &options.org, &public_url, Clock.now()).await?);

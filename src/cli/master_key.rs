@@ -23,7 +23,7 @@ pub(super) async fn run(config: Config, command: MasterKeyCommand) -> Result<(),
         let why = "SENDOFF_MASTER_KEY_OTHER is not set: set it to the old key, and SENDOFF_MASTER_KEY to the new one";
         return Err(CliError::Usage(why.to_owned()));
     }
-    let opened = app::visit(&config).await?;
+    let opened = app::open_existing(&config).await?;
     let (mut at, mut rows, mut unreadable) = (Reseal::default(), 0, 0);
     while at != Reseal::Done {
         let done = opened.store.reseal(at).await?;

@@ -32,7 +32,7 @@ use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app::AppError;
 use crate::config::settings::{SETTINGS, unknown_variables};
-use crate::config::{Config, Fault, Settings, values};
+use crate::config::{Config, ConfigError, Settings, parsers};
 
 /// Exit code after an essential task was lost: `EX_SOFTWARE` of sysexits.h.
 const EXIT_SOFTWARE: u8 = 70;
@@ -93,8 +93,8 @@ enum CliError {
     Failed(String),
 }
 
-impl From<Fault> for CliError {
-    fn from(fault: Fault) -> CliError {
+impl From<ConfigError> for CliError {
+    fn from(fault: ConfigError) -> CliError {
         CliError::App(fault.into())
     }
 }
@@ -154,7 +154,7 @@ fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
         }
         _ => {}
     }
-    let settings = Settings::gather(
+    let settings = Settings::from_sources(
         |name| matches.get_one::<String>(name).cloned(),
         |variable| std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned()),
     )?;
@@ -231,7 +231,7 @@ fn one_line(error: &clap::Error) -> String {
 /// Parses the lifetime of a key or token.
 fn parse_expiry(text: &str) -> Result<Duration, String> {
     const MAX: Duration = Duration::from_secs(36_500 * 86_400);
-    let parse = values::span_within(Duration::from_secs(1), MAX);
+    let parse = parsers::span_within(Duration::from_secs(1), MAX);
     parse(text).map_err(|what| format!("{what}; expected 1s to 36500d, such as 90d"))
 }
 

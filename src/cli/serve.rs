@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use super::{CliError, print_notice};
-use crate::app::{self, App, Signals};
+use crate::app::{self, App, ShutdownSignals};
 use crate::config::Config;
 use crate::dashboard::sign_in::login;
 use crate::domain::OrgId;
@@ -14,7 +14,7 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     let listeners = app::Listeners::open(&config.http)?;
     let opened = app::open(&config).await?;
     // From here on, a signal drains.
-    let signals = Signals::listen()?;
+    let signals = ShutdownSignals::listen()?;
     let app = App::start(&config, &opened, listeners)?;
     print_notice(&format!("Sendoff {} listens on {}", env!("CARGO_PKG_VERSION"), app.address));
     if let Some(address) = app.admin_address {

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use super::{CliError, print_result};
-use crate::config::values;
+use crate::config::parsers;
 use crate::domain::signing::signature::{Signed, Verifier};
 use crate::domain::time::Clock;
 
@@ -28,7 +28,7 @@ pub(super) struct Options {
 }
 
 fn span(text: &str) -> Result<Duration, String> {
-    values::span(text).map_err(|what| format!("{what}; expected a duration such as 5m"))
+    parsers::span(text).map_err(|what| format!("{what}; expected a duration such as 5m"))
 }
 
 pub(super) fn run(options: &Options) -> Result<(), CliError> {

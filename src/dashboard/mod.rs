@@ -1,27 +1,24 @@
-//! The dashboard and the portal: the operators' and the customers' pages, rendered here, complete without JavaScript.
+//! The dashboard for operators and the portal for customers, rendered on the server and complete without JavaScript.
 //!
-//! The cast:
+//! A page is a struct, its template and a short handler. The folders follow the pages:
 //!
-//! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`messages`], [`applications`],
-//!   [`endpoints`] and [`endpoint`], [`polling`], [`event_types`], [`outbox`], [`operational`], [`bulk`] (sending again in bulk, and what came of it),
-//!   [`tail`], [`login`]; of people: [`keys`], [`operators`], [`audit`], [`organization`].
-//! * A [`Form`](form::Form) – the same controls, and the same reasons beside them, in every form.
-//! * [`Viewer`](viewer::Viewer) – who looks: an operator ([`Signed`](viewer::Signed)) or a customer in the portal. A handler that asks
-//!   for one is not reached without a session. The pages of one application are written once, for whoever is
-//!   [`Inside`](viewer::Inside) it; [`Place`](place::Place) says where their links lead.
-//! * [`portal_link`] – how an operator lets a customer in.
-//! * [`portal`] – what only the customers' portal has: the way in and out, its first page, its looks.
-//! * [`Posted`](posted::Posted) – what a form of the viewer's session sends.
-//! * [`Feeds`] – what the live tails are fed by: one look at the store for all who look at one.
-//! * [`gate`] – what every request passes on the way in and every answer on the way out: Host, Origin, headers, error pages.
-//! * [`Frame`](frame::Frame) – what surrounds a page: navigation, sign-out, the notice after something was done.
-//! * [`Filters`](filters::Filters) – what the URL of a list asks for: the form above it, its chips and its links.
-//! * [`naming`] – which application somebody means who types a name.
-//! * [`rest`] – which endpoints rest, and when they are tried again.
-//! * [`numbers`] – the numbers that a page begins with, each of which leads to the list that it counts.
-//! * [`show`] – how times, counts, ids and other people's text are written. Nothing foreign reaches a template in another form.
-//! * [`range`] and [`chart`] – how far back a page looks, and what it draws of that.
-//! * [`parts`] – pieces that look the same everywhere: a state, a time, an id.
+//! * [`overview`], [`deliveries`], [`messages`], [`endpoints`] (with polling endpoints), [`applications`],
+//!   [`event_types`].
+//! * [`bulk`] – bulk resends and their progress.   [`live`] – the live tail.
+//! * [`settings`] – API keys, operators, audit log, outbox, operational webhooks.
+//! * [`sign_in`] – operators' sign-in.   [`portal`] – the pages that only customers have.
+//! * [`http`] – sessions, CSRF, middleware, layout, error pages.   [`components`] – forms, filters, charts and text
+//!   formatting.
+//!
+//! Invariants:
+//!
+//! * Text from outside (payloads, responses, URLs, names) reaches a template only as [`Line`](components::format::Line)
+//!   or [`Block`](components::format::Block), which make hidden characters visible.
+//! * Every page works without JavaScript; the script only adds to it.
+//! * The pages of one application are written once and mounted twice, below `/applications/{app}` and below `/portal`.
+//!   A handler below `/portal` must not read anything outside
+//!   [`CurrentUser::tenant`](http::current_user::CurrentUser::tenant).
+//! * Handlers change data only through `user.store(…)`, which records the actor in the audit log.
 
 mod applications;
 mod bulk;
@@ -61,60 +58,59 @@ use crate::egress::Egress;
 use crate::store::Store;
 use crate::traffic::Traffic;
 
-/// What the pages stand on.
+/// The state shared by all handlers.
 #[derive(Debug)]
 pub struct DashboardState {
     pub store: Store,
     pub clock: Clock,
-    /// Which URLs an endpoint may have.
+    /// Validates endpoint URLs.
     pub egress: Egress,
-    /// Where the dashboard is reached: what `Host` and `Origin` are checked against, and where login links lead.
+    /// The dashboard's own URL. `Host` and `Origin` are checked against it, and login links lead to it.
     pub public_url: Url,
-    /// Where links into the portal lead: it may have a port of its own.
+    /// The portal's URL; it may have another port.
     pub portal_url: Url,
-    /// Where the API is: what examples of requests show.
+    /// The API's URL, for request examples.
     pub api_url: Url,
-    /// Sites that may put the portal into a page of theirs, each an origin: `https://app.example.com`.
+    /// Origins that may embed the portal: `https://app.example.com`.
     pub frame_origins: Vec<String>,
-    /// How new endpoints sign where nothing else is chosen.
+    /// The default signature type of new endpoints.
     pub signature_type: crate::domain::signing::secret::SignatureType,
-    /// An endpoint that did nothing but fail for so long is disabled.
+    /// Endpoints that only fail for this long are disabled.
     pub disable_after: std::time::Duration,
-    /// Keys the tokens in forms.
+    /// The key of CSRF tokens.
     pub secret: [u8; 32],
-    /// Of the whole process: whoever stops it closes them.
+    /// Shared by the process, which closes them at shutdown.
     pub feeds: Feeds,
-    /// Looks at operators' passwords.
+    /// Verifies operators' passwords.
     pub passwords: Passwords,
-    /// How often somebody may ask for pages.
+    /// Rate limits.
     pub traffic: Traffic,
 }
 
 impl DashboardState {
-    /// The address that a request comes from, as far as it is known.
+    /// The client's address, taken from trusted proxies if there are any.
     fn address(&self, request: &HttpRequest) -> Option<IpAddr> {
         let forwarded: Vec<&[u8]> = request.headers().get_all(X_FORWARDED_FOR).map(|value| value.as_bytes()).collect();
         Some(self.traffic.proxies.caller(request.peer_addr()?.ip(), forwarded.into_iter()))
     }
 }
 
-/// What other parts of the process answer; a path below one of these is never a page, in whatever order things are mounted.
+/// Paths of other parts of the process. Never pages, whatever the mounting order.
 const NOT_OURS: [&str; 5] = ["/api", "/docs", "/healthz", "/readyz", "/metrics"];
 
-/// Mounts the pages: the operators' at `/`, the customers' at `/portal`, with a page of their own for what is not there. Expects
-/// `web::Data<DashboardState>`.
+/// Mounts the dashboard at `/` and the portal at `/portal`. Expects `web::Data<DashboardState>`.
 pub fn routes(config: &mut web::ServiceConfig) {
     mount(config, |config| {
         config.service(web::scope(portal::PORTAL).configure(portal::routes));
     });
 }
 
-/// The same without the customers' pages.
+/// Mounts the dashboard without the portal.
 pub fn operators(config: &mut web::ServiceConfig) {
     mount(config, |_| {});
 }
 
-/// The customers' pages alone.
+/// Mounts the portal alone.
 pub fn customers(config: &mut web::ServiceConfig) {
     let pages = web::scope("")
         .guard(guard::fn_guard(is_ours))
@@ -174,7 +170,7 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
     config.service(pages);
 }
 
-/// Routes for stuck rows of the outbox.
+/// Actions on stuck outbox rows.
 fn outbox_rows(config: &mut web::ServiceConfig) {
     let row = |path: &str| format!("/outbox/{{row}}/{{since}}/{path}");
     config
@@ -183,7 +179,7 @@ fn outbox_rows(config: &mut web::ServiceConfig) {
         .service(page(&row("discard"), read().to(outbox::ask)).route(web::post().to(outbox::discard)));
 }
 
-/// Sending again in bulk, and the live tail. Their handlers take any viewer: a customer's application is fixed.
+/// Bulk resends and the live tail, shared by the dashboard and the portal.
 fn again_and_live(config: &mut web::ServiceConfig) {
     config
         .service(page("/resend", read().to(bulk::show)).route(web::post().to(bulk::begin)))
@@ -193,7 +189,7 @@ fn again_and_live(config: &mut web::ServiceConfig) {
         .service(page("/tail/events", web::get().to(tail::events)));
 }
 
-/// What only operators have of an application, and what they share.
+/// An application's pages for operators.
 fn application(config: &mut web::ServiceConfig) {
     config
         .service(page("", read().to(applications::show)))
@@ -205,7 +201,7 @@ fn application(config: &mut web::ServiceConfig) {
     inside(config);
 }
 
-/// The pages of one application, for operators and for the customer whose it is.
+/// An application's pages that operators and its customer share.
 fn inside(config: &mut web::ServiceConfig) {
     config
         .service(page("/deliveries", read().to(deliveries::inside)))
@@ -220,7 +216,7 @@ fn inside(config: &mut web::ServiceConfig) {
         .default_service(web::to(error::not_found));
 }
 
-/// An application's endpoints and what can be done with them.
+/// An application's endpoints.
 fn endpoints_inside(config: &mut web::ServiceConfig) {
     let act = |path: &str| format!("/endpoints/{{endpoint}}/{path}");
     config

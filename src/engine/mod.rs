@@ -54,15 +54,15 @@ use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
 use crate::store::queue::slots::{LEASE, Leases, Process};
-use crate::supervisor::Supervised;
+use crate::supervisor::SupervisedTask;
 use runtime::clocks::Clocks;
 use runtime::event_loop::EventLoop;
-use runtime::fleet::{Fleet, Seen};
-use runtime::lease_keeper::{self, Heart, Stay};
-pub use runtime::mail::Mailing;
+use runtime::fleet::{Fleet, FleetWatch};
+use runtime::lease_keeper::{self, LeaseKeeper, Phase};
+pub use runtime::mailer::Mailer;
 use runtime::maintenance::Maintenance;
-use runtime::send::{Episodes, Sending};
-use runtime::{background, local_upkeep, mail, notification_listener, record, relay};
+use runtime::sender::{AttemptSender, FailureEpisodes};
+use runtime::{background_worker, local_upkeep, mailer, notification_listener, recorder, relay_loop};
 
 /// The settings that the engine uses.
 #[derive(Clone, Debug)]
@@ -84,12 +84,12 @@ pub struct EngineOptions {
     /// Host name and pid, for display.
     pub process: String,
     /// `None`: contacts get no mail.
-    pub mail: Option<Mailing>,
+    pub mail: Option<Mailer>,
 }
 
 /// An input of the event loop: an event for the core, or a request with a reply channel.
 pub(crate) enum LoopInput {
-    Event(core::event::Event),
+    Event(core::event::CoreEvent),
     /// This process's leases, and until when they may be relied on.
     Leases(Leases, Instant),
     /// Slots to release. Each is sent back once nothing in it is queued, in flight or unrecorded.
@@ -102,7 +102,7 @@ pub(crate) enum LoopInput {
 const STALLED: Duration = Duration::from_secs(5);
 
 /// How long returning the slots may take after the drain time is used up.
-const GOODBYE: Duration = Duration::from_millis(250);
+const MIN_RETURN_TIME: Duration = Duration::from_millis(250);
 
 /// A running engine.
 #[derive(Debug)]
@@ -112,10 +112,10 @@ pub struct Engine {
     drain: Duration,
     events: mpsc::UnboundedSender<LoopInput>,
     stop: watch::Sender<bool>,
-    stay: watch::Sender<Stay>,
+    phase: watch::Sender<Phase>,
     relay: JoinHandle<()>,
-    slots: JoinHandle<()>,
-    others: Vec<JoinHandle<()>>,
+    lease_keeper: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Engine {
@@ -126,15 +126,19 @@ impl Engine {
         let (events, inbox) = mpsc::unbounded_channel();
         let (finished, results) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
-        let (stay, stays) = watch::channel(Stay::On);
-        let (fleet, seen) = watch::channel(Fleet::default());
+        let (phase, phases) = watch::channel(Phase::Running);
+        let (fleet, fleet_watch) = watch::channel(Fleet::default());
         let freed = Arc::new(Notify::new());
         let process = Process { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
         let id = process.id;
-        let sending =
-            Sending { egress, schedule: options.schedule, timeout: options.timeout, episodes: Episodes::default() };
+        let sender = AttemptSender {
+            egress,
+            schedule: options.schedule,
+            timeout: options.timeout,
+            episodes: FailureEpisodes::default(),
+        };
         let caps = (options.max_in_flight, options.endpoint_max_in_flight);
-        let event_loop = EventLoop::new(store.clone(), sending, clocks, caps, events.clone(), finished);
+        let event_loop = EventLoop::new(store.clone(), sender, clocks, caps, events.clone(), finished);
         let maintenance = Maintenance {
             retention: options.retention,
             deleted_retention: options.deleted_retention,
@@ -142,45 +146,44 @@ impl Engine {
         };
         let supervisor = store.supervisor();
         let began = Instant::now().into_std();
-        let turns = supervisor.pulse(Supervised::EventLoop, STALLED, began);
-        let beats = supervisor.pulse(Supervised::LeaseKeeper, LEASE, began);
-        let process_id = process.id;
-        let heart = Heart::new(store.clone(), process, clocks);
-        let keeping = lease_keeper::run(heart, events.clone(), fleet, Arc::clone(&freed), stays, beats);
-        let mut others = vec![
-            supervisor.essential(Supervised::EventLoop, event_loop.run(inbox, turns)),
-            supervisor.essential(Supervised::Recorder, record::run(store.clone(), results, events.clone())),
+        let loop_pulse = supervisor.pulse(SupervisedTask::EventLoop, STALLED, began);
+        let lease_pulse = supervisor.pulse(SupervisedTask::LeaseKeeper, LEASE, began);
+        let keeper = LeaseKeeper::new(store.clone(), process, clocks);
+        let lease_keeper = lease_keeper::run(keeper, events.clone(), fleet, Arc::clone(&freed), phases, lease_pulse);
+        let mut tasks = vec![
+            supervisor.essential(SupervisedTask::EventLoop, event_loop.run(inbox, loop_pulse)),
+            supervisor.essential(SupervisedTask::Recorder, recorder::run(store.clone(), results, events.clone())),
         ];
-        others.extend(restarting(&store, clock, &seen, &stopped, options.mail));
-        others.extend([
-            supervisor.restarting(Supervised::Listener, {
-                let (store, events, stopped, id) = (store.clone(), events.clone(), stopped.clone(), process_id);
+        tasks.extend(start_workers(&store, clock, &fleet_watch, &stopped, options.mail));
+        tasks.extend([
+            supervisor.restarting(SupervisedTask::Listener, {
+                let (store, events, stopped, id) = (store.clone(), events.clone(), stopped.clone(), id);
                 move || {
                     notification_listener::run(store.clone(), id, events.clone(), Arc::clone(&freed), stopped.clone())
                 }
             }),
-            supervisor.restarting(Supervised::Maintenance, {
-                let (store, seen, stopped) = (store.clone(), seen.clone(), stopped.clone());
-                move || maintenance.run(store.clone(), clock, seen.clone(), stopped.clone())
+            supervisor.restarting(SupervisedTask::Maintenance, {
+                let (store, fleet_watch, stopped) = (store.clone(), fleet_watch.clone(), stopped.clone());
+                move || maintenance.run(store.clone(), clock, fleet_watch.clone(), stopped.clone())
             }),
-            supervisor.restarting(Supervised::LocalUpkeep, {
+            supervisor.restarting(SupervisedTask::LocalUpkeep, {
                 let (store, stopped) = (store.clone(), stopped.clone());
                 move || local_upkeep::run(store.clone(), clock, stopped.clone())
             }),
         ]);
         Engine {
-            relay: supervisor.restarting(Supervised::Relay, {
+            relay: supervisor.restarting(SupervisedTask::Relay, {
                 let (store, stopped) = (store.clone(), stopped.clone());
-                move || relay::run(store.clone(), clock, seen.clone(), stopped.clone())
+                move || relay_loop::run(store.clone(), clock, fleet_watch.clone(), stopped.clone())
             }),
-            slots: supervisor.essential(Supervised::LeaseKeeper, keeping),
-            others,
+            lease_keeper: supervisor.essential(SupervisedTask::LeaseKeeper, lease_keeper),
+            tasks,
             store,
             process: id,
             drain: options.drain,
             events,
             stop,
-            stay,
+            phase,
         }
     }
 
@@ -189,7 +192,7 @@ impl Engine {
     pub async fn shut_down(mut self) {
         let until = Instant::now() + self.drain;
         if !self.finish(until).await {
-            tracing::warn!("the drain time is over: what is still in flight or unrecorded will be sent again");
+            tracing::warn!("the drain time is over; deliveries still in flight or unrecorded will be sent again");
         }
         self.depart(until).await;
     }
@@ -212,44 +215,44 @@ impl Engine {
         let (done, drained) = oneshot::channel();
         let _ = self.events.send(LoopInput::Drain(done));
         // Slots with attempts in flight keep their leases until these are recorded. The others are returned meanwhile.
-        let _ = self.stay.send(Stay::Leaving);
+        let _ = self.phase.send(Phase::Draining);
         let finished = matches!(tokio::time::timeout_at(until, drained).await, Ok(Ok(())));
-        let _ = self.stay.send(Stay::Gone);
+        let _ = self.phase.send(Phase::Stopped);
         finished
     }
 
     /// Returns the slots, at the latest by `until`.
     async fn depart(self, until: Instant) {
-        let last = until.max(Instant::now() + GOODBYE);
+        let last = until.max(Instant::now() + MIN_RETURN_TIME);
         let by = |longest: Duration| last.min(Instant::now() + longest);
-        let _ = tokio::time::timeout_at(by(Duration::from_secs(2)), self.slots).await;
+        let _ = tokio::time::timeout_at(by(Duration::from_secs(2)), self.lease_keeper).await;
         match tokio::time::timeout_at(by(Duration::from_secs(3)), self.store.depart(self.process)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the slots are not handed back; they run out by themselves"),
-            Err(_) => tracing::warn!("the slots are not handed back; they run out by themselves"),
+            Ok(Err(error)) => tracing::warn!(%error, "returning the slots failed; their leases will expire"),
+            Err(_) => tracing::warn!("returning the slots failed; their leases will expire"),
         }
-        self.others.into_iter().for_each(|task| task.abort());
+        self.tasks.into_iter().for_each(|task| task.abort());
     }
 }
 
 /// Starts the background and mail workers.
-fn restarting(
+fn start_workers(
     store: &Store,
     clock: Clock,
-    fleet: &Seen,
+    fleet: &FleetWatch,
     stopped: &watch::Receiver<bool>,
-    mail: Option<Mailing>,
+    mail: Option<Mailer>,
 ) -> Vec<JoinHandle<()>> {
     let supervisor = store.supervisor();
-    let (ours, seen, until) = (store.clone(), fleet.clone(), stopped.clone());
-    let background = move || background::run(ours.clone(), clock, seen.clone(), until.clone());
-    let mut started = vec![supervisor.restarting(Supervised::Background, background)];
+    let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
+    let background = move || background_worker::run(ours.clone(), clock, fleet_watch.clone(), until.clone());
+    let mut started = vec![supervisor.restarting(SupervisedTask::Background, background)];
     if let Some(mailing) = mail {
         // Before the first record, so that no failing endpoint is missed.
         store.write_mails();
-        let (ours, seen, until) = (store.clone(), fleet.clone(), stopped.clone());
-        let mail = move || mail::run(mailing.clone(), ours.clone(), clock, seen.clone(), until.clone());
-        started.push(supervisor.restarting(Supervised::Mail, mail));
+        let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
+        let mail = move || mailer::run(mailing.clone(), ours.clone(), clock, fleet_watch.clone(), until.clone());
+        started.push(supervisor.restarting(SupervisedTask::Mail, mail));
     }
     started
 }

@@ -1,13 +1,20 @@
-//! The store: everything that outlives the process, on SQLite or PostgreSQL, with one behaviour.
+//! Persistence on SQLite or PostgreSQL, with the same behaviour on both.
 //!
-//! - [`Store`] is the handle that everything shares. Its methods stand in the folder of what they are about.
-//! - [`Engine`] says which database it is: a closed enum, no `dyn`. [`Tx`] is a write transaction on either; SQLite has one writer, so
-//!   its transactions queue.
-//! - [`ingest`]: accept and relay. [`queue`]: what still has to be sent. [`recording`]: what attempts came to. [`feed`]: what pollers read.
-//! - [`catalog`], [`query`], [`access`]: what people manage, read and may do. [`jobs`]: their background work.
-//! - [`maintenance`]: retention and clean-up. [`partitions`]: messages and attempts by time, on PostgreSQL. [`db`]: the databases themselves.
+//! * [`Store`] is the shared handle. Its methods are implemented in the folder of their topic.
+//! * [`Backend`] is the database in use: a closed enum, no `dyn`. [`Tx`] is a write transaction on either; on SQLite,
+//!   which has one writer, transactions queue.
+//! * [`ingest`] – accept and relay. [`queue`] – due deliveries. [`recording`] – attempts and their effects. [`feed`] –
+//!   polling.
+//! * [`catalog`] – applications, endpoints, event types. [`query`] – lists, search and counts. [`access`] – credentials
+//!   and the audit log. [`jobs`] – background tasks.
+//! * [`maintenance`] – retention and clean-up. [`partitions`] – PostgreSQL partitions by time. [`db`] – connections,
+//!   transactions, codecs.
 //!
-//! Every method that serves a caller takes a [`Tenant`]: nothing is read or changed across organizations.
+//! Invariants:
+//!
+//! * Every method that serves a caller takes a [`Tenant`] and never reads or changes another organization's rows.
+//! * Time is an argument, except in lease statements on PostgreSQL, which use the database's clock.
+//! * No SQL outside this folder.
 
 pub mod access;
 pub mod catalog;
@@ -29,7 +36,7 @@ use std::time::Duration;
 use crate::domain::Time;
 use crate::domain::access::audit::Actor;
 use crate::domain::signing::secret::MasterKey;
-use crate::supervisor::{Supervised, Supervisor};
+use crate::supervisor::{SupervisedTask, Supervisor};
 use tokio::sync::Mutex;
 
 use crate::store::ingest::outbox::outbox_floor;
@@ -41,33 +48,33 @@ pub use db::location::Location;
 use db::migrations::SQLITE_MIGRATIONS;
 pub use db::postgres::Connections;
 use db::postgres::{self, Postgres};
-pub use db::scans::Scan;
+pub use db::scans::ScanPermit;
 use db::sqlite::{self, Sqlite};
 pub(crate) use db::tx::{Connection, Tx, on, read, read_vital};
 use ingest::{idempotency, routing_cache, writer};
 pub use query::page::{Order, Page, PageRequest, Scanned};
 use queue::{notify, signals};
 
-/// What the store needs to know to open.
+/// Settings of a store.
 #[derive(Debug)]
 pub struct StoreOptions {
     pub location: Location,
-    /// Seals the endpoints' secrets.
+    /// Seals endpoint secrets.
     pub master: MasterKey,
-    /// The most bytes a payload may have.
+    /// The largest payload, in bytes.
     pub max_payload: usize,
-    /// How many items may wait to be stored before callers are turned away.
+    /// The most items waiting for the writer; further requests are rejected.
     pub queue: usize,
-    /// To how many endpoints a message may go at most before its deliveries are [fanned out](ingest::fan_out) in steps.
+    /// The most endpoints of a message before its deliveries are [fanned out](ingest::fan_out) in steps.
     pub wide: usize,
 }
 
-/// How the store uses its database.
+/// Connection settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
-    /// To PostgreSQL.
+    /// Connections to PostgreSQL.
     pub connections: Connections,
-    /// How long a statement waits while another program keeps the SQLite file locked.
+    /// The time a statement waits while another program locks the SQLite file.
     pub busy_timeout: Duration,
 }
 
@@ -77,16 +84,16 @@ impl Default for Tuning {
     }
 }
 
-/// [`StoreOptions::wide`] of a running Sendoff: as many deliveries as one step of the fan-out moves.
+/// The default of [`StoreOptions::wide`]: the deliveries in one step of the fan-out.
 pub const WIDE: usize = ingest::fan_out::STEP;
 
-/// How many endpoints an application may have, if nobody says otherwise: as many as one page of a filtered list looks at.
+/// The default limit of endpoints per application: as many as one page of a filtered list scans.
 pub const ENDPOINTS: usize = query::page::SCAN;
 
-/// Which database it is.
+/// The database in use.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one per process")]
-pub(crate) enum Engine {
+pub(crate) enum Backend {
     Sqlite(Sqlite),
     Postgres(Postgres),
 }
@@ -95,15 +102,15 @@ pub(crate) enum Engine {
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
-    /// The call that this handle acts for, if that is to take effect once.
-    once: Option<Arc<idempotency::Once>>,
-    /// Who acts through this handle, for the audit log.
+    /// The idempotency key of the request that this handle serves.
+    idempotency_key: Option<Arc<idempotency::IdempotencyKey>>,
+    /// The actor for audit entries written through this handle.
     actor: Option<Arc<Actor>>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    engine: Engine,
+    backend: Backend,
     master: MasterKey,
     max_payload: usize,
     wide: usize,
@@ -111,60 +118,59 @@ struct Inner {
     signals: signals::Signals,
     queues: writer::Queues,
     outbox_floor: outbox_floor::OutboxFloor,
-    under_way: idempotency::Calls,
-    /// Whose turn it is to change an endpoint.
+    in_flight_keys: idempotency::InFlightKeys,
+    /// Locks that serialize conflicting endpoint changes.
     turns: Turns,
     wakeups: feed::wakeups::FeedWakeups,
-    /// Deliveries were packed since [`Store::took_wide_message`] was asked.
+    /// A wide message was accepted since the last [`Store::took_wide_message`].
     packed: AtomicBool,
-    /// Contacts are written to.
+    /// Mails to contacts are enabled.
     mailing: AtomicBool,
-    /// How many endpoints an application may have.
+    /// Limit of endpoints per application.
     most_endpoints: AtomicUsize,
     supervisor: Supervisor,
-    /// Whether the store took a write when it was last asked to.
-    writable: db::writable::Asked,
-    scans: db::scans::Scans,
+    /// Result of the last write check.
+    writable: db::writable::CachedCheck,
+    scans: db::scans::ScanLimiter,
 }
 
 impl Drop for Inner {
-    /// The writers end with the store.
     fn drop(&mut self) {
         self.supervisor.expect_ends();
     }
 }
 
-/// The row of `meta` by which a process knows whether its master key is the store's.
+/// The row of `meta` with sealed data that verifies the master key.
 const MASTER_KEY_CHECK: &str = "master-key-check";
 
-/// PostgreSQL's own clock.
+/// PostgreSQL's clock.
 const DATABASE_CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
 impl Store {
-    /// Connects, without touching the schema; starts the writers on the current tokio runtime.
+    /// Connects without changing the schema, and starts the writers on the current tokio runtime.
     ///
     /// # Errors
-    /// The database cannot be reached, is too old, or is somebody else's.
+    /// The database is unreachable, too old, or belongs to another application.
     pub async fn open(options: StoreOptions) -> Result<Store, StoreError> {
         Store::open_with(options, Tuning::default()).await
     }
 
-    /// The same, tuned.
+    /// [`Store::open`] with connection settings.
     ///
     /// # Errors
-    /// Those of [`Store::open`].
+    /// As for [`Store::open`].
     pub async fn open_with(options: StoreOptions, tuning: Tuning) -> Result<Store, StoreError> {
         let Tuning { connections, busy_timeout } = tuning;
-        let (engine, scans) = match &options.location {
-            Location::Sqlite(path) => (Engine::Sqlite(Sqlite::open(path, busy_timeout).await?), sqlite::SCANS),
-            Location::Postgres(url) => (Engine::Postgres(Postgres::open(url, connections).await?), connections.scans()),
+        let (backend, scans) = match &options.location {
+            Location::Sqlite(path) => (Backend::Sqlite(Sqlite::open(path, busy_timeout).await?), sqlite::SCANS),
+            Location::Postgres(url) => (Backend::Postgres(Postgres::open(url, connections).await?), connections.scans()),
         };
-        let scans = db::scans::Scans::new(scans);
-        let (queues, takers) = writer::queues(matches!(engine, Engine::Sqlite(_)), options.queue);
-        let (signals, announcements) = signals::Signals::new(matches!(engine, Engine::Postgres(_)));
+        let scans = db::scans::ScanLimiter::new(scans);
+        let (queues, takers) = writer::queues(matches!(backend, Backend::Sqlite(_)), options.queue);
+        let (signals, announcements) = signals::Signals::new(matches!(backend, Backend::Postgres(_)));
         let supervisor = Supervisor::default();
         let inner = Inner {
-            engine,
+            backend,
             master: options.master,
             max_payload: options.max_payload,
             wide: options.wide,
@@ -172,99 +178,99 @@ impl Store {
             signals,
             queues,
             outbox_floor: outbox_floor::OutboxFloor::default(),
-            under_way: idempotency::Calls::default(),
+            in_flight_keys: idempotency::InFlightKeys::default(),
             turns: Turns::default(),
             wakeups: feed::wakeups::FeedWakeups::default(),
             packed: AtomicBool::new(false),
             mailing: AtomicBool::new(false),
             most_endpoints: AtomicUsize::new(ENDPOINTS),
             supervisor: supervisor.clone(),
-            writable: db::writable::Asked::default(),
+            writable: db::writable::CachedCheck::default(),
             scans,
         };
-        let store = Store { inner: Arc::new(inner), once: None, actor: None };
+        let store = Store { inner: Arc::new(inner), idempotency_key: None, actor: None };
         for taker in takers {
-            supervisor.essential(Supervised::Writer, writer::run(Arc::downgrade(&store.inner), taker));
+            supervisor.essential(SupervisedTask::Writer, writer::run(Arc::downgrade(&store.inner), taker));
         }
-        if let Engine::Postgres(engine) = &store.inner.engine {
+        if let Backend::Postgres(backend) = &store.inner.backend {
             tokio::spawn(postgres::close_idle(Arc::downgrade(&store.inner)));
-            if engine.servers.several() {
+            if backend.servers.several() {
                 tokio::spawn(db::postgres::servers::follow(Arc::downgrade(&store.inner)));
             }
         }
         if let Some(announcements) = announcements {
             let (inner, announcements) = (Arc::downgrade(&store.inner), Arc::new(Mutex::new(announcements)));
-            supervisor.restarting(Supervised::Announcer, move || notify::run(inner.clone(), announcements.clone()));
+            supervisor.restarting(SupervisedTask::Announcer, move || notify::run(inner.clone(), announcements.clone()));
         }
         Ok(store)
     }
 
-    /// Takes the lock of the one process that may serve an SQLite file. PostgreSQL is shared.
+    /// Takes the lock that allows one process per SQLite file. Does nothing on PostgreSQL.
     ///
     /// # Errors
-    /// Another process serves the file.
+    /// Another process has the lock.
     pub fn lock(&self) -> Result<(), StoreError> {
-        match &self.inner.engine {
-            Engine::Sqlite(engine) => engine.lock(),
-            Engine::Postgres(_) => Ok(()),
+        match &self.inner.backend {
+            Backend::Sqlite(backend) => backend.lock(),
+            Backend::Postgres(_) => Ok(()),
         }
     }
 
     pub(crate) const SQLITE: &'static str = "sqlite";
     pub(crate) const POSTGRES: &'static str = "postgres";
 
-    /// `sqlite` or `postgres`: for people and for what only speeds one of them up.
+    /// `sqlite` or `postgres`, for display and for optimizations of one database.
     pub fn kind(&self) -> &'static str {
-        match self.inner.engine {
-            Engine::Sqlite(_) => Store::SQLITE,
-            Engine::Postgres(_) => Store::POSTGRES,
+        match self.inner.backend {
+            Backend::Sqlite(_) => Store::SQLITE,
+            Backend::Postgres(_) => Store::POSTGRES,
         }
     }
 
-    /// The file, if it is one.
+    /// The SQLite file.
     pub fn file(&self) -> Option<&Path> {
-        match &self.inner.engine {
-            Engine::Sqlite(engine) => Some(engine.path()),
-            Engine::Postgres(_) => None,
+        match &self.inner.backend {
+            Backend::Sqlite(backend) => Some(backend.path()),
+            Backend::Postgres(_) => None,
         }
     }
 
-    /// How much room everything of ours takes, in bytes: the SQLite file without what is in its WAL alone, or our schema's tables.
+    /// Size in bytes: the SQLite file without its WAL, or the tables and indexes of our schema.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn size(&self) -> Result<i64, StoreError> {
         const PAGES: &str = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
         const TABLES: &str = "SELECT CAST(COALESCE(SUM(pg_total_relation_size(c.oid)), 0) AS BIGINT)
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind = 'r'";
-        Ok(match &self.inner.engine {
-            Engine::Sqlite(engine) => sqlx::query_scalar(PAGES).fetch_one(&engine.vital).await?,
-            Engine::Postgres(engine) => {
-                sqlx::query_scalar(TABLES).bind(postgres::SCHEMA).fetch_one(&engine.front).await?
+        Ok(match &self.inner.backend {
+            Backend::Sqlite(backend) => sqlx::query_scalar(PAGES).fetch_one(&backend.vital).await?,
+            Backend::Postgres(backend) => {
+                sqlx::query_scalar(TABLES).bind(postgres::SCHEMA).fetch_one(&backend.front).await?
             }
         })
     }
 
-    /// Watches over the tasks of this store and of the engine on it.
+    /// Supervises the tasks of this store and of its engine.
     pub fn supervisor(&self) -> &Supervisor {
         &self.inner.supervisor
     }
 
-    /// How the store tells an engine what has become due.
+    /// Signals to the engine: newly due deliveries and changed endpoints.
     pub fn signals(&self) -> &signals::Signals {
         &self.inner.signals
     }
 
-    /// Tidies up behind the commits; called every second or so. SQLite's checkpoints are kept off the commit path.
+    /// Runs an SQLite checkpoint off the commit path. Call about once a second.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn tidy(&self) -> Result<(), StoreError> {
-        /// Pages: 128 MiB.
+        /// In pages: 128 MiB.
         const WAL_RESTART: i64 = 16 * 1024;
-        match &self.inner.engine {
-            Engine::Sqlite(engine) => engine.checkpoint(WAL_RESTART).await,
-            Engine::Postgres(_) => Ok(()),
+        match &self.inner.backend {
+            Backend::Sqlite(backend) => backend.checkpoint(WAL_RESTART).await,
+            Backend::Postgres(_) => Ok(()),
         }
     }
 
@@ -273,12 +279,12 @@ impl Store {
         self.inner.begin().await
     }
 
-    /// The first time, leaves a sealed word in the store; from then on, tries to open it.
+    /// Verifies the master key with sealed data in `meta`, which the first start writes.
     async fn check_master_key(&self) -> Result<(), StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
             let sealed = self.inner.master.seal(MASTER_KEY_CHECK.as_bytes(), b"sendoff");
-            // Of several processes that start at once with different keys, one is the first, and the others hear of it.
+            // If several processes start with different keys, the first insert wins and the others fail to open it.
             on!(tx, db => {
                 sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
                     .bind(MASTER_KEY_CHECK).bind(sealed).execute(db).await.map(drop)
@@ -292,7 +298,8 @@ impl Store {
         .await
     }
 
-    /// The lease table's clock: the database's own on PostgreSQL, where processes must agree; ours on SQLite, where there is one.
+    /// The clock for leases: the database's on PostgreSQL, where processes must agree; `now` on SQLite, which has one
+    /// process.
     pub(crate) async fn lease_clock(tx: &mut Tx, now: Time) -> Result<Time, StoreError> {
         match tx {
             Tx::Sqlite(_) => Ok(now),
@@ -302,23 +309,23 @@ impl Store {
 }
 
 impl Inner {
-    /// A transaction to read in: on SQLite it does not wait for the writer.
+    /// A read transaction. On SQLite it does not wait for the writer.
     async fn snapshot(&self) -> Result<Tx, StoreError> {
-        Ok(match &self.engine {
-            Engine::Sqlite(engine) => Tx::Sqlite(engine.vital.begin().await?),
-            Engine::Postgres(engine) => Tx::on_postgres(&engine.engine, &engine.partitions).await?,
+        Ok(match &self.backend {
+            Backend::Sqlite(backend) => Tx::Sqlite(backend.vital.begin().await?),
+            Backend::Postgres(backend) => Tx::on_postgres(&backend.engine, &backend.partitions).await?,
         })
     }
 
-    /// Whether the partitions have to be looked up anew.
+    /// Whether the cached partition layout was dropped.
     fn partitions_forgotten(&self) -> bool {
-        matches!(&self.engine, Engine::Postgres(engine) if engine.partitions.forgotten())
+        matches!(&self.backend, Backend::Postgres(backend) if backend.partitions.forgotten())
     }
 
     async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(match &self.engine {
-            Engine::Sqlite(engine) => Tx::Sqlite(engine.begin().await?),
-            Engine::Postgres(engine) => Tx::on_postgres(&engine.engine, &engine.partitions).await?,
+        Ok(match &self.backend {
+            Backend::Sqlite(backend) => Tx::Sqlite(backend.begin().await?),
+            Backend::Postgres(backend) => Tx::on_postgres(&backend.engine, &backend.partitions).await?,
         })
     }
 }

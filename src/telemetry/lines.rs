@@ -1,4 +1,4 @@
-//! A queue of lines for standard output or standard error, best effort. Callers only enqueue; one thread writes. So
+//! A queue of lines for standard output or standard error, best effort. Authenticator only enqueue; one thread writes. So
 //! no caller ever blocks, whether nobody reads the pipe, the disk is full, or the reader is gone.
 //!
 //! A line that does not fit, or cannot be written, is dropped and counted. The thread survives both.
@@ -21,11 +21,11 @@ const AGAIN: Duration = Duration::from_millis(10);
 /// The queue. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
 pub struct Lines {
-    shared: Arc<Shared>,
+    shared: Arc<Inner>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct Inner {
     queue: Mutex<Queue>,
     changed: Condvar,
     full: AtomicU64,
@@ -53,7 +53,7 @@ impl Lines {
     /// Starts a thread that writes to `sink`. If the system refuses a thread, the queue fills up and further lines
     /// are dropped.
     pub fn to(sink: impl Write + Send + 'static) -> Lines {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Inner::default());
         let theirs = Arc::clone(&shared);
         let _ = thread::Builder::new().name("lines".to_owned()).spawn(move || theirs.write_all_to(sink));
         Lines { shared }
@@ -97,7 +97,7 @@ impl Write for &Lines {
     }
 }
 
-impl Shared {
+impl Inner {
     fn locked(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

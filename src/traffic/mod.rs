@@ -4,7 +4,7 @@
 //! response notices that its reader is gone.
 //!
 //! * [`RateLimits`](rate_limits::RateLimits): a token bucket per key, application, session and address.
-//! * [`Proxies`](proxies::Proxies): the proxies that are trusted to report the caller's address.
+//! * [`TrustedProxies`](proxies::TrustedProxies): the proxies that are trusted to report the caller's address.
 //! * [`Hangup`](hangup::Hangup): tells a long response that its reader is gone.
 //! * [`Traffic`]: the first two, shared by the API and the dashboard.
 //!
@@ -18,12 +18,12 @@ pub mod hangup;
 pub mod proxies;
 pub mod rate_limits;
 
-use proxies::Proxies;
+use proxies::TrustedProxies;
 use rate_limits::RateLimits;
 
 /// The traffic limits of this process. Cheap to clone; clones share their buckets.
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
     pub limits: RateLimits,
-    pub proxies: Proxies,
+    pub proxies: TrustedProxies,
 }

@@ -13,12 +13,12 @@ const HOPS: usize = 16;
 
 /// The networks whose proxies are trusted. None by default. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Proxies(Arc<[IpNet]>);
+pub struct TrustedProxies(Arc<[IpNet]>);
 
-impl Proxies {
+impl TrustedProxies {
     /// Trusts proxies in these networks.
-    pub fn new(networks: Vec<IpNet>) -> Proxies {
-        Proxies(networks.into())
+    pub fn new(networks: Vec<IpNet>) -> TrustedProxies {
+        TrustedProxies(networks.into())
     }
 
     /// Whether an address is a trusted proxy's.
@@ -68,7 +68,7 @@ mod tests {
     fn caller(trusted: &str, peer: &str, forwarded: &[&str]) -> String {
         let networks = trusted.split_whitespace().map(|net| net.parse().unwrap()).collect();
         let values = forwarded.iter().map(|value| value.as_bytes());
-        Proxies::new(networks).caller(peer.parse().unwrap(), values).to_string()
+        TrustedProxies::new(networks).caller(peer.parse().unwrap(), values).to_string()
     }
 
     #[test]

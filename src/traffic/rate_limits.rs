@@ -1,7 +1,7 @@
 //! Token buckets per caller: governor, with the time as an argument.
 //!
-//! * [`Who`] identifies a caller; its [`Class`] selects the rate.
-//! * [`Bucket`] holds two seconds' worth of requests and starts full. Authentication caches a caller's bucket with
+//! * [`CallerId`] identifies a caller; its [`CallerClass`] selects the rate.
+//! * [`TokenBucket`] holds two seconds' worth of requests and starts full. Authentication caches a caller's bucket with
 //!   the caller.
 //! * [`RateLimits`] holds all buckets of the process, at most [`MOST`]. A bucket that was not used for two seconds is
 //!   full, so dropping it makes no difference.
@@ -23,7 +23,7 @@ use governor::{Quota, RateLimiter};
 use super::proxies::network;
 use crate::domain::{AppId, KeyId, OrgId};
 
-/// The most buckets. Callers beyond that share one per class.
+/// The most buckets. Authenticator beyond that share one per class.
 const MOST: usize = 10_000;
 /// The capacity of a bucket, in seconds of its rate. An unused bucket is full after this time.
 const SECONDS: u32 = 2;
@@ -34,7 +34,7 @@ const FEW: usize = 256;
 
 /// Identifies a caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Who {
+pub enum CallerId {
     /// An API key.
     Key(KeyId),
     /// All tokens of an organization.
@@ -49,7 +49,7 @@ pub enum Who {
 
 /// A class of callers: selects the rate and labels the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum CallerClass {
     Key,
     Application,
     Session,
@@ -77,29 +77,30 @@ impl Default for Rates {
     }
 }
 
-impl Who {
+impl CallerId {
     /// The class of the caller.
-    pub fn class(&self) -> Class {
+    pub fn class(&self) -> CallerClass {
         match self {
-            Who::Key(_) | Who::Organization(_) => Class::Key,
-            Who::Application(_) => Class::Application,
-            Who::Session(_) => Class::Session,
-            Who::Address(_) => Class::Address,
+            CallerId::Key(_) | CallerId::Organization(_) => CallerClass::Key,
+            CallerId::Application(_) => CallerClass::Application,
+            CallerId::Session(_) => CallerClass::Session,
+            CallerId::Address(_) => CallerClass::Address,
         }
     }
 }
 
-impl Class {
+impl CallerClass {
     /// All classes.
-    pub const ALL: [Class; 4] = [Class::Key, Class::Application, Class::Session, Class::Address];
+    pub const ALL: [CallerClass; 4] =
+        [CallerClass::Key, CallerClass::Application, CallerClass::Session, CallerClass::Address];
 
     /// The label in metrics and the name of the policy.
     pub fn word(self) -> &'static str {
         match self {
-            Class::Key => "key",
-            Class::Application => "application",
-            Class::Session => "session",
-            Class::Address => "address",
+            CallerClass::Key => "key",
+            CallerClass::Application => "application",
+            CallerClass::Session => "session",
+            CallerClass::Address => "address",
         }
     }
 }
@@ -107,15 +108,15 @@ impl Class {
 /// The error for a request over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests: at most {rate} a second, try again in a moment")]
-pub struct Limited {
-    pub class: Class,
+pub struct RateLimitExceeded {
+    pub class: CallerClass,
     /// Requests per second.
     pub rate: u32,
     /// Until the next request is accepted; never zero.
     pub wait: Duration,
 }
 
-impl Limited {
+impl RateLimitExceeded {
     /// The headers of the 429 response: `Retry-After`, and those of draft-ietf-httpapi-ratelimit-headers-10.
     pub fn headers(&self) -> [(&'static str, String); 3] {
         let (class, quota) = (self.class.word(), u64::from(self.rate) * u64::from(SECONDS));
@@ -135,9 +136,9 @@ thread_local! {
 
 /// The clock that governor reads.
 #[derive(Clone, Copy, Debug)]
-struct Told;
+struct ThreadClock;
 
-impl Clock for Told {
+impl Clock for ThreadClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
@@ -147,31 +148,31 @@ impl Clock for Told {
 
 /// A caller's bucket.
 #[derive(Debug)]
-pub struct Bucket {
-    class: Class,
+pub struct TokenBucket {
+    class: CallerClass,
     rate: u32,
     /// `None`: unlimited.
-    limiter: Option<RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Nanos>>>,
+    limiter: Option<RateLimiter<NotKeyed, InMemoryState, ThreadClock, NoOpMiddleware<Nanos>>>,
     epoch: Instant,
     /// When it was last used, in nanoseconds since `epoch`.
     used: AtomicU64,
 }
 
-impl Bucket {
-    fn new(class: Class, rate: Option<NonZeroU32>, epoch: Instant, now: u64) -> Bucket {
+impl TokenBucket {
+    fn new(class: CallerClass, rate: Option<NonZeroU32>, epoch: Instant, now: u64) -> TokenBucket {
         NOW.set(now);
         let limiter = rate.map(|rate| {
             let burst = rate.saturating_mul(NonZeroU32::MIN.saturating_add(SECONDS - 1));
-            RateLimiter::direct_with_clock(Quota::per_second(rate).allow_burst(burst), Told)
+            RateLimiter::direct_with_clock(Quota::per_second(rate).allow_burst(burst), ThreadClock)
         });
-        Bucket { class, rate: rate.map_or(0, NonZeroU32::get), limiter, epoch, used: AtomicU64::new(now) }
+        TokenBucket { class, rate: rate.map_or(0, NonZeroU32::get), limiter, epoch, used: AtomicU64::new(now) }
     }
 
     /// Takes a token for one request at `now`.
     ///
     /// # Errors
     /// The bucket is empty.
-    pub fn take(&self, now: Instant) -> Result<(), Limited> {
+    pub fn take(&self, now: Instant) -> Result<(), RateLimitExceeded> {
         let Some(limiter) = &self.limiter else { return Ok(()) };
         let now = since(self.epoch, now);
         NOW.set(now);
@@ -179,7 +180,7 @@ impl Bucket {
         limiter.check().map_err(|refused| {
             metrics::counter!("sendoff_http_rate_limited_total", "limit" => self.class.word()).increment(1);
             let wait = Duration::from(refused.earliest_possible().duration_since(Nanos::from(now)));
-            Limited { class: self.class, rate: self.rate, wait: wait.max(Duration::from_millis(1)) }
+            RateLimitExceeded { class: self.class, rate: self.rate, wait: wait.max(Duration::from_millis(1)) }
         })
     }
 
@@ -198,12 +199,12 @@ struct Inner {
     epoch: Instant,
     buckets: Mutex<Buckets>,
     /// For callers beyond [`MOST`].
-    shared: [Arc<Bucket>; 4],
+    shared: [Arc<TokenBucket>; 4],
 }
 
 #[derive(Debug, Default)]
 struct Buckets {
-    by: HashMap<Who, Arc<Bucket>>,
+    by: HashMap<CallerId, Arc<TokenBucket>>,
     swept: u64,
 }
 
@@ -217,12 +218,12 @@ impl RateLimits {
     /// Creates buckets with these rates.
     pub fn new(rates: Rates) -> RateLimits {
         let epoch = Instant::now();
-        let shared = Class::ALL.map(|class| Arc::new(Bucket::new(class, rates.of(class), epoch, 0)));
+        let shared = CallerClass::ALL.map(|class| Arc::new(TokenBucket::new(class, rates.of(class), epoch, 0)));
         RateLimits(Arc::new(Inner { rates, epoch, buckets: Mutex::default(), shared }))
     }
 
     /// The bucket of a caller; a new one is full.
-    pub fn bucket(&self, who: Who, now: Instant) -> Arc<Bucket> {
+    pub fn bucket(&self, who: CallerId, now: Instant) -> Arc<TokenBucket> {
         let class = who.class();
         let now = since(self.0.epoch, now);
         let mut buckets = self.0.buckets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -236,7 +237,7 @@ impl RateLimits {
         if buckets.by.len() >= MOST {
             return self.0.shared[class as usize].clone();
         }
-        let bucket = Arc::new(Bucket::new(class, self.0.rates.of(class), self.0.epoch, now));
+        let bucket = Arc::new(TokenBucket::new(class, self.0.rates.of(class), self.0.epoch, now));
         buckets.by.insert(who, bucket.clone());
         bucket
     }
@@ -245,7 +246,7 @@ impl RateLimits {
     ///
     /// # Errors
     /// The bucket is empty.
-    pub fn take(&self, who: Who, now: Instant) -> Result<(), Limited> {
+    pub fn take(&self, who: CallerId, now: Instant) -> Result<(), RateLimitExceeded> {
         if self.0.rates.of(who.class()).is_none() {
             return Ok(());
         }
@@ -256,23 +257,23 @@ impl RateLimits {
     ///
     /// # Errors
     /// The bucket is empty.
-    pub fn take_of_address(&self, address: IpAddr, now: Instant) -> Result<(), Limited> {
-        self.take(Who::Address(network(address)), now)
+    pub fn take_of_address(&self, address: IpAddr, now: Instant) -> Result<(), RateLimitExceeded> {
+        self.take(CallerId::Address(network(address)), now)
     }
 
     /// Whether the caller has a bucket, that is, called recently.
-    pub fn knows(&self, who: &Who) -> bool {
+    pub fn knows(&self, who: &CallerId) -> bool {
         self.0.buckets.lock().unwrap_or_else(PoisonError::into_inner).by.contains_key(who)
     }
 }
 
 impl Rates {
-    fn of(&self, class: Class) -> Option<NonZeroU32> {
+    fn of(&self, class: CallerClass) -> Option<NonZeroU32> {
         match class {
-            Class::Key => self.key,
-            Class::Application => self.application,
-            Class::Session => self.session,
-            Class::Address => self.address,
+            CallerClass::Key => self.key,
+            CallerClass::Application => self.application,
+            CallerClass::Session => self.session,
+            CallerClass::Address => self.address,
         }
     }
 }
@@ -290,28 +291,28 @@ mod tests {
         (RateLimits::new(Rates { key: None, application: rate, session: rate, address: rate }), Instant::now())
     }
 
-    fn address(n: u32) -> Who {
-        Who::Address(std::net::Ipv4Addr::from(n).into())
+    fn address(n: u32) -> CallerId {
+        CallerId::Address(std::net::Ipv4Addr::from(n).into())
     }
 
     #[test]
     fn a_bucket_holds_two_seconds_and_fills_at_its_rate() {
         let (limits, start) = limits(10);
         let after = |millis| start + Duration::from_millis(millis);
-        let taken = |who: Who, at| (0..100).take_while(|_| limits.take(who.clone(), at).is_ok()).count();
+        let taken = |who: CallerId, at| (0..100).take_while(|_| limits.take(who.clone(), at).is_ok()).count();
         assert_eq!(taken(address(1), after(0)), 20);
         assert_eq!(taken(address(2), after(0)), 20, "another caller has its own bucket");
         assert_eq!(taken(address(1), after(500)), 5);
         let limited = limits.take(address(1), after(500)).unwrap_err();
-        assert_eq!((limited.class, limited.rate, limited.wait), (Class::Address, 10, Duration::from_millis(100)));
+        assert_eq!((limited.class, limited.rate, limited.wait), (CallerClass::Address, 10, Duration::from_millis(100)));
         assert_eq!(taken(address(1), after(60_000)), 20, "and no more than that");
-        let key = Who::Key(KeyId::new(crate::domain::Time::ZERO));
+        let key = CallerId::Key(KeyId::new(crate::domain::Time::ZERO));
         assert_eq!(taken(key, after(0)), 100, "no limit was set");
     }
 
     #[test]
     fn the_headers_say_how_long_to_wait() {
-        let limited = Limited { class: Class::Address, rate: 10, wait: Duration::from_millis(1_100) };
+        let limited = RateLimitExceeded { class: CallerClass::Address, rate: 10, wait: Duration::from_millis(1_100) };
         let [retry, policy, state] = limited.headers();
         assert_eq!(retry, ("retry-after", "2".to_owned()));
         assert_eq!(policy, ("ratelimit-policy", "\"address\";q=20;w=2".to_owned()));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sendoff::api::authn::authenticator::LIFE;
+use sendoff::api::authn::authenticator::MAX_AGE;
 use sendoff::api::authn::jwt::Tokens;
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::api_key::Scope;
@@ -92,7 +92,7 @@ async fn a_revoked_key_is_refused_within_seconds_of_another_process(world: World
         (answer.status == 401).then_some(())
     })
     .await;
-    assert!(start.elapsed() < LIFE + Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < MAX_AGE + Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 async fn when_a_key_was_used_is_noted_behind_the_answer(world: World) {
@@ -104,7 +104,7 @@ async fn when_a_key_was_used_is_noted_behind_the_answer(world: World) {
     let first: Time = eventually("the note of a key's use", SOON, used).await;
     assert!(first >= before && first <= world.now());
     world.call_as(&text, "GET", "/app", None).await.expect(200);
-    world.callers.write_uses().await.unwrap();
+    world.authenticator.write_key_usage().await.unwrap();
     assert!(used().await > Some(first), "nothing is lost at the end of a process");
 }
 
@@ -185,7 +185,7 @@ async fn without_the_store_nobody_is_called_a_stranger() {
 async fn with_a_public_key_others_sign_and_keys_go_on() {
     let public = PublicKey::parse(include_str!("../keys/rsa.public.pem")).unwrap();
     let file = sqlite_file();
-    let world = World::under(&file.url(), Tokens::under(&TokenKey::Public(Algorithm::Rs256, public))).await;
+    let world = World::under(&file.url(), Tokens::with_key(&TokenKey::Public(Algorithm::Rs256, public))).await;
     // By openssl: {"alg":"RS256","typ":"JWT"} . {"sub":"org_default"}
     let theirs = include_str!("../keys/rs256.jwt").trim();
     world.call_as(theirs, "GET", "/app", None).await.expect(200);

@@ -161,7 +161,7 @@ async fn an_application_within_a_body_names_itself(world: World) {
     }
     for (path, body) in bodies(json!({"name": "New", "uid": "other"})) {
         let told = world.call("POST", path, body).await.expect(422);
-        assert_eq!(told["detail"][0]["msg"], json!("must be the one in the path, new"), "{path}");
+        assert_eq!(told["detail"][0]["msg"], json!("must be the uid in the path, new"), "{path}");
     }
     world.get("/app/new").await.expect(404);
     let [message, portal] = bodies(json!({"name": "New", "uid": "new"}));

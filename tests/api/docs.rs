@@ -34,7 +34,7 @@ async fn the_page_has_everything(world: World) {
         assert!(ids.contains(&*format!("error-{name}")), "{name}");
     }
     for text in
-        ["How many items at most.", "<code>idempotency-key</code>", "integer, 1 to 250", "invoice.paid", "no token"]
+        ["Maximum number of items.", "<code>idempotency-key</code>", "integer, 1 to 250", "invoice.paid", "no token"]
     {
         assert!(html.text.contains(text), "{text}");
     }

@@ -93,7 +93,7 @@ async fn what_was_not_committed_comes_again(world: World) {
     .await;
     assert_eq!((ids(&again), offsets(&again)), (vec![&*message], vec![2]));
     let late = commit(&world, "c", &json!(1)).await.expect(409);
-    assert!(late["detail"].as_str().unwrap().contains("has ended"), "{late}");
+    assert!(late["detail"].as_str().unwrap().contains("has expired"), "{late}");
     commit(&world, "c", &json!(2)).await.expect(204);
     // A consumer that is moved holds nothing any more.
     world.message("a", "t").await;

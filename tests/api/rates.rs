@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use sendoff::domain::access::api_key::Scope;
 use sendoff::traffic::Traffic;
-use sendoff::traffic::proxies::Proxies;
+use sendoff::traffic::proxies::TrustedProxies;
 use sendoff::traffic::rate_limits::{RateLimits, Rates};
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use crate::world::{HOUR, Said, World, said};
 const NONE: Rates = Rates { key: None, application: None, session: None, address: None };
 
 async fn world(rates: Rates) -> World {
-    let proxies = Proxies::new(vec!["127.0.0.1/32".parse().unwrap()]);
+    let proxies = TrustedProxies::new(vec!["127.0.0.1/32".parse().unwrap()]);
     World::with_traffic(Traffic { limits: RateLimits::new(rates), proxies }).await
 }
 

@@ -10,7 +10,7 @@ use actix_web::{App, HttpServer};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder};
-use sendoff::api::authn::authenticator::Callers;
+use sendoff::api::authn::authenticator::Authenticator;
 use sendoff::api::authn::jwt::Tokens;
 use sendoff::api::http::probes;
 use sendoff::api::http::probes::Probes;
@@ -43,7 +43,7 @@ pub const HOUR: Duration = Duration::from_secs(3_600);
 pub struct World {
     pub store: Store,
     pub tokens: Tokens,
-    pub callers: Callers,
+    pub authenticator: Authenticator,
     pub draining: Arc<AtomicBool>,
     pub url: String,
     /// For all of the default organization.
@@ -176,11 +176,11 @@ impl World {
         let store = store.expect("a store");
         store.migrate().await.expect("a schema");
         let policy = AddressPolicy { allow: vec!["127.0.0.1/32".parse().expect("a CIDR")], https_only: false };
-        let callers = Callers::new(store.clone(), tokens.clone(), traffic);
+        let authenticator = Authenticator::new(store.clone(), tokens.clone(), traffic);
         let state = ApiState {
             store: store.clone(),
             egress: Egress::new(policy).expect("an egress"),
-            callers: callers.clone(),
+            authenticator: authenticator.clone(),
             public_url: "https://hooks.example.com".parse().expect("a URL"),
             portal_url: "https://hooks.example.com".parse().expect("a URL"),
             clock: Clock,
@@ -207,7 +207,7 @@ impl World {
         tokio::spawn(server);
         let token = tokens.mint_org(&OrgId::default_org(), Clock.now(), HOUR).unwrap_or_default();
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        World { store, tokens, callers, draining, url, token, client, server: handle, _file: None }
+        World { store, tokens, authenticator, draining, url, token, client, server: handle, _file: None }
     }
 
     pub fn org(&self) -> OrgId {

@@ -12,7 +12,7 @@ use sendoff::store::jobs::job_lease::Stepped;
 use sendoff::store::{Order, PageRequest, Tenant};
 
 use crate::support::on_both;
-use crate::world::{Browser, Try, World, MINUTE, dead, location, retry};
+use crate::world::{Browser, World, MINUTE, Try, dead, location, retry};
 use crate::pages::{link, rows, words};
 
 on_both! {
@@ -267,7 +267,7 @@ async fn mixed(world: &World) -> (Application, Endpoint) {
     let spec =
         MessageSpec { event_type: "a".into(), payload: "{}".into(), deliver_at: Some(due), ..MessageSpec::default() };
     let (tenant, at) = (Some(world.tenant()), world.ago(MINUTE));
-    let item = AcceptItem { tenant, app: acme.id.into(), only_endpoint: None, spec, at, once: None };
+    let item = AcceptItem { tenant, app: acme.id.into(), only_endpoint: None, spec, at, idempotency_key: None };
     world.store.accept(item).await.unwrap().unwrap();
     (acme, endpoint)
 }

@@ -14,7 +14,7 @@ use sendoff::store::ingest::accept::AcceptItem;
 use sha2::{Digest, Sha256};
 
 use crate::support::on_both;
-use crate::world::{Browser, Try, World, MINUTE, dead, execute, field, location, retry};
+use crate::world::{Browser, World, MINUTE, Try, dead, execute, field, location, retry};
 use crate::pages::{link, rows, words};
 
 on_both! {
@@ -67,7 +67,7 @@ async fn seeded(world: &World) -> (AppId, AppId, Endpoint) {
     };
     let at = ago(10);
     let item =
-        AcceptItem { tenant: Some(world.tenant()), app: globex.id.into(), only_endpoint: None, spec, at, once: None };
+        AcceptItem { tenant: Some(world.tenant()), app: globex.id.into(), only_endpoint: None, spec, at, idempotency_key: None };
     world.store.accept(item).await.unwrap().unwrap();
     (acme.id, globex.id, endpoint)
 }

@@ -12,7 +12,7 @@ use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::ingest::outbox::RelayRequest;
 
 use crate::support::on_both;
-use crate::world::{Try, World, MINUTE, dead, field, location, retry};
+use crate::world::{World, MINUTE, Try, dead, field, location, retry};
 
 on_both! {
     the_overview_counts_what_was_recorded
@@ -243,7 +243,7 @@ async fn what_is_scheduled_says_when_and_what_lost_its_content_says_so(world: Wo
         only_endpoint: None,
         spec,
         at: world.now,
-        once: None,
+        idempotency_key: None,
     };
     let message = world.store.accept(item).await.unwrap().unwrap();
     let browser = world.sign_in().await;

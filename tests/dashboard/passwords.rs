@@ -5,7 +5,7 @@ use sendoff::domain::access::operator::Operator;
 use sendoff::domain::access::password::PasswordHash;
 
 use sendoff::traffic::Traffic;
-use sendoff::traffic::proxies::Proxies;
+use sendoff::traffic::proxies::TrustedProxies;
 
 use crate::support::on_both;
 use crate::world::{Browser, World, field, location, set_cookie, with_traffic};
@@ -202,7 +202,7 @@ async fn a_browser_that_has_signed_in_before_has_tries_of_its_own(world: World) 
 #[tokio::test]
 async fn behind_a_trusted_proxy_each_caller_has_tries_of_its_own() {
     for (trusted, wanted) in [("127.0.0.1/32", StatusCode::SEE_OTHER), ("10.0.0.0/8", StatusCode::TOO_MANY_REQUESTS)] {
-        let proxies = Proxies::new(vec![trusted.parse().unwrap()]);
+        let proxies = TrustedProxies::new(vec![trusted.parse().unwrap()]);
         let world = with_traffic(Traffic { proxies, ..Traffic::default() }).await;
         account(&world, "anna", None).await;
         let visitor = Visitor::at(&world).await;

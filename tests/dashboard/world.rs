@@ -242,7 +242,7 @@ impl World {
             only_endpoint: None,
             spec,
             at,
-            once: None,
+            idempotency_key: None,
         };
         let message = self.store.accept(item).await.unwrap().unwrap();
         (*message).clone()

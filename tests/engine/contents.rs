@@ -35,7 +35,7 @@ async fn accept(world: &World, change: impl FnOnce(&mut MessageSpec)) -> std::sy
         only_endpoint: None,
         spec,
         at: Clock.now(),
-        once: None,
+        idempotency_key: None,
     };
     world.store.accept(item).await.unwrap().unwrap()
 }

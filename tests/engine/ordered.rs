@@ -159,7 +159,7 @@ async fn one_that_is_scheduled_holds_up_nobody_and_comes_at_its_time(kind: Kind)
         only_endpoint: None,
         spec,
         at: now,
-        once: None,
+        idempotency_key: None,
     };
     let scheduled = world.store.accept(item).await.unwrap().unwrap();
     send(&world, 0..3).await;

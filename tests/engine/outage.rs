@@ -19,7 +19,7 @@ fn item(world: &World) -> AcceptItem {
         only_endpoint: None,
         spec,
         at: Clock.now(),
-        once: None,
+        idempotency_key: None,
     }
 }
 

@@ -46,7 +46,7 @@ async fn load(store: Store, app: AppId, stop: Arc<AtomicBool>) -> usize {
             ..MessageSpec::default()
         };
         let item =
-            AcceptItem { tenant: None, app: AppRef::Id(app), only_endpoint: None, spec, at: Clock.now(), once: None };
+            AcceptItem { tenant: None, app: AppRef::Id(app), only_endpoint: None, spec, at: Clock.now(), idempotency_key: None };
         store.accept(item).await.expect("the store").expect("accepted");
         accepted += 1;
         tokio::time::sleep(Duration::from_millis(2)).await;

@@ -130,7 +130,7 @@ impl World {
             spec,
             at: Clock.now(),
             only_endpoint: None,
-            once: None,
+            idempotency_key: None,
         };
         self.store.accept(item).await.unwrap().unwrap()
     }

@@ -33,17 +33,17 @@ fn siblings_do_not_see_each_other_and_egress_sees_the_domain_only() {
     for (file, path) in [
         ("src/api/app.rs", "crate::engine::Engine"),
         ("src/api/app.rs", "crate::dashboard::page"),
-        ("src/engine/runtime/relay.rs", "crate::api::errors"),
+        ("src/engine/runtime/relay_loop.rs", "crate::api::errors"),
         ("src/dashboard/mod.rs", "super::engine::Engine"),
         ("src/egress/mod.rs", "crate::store::Store"),
         ("src/domain/ids.rs", "crate::store::Store"),
-        ("src/engine/runtime/send.rs", "crate::config::Config"),
+        ("src/engine/runtime/sender.rs", "crate::config::Config"),
         ("src/app.rs", "crate::cli::serve"),
     ] {
         assert_eq!(dependencies(file, &format!("use {path};")).len(), 1, "{file} {path}");
     }
     for (file, path) in [
-        ("src/engine/runtime/send.rs", "crate::egress::Client"),
+        ("src/engine/runtime/sender.rs", "crate::egress::Client"),
         ("src/api/resources/endpoint/mod.rs", "crate::egress::vet"),
         ("src/app.rs", "crate::telemetry::start"),
         ("src/cli/serve.rs", "sendoff::app::run"),
@@ -105,7 +105,7 @@ fn clocks_and_io_are_found_below_the_engine() {
     let source = "use std::{fmt, fs};\nuse tokio::sync::Mutex;\nfn f(c: &Clock) { Time::now(); std::time::Instant::now(); c.now(); }";
     assert_eq!(lines(&purity("src/domain/deliveries/message.rs", source)), [1, 2, 3, 3, 3]);
     assert_eq!(lines(&purity("src/store/accept.rs", source)), [3, 3], "a store does I/O and may measure durations");
-    assert_eq!(purity("src/engine/runtime/relay.rs", source), []);
+    assert_eq!(purity("src/engine/runtime/relay_loop.rs", source), []);
     assert_eq!(
         purity("src/domain/deliveries/backoff.rs", "fn f(now: Time) { let later = now.plus(x); g(now) }"),
         []

@@ -103,7 +103,7 @@ fn what_is_in_the_way_of_a_start_is_said_in_one_line() {
     let files = || std::fs::read_dir(&folder).expect("a folder").count();
     assert_eq!(files(), 0);
     let nowhere = complaint(&Binary::on("sqlite:/proc/sendoff.db").run(&["migrate"]), 1);
-    assert!(nowhere.contains("can't be written by this user") && !nowhere.contains("code: 14"), "{nowhere}");
+    assert!(nowhere.contains("this user can't write to it") && !nowhere.contains("code: 14"), "{nowhere}");
     let other = folder.join("notes.txt");
     std::fs::write(&other, "no database at all").expect("a file");
     for command in ["serve", "migrate"] {

@@ -128,7 +128,7 @@ fn a_wrong_setting_ends_it_with_one_line_that_says_which_what_and_how() {
                 let secret = ["SENDOFF_JWT_SECRET", "SENDOFF_JWT_PUBLIC_KEY", "SENDOFF_MASTER_KEY", "SENDOFF_SMTP_URL"]
                     .contains(variable);
                 assert!(!secret || !line.contains(value), "a secret is not quoted: {line}");
-                assert_eq!(place == "flag", line.contains(&format!("(given as {})", kebab(variable))), "{line}");
+                assert_eq!(place == "flag", line.contains(&format!("(set by {})", kebab(variable))), "{line}");
             }
         }
     }
@@ -142,7 +142,7 @@ fn a_public_key_takes_the_place_of_the_secret() {
         let line = complaint(&with(algorithm).run(&["migrate"]), 2);
         assert!(line.starts_with("SENDOFF_JWT_PUBLIC_KEY is missing") && line.contains(algorithm), "{line}");
         let line = complaint(&with(algorithm).set("SENDOFF_JWT_PUBLIC_KEY", other).run(&["migrate"]), 2);
-        assert!(line.starts_with("SENDOFF_JWT_PUBLIC_KEY is of another kind"), "{line}");
+        assert!(line.starts_with("SENDOFF_JWT_PUBLIC_KEY does not match"), "{line}");
         let binary = with(algorithm).set("SENDOFF_JWT_PUBLIC_KEY", &key.replace('\n', "\\n"));
         let finished = binary.run(&["migrate"]);
         assert!(finished.status.success() && finished.stderr.is_empty(), "{finished:?}");
@@ -313,7 +313,7 @@ fn key_files(file: &SqliteFile) -> [PathBuf; 2] {
     ["jwt-secret", "master-key"].map(|name| PathBuf::from(format!("{}.{name}", file.path().display())))
 }
 
-/// The system's table of descriptors grows while everybody waits: see src/app/limits.rs.
+/// The descriptor table is grown in advance: see src/app/open_files.rs.
 #[test]
 fn what_may_be_in_flight_has_its_descriptors_from_the_start() {
     let file = sqlite_file();

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::{AppId, EndpointId, MessageId, Uid};
-use sendoff::store::ingest::accept::{AcceptItem, Refusal};
+use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::queue::signals::Signal;
 use sendoff::store::{MessageRef, Store, Tenant};
 
@@ -120,7 +120,7 @@ async fn without_an_organization_a_uid_must_be_the_only_one(home: Home) {
     let nobody = |name: &str| AcceptItem { tenant: None, ..item(named(name)) };
     assert_eq!(offer(store, nobody("acme")).await.unwrap().app_id, app.id);
     store.create_application(&stranger(), app_spec("acme"), NOW).await.unwrap();
-    assert!(matches!(offer(store, nobody("acme")).await, Err(Refusal::AmbiguousApplication(_))));
+    assert!(matches!(offer(store, nobody("acme")).await, Err(Rejection::AmbiguousApplication(_))));
     let by_id = AcceptItem { tenant: None, ..item(app.id) };
     assert!(offer(store, by_id).await.is_ok(), "an id is never ambiguous");
     assert!(offer(store, item(named("acme"))).await.is_ok(), "with an organization it is clear");
@@ -165,7 +165,7 @@ async fn a_message_for_one_endpoint_goes_there_and_nowhere_else(home: Home) {
     let (_, strangers) = customer(store, "sister").await;
     let only = |id| AcceptItem { only_endpoint: Some(id), ..with_id(app.id, "one") };
     for id in [paused.id, strangers.id] {
-        assert_eq!(offer(store, only(id)).await, Err(Refusal::Unreachable));
+        assert_eq!(offer(store, only(id)).await, Err(Rejection::Unreachable));
     }
     assert_eq!(home.number("SELECT count(*) FROM message").await, 0);
     offer(store, only(never.id)).await.expect("the event id is not taken by what was refused");
@@ -185,13 +185,13 @@ async fn what_another_process_changed_counts(home: Home) {
     accept(here, app.id).await;
     assert_eq!(received(here, &[made.id]).await, [1], "disabled there, no delivery from here");
     changed_app(&there, &tenant(), app.id, app_spec("renamed"), NOW).await.unwrap();
-    assert!(matches!(offer(here, item(named("acme"))).await, Err(Refusal::UnknownApplication(_))));
+    assert!(matches!(offer(here, item(named("acme"))).await, Err(Rejection::UnknownApplication(_))));
     let new = application(&there, "acme").await;
     assert_eq!(offer(here, item(named("acme"))).await.unwrap().app_id, new.id);
     assert_eq!(offer(here, item(named("renamed"))).await.unwrap().app_id, app.id);
     there.delete_application(&tenant(), app.id, NOW).await.unwrap();
-    assert!(matches!(offer(here, item(app.id)).await, Err(Refusal::UnknownApplication(_))));
-    assert!(matches!(offer(here, item(named("renamed"))).await, Err(Refusal::UnknownApplication(_))));
+    assert!(matches!(offer(here, item(app.id)).await, Err(Rejection::UnknownApplication(_))));
+    assert!(matches!(offer(here, item(named("renamed"))).await, Err(Rejection::UnknownApplication(_))));
 }
 
 async fn an_event_id_comes_in_once_for_each_application(home: Home) {
@@ -200,7 +200,7 @@ async fn an_event_id_comes_in_once_for_each_application(home: Home) {
     let twins = join_all((0..40).map(|n| store.accept(with_id(app.id, &format!("id-{}", n % 4))))).await;
     assert_eq!(twins.iter().filter(|verdict| verdict.as_ref().unwrap().is_ok()).count(), 4);
     let again = offer(store, with_id(app.id, "id-1")).await;
-    assert_eq!(again, Err(Refusal::Duplicate("id-1".into())));
+    assert_eq!(again, Err(Rejection::Duplicate("id-1".into())));
     assert!(offer(store, with_id(other.id, "id-1")).await.is_ok());
     assert!(offer(store, with_id(app.id, "ID-1")).await.is_ok(), "an id is its bytes");
     assert_eq!(home.number("SELECT count(*) FROM message_key").await, 6);
@@ -221,7 +221,7 @@ async fn of_many_who_bring_the_same_at_once_one_is_let_in(home: Home) {
     for verdict in join_all(callers).await.into_iter().flatten() {
         match verdict.expect("the store") {
             Ok(_) => accepted += 1,
-            Err(Refusal::Duplicate(_)) => duplicates += 1,
+            Err(Rejection::Duplicate(_)) => duplicates += 1,
             Err(other) => panic!("{other}"),
         }
     }

@@ -13,7 +13,7 @@ use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::{AppId, OrgId};
 use sendoff::store::access::audit::{AuditFilter, Deed, Entry};
 use sendoff::store::catalog::endpoints::Updated;
-use sendoff::store::ingest::idempotency::Once;
+use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::{Order, PageRequest, Store, StoreError, Tenant};
 
 use crate::home::*;
@@ -153,8 +153,8 @@ async fn nothing_is_noted_of_what_is_not_done_or_nobody_did(home: Home) {
     assert!(log_of(&store, &tenant()).await.is_empty() && log_of(&store, &stranger()).await.is_empty());
 
     // A call that comes twice is done once, and noted once.
-    let once = Once { hash: [1; 32], body: [2; 32], at: NOW };
-    let store = store.once(once);
+    let once = IdempotencyKey { hash: [1; 32], body: [2; 32], at: NOW };
+    let store = store.with_idempotency_key(once);
     store.create_application(&tenant(), app_spec("other"), NOW).await.unwrap();
     assert!(matches!(store.create_application(&tenant(), app_spec("third"), NOW).await, Err(StoreError::Repeated)));
     assert_eq!(log_of(&store, &tenant()).await.len(), 1);

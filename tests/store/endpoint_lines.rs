@@ -6,7 +6,7 @@ use sendoff::domain::catalog::endpoint::{DisabledReason, EndpointSpec};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::store::catalog::endpoint_list::{Health, LineFilter};
-use sendoff::store::ingest::accept::Refusal;
+use sendoff::store::ingest::accept::Rejection;
 use sendoff::store::recording::record::Finished;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
 
@@ -116,7 +116,7 @@ async fn an_example_goes_to_one_endpoint(home: Home) {
     let (_, endpoint) = customer(store, "acme").await;
     let spec = EventTypeSpec { name: "a.b".into(), ..EventTypeSpec::default() };
     let refused = store.send_example(&tenant(), &endpoint, &spec, None, NOW).await.unwrap();
-    assert!(matches!(refused, Err(Refusal::Invalid(_))));
+    assert!(matches!(refused, Err(Rejection::Invalid(_))));
     let schema = serde_json::json!({"examples": [{"n": 1}, {"n": 2}]});
     let spec = EventTypeSpec { schemas: Some([("1".to_owned(), schema)].into_iter().collect()), ..spec };
     let sent = store.send_example(&tenant(), &endpoint, &spec, Some(1), NOW).await.unwrap().unwrap();

@@ -18,7 +18,7 @@ use sendoff::domain::signing::secret::{MasterKey, Secret, SignatureType};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
 use sendoff::store::catalog::change::Changed;
 use sendoff::store::catalog::endpoints::Updated;
-use sendoff::store::ingest::accept::{AcceptItem, Verdict};
+use sendoff::store::ingest::accept::{AcceptItem, AcceptResult};
 use sendoff::store::query::deliveries::DeliveryView;
 use sendoff::store::queue::waiting::{LaneWants, PendingLane, Waiting};
 use sendoff::store::recording::record::Finished;
@@ -260,10 +260,10 @@ pub fn item(app: impl Into<AppRef>) -> AcceptItem {
         payload: Bytes::from_static(b"{\"amount\": 1.50}"),
         ..MessageSpec::default()
     };
-    AcceptItem { tenant: Some(tenant()), app: app.into(), only_endpoint: None, spec, at: NOW, once: None }
+    AcceptItem { tenant: Some(tenant()), app: app.into(), only_endpoint: None, spec, at: NOW, idempotency_key: None }
 }
 
-pub async fn offer(store: &Store, item: AcceptItem) -> Verdict {
+pub async fn offer(store: &Store, item: AcceptItem) -> AcceptResult {
     store.accept(item).await.expect("the store")
 }
 

@@ -5,7 +5,7 @@ use sendoff::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec}
 use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, EndpointId, MessageId};
-use sendoff::store::ingest::accept::Refusal;
+use sendoff::store::ingest::accept::Rejection;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::query::delivery_list::DeliveryFilter;
 use sendoff::store::recording::record::{Finished, Recorded};
@@ -354,7 +354,7 @@ async fn the_operational_application_is_hidden(home: Home) {
     assert!(store.operational_application(&only).await.unwrap().is_none());
     assert!(store.make_operational_application(&only, NOW).await.is_err());
 
-    assert!(matches!(offer(store, item(house)).await, Err(Refusal::UnknownApplication(_))));
+    assert!(matches!(offer(store, item(house)).await, Err(Rejection::UnknownApplication(_))));
     home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES ('{house}', 'endpoint.created', '{{}}')")).await;
     let relayed = store.relay(RelayRequest { limit: 10, now: NOW }).await.unwrap();
     assert_eq!((relayed.accepted, relayed.stuck.len()), (0, 1), "{relayed:?}");

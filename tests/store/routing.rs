@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::{AppId, EndpointId};
-use sendoff::store::ingest::accept::{AcceptItem, Refusal};
+use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::ingest::outbox::relay_pace::{RelayPace, RelayStep};
 use sendoff::store::ingest::routing::LiveEndpoint;
@@ -163,7 +163,7 @@ async fn an_application_with_many_endpoints_is_loaded_before_its_messages_are_ac
     // What changed is read inside the transaction, however many endpoints there are.
     disable(&home, large.id, made.id).await;
     let item = AcceptItem { only_endpoint: Some(made.id), ..item(large.id) };
-    assert_eq!(offer(&there, item).await.unwrap_err(), Refusal::Unreachable);
+    assert_eq!(offer(&there, item).await.unwrap_err(), Rejection::Unreachable);
 }
 
 /// Disables an endpoint, by another process.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sendoff::domain::deliveries::delivery::{Next, State};
 use sendoff::domain::deliveries::message::{Message, SCHEDULE_LIMIT};
-use sendoff::store::ingest::accept::{AcceptItem, Refusal};
+use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::messages::MessageFilter;
 use sendoff::store::queue::signals::Signal;
@@ -56,7 +56,7 @@ async fn everything_that_a_message_carries_is_kept(home: Home) {
     assert_eq!(made[2].payload.as_deref(), Some(&b""[..]), "no bytes are not no content");
     let again = AcceptItem { at: later(1), ..tagged(app.id, &["x"]) };
     let again = AcceptItem { spec: sendoff::domain::deliveries::message::MessageSpec { event_id: Some(uid("ev")), ..again.spec }, ..again };
-    assert!(matches!(offer(store, again).await, Err(Refusal::Duplicate(_))), "special or not");
+    assert!(matches!(offer(store, again).await, Err(Rejection::Duplicate(_))), "special or not");
 }
 
 async fn a_scheduled_delivery_is_due_at_its_time(home: Home) {
@@ -78,7 +78,7 @@ async fn a_scheduled_delivery_is_due_at_its_time(home: Home) {
     });
     assert_eq!(told, [vec![NOW], vec![NOW.plus(SCHEDULE_LIMIT)]]);
     let too_far = scheduled(NOW.plus(SCHEDULE_LIMIT + Duration::from_secs(1)));
-    let Err(Refusal::Invalid(wrong)) = offer(store, too_far).await else { panic!("let in") };
+    let Err(Rejection::Invalid(wrong)) = offer(store, too_far).await else { panic!("let in") };
     assert_eq!(wrong[0].field, "deliverAt");
     // Whoever resends it before its time does not wait for it.
     assert!(store.resend(&tenant(), app.id, ahead.id, made.id, later(5)).await.unwrap());

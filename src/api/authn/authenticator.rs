@@ -1,13 +1,13 @@
 //! Authentication: turns the API key or JWT of a request into a [`Caller`].
 //!
 //! Both can be revoked at any time, which only the store knows. To avoid a query for every request, its answer is
-//! cached for [`LIFE`]: **a revoked credential is rejected within 3 seconds** by every process. After [`FRESH`] the
-//! entry is refreshed in the background, so a frequent caller never waits.
+//! cached for [`MAX_AGE`]: **a revoked credential is rejected within 3 seconds** by every process. After
+//! [`REFRESH_AGE`] the entry is refreshed in the background, so a frequent caller never waits.
 //!
 //! * [`Caller`]: an authenticated caller and its permissions.
-//! * [`Callers`]: authenticates and caches callers, tracks the last use of keys, and counts each request against a
-//!   [rate limit](crate::traffic::rate_limits): the caller's, or the address's when there is no valid credential.
-//! * [`Denied`]: no valid credential (401), a rate limit (429), or the store is unavailable (503).
+//! * [`Authenticator`]: authenticates and caches callers, tracks the last use of keys, and counts each request against
+//!   a [rate limit](crate::traffic::rate_limits): the caller's, or the address's when there is no valid credential.
+//! * [`AuthenticationError`]: no valid credential (401), a rate limit (429), or the store is unavailable (503).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::api::authn::jwt::{Grant, TokenError, Tokens};
-use crate::api::authn::permissions::Rights;
+use crate::api::authn::permissions::Permissions;
 use crate::api::http::errors::ApiError;
 use crate::domain::access::api_key;
 use crate::domain::access::api_key::ApiKey;
@@ -29,34 +29,34 @@ use crate::domain::{AppId, KeyId, Time};
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::{Store, StoreError, Tenant};
 use crate::traffic::Traffic;
-use crate::traffic::rate_limits::{Bucket, Limited, Who};
+use crate::traffic::rate_limits::{CallerId, RateLimitExceeded, TokenBucket};
 
 /// Capacity of the cache, in callers.
-const REMEMBERED: usize = 1_024;
+const CACHE_CAPACITY: usize = 1_024;
 /// Age at which a cached caller is refreshed in the background.
-const FRESH: Duration = Duration::from_secs(1);
+const REFRESH_AGE: Duration = Duration::from_secs(1);
 /// Age at which a cached caller is no longer used.
-pub const LIFE: Duration = Duration::from_secs(3);
+pub const MAX_AGE: Duration = Duration::from_secs(3);
 /// Least time between two writes of a key's last use.
-const USE: Duration = Duration::from_secs(60);
+const USAGE_INTERVAL: Duration = Duration::from_secs(60);
 /// The same after a failed write.
-const USE_AGAIN: Duration = Duration::from_secs(10);
+const USAGE_RETRY: Duration = Duration::from_secs(10);
 
 /// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::api) struct Caller {
     pub tenant: Tenant,
-    pub rights: Rights,
+    pub permissions: Permissions,
     /// Feature flags of an application token: event types behind other flags are hidden from it.
     pub flags: Vec<String>,
-    pub shown: Shown,
+    pub credential: CredentialRef,
     /// The actor in the audit log.
     pub actor: Arc<Actor>,
 }
 
 /// The credential of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::api) enum Shown {
+pub(in crate::api) enum CredentialRef {
     /// `expires` is `None` for a token without `exp`.
     Token {
         hash: TokenHash,
@@ -67,7 +67,7 @@ pub(in crate::api) enum Shown {
 
 /// Why a request is not authenticated.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(in crate::api) enum Denied {
+pub(in crate::api) enum AuthenticationError {
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error("the token has been logged out")]
@@ -79,17 +79,17 @@ pub(in crate::api) enum Denied {
     #[error("{0}")]
     Key(&'static str),
     #[error(transparent)]
-    Limited(#[from] Limited),
+    Limited(#[from] RateLimitExceeded),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-impl From<Denied> for ApiError {
-    fn from(denied: Denied) -> ApiError {
+impl From<AuthenticationError> for ApiError {
+    fn from(denied: AuthenticationError) -> ApiError {
         match denied {
             // The credential may be valid.
-            Denied::Store(error) => error.into(),
-            Denied::Limited(limited) => limited.into(),
+            AuthenticationError::Store(error) => error.into(),
+            AuthenticationError::Limited(limited) => limited.into(),
             denied => ApiError::unauthorized(denied.to_string()),
         }
     }
@@ -97,7 +97,7 @@ impl From<Denied> for ApiError {
 
 /// Authenticates callers. Cheap to clone; clones share the cache.
 #[derive(Clone)]
-pub struct Callers {
+pub struct Authenticator {
     inner: Arc<Inner>,
 }
 
@@ -105,88 +105,88 @@ struct Inner {
     store: Store,
     tokens: Tokens,
     traffic: Traffic,
-    known: RwLock<HashMap<TokenHash, Arc<Known>>>,
-    uses: Mutex<HashMap<KeyId, Use>>,
+    cache: RwLock<HashMap<TokenHash, Arc<CachedCaller>>>,
+    uses: Mutex<HashMap<KeyId, KeyUsage>>,
 }
 
-impl std::fmt::Debug for Callers {
+impl std::fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Callers(redacted)")
     }
 }
 
 /// A caller whose credential was valid at the last check.
-struct Known {
+struct CachedCaller {
     caller: Arc<Caller>,
-    good: Good,
-    bucket: Arc<Bucket>,
+    verified: Credential,
+    bucket: Arc<TokenBucket>,
     /// Just before that check.
-    asked: Instant,
+    checked_at: Instant,
     /// A refresh is in progress.
-    asking: AtomicBool,
+    refreshing: AtomicBool,
 }
 
 #[derive(Clone)]
-enum Good {
+enum Credential {
     Token(Grant),
     Key(ApiKey),
     Poller(PollingToken),
     AutoConfig(Box<AutoConfig>),
 }
 
-impl Good {
-    fn at(&self, now: Time) -> Result<(), Denied> {
+impl Credential {
+    fn check_at(&self, now: Time) -> Result<(), AuthenticationError> {
         match self {
-            Good::Token(grant) => Ok(grant.at(now)?),
-            Good::Key(key) => key.good_at(now).map_err(Denied::Key),
-            Good::Poller(token) if token.is_good_at(now) => Ok(()),
-            Good::Poller(_) => Err(Denied::Key("the polling token has expired")),
-            Good::AutoConfig(_) => Ok(()),
+            Credential::Token(grant) => Ok(grant.check_at(now)?),
+            Credential::Key(key) => key.good_at(now).map_err(AuthenticationError::Key),
+            Credential::Poller(token) if token.is_good_at(now) => Ok(()),
+            Credential::Poller(_) => Err(AuthenticationError::Key("the polling token has expired")),
+            Credential::AutoConfig(_) => Ok(()),
         }
     }
 
     /// The subject of the rate limit. All tokens of an application share one limit, and so do all tokens of an
     /// organization: issuing more tokens does not raise it.
-    fn who(&self) -> Who {
+    fn limit_subject(&self) -> CallerId {
         match self {
-            Good::Key(key) => Who::Key(key.id),
-            Good::Poller(token) => Who::Application(token.app_id),
-            Good::AutoConfig(subscription) => Who::Application(subscription.app_id),
-            Good::Token(grant) => match grant.tenant.only {
-                Some(app) => Who::Application(app),
-                None => Who::Organization(grant.tenant.org.clone()),
+            Credential::Key(key) => CallerId::Key(key.id),
+            Credential::Poller(token) => CallerId::Application(token.app_id),
+            Credential::AutoConfig(subscription) => CallerId::Application(subscription.app_id),
+            Credential::Token(grant) => match grant.tenant.only {
+                Some(app) => CallerId::Application(app),
+                None => CallerId::Organization(grant.tenant.org.clone()),
             },
         }
     }
 
     fn caller(&self, hash: TokenHash) -> Caller {
         match self {
-            Good::Token(grant) => Caller {
+            Credential::Token(grant) => Caller {
                 tenant: grant.tenant.clone(),
-                rights: grant.rights.clone(),
+                permissions: grant.permissions.clone(),
                 flags: grant.flags.clone(),
-                shown: Shown::Token { hash, expires: grant.expires },
+                credential: CredentialRef::Token { hash, expires: grant.expires },
                 actor: Arc::new(Actor::new(ActorKind::Token, grant.subject())),
             },
-            Good::Key(key) => Caller {
+            Credential::Key(key) => Caller {
                 tenant: Tenant::org(key.org.clone()),
-                rights: Rights::Key(key.scopes),
+                permissions: Permissions::Key(key.scopes),
                 flags: Vec::new(),
-                shown: Shown::Key(key.id),
+                credential: CredentialRef::Key(key.id),
                 actor: Arc::new(Actor::new(ActorKind::Key, key.called())),
             },
-            Good::Poller(token) => Caller {
+            Credential::Poller(token) => Caller {
                 tenant: Tenant { org: token.org.clone(), only: Some(token.app_id) },
-                rights: Rights::Poller(token.polling_endpoint_id),
+                permissions: Permissions::Poller(token.polling_endpoint_id),
                 flags: Vec::new(),
-                shown: Shown::Token { hash, expires: token.expires_at },
+                credential: CredentialRef::Token { hash, expires: token.expires_at },
                 actor: Arc::new(Actor::new(ActorKind::Token, token.censored())),
             },
-            Good::AutoConfig(subscription) => Caller {
+            Credential::AutoConfig(subscription) => Caller {
                 tenant: Tenant { org: subscription.org.clone(), only: Some(subscription.app_id) },
-                rights: Rights::AutoConfig(subscription.id),
+                permissions: Permissions::AutoConfig(subscription.id),
                 flags: Vec::new(),
-                shown: Shown::Token { hash, expires: None },
+                credential: CredentialRef::Token { hash, expires: None },
                 actor: Arc::new(Actor::new(ActorKind::Token, subscription.censored())),
             },
         }
@@ -194,7 +194,7 @@ impl Good {
 }
 
 /// The last use of a key.
-struct Use {
+struct KeyUsage {
     last: Time,
     /// The last use that the store has.
     written: Time,
@@ -202,11 +202,11 @@ struct Use {
     rest_until: Time,
 }
 
-impl Callers {
+impl Authenticator {
     /// Accepts the keys of `store`, and tokens of `tokens` that `store` does not list as logged out.
-    pub fn new(store: Store, tokens: Tokens, traffic: Traffic) -> Callers {
-        let (known, uses) = (RwLock::default(), Mutex::default());
-        Callers { inner: Arc::new(Inner { store, tokens, traffic, known, uses }) }
+    pub fn new(store: Store, tokens: Tokens, traffic: Traffic) -> Authenticator {
+        let (cache, uses) = (RwLock::default(), Mutex::default());
+        Authenticator { inner: Arc::new(Inner { store, tokens, traffic, cache, uses }) }
     }
 
     /// The rate limits.
@@ -221,35 +221,35 @@ impl Callers {
 
     /// Authenticates without the store: `None` unless the credential is cached or cannot be valid. `from` returns the
     /// client address, if it is known.
-    pub(in crate::api) fn at_once(
+    pub(in crate::api) fn authenticate_cached(
         &self,
         shown: &str,
         from: impl Fn() -> Option<IpAddr>,
         now: Time,
-    ) -> Option<Result<Arc<Caller>, Denied>> {
+    ) -> Option<Result<Arc<Caller>, AuthenticationError>> {
         let hash = api_key::hash(shown);
-        let Some(known) = self.known(&hash) else {
+        let Some(cached) = self.cached(&hash) else {
             // A token with a bad signature needs no query.
             let verified = (!api_key::is_key(shown)).then(|| self.inner.tokens.verify(shown))?;
-            let error = verified.and_then(|grant| grant.at(now)).err()?;
-            return Some(Err(self.stranger(from()).err().unwrap_or(error.into())));
+            let error = verified.and_then(|grant| grant.check_at(now)).err()?;
+            return Some(Err(self.limit_anonymous(from()).err().unwrap_or(error.into())));
         };
-        if let Err(denied) = known.good.at(now) {
-            return Some(Err(self.stranger(from()).err().unwrap_or(denied)));
+        if let Err(denied) = cached.verified.check_at(now) {
+            return Some(Err(self.limit_anonymous(from()).err().unwrap_or(denied)));
         }
-        let asked_for = Instant::now();
-        let age = asked_for.saturating_duration_since(known.asked);
-        if age >= LIFE {
+        let instant = Instant::now();
+        let age = instant.saturating_duration_since(cached.checked_at);
+        if age >= MAX_AGE {
             return None;
         }
-        if age >= FRESH && !known.asking.swap(true, Ordering::Relaxed) {
-            tokio::spawn(self.clone().ask_again(hash, known.clone(), now));
+        if age >= REFRESH_AGE && !cached.refreshing.swap(true, Ordering::Relaxed) {
+            tokio::spawn(self.clone().refresh(hash, cached.clone(), now));
         }
-        if let Err(limited) = known.bucket.take(asked_for) {
+        if let Err(limited) = cached.bucket.take(instant) {
             return Some(Err(limited.into()));
         }
-        self.note(&known.caller, now);
-        Some(Ok(known.caller.clone()))
+        self.record_use(&cached.caller, now);
+        Some(Ok(cached.caller.clone()))
     }
 
     /// Authenticates with the store. The request is counted against a rate limit first, so no credential can cause more
@@ -257,26 +257,26 @@ impl Callers {
     ///
     /// # Errors
     /// An invalid credential, a rate limit, or an unavailable store.
-    pub(in crate::api) async fn find(
+    pub(in crate::api) async fn authenticate(
         &self,
         shown: &str,
         from: Option<IpAddr>,
         now: Time,
-    ) -> Result<Arc<Caller>, Denied> {
+    ) -> Result<Arc<Caller>, AuthenticationError> {
         let hash = api_key::hash(shown);
-        let asked = Instant::now();
-        let before = match self.known(&hash) {
-            Some(known) => Some(known.good.clone()),
+        let checked_at = Instant::now();
+        let before = match self.cached(&hash) {
+            Some(cached) => Some(cached.verified.clone()),
             None if api_key::is_key(shown) => None,
-            None => Some(Good::Token(self.inner.tokens.verify(shown)?)),
+            None => Some(Credential::Token(self.inner.tokens.verify(shown)?)),
         };
-        let good = match &before {
-            Some(good) => {
-                self.inner.traffic.limits.take(good.who(), asked)?;
-                self.still_good(&hash, good, now).await?
+        let credential = match &before {
+            Some(credential) => {
+                self.inner.traffic.limits.take(credential.limit_subject(), checked_at)?;
+                self.recheck(&hash, credential, now).await?
             }
             None => {
-                self.stranger(from)?;
+                self.limit_anonymous(from)?;
                 match () {
                     () if polling::is_polling_token(shown) => self.poller(&hash).await?,
                     () if autoconfig::is_autoconfig_token(shown) => self.subscription(&hash).await?,
@@ -284,10 +284,20 @@ impl Callers {
                 }
             }
         };
-        good.at(now)?;
-        let (caller, bucket) = (Arc::new(good.caller(hash)), self.bucket(&good));
-        self.remember(hash, Known { caller: caller.clone(), good, bucket, asked, asking: AtomicBool::new(false) }, now);
-        self.note(&caller, now);
+        credential.check_at(now)?;
+        let (caller, bucket) = (Arc::new(credential.caller(hash)), self.bucket(&credential));
+        self.insert(
+            hash,
+            CachedCaller {
+                caller: caller.clone(),
+                verified: credential,
+                bucket,
+                checked_at,
+                refreshing: AtomicBool::new(false),
+            },
+            now,
+        );
+        self.record_use(&caller, now);
         Ok(caller)
     }
 
@@ -295,24 +305,24 @@ impl Callers {
     ///
     /// # Errors
     /// The address exceeds its limit.
-    pub(in crate::api) fn stranger(&self, from: Option<IpAddr>) -> Result<(), Denied> {
+    pub(in crate::api) fn limit_anonymous(&self, from: Option<IpAddr>) -> Result<(), AuthenticationError> {
         match from {
             Some(from) => Ok(self.inner.traffic.limits.take_of_address(from, Instant::now())?),
             None => Ok(()),
         }
     }
 
-    fn bucket(&self, good: &Good) -> Arc<Bucket> {
-        self.inner.traffic.limits.bucket(good.who(), Instant::now())
+    fn bucket(&self, credential: &Credential) -> Arc<TokenBucket> {
+        self.inner.traffic.limits.bucket(credential.limit_subject(), Instant::now())
     }
 
-    /// Logs a token out: it is rejected here at once, and in other processes within [`LIFE`].
+    /// Logs a token out: it is rejected here at once, and in other processes within [`MAX_AGE`].
     ///
     /// # Errors
     /// The store is unavailable.
     pub(in crate::api) async fn log_out(&self, hash: &TokenHash, until: Time) -> Result<(), StoreError> {
         self.inner.store.revoke_token(hash, until).await?;
-        self.forget(hash);
+        self.evict(hash);
         Ok(())
     }
 
@@ -320,116 +330,133 @@ impl Callers {
     ///
     /// # Errors
     /// The store is unavailable; the next use of the key retries.
-    pub async fn write_uses(&self) -> Result<(), StoreError> {
+    pub async fn write_key_usage(&self) -> Result<(), StoreError> {
         let uses: Vec<(KeyId, Time)> = {
             let uses = self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
             uses.iter().filter(|(_, one)| one.last > one.written).map(|(id, one)| (*id, one.last)).collect()
         };
         self.inner.store.api_keys_used(&uses).await?;
-        let mut known = self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut usage = self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, at) in uses {
-            known.entry(id).and_modify(|one| one.written = one.written.max(at));
+            usage.entry(id).and_modify(|one| one.written = one.written.max(at));
         }
         Ok(())
     }
 
-    fn known(&self, hash: &TokenHash) -> Option<Arc<Known>> {
-        self.inner.known.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
+    fn cached(&self, hash: &TokenHash) -> Option<Arc<CachedCaller>> {
+        self.inner.cache.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
     }
 
-    async fn key(&self, hash: &TokenHash) -> Result<Good, Denied> {
-        let key = self.inner.store.api_key_of(hash).await?.ok_or(Denied::UnknownKey)?;
-        Ok(Good::Key(key))
+    async fn key(&self, hash: &TokenHash) -> Result<Credential, AuthenticationError> {
+        let key = self.inner.store.api_key_of(hash).await?.ok_or(AuthenticationError::UnknownKey)?;
+        Ok(Credential::Key(key))
     }
 
-    async fn poller(&self, hash: &TokenHash) -> Result<Good, Denied> {
-        let token = self.inner.store.polling_token_of(hash).await?.ok_or(Denied::UnknownKey)?;
-        Ok(Good::Poller(token))
+    async fn poller(&self, hash: &TokenHash) -> Result<Credential, AuthenticationError> {
+        let token = self.inner.store.polling_token_of(hash).await?.ok_or(AuthenticationError::UnknownKey)?;
+        Ok(Credential::Poller(token))
     }
 
-    async fn subscription(&self, hash: &TokenHash) -> Result<Good, Denied> {
-        let found = self.inner.store.autoconfig_of(hash).await?.ok_or(Denied::UnknownKey)?;
-        Ok(Good::AutoConfig(Box::new(found)))
+    async fn subscription(&self, hash: &TokenHash) -> Result<Credential, AuthenticationError> {
+        let found = self.inner.store.autoconfig_of(hash).await?.ok_or(AuthenticationError::UnknownKey)?;
+        Ok(Credential::AutoConfig(Box::new(found)))
     }
 
     /// Checks a once valid credential against the store; `now` is wall-clock time.
-    async fn still_good(&self, hash: &TokenHash, before: &Good, now: Time) -> Result<Good, Denied> {
+    async fn recheck(
+        &self,
+        hash: &TokenHash,
+        before: &Credential,
+        now: Time,
+    ) -> Result<Credential, AuthenticationError> {
         match before {
-            Good::Key(_) => self.key(hash).await,
-            Good::Poller(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
-            Good::Poller(_) => self.poller(hash).await,
-            Good::AutoConfig(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
-            Good::AutoConfig(_) => self.subscription(hash).await,
-            Good::Token(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
-            Good::Token(grant) => {
+            Credential::Key(_) => self.key(hash).await,
+            Credential::Poller(_) if self.inner.store.is_token_revoked(hash).await? => {
+                Err(AuthenticationError::LoggedOut)
+            }
+            Credential::Poller(_) => self.poller(hash).await,
+            Credential::AutoConfig(_) if self.inner.store.is_token_revoked(hash).await? => {
+                Err(AuthenticationError::LoggedOut)
+            }
+            Credential::AutoConfig(_) => self.subscription(hash).await,
+            Credential::Token(_) if self.inner.store.is_token_revoked(hash).await? => {
+                Err(AuthenticationError::LoggedOut)
+            }
+            Credential::Token(grant) => {
                 let Some(app) = grant.tenant.only else { return Ok(before.clone()) };
                 let session = grant.session.as_deref();
                 match self.inner.store.is_token_expired(app, session, grant.issued, now).await? {
-                    true => Err(Denied::Expired),
+                    true => Err(AuthenticationError::Expired),
                     false => Ok(before.clone()),
                 }
             }
         }
     }
 
-    async fn ask_again(self, hash: TokenHash, before: Arc<Known>, now: Time) {
-        let asked = Instant::now();
-        match self.still_good(&hash, &before.good, now).await {
-            Ok(good) => {
-                let (caller, bucket) = (Arc::new(good.caller(hash)), self.bucket(&good));
-                let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);
+    async fn refresh(self, hash: TokenHash, before: Arc<CachedCaller>, now: Time) {
+        let checked_at = Instant::now();
+        match self.recheck(&hash, &before.verified, now).await {
+            Ok(credential) => {
+                let (caller, bucket) = (Arc::new(credential.caller(hash)), self.bucket(&credential));
+                let mut cache = self.inner.cache.write().unwrap_or_else(PoisonError::into_inner);
                 // A token that was logged out meanwhile must not return to the cache.
-                if let Some(place) = known.get_mut(&hash).filter(|place| Arc::ptr_eq(place, &before)) {
-                    *place = Arc::new(Known { caller, good, bucket, asked, asking: AtomicBool::new(false) });
+                if let Some(place) = cache.get_mut(&hash).filter(|place| Arc::ptr_eq(place, &before)) {
+                    *place = Arc::new(CachedCaller {
+                        caller,
+                        verified: credential,
+                        bucket,
+                        checked_at,
+                        refreshing: AtomicBool::new(false),
+                    });
                 }
             }
-            // The entry stays until [`LIFE`]; then the caller gets the error.
-            Err(Denied::Store(_)) => before.asking.store(false, Ordering::Relaxed),
-            Err(_) => self.forget(&hash),
+            // The entry stays until [`MAX_AGE`]; then the caller gets the error.
+            Err(AuthenticationError::Store(_)) => before.refreshing.store(false, Ordering::Relaxed),
+            Err(_) => self.evict(&hash),
         }
     }
 
     /// Inserts into the bounded cache. When it is full, stale entries are dropped; if there are none, all are.
-    fn remember(&self, hash: TokenHash, one: Known, now: Time) {
-        let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED {
-            known.retain(|_, one| one.asked.elapsed() < LIFE && one.good.at(now).is_ok());
+    fn insert(&self, hash: TokenHash, one: CachedCaller, now: Time) {
+        let mut cache = self.inner.cache.write().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHE_CAPACITY {
+            cache.retain(|_, one| one.checked_at.elapsed() < MAX_AGE && one.verified.check_at(now).is_ok());
         }
-        if known.len() >= REMEMBERED {
-            known.clear();
+        if cache.len() >= CACHE_CAPACITY {
+            cache.clear();
         }
-        known.insert(hash, Arc::new(one));
+        cache.insert(hash, Arc::new(one));
     }
 
     /// Drops an application's tokens from the cache, so the next request checks the store. Other processes do within
-    /// [`LIFE`].
-    pub(in crate::api) fn forget_application(&self, app: AppId) {
-        let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, one| one.caller.tenant.only != Some(app));
+    /// [`MAX_AGE`].
+    pub(in crate::api) fn evict_application(&self, app: AppId) {
+        let mut cache = self.inner.cache.write().unwrap_or_else(PoisonError::into_inner);
+        cache.retain(|_, one| one.caller.tenant.only != Some(app));
     }
 
-    fn forget(&self, hash: &TokenHash) {
-        self.inner.known.write().unwrap_or_else(PoisonError::into_inner).remove(hash);
+    fn evict(&self, hash: &TokenHash) {
+        self.inner.cache.write().unwrap_or_else(PoisonError::into_inner).remove(hash);
     }
 
     /// Records the use of a key, and writes it in the background unless that was done recently.
-    fn note(&self, caller: &Caller, now: Time) {
-        let Shown::Key(id) = caller.shown else { return };
+    fn record_use(&self, caller: &Caller, now: Time) {
+        let CredentialRef::Key(id) = caller.credential else { return };
         {
             let mut uses = self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
-            let one = uses.entry(id).or_insert(Use { last: now, written: Time::ZERO, rest_until: Time::ZERO });
+            let one = uses.entry(id).or_insert(KeyUsage { last: now, written: Time::ZERO, rest_until: Time::ZERO });
             one.last = one.last.max(now);
             if now < one.rest_until {
                 return;
             }
-            one.rest_until = now.plus(USE);
+            one.rest_until = now.plus(USAGE_INTERVAL);
         }
-        let callers = self.clone();
+        let authenticator = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = callers.write_uses().await {
+            if let Err(error) = authenticator.write_key_usage().await {
                 tracing::warn!(%error, key = %id, "the last use of an API key was not recorded: retrying with its next use");
-                let mut uses = callers.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
-                uses.entry(id).and_modify(|one| one.rest_until = now.plus(USE_AGAIN));
+                let mut uses = authenticator.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
+                uses.entry(id).and_modify(|one| one.rest_until = now.plus(USAGE_RETRY));
             }
         });
     }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::api::authn::jwt_crypto;
-use crate::api::authn::permissions::Rights;
+use crate::api::authn::permissions::Permissions;
 use crate::domain::access::portal::{Capability, PortalOptions};
 use crate::domain::access::token_key::{Algorithm, PublicKey, TokenKey};
 use crate::domain::{AppId, OrgId, Time};
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Tokens {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::api) struct Grant {
     pub tenant: Tenant,
-    pub rights: Rights,
+    pub permissions: Permissions,
     pub flags: Vec<String>,
     /// The portal session it was issued for, under the name the team gave it.
     pub session: Option<String>,
@@ -67,7 +67,7 @@ pub enum TokenError {
     #[error("the token's \"sub\" must be org_…, or app_… beside an \"org\" of org_…")]
     Subject,
     #[error("the token's \"flags\" and \"caps\" must be lists of strings")]
-    Lists,
+    ClaimType,
     #[error("the token has expired")]
     Expired,
     #[error("the token is not valid yet")]
@@ -78,8 +78,8 @@ pub enum TokenError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MintError {
     #[error(
-        "tokens are signed with {0} (SENDOFF_JWT_ALGORITHM) and a private key that this server does not have: sign them where it is, or \
-         use an API key"
+        "this server verifies tokens with a public key ({0}, SENDOFF_JWT_ALGORITHM) and has no private key to sign them: \
+         sign tokens where the private key is, or use an API key"
     )]
     VerifiesOnly(Algorithm),
     #[error("the token could not be signed")]
@@ -87,7 +87,7 @@ pub enum MintError {
 }
 
 #[derive(Serialize)]
-struct Minted<'a> {
+struct IssuedClaims<'a> {
     iss: &'static str,
     sub: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,15 +129,15 @@ struct Claims {
 impl Tokens {
     /// Tokens signed with HS256 and `secret`.
     pub fn new(secret: &[u8]) -> Tokens {
-        Tokens::under(&TokenKey::Shared(Algorithm::Hs256, Zeroizing::new(secret.to_vec())))
+        Tokens::with_key(&TokenKey::Shared(Algorithm::Hs256, Zeroizing::new(secret.to_vec())))
     }
 
     /// Tokens signed with `key`.
-    pub fn under(key: &TokenKey) -> Tokens {
+    pub fn with_key(key: &TokenKey) -> Tokens {
         jwt_crypto::install();
         let algorithm = key.algorithm();
         let mut validation = Validation::new(name_of(algorithm));
-        // `Grant::at` checks the times, and the subject replaces the audience.
+        // `Grant::check_at` checks the times, and the subject replaces the audience.
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_nbf = false;
@@ -163,7 +163,7 @@ impl Tokens {
     /// # Errors
     /// The token could not be signed.
     pub fn mint_org(&self, org: &OrgId, now: Time, ttl: Duration) -> Result<String, MintError> {
-        self.mint(Minted { sub: org.as_str(), ..minted(now, now.plus(ttl)) })
+        self.mint(IssuedClaims { sub: org.as_str(), ..base_claims(now, now.plus(ttl)) })
     }
 
     /// A token for one application of `org`, valid for `ttl` from `now`.
@@ -171,7 +171,7 @@ impl Tokens {
     /// # Errors
     /// The token could not be signed.
     pub fn mint_app(&self, org: &OrgId, app: AppId, now: Time, ttl: Duration) -> Result<String, MintError> {
-        self.mint(Minted { sub: &app.to_string(), org: Some(org), ..minted(now, now.plus(ttl)) })
+        self.mint(IssuedClaims { sub: &app.to_string(), org: Some(org), ..base_claims(now, now.plus(ttl)) })
     }
 
     /// A token for a portal session: one application, restricted by `options`, valid for `ttl` from `now` by the wall
@@ -181,7 +181,7 @@ impl Tokens {
     ///
     /// # Errors
     /// The token could not be signed.
-    pub fn mint_visit(
+    pub fn mint_portal(
         &self,
         org: &OrgId,
         app: AppId,
@@ -191,17 +191,24 @@ impl Tokens {
     ) -> Result<String, MintError> {
         let (flags, caps) = (&options.feature_flags[..], options.capabilities.as_deref());
         let sid = options.session_id.as_deref();
-        self.mint(Minted { sub: &app.to_string(), org: Some(org), flags, caps, sid, ..minted(now, now.plus(ttl)) })
+        self.mint(IssuedClaims {
+            sub: &app.to_string(),
+            org: Some(org),
+            flags,
+            caps,
+            sid,
+            ..base_claims(now, now.plus(ttl))
+        })
     }
 
-    fn mint(&self, claims: Minted<'_>) -> Result<String, MintError> {
+    fn mint(&self, claims: IssuedClaims<'_>) -> Result<String, MintError> {
         self.can_sign()?;
         let signing = self.inner.signing.as_ref().ok_or(MintError::Failed)?;
         jsonwebtoken::encode(&Header::new(name_of(self.inner.algorithm)), &claims, signing)
             .map_err(|_| MintError::Failed)
     }
 
-    /// Verifies the signature and subject of `token`. [`Grant::at`] checks its period of validity.
+    /// Verifies the signature and subject of `token`. [`Grant::check_at`] checks its period of validity.
     ///
     /// # Errors
     /// A bad signature or subject.
@@ -218,19 +225,19 @@ impl Tokens {
             (_, Ok(app), Some(org)) => Tenant { org, only: Some(app) },
             _ => return Err(TokenError::Subject),
         };
-        let (rights, flags) = match tenant.only {
-            None => (Rights::All, Vec::new()),
+        let (permissions, flags) = match tenant.only {
+            None => (Permissions::All, Vec::new()),
             Some(_) => {
-                let caps = list(claims.caps)?;
+                let caps = string_list(claims.caps)?;
                 // An unknown capability, of a later release, grants nothing.
                 let caps = caps.map(|caps| caps.iter().filter_map(|word| Capability::from_word(word)).collect());
-                (Rights::Visit(caps), list(claims.flags)?.unwrap_or_default())
+                (Permissions::Application(caps), string_list(claims.flags)?.unwrap_or_default())
             }
         };
         let session = tenant.only.and(claims.sid.as_str()).map(str::to_owned);
         let issued = claims.iat_us.map(Time::from_micros).or(claims.iat.map(time)).unwrap_or(Time::ZERO);
         let (not_before, expires) = (claims.nbf.map(time), claims.exp.map(time));
-        Ok(Grant { tenant, rights, flags, session, issued, not_before, expires })
+        Ok(Grant { tenant, permissions, flags, session, issued, not_before, expires })
     }
 }
 
@@ -244,7 +251,7 @@ impl Grant {
     ///
     /// # Errors
     /// Expired, or not valid yet.
-    pub fn at(&self, now: Time) -> Result<(), TokenError> {
+    pub fn check_at(&self, now: Time) -> Result<(), TokenError> {
         if self.expires.is_some_and(|expires| now >= expires) {
             return Err(TokenError::Expired);
         }
@@ -256,10 +263,10 @@ impl Grant {
 }
 
 /// The claims of every token Sendoff issues.
-fn minted<'a>(now: Time, until: Time) -> Minted<'a> {
+fn base_claims<'a>(now: Time, until: Time) -> IssuedClaims<'a> {
     let jti = URL_SAFE_NO_PAD.encode(rand::random::<u128>().to_be_bytes());
     let (iat_us, now, exp) = (now.micros(), now.seconds(), until.seconds());
-    Minted {
+    IssuedClaims {
         iss: "sendoff",
         sub: "",
         org: None,
@@ -274,8 +281,8 @@ fn minted<'a>(now: Time, until: Time) -> Minted<'a> {
     }
 }
 
-fn list(claim: Value) -> Result<Option<Vec<String>>, TokenError> {
-    serde_json::from_value(claim).map_err(|_| TokenError::Lists)
+fn string_list(claim: Value) -> Result<Option<Vec<String>>, TokenError> {
+    serde_json::from_value(claim).map_err(|_| TokenError::ClaimType)
 }
 
 fn name_of(algorithm: Algorithm) -> jsonwebtoken::Algorithm {

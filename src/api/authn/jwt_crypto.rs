@@ -3,8 +3,8 @@
 //! what Sendoff needs: an HMAC key signs and verifies, a public key verifies.
 //!
 //! * [`install`]: makes it the provider of the process.
-//! * [`Shared`]: an HMAC key.
-//! * [`Pair`]: a public key, RSA or Ed25519.
+//! * [`HmacKey`]: an HMAC key.
+//! * [`PublicKeyVerifier`]: a public key, RSA or Ed25519.
 
 use ed25519_dalek::VerifyingKey;
 use hmac::{Hmac, KeyInit, Mac};
@@ -31,9 +31,9 @@ fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>
         return Err(ErrorKind::InvalidAlgorithm.into());
     }
     Ok(match algorithm {
-        Algorithm::HS256 => Shared::<Hmac<Sha256>>::boxed(*algorithm, key.as_bytes())?,
-        Algorithm::HS384 => Shared::<Hmac<Sha384>>::boxed(*algorithm, key.as_bytes())?,
-        Algorithm::HS512 => Shared::<Hmac<Sha512>>::boxed(*algorithm, key.as_bytes())?,
+        Algorithm::HS256 => HmacKey::<Hmac<Sha256>>::boxed(*algorithm, key.as_bytes())?,
+        Algorithm::HS384 => HmacKey::<Hmac<Sha384>>::boxed(*algorithm, key.as_bytes())?,
+        Algorithm::HS512 => HmacKey::<Hmac<Sha512>>::boxed(*algorithm, key.as_bytes())?,
         _ => return Err(ErrorKind::InvalidAlgorithm.into()),
     })
 }
@@ -44,82 +44,83 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
         return Err(ErrorKind::InvalidAlgorithm.into());
     }
     let bytes = key.try_get_as_bytes()?;
-    let rsa = |how| Box::new(Pair { algorithm: *algorithm, key: Public::Rsa(how, bytes.to_vec()) });
+    let rsa =
+        |how| Box::new(PublicKeyVerifier { algorithm: *algorithm, key: VerifyingKeyKind::Rsa(how, bytes.to_vec()) });
     Ok(match algorithm {
-        Algorithm::HS256 => Shared::<Hmac<Sha256>>::boxed(*algorithm, bytes)?,
-        Algorithm::HS384 => Shared::<Hmac<Sha384>>::boxed(*algorithm, bytes)?,
-        Algorithm::HS512 => Shared::<Hmac<Sha512>>::boxed(*algorithm, bytes)?,
+        Algorithm::HS256 => HmacKey::<Hmac<Sha256>>::boxed(*algorithm, bytes)?,
+        Algorithm::HS384 => HmacKey::<Hmac<Sha384>>::boxed(*algorithm, bytes)?,
+        Algorithm::HS512 => HmacKey::<Hmac<Sha512>>::boxed(*algorithm, bytes)?,
         Algorithm::RS256 => rsa(&RSA_PKCS1_2048_8192_SHA256),
         Algorithm::RS384 => rsa(&RSA_PKCS1_2048_8192_SHA384),
         Algorithm::RS512 => rsa(&RSA_PKCS1_2048_8192_SHA512),
         Algorithm::EdDSA => {
             let key = VerifyingKey::try_from(bytes).map_err(|_| ErrorKind::InvalidKeyFormat)?;
-            Box::new(Pair { algorithm: *algorithm, key: Public::Ed25519(key) })
+            Box::new(PublicKeyVerifier { algorithm: *algorithm, key: VerifyingKeyKind::Ed25519(key) })
         }
         _ => return Err(ErrorKind::InvalidAlgorithm.into()),
     })
 }
 
-struct Shared<M> {
+struct HmacKey<M> {
     algorithm: Algorithm,
     mac: M,
 }
 
-impl<M: Mac + KeyInit> Shared<M> {
-    fn boxed(algorithm: Algorithm, key: &[u8]) -> Result<Box<Shared<M>>, Error> {
+impl<M: Mac + KeyInit> HmacKey<M> {
+    fn boxed(algorithm: Algorithm, key: &[u8]) -> Result<Box<HmacKey<M>>, Error> {
         let mac = <M as KeyInit>::new_from_slice(key).map_err(|_| ErrorKind::InvalidKeyFormat)?;
-        Ok(Box::new(Shared { algorithm, mac }))
+        Ok(Box::new(HmacKey { algorithm, mac }))
     }
 }
 
-impl<M: Mac + Clone> Signer<Vec<u8>> for Shared<M> {
+impl<M: Mac + Clone> Signer<Vec<u8>> for HmacKey<M> {
     fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, signature::Error> {
         Ok(self.mac.clone().chain_update(message).finalize().as_bytes().to_vec())
     }
 }
 
-impl<M: Mac + Clone> Verifier<Vec<u8>> for Shared<M> {
+impl<M: Mac + Clone> Verifier<Vec<u8>> for HmacKey<M> {
     /// Compares in constant time.
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
         self.mac.clone().chain_update(message).verify_slice(signature).map_err(|_| signature::Error::new())
     }
 }
 
-impl<M: Mac + Clone> JwtSigner for Shared<M> {
+impl<M: Mac + Clone> JwtSigner for HmacKey<M> {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
-impl<M: Mac + Clone> JwtVerifier for Shared<M> {
+impl<M: Mac + Clone> JwtVerifier for HmacKey<M> {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
-struct Pair {
+struct PublicKeyVerifier {
     algorithm: Algorithm,
-    key: Public,
+    key: VerifyingKeyKind,
 }
 
-enum Public {
+enum VerifyingKeyKind {
     Rsa(&'static RsaParameters, Vec<u8>),
     Ed25519(VerifyingKey),
 }
 
-impl Verifier<Vec<u8>> for Pair {
+impl Verifier<Vec<u8>> for PublicKeyVerifier {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
         let good = match &self.key {
-            Public::Rsa(how, key) => UnparsedPublicKey::new(*how, key).verify(message, signature).is_ok(),
+            VerifyingKeyKind::Rsa(how, key) => UnparsedPublicKey::new(*how, key).verify(message, signature).is_ok(),
             // Strict: a malleable signature would give a second token with the same claims, which a logout would miss.
-            Public::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
+            VerifyingKeyKind::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
         };
         if good { Ok(()) } else { Err(signature::Error::new()) }
     }
 }
 
-impl JwtVerifier for Pair {
+impl JwtVerifier for PublicKeyVerifier {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }

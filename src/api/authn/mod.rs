@@ -8,7 +8,7 @@
 //!
 //! # Invariants
 //!
-//! * A revoked credential is rejected by every process within [`LIFE`](authenticator::LIFE) (3 seconds).
+//! * A revoked credential is rejected by every process within [`MAX_AGE`](authenticator::MAX_AGE) (3 seconds).
 //! * Credentials appear in no log and no error. The store has only their hashes.
 //! * An organization's boundary is not enforced here: the [`Tenant`](crate::store::Tenant) in every SQL statement does
 //!   that.

@@ -1,8 +1,8 @@
 //! Permissions: each operation needs one, and each credential grants some.
 //!
-//! * [`Right`]: a permission; [`Right::needed`] is the table of all operations.
-//! * [`Rights`]: the permissions of a caller: all of them, those of an API key's scopes, or those of an application
-//!   token.
+//! * [`Permission`]: a permission; [`Permission::required`] is the table of all operations.
+//! * [`Permissions`]: the permissions of a caller: all of them, those of an API key's scopes, or those of an
+//!   application token.
 //!
 //! The boundary of an application token is not checked here: the [`Tenant`](crate::store::Tenant) in every SQL
 //! statement enforces it.
@@ -16,7 +16,7 @@ use crate::domain::{AutoConfigId, PollingEndpointId};
 
 /// A permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::api) enum Right {
+pub(in crate::api) enum Permission {
     /// Any valid credential.
     Nothing,
     Read,
@@ -44,7 +44,7 @@ pub(in crate::api) enum Right {
 
 /// The permissions of a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::api) enum Rights {
+pub(in crate::api) enum Permissions {
     /// An organization token.
     All,
     /// An API key.
@@ -57,9 +57,9 @@ pub(in crate::api) enum Rights {
     AutoConfig(AutoConfigId),
 }
 
-impl Right {
+impl Permission {
     /// The permission of the operation at a path of the route table.
-    pub fn needed(method: &Method, path: &str) -> Right {
+    pub fn required(method: &Method, path: &str) -> Permission {
         const ENDPOINTS: &str = "/app/{app}/endpoint";
         const POLLER: &str = "/app/{app}/poller/{sink}";
         const AUTOCONFIG: &str = "/app/{app}/autoconfig/{autoconfig}";
@@ -68,29 +68,29 @@ impl Right {
         // HEAD is GET without a body.
         let method = if method == Method::HEAD { &Method::GET } else { method };
         match (method, path) {
-            (&Method::POST, "/auth/logout") => Right::Nothing,
-            (&Method::GET, POLLER | "/app/{app}/poller/{sink}/stream") => Right::Poll,
-            (&Method::GET, path) if path.starts_with(POLLER) || path.starts_with(LEASED) => Right::Consume,
-            (_, path) if path.starts_with(POLLER) || path.starts_with(LEASED) => Right::Seek,
-            (_, "/auth/app/{app}/poller/{sink}/token/rotate") => Right::RotateSecret,
-            (&Method::GET, AUTOCONFIG) => Right::ReadSubscription,
-            (&Method::PUT, path) if path.starts_with(AUTOCONFIG) => Right::Subscribe,
-            (_, "/app/{app}/autoconfig/{autoconfig}/rotate") => Right::RotateSecret,
-            (&Method::POST, "/app/{app}/autoconfig") | (&Method::DELETE, AUTOCONFIG) => Right::ManageEndpoint,
-            (&Method::GET, path) if path.ends_with("/secret") => Right::ReadSecret,
-            (&Method::GET, _) => Right::Read,
-            (&Method::POST, "/app/{app}/msg" | "/app/{app}/msg/precheck/active") => Right::Send,
-            (&Method::POST, "/app/{app}/msg/{msg}/endpoint/{endpoint}/resend") => Right::Attempt,
-            (_, path) if path.starts_with("/app/{app}/destination") => Right::ManageEndpoint,
+            (&Method::POST, "/auth/logout") => Permission::Nothing,
+            (&Method::GET, POLLER | "/app/{app}/poller/{sink}/stream") => Permission::Poll,
+            (&Method::GET, path) if path.starts_with(POLLER) || path.starts_with(LEASED) => Permission::Consume,
+            (_, path) if path.starts_with(POLLER) || path.starts_with(LEASED) => Permission::Seek,
+            (_, "/auth/app/{app}/poller/{sink}/token/rotate") => Permission::RotateSecret,
+            (&Method::GET, AUTOCONFIG) => Permission::ReadSubscription,
+            (&Method::PUT, path) if path.starts_with(AUTOCONFIG) => Permission::Subscribe,
+            (_, "/app/{app}/autoconfig/{autoconfig}/rotate") => Permission::RotateSecret,
+            (&Method::POST, "/app/{app}/autoconfig") | (&Method::DELETE, AUTOCONFIG) => Permission::ManageEndpoint,
+            (&Method::GET, path) if path.ends_with("/secret") => Permission::ReadSecret,
+            (&Method::GET, _) => Permission::Read,
+            (&Method::POST, "/app/{app}/msg" | "/app/{app}/msg/precheck/active") => Permission::Send,
+            (&Method::POST, "/app/{app}/msg/{msg}/endpoint/{endpoint}/resend") => Permission::Attempt,
+            (_, path) if path.starts_with("/app/{app}/destination") => Permission::ManageEndpoint,
             (_, path) => {
                 match path.strip_prefix(ENDPOINTS).map(|rest| rest.strip_prefix("/{endpoint}").unwrap_or(rest)) {
-                    Some("/secret/rotate") => Right::RotateSecret,
-                    Some("/transformation" | "/transformation/simulate") => Right::Transform,
+                    Some("/secret/rotate") => Permission::RotateSecret,
+                    Some("/transformation" | "/transformation/simulate") => Permission::Transform,
                     // With `resend` it also needs `Attempt`, which the handler checks.
-                    Some("/reconcile") => Right::Read,
-                    Some("/recover" | "/replay-missing" | "/bulk-replay" | "/send-example") => Right::Attempt,
-                    Some("" | "/headers" | "/auto-config") => Right::ManageEndpoint,
-                    _ => Right::Write,
+                    Some("/reconcile") => Permission::Read,
+                    Some("/recover" | "/replay-missing" | "/bulk-replay" | "/send-example") => Permission::Attempt,
+                    Some("" | "/headers" | "/auto-config") => Permission::ManageEndpoint,
+                    _ => Permission::Write,
                 }
             }
         }
@@ -99,9 +99,11 @@ impl Right {
     /// The smallest scope of an API key that grants it; `None`: any key.
     fn scope(self) -> Option<Scope> {
         match self {
-            Right::Nothing => None,
-            Right::Read | Right::Poll | Right::Consume | Right::ReadSubscription => Some(Scope::Read),
-            Right::Send => Some(Scope::Send),
+            Permission::Nothing => None,
+            Permission::Read | Permission::Poll | Permission::Consume | Permission::ReadSubscription => {
+                Some(Scope::Read)
+            }
+            Permission::Send => Some(Scope::Send),
             _ => Some(Scope::Write),
         }
     }
@@ -109,53 +111,65 @@ impl Right {
     /// The capabilities that grant it, any one of them; empty if no customer may.
     fn capabilities(self) -> &'static [Capability] {
         match self {
-            Right::Nothing | Right::Send | Right::Write => &[],
-            Right::Read | Right::Poll | Right::ReadSubscription => &[Capability::ViewBase],
-            Right::ReadSecret => Capability::SEE_SECRET,
-            Right::RotateSecret => Capability::ROTATE_SECRET,
-            Right::Transform => &[Capability::ManageTransformations],
-            Right::Attempt => &[Capability::CreateAttempts],
-            Right::Consume | Right::Seek | Right::ManageEndpoint | Right::Subscribe => &[Capability::ManageEndpoint],
+            Permission::Nothing | Permission::Send | Permission::Write => &[],
+            Permission::Read | Permission::Poll | Permission::ReadSubscription => &[Capability::ViewBase],
+            Permission::ReadSecret => Capability::SEE_SECRET,
+            Permission::RotateSecret => Capability::ROTATE_SECRET,
+            Permission::Transform => &[Capability::ManageTransformations],
+            Permission::Attempt => &[Capability::CreateAttempts],
+            Permission::Consume | Permission::Seek | Permission::ManageEndpoint | Permission::Subscribe => {
+                &[Capability::ManageEndpoint]
+            }
         }
     }
 }
 
-impl Rights {
-    /// Checks that `right` is granted.
+impl Permissions {
+    /// Checks that `permission` is granted.
     ///
     /// # Errors
     /// 403 that names the missing permission.
-    pub fn check(&self, right: Right) -> Result<(), ApiError> {
+    pub fn check(&self, permission: Permission) -> Result<(), ApiError> {
         match self {
-            _ if right == Right::Nothing => Ok(()),
-            Rights::All => Ok(()),
-            Rights::Poller(_) if matches!(right, Right::Poll | Right::Consume | Right::Seek) => Ok(()),
-            Rights::AutoConfig(_)
+            _ if permission == Permission::Nothing => Ok(()),
+            Permissions::All => Ok(()),
+            Permissions::Poller(_)
+                if matches!(permission, Permission::Poll | Permission::Consume | Permission::Seek) =>
+            {
+                Ok(())
+            }
+            Permissions::AutoConfig(_)
                 if matches!(
-                    right,
-                    Right::Poll | Right::Consume | Right::Seek | Right::ReadSubscription | Right::Subscribe
+                    permission,
+                    Permission::Poll
+                        | Permission::Consume
+                        | Permission::Seek
+                        | Permission::ReadSubscription
+                        | Permission::Subscribe
                 ) =>
             {
                 Ok(())
             }
-            Rights::AutoConfig(_) => {
-                Err(ApiError::lacks("this token can only manage its autoconfig subscription and fetch its messages"))
+            Permissions::AutoConfig(_) => Err(ApiError::permission_denied(
+                "this token can only manage its autoconfig subscription and fetch its messages",
+            )),
+            Permissions::Poller(_) => {
+                Err(ApiError::permission_denied("this token can only fetch messages from its polling endpoint"))
             }
-            Rights::Poller(_) => Err(ApiError::lacks("this token can only fetch messages from its polling endpoint")),
-            Rights::Key(scopes) => match right.scope() {
-                Some(scope) if !scopes.has(scope) => Err(ApiError::lacks(format!(
+            Permissions::Key(scopes) => match permission.scope() {
+                Some(scope) if !scopes.has(scope) => Err(ApiError::permission_denied(format!(
                     "this needs an API key with the scope {}; this one has: {scopes}",
                     scope.word()
                 ))),
                 _ => Ok(()),
             },
-            Rights::Visit(capabilities) => {
-                let wanted = right.capabilities();
-                let Some(least) = wanted.first() else { return Err(ApiError::forbidden()) };
+            Permissions::Application(capabilities) => {
+                let wanted = permission.capabilities();
+                let Some(least) = wanted.first() else { return Err(ApiError::needs_organization()) };
                 match capabilities {
-                    Some(has) if !wanted.iter().any(|one| has.contains(one)) => {
-                        Err(ApiError::lacks(format!("this needs a token with the capability {}", least.word())))
-                    }
+                    Some(has) if !wanted.iter().any(|one| has.contains(one)) => Err(ApiError::permission_denied(
+                        format!("this needs a token with the capability {}", least.word()),
+                    )),
                     _ => Ok(()),
                 }
             }
@@ -169,111 +183,140 @@ mod tests {
 
     #[test]
     fn what_each_kind_of_operation_needs() {
-        for (method, path, right) in [
-            (Method::GET, "/api/v1/app", Right::Read),
-            (Method::GET, "/api/v1/app/{app}/endpoint/{endpoint}/secret", Right::ReadSecret),
-            (Method::GET, "/api/v1/operational-webhook/endpoint/{endpoint}/secret/", Right::ReadSecret),
-            (Method::POST, "/api/v1/app/{app}/msg/", Right::Send),
-            (Method::HEAD, "/api/v1/app", Right::Read),
-            (Method::HEAD, "/api/v1/app/{app}/endpoint/{endpoint}/secret", Right::ReadSecret),
-            (Method::POST, "/api/v1/app", Right::Write),
-            (Method::POST, "/api/v1/app/{app}/endpoint", Right::ManageEndpoint),
-            (Method::PUT, "/api/v1/app/{app}/endpoint/{endpoint}", Right::ManageEndpoint),
-            (Method::PATCH, "/api/v1/app/{app}/endpoint/{endpoint}/headers", Right::ManageEndpoint),
-            (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/secret/rotate", Right::RotateSecret),
-            (Method::PATCH, "/api/v1/app/{app}/endpoint/{endpoint}/transformation", Right::Transform),
-            (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/recover", Right::Attempt),
-            (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/reconcile", Right::Read),
-            (Method::POST, "/api/v1/app/{app}/msg/{msg}/endpoint/{endpoint}/resend", Right::Attempt),
-            (Method::POST, "/api/v1/operational-webhook/endpoint", Right::Write),
-            (Method::POST, "/api/v1/operational-webhook/endpoint/{endpoint}/secret/rotate", Right::Write),
-            (Method::POST, "/api/v1/auth/app-portal-access/{app}", Right::Write),
-            (Method::DELETE, "/api/v1/app/{app}/msg/{msg}/content", Right::Write),
-            (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/something-new", Right::Write),
-            (Method::POST, "", Right::Write),
-            (Method::GET, "/api/v1/app/{app}/poller/{sink}", Right::Poll),
-            (Method::GET, "/api/v1/app/{app}/poller/{sink}/stream", Right::Poll),
-            (Method::GET, "/api/v1/app/{app}/poller/{sink}/consumer/{consumer}/", Right::Consume),
-            (Method::POST, "/api/v1/app/{app}/poller/{sink}/consumer/{consumer}/seek", Right::Seek),
-            (Method::GET, "/api/v1/app/{app}/polling-endpoint/{sink}/consumer/{consumer}", Right::Consume),
-            (Method::POST, "/api/v1/app/{app}/polling-endpoint/{sink}/consumer/{consumer}/commit", Right::Seek),
-            (Method::POST, "/api/v1/auth/app/{app}/poller/{sink}/token/rotate", Right::RotateSecret),
-            (Method::GET, "/api/v1/auth/app/{app}/poller/{sink}/token", Right::Read),
-            (Method::POST, "/api/v1/app/{app}/autoconfig", Right::ManageEndpoint),
-            (Method::GET, "/api/v1/app/{app}/autoconfig/{autoconfig}", Right::ReadSubscription),
-            (Method::DELETE, "/api/v1/app/{app}/autoconfig/{autoconfig}", Right::ManageEndpoint),
-            (Method::POST, "/api/v1/app/{app}/autoconfig/{autoconfig}/rotate", Right::RotateSecret),
-            (Method::PUT, "/api/v1/app/{app}/autoconfig/{autoconfig}/endpoint", Right::Subscribe),
-            (Method::PUT, "/api/v1/app/{app}/autoconfig/{autoconfig}/destination", Right::Subscribe),
-            (Method::POST, "/api/v1/app/{app}/destination", Right::ManageEndpoint),
-            (Method::DELETE, "/api/v1/app/{app}/destination/{sink}", Right::ManageEndpoint),
-            (Method::POST, "/api/v1/auth/logout", Right::Nothing),
+        for (method, path, permission) in [
+            (Method::GET, "/api/v1/app", Permission::Read),
+            (Method::GET, "/api/v1/app/{app}/endpoint/{endpoint}/secret", Permission::ReadSecret),
+            (Method::GET, "/api/v1/operational-webhook/endpoint/{endpoint}/secret/", Permission::ReadSecret),
+            (Method::POST, "/api/v1/app/{app}/msg/", Permission::Send),
+            (Method::HEAD, "/api/v1/app", Permission::Read),
+            (Method::HEAD, "/api/v1/app/{app}/endpoint/{endpoint}/secret", Permission::ReadSecret),
+            (Method::POST, "/api/v1/app", Permission::Write),
+            (Method::POST, "/api/v1/app/{app}/endpoint", Permission::ManageEndpoint),
+            (Method::PUT, "/api/v1/app/{app}/endpoint/{endpoint}", Permission::ManageEndpoint),
+            (Method::PATCH, "/api/v1/app/{app}/endpoint/{endpoint}/headers", Permission::ManageEndpoint),
+            (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/secret/rotate", Permission::RotateSecret),
+            (Method::PATCH, "/api/v1/app/{app}/endpoint/{endpoint}/transformation", Permission::Transform),
+            (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/recover", Permission::Attempt),
+            (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/reconcile", Permission::Read),
+            (Method::POST, "/api/v1/app/{app}/msg/{msg}/endpoint/{endpoint}/resend", Permission::Attempt),
+            (Method::POST, "/api/v1/operational-webhook/endpoint", Permission::Write),
+            (Method::POST, "/api/v1/operational-webhook/endpoint/{endpoint}/secret/rotate", Permission::Write),
+            (Method::POST, "/api/v1/auth/app-portal-access/{app}", Permission::Write),
+            (Method::DELETE, "/api/v1/app/{app}/msg/{msg}/content", Permission::Write),
+            (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/something-new", Permission::Write),
+            (Method::POST, "", Permission::Write),
+            (Method::GET, "/api/v1/app/{app}/poller/{sink}", Permission::Poll),
+            (Method::GET, "/api/v1/app/{app}/poller/{sink}/stream", Permission::Poll),
+            (Method::GET, "/api/v1/app/{app}/poller/{sink}/consumer/{consumer}/", Permission::Consume),
+            (Method::POST, "/api/v1/app/{app}/poller/{sink}/consumer/{consumer}/seek", Permission::Seek),
+            (Method::GET, "/api/v1/app/{app}/polling-endpoint/{sink}/consumer/{consumer}", Permission::Consume),
+            (Method::POST, "/api/v1/app/{app}/polling-endpoint/{sink}/consumer/{consumer}/commit", Permission::Seek),
+            (Method::POST, "/api/v1/auth/app/{app}/poller/{sink}/token/rotate", Permission::RotateSecret),
+            (Method::GET, "/api/v1/auth/app/{app}/poller/{sink}/token", Permission::Read),
+            (Method::POST, "/api/v1/app/{app}/autoconfig", Permission::ManageEndpoint),
+            (Method::GET, "/api/v1/app/{app}/autoconfig/{autoconfig}", Permission::ReadSubscription),
+            (Method::DELETE, "/api/v1/app/{app}/autoconfig/{autoconfig}", Permission::ManageEndpoint),
+            (Method::POST, "/api/v1/app/{app}/autoconfig/{autoconfig}/rotate", Permission::RotateSecret),
+            (Method::PUT, "/api/v1/app/{app}/autoconfig/{autoconfig}/endpoint", Permission::Subscribe),
+            (Method::PUT, "/api/v1/app/{app}/autoconfig/{autoconfig}/destination", Permission::Subscribe),
+            (Method::POST, "/api/v1/app/{app}/destination", Permission::ManageEndpoint),
+            (Method::DELETE, "/api/v1/app/{app}/destination/{sink}", Permission::ManageEndpoint),
+            (Method::POST, "/api/v1/auth/logout", Permission::Nothing),
         ] {
-            assert_eq!(Right::needed(&method, path), right, "{method} {path}");
+            assert_eq!(Permission::required(&method, path), permission, "{method} {path}");
         }
     }
 
     #[test]
     fn scopes_and_capabilities_grant_what_they_say() {
         use Capability::*;
-        let key = |scopes: &[Scope]| Rights::Key(Scopes::of(scopes.iter().copied()));
-        let visit = |capabilities: &[Capability]| Rights::Visit(Some(capabilities.to_vec()));
+        let key = |scopes: &[Scope]| Permissions::Key(Scopes::of(scopes.iter().copied()));
+        let visit = |capabilities: &[Capability]| Permissions::Application(Some(capabilities.to_vec()));
         let all = [
-            Right::Nothing,
-            Right::Read,
-            Right::Poll,
-            Right::Consume,
-            Right::Seek,
-            Right::ReadSecret,
-            Right::Send,
-            Right::RotateSecret,
-            Right::Transform,
-            Right::Attempt,
-            Right::ManageEndpoint,
-            Right::ReadSubscription,
-            Right::Subscribe,
-            Right::Write,
+            Permission::Nothing,
+            Permission::Read,
+            Permission::Poll,
+            Permission::Consume,
+            Permission::Seek,
+            Permission::ReadSecret,
+            Permission::Send,
+            Permission::RotateSecret,
+            Permission::Transform,
+            Permission::Attempt,
+            Permission::ManageEndpoint,
+            Permission::ReadSubscription,
+            Permission::Subscribe,
+            Permission::Write,
         ];
-        let customer: Vec<Right> =
-            all.iter().copied().filter(|one| ![Right::Send, Right::Write].contains(one)).collect();
-        for (rights, granted) in [
-            (Rights::All, &all[..]),
+        let customer: Vec<Permission> =
+            all.iter().copied().filter(|one| ![Permission::Send, Permission::Write].contains(one)).collect();
+        for (permissions, granted) in [
+            (Permissions::All, &all[..]),
             (key(&[Scope::Write]), &all),
-            (key(&[Scope::Read]), &[Right::Nothing, Right::Read, Right::Poll, Right::Consume, Right::ReadSubscription]),
             (
-                Rights::AutoConfig(AutoConfigId(uuid::Uuid::nil())),
-                &[Right::Nothing, Right::Poll, Right::Consume, Right::Seek, Right::ReadSubscription, Right::Subscribe],
+                key(&[Scope::Read]),
+                &[
+                    Permission::Nothing,
+                    Permission::Read,
+                    Permission::Poll,
+                    Permission::Consume,
+                    Permission::ReadSubscription,
+                ],
             ),
             (
-                Rights::Poller(PollingEndpointId(uuid::Uuid::nil())),
-                &[Right::Nothing, Right::Poll, Right::Consume, Right::Seek],
+                Permissions::AutoConfig(AutoConfigId(uuid::Uuid::nil())),
+                &[
+                    Permission::Nothing,
+                    Permission::Poll,
+                    Permission::Consume,
+                    Permission::Seek,
+                    Permission::ReadSubscription,
+                    Permission::Subscribe,
+                ],
             ),
-            (key(&[Scope::Send]), &[Right::Nothing, Right::Send]),
-            (key(&[]), &[Right::Nothing]),
-            (Rights::Visit(None), &customer),
+            (
+                Permissions::Poller(PollingEndpointId(uuid::Uuid::nil())),
+                &[Permission::Nothing, Permission::Poll, Permission::Consume, Permission::Seek],
+            ),
+            (key(&[Scope::Send]), &[Permission::Nothing, Permission::Send]),
+            (key(&[]), &[Permission::Nothing]),
+            (Permissions::Application(None), &customer),
             (visit(&Capability::ALL), &customer),
-            (visit(&[ViewBase]), &[Right::Nothing, Right::Read, Right::Poll, Right::ReadSubscription]),
+            (
+                visit(&[ViewBase]),
+                &[Permission::Nothing, Permission::Read, Permission::Poll, Permission::ReadSubscription],
+            ),
             (
                 visit(&[ViewBase, ViewEndpointSecret]),
-                &[Right::Nothing, Right::Read, Right::Poll, Right::ReadSecret, Right::ReadSubscription],
+                &[
+                    Permission::Nothing,
+                    Permission::Read,
+                    Permission::Poll,
+                    Permission::ReadSecret,
+                    Permission::ReadSubscription,
+                ],
             ),
-            (visit(&[CreateAttempts, ManageTransformations]), &[Right::Nothing, Right::Transform, Right::Attempt]),
-            (visit(&[ManageEndpointSecret]), &[Right::Nothing, Right::ReadSecret, Right::RotateSecret]),
+            (
+                visit(&[CreateAttempts, ManageTransformations]),
+                &[Permission::Nothing, Permission::Transform, Permission::Attempt],
+            ),
+            (visit(&[ManageEndpointSecret]), &[Permission::Nothing, Permission::ReadSecret, Permission::RotateSecret]),
             (
                 visit(&[ManageEndpoint]),
                 &[
-                    Right::Nothing,
-                    Right::Consume,
-                    Right::Seek,
-                    Right::ReadSecret,
-                    Right::RotateSecret,
-                    Right::ManageEndpoint,
-                    Right::Subscribe,
+                    Permission::Nothing,
+                    Permission::Consume,
+                    Permission::Seek,
+                    Permission::ReadSecret,
+                    Permission::RotateSecret,
+                    Permission::ManageEndpoint,
+                    Permission::Subscribe,
                 ],
             ),
         ] {
-            let has: Vec<Right> = all.iter().copied().filter(|right| rights.check(*right).is_ok()).collect();
-            assert_eq!(has, granted, "{rights:?}");
+            let has: Vec<Permission> =
+                all.iter().copied().filter(|permission| permissions.check(*permission).is_ok()).collect();
+            assert_eq!(has, granted, "{permissions:?}");
         }
     }
 }

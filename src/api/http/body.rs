@@ -1,10 +1,10 @@
 //! JSON request bodies. A body is read once and borrowed from the received bytes, so a payload can be cut out exactly
 //! as it was written.
 //!
-//! * [`Body`]: the bytes, within the size limit and in UTF-8.
+//! * [`JsonBody`]: the bytes, within the size limit and in UTF-8.
 //! * [`Fields`]: the members of the JSON object, each still raw. Invalid values are collected, so the caller learns all
 //!   of them at once.
-//! * [`Field`]: one member: absent, `null` or set. A PATCH distinguishes the three.
+//! * [`FieldValue`]: one member: absent, `null` or set. A PATCH distinguishes the three.
 
 mod field;
 
@@ -25,9 +25,9 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::api::ApiState;
-pub(in crate::api) use crate::api::http::body::field::Field;
-use crate::api::http::body_budget::{BodyBudget, Reserved};
-use crate::api::http::errors::{ApiError, Item};
+pub(in crate::api) use crate::api::http::body::field::FieldValue;
+use crate::api::http::body_budget::{BodyBudget, Reservation};
+use crate::api::http::errors::{ApiError, FieldError};
 use crate::domain::Invalid;
 use crate::domain::deliveries::message;
 
@@ -35,15 +35,15 @@ use crate::domain::deliveries::message;
 pub(in crate::api) const ENVELOPE: usize = 64 * 1024;
 
 /// The body of a request.
-pub(in crate::api) struct Body {
+pub(in crate::api) struct JsonBody {
     bytes: Bytes,
     /// Held until the request is answered: the store may keep a slice of the bytes until then.
-    _reserved: Reserved,
+    _reservation: Reservation,
 }
 
-impl FromRequest for Body {
+impl FromRequest for JsonBody {
     type Error = ApiError;
-    type Future = Pin<Box<dyn Future<Output = Result<Body, ApiError>>>>;
+    type Future = Pin<Box<dyn Future<Output = Result<JsonBody, ApiError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
@@ -51,12 +51,12 @@ impl FromRequest for Body {
     }
 }
 
-async fn read(request: &HttpRequest, payload: Payload) -> Result<Body, ApiError> {
-    if !says_json(request) {
+async fn read(request: &HttpRequest, payload: Payload) -> Result<JsonBody, ApiError> {
+    if !is_json(request) {
         return Err(ApiError::not_json());
     }
     if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return Err(ApiError::encoded());
+        return Err(ApiError::content_encoded());
     }
     let state = request.app_data::<Data<ApiState>>().ok_or_else(|| ApiError::internal(&"no state"))?;
     // Twice the payload limit: a raw payload arrives as a JSON string, where quotes, backslashes and line breaks take
@@ -72,27 +72,27 @@ async fn collect(
     length: usize,
     most: usize,
     budget: &BodyBudget,
-) -> Result<Body, ApiError> {
+) -> Result<JsonBody, ApiError> {
     let too_large = || ApiError::too_large(format!("the body may have at most {most} bytes"));
     if length > most {
         return Err(too_large());
     }
     let cut_off = |_| ApiError::malformed("the body ended early or could not be read");
-    let mut reserved = Reserved::default();
+    let mut reservation = Reservation::default();
     let first = pieces.next().await.transpose().map_err(cut_off)?.unwrap_or_default();
-    budget.reserve(&mut reserved, first.len())?;
+    budget.reserve(&mut reservation, first.len())?;
     // Most bodies arrive in one chunk, which needs no copy.
     let bytes = match pieces.next().await.transpose().map_err(cut_off)? {
         None => first,
         Some(second) => {
-            // Memory is reserved for received bytes only: a declared length reserves nothing.
+            // Memory is reservation for received bytes only: a declared length reserves nothing.
             let mut all = BytesMut::from(first);
             let mut next = Some(second);
             while let Some(piece) = next {
                 if all.len() + piece.len() > most {
                     return Err(too_large());
                 }
-                budget.reserve(&mut reserved, piece.len())?;
+                budget.reserve(&mut reservation, piece.len())?;
                 all.extend_from_slice(&piece);
                 next = pieces.next().await.transpose().map_err(cut_off)?;
             }
@@ -102,17 +102,17 @@ async fn collect(
     if bytes.len() > most {
         return Err(too_large());
     }
-    Ok(Body { bytes, _reserved: reserved })
+    Ok(JsonBody { bytes, _reservation: reservation })
 }
 
 /// `application/json`, `application/…+json` or no content type.
-fn says_json(request: &HttpRequest) -> bool {
+fn is_json(request: &HttpRequest) -> bool {
     let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return true };
     let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
-impl Body {
+impl JsonBody {
     /// The members of the JSON object.
     ///
     /// # Errors
@@ -123,7 +123,7 @@ impl Body {
         match serde_json::from_str::<Members<'_>>(text) {
             Ok(Members(members)) => Ok(Fields { wrong: too_deep(&members), members, within: None }),
             Err(error) if error.classify() == Category::Data => {
-                Err(ApiError::refused(vec![Item::whole_body("must be a JSON object")]))
+                Err(ApiError::invalid(vec![FieldError::whole_body("must be a JSON object")]))
             }
             Err(error) => Err(ApiError::malformed(format!("the body is not JSON: {error}"))),
         }
@@ -141,10 +141,10 @@ impl Body {
 }
 
 /// One error for each member that is nested too deep, whether or not a handler reads it.
-fn too_deep(members: &[(Cow<'_, str>, &RawValue)]) -> Vec<Item> {
+fn too_deep(members: &[(Cow<'_, str>, &RawValue)]) -> Vec<FieldError> {
     let deep = members.iter().filter(|(_, value)| message::too_deep(value.get().as_bytes()));
     let msg = || format!("must be nested at most {} deep", message::PAYLOAD_DEPTH_LIMIT);
-    deep.map(|(name, _)| Item::body(name, msg())).collect()
+    deep.map(|(name, _)| FieldError::body(name, msg())).collect()
 }
 
 /// The members of an object, in order.
@@ -152,142 +152,144 @@ struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
+        struct MembersVisitor;
+        impl<'de> Visitor<'de> for MembersVisitor {
             type Value = Members<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Members<'de>, M::Error> {
                 let mut members = Vec::with_capacity(8);
-                while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+                while let Some((MemberName(name), value)) = map.next_entry::<MemberName<'de>, &'de RawValue>()? {
                     members.push((name, value));
                 }
                 Ok(Members(members))
             }
         }
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 
 /// A member name, borrowed unless it contains escapes.
-struct Name<'a>(Cow<'a, str>);
+struct MemberName<'a>(Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Name<'de> {
+impl<'de> Deserialize<'de> for MemberName<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Name<'de>;
+        struct NameVisitor;
+        impl<'de> Visitor<'de> for NameVisitor {
+            type Value = MemberName<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name")
             }
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<MemberName<'de>, E> {
+                Ok(MemberName(Cow::Borrowed(text)))
             }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Owned(text.to_owned())))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<MemberName<'de>, E> {
+                Ok(MemberName(Cow::Owned(text.to_owned())))
             }
         }
-        deserializer.deserialize_str(Text)
+        deserializer.deserialize_str(NameVisitor)
     }
 }
 
 /// The fields of a body and the errors found in them. Finish with [`Fields::done`].
 pub(in crate::api) struct Fields<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
-    wrong: Vec<Item>,
+    wrong: Vec<FieldError>,
     /// The outer field when this object is nested; `None` for the body itself.
     within: Option<&'static str>,
 }
 
 impl<'a> Fields<'a> {
     /// The raw field `name`. Of duplicates the last one counts, as in most JSON parsers.
-    pub fn raw(&self, name: &str) -> Field<&'a RawValue> {
+    pub fn raw(&self, name: &str) -> FieldValue<&'a RawValue> {
         match self.members.iter().rev().find(|(key, _)| key == name) {
-            None => Field::Absent,
-            Some((_, value)) if value.get() == "null" => Field::Null,
-            Some((_, value)) => Field::Set(value),
+            None => FieldValue::Absent,
+            Some((_, value)) if value.get() == "null" => FieldValue::Null,
+            Some((_, value)) => FieldValue::Set(value),
         }
     }
 
     /// Reads the field `name` as a `T`. A value of another type is reported as "must be `what`" and treated as absent.
-    pub fn take<T: DeserializeOwned>(&mut self, name: &str, what: &str) -> Field<T> {
+    pub fn take<T: DeserializeOwned>(&mut self, name: &str, what: &str) -> FieldValue<T> {
         self.take_with(name, |text| serde_json::from_str(text).map_err(|_| format!("must be {what}")))
     }
 
     /// Reads the field `name` with a parser that returns its own error text.
-    pub fn take_with<T>(&mut self, name: &str, read: impl FnOnce(&'a str) -> Result<T, String>) -> Field<T> {
+    pub fn take_with<T>(&mut self, name: &str, read: impl FnOnce(&'a str) -> Result<T, String>) -> FieldValue<T> {
         match self.raw(name) {
-            Field::Absent => Field::Absent,
-            Field::Null => Field::Null,
-            Field::Set(value) => match read(value.get()) {
-                Ok(value) => Field::Set(value),
+            FieldValue::Absent => FieldValue::Absent,
+            FieldValue::Null => FieldValue::Null,
+            FieldValue::Set(value) => match read(value.get()) {
+                Ok(value) => FieldValue::Set(value),
                 Err(msg) => {
-                    self.push(Item::mistyped(name, msg));
-                    Field::Absent
+                    self.push(FieldError::wrong_type(name, msg));
+                    FieldValue::Absent
                 }
             },
         }
     }
 
     /// Records an error, at most one per field.
-    fn push(&mut self, item: Item) {
-        if !self.wrong.iter().any(|one| one.same(&item)) {
+    fn push(&mut self, item: FieldError) {
+        if !self.wrong.iter().any(|one| one.same_location(&item)) {
             self.wrong.push(item);
         }
     }
 
     /// A string.
-    pub fn text(&mut self, name: &str) -> Field<String> {
+    pub fn text(&mut self, name: &str) -> FieldValue<String> {
         self.take(name, "a string")
     }
 
     /// A string that `parse` converts.
-    pub fn parsed<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Field<T> {
+    pub fn parsed<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> FieldValue<T> {
         match self.text(name) {
-            Field::Absent => Field::Absent,
-            Field::Null => Field::Null,
-            Field::Set(text) => match parse(&text) {
-                Ok(value) => Field::Set(value),
+            FieldValue::Absent => FieldValue::Absent,
+            FieldValue::Null => FieldValue::Null,
+            FieldValue::Set(text) => match parse(&text) {
+                Ok(value) => FieldValue::Set(value),
                 Err(wrong) => {
                     self.note(wrong);
-                    Field::Absent
+                    FieldValue::Absent
                 }
             },
         }
     }
 
     /// `true` or `false`.
-    pub fn flag(&mut self, name: &str) -> Field<bool> {
+    pub fn flag(&mut self, name: &str) -> FieldValue<bool> {
         self.take(name, "true or false")
     }
 
     /// A list of strings.
-    pub fn list(&mut self, name: &str) -> Field<Vec<String>> {
+    pub fn list(&mut self, name: &str) -> FieldValue<Vec<String>> {
         self.take(name, "a list of strings")
     }
 
     /// A list of names without duplicates. A list of more than `most` is returned unchanged for the limit check to
     /// reject.
-    pub fn names(&mut self, name: &str, most: usize) -> Field<Vec<String>> {
+    pub fn names(&mut self, name: &str, most: usize) -> FieldValue<Vec<String>> {
         match self.list(name) {
-            Field::Set(list) if list.len() <= most => {
+            FieldValue::Set(list) if list.len() <= most => {
                 let mut seen = HashSet::with_capacity(list.len());
-                Field::Set(list.into_iter().filter(|one| seen.insert(one.clone())).collect())
+                FieldValue::Set(list.into_iter().filter(|one| seen.insert(one.clone())).collect())
             }
             other => other,
         }
     }
 
     /// A nested object. Finish it with its own [`Fields::done`].
-    pub fn object(&mut self, name: &'static str) -> Field<Fields<'a>> {
+    pub fn object(&mut self, name: &'static str) -> FieldValue<Fields<'a>> {
         let members = self.take_with(name, |text| {
             serde_json::from_str::<Members<'a>>(text).map_err(|_| "must be an object".to_owned())
         });
         match members {
-            Field::Absent => Field::Absent,
-            Field::Null => Field::Null,
-            Field::Set(Members(members)) => Field::Set(Fields { members, wrong: Vec::new(), within: Some(name) }),
+            FieldValue::Absent => FieldValue::Absent,
+            FieldValue::Null => FieldValue::Null,
+            FieldValue::Set(Members(members)) => {
+                FieldValue::Set(Fields { members, wrong: Vec::new(), within: Some(name) })
+            }
         }
     }
 
@@ -295,7 +297,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// An error that is not a validation error.
-    pub fn inside<T>(&mut self, read: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    pub fn nested<T>(&mut self, read: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
         match read {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
@@ -308,31 +310,31 @@ impl<'a> Fields<'a> {
     /// Rejects all fields but these: ignoring an unknown one here would change what the request does.
     pub fn only(&mut self, known: &[&str]) {
         let unknown = self.members.iter().filter(|(name, value)| !known.contains(&&**name) && value.get() != "null");
-        self.wrong.extend(unknown.map(|(name, _)| Item::unsupported(name)));
+        self.wrong.extend(unknown.map(|(name, _)| FieldError::unsupported(name)));
     }
 
     /// Reports the field as missing if it is absent or `null`.
     pub fn require(&mut self, name: &str) {
         match self.raw(name) {
-            Field::Absent => self.wrong.push(Item::missing(name)),
-            Field::Null => self.not_null(name),
-            Field::Set(_) => {}
+            FieldValue::Absent => self.wrong.push(FieldError::missing(name)),
+            FieldValue::Null => self.not_null(name),
+            FieldValue::Set(_) => {}
         }
     }
 
     /// Rejects `null` where it has no meaning.
     pub fn not_null(&mut self, name: &str) {
-        if matches!(self.raw(name), Field::Null) {
-            self.wrong.push(Item::mistyped(name, "must not be null"));
+        if matches!(self.raw(name), FieldValue::Null) {
+            self.wrong.push(FieldError::wrong_type(name, "must not be null"));
         }
     }
 
     /// Rejects a field that this release does not support. Absent, `null` and `harmless` values pass.
     pub fn unsupported(&mut self, name: &str, harmless: &[&str]) {
-        if let Field::Set(value) = self.raw(name)
+        if let FieldValue::Set(value) = self.raw(name)
             && !harmless.contains(&value.get())
         {
-            self.wrong.push(Item::unsupported(name));
+            self.wrong.push(FieldError::unsupported(name));
         }
     }
 
@@ -348,14 +350,15 @@ impl<'a> Fields<'a> {
     pub fn done(mut self, check: Result<(), Vec<Invalid>>) -> Result<(), ApiError> {
         if let Err(wrong) = check {
             // A rejected field looks absent to the check, which would report it a second time.
-            let fresh = wrong.into_iter().map(Item::from).filter(|item| !self.wrong.iter().any(|one| one.same(item)));
-            let fresh: Vec<Item> = fresh.collect();
+            let fresh =
+                wrong.into_iter().map(FieldError::from).filter(|item| !self.wrong.iter().any(|one| one.same(item)));
+            let fresh: Vec<FieldError> = fresh.collect();
             self.wrong.extend(fresh);
         }
         if let Some(outer) = self.within {
             self.wrong = self.wrong.into_iter().map(|item| item.within(outer)).collect();
         }
-        if self.wrong.is_empty() { Ok(()) } else { Err(ApiError::refused(self.wrong)) }
+        if self.wrong.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.wrong)) }
     }
 }
 

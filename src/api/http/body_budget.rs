@@ -15,7 +15,7 @@ pub struct BodyBudget(Arc<Semaphore>);
 
 /// A body's share of the budget, returned on drop.
 #[derive(Debug, Default)]
-pub(in crate::api) struct Reserved(Option<OwnedSemaphorePermit>);
+pub(in crate::api) struct Reservation(Option<OwnedSemaphorePermit>);
 
 impl Default for BodyBudget {
     /// [`BODY_BYTES`] for the whole process.
@@ -34,13 +34,13 @@ impl BodyBudget {
     ///
     /// # Errors
     /// 503: the budget is exhausted.
-    pub(in crate::api) fn reserve(&self, reserved: &mut Reserved, bytes: usize) -> Result<(), ApiError> {
+    pub(in crate::api) fn reserve(&self, reservation: &mut Reservation, bytes: usize) -> Result<(), ApiError> {
         let exhausted = |_| ApiError::unavailable("too many request bodies are being read: try again in a moment");
         let more = u32::try_from(bytes).unwrap_or(u32::MAX);
         let more = Arc::clone(&self.0).try_acquire_many_owned(more).map_err(exhausted)?;
-        match &mut reserved.0 {
+        match &mut reservation.0 {
             Some(permit) => permit.merge(more),
-            None => reserved.0 = Some(more),
+            None => reservation.0 = Some(more),
         }
         Ok(())
     }

@@ -6,12 +6,12 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::{HttpResponse, dev::ServiceRequest};
 
 /// Request headers that browsers may send.
-const SENT: HeaderValue =
+const ALLOWED_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, idempotency-key, svix-req-id, svix-retry-count");
 /// Response headers that browser programs may read, beyond the CORS-safelisted ones.
-const READ: HeaderValue = HeaderValue::from_static("retry-after, ratelimit, ratelimit-policy");
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("retry-after, ratelimit, ratelimit-policy");
 /// How long browsers cache a preflight response, in seconds. No browser caches longer.
-const REMEMBERED: HeaderValue = HeaderValue::from_static("7200");
+const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// The origins that may call the API from a browser.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,14 +36,14 @@ impl Origins {
     }
 
     /// Adds the CORS headers to a response. `allowed` is the result for its request.
-    pub(in crate::api) fn dress(&self, answer: &mut HeaderMap, allowed: Option<HeaderValue>) {
+    pub(in crate::api) fn add_headers(&self, answer: &mut HeaderMap, allowed: Option<HeaderValue>) {
         if matches!(self, Origins::These(_)) {
             // Caches must not serve one origin's response to another.
             answer.append(header::VARY, HeaderValue::from_static("origin"));
         }
         if let Some(allowed) = allowed {
             answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-            answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, READ);
+            answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
         }
     }
 }
@@ -60,7 +60,7 @@ pub(in crate::api) fn preflight(methods: &str) -> HttpResponse {
     if let Ok(methods) = HeaderValue::from_str(methods) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
     }
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, SENT);
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, REMEMBERED);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE);
     answer
 }

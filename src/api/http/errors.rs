@@ -2,7 +2,7 @@
 //! `{"detail": [{"loc", "msg", "type"}]}`.
 //!
 //! * [`ApiError`]: an error response.
-//! * [`Item`]: one invalid value, with its location and the reason.
+//! * [`FieldError`]: one invalid value, with its location and the reason.
 //!
 //! An internal error reveals no cause. The cause is logged once, under an id that the response contains.
 
@@ -17,33 +17,33 @@ use utoipa::ToSchema;
 use crate::domain::invalid::TOO_MANY;
 use crate::domain::{Invalid, limits};
 use crate::store::StoreError;
-use crate::store::ingest::accept::Refusal;
-use crate::traffic::rate_limits::Limited;
+use crate::store::ingest::accept::Rejection;
+use crate::traffic::rate_limits::RateLimitExceeded;
 
 /// The result of a handler.
-pub type Answer = Result<HttpResponse, ApiError>;
+pub type ApiResult = Result<HttpResponse, ApiError>;
 
 /// An error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
     status: StatusCode,
-    told: Told,
+    body: ErrorBody,
     /// The limit that was exceeded, with 429.
-    limited: Option<Limited>,
+    limited: Option<RateLimitExceeded>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-enum Told {
-    Said { code: &'static str, detail: String },
-    Refused { detail: Vec<Item> },
+enum ErrorBody {
+    Message { code: &'static str, detail: String },
+    Validation { detail: Vec<FieldError> },
 }
 
 const REPEATED: &str = "repeated";
 
 /// One invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Item {
+pub struct FieldError {
     /// `body`, `query`, `path` or `header`, then the field name unless it is the whole body.
     loc: Vec<String>,
     msg: String,
@@ -53,7 +53,7 @@ pub struct Item {
 
 /// An error.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "for the document alone: `Told::Said`")]
+#[expect(dead_code, reason = "for the document alone: `ErrorBody::Message`")]
 pub(in crate::api) struct HttpErrorOut {
     /// A machine-readable code.
     code: String,
@@ -64,14 +64,14 @@ pub(in crate::api) struct HttpErrorOut {
 /// The invalid values.
 #[derive(ToSchema)]
 #[schema(as = HTTPValidationError)]
-#[expect(dead_code, reason = "for the document alone: `Told::Refused`")]
+#[expect(dead_code, reason = "for the document alone: `ErrorBody::Validation`")]
 pub(in crate::api) struct HttpValidationError {
     detail: Vec<ValidationErrorItem>,
 }
 
 /// One invalid value.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "for the document alone: `Item`")]
+#[expect(dead_code, reason = "for the document alone: `FieldError`")]
 pub(in crate::api) struct ValidationErrorItem {
     /// The location: `body`, `query`, `path` or `header`, then the field name unless it is the whole body.
     #[schema(min_items = 1)]
@@ -83,58 +83,61 @@ pub(in crate::api) struct ValidationErrorItem {
     r#type: String,
 }
 
-impl Item {
+impl FieldError {
     /// A body field that breaks a rule.
-    pub fn body(field: &str, msg: impl Into<String>) -> Item {
-        Item { loc: vec!["body".into(), field.into()], msg: msg.into(), kind: "value_error" }
+    pub fn body(field: &str, msg: impl Into<String>) -> FieldError {
+        FieldError { loc: vec!["body".into(), field.into()], msg: msg.into(), kind: "value_error" }
     }
 
     /// The body as a whole is of the wrong type.
-    pub fn whole_body(msg: &str) -> Item {
-        Item { loc: vec!["body".into()], ..Item::mistyped("", msg) }
+    pub fn whole_body(msg: &str) -> FieldError {
+        FieldError { loc: vec!["body".into()], ..FieldError::wrong_type("", msg) }
     }
 
     /// A required body field is missing.
-    pub fn missing(field: &str) -> Item {
-        Item { kind: "missing", ..Item::body(field, "is required") }
+    pub fn missing(field: &str) -> FieldError {
+        FieldError { kind: "missing", ..FieldError::body(field, "is required") }
     }
 
     /// A body field of the wrong type.
-    pub fn mistyped(field: &str, msg: impl Into<String>) -> Item {
-        Item { kind: "type_error", ..Item::body(field, msg) }
+    pub fn wrong_type(field: &str, msg: impl Into<String>) -> FieldError {
+        FieldError { kind: "type_error", ..FieldError::body(field, msg) }
     }
 
     /// A body field that this release does not support.
-    pub fn unsupported(field: &str) -> Item {
-        Item { kind: "not_supported", ..Item::body(field, "is not supported yet: leave it out or set it to null") }
+    pub fn unsupported(field: &str) -> FieldError {
+        FieldError {
+            kind: "not_supported",
+            ..FieldError::body(field, "is not supported yet: leave it out or set it to null")
+        }
     }
 
     /// The same error for a field of a nested object.
-    pub fn within(mut self, outer: &str) -> Item {
+    pub fn within(mut self, outer: &str) -> FieldError {
         self.loc.insert(1.min(self.loc.len()), outer.to_owned());
         self
     }
 
     /// Replaces the `left` items beyond the limit.
-    fn more(left: usize) -> Item {
-        Item { loc: vec!["body".into()], msg: format!("… and {left} more"), kind: "truncated" }
+    fn more(left: usize) -> FieldError {
+        FieldError { loc: vec!["body".into()], msg: format!("… and {left} more"), kind: "truncated" }
     }
 
     /// Cuts all texts to [`limits::ERROR_TEXT`]: names and reasons may quote the request.
-    fn within_limits(self) -> Item {
+    fn within_limits(self) -> FieldError {
         let cut = |text| limits::cut(text, limits::ERROR_TEXT);
-        Item { loc: self.loc.into_iter().map(cut).collect(), msg: cut(self.msg), kind: self.kind }
+        FieldError { loc: self.loc.into_iter().map(cut).collect(), msg: cut(self.msg), kind: self.kind }
     }
 
     /// Whether both concern the same value.
-    pub fn same(&self, other: &Item) -> bool {
+    pub fn same_location(&self, other: &FieldError) -> bool {
         self.loc == other.loc
     }
 }
 
-impl From<Invalid> for Item {
-    fn from(wrong: Invalid) -> Item {
-        Item { kind: wrong.kind, ..Item::body(&wrong.field, wrong.reason) }
+impl From<Invalid> for FieldError {
+    fn from(wrong: Invalid) -> FieldError {
+        FieldError { kind: wrong.kind, ..FieldError::body(&wrong.field, wrong.reason) }
     }
 }
 
@@ -142,7 +145,7 @@ impl ApiError {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> ApiError {
         ApiError {
             status,
-            told: Told::Said { code, detail: limits::cut(detail.into(), limits::ERROR_TEXT) },
+            body: ErrorBody::Message { code, detail: limits::cut(detail.into(), limits::ERROR_TEXT) },
             limited: None,
         }
     }
@@ -158,13 +161,13 @@ impl ApiError {
     }
 
     /// 403: an application token where an organization token is needed.
-    pub fn forbidden() -> ApiError {
+    pub fn needs_organization() -> ApiError {
         let detail = "this needs an organization token; an application token may not do it";
         ApiError::new(StatusCode::FORBIDDEN, "permission_denied", detail)
     }
 
     /// 403: a permission is missing; `detail` names it.
-    pub fn lacks(detail: impl Into<String>) -> ApiError {
+    pub fn permission_denied(detail: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::FORBIDDEN, "permission_denied", detail)
     }
 
@@ -195,7 +198,7 @@ impl ApiError {
 
     /// Whether the idempotency key was used before.
     pub fn is_repeated(&self) -> bool {
-        matches!(self.told, Told::Said { code: REPEATED, .. })
+        matches!(self.body, ErrorBody::Message { code: REPEATED, .. })
     }
 
     /// 413: too many bytes.
@@ -210,44 +213,48 @@ impl ApiError {
     }
 
     /// 415: a content encoding.
-    pub fn encoded() -> ApiError {
+    pub fn content_encoded() -> ApiError {
         let detail = "send the body uncompressed, without a content-encoding";
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
     /// 422: invalid values. The response lists [`limits::ERRORS`] of them and counts the rest.
-    pub fn refused(mut items: Vec<Item>) -> ApiError {
+    pub fn invalid(mut items: Vec<FieldError>) -> ApiError {
         let left = items.len().saturating_sub(limits::ERRORS);
         items.truncate(limits::ERRORS);
-        let mut items: Vec<Item> = items.into_iter().map(Item::within_limits).collect();
-        items.extend((left > 0).then(|| Item::more(left)));
-        ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, told: Told::Refused { detail: items }, limited: None }
+        let mut items: Vec<FieldError> = items.into_iter().map(FieldError::within_limits).collect();
+        items.extend((left > 0).then(|| FieldError::more(left)));
+        ApiError {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            body: ErrorBody::Validation { detail: items },
+            limited: None,
+        }
     }
 
     /// The invalid values.
     ///
     /// # Errors
     /// The error is not a validation error.
-    pub fn items(self) -> Result<Vec<Item>, ApiError> {
-        match self.told {
-            Told::Refused { detail } => Ok(detail),
-            Told::Said { .. } => Err(self),
+    pub fn items(self) -> Result<Vec<FieldError>, ApiError> {
+        match self.body {
+            ErrorBody::Validation { detail } => Ok(detail),
+            ErrorBody::Message { .. } => Err(self),
         }
     }
 
     /// 422: an invalid query parameter.
     pub fn query(name: &str, msg: impl Into<String>) -> ApiError {
-        ApiError::refused(vec![Item { loc: vec!["query".into(), name.into()], ..Item::body("", msg) }])
+        ApiError::invalid(vec![FieldError { loc: vec!["query".into(), name.into()], ..FieldError::body("", msg) }])
     }
 
     /// 422: an invalid header.
     pub fn header(name: &str, msg: impl Into<String>) -> ApiError {
-        ApiError::refused(vec![Item { loc: vec!["header".into(), name.into()], ..Item::body("", msg) }])
+        ApiError::invalid(vec![FieldError { loc: vec!["header".into(), name.into()], ..FieldError::body("", msg) }])
     }
 
     /// 422: an invalid path parameter.
     pub fn path(name: &str, wrong: Invalid) -> ApiError {
-        ApiError::refused(vec![Item { loc: vec!["path".into(), name.into()], ..Item::from(wrong) }])
+        ApiError::invalid(vec![FieldError { loc: vec!["path".into(), name.into()], ..FieldError::from(wrong) }])
     }
 
     /// 429: a rate or concurrency limit was exceeded; nothing was done.
@@ -269,7 +276,7 @@ impl ApiError {
     }
 
     /// 501: not possible with this server's configuration.
-    pub fn not_possible(detail: impl Into<String>) -> ApiError {
+    pub fn not_configured(detail: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
     }
 
@@ -289,9 +296,9 @@ impl ApiError {
 
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.told {
-            Told::Said { detail, .. } => f.write_str(detail),
-            Told::Refused { detail } => {
+        match &self.body {
+            ErrorBody::Message { detail, .. } => f.write_str(detail),
+            ErrorBody::Validation { detail } => {
                 let list: Vec<String> =
                     detail.iter().map(|item| format!("{}: {}", item.loc.join("."), item.msg)).collect();
                 f.write_str(&list.join("; "))
@@ -319,10 +326,10 @@ impl ResponseError for ApiError {
             }
             _ => {}
         }
-        for header in self.limited.iter().flat_map(Limited::headers) {
+        for header in self.limited.iter().flat_map(RateLimitExceeded::headers) {
             answer.insert_header(header);
         }
-        answer.json(&self.told)
+        answer.json(&self.body)
     }
 }
 
@@ -334,26 +341,26 @@ impl From<Vec<Invalid>> for ApiError {
         }
         match of_kind("too_large") {
             Some(large) => ApiError::too_large(large.to_string()),
-            None => ApiError::refused(wrong.into_iter().map(Item::from).collect()),
+            None => ApiError::invalid(wrong.into_iter().map(FieldError::from).collect()),
         }
     }
 }
 
-impl From<Limited> for ApiError {
-    fn from(limited: Limited) -> ApiError {
+impl From<RateLimitExceeded> for ApiError {
+    fn from(limited: RateLimitExceeded) -> ApiError {
         ApiError { limited: Some(limited), ..ApiError::too_many(limited.to_string()) }
     }
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> ApiError {
+impl From<Rejection> for ApiError {
+    fn from(refusal: Rejection) -> ApiError {
         match refusal {
-            Refusal::UnknownApplication(_) => ApiError::not_found("application"),
-            Refusal::Repeated => ApiError::repeated(),
-            Refusal::AmbiguousApplication(_) | Refusal::Duplicate(_) | Refusal::Unreachable => {
+            Rejection::UnknownApplication(_) => ApiError::not_found("application"),
+            Rejection::Repeated => ApiError::repeated(),
+            Rejection::AmbiguousApplication(_) | Rejection::Duplicate(_) | Rejection::Unreachable => {
                 ApiError::conflict(refusal.to_string())
             }
-            Refusal::Invalid(wrong) => ApiError::from(wrong),
+            Rejection::Invalid(wrong) => ApiError::from(wrong),
         }
     }
 }
@@ -379,14 +386,14 @@ impl From<StoreError> for ApiError {
 }
 
 /// The response to an unknown path.
-pub async fn no_route(request: HttpRequest) -> Answer {
+pub async fn no_route(request: HttpRequest) -> ApiResult {
     let path: String = request.path().chars().take(256).collect();
     let detail = format!("no such operation: {} {path}", request.method());
     Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", detail))
 }
 
 /// The response to a method that the path does not support; `allowed` lists those it does.
-pub fn wrong_method(method: &Method, allowed: &str) -> HttpResponse {
+pub fn method_not_allowed(method: &Method, allowed: &str) -> HttpResponse {
     let detail = format!("{method} is not allowed here, only {allowed}");
     let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
     let mut answer = error.error_response();

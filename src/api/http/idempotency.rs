@@ -6,9 +6,9 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::request::Call;
-use crate::store::ingest::idempotency::{Before, Once};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::request::ApiCall;
+use crate::store::ingest::idempotency::{PriorRequest, IdempotencyKey};
 
 const HEADER: &str = "idempotency-key";
 /// Longest key, in characters.
@@ -16,34 +16,34 @@ const KEY_LIMIT: usize = 256;
 
 /// When the store is asked whether a key was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::api) enum Look {
+pub(in crate::api) enum KeyLookup {
     /// Before the handler acts.
-    First,
+    Eager,
     /// Only after a conflict: saves one read on the busiest operation.
-    Late,
+    OnConflict,
 }
 
 /// Runs `act` under the request's idempotency key, if it has one, on a store bound to that key. `again` answers a
 /// repeated request from the reference to what was created.
-pub(in crate::api) async fn once(
-    call: Call,
+pub(in crate::api) async fn idempotent(
+    call: ApiCall,
     body: &[u8],
-    look: Look,
-    act: impl AsyncFnOnce(&Call) -> Answer,
-    again: impl AsyncFnOnce(&Call, &str) -> Answer,
-) -> Answer {
-    let Some(once) = read(&call, body)? else { return act(&call).await };
-    let Some(_under_way) = call.store().under_way(&once) else {
+    lookup: KeyLookup,
+    act: impl AsyncFnOnce(&ApiCall) -> ApiResult,
+    again: impl AsyncFnOnce(&ApiCall, &str) -> ApiResult,
+) -> ApiResult {
+    let Some(key) = read(&call, body)? else { return act(&call).await };
+    let Some(_in_flight) = call.store().mark_in_flight(&key) else {
         return Err(ApiError::conflict("a request with this idempotency-key is in progress: wait for its response"));
     };
-    if look == Look::First
-        && let Some(before) = call.store().before(&once).await?
+    if lookup == KeyLookup::Eager
+        && let Some(before) = call.store().prior_request(&key).await?
     {
         return Box::pin(repeat(&call, before, again)).await;
     }
-    let call = call.under(once.clone());
+    let call = call.with_key(key.clone());
     match act(&call).await {
-        Err(error) if error.is_repeated() => match Box::pin(call.store().before(&once)).await? {
+        Err(error) if error.is_repeated() => match Box::pin(call.store().prior_request(&key)).await? {
             Some(before) => Box::pin(repeat(&call, before, again)).await,
             None => Err(error),
         },
@@ -52,17 +52,17 @@ pub(in crate::api) async fn once(
 }
 
 /// Boxed by the caller: rare and large, it would make every request's future larger.
-async fn repeat(call: &Call, before: Before, again: impl AsyncFnOnce(&Call, &str) -> Answer) -> Answer {
+async fn repeat(call: &ApiCall, before: PriorRequest, again: impl AsyncFnOnce(&ApiCall, &str) -> ApiResult) -> ApiResult {
     match before {
-        Before::Made(made) => again(call, &made).await,
-        Before::Another => {
+        PriorRequest::SameBody(made) => again(call, &made).await,
+        PriorRequest::OtherBody => {
             Err(ApiError::header(HEADER, "was used with a different body before: use a new key for a new request"))
         }
     }
 }
 
 /// The request's key, bound to its caller, URL and body.
-fn read(call: &Call, body: &[u8]) -> Result<Option<Once>, ApiError> {
+fn read(call: &ApiCall, body: &[u8]) -> Result<Option<IdempotencyKey>, ApiError> {
     let request = call.request();
     let Some(key) = request.headers().get(HEADER) else { return Ok(None) };
     let key = key.as_bytes();
@@ -77,5 +77,5 @@ fn read(call: &Call, body: &[u8]) -> Result<Option<Once>, ApiError> {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    Ok(Some(Once { hash: hash.finalize().into(), body: Sha256::digest(body).into(), at: call.now }))
+    Ok(Some(IdempotencyKey { hash: hash.finalize().into(), body: Sha256::digest(body).into(), at: call.now }))
 }

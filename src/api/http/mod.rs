@@ -2,7 +2,7 @@
 //! requests are routed, authorized, parsed, repeated or answered.
 //!
 //! * [`routing`]: a route, its methods, its request metrics.
-//! * [`request`]: [`Call`](request::Call), a request whose caller is authenticated and allowed to make it.
+//! * [`request`]: [`ApiCall`](request::ApiCall), a request whose caller is authenticated and allowed to make it.
 //! * [`body`], [`query`]: JSON bodies and query strings, read field by field; list pages.
 //! * [`body_budget`]: the memory that all request bodies share.
 //! * [`idempotency`]: `idempotency-key` on POST requests.

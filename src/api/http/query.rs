@@ -2,7 +2,7 @@
 //!
 //! * [`Query`]: the decoded parameters. Lists may be comma-joined, repeated, named with a trailing `[]`, or any mix of
 //!   these.
-//! * [`Listed`]: the sort key of a list: an id, or an event type name.
+//! * [`PageKey`]: the sort key of a list: an id, or an event type name.
 //! * [`ListOut`]: a page as JSON: `{data, iterator, prevIterator, done}`.
 //!
 //! An **iterator** is the key to continue from; a leading `-` walks back. Every page with an item has both iterators,
@@ -28,9 +28,9 @@ use crate::store::{Order, Page, PageRequest, Scanned};
 ///
 /// # Errors
 /// 400: a malformed escape, invalid UTF-8 or a NUL.
-pub(in crate::api) fn legible(uri: &Uri) -> Result<(), ApiError> {
+pub(in crate::api) fn check_encoding(uri: &Uri) -> Result<(), ApiError> {
     for (place, text) in [("path", uri.path()), ("query", uri.query().unwrap_or_default())] {
-        let wrong = match unescaped(text).as_deref().map(std::str::from_utf8) {
+        let wrong = match percent_decoded(text).as_deref().map(std::str::from_utf8) {
             None => "has a % without two hexadecimal digits after it",
             Some(Err(_)) => "is not UTF-8",
             Some(Ok(text)) if text.contains('\0') => "contains the character U+0000",
@@ -42,7 +42,7 @@ pub(in crate::api) fn legible(uri: &Uri) -> Result<(), ApiError> {
 }
 
 /// The percent-decoded bytes of `text`; `None` on a malformed escape.
-fn unescaped(text: &str) -> Option<Cow<'_, [u8]>> {
+fn percent_decoded(text: &str) -> Option<Cow<'_, [u8]>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text.as_bytes()));
     }
@@ -120,8 +120,8 @@ impl<'a> Query<'a> {
         Ok(Some(text.to_owned()))
     }
 
-    /// A point in time. Accepts an unescaped `+`, which decodes to a space, before the offset, and `2026-11-29 14:02:46
-    /// UTC`.
+    /// A point in time. Accepts an percent_decoded `+`, which decodes to a space, before the offset, and `2026-11-29
+    /// 14:02:46 UTC`.
     ///
     /// # Errors
     /// 422: not RFC 3339.
@@ -170,7 +170,7 @@ impl<'a> Query<'a> {
     ///
     /// # Errors
     /// 422: a limit outside 1–250, an unknown order, or an iterator of another list.
-    pub fn page<K: Listed>(&self, order: Order, may_choose: bool) -> Result<PageRequest<K>, ApiError> {
+    pub fn page<K: PageKey>(&self, order: Order, may_choose: bool) -> Result<PageRequest<K>, ApiError> {
         let (usual, most) = LIMIT;
         let limit = match self.one("limit")?.map(str::parse::<usize>) {
             None => usual,
@@ -196,14 +196,14 @@ impl<'a> Query<'a> {
 }
 
 /// The sort key of a list, as it appears in iterators.
-pub(in crate::api) trait Listed: Sized {
+pub(in crate::api) trait PageKey: Sized {
     fn read(text: &str) -> Option<Self>;
     fn write(&self) -> String;
 }
 
-macro_rules! listed_by_id {
+macro_rules! page_keys {
     ($($id:ident),*) => {
-        $(impl Listed for $id {
+        $(impl PageKey for $id {
             fn read(text: &str) -> Option<$id> {
                 text.parse().ok()
             }
@@ -214,10 +214,10 @@ macro_rules! listed_by_id {
     };
 }
 
-listed_by_id!(AppId, EndpointId, PollingEndpointId, MessageId, AttemptId, BackgroundId);
+page_keys!(AppId, EndpointId, PollingEndpointId, MessageId, AttemptId, BackgroundId);
 
 /// A name that begins with `-` would walk back: it is escaped by a leading `~`, which no name contains.
-impl Listed for String {
+impl PageKey for String {
     fn read(text: &str) -> Option<String> {
         let name = text.strip_prefix('~').unwrap_or(text);
         ids::name("iterator", name, limits::NAME).ok().map(|()| name.to_owned())
@@ -248,7 +248,7 @@ impl ListOut<Box<RawValue>> {
     ///
     /// # Errors
     /// 500: an item cannot be serialized.
-    pub fn of<'p, K: Listed, I, T: Serialize>(
+    pub fn of<'p, K: PageKey, I, T: Serialize>(
         page: &'p Page<I>,
         request: &PageRequest<K>,
         key: impl Fn(&I) -> K,
@@ -261,7 +261,7 @@ impl ListOut<Box<RawValue>> {
     ///
     /// # Errors
     /// As [`ListOut::of`].
-    pub fn of_scanned<'p, K: Listed, I, T: Serialize>(
+    pub fn of_scanned<'p, K: PageKey, I, T: Serialize>(
         page: &'p Scanned<I, K>,
         request: &PageRequest<K>,
         key: impl Fn(&I) -> K,
@@ -282,7 +282,7 @@ impl ListOut<Box<RawValue>> {
     }
 
     /// The list, and whether it contains the whole page.
-    fn new<'p, K: Listed, I, T: Serialize>(
+    fn new<'p, K: PageKey, I, T: Serialize>(
         page: &'p [I],
         more: bool,
         request: &PageRequest<K>,

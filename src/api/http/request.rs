@@ -1,5 +1,5 @@
-//! [`Call`]: a request from an authenticated caller who has the permission it needs. Every handler but the probes takes
-//! one, before its body is read.
+//! [`ApiCall`]: a request from an authenticated caller who has the permission it needs. Every handler but the probes
+//! takes one, before its body is read.
 
 use std::future::{Ready, ready};
 use std::net::IpAddr;
@@ -15,9 +15,9 @@ use serde::Serialize;
 use url::Url;
 
 use crate::api::ApiState;
-use crate::api::authn::authenticator::{Caller, Callers, Denied};
-use crate::api::authn::permissions::{Right, Rights};
-use crate::api::http::errors::{Answer, ApiError};
+use crate::api::authn::authenticator::{AuthenticationError, Authenticator, Caller};
+use crate::api::authn::permissions::{Permission, Permissions};
+use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::query::Query;
 use crate::domain::catalog::application::Application;
 use crate::domain::catalog::endpoint::Endpoint;
@@ -27,11 +27,11 @@ use crate::domain::time::Clock;
 use crate::domain::{AppId, Time};
 use crate::egress::Egress;
 use crate::store::catalog::change::Changed;
-use crate::store::ingest::idempotency::Once;
+use crate::store::ingest::idempotency::IdempotencyKey;
 use crate::store::{AppRef, EndpointRef, MessageRef, Store, Tenant};
 
 /// An authenticated and authorized API call.
-pub(in crate::api) struct Call {
+pub(in crate::api) struct ApiCall {
     pub tenant: Tenant,
     pub now: Time,
     /// Audited as the caller's; bound to the idempotency key once there is one.
@@ -42,35 +42,37 @@ pub(in crate::api) struct Call {
     request: HttpRequest,
 }
 
-impl FromRequest for Call {
+impl FromRequest for ApiCall {
     type Error = ApiError;
     /// Ready immediately for a cached caller, which is nearly always.
-    type Future = Either<Ready<Result<Call, ApiError>>, LocalBoxFuture<'static, Result<Call, ApiError>>>;
+    type Future = Either<Ready<Result<ApiCall, ApiError>>, LocalBoxFuture<'static, Result<ApiCall, ApiError>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let Some(state) = request.app_data::<Data<ApiState>>().cloned() else {
             return Either::Left(ready(Err(ApiError::internal(&"the API was mounted without its state"))));
         };
-        let Some(shown) = shown(request) else {
+        let Some(token) = bearer_token(request) else {
             let unauthorized = || {
                 ApiError::unauthorized(
                     "send a token in the header Authorization: Bearer TOKEN (see `sendoff token` and `sendoff key`)",
                 )
             };
-            let limited = state.callers.stranger(from(request, &state));
+            let limited = state.authenticator.limit_anonymous(client_address(request, &state));
             return Either::Left(ready(Err(limited.err().map_or_else(unauthorized, ApiError::from))));
         };
         // Tokens carry wall-clock times.
         let (now, wall) = (state.clock.now(), state.clock.wall());
-        match state.callers.at_once(shown, || from(request, &state), wall) {
+        match state.authenticator.authenticate_cached(token, || client_address(request, &state), wall) {
             Some(found) => Either::Left(ready(
-                found.map_err(ApiError::from).and_then(|caller| Call::of(caller, now, state, request.clone())),
+                found
+                    .map_err(ApiError::from)
+                    .and_then(|caller| ApiCall::authorize(caller, now, state, request.clone())),
             )),
             None => {
-                let (shown, from, request) = (shown.to_owned(), from(request, &state), request.clone());
+                let (token, from, request) = (token.to_owned(), client_address(request, &state), request.clone());
                 Either::Right(Box::pin(async move {
-                    let caller = state.callers.find(&shown, from, wall).await?;
-                    Call::of(caller, now, state, request)
+                    let caller = state.authenticator.authenticate(&token, from, wall).await?;
+                    ApiCall::authorize(caller, now, state, request)
                 }))
             }
         }
@@ -78,60 +80,65 @@ impl FromRequest for Call {
 }
 
 /// The token in `Authorization: Bearer TOKEN`.
-fn shown(request: &HttpRequest) -> Option<&str> {
+fn bearer_token(request: &HttpRequest) -> Option<&str> {
     let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
     let (kind, token) = value.split_once(' ')?;
     kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// The client's address, behind trusted proxies.
-fn from(request: &HttpRequest, state: &ApiState) -> Option<IpAddr> {
+fn client_address(request: &HttpRequest, state: &ApiState) -> Option<IpAddr> {
     let forwarded = request.headers().get_all(header::X_FORWARDED_FOR).map(|value| value.as_bytes());
     // Collected: the header iterator is not double-ended.
     let forwarded: Vec<&[u8]> = forwarded.collect();
     let peer = request.peer_addr()?.ip();
-    Some(state.callers.traffic().proxies.caller(peer, forwarded.into_iter()))
+    Some(state.authenticator.traffic().proxies.caller(peer, forwarded.into_iter()))
 }
 
 /// Counts a request that needs no token against its address's rate limit.
 ///
 /// # Errors
 /// 429: the address exceeds its limit.
-pub(in crate::api) fn without_token(request: &HttpRequest, state: &ApiState) -> Result<(), ApiError> {
-    Ok(state.callers.stranger(from(request, state))?)
+pub(in crate::api) fn limit_anonymous_request(request: &HttpRequest, state: &ApiState) -> Result<(), ApiError> {
+    Ok(state.authenticator.limit_anonymous(client_address(request, state))?)
 }
 
-impl Call {
+impl ApiCall {
     /// The wall-clock time, for times set by other clocks.
     pub fn wall(&self) -> Time {
         self.state.clock.wall()
     }
 
     /// Whether the caller is still authorized. Yes while the store is unavailable, as nobody can tell.
-    pub async fn is_still_good(&self) -> bool {
-        let Some(shown) = shown(&self.request) else { return false };
+    pub async fn is_still_authorized(&self) -> bool {
+        let Some(token) = bearer_token(&self.request) else { return false };
         let wall = self.wall();
-        let from = || from(&self.request, &self.state);
-        let found = match self.callers().at_once(shown, from, wall) {
+        let from = || client_address(&self.request, &self.state);
+        let found = match self.authenticator().authenticate_cached(token, from, wall) {
             Some(found) => found,
-            None => self.callers().find(shown, from(), wall).await,
+            None => self.authenticator().authenticate(token, from(), wall).await,
         };
-        matches!(found, Ok(_) | Err(Denied::Store(_) | Denied::Limited(_)))
+        matches!(found, Ok(_) | Err(AuthenticationError::Store(_) | AuthenticationError::Limited(_)))
     }
 
     /// Checks the caller's permission for this operation.
-    fn of(caller: Arc<Caller>, now: Time, state: Data<ApiState>, request: HttpRequest) -> Result<Call, ApiError> {
+    fn authorize(
+        caller: Arc<Caller>,
+        now: Time,
+        state: Data<ApiState>,
+        request: HttpRequest,
+    ) -> Result<ApiCall, ApiError> {
         // With all permissions the path does not matter.
-        if caller.rights != Rights::All {
+        if caller.permissions != Permissions::All {
             let path = request.match_pattern().unwrap_or_default();
-            caller.rights.check(Right::needed(request.method(), &path))?;
+            caller.permissions.check(Permission::required(request.method(), &path))?;
         }
         let plain = state.store.by(caller.actor.clone());
-        Ok(Call { tenant: caller.tenant.clone(), now, caller, store: plain.clone(), plain, state, request })
+        Ok(ApiCall { tenant: caller.tenant.clone(), now, caller, store: plain.clone(), plain, state, request })
     }
 
-    pub fn callers(&self) -> &Callers {
-        &self.state.callers
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.state.authenticator
     }
 
     pub fn public_url(&self) -> &Url {
@@ -153,8 +160,8 @@ impl Call {
     }
 
     /// The same call, on a store bound to an idempotency key.
-    pub fn under(self, once: Once) -> Call {
-        Call { store: self.store.once(once), ..self }
+    pub fn with_key(self, key: IdempotencyKey) -> ApiCall {
+        ApiCall { store: self.store.with_idempotency_key(key), ..self }
     }
 
     pub fn request(&self) -> &HttpRequest {
@@ -184,7 +191,7 @@ impl Call {
     }
 
     /// The path parameter `{part}`. Ids, uids and names contain no characters that URLs escape.
-    pub fn part(&self, part: &str) -> &str {
+    pub fn path_param(&self, part: &str) -> &str {
         self.request.match_info().get(part).unwrap_or_default()
     }
 
@@ -192,8 +199,8 @@ impl Call {
     ///
     /// # Errors
     /// 403.
-    pub fn for_the_organization(&self) -> Result<(), ApiError> {
-        if self.tenant.only.is_some() { Err(ApiError::forbidden()) } else { Ok(()) }
+    pub fn require_organization(&self) -> Result<(), ApiError> {
+        if self.tenant.only.is_some() { Err(ApiError::needs_organization()) } else { Ok(()) }
     }
 
     /// The id or uid of the application in the path.
@@ -201,7 +208,7 @@ impl Call {
     /// # Errors
     /// 404: not a valid id or uid.
     pub fn app_ref(&self) -> Result<AppRef, ApiError> {
-        AppRef::parse(self.part("app")).map_err(|_| ApiError::not_found("application"))
+        AppRef::parse(self.path_param("app")).map_err(|_| ApiError::not_found("application"))
     }
 
     /// The application in the path; on paths without one, the organization's operational application.
@@ -211,7 +218,7 @@ impl Call {
     /// token.
     pub async fn app(&self) -> Result<Application, ApiError> {
         if self.request.match_info().get("app").is_none() {
-            self.for_the_organization()?;
+            self.require_organization()?;
             let found = self.store().operational_application(&self.tenant).await?;
             return found.ok_or_else(|| ApiError::not_found("endpoint"));
         }
@@ -225,7 +232,7 @@ impl Call {
     /// 404: the application has no such resource.
     pub async fn endpoint(&self, app: AppId) -> Result<Endpoint, ApiError> {
         let missing = || ApiError::not_found("endpoint");
-        let named = EndpointRef::parse(self.part("endpoint")).map_err(|_| missing())?;
+        let named = EndpointRef::parse(self.path_param("endpoint")).map_err(|_| missing())?;
         self.store().endpoint(&self.tenant, app, &named).await?.ok_or_else(missing)
     }
 
@@ -235,13 +242,13 @@ impl Call {
     /// 404: the application has no such resource.
     pub async fn message(&self, app: AppId) -> Result<Message, ApiError> {
         let missing = || ApiError::not_found("message");
-        let named = MessageRef::parse(self.part("msg")).map_err(|_| missing())?;
+        let named = MessageRef::parse(self.path_param("msg")).map_err(|_| missing())?;
         self.store().message(&self.tenant, app, &named).await?.ok_or_else(missing)
     }
 }
 
 /// A JSON response.
-pub(in crate::api) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+pub(in crate::api) fn json(status: StatusCode, value: &impl Serialize) -> ApiResult {
     let mut bytes = Vec::with_capacity(512);
     serde_json::to_writer(&mut bytes, value).map_err(|error| ApiError::internal(&error))?;
     Ok(HttpResponse::build(status).content_type("application/json").body(bytes))
@@ -251,7 +258,7 @@ pub(in crate::api) fn json(status: StatusCode, value: &impl Serialize) -> Answer
 ///
 /// # Errors
 /// 404: no such `what`. 409: concurrent updates kept winning. Otherwise the error that rejected the update.
-pub(in crate::api) fn done<T>(changed: Changed<T, ApiError>, what: &str) -> Result<T, ApiError> {
+pub(in crate::api) fn change_result<T>(changed: Changed<T, ApiError>, what: &str) -> Result<T, ApiError> {
     match changed {
         Changed::Done(thing) => Ok(thing),
         Changed::Gone => Err(ApiError::not_found(what)),
@@ -263,6 +270,6 @@ pub(in crate::api) fn done<T>(changed: Changed<T, ApiError>, what: &str) -> Resu
 }
 
 /// 204 without a body.
-pub(in crate::api) fn nothing() -> Answer {
+pub(in crate::api) fn no_content() -> ApiResult {
     Ok(HttpResponse::NoContent().finish())
 }

@@ -1,10 +1,10 @@
 //! Routes: a path, with and without a trailing slash, and the handler of each method.
 //!
-//! * [`Table`]: all routes, in matching order. The server and the OpenAPI document are built from the same table.
-//! * [`At`]: one route. A method it does not have gets 405 with `Allow`, in JSON.
+//! * [`RouteTable`]: all routes, in matching order. The server and the OpenAPI document are built from the same table.
+//! * [`ApiRoute`]: one route. A method it does not have gets 405 with `Allow`, in JSON.
 //! * [`Op`]: a handler and its OpenAPI description; built by [`op!`](crate::api::http::routing::op).
-//! * [`Counts`]: `sendoff_http_requests_total` by route, method and status. Counters are looked up once per worker.
-//!   Methods that the route does not have count as `other`: callers can invent any number of them.
+//! * [`RequestCounters`]: `sendoff_http_requests_total` by route, method and status. Counters are looked up once per
+//!   worker. Methods that the route does not have count as `other`: callers can invent any number of them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,26 +22,26 @@ use utoipa::openapi::OpenApi;
 use crate::api::ApiState;
 use crate::api::http::cors;
 use crate::api::http::cors::is_preflight;
-use crate::api::http::errors::{ApiError, wrong_method};
-use crate::api::http::query::legible;
+use crate::api::http::errors::{ApiError, method_not_allowed};
+use crate::api::http::query::check_encoding;
 use crate::egress;
 
 /// The route table of the server and of the OpenAPI document.
 #[derive(Default)]
-pub(in crate::api) struct Table {
-    pub lines: Vec<At>,
+pub(in crate::api) struct RouteTable {
+    pub routes: Vec<ApiRoute>,
 }
 
-impl Table {
+impl RouteTable {
     /// Adds a route.
-    pub fn service(&mut self, line: At) -> &mut Table {
-        self.lines.push(line);
+    pub fn service(&mut self, route: ApiRoute) -> &mut RouteTable {
+        self.routes.push(route);
         self
     }
 
     /// Mounts all routes.
     pub fn mount(self, scope: Scope) -> Scope {
-        self.lines.into_iter().fold(scope, Scope::service)
+        self.routes.into_iter().fold(scope, Scope::service)
     }
 }
 
@@ -49,12 +49,12 @@ impl Table {
 #[derive(Clone, Copy)]
 pub(in crate::api) struct Op<F> {
     pub handler: F,
-    pub description: Description,
+    pub description: OperationDescription,
 }
 
 /// The OpenAPI description of an operation.
 #[derive(Clone, Copy)]
-pub(in crate::api) struct Description {
+pub(in crate::api) struct OperationDescription {
     /// The handler's name, e.g. `application::list`.
     pub name: &'static str,
     /// A document with this operation and the schemas it needs.
@@ -66,10 +66,10 @@ macro_rules! op {
     ($($part:ident)::+) => {{
         #[derive(utoipa::OpenApi)]
         #[openapi(paths($($part)::+))]
-        struct Described;
-        let description = $crate::api::http::routing::Description {
+        struct Document;
+        let description = $crate::api::http::routing::OperationDescription {
             name: stringify!($($part)::+),
-            read: <Described as utoipa::OpenApi>::openapi,
+            read: <Document as utoipa::OpenApi>::openapi,
         };
         $crate::api::http::routing::Op { handler: $($part)::+, description }
     }};
@@ -78,44 +78,44 @@ pub(in crate::api) use op;
 
 /// A route's handler for a method: an [`Op`], or a bare handler, which the document lists as not supported yet. The
 /// type parameter `Form` tells the two implementations apart.
-pub(in crate::api) trait Operation<Args, Form> {
+pub(in crate::api) trait IntoOperation<Args, Form> {
     type Handler: Handler<Args>;
-    fn apart(self) -> (Self::Handler, Option<Description>);
+    fn into_parts(self) -> (Self::Handler, Option<OperationDescription>);
 }
 
-pub(in crate::api) struct Bare;
-pub(in crate::api) struct Told;
+pub(in crate::api) struct Undocumented;
+pub(in crate::api) struct Documented;
 
-impl<F: Handler<Args>, Args> Operation<Args, Bare> for F {
+impl<F: Handler<Args>, Args> IntoOperation<Args, Undocumented> for F {
     type Handler = F;
-    fn apart(self) -> (F, Option<Description>) {
+    fn into_parts(self) -> (F, Option<OperationDescription>) {
         (self, None)
     }
 }
 
-impl<F: Handler<Args>, Args> Operation<Args, Told> for Op<F> {
+impl<F: Handler<Args>, Args> IntoOperation<Args, Documented> for Op<F> {
     type Handler = F;
-    fn apart(self) -> (F, Option<Description>) {
+    fn into_parts(self) -> (F, Option<OperationDescription>) {
         (self.handler, Some(self.description))
     }
 }
 
-pub(in crate::api) struct At {
+pub(in crate::api) struct ApiRoute {
     pub path: &'static str,
-    pub methods: Vec<(Method, Option<Description>)>,
+    pub methods: Vec<(Method, Option<OperationDescription>)>,
     resource: Resource,
 }
 
 /// The route of `path`, written without a trailing slash.
-pub(in crate::api) fn at(path: &'static str) -> At {
-    At { path, methods: Vec::new(), resource: web::resource(vec![path.to_owned(), format!("{path}/")]) }
+pub(in crate::api) fn at(path: &'static str) -> ApiRoute {
+    ApiRoute { path, methods: Vec::new(), resource: web::resource(vec![path.to_owned(), format!("{path}/")]) }
 }
 
 macro_rules! methods {
     ($($name:ident $method:ident),*) => {
-        $(pub(in crate::api) fn $name<O, Args, Form>(self, operation: O) -> At
+        $(pub(in crate::api) fn $name<O, Args, Form>(self, operation: O) -> ApiRoute
         where
-            O: Operation<Args, Form>,
+            O: IntoOperation<Args, Form>,
             Args: FromRequest + 'static,
             <O::Handler as Handler<Args>>::Output: Responder + 'static,
         {
@@ -124,16 +124,16 @@ macro_rules! methods {
     };
 }
 
-impl At {
+impl ApiRoute {
     methods!(get GET, post POST, put PUT, patch PATCH, delete DELETE);
 
-    fn on<O, Args, Form>(mut self, method: Method, operation: O) -> At
+    fn on<O, Args, Form>(mut self, method: Method, operation: O) -> ApiRoute
     where
-        O: Operation<Args, Form>,
+        O: IntoOperation<Args, Form>,
         Args: FromRequest + 'static,
         <O::Handler as Handler<Args>>::Output: Responder + 'static,
     {
-        let (handler, description) = operation.apart();
+        let (handler, description) = operation.into_parts();
         if method == Method::GET {
             // HEAD runs the GET handler; the server drops the body.
             self.resource = self.resource.route(web::head().to(handler.clone()));
@@ -151,26 +151,26 @@ impl At {
     }
 }
 
-impl HttpServiceFactory for At {
+impl HttpServiceFactory for ApiRoute {
     fn register(self, config: &mut AppService) {
         let allowed: Rc<str> = self.allowed().into();
-        let elsewise = move |request: HttpRequest| {
+        let not_allowed = move |request: HttpRequest| {
             let allowed = Rc::clone(&allowed);
-            async move { wrong_method(request.method(), &allowed) }
+            async move { method_not_allowed(request.method(), &allowed) }
         };
         let methods = self.methods.iter().map(|(method, _)| method.clone());
         let methods = methods.chain([Method::HEAD]).collect();
-        let counts = Rc::new(Counts { route: self.path, methods, known: RefCell::default() });
+        let counters = Rc::new(RequestCounters { route: self.path, methods, counters: RefCell::default() });
         let preflight: Rc<str> = self.allowed().into();
         self.resource
-            .default_service(web::to(elsewise))
+            .default_service(web::to(not_allowed))
             .wrap_fn(move |request, service| {
-                let (counts, method) = (Rc::clone(&counts), request.method().clone());
+                let (counters, method) = (Rc::clone(&counters), request.method().clone());
                 let origins = request.app_data::<web::Data<ApiState>>().map(|state| {
                     let allowed = state.origins.allowed(request.headers());
                     (state.clone(), allowed)
                 });
-                let answer = match admitted(&request) {
+                let answer = match check_request(&request) {
                     Ok(()) if is_preflight(&request) => {
                         Either::Right(ready(Ok(request.into_response(cors::preflight(&preflight)))))
                     }
@@ -180,9 +180,9 @@ impl HttpServiceFactory for At {
                 async move {
                     let mut answer = answer.await?;
                     if let Some((state, allowed)) = origins {
-                        state.origins.dress(answer.headers_mut(), allowed);
+                        state.origins.add_headers(answer.headers_mut(), allowed);
                     }
-                    counts.add(method, answer.status().as_u16());
+                    counters.add(method, answer.status().as_u16());
                     Ok(answer)
                 }
             })
@@ -191,11 +191,11 @@ impl HttpServiceFactory for At {
 }
 
 /// Checks a request before its caller is authenticated.
-fn admitted(request: &ServiceRequest) -> Result<(), ApiError> {
+fn check_request(request: &ServiceRequest) -> Result<(), ApiError> {
     if is_webhook(request.headers()) {
         return Err(ApiError::loop_detected());
     }
-    legible(request.uri())
+    check_encoding(request.uri())
 }
 
 /// Whether Sendoff sent this request as a webhook. Two endpoints that point at API operations could trigger each other
@@ -206,19 +206,19 @@ fn is_webhook(headers: &HeaderMap) -> bool {
     agent && (headers.contains_key("webhook-id") || headers.contains_key("svix-id"))
 }
 
-struct Counts {
+struct RequestCounters {
     route: &'static str,
     /// Methods with a label of their own.
     methods: Vec<Method>,
-    known: RefCell<HashMap<(Option<Method>, u16), Counter>>,
+    counters: RefCell<HashMap<(Option<Method>, u16), Counter>>,
 }
 
-impl Counts {
+impl RequestCounters {
     fn add(&self, method: Method, status: u16) {
         // Decided by the route, not by the status: a request can be rejected before its method is checked.
         let method = self.methods.contains(&method).then_some(method);
-        let mut known = self.known.borrow_mut();
-        let counter = known.entry((method, status)).or_insert_with_key(|(method, status)| {
+        let mut counters = self.counters.borrow_mut();
+        let counter = counters.entry((method, status)).or_insert_with_key(|(method, status)| {
             let method = method.as_ref().map_or("other", Method::as_str).to_owned();
             metrics::counter!("sendoff_http_requests_total",
                 "route" => self.route, "method" => method, "status" => status.to_string())

@@ -22,7 +22,7 @@ use super::texts::{parts_of, tag_of};
 use crate::api::http::errors::{HttpErrorOut, HttpValidationError, ValidationErrorItem};
 
 /// Schemas by name.
-type Schemas = BTreeMap<String, RefOr<Schema>>;
+type SchemaMap = BTreeMap<String, RefOr<Schema>>;
 
 /// The name of the security scheme.
 const TOKEN: &str = "token";
@@ -77,7 +77,7 @@ struct Traits {
 }
 
 /// An error common to many operations.
-struct Failure {
+struct CommonError {
     status: u16,
     name: &'static str,
     description: &'static str,
@@ -88,8 +88,8 @@ struct Failure {
 
 /// The common errors by status. 405 belongs to no operation: it is the response to a method that the path does not
 /// have.
-const ERRORS: [Failure; 15] = [
-    Failure {
+const ERRORS: [CommonError; 15] = [
+    CommonError {
         status: 400,
         name: "Malformed",
         description: "The request cannot be parsed: malformed JSON or invalid UTF-8.",
@@ -97,7 +97,7 @@ const ERRORS: [Failure; 15] = [
         detail: "the body is not JSON: EOF while parsing an object at line 1 column 1",
         occurs: |_| true,
     },
-    Failure {
+    CommonError {
         status: 401,
         name: "Unauthorized",
         description: "The token is missing, invalid, expired or revoked.",
@@ -105,7 +105,7 @@ const ERRORS: [Failure; 15] = [
         detail: "the token has expired",
         occurs: |operation| !operation.open,
     },
-    Failure {
+    CommonError {
         status: 403,
         name: "Forbidden",
         description: "The token lacks the permission.",
@@ -113,7 +113,7 @@ const ERRORS: [Failure; 15] = [
         detail: "this needs an organization token; an application token may not do it",
         occurs: |operation| !operation.open,
     },
-    Failure {
+    CommonError {
         status: 404,
         name: "NotFound",
         description: "The resource in the path does not exist or is not visible to this token.",
@@ -121,7 +121,7 @@ const ERRORS: [Failure; 15] = [
         detail: "application not found",
         occurs: |operation| operation.named && operation.answered,
     },
-    Failure {
+    CommonError {
         status: 405,
         name: "MethodNotAllowed",
         description: "The path does not support this method; `Allow` lists those it does.",
@@ -129,7 +129,7 @@ const ERRORS: [Failure; 15] = [
         detail: "PATCH is not allowed here, only GET, POST, HEAD",
         occurs: |_| false,
     },
-    Failure {
+    CommonError {
         status: 409,
         name: "Conflict",
         description: "The uid or name is taken, or a request with the same `idempotency-key` is in progress.",
@@ -137,7 +137,7 @@ const ERRORS: [Failure; 15] = [
         detail: "an application with this uid exists already",
         occurs: |operation| operation.post && operation.answered,
     },
-    Failure {
+    CommonError {
         status: 410,
         name: "Gone",
         description: "Messages after the given position may be past the retention.",
@@ -145,7 +145,7 @@ const ERRORS: [Failure; 15] = [
         detail: "messages after this position may have been deleted by retention: continue with `after` at 2026-11-01T00:00:00Z or later",
         occurs: |_| false,
     },
-    Failure {
+    CommonError {
         status: 413,
         name: "TooLarge",
         description: "The body is too large: the limit is `SENDOFF_MAX_PAYLOAD` for the payload and 64 KiB for everything else.",
@@ -153,7 +153,7 @@ const ERRORS: [Failure; 15] = [
         detail: "payload: has 300012 bytes, the limit is 262144 (setting SENDOFF_MAX_PAYLOAD)",
         occurs: |operation| operation.body,
     },
-    Failure {
+    CommonError {
         status: 415,
         name: "NotJson",
         description: "The body's content type is not JSON.",
@@ -161,7 +161,7 @@ const ERRORS: [Failure; 15] = [
         detail: "send the body as JSON, with the header content-type: application/json",
         occurs: |operation| operation.body,
     },
-    Failure {
+    CommonError {
         status: 422,
         name: "Refused",
         description: "One or more values are invalid. The response lists all of them.",
@@ -169,7 +169,7 @@ const ERRORS: [Failure; 15] = [
         detail: "",
         occurs: |operation| operation.answered && (operation.body || operation.query || operation.post),
     },
-    Failure {
+    CommonError {
         status: 429,
         name: "TooMany",
         description: "Too many requests by this caller (`RateLimit-Policy` and `RateLimit` give the limit), or too many concurrent lists and searches. Nothing was done.",
@@ -177,7 +177,7 @@ const ERRORS: [Failure; 15] = [
         detail: "too many requests: at most 1000 a second, try again in a moment",
         occurs: |_| true,
     },
-    Failure {
+    CommonError {
         status: 500,
         name: "Failed",
         description: "An internal error. The server log has the cause under the id in `detail`.",
@@ -185,7 +185,7 @@ const ERRORS: [Failure; 15] = [
         detail: "internal error: the server log has the cause under request id 5f2b8c1e90a7d346",
         occurs: |operation| !operation.open,
     },
-    Failure {
+    CommonError {
         status: 501,
         name: "NotImplemented",
         description: "This release does not support the operation yet.",
@@ -193,7 +193,7 @@ const ERRORS: [Failure; 15] = [
         detail: "this release of Sendoff does not support this operation yet",
         occurs: |operation| !operation.answered,
     },
-    Failure {
+    CommonError {
         status: 503,
         name: "Unavailable",
         description: "The server is overloaded or its store is unavailable. Nothing was done; retry later.",
@@ -201,7 +201,7 @@ const ERRORS: [Failure; 15] = [
         detail: "the store is unavailable: try again in a moment",
         occurs: |operation| !operation.open,
     },
-    Failure {
+    CommonError {
         status: 508,
         name: "LoopDetected",
         description: "The request is a webhook sent by Sendoff (recognized by its `user-agent` and `webhook-id` or `svix-id`). The API rejects webhooks.",
@@ -217,7 +217,7 @@ pub(in crate::api) fn status_of(name: &str) -> Option<u16> {
     ERRORS.iter().find(|error| error.name == name).map(|error| error.status)
 }
 
-impl Failure {
+impl CommonError {
     fn response(&self) -> Response {
         let (schema, example) = match self.code {
             "" => (
@@ -303,7 +303,7 @@ fn given_out(name: &str) -> bool {
 }
 
 /// Replaces a list's inlined items by a reference: `ListResponse_ApplicationOut` is a list of `ApplicationOut`.
-fn refer_to_items(name: &str, schema: &mut RefOr<Schema>, items: &mut Schemas) {
+fn refer_to_items(name: &str, schema: &mut RefOr<Schema>, items: &mut SchemaMap) {
     let Some(item) = name.strip_prefix("ListResponse_") else { return };
     let RefOr::T(Schema::Object(list)) = schema else { return };
     let Some(RefOr::T(Schema::Array(data))) = list.properties.get_mut("data") else { return };
@@ -314,7 +314,7 @@ fn refer_to_items(name: &str, schema: &mut RefOr<Schema>, items: &mut Schemas) {
 }
 
 /// Merges flattened objects (`#[serde(flatten)]`) into one.
-fn joined(all: &AllOf, schemas: &Schemas) -> Object {
+fn joined(all: &AllOf, schemas: &SchemaMap) -> Object {
     let mut whole = Object::with_type(Type::Object);
     whole.description.clone_from(&all.description);
     whole.example.clone_from(&all.example);

@@ -1,5 +1,5 @@
-//! Schemas and parameters that many operations share: ids, uids, times, metadata, list parameters. Schemas of a single resource are next to
-//! its handlers.
+//! Schemas and parameters that many operations share: ids, uids, times, metadata, list parameters. Schemas of a single
+//! resource are next to its handlers.
 //!
 //! Structs that end in `In` or `Patch` exist for the document only: bodies are read field by field
 //! ([`crate::api::http::body::Fields`]), so all invalid values are reported at once. Tests keep the two in sync.
@@ -51,22 +51,22 @@ macro_rules! schema {
 }
 
 /// Metadata: at most 50 string pairs.
-pub(in crate::api) struct Metadata;
+pub(in crate::api) struct MetadataPairs;
 
 /// Names of event types, not empty.
-pub(in crate::api) struct Names;
+pub(in crate::api) struct EventTypeNames;
 
 /// The name of an event type, feature flag or group.
-pub(in crate::api) struct Name;
+pub(in crate::api) struct NameText;
 
 /// Names of feature flags.
-pub(in crate::api) struct Flags;
+pub(in crate::api) struct FeatureFlags;
 
 /// Channels of an endpoint, not empty.
 pub(in crate::api) struct Channels;
 
 /// Ids of messages that a receiver already has.
-pub(in crate::api) struct ReceivedIds;
+pub(in crate::api) struct ReceivedMessageIds;
 
 /// Tags of a message.
 pub(in crate::api) struct Tags;
@@ -87,16 +87,16 @@ pub(in crate::api) struct Channel;
 pub(in crate::api) struct Tag;
 
 /// The name of a portal session.
-pub(in crate::api) struct Session;
+pub(in crate::api) struct PortalSessionName;
 
 /// Names of portal sessions.
-pub(in crate::api) struct Sessions;
+pub(in crate::api) struct PortalSessionNames;
 
 /// The description of an event type or an endpoint.
 pub(in crate::api) struct DescriptionText;
 
 /// Custom headers of an endpoint.
-pub(in crate::api) struct Headers;
+pub(in crate::api) struct EndpointHeaders;
 
 /// Changes of custom headers; `null` removes one.
 pub(in crate::api) struct HeaderChanges;
@@ -108,22 +108,22 @@ pub(in crate::api) struct HeaderNames;
 pub(in crate::api) struct RawHeaders;
 
 /// Retry delays in seconds.
-pub(in crate::api) struct Waits;
+pub(in crate::api) struct RetryDelays;
 
 /// Any JSON object.
 pub(in crate::api) struct JsonObject;
 
 /// The payload of a message.
-pub(in crate::api) struct Payload;
+pub(in crate::api) struct PayloadObject;
 
 /// A payload that need not be JSON.
-pub(in crate::api) struct RawPayload;
+pub(in crate::api) struct RawPayloadText;
 
 /// JSON Schemas of an event type by version.
-pub(in crate::api) struct Schemas;
+pub(in crate::api) struct EventTypeSchemas;
 
 /// The URL of an endpoint.
-pub(in crate::api) struct Url;
+pub(in crate::api) struct EndpointUrl;
 
 /// `whsec_…` or `whsk_…`.
 pub(in crate::api) struct SecretText;
@@ -132,22 +132,22 @@ pub(in crate::api) struct SecretText;
 pub(in crate::api) struct ColourText;
 
 /// The status of an attempt or delivery, as a number.
-pub(in crate::api) struct Status;
+pub(in crate::api) struct MessageStatus;
 
 /// The status, with canceled separate from failed.
-pub(in crate::api) struct ExpandedStatus;
+pub(in crate::api) struct ExpandedMessageStatus;
 
 /// The statuses that a bulk replay can select.
 pub(in crate::api) struct ReplayStatus;
 
 /// The expanded status as text.
-pub(in crate::api) struct ExpandedStatusText;
+pub(in crate::api) struct ExpandedMessageStatusText;
 
 /// The class of a response status.
 pub(in crate::api) struct StatusCodeClass;
 
 /// The status as text.
-pub(in crate::api) struct StatusText;
+pub(in crate::api) struct MessageStatusText;
 
 schema! {
     AppId, "ApplicationId" => id(AppId::PREFIX, "The id of an application.");
@@ -161,10 +161,10 @@ schema! {
         .pattern(Some(NAME)).min_length(Some(1)).max_length(Some(limits::NAME)).examples([json!("customer-17")]);
     Time, "Time" => text("A point in time in RFC 3339, from the year 1970 to 9999. Responses use UTC with microseconds.")
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).examples([json!("2026-11-22T09:30:00Z")]);
-    Metadata, "Metadata" => object("Custom key-value pairs: at most 50, and 4 KiB in total.")
+    MetadataPairs, "Metadata" => object("Custom key-value pairs: at most 50, and 4 KiB in total.")
         .additional_properties(Some(texts(limits::METADATA_BYTES))).max_properties(Some(limits::METADATA))
         .examples([json!({"plan": "pro"})]);
-    Headers, "EndpointHeaders" => object("Custom headers: at most 50, and 8 KiB in total.")
+    EndpointHeaders, "EndpointHeaders" => object("Custom headers: at most 50, and 8 KiB in total.")
         .additional_properties(Some(texts(limits::HEADER_VALUE))).max_properties(Some(limits::HEADERS));
     HeaderChanges, "EndpointHeaderChanges" => object("Headers to set; `null` removes a header.")
         .additional_properties(Some(AdditionalProperties::RefOr(RefOr::T(Schema::from(
@@ -176,36 +176,36 @@ schema! {
         .max_items(Some(limits::HEADERS));
     RawHeaders, "RawPayloadHeaders" => object("Only `content-type`.")
         .additional_properties(Some(texts(limits::RAW_TYPE))).max_properties(Some(1));
-    Waits, "RetrySchedule" => ArrayBuilder::new().description(Some("Delays between attempts, in seconds."))
+    RetryDelays, "RetrySchedule" => ArrayBuilder::new().description(Some("Delays between attempts, in seconds."))
         .items(RefOr::T(Schema::from(ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(WAIT_LIMIT.as_secs())))))
         .max_items(Some(limits::RETRIES));
     DescriptionText, "Description" => text("A description.").max_length(Some(limits::DESCRIPTION));
     Channel, "Channel" => text("A channel.").pattern(Some(CHANNEL)).min_length(Some(1)).max_length(Some(limits::CHANNEL));
     Tag, "Tag" => text("A tag.").pattern(Some(TAG)).min_length(Some(1)).max_length(Some(limits::TAG));
-    Session, "PortalSession" => text("The name of a portal session.").pattern(Some(SESSION)).min_length(Some(1)).max_length(Some(limits::NAME));
-    Payload, "Payload" => object("The payload, a JSON object.").additional_properties(Some(AdditionalProperties::FreeForm(true)))
+    PortalSessionName, "PortalSession" => text("The name of a portal session.").pattern(Some(SESSION)).min_length(Some(1)).max_length(Some(limits::NAME));
+    PayloadObject, "Payload" => object("The payload, a JSON object.").additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", "SENDOFF_MAX_PAYLOAD").build()));
-    RawPayload, "RawPayload" => text("The payload as text of any kind.")
+    RawPayloadText, "RawPayload" => text("The payload as text of any kind.")
         .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", "SENDOFF_MAX_PAYLOAD").build()));
-    Schemas, "EventTypeSchemas" => object("JSON Schemas by version: at most 256 KiB of JSON.")
+    EventTypeSchemas, "EventTypeSchemas" => object("JSON Schemas by version: at most 256 KiB of JSON.")
         .additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", limits::SCHEMAS_BYTES).build()));
     JsonObject, "JsonObject" => object("Any JSON object.").additional_properties(Some(AdditionalProperties::FreeForm(true)));
-    Name, "Name" => text("The name of an event type, feature flag or group.").pattern(Some(NAME)).min_length(Some(1)).max_length(Some(limits::NAME));
-    Flags, "FeatureFlags" => names("Names of feature flags.", NAME, limits::NAME, limits::FEATURE_FLAGS).min_items(None);
-    Names, "EventTypeNames" => names("Names of event types in the catalog.", NAME, limits::NAME, limits::EVENT_TYPES).examples([json!(["invoice.paid"])]);
-    Sessions, "PortalSessions" => names("Names of portal sessions.", SESSION, limits::NAME, limits::SESSION_IDS).min_items(None);
+    NameText, "Name" => text("The name of an event type, feature flag or group.").pattern(Some(NAME)).min_length(Some(1)).max_length(Some(limits::NAME));
+    FeatureFlags, "FeatureFlags" => names("Names of feature flags.", NAME, limits::NAME, limits::FEATURE_FLAGS).min_items(None);
+    EventTypeNames, "EventTypeNames" => names("Names of event types in the catalog.", NAME, limits::NAME, limits::EVENT_TYPES).examples([json!(["invoice.paid"])]);
+    PortalSessionNames, "PortalSessions" => names("Names of portal sessions.", SESSION, limits::NAME, limits::SESSION_IDS).min_items(None);
     Channels, "Channels" => names("Channels.", CHANNEL, limits::CHANNEL, limits::ENDPOINT_CHANNELS).examples([json!(["eu"])]);
     EventTypeFilter, "EventTypeFilter" => names("Names of event types in the catalog. An empty list matches all.", NAME, limits::NAME, limits::EVENT_TYPES)
         .min_items(None).examples([json!(["invoice.paid"])]);
     ChannelFilter, "ChannelFilter" => names("Channels. An empty list matches all.", CHANNEL, limits::CHANNEL, limits::ENDPOINT_CHANNELS)
         .min_items(None).examples([json!(["eu"])]);
     MessageChannels, "MessageChannels" => names("Channels.", CHANNEL, limits::CHANNEL, limits::MESSAGE_CHANNELS).examples([json!(["eu"])]);
-    ReceivedIds, "ReceivedMessageIds" => ArrayBuilder::new().description(Some("Message ids, in any order."))
+    ReceivedMessageIds, "ReceivedMessageIds" => ArrayBuilder::new().description(Some("Message ids, in any order."))
         .items(RefOr::T(Schema::from(id(MessageId::PREFIX, "A message's id."))))
         .max_items(Some(limits::RECEIVED_IDS));
     Tags, "Tags" => names("Tags.", TAG, limits::TAG, limits::TAGS).min_items(None).examples([json!(["urgent"])]);
-    Url, "Url" => text("An absolute http or https URL. Hosts in private networks are rejected unless the server allows them.")
+    EndpointUrl, "Url" => text("An absolute http or https URL. Hosts in private networks are rejected unless the server allows them.")
         .format(Some(SchemaFormat::Custom("uri".to_owned()))).min_length(Some(1)).max_length(Some(limits::URL))
         .examples([json!("https://example.com/hook")]);
     SecretText, "Secret" => text("`whsec_` and 24 to 75 bytes in base64 (HMAC-SHA256; the prefix is optional), or `whsk_` and an Ed25519 private key of 32 bytes.")
@@ -221,17 +221,17 @@ schema! {
         [DisabledReason::Manual, DisabledReason::Gone, DisabledReason::Failing].map(DisabledReason::word),
     );
     Failure, "Failure" => words("Why an attempt failed.", Failure::ALL.map(Failure::word));
-    Status, "MessageStatus" => numbers("0 success, 1 pending, 2 fail, 3 sending.", [0, 1, 2, 3]);
-    ExpandedStatus, "ExpandedMessageStatus" => numbers("0 success, 1 pending, 2 fail, 3 sending; 4 canceled, if expanded statuses are requested.", [0, 1, 2, 3, 4]);
+    MessageStatus, "MessageStatus" => numbers("0 success, 1 pending, 2 fail, 3 sending.", [0, 1, 2, 3]);
+    ExpandedMessageStatus, "ExpandedMessageStatus" => numbers("0 success, 1 pending, 2 fail, 3 sending; 4 canceled, if expanded statuses are requested.", [0, 1, 2, 3, 4]);
     ReplayStatus, "ReplayStatus" => numbers("0 success, 1 pending, 2 fail, 4 canceled.", [0, 1, 2, 4]);
-    ExpandedStatusText, "ExpandedMessageStatusText" => words("The status as a word.", ["success", "pending", "fail", "sending", "canceled"]);
+    ExpandedMessageStatusText, "ExpandedMessageStatusText" => words("The status as a word.", ["success", "pending", "fail", "sending", "canceled"]);
     Capability, "AppPortalCapability" => words("A permission of a customer.", Capability::ALL.map(Capability::word));
     PortalPage, "AppPortalPage" => words("A page of the portal.", PortalPage::ALL.map(PortalPage::word));
     Mode, "AppPortalMode" => words("Light, dark, or the customer's system setting.", ["auto", "light", "dark"]);
     ColourText, "Colour" => text("A color: red, green and blue in hexadecimal.").pattern(Some("^#[0-9a-fA-F]{6}$")).examples([json!("#0b6e4f")]);
     BackgroundId, "BackgroundTaskId" => id(BackgroundId::PREFIX, "The id of a background task.");
     StatusCodeClass, "StatusCodeClass" => numbers("The class of a response status, e.g. 400 for 4xx; 0: no response.", [0, 100, 200, 300, 400, 500]);
-    StatusText, "MessageStatusText" => words("The status as a word.", ["success", "pending", "fail", "sending"]);
+    MessageStatusText, "MessageStatusText" => words("The status as a word.", ["success", "pending", "fail", "sending"]);
     Trigger, "MessageAttemptTriggerType" => numbers("0 by the retry schedule, 1 manually.", [Trigger::Scheduled, Trigger::Manual].map(Trigger::code));
 }
 
@@ -298,7 +298,7 @@ fn extra_signature() -> OneOfBuilder {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `Query::page` reads it")]
-pub(in crate::api) struct Paged {
+pub(in crate::api) struct PageParams {
     /// Maximum number of items.
     #[param(minimum = 1, maximum = 250, default = 50)]
     limit: Option<u16>,
@@ -310,7 +310,7 @@ pub(in crate::api) struct Paged {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `Query::page` reads it")]
-pub(in crate::api) struct Ordered {
+pub(in crate::api) struct OrderParams {
     /// The sort order, ascending by default.
     #[param(inline)]
     order: Option<Ordering>,
@@ -320,7 +320,7 @@ pub(in crate::api) struct Ordered {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: the lists' filters read it")]
-pub(in crate::api) struct Filtered {
+pub(in crate::api) struct MessageFilterParams {
     /// Only messages on this channel.
     channel: Option<String>,
     /// Only items up to this time.

@@ -23,7 +23,6 @@ endpoints, messages and attempts, and the event types available to it.
 **Fields** that are not documented are ignored. In a PATCH, absent fields stay unchanged and `null` clears a field.";
 
 /// The groups: name, description, and path fragments. The first group with a matching fragment wins.
-/// that fits counts.
 const GROUPS: [(&str, &str, &[&str]); 10] = [
     ("This document", "This OpenAPI document.", &["/openapi.json"]),
     ("Health", "Health checks. They need no token.", &["/health"]),

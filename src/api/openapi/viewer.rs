@@ -1,7 +1,8 @@
-//! `/docs`: the OpenAPI document as a web page. Rendered once, without JavaScript or external resources, and public like the document.
+//! `/docs`: the OpenAPI document as a web page. Rendered once, without JavaScript or external resources, and public
+//! like the document.
 //!
-//! * [`Page`]: the page: groups of operations, errors, schemas.
-//! * [`Operation`]: an operation with its parameters, body, responses and examples.
+//! * [`DocsPage`]: the page: groups of operations, errors, schemas.
+//! * [`OperationDoc`]: an operation with its parameters, body, responses and examples.
 //! * [`shape`]: schemas as text. [`prose`]: descriptions as paragraphs.
 
 mod prose;
@@ -14,15 +15,15 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use sha2::{Digest, Sha256};
-use utoipa::openapi::path::{Operation as Described, Parameter, ParameterIn};
+use utoipa::openapi::path::{Operation as DocumentedOperation, Parameter, ParameterIn};
 use utoipa::openapi::{Content, OpenApi, RefOr, Required, Response};
 
 use crate::api::ApiState;
-use crate::api::http::errors::{Answer, ApiError, no_route, wrong_method};
-use crate::api::http::request::without_token;
+use crate::api::http::errors::{ApiError, ApiResult, method_not_allowed, no_route};
+use crate::api::http::request::limit_anonymous_request;
 use crate::api::openapi::document;
-use crate::api::openapi::viewer::prose::{Prose, Run};
-use crate::api::openapi::viewer::shape::{Field, Kind, Schemas};
+use crate::api::openapi::viewer::prose::{Prose, TextRun};
+use crate::api::openapi::viewer::shape::{FieldDoc, SchemaIndex, TypeText};
 
 /// The design tokens and frame of the dashboard, and the styles of this page.
 const STYLE: &str = concat!(
@@ -42,7 +43,7 @@ const HEADERS: [(HeaderName, &str); 2] = [
 /// Mounts `/docs` and its assets.
 pub(in crate::api) fn routes(config: &mut ServiceConfig) {
     let only = |path: &str| {
-        let wrong = |request: HttpRequest| async move { wrong_method(request.method(), "GET, HEAD") };
+        let wrong = |request: HttpRequest| async move { method_not_allowed(request.method(), "GET, HEAD") };
         web::resource([path.to_owned(), format!("{path}/")]).default_service(web::to(wrong))
     };
     config
@@ -81,9 +82,9 @@ async fn icon(path: web::Path<String>) -> HttpResponse {
     file("image/svg+xml", ICON, kept(&path))
 }
 
-async fn page(request: HttpRequest, state: Data<ApiState>) -> Answer {
-    static HTML: LazyLock<Result<String, askama::Error>> = LazyLock::new(|| Page::of(document()).render());
-    without_token(&request, &state)?;
+async fn page(request: HttpRequest, state: Data<ApiState>) -> ApiResult {
+    static HTML: LazyLock<Result<String, askama::Error>> = LazyLock::new(|| DocsPage::of(document()).render());
+    limit_anonymous_request(&request, &state)?;
     match &*HTML {
         Ok(html) => Ok(file("text/html; charset=utf-8", html, "no-cache")),
         Err(error) => Err(ApiError::internal(error)),
@@ -93,26 +94,26 @@ async fn page(request: HttpRequest, state: Data<ApiState>) -> Answer {
 /// The page.
 #[derive(Template)]
 #[template(path = "docs/page.html")]
-struct Page {
+struct DocsPage {
     hash: &'static str,
     version: String,
     about: Prose,
-    groups: Vec<Group>,
-    errors: Vec<Failure>,
-    schemas: Vec<Shown>,
+    groups: Vec<OperationGroup>,
+    errors: Vec<ErrorDoc>,
+    schemas: Vec<SchemaDoc>,
 }
 
 /// A group of operations.
-struct Group {
+struct OperationGroup {
     name: String,
     anchor: String,
     about: Prose,
-    operations: Vec<Operation>,
+    operations: Vec<OperationDoc>,
     /// Operations that are not supported yet: method and path.
     later: Vec<(&'static str, String)>,
 }
 
-struct Operation {
+struct OperationDoc {
     id: String,
     method: &'static str,
     path: String,
@@ -120,34 +121,34 @@ struct Operation {
     about: Prose,
     /// Whether it needs no token.
     open: bool,
-    parameters: Vec<Taken>,
-    body: Option<Body>,
-    answers: Vec<Answered>,
+    parameters: Vec<ParameterDoc>,
+    body: Option<RequestBodyDoc>,
+    answers: Vec<ResponseDoc>,
     /// Common errors: status and anchor.
     errors: Vec<(String, String)>,
 }
 
 /// A parameter.
-struct Taken {
+struct ParameterDoc {
     place: &'static str,
-    field: Field,
+    field: FieldDoc,
 }
 
-struct Body {
-    kind: Kind,
-    fields: Vec<Field>,
+struct RequestBodyDoc {
+    kind: TypeText,
+    fields: Vec<FieldDoc>,
     example: String,
 }
 
-struct Answered {
+struct ResponseDoc {
     status: String,
     about: Prose,
-    kind: Option<Kind>,
+    kind: Option<TypeText>,
     example: Option<String>,
 }
 
 /// A common error.
-struct Failure {
+struct ErrorDoc {
     status: String,
     name: String,
     about: Prose,
@@ -155,18 +156,18 @@ struct Failure {
 }
 
 /// A schema.
-struct Shown {
+struct SchemaDoc {
     name: String,
     about: Prose,
-    kind: Option<Kind>,
-    fields: Vec<Field>,
+    kind: Option<TypeText>,
+    fields: Vec<FieldDoc>,
 }
 
-impl Page {
-    fn of(document: &OpenApi) -> Page {
+impl DocsPage {
+    fn of(document: &OpenApi) -> DocsPage {
         let components = document.components.clone().unwrap_or_default();
-        let schemas = Schemas(&components.schemas);
-        let mut groups: Vec<Group> = document.tags.iter().flatten().map(Group::of).collect();
+        let schemas = SchemaIndex(&components.schemas);
+        let mut groups: Vec<OperationGroup> = document.tags.iter().flatten().map(OperationGroup::of).collect();
         for (path, item) in &document.paths.paths {
             let methods = [
                 ("GET", &item.get),
@@ -182,31 +183,31 @@ impl Page {
                 if operation.operation_id.as_ref().is_some_and(|id| id.starts_with("later.")) {
                     group.later.push((method, path.clone()));
                 } else {
-                    group.operations.push(Operation::of(method, path, operation, document, &schemas));
+                    group.operations.push(OperationDoc::of(method, path, operation, document, &schemas));
                 }
             }
         }
         groups.retain(|group| !group.operations.is_empty() || !group.later.is_empty());
         let failures = components.responses.iter().filter_map(|(name, response)| match response {
-            RefOr::T(response) => Some(Failure::of(name, response)),
+            RefOr::T(response) => Some(ErrorDoc::of(name, response)),
             RefOr::Ref(_) => None,
         });
-        let mut errors: Vec<Failure> = failures.collect();
+        let mut errors: Vec<ErrorDoc> = failures.collect();
         errors.sort_by(|one, other| one.status.cmp(&other.status));
-        Page {
+        DocsPage {
             hash: hash(),
             version: document.info.version.clone(),
             about: Prose::of(document.info.description.as_deref().unwrap_or_default()),
             groups,
             errors,
-            schemas: schemas.0.keys().map(|name| Shown::of(name, &schemas)).collect(),
+            schemas: schemas.0.keys().map(|name| SchemaDoc::of(name, &schemas)).collect(),
         }
     }
 }
 
-impl Group {
-    fn of(tag: &utoipa::openapi::Tag) -> Group {
-        Group {
+impl OperationGroup {
+    fn of(tag: &utoipa::openapi::Tag) -> OperationGroup {
+        OperationGroup {
             name: tag.name.clone(),
             anchor: tag.name.to_lowercase().replace(' ', "-"),
             about: Prose::of(tag.description.as_deref().unwrap_or_default()),
@@ -216,28 +217,34 @@ impl Group {
     }
 }
 
-impl Operation {
-    fn of(method: &'static str, path: &str, said: &Described, document: &OpenApi, schemas: &Schemas<'_>) -> Operation {
-        let parameters = said.parameters.iter().flatten().filter_map(|one| parameter(one, document));
+impl OperationDoc {
+    fn of(
+        method: &'static str,
+        path: &str,
+        operation: &DocumentedOperation,
+        document: &OpenApi,
+        schemas: &SchemaIndex<'_>,
+    ) -> OperationDoc {
+        let parameters = operation.parameters.iter().flatten().filter_map(|one| parameter(one, document));
         let (mut answers, mut errors) = (Vec::new(), Vec::new());
-        for (status, response) in &said.responses.responses {
+        for (status, response) in &operation.responses.responses {
             match response {
-                RefOr::T(response) => answers.push(Answered::of(status, response, schemas)),
+                RefOr::T(response) => answers.push(ResponseDoc::of(status, response, schemas)),
                 RefOr::Ref(shared) => {
                     let name = shared.ref_location.rsplit('/').next().unwrap_or_default();
                     errors.push((status.clone(), format!("error-{name}")));
                 }
             }
         }
-        Operation {
-            id: said.operation_id.clone().unwrap_or_default(),
+        OperationDoc {
+            id: operation.operation_id.clone().unwrap_or_default(),
             method,
             path: path.to_owned(),
-            title: said.summary.clone().unwrap_or_default(),
-            about: Prose::of(said.description.as_deref().unwrap_or_default()),
-            open: said.security.as_ref().is_some_and(Vec::is_empty),
-            parameters: parameters.map(|one| Taken::of(one, schemas)).collect(),
-            body: said.request_body.as_ref().and_then(|body| Body::of(body, schemas)),
+            title: operation.summary.clone().unwrap_or_default(),
+            about: Prose::of(operation.description.as_deref().unwrap_or_default()),
+            open: operation.security.as_ref().is_some_and(Vec::is_empty),
+            parameters: parameters.map(|one| ParameterDoc::of(one, schemas)).collect(),
+            body: operation.request_body.as_ref().and_then(|body| RequestBodyDoc::of(body, schemas)),
             answers,
             errors,
         }
@@ -258,8 +265,8 @@ fn parameter<'d>(one: &'d RefOr<Parameter>, document: &'d OpenApi) -> Option<&'d
     }
 }
 
-impl Taken {
-    fn of(parameter: &Parameter, schemas: &Schemas<'_>) -> Taken {
+impl ParameterDoc {
+    fn of(parameter: &Parameter, schemas: &SchemaIndex<'_>) -> ParameterDoc {
         let place = match parameter.parameter_in {
             ParameterIn::Path => "path",
             ParameterIn::Header => "header",
@@ -267,15 +274,22 @@ impl Taken {
         };
         let about = parameter.description.as_deref().unwrap_or_default();
         let required = parameter.required == Required::True;
-        Taken { place, field: schemas.field(&parameter.name, parameter.schema.as_ref(), required, about) }
+        ParameterDoc { place, field: schemas.field(&parameter.name, parameter.schema.as_ref(), required, about) }
     }
 }
 
-impl Body {
-    fn of(body: &RefOr<utoipa::openapi::request_body::RequestBody>, schemas: &Schemas<'_>) -> Option<Body> {
+impl RequestBodyDoc {
+    fn of(
+        body: &RefOr<utoipa::openapi::request_body::RequestBody>,
+        schemas: &SchemaIndex<'_>,
+    ) -> Option<RequestBodyDoc> {
         let RefOr::T(body) = body else { return None };
         let schema = body.content.values().find_map(schema_of)?;
-        Some(Body { kind: schemas.kind(schema), fields: schemas.fields(schema), example: schemas.example(schema) })
+        Some(RequestBodyDoc {
+            kind: schemas.kind(schema),
+            fields: schemas.fields(schema),
+            example: schemas.example(schema),
+        })
     }
 }
 
@@ -291,14 +305,14 @@ fn class(status: &str) -> &str {
     status.get(..1).unwrap_or_default()
 }
 
-impl Answered {
+impl ResponseDoc {
     fn class(&self) -> &str {
         class(&self.status)
     }
 
-    fn of(status: &str, response: &Response, schemas: &Schemas<'_>) -> Answered {
+    fn of(status: &str, response: &Response, schemas: &SchemaIndex<'_>) -> ResponseDoc {
         let schema = response.content.values().find_map(schema_of);
-        Answered {
+        ResponseDoc {
             status: status.to_owned(),
             about: Prose::of(&response.description),
             kind: schema.map(|schema| schemas.kind(schema)),
@@ -307,19 +321,19 @@ impl Answered {
     }
 }
 
-impl Failure {
+impl ErrorDoc {
     fn class(&self) -> &str {
         class(&self.status)
     }
 
-    fn of(name: &str, response: &Response) -> Failure {
+    fn of(name: &str, response: &Response) -> ErrorDoc {
         let content = response.content.values().next();
         let example = match content {
             Some(RefOr::T(content)) => content.example.as_ref().map(ToString::to_string),
             _ => None,
         };
         let status = crate::api::openapi::status_of(name);
-        Failure {
+        ErrorDoc {
             status: status.map(|status| status.to_string()).unwrap_or_default(),
             name: name.to_owned(),
             about: Prose::of(&response.description),
@@ -328,11 +342,11 @@ impl Failure {
     }
 }
 
-impl Shown {
-    fn of(name: &str, schemas: &Schemas<'_>) -> Shown {
+impl SchemaDoc {
+    fn of(name: &str, schemas: &SchemaIndex<'_>) -> SchemaDoc {
         let schema = &schemas.0[name];
         let fields = schemas.fields(schema);
-        let kind = fields.is_empty().then(|| schemas.unfolded(schema));
-        Shown { name: name.to_owned(), about: Prose::of(shape::about(schema)), kind, fields }
+        let kind = fields.is_empty().then(|| schemas.expanded(schema));
+        SchemaDoc { name: name.to_owned(), about: Prose::of(shape::about(schema)), kind, fields }
     }
 }

@@ -1,34 +1,34 @@
-//! Applications over REST: one for each customer of the team.
+//! Applications: one for each customer.
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Field, Fields};
-use crate::api::http::errors::{Answer, ApiError, Item};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::{FieldValue, Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult, FieldError};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{Call, done, json, nothing};
+use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Ordered, Paged};
+use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::domain::catalog::application::{Application, ApplicationSpec, Metadata, check_rate};
 use crate::domain::{AppId, Invalid, Time, Uid};
 use crate::store::{AppRef, Order, StoreError};
 
-/// An application, as it is given out.
+/// An application.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ApplicationOut<'a> {
     id: AppId,
     uid: Option<&'a Uid>,
     name: &'a str,
-    /// Messages a second to all of its endpoints together; `null`: no limit.
+    /// Maximum messages per second to all endpoints together; `null`: no limit.
     throttle_rate: Option<u16>,
-    /// The old name of `throttleRate`.
+    /// Deprecated name of `throttleRate`.
     rate_limit: Option<u16>,
-    #[schema(value_type = schemas::Metadata)]
+    #[schema(value_type = schemas::MetadataPairs)]
     metadata: &'a Metadata,
-    /// Whom to tell when an endpoint is disabled.
+    /// The address to notify when an endpoint is disabled.
     contact_email: Option<&'a str>,
     created_at: Time,
     updated_at: Time,
@@ -50,30 +50,30 @@ impl<'a> From<&'a Application> for ApplicationOut<'a> {
     }
 }
 
-fn out(status: StatusCode, app: &Application) -> Answer {
+fn out(status: StatusCode, app: &Application) -> ApiResult {
     json(status, &ApplicationOut::from(app))
 }
 
-/// What every body about an application may have.
+/// The fields of every application body.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct ApplicationFields {
     uid: Option<Uid>,
-    /// Messages a second to all of its endpoints together; `null`: no limit.
+    /// Maximum messages per second to all endpoints together; `null`: no limit.
     #[schema(minimum = 1, maximum = 65535)]
     throttle_rate: Option<u16>,
-    /// The old name of `throttleRate`; it counts where that is absent.
+    /// Deprecated name of `throttleRate`; ignored if that is present.
     #[schema(minimum = 1, maximum = 65535)]
     rate_limit: Option<u16>,
-    #[schema(value_type = Option<schemas::Metadata>)]
+    #[schema(value_type = Option<schemas::MetadataPairs>)]
     metadata: Option<Metadata>,
-    /// Whom to tell when an endpoint is disabled.
+    /// The address to notify when an endpoint is disabled.
     #[schema(max_length = 254)]
     contact_email: Option<String>,
 }
 
-/// An application, as it is to be.
+/// A new application, or a replacement.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"name": "Acme", "uid": "acme", "metadata": {"plan": "pro"}}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
@@ -84,7 +84,7 @@ pub(in crate::api) struct ApplicationIn {
     fields: ApplicationFields,
 }
 
-/// What is to change of an application.
+/// A partial update of an application.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"throttleRate": 50}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
@@ -95,8 +95,8 @@ struct ApplicationPatch {
     fields: ApplicationFields,
 }
 
-/// `throttleRate`, or `rateLimit` as it was called.
-pub(in crate::api) fn throttle_rate(fields: &mut Fields<'_>) -> Field<u16> {
+/// `throttleRate`, or its deprecated name `rateLimit`.
+pub(in crate::api) fn throttle_rate(fields: &mut Fields<'_>) -> FieldValue<u16> {
     let rate = "a whole number from 1 to 65535";
     let (new, old) = (fields.take("throttleRate", rate), fields.take("rateLimit", rate));
     let mut wrong = Vec::new();
@@ -105,7 +105,7 @@ pub(in crate::api) fn throttle_rate(fields: &mut Fields<'_>) -> Field<u16> {
     taken
 }
 
-/// Makes of `base` what the body says.
+/// Applies the body to `base`. With `whole`, required fields must be present.
 pub(in crate::api) fn read(
     mut fields: Fields<'_>,
     base: ApplicationSpec,
@@ -117,11 +117,11 @@ pub(in crate::api) fn read(
     } else {
         fields.not_null("name");
     }
-    fields.text("name").put_or_default(&mut spec.name);
-    fields.parsed("uid", |text| Uid::parse("uid", text, AppId::PREFIX)).put(&mut spec.uid);
-    throttle_rate(&mut fields).put(&mut spec.throttle_rate);
-    fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
-    fields.text("contactEmail").put(&mut spec.contact_email);
+    fields.text("name").apply_or_default(&mut spec.name);
+    fields.parsed("uid", |text| Uid::parse("uid", text, AppId::PREFIX)).apply(&mut spec.uid);
+    throttle_rate(&mut fields).apply(&mut spec.throttle_rate);
+    fields.take("metadata", "an object of strings").apply_or_default(&mut spec.metadata);
+    fields.text("contactEmail").apply(&mut spec.contact_email);
     fields.done(spec.check())?;
     Ok(spec)
 }
@@ -136,26 +136,25 @@ fn spec_of(app: &Application) -> ApplicationSpec {
     }
 }
 
-/// Reads the `application` in another operation's body, for the application that the path names. It has to give its
-/// uid: the same one, where the path has a uid.
-pub(in crate::api) fn read_named(mut fields: Fields<'_>, named: &AppRef) -> Result<ApplicationSpec, ApiError> {
+/// Reads the `application` in another operation's body. It must contain its uid: the uid in the path, if the path has
+/// one.
+pub(in crate::api) fn read_for_path(mut fields: Fields<'_>, named: &AppRef) -> Result<ApplicationSpec, ApiError> {
     fields.require("uid");
     let spec = read(fields, ApplicationSpec::default(), true)?;
     match named {
         AppRef::Uid(uid) if spec.uid.as_ref() != Some(uid) => {
-            Err(ApiError::refused(vec![Item::from(differs(uid)).within("application")]))
+            Err(ApiError::invalid(vec![FieldError::from(uid_mismatch(uid)).within("application")]))
         }
         _ => Ok(spec),
     }
 }
 
-/// The application that the path names: one that is there is left as it is, else it is made of `spec`.
+/// The application in the path, created from `spec` if it does not exist.
 ///
 /// # Errors
-/// 404: there is none, and nothing says what to make (an id is never made). 422: it would not be found again under the
-/// path's name.
-pub(in crate::api) async fn found_or_made(
-    call: &Call,
+/// 404: it does not exist and there is no `spec`, or the path has an id, which is never created.
+pub(in crate::api) async fn get_or_create(
+    call: &ApiCall,
     named: &AppRef,
     spec: Option<ApplicationSpec>,
 ) -> Result<Application, ApiError> {
@@ -165,35 +164,37 @@ pub(in crate::api) async fn found_or_made(
     }
     let (AppRef::Uid(_), Some(spec)) = (named, spec) else { return Err(ApiError::not_found("application")) };
     match call.plain_store().create_application(&call.tenant, spec, call.now).await {
-        // Somebody else made it at the same moment.
+        // A concurrent request created it.
         Err(StoreError::Taken(what)) => find().await?.ok_or_else(|| StoreError::Taken(what).into()),
         made => Ok(made?),
     }
 }
 
 /// Create an application
+///
+/// Creates an application.
 #[utoipa::path(
     post, path = "/app", request_body = ApplicationIn,
-    params(("get_if_exists" = Option<bool>, Query, description = "Give back the application of this uid if there is one.")),
+    params(("get_if_exists" = Option<bool>, Query, description = "Return the existing application with this uid instead of a conflict.")),
     responses(
-        (status = 200, description = "It was there already.", body = ApplicationOut),
-        (status = 201, description = "It was made.", body = ApplicationOut),
+        (status = 200, description = "The existing application.", body = ApplicationOut),
+        (status = 201, description = "The new application.", body = ApplicationOut),
         (status = 409, description = "Another application has this uid."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
-    once(call, body.bytes(), Look::First, async |call| make(call, &body).await, again).await
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
+    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| make(call, &body).await, again).await
 }
 
-/// The answer to a request that comes again.
-async fn again(call: &Call, made: &str) -> Answer {
+/// Answers a repeated request.
+async fn again(call: &ApiCall, made: &str) -> ApiResult {
     let named = AppRef::parse(made).map_err(|_| ApiError::not_found("application"))?;
     let app = call.store().application(&call.tenant, &named).await?;
     out(StatusCode::CREATED, &app.ok_or_else(|| ApiError::not_found("application"))?)
 }
 
-async fn make(call: &Call, body: &Body) -> Answer {
+async fn make(call: &ApiCall, body: &JsonBody) -> ApiResult {
     let get = call.query().flag("get_if_exists", false)?;
     let spec = read(body.fields()?, ApplicationSpec::default(), true)?;
     let named = spec.uid.clone().filter(|_| get).map(AppRef::Uid);
@@ -204,7 +205,7 @@ async fn make(call: &Call, body: &Body) -> Answer {
     }
     match (call.store().create_application(&call.tenant, spec, call.now).await, named) {
         (Ok(app), _) => out(StatusCode::CREATED, &app),
-        // Somebody else made it at the same moment.
+        // A concurrent request created it.
         (Err(StoreError::Taken(what)), Some(named)) => match call.store().application(&call.tenant, &named).await? {
             Some(app) => out(StatusCode::OK, &app),
             None => Err(StoreError::Taken(what).into()),
@@ -213,19 +214,23 @@ async fn make(call: &Call, body: &Body) -> Answer {
     }
 }
 
-/// Read an application
+/// Retrieve an application
+///
+/// Retrieves an application by its id or uid.
 #[utoipa::path(get, path = "/app/{app_id}", responses((status = 200, description = "The application.", body = ApplicationOut)))]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     out(StatusCode::OK, &call.app().await?)
 }
 
 /// List applications
+///
+/// Lists all applications of the organization, oldest first by default.
 #[utoipa::path(
-    get, path = "/app", params(Paged, Ordered),
-    responses((status = 200, description = "A page of them.", body = ListOut<ApplicationOut>))
+    get, path = "/app", params(PageParams, OrderParams),
+    responses((status = 200, description = "A page of applications.", body = ListOut<ApplicationOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
     let query = call.query();
     for unknown in ["no_endpoints", "disabled_endpoints", "svix_play_endpoints"] {
         query.unsupported(&format!("exclude_apps_with_{unknown}"), "false")?;
@@ -237,20 +242,20 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
 
 /// Replace an application
 ///
-/// Makes a new one where the path has a uid that there is not. Without a `uid` in the body, one that the path names by
-/// its id has none afterwards, and one that it names by its uid keeps it. What only Sendoff knows (`contactEmail`)
-/// stays where the body does not have it.
+/// Replaces all fields, or creates the application if the path has a uid that does not exist. If the body has no `uid`,
+/// an application addressed by its id loses its uid, and one addressed by its uid keeps it. An absent `contactEmail`,
+/// which other servers do not know, stays unchanged.
 #[utoipa::path(
     put, path = "/app/{app_id}", request_body = ApplicationIn,
     responses(
-        (status = 200, description = "It was replaced.", body = ApplicationOut),
-        (status = 201, description = "It was made.", body = ApplicationOut),
+        (status = 200, description = "The replaced application.", body = ApplicationOut),
+        (status = 201, description = "The new application.", body = ApplicationOut),
         (status = 409, description = "Another application has this uid."),
     )
 )]
-pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
-    let named = AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
+pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
+    let named = AppRef::parse(call.path_param("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
     let found = async || call.store().application(&call.tenant, &named).await;
     let replace = async |before: Application| {
         let work = |before: &Application| {
@@ -268,9 +273,9 @@ pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
         (None, AppRef::Uid(uid)) => {
             let base = ApplicationSpec { uid: Some(uid.clone()), ..ApplicationSpec::default() };
             let spec = read(body.fields()?, base, true)?;
-            same_uid(spec.uid.as_ref(), uid)?;
+            check_uid(spec.uid.as_ref(), uid)?;
             match call.store().create_application(&call.tenant, spec, call.now).await {
-                // Somebody else made it at the same moment.
+                // A concurrent request created it.
                 Err(StoreError::Taken(what)) => replace(found().await?.ok_or(StoreError::Taken(what))?).await,
                 made => out(StatusCode::CREATED, &made?),
             }
@@ -279,46 +284,52 @@ pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
     }
 }
 
-/// What a PUT makes must be found again under the uid of its path, or the next one would make another.
-pub(in crate::api) fn same_uid(given: Option<&Uid>, path: &Uid) -> Result<(), ApiError> {
+/// Rejects a body whose uid differs from the path: repeating the PUT would create another resource.
+pub(in crate::api) fn check_uid(given: Option<&Uid>, path: &Uid) -> Result<(), ApiError> {
     if given == Some(path) {
         return Ok(());
     }
-    Err(vec![differs(path)].into())
+    Err(vec![uid_mismatch(path)].into())
 }
 
-fn differs(path: &Uid) -> Invalid {
-    Invalid::new("uid", format!("must be the one in the path, {path}"))
+fn uid_mismatch(path: &Uid) -> Invalid {
+    Invalid::new("uid", format!("must be the uid in the path, {path}"))
 }
 
-/// Change an application
+/// Update an application
+///
+/// Updates the fields in the body and leaves all others unchanged.
 #[utoipa::path(
     patch, path = "/app/{app_id}", request_body = ApplicationPatch,
     responses(
-        (status = 200, description = "It was changed.", body = ApplicationOut),
+        (status = 200, description = "The updated application.", body = ApplicationOut),
         (status = 409, description = "Another application has this uid."),
     )
 )]
-pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
     let id = call.app().await?.id;
     change(&call, id, |before| read(body.fields()?, spec_of(before), false)).await
 }
 
-async fn change(call: &Call, id: AppId, work: impl Fn(&Application) -> Result<ApplicationSpec, ApiError>) -> Answer {
+async fn change(
+    call: &ApiCall,
+    id: AppId,
+    work: impl Fn(&Application) -> Result<ApplicationSpec, ApiError>,
+) -> ApiResult {
     let changed = call.store().update_application(&call.tenant, id, work, call.now).await?;
-    out(StatusCode::OK, &done(changed, "application")?)
+    out(StatusCode::OK, &change_result(changed, "application")?)
 }
 
 /// Delete an application
 ///
-/// With everything that it owns: its endpoints, messages and attempts.
-#[utoipa::path(delete, path = "/app/{app_id}", responses((status = 204, description = "It is gone.")))]
-pub(in crate::api) async fn delete(call: Call) -> Answer {
-    call.for_the_organization()?;
+/// Deletes an application and everything it owns: endpoints, messages and attempts.
+#[utoipa::path(delete, path = "/app/{app_id}", responses((status = 204, description = "The application was deleted.")))]
+pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
     let app = call.app().await?;
     match call.store().delete_application(&call.tenant, app.id, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("application")),
     }
 }

@@ -1,4 +1,4 @@
-//! Attempts and deliveries over REST: what was tried, what came of it, where a message stands, and sending it again.
+//! Deliveries and attempts: their status, their lists, resending a message, and deleting response contents.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,12 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::{ListOut, Query};
-use crate::api::http::request::{Call, json, nothing};
+use crate::api::http::request::{ApiCall, json, no_content};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Filtered, Paged};
+use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
 use crate::api::resources::endpoint::EndpointOut;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
@@ -23,52 +23,52 @@ use crate::store::query::attempts::AttemptFilter;
 use crate::store::query::deliveries::DeliveryView;
 use crate::store::{EndpointRef, Order, Page, PageRequest};
 
-/// The dialect's numbers and words for how an attempt or a delivery stands.
+/// The dialect's codes and words for the status of an attempt or delivery.
 #[derive(Clone, Copy)]
-pub(in crate::api) enum Status {
+pub(in crate::api) enum ApiStatus {
     Success,
     Pending,
     Fail,
-    /// An attempt has failed, and the next one is due later.
+    /// An attempt failed, and another one is scheduled.
     Sending,
     Canceled,
 }
 
-impl Status {
-    /// How a delivery stands; `failing`: its last attempt has failed. Clients that do not ask for `expanded` ones know
-    /// of no canceled deliveries: to them they have failed.
-    pub const fn of(standing: Standing, failing: bool, expanded: bool) -> Status {
+impl ApiStatus {
+    /// The status of a delivery; `failing`: its last attempt failed. Clients that do not request `expanded` statuses
+    /// know no canceled deliveries and see them as failed.
+    pub const fn of(standing: Standing, failing: bool, expanded: bool) -> ApiStatus {
         match standing {
-            Standing::Delivered => Status::Success,
-            Standing::Pending if failing => Status::Sending,
-            Standing::Pending => Status::Pending,
-            Standing::Canceled if expanded => Status::Canceled,
-            Standing::Dead | Standing::Canceled => Status::Fail,
+            Standing::Delivered => ApiStatus::Success,
+            Standing::Pending if failing => ApiStatus::Sending,
+            Standing::Pending => ApiStatus::Pending,
+            Standing::Canceled if expanded => ApiStatus::Canceled,
+            Standing::Dead | Standing::Canceled => ApiStatus::Fail,
         }
     }
 
     pub const fn code(self) -> u8 {
         match self {
-            Status::Success => 0,
-            Status::Pending => 1,
-            Status::Fail => 2,
-            Status::Sending => 3,
-            Status::Canceled => 4,
+            ApiStatus::Success => 0,
+            ApiStatus::Pending => 1,
+            ApiStatus::Fail => 2,
+            ApiStatus::Sending => 3,
+            ApiStatus::Canceled => 4,
         }
     }
 
     pub const fn word(self) -> &'static str {
         match self {
-            Status::Success => "success",
-            Status::Pending => "pending",
-            Status::Fail => "fail",
-            Status::Sending => "sending",
-            Status::Canceled => "canceled",
+            ApiStatus::Success => "success",
+            ApiStatus::Pending => "pending",
+            ApiStatus::Fail => "fail",
+            ApiStatus::Sending => "sending",
+            ApiStatus::Canceled => "canceled",
         }
     }
 }
 
-/// An attempt: one POST of one message to one endpoint, and what came of it.
+/// An attempt: one POST of a message to an endpoint, and its result.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = MessageAttemptOut)]
@@ -76,19 +76,18 @@ struct AttemptOut<'a> {
     id: AttemptId,
     msg_id: MessageId,
     endpoint_id: EndpointId,
-    /// Counted from 1.
+    /// The number of the attempt, from 1.
     number: i32,
     timestamp: Time,
-    /// Where it went.
+    /// The URL it was sent to.
     url: &'a str,
-    #[schema(value_type = schemas::Status)]
+    #[schema(value_type = schemas::MessageStatus)]
     status: u8,
-    #[schema(value_type = schemas::StatusText)]
+    #[schema(value_type = schemas::MessageStatusText)]
     status_text: &'static str,
-    /// 0 where no answer came.
+    /// 0 without a response.
     response_status_code: u16,
-    /// The first 16 KiB of the answer's body. What of it is UTF-8; the rest is replaced. `EXPUNGED` where it was
-    /// deleted.
+    /// The first 16 KiB of the response body, with invalid UTF-8 replaced; `EXPUNGED` if the content was deleted.
     response: String,
     #[schema(value_type = u64)]
     response_duration_ms: u128,
@@ -96,9 +95,9 @@ struct AttemptOut<'a> {
     trigger_type: i16,
     #[schema(value_type = Option<Failure>)]
     failure: Option<&'static str>,
-    /// When it is tried again; `null`: not by itself.
+    /// When the next attempt is due; `null` if none is scheduled.
     next_attempt: Option<Time>,
-    /// The message without its payload, where `with_msg` asks for it.
+    /// The message without its payload, if requested by `with_msg`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     msg: Option<MessageOut<'a>>,
@@ -107,7 +106,7 @@ struct AttemptOut<'a> {
 impl<'a> AttemptOut<'a> {
     fn new(attempt: &'a Attempt, content: bool) -> AttemptOut<'a> {
         let outcome = &attempt.outcome;
-        let status = if outcome.delivered() { Status::Success } else { Status::Fail };
+        let status = if outcome.delivered() { ApiStatus::Success } else { ApiStatus::Fail };
         let response =
             if content { String::from_utf8_lossy(&outcome.response_body).into_owned() } else { String::new() };
         AttemptOut {
@@ -130,45 +129,45 @@ impl<'a> AttemptOut<'a> {
     }
 }
 
-/// An endpoint, and how the message's delivery there stands.
+/// An endpoint, with the status of the message's delivery to it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct MessageEndpointOut<'a> {
     #[serde(flatten)]
     endpoint: EndpointOut<'a>,
-    #[schema(value_type = schemas::Status)]
+    #[schema(value_type = schemas::MessageStatus)]
     status: u8,
-    #[schema(value_type = schemas::StatusText)]
+    #[schema(value_type = schemas::MessageStatusText)]
     status_text: &'static str,
-    /// When the next attempt is due, where there will be one.
+    /// When the next attempt is due; `null` if none is.
     next_attempt: Option<Time>,
 }
 
-/// Which attempts.
+/// The filters of attempt lists.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `filter` reads it")]
-struct Attempts {
-    /// Only those that stand so. An attempt is recorded when it is over: 1 and 3 find none.
-    #[param(value_type = Option<schemas::Status>)]
+struct AttemptParams {
+    /// Only attempts with this status. Attempts are recorded when they finish, so 1 and 3 match none.
+    #[param(value_type = Option<schemas::MessageStatus>)]
     status: Option<u8>,
-    /// Only those that were answered with this hundred; 0: not at all.
+    /// Only attempts with this class of response status; 0: without a response.
     #[param(inline, value_type = Option<schemas::StatusCodeClass>)]
     status_code_class: Option<u16>,
-    /// `false` leaves the answers' bodies out.
+    /// `false` omits response bodies.
     with_content: Option<bool>,
-    /// Only those of messages with this tag.
+    /// Only attempts of messages with this tag.
     tag: Option<String>,
-    /// Taken and without effect: an attempt is never canceled.
+    /// Accepted without effect: an attempt is never canceled.
     expanded_statuses: Option<bool>,
-    /// `true` gives the message along, without its payload.
+    /// `true` includes the message, without its payload.
     with_msg: Option<bool>,
 }
 
-/// A filter on attempts; `None` if none can match it: an attempt is recorded when it is over, so that nothing is
-/// pending or sending.
+/// Reads the filter; `None` if it can match no attempt. Attempts are recorded when they finish, so none is pending or
+/// sending.
 fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
-    // An attempt is never canceled: there is nothing to tell apart.
+    // Validated only: an attempt is never canceled.
     query.flag("expanded_statuses", false)?;
     let status = query.one_of("status", &[0, 1, 2, 3, 4])?;
     let filter = AttemptFilter {
@@ -182,22 +181,22 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
         before: query.time("before")?,
         after: query.time("after")?,
     };
-    // Only now: what is wrong with the others is told all the same.
+    // Last, so errors in the other parameters are reported first.
     Ok(matches!(status, None | Some(0 | 2)).then_some(filter))
 }
 
-/// List the attempts of a message
+/// List a message's attempts
 ///
-/// The newest first.
+/// Lists the attempts to deliver a message, newest first.
 #[utoipa::path(
     get, path = "/app/{app_id}/attempt/msg/{msg_id}",
     params(
-        Paged, Filtered, Attempts,
-        ("endpoint_id" = Option<String>, Query, description = "Only those to this endpoint: its id or its uid."),
+        PageParams, MessageFilterParams, AttemptParams,
+        ("endpoint_id" = Option<String>, Query, description = "Only attempts to this endpoint, by its id or uid."),
     ),
-    responses((status = 200, description = "A page of them.", body = ListOut<AttemptOut>))
+    responses((status = 200, description = "A page of attempts.", body = ListOut<AttemptOut>))
 )]
-pub(in crate::api) async fn of_message(call: Call) -> Answer {
+pub(in crate::api) async fn of_message(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<AttemptId>(Order::Descending, false)?;
     let filter = filter(&query)?;
@@ -211,20 +210,19 @@ pub(in crate::api) async fn of_message(call: Call) -> Answer {
     list(&call, app.id, filter, &request).await
 }
 
-/// List the attempts of a message, under an old path
+/// List a message's attempts, by the legacy path
 ///
 /// The same as `/app/{app_id}/attempt/msg/{msg_id}`.
 #[utoipa::path(
-    get, path = "/app/{app_id}/msg/{msg_id}/attempt", params(Paged, Filtered, Attempts),
-    responses((status = 200, description = "A page of them.", body = ListOut<AttemptOut>))
+    get, path = "/app/{app_id}/msg/{msg_id}/attempt", params(PageParams, MessageFilterParams, AttemptParams),
+    responses((status = 200, description = "A page of attempts.", body = ListOut<AttemptOut>))
 )]
-pub(in crate::api) async fn of_message_by_old_path(call: Call) -> Answer {
+pub(in crate::api) async fn of_message_by_old_path(call: ApiCall) -> ApiResult {
     of_message(call).await
 }
 
-/// The endpoint of a filter. An id need not be an endpoint's any more: what was sent to a deleted one is still there to
-/// see.
-async fn endpoint_named(call: &Call, app: AppId, named: &str) -> Result<EndpointId, ApiError> {
+/// The endpoint of a filter. An unknown id is accepted: attempts to deleted endpoints remain visible.
+async fn endpoint_named(call: &ApiCall, app: AppId, named: &str) -> Result<EndpointId, ApiError> {
     let named = EndpointRef::parse(named).map_err(|wrong| ApiError::query("endpoint_id", wrong.reason))?;
     match (call.store().endpoint(&call.tenant, app, &named).await?, named) {
         (Some(endpoint), _) => Ok(endpoint.id),
@@ -233,14 +231,14 @@ async fn endpoint_named(call: &Call, app: AppId, named: &str) -> Result<Endpoint
     }
 }
 
-/// List the attempts to an endpoint
+/// List an endpoint's attempts
 ///
-/// The newest first.
+/// Lists the attempts to deliver messages to an endpoint, newest first.
 #[utoipa::path(
-    get, path = "/app/{app_id}/attempt/endpoint/{endpoint_id}", params(Paged, Filtered, Attempts),
-    responses((status = 200, description = "A page of them.", body = ListOut<AttemptOut>))
+    get, path = "/app/{app_id}/attempt/endpoint/{endpoint_id}", params(PageParams, MessageFilterParams, AttemptParams),
+    responses((status = 200, description = "A page of attempts.", body = ListOut<AttemptOut>))
 )]
-pub(in crate::api) async fn of_endpoint(call: Call) -> Answer {
+pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<AttemptId>(Order::Descending, false)?;
     let filter = filter(&query)?;
@@ -250,7 +248,12 @@ pub(in crate::api) async fn of_endpoint(call: Call) -> Answer {
     list(&call, app.id, filter, &request).await
 }
 
-async fn list(call: &Call, app: AppId, filter: Option<AttemptFilter>, request: &PageRequest<AttemptId>) -> Answer {
+async fn list(
+    call: &ApiCall,
+    app: AppId,
+    filter: Option<AttemptFilter>,
+    request: &PageRequest<AttemptId>,
+) -> ApiResult {
     let query = call.query();
     let (content, with_message) = (query.flag("with_content", true)?, query.flag("with_msg", false)?);
     let page = match filter {
@@ -271,13 +274,13 @@ async fn list(call: &Call, app: AppId, filter: Option<AttemptFilter>, request: &
     json(StatusCode::OK, &list)
 }
 
-/// The messages behind attempts of the caller's application.
-async fn messages_of(call: &Call, app: AppId, page: &[Attempt]) -> Result<HashMap<MessageId, Message>, ApiError> {
+/// The messages of a page of attempts.
+async fn messages_of(call: &ApiCall, app: AppId, page: &[Attempt]) -> Result<HashMap<MessageId, Message>, ApiError> {
     let mut ids: Vec<MessageId> = page.iter().map(|attempt| attempt.message_id).collect();
     ids.sort_unstable();
     ids.dedup();
     let mut messages = HashMap::with_capacity(ids.len());
-    // A few at a time: their payloads are not shown, and need not be held together.
+    // In small batches, so only a few payloads are in memory at a time.
     for some in ids.chunks(16) {
         let loaded = call.store().load_messages(some).await?.into_iter().filter(|message| message.app_id == app);
         messages.extend(loaded.map(|message| (message.id, Message { payload: None, ..message })));
@@ -285,12 +288,14 @@ async fn messages_of(call: &Call, app: AppId, page: &[Attempt]) -> Result<HashMa
     Ok(messages)
 }
 
-/// Read an attempt
+/// Retrieve an attempt
+///
+/// Retrieves an attempt by its id.
 #[utoipa::path(
     get, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}",
     responses((status = 200, description = "The attempt.", body = AttemptOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     call.query().flag("expanded_statuses", false)?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
@@ -299,37 +304,36 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
     json(StatusCode::OK, &AttemptOut::new(&attempt, true))
 }
 
-/// The attempt that the path names.
-fn named(call: &Call) -> Result<AttemptId, ApiError> {
-    call.part("attempt").parse().map_err(|_| ApiError::not_found("attempt"))
+/// The id of the attempt in the path.
+fn named(call: &ApiCall) -> Result<AttemptId, ApiError> {
+    call.path_param("attempt").parse().map_err(|_| ApiError::not_found("attempt"))
 }
 
-/// Delete what a receiver answered
+/// Delete an attempt's response
 ///
-/// Its body and headers; the attempt stays. Not for an application's own token: it is the team's record of what
-/// happened.
+/// Deletes the response body and headers. The attempt remains. Needs an organization token.
 #[utoipa::path(
     delete, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content",
-    responses((status = 204, description = "There is no answer to see any more."))
+    responses((status = 204, description = "The response was deleted."))
 )]
-pub(in crate::api) async fn delete_content(call: Call) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn delete_content(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
     match call.store().delete_attempt_content(&call.tenant, app.id, message.id, named(&call)?, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("attempt")),
     }
 }
 
-/// List where a message stands
+/// List a message's deliveries
 ///
-/// At each endpoint that it goes to, those that were deleted since included.
+/// Lists the endpoints that a message is sent to, with the status of each delivery. Includes endpoints deleted since.
 #[utoipa::path(
-    get, path = "/app/{app_id}/msg/{msg_id}/endpoint", params(Paged),
-    responses((status = 200, description = "A page of them.", body = ListOut<MessageEndpointOut>))
+    get, path = "/app/{app_id}/msg/{msg_id}/endpoint", params(PageParams),
+    responses((status = 200, description = "A page of attempts.", body = ListOut<MessageEndpointOut>))
 )]
-pub(in crate::api) async fn endpoints_of(call: Call) -> Answer {
+pub(in crate::api) async fn endpoints_of(call: ApiCall) -> ApiResult {
     let request = call.query().page::<EndpointId>(Order::Ascending, false)?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
@@ -347,10 +351,10 @@ pub(in crate::api) async fn endpoints_of(call: Call) -> Answer {
         |(view, _)| view.endpoint_id,
         |(view, endpoint)| {
             let status = match view.state {
-                State::Delivered => Status::Success,
-                State::Fresh => Status::Pending,
-                State::Retry => Status::Sending,
-                State::Dead => Status::Fail,
+                State::Delivered => ApiStatus::Success,
+                State::Fresh => ApiStatus::Pending,
+                State::Retry => ApiStatus::Sending,
+                State::Dead => ApiStatus::Fail,
             };
             MessageEndpointOut {
                 endpoint: EndpointOut::from(endpoint),
@@ -363,7 +367,7 @@ pub(in crate::api) async fn endpoints_of(call: Call) -> Answer {
     json(StatusCode::OK, &list)
 }
 
-/// What is left to show of an endpoint that was deleted.
+/// The remaining data of a deleted endpoint.
 fn deleted(view: &DeliveryView) -> Endpoint {
     let spec = EndpointSpec {
         url: view.url.clone(),
@@ -382,31 +386,32 @@ fn deleted(view: &DeliveryView) -> Endpoint {
     }
 }
 
-/// Nothing more to say.
+/// An empty object.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EmptyResponse)]
 struct EmptyOut {}
 
-/// Send a message again
+/// Resend a message
 ///
-/// To this endpoint, at once, with a fresh schedule.
+/// Sends a message to an endpoint again, now and with a new retry schedule.
 #[utoipa::path(
     post, path = "/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
-    responses((status = 202, description = "It is on its way again.", body = EmptyOut))
+    responses((status = 202, description = "The message is queued.", body = EmptyOut))
 )]
-pub(in crate::api) async fn resend(call: Call) -> Answer {
+pub(in crate::api) async fn resend(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let message = call.message(app.id).await?;
     let endpoint = call.endpoint(app.id).await?;
     if message.payload.is_none() {
-        return Err(ApiError::conflict(
-            "the message's content was deleted or has expired: there is nothing left to send",
-        ));
+        return Err(ApiError::conflict("the message's content was deleted or has expired: nothing is left to send"));
     }
-    let act =
-        async |call: &Call| match call.store().resend(&call.tenant, app.id, message.id, endpoint.id, call.now).await? {
-            true => json(StatusCode::ACCEPTED, &EmptyOut {}),
-            false => Err(ApiError::not_found("message")),
-        };
-    once(call, &[], Look::First, act, async |_, _| json(StatusCode::ACCEPTED, &EmptyOut {})).await
+    let act = async |call: &ApiCall| match call
+        .store()
+        .resend(&call.tenant, app.id, message.id, endpoint.id, call.now)
+        .await?
+    {
+        true => json(StatusCode::ACCEPTED, &EmptyOut {}),
+        false => Err(ApiError::not_found("message")),
+    };
+    idempotent(call, &[], KeyLookup::Eager, act, async |_, _| json(StatusCode::ACCEPTED, &EmptyOut {})).await
 }

@@ -1,19 +1,19 @@
-//! Autoconfig subscriptions over REST: a team gives a customer one token, and the customer's own program makes its
-//! endpoint, or its polling endpoint, by it.
+//! Autoconfig subscriptions: a customer gets one token, and the customer's program creates its own endpoint or polling
+//! endpoint with it.
 
 use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::authn::permissions::Rights;
-use crate::api::http::body::{Body, Field};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, done, json, nothing};
+use crate::api::authn::permissions::Permissions;
+use crate::api::http::body::{FieldValue, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas;
 use crate::api::resources::endpoint;
 use crate::api::resources::endpoint::EndpointOut;
-use crate::api::resources::endpoint::endpoint_body::{EndpointIn, For, read as read_endpoint};
+use crate::api::resources::endpoint::endpoint_body::{EndpointIn, WriteMode, read as read_endpoint};
 use crate::api::resources::endpoint::endpoint_secret::{EndpointSecretRotateIn, read_rotation};
 use crate::api::resources::polling::endpoint as polling;
 use crate::api::resources::polling::endpoint::{PollerIn, PollerOut};
@@ -27,34 +27,34 @@ use crate::domain::{AutoConfigId, EndpointId, Invalid, PollingEndpointId, Time, 
 use crate::store::feed::autoconfig::Bound;
 use crate::store::{EndpointRef, PollingEndpointRef};
 
-/// A subscription's token.
+/// The token of an autoconfig subscription.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct AutoConfigOut<'a> {
     id: AutoConfigId,
-    /// `auto_v2_…`. It is shown once; the SDKs' `AutoConfig` and `AutoConfigConsumer` take it.
+    /// `auto_v2_…`, returned only once. For `AutoConfig` and `AutoConfigConsumer` of the SDKs.
     token: &'a str,
     created_at: Time,
 }
 
-/// A subscription.
+/// An autoconfig subscription.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct AutoConfigSubscriptionOut {
     id: AutoConfigId,
-    /// `active` once something was made by it.
+    /// `active` once an endpoint or polling endpoint was created with it.
     #[schema(value_type = SubscriptionStatus)]
     status: &'static str,
-    /// The last characters of what its callers show.
+    /// The last characters of the token.
     token_censored: String,
-    /// The endpoint that was made by it.
+    /// The endpoint created with it.
     endp_id: Option<EndpointId>,
-    /// The polling endpoint that was made by it.
+    /// The polling endpoint created with it.
     dest_id: Option<PollingEndpointId>,
     created_at: Time,
 }
 
-/// Whether something was made by a subscription.
+/// Whether a subscription is in use.
 #[derive(ToSchema)]
 #[schema(as = AutoConfigStatus, rename_all = "lowercase")]
 #[expect(dead_code, reason = "for the document alone")]
@@ -68,12 +68,12 @@ enum SubscriptionStatus {
 #[schema(rename_all = "camelCase", example = json!({}))]
 #[expect(dead_code, reason = "for the document alone: `create` reads it")]
 struct CreateAutoConfigSubscriptionIn {
-    /// Known, and without effect: the token sees no event types.
-    #[schema(value_type = Option<schemas::Flags>)]
+    /// Accepted without effect: the token cannot see event types.
+    #[schema(value_type = Option<schemas::FeatureFlags>)]
     feature_flags: Option<Vec<String>>,
 }
 
-/// How the signing secret is to change.
+/// The rotation of the signing secret.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"signingSecret": {"gracePeriodSeconds": 3600}}))]
 #[expect(dead_code, reason = "for the document alone: `rotate` reads it")]
@@ -81,8 +81,8 @@ struct RotateSubscriptionIn {
     signing_secret: Option<EndpointSecretRotateIn>,
 }
 
-/// The answer that shows a token, once.
-fn shown(call: &Call, of: &AutoConfig, secret: &Secret, token: &str) -> Answer {
+/// The response with the token, which is returned only here.
+fn token_response(call: &ApiCall, of: &AutoConfig, secret: &Secret, token: &str) -> ApiResult {
     let text = of.text(call.public_url().as_str(), secret, token);
     let mut answer = json(StatusCode::OK, &AutoConfigOut { id: of.id, token: &text, created_at: of.created_at })?;
     answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
@@ -91,17 +91,17 @@ fn shown(call: &Call, of: &AutoConfig, secret: &Secret, token: &str) -> Answer {
 
 /// Create an autoconfig subscription
 ///
-/// Its token lets a receiver's own program make one endpoint and one polling endpoint, change them, and fetch from the
-/// latter; nothing else. It is shown here and nowhere else, so a request that comes again under the same
-/// `idempotency-key` makes another.
+/// Returns a token that lets the receiver's program create and update one endpoint and one polling endpoint, and fetch
+/// from the latter. The token is not stored: repeating the request with the same `idempotency-key` creates another
+/// subscription.
 #[utoipa::path(
     post, path = "/app/{app_id}/autoconfig", request_body = CreateAutoConfigSubscriptionIn,
-    responses((status = 200, description = "Its token.", body = AutoConfigOut))
+    responses((status = 200, description = "The token.", body = AutoConfigOut))
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
-    let act = async |call: &Call| {
-        // Some SDKs send no body, and then say no type of one.
+    let act = async |call: &ApiCall| {
+        // Some SDKs send neither a body nor a content type.
         let none = body.bytes().is_empty() && !call.request().headers().contains_key(header::CONTENT_TYPE);
         if !none {
             let mut fields = body.fields()?;
@@ -111,31 +111,33 @@ pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
             fields.done(Ok(()))?;
         }
         let (made, secret, token) = AutoConfig::make(app.org.clone(), app.id, call.now);
-        // Nothing is remembered under a key, as what it stood for could not be shown.
+        // Not under the idempotency key: the token could not be returned again.
         call.plain_store().create_autoconfig(&call.tenant, &made, &secret, &api_key::hash(&token)).await?;
-        shown(call, &made, &secret, &token)
+        token_response(call, &made, &secret, &token)
     };
-    let again = async |_: &Call, _: &str| Err(ApiError::not_found("the token of this key"));
-    once(call, body.bytes(), Look::First, act, again).await
+    let again = async |_: &ApiCall, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
-/// The subscription that the path names.
-async fn named(call: &Call) -> Result<AutoConfig, ApiError> {
+/// The subscription in the path.
+async fn named(call: &ApiCall) -> Result<AutoConfig, ApiError> {
     let missing = || ApiError::not_found("autoconfig subscription");
     let app = call.app().await?;
-    let id: AutoConfigId = call.part("autoconfig").parse().map_err(|_| missing())?;
-    match call.caller.rights {
-        Rights::AutoConfig(only) if only != id => Err(missing()),
+    let id: AutoConfigId = call.path_param("autoconfig").parse().map_err(|_| missing())?;
+    match call.caller.permissions {
+        Permissions::AutoConfig(only) if only != id => Err(missing()),
         _ => call.store().autoconfig(&call.tenant, app.id, id).await?.ok_or_else(missing),
     }
 }
 
-/// Read an autoconfig subscription
+/// Retrieve an autoconfig subscription
+///
+/// Retrieves an autoconfig subscription, with its token censored.
 #[utoipa::path(
     get, path = "/app/{app_id}/autoconfig/{autoconfig_id}",
-    responses((status = 200, description = "The subscription, its token censored.", body = AutoConfigSubscriptionOut))
+    responses((status = 200, description = "The subscription.", body = AutoConfigSubscriptionOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     let found = named(&call).await?;
     let active = found.endpoint.is_some() || found.polling_endpoint.is_some();
     let out = AutoConfigSubscriptionOut {
@@ -151,38 +153,38 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
 
 /// Delete an autoconfig subscription
 ///
-/// Its token opens nothing any more. What was made by it stays.
+/// Revokes its token. The endpoints created with it remain.
 #[utoipa::path(
     delete, path = "/app/{app_id}/autoconfig/{autoconfig_id}",
-    responses((status = 204, description = "It is gone."))
+    responses((status = 204, description = "The subscription was deleted."))
 )]
-pub(in crate::api) async fn delete(call: Call) -> Answer {
+pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
     let found = named(&call).await?;
     match call.store().delete_autoconfig(&call.tenant, &found, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("autoconfig subscription")),
     }
 }
 
 /// Rotate an autoconfig subscription's token
 ///
-/// And the signing secret, which is part of it: the old one signs along for a day, or as long as `gracePeriodSeconds`
-/// says. The old token is refused within 3 seconds everywhere.
+/// Replaces the token and the signing secret that is part of it. The old secret also signs for 24 hours, or for
+/// `gracePeriodSeconds`. All servers reject the old token within 3 seconds.
 #[utoipa::path(
     post, path = "/app/{app_id}/autoconfig/{autoconfig_id}/rotate", request_body = RotateSubscriptionIn,
     responses(
         (status = 200, description = "The new token.", body = AutoConfigOut),
-        (status = 400, description = "Five old secrets sign along already: it says when the next of them stops."),
+        (status = 400, description = "Five old secrets are still active; the error says when the next one expires."),
     )
 )]
-pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
     let found = named(&call).await?;
-    let act = async |call: &Call| {
+    let act = async |call: &ApiCall| {
         let endpoint = bound_endpoint(call, &found).await?;
         let mut fields = body.fields()?;
         let inner = fields.object("signingSecret");
         let rotation = match inner {
-            Field::Set(inner) => fields.inside(read_rotation(inner, endpoint.as_ref()))?,
+            FieldValue::Set(inner) => fields.nested(read_rotation(inner, endpoint.as_ref()))?,
             _ => None,
         };
         fields.done(Ok(()))?;
@@ -202,85 +204,84 @@ pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
         let token = autoconfig::new_token();
         let (hash, hint) = (api_key::hash(&token), autoconfig::hint(&token));
         match store.rotate_autoconfig(&call.tenant, &found, &secret, (&hash, &hint), call.now).await? {
-            true => shown(call, &found, &secret, &token),
+            true => token_response(call, &found, &secret, &token),
             false => Err(ApiError::not_found("autoconfig subscription")),
         }
     };
-    let again = async |_: &Call, _: &str| Err(ApiError::not_found("the token of this key"));
-    once(call, body.bytes(), Look::First, act, again).await
+    let again = async |_: &ApiCall, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
-/// The endpoint that was made by a subscription.
-async fn bound_endpoint(call: &Call, of: &AutoConfig) -> Result<Option<Endpoint>, ApiError> {
+/// The endpoint created with a subscription.
+async fn bound_endpoint(call: &ApiCall, of: &AutoConfig) -> Result<Option<Endpoint>, ApiError> {
     let Some(id) = of.endpoint else { return Ok(None) };
     Ok(call.store().endpoint(&call.tenant, of.app_id, &EndpointRef::Id(id)).await?)
 }
 
-async fn bound_polling_endpoint(call: &Call, of: &AutoConfig) -> Result<Option<PollingEndpoint>, ApiError> {
+async fn bound_polling_endpoint(call: &ApiCall, of: &AutoConfig) -> Result<Option<PollingEndpoint>, ApiError> {
     let Some(id) = of.polling_endpoint else { return Ok(None) };
     Ok(call.store().polling_endpoint(&call.tenant, of.app_id, &PollingEndpointRef::Id(id)).await?)
 }
 
-/// Subscribe by an endpoint
+/// Create or replace a subscription's endpoint
 ///
-/// Makes the subscription's endpoint, or makes of it what the body says. It signs with the secret that is part of the
-/// token.
+/// Creates the subscription's endpoint or replaces it. Its signing secret is part of the token.
 #[utoipa::path(
     put, path = "/app/{app_id}/autoconfig/{autoconfig_id}/endpoint", request_body = EndpointIn,
     responses(
-        (status = 200, description = "The endpoint, as it is now.", body = EndpointOut),
+        (status = 200, description = "The endpoint.", body = EndpointOut),
         (status = 409, description = "Another endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn subscribe(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn subscribe(call: ApiCall, body: JsonBody) -> ApiResult {
     let found = named(&call).await?;
     if let Some(before) = bound_endpoint(&call, &found).await? {
         let uid = before.spec.uid.clone();
-        return endpoint::change(&call, &body, before, |before| For::Replace(before), uid.as_ref()).await;
+        return endpoint::change(&call, &body, before, |before| WriteMode::Replace(before), uid.as_ref()).await;
     }
     let missing = || ApiError::not_found("autoconfig subscription");
     let mut fields = body.fields()?;
-    if matches!(fields.raw("secret"), Field::Set(_)) {
+    if matches!(fields.raw("secret"), FieldValue::Set(_)) {
         fields.note(Invalid::new("secret", "is part of the token: leave it out"));
     }
     let secret = call.store().autoconfig_secret(&found).await?.ok_or_else(missing)?;
-    let (spec, _) = read_endpoint(&call, fields, For::New, None).await?;
+    let (spec, _) = read_endpoint(&call, fields, WriteMode::New, None).await?;
     secret.check_kind("signatureType", spec.signature_type).map_err(|wrong| ApiError::from(vec![wrong]))?;
     let made = call.store().create_endpoint(&call.tenant, found.app_id, spec, &secret, call.now).await?;
     if call.store().bind_autoconfig(&call.tenant, &found, Bound::Endpoint(made.id), call.now).await? {
         return endpoint::out(StatusCode::OK, &made);
     }
-    // The same program subscribed at the same moment.
+    // A concurrent request created it.
     call.store().delete_endpoint(&call.tenant, found.app_id, made.id, call.now).await?;
     let found = named(&call).await?;
     endpoint::out(StatusCode::OK, &bound_endpoint(&call, &found).await?.ok_or_else(missing)?)
 }
 
-/// Subscribe by a polling endpoint
+/// Create or replace a subscription's polling endpoint
 ///
-/// Makes the subscription's polling endpoint, or makes of it what the body says.
+/// Creates the subscription's polling endpoint or replaces it.
 #[utoipa::path(
     put, path = "/app/{app_id}/autoconfig/{autoconfig_id}/destination", request_body = PollerIn,
     responses(
-        (status = 200, description = "The polling endpoint, as it is now.", body = PollerOut),
+        (status = 200, description = "The polling endpoint.", body = PollerOut),
         (status = 409, description = "Another polling endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn subscribe_by_polling(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn subscribe_by_polling(call: ApiCall, body: JsonBody) -> ApiResult {
     let found = named(&call).await?;
     let (store, app) = (call.store(), found.app_id);
     let base = |uid| PollingEndpointSpec { uid, ..PollingEndpointSpec::default() };
     if let Some(before) = bound_polling_endpoint(&call, &found).await? {
         let work = |before: &PollingEndpoint| polling::read(body.fields()?, base(before.spec.uid.clone()), true);
         let changed = store.update_polling_endpoint(&call.tenant, app, before.id, work, call.now).await?;
-        return polling::out(StatusCode::OK, &done(changed, "polling endpoint")?);
+        return polling::out(StatusCode::OK, &change_result(changed, "polling endpoint")?);
     }
     let spec = polling::read(body.fields()?, base(None), true)?;
     let made = store.create_polling_endpoint(&call.tenant, app, spec, call.now).await?;
     if store.bind_autoconfig(&call.tenant, &found, Bound::PollingEndpoint(made.id), call.now).await? {
         return polling::out(StatusCode::OK, &made);
     }
-    // The same program subscribed at the same moment.
+    // A concurrent request created it.
     store.delete_polling_endpoint(&call.tenant, &made, call.now).await?;
     let found = named(&call).await?;
     let missing = || ApiError::not_found("autoconfig subscription");

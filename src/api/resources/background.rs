@@ -1,5 +1,5 @@
-//! Background work over REST: asking for it, and seeing how far it has come. The dialect calls it a background task. It
-//! is answered once it is taken down; an engine does it (`store/jobs/background.rs`).
+//! Background tasks: starting replays, and reading their progress. A request is answered once its task is stored; an
+//! engine runs it (see `store/jobs/background.rs`).
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::body::{Body, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::{Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{Call, json};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Ordered, Paged};
+use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::api::resources::endpoint::endpoint_message::standing;
-use crate::api::resources::endpoint::must_be_enabled;
+use crate::api::resources::endpoint::require_enabled;
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::deliveries::background::{Kind, Scope, Stage};
 use crate::domain::deliveries::delivery::Standing;
@@ -24,13 +24,13 @@ use crate::store::Order;
 use crate::store::jobs::background::{Background, BackgroundSpec, Begun};
 use crate::store::query::endpoint_messages::SentFilter;
 
-/// How far back a recovery goes at most.
-const FURTHEST: Duration = Duration::from_secs(14 * 86_400);
-/// Kinds that other servers of the dialect have: known words under which we have nothing.
-const ELSEWHERE: [&str; 5] =
+/// The furthest a recovery goes back.
+const RECOVER_LIMIT: Duration = Duration::from_secs(14 * 86_400);
+/// Kinds of tasks on other servers of the dialect: valid filters that match nothing here.
+const FOREIGN_KINDS: [&str; 5] =
     ["application.stats", "message.broadcast", "sdk.generate", "event-type.aggregate", "application.purge_content"];
 
-/// Background work, as it is given out.
+/// A background task.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = BackgroundTaskOut)]
@@ -44,21 +44,21 @@ pub(in crate::api) struct TaskOut<'a> {
     updated_at: Time,
 }
 
-/// What was asked for, and how far it has come.
+/// The task's scope and progress.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = BackgroundTaskData)]
 struct DataOut<'a> {
-    /// `null`: it goes to endpoints of all applications.
+    /// `null` if the task covers all applications.
     app_id: Option<AppId>,
-    /// `null`: it goes to all endpoints of the application, or of all of them.
+    /// `null` if the task covers all endpoints.
     endpoint_id: Option<EndpointId>,
     since: Time,
     until: Time,
-    /// How many messages were looked at, and how many of them are to be sent.
+    /// The messages scanned so far, and those of them queued.
     looked: i64,
     sent: i64,
-    /// Why it failed; `canceled` if somebody ended it.
+    /// Why the task failed; `canceled` if it was canceled.
     reason: Option<&'a str>,
     created_at: Time,
 }
@@ -84,8 +84,8 @@ impl<'a> From<&'a Background> for TaskOut<'a> {
     }
 }
 
-/// The dialect's word for a stage. It has none for what was canceled, and its clients read no other words: that is a
-/// failure there, whose reason says what it was.
+/// The dialect's word for a stage. It has none for canceled tasks, and clients reject unknown words: they are reported
+/// as failed, with the reason `canceled`.
 const fn status(stage: Stage) -> &'static str {
     match stage {
         Stage::Canceled => Stage::Failed.word(),
@@ -100,7 +100,7 @@ fn stages(word: &str) -> Option<&'static [Stage]> {
         .find(|stages| stages.iter().any(|stage| stage.word() == word) && word != Stage::Canceled.word())
 }
 
-/// Where background work stands.
+/// The status of a background task.
 #[derive(ToSchema)]
 #[schema(as = BackgroundTaskStatus, rename_all = "lowercase")]
 #[expect(dead_code, reason = "for the document alone: `Stage` has the words")]
@@ -110,8 +110,8 @@ enum BackgroundStatus {
     Failed,
 }
 
-/// The kinds of background work: resending dead deliveries, messages that an endpoint never got, a filter's deliveries,
-/// messages that a receiver misses.
+/// The kind of a background task: resend failed deliveries, send messages without a delivery, resend filtered
+/// deliveries, or resend messages that a receiver is missing.
 #[derive(ToSchema)]
 #[schema(as = BackgroundTaskType)]
 #[expect(dead_code, reason = "for the document alone: `Kind` has the words")]
@@ -126,117 +126,118 @@ enum BackgroundKind {
     Reconcile,
 }
 
-/// Of which time.
+/// The period to replay.
 #[derive(ToSchema)]
 #[schema(example = json!({"since": "2026-11-21T00:00:00Z"}))]
 #[expect(dead_code, reason = "for the document alone: `times` reads it")]
 struct ReplayIn {
     since: Time,
-    /// Up to then; now if nothing is said.
+    /// The end of the period; now by default.
     until: Option<Time>,
 }
 
-/// Of which time, at most 14 days back.
+/// The period to recover, at most 14 days back.
 #[derive(ToSchema)]
 #[schema(example = json!({"since": "2026-11-21T00:00:00Z"}))]
 #[expect(dead_code, reason = "for the document alone: `times` reads it")]
 struct RecoverIn {
     since: Time,
-    /// Up to then; now if nothing is said.
+    /// The end of the period; now by default.
     until: Option<Time>,
 }
 
-/// Of which time, and which of it.
+/// The period to replay, and filters.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"since": "2026-11-21T00:00:00Z", "eventTypes": ["invoice.paid"]}))]
 #[expect(dead_code, reason = "for the document alone: `replay` reads it")]
 struct BulkReplayIn {
     since: Time,
-    /// Up to then; now if nothing is said.
+    /// The end of the period; now by default.
     until: Option<Time>,
-    #[schema(value_type = Option<schemas::Names>)]
+    #[schema(value_type = Option<schemas::EventTypeNames>)]
     event_types: Option<Vec<String>>,
     #[schema(value_type = Option<schemas::Channel>)]
     channel: Option<String>,
     #[schema(value_type = Option<schemas::Tag>)]
     tag: Option<String>,
-    /// How its delivery stands; delivered and failed ones if nothing is said.
+    /// The status of the delivery; by default success and fail.
     #[schema(value_type = Option<schemas::ReplayStatus>)]
     status: Option<u8>,
-    /// What its last attempt was answered with.
+    /// The class of the last response status.
     #[schema(value_type = Option<schemas::StatusCodeClass>)]
     status_code_class: Option<u16>,
 }
 
-/// Recover what an endpoint missed
+/// Recover an endpoint
 ///
-/// What is dead is sent again, behind the answer and in steps; it is retried like everything else.
+/// Resends all messages of the period whose delivery to the endpoint failed. Runs in the background, with the usual
+/// retries.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/recover", request_body = RecoverIn,
     responses(
-        (status = 202, description = "It goes on behind this answer.", body = TaskOut),
-        (status = 409, description = "Too much background work is running for the application already."),
+        (status = 202, description = "The task was started.", body = TaskOut),
+        (status = 409, description = "Too many background tasks are running for the application."),
     )
 )]
-pub(in crate::api) async fn recover(call: Call, body: Body) -> Answer {
-    once(call, body.bytes(), Look::First, async |call| recovery(call, &body).await, again).await
+pub(in crate::api) async fn recover(call: ApiCall, body: JsonBody) -> ApiResult {
+    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| recovery(call, &body).await, again).await
 }
 
-async fn recovery(call: &Call, body: &Body) -> Answer {
-    let endpoint = target(call).await?;
+async fn recovery(call: &ApiCall, body: &JsonBody) -> ApiResult {
+    let endpoint = endpoint_in_path(call).await?;
     let mut fields = body.fields()?;
-    let (since, until) = times(&mut fields, call.now);
-    if call.now.since(since) > FURTHEST {
-        let days = FURTHEST.as_secs() / 86_400;
+    let (since, until) = read_period(&mut fields, call.now);
+    if call.now.since(since) > RECOVER_LIMIT {
+        let days = RECOVER_LIMIT.as_secs() / 86_400;
         fields.note(Invalid::new("since", format!("must be at most {days} days ago")));
     }
     fields.done(Ok(()))?;
     let filter = SentFilter { since, until, standings: vec![Standing::Dead], ..SentFilter::default() };
-    begin(call, &endpoint, Kind::Recover, filter).await
+    start_task(call, &endpoint, Kind::Recover, filter).await
 }
 
-/// Replay what an endpoint was never given
+/// Replay missing messages
 ///
-/// Messages that it wants by its filters and has no delivery of: from before it was made, or from while it was
-/// disabled.
+/// Sends the messages of the period that match the endpoint's filters but have no delivery to it, because the endpoint
+/// did not exist yet or was disabled. Runs in the background.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/replay-missing", request_body = ReplayIn,
     responses(
-        (status = 202, description = "It goes on behind this answer.", body = TaskOut),
-        (status = 409, description = "Too much background work is running for the application already."),
+        (status = 202, description = "The task was started.", body = TaskOut),
+        (status = 409, description = "Too many background tasks are running for the application."),
     )
 )]
-pub(in crate::api) async fn replay_missing(call: Call, body: Body) -> Answer {
-    once(call, body.bytes(), Look::First, async |call| replay_of_missing(call, &body).await, again).await
+pub(in crate::api) async fn replay_missing(call: ApiCall, body: JsonBody) -> ApiResult {
+    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| replay_of_missing(call, &body).await, again).await
 }
 
-async fn replay_of_missing(call: &Call, body: &Body) -> Answer {
-    let endpoint = target(call).await?;
+async fn replay_of_missing(call: &ApiCall, body: &JsonBody) -> ApiResult {
+    let endpoint = endpoint_in_path(call).await?;
     let mut fields = body.fields()?;
-    let (since, until) = times(&mut fields, call.now);
+    let (since, until) = read_period(&mut fields, call.now);
     fields.done(Ok(()))?;
-    begin(call, &endpoint, Kind::ReplayMissing, SentFilter { since, until, ..SentFilter::default() }).await
+    start_task(call, &endpoint, Kind::ReplayMissing, SentFilter { since, until, ..SentFilter::default() }).await
 }
 
-/// Replay what an endpoint was sent
+/// Replay deliveries
 ///
-/// What a filter chooses is sent again. What is pending is on its way anyhow: it is sent at once only if its status is
-/// asked for.
+/// Resends the endpoint's deliveries that match the filter. Pending deliveries are skipped unless `status` selects
+/// them; then they are sent at once. Runs in the background.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/bulk-replay", request_body = BulkReplayIn,
     responses(
-        (status = 202, description = "It goes on behind this answer.", body = TaskOut),
-        (status = 409, description = "Too much background work is running for the application already."),
+        (status = 202, description = "The task was started.", body = TaskOut),
+        (status = 409, description = "Too many background tasks are running for the application."),
     )
 )]
-pub(in crate::api) async fn bulk_replay(call: Call, body: Body) -> Answer {
-    once(call, body.bytes(), Look::First, async |call| replay(call, &body).await, again).await
+pub(in crate::api) async fn bulk_replay(call: ApiCall, body: JsonBody) -> ApiResult {
+    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| replay(call, &body).await, again).await
 }
 
-async fn replay(call: &Call, body: &Body) -> Answer {
-    let endpoint = target(call).await?;
+async fn replay(call: &ApiCall, body: &JsonBody) -> ApiResult {
+    let endpoint = endpoint_in_path(call).await?;
     let mut fields = body.fields()?;
-    let (since, until) = times(&mut fields, call.now);
+    let (since, until) = read_period(&mut fields, call.now);
     let event_types = fields.names("eventTypes", limits::EVENT_TYPES).set();
     if event_types.as_ref().is_some_and(Vec::is_empty) {
         fields.note(Invalid::new("eventTypes", "must not be empty: leave it out, or set it to null, for all"));
@@ -263,7 +264,7 @@ async fn replay(call: &Call, body: &Body) -> Answer {
     }
     fields.done(Ok(()))?;
     let event_types = event_types.unwrap_or_default();
-    begin(
+    start_task(
         call,
         &endpoint,
         Kind::BulkReplay,
@@ -272,8 +273,8 @@ async fn replay(call: &Call, body: &Body) -> Answer {
     .await
 }
 
-/// From when until when; `until` is now if nothing is said, and never later: what is to come is sent anyhow.
-pub(in crate::api) fn times(fields: &mut Fields<'_>, now: Time) -> (Time, Time) {
+/// Reads `since` and `until`. `until` defaults to now and is never later: future messages are delivered anyway.
+pub(in crate::api) fn read_period(fields: &mut Fields<'_>, now: Time) -> (Time, Time) {
     fields.require("since");
     let mut time = |name: &'static str| {
         fields.parsed(name, |text| Time::parse(text).map_err(|error| Invalid::new(name, error.to_string()))).set()
@@ -286,70 +287,72 @@ pub(in crate::api) fn times(fields: &mut Fields<'_>, now: Time) -> (Time, Time) 
     (since.unwrap_or(now), end)
 }
 
-/// The answer to a request that comes again.
-pub(in crate::api) async fn again(call: &Call, made: &str) -> Answer {
+/// Answers a repeated request.
+pub(in crate::api) async fn again(call: &ApiCall, made: &str) -> ApiResult {
     let missing = || ApiError::not_found("background task");
     let id: BackgroundId = made.parse().map_err(|_| missing())?;
     let found = call.store().background(&call.tenant, id).await?.ok_or_else(missing)?;
     json(StatusCode::ACCEPTED, &TaskOut::from(&found))
 }
 
-/// The endpoint that the path names.
-pub(in crate::api) async fn target(call: &Call) -> Result<Endpoint, ApiError> {
+/// The endpoint in the path.
+pub(in crate::api) async fn endpoint_in_path(call: &ApiCall) -> Result<Endpoint, ApiError> {
     let app = call.app().await?;
     call.endpoint(app.id).await
 }
 
-async fn begin(call: &Call, endpoint: &Endpoint, kind: Kind, filter: SentFilter) -> Answer {
-    must_be_enabled(endpoint)?;
+async fn start_task(call: &ApiCall, endpoint: &Endpoint, kind: Kind, filter: SentFilter) -> ApiResult {
+    require_enabled(endpoint)?;
     let scope = Scope::Endpoint(endpoint.app_id, endpoint.id);
     let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), listed: None, total: None };
-    answer(call.store().begin_background(&call.tenant, spec, call.now).await?)
+    task_response(call.store().begin_background(&call.tenant, spec, call.now).await?)
 }
 
-/// The answer to what was asked for.
-pub(in crate::api) fn answer(begun: Begun) -> Answer {
+/// The response to a started task.
+pub(in crate::api) fn task_response(begun: Begun) -> ApiResult {
     match begun {
         Begun::Begun(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&*work)),
         Begun::NotThere => Err(ApiError::not_found("endpoint")),
         Begun::TooMany(running) => {
-            let reason = format!("the application has {running} background tasks running: wait until one has ended");
+            let reason = format!("the application has {running} background tasks running: wait until one ends");
             Err(ApiError::conflict(reason))
         }
     }
 }
 
-/// Read background work
+/// Retrieve a background task
+///
+/// Retrieves a background task and its progress.
 #[utoipa::path(
     get, path = "/background-task/{task_id}",
-    responses((status = 200, description = "How far it has come.", body = TaskOut))
+    responses((status = 200, description = "The background task.", body = TaskOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     let missing = || ApiError::not_found("background task");
-    let id: BackgroundId = call.part("id").parse().map_err(|_| missing())?;
+    let id: BackgroundId = call.path_param("id").parse().map_err(|_| missing())?;
     let found = call.store().background(&call.tenant, id).await?.ok_or_else(missing)?;
     json(StatusCode::OK, &TaskOut::from(&found))
 }
 
-/// Which background work.
+/// The filters of the list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `list` reads it")]
-struct Tasks {
+struct TaskParams {
     #[param(inline)]
     status: Option<BackgroundStatus>,
-    /// Only work of this kind. Kinds that other servers of the dialect have are known, and find none.
+    /// Only tasks of this kind. Kinds of other servers of the dialect are accepted and match none.
     task: Option<String>,
 }
 
-/// List background work
+/// List background tasks
 ///
-/// The newest first, unless asked otherwise. An application's own token sees its own.
+/// Lists background tasks, newest first by default. An application token sees only its own.
 #[utoipa::path(
-    get, path = "/background-task", params(Paged, Ordered, Tasks),
-    responses((status = 200, description = "A page of it.", body = ListOut<TaskOut>))
+    get, path = "/background-task", params(PageParams, OrderParams, TaskParams),
+    responses((status = 200, description = "A page of background tasks.", body = ListOut<TaskOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<BackgroundId>(Order::Descending, true)?;
     let stages = match query.one("status")?.map(stages) {
@@ -357,11 +360,11 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
         known => known.flatten().unwrap_or_default(),
     };
     let kind = match query.text("task")?.map(|word| (word, Kind::from_word(word))) {
-        Some((word, None)) if ELSEWHERE.contains(&word) => {
+        Some((word, None)) if FOREIGN_KINDS.contains(&word) => {
             let nothing = crate::store::Page::<Background> { data: Vec::new(), more: false };
             return json(StatusCode::OK, &ListOut::of(&nothing, &request, |work| work.id, TaskOut::from)?);
         }
-        Some((_, None)) => return Err(ApiError::query("task", "is no kind of background task")),
+        Some((_, None)) => return Err(ApiError::query("task", "is not a kind of background task")),
         known => known.and_then(|(_, kind)| kind),
     };
     let page = call.store().backgrounds(&call.tenant, stages, kind, &request).await?;

@@ -1,39 +1,39 @@
-//! The catalog of event types over REST. The organization writes it; an application's own token reads what is offered
-//! to it: nothing archived, and nothing behind a feature flag that the token does not have.
+//! The catalog of event types. The organization maintains it. An application token sees only what is available to it:
+//! nothing archived, and nothing behind a feature flag that it does not have.
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Field, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::{FieldValue, Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{Call, done, json, nothing};
+use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Ordered, Paged};
+use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::api::resources::operational;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::domain::{Time, ids, limits};
 use crate::store::Order;
 use crate::store::catalog::applications::Put;
 
-/// An event type, as it is given out.
+/// An event type.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct EventTypeOut<'a> {
     name: &'a str,
     description: &'a str,
-    /// No longer offered; what is sent under it is still delivered.
+    /// Archived event types are hidden from customers. Messages with them are still delivered.
     archived: bool,
     deprecated: bool,
-    /// Offered only to those who have one of these flags.
+    /// Visible only with one of these feature flags.
     feature_flags: &'a [String],
-    /// The old form of `featureFlags`: the first of them.
+    /// Deprecated form of `featureFlags`: the first of them.
     feature_flag: Option<&'a String>,
     group_name: Option<&'a str>,
-    /// A JSON Schema for each version; `null` also in lists that leave it out.
+    /// JSON Schemas by version. `null` if there are none, or in a list without content.
     #[schema(value_type = Option<schemas::JsonObject>)]
     schemas: Option<&'a Map<String, Value>>,
     created_at: Time,
@@ -58,36 +58,36 @@ impl<'a> From<&'a EventType> for EventTypeOut<'a> {
     }
 }
 
-fn out(status: StatusCode, event_type: &EventType) -> Answer {
+fn out(status: StatusCode, event_type: &EventType) -> ApiResult {
     json(status, &EventTypeOut::from(event_type))
 }
 
-/// What every body about an event type may have.
+/// The fields of every event type body.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct EventTypeFields {
-    /// Offered only to those who have one of these flags.
-    #[schema(value_type = Option<schemas::Flags>)]
+    /// Visible only with one of these feature flags.
+    #[schema(value_type = Option<schemas::FeatureFlags>)]
     feature_flags: Option<Vec<String>>,
-    /// The old form of `featureFlags`: one flag. It counts where that is absent.
-    #[schema(value_type = Option<schemas::Name>)]
+    /// Deprecated form of `featureFlags`, with one flag; ignored if that is present.
+    #[schema(value_type = Option<schemas::NameText>)]
     feature_flag: Option<String>,
-    #[schema(value_type = Option<schemas::Name>)]
+    #[schema(value_type = Option<schemas::NameText>)]
     group_name: Option<String>,
-    /// A JSON Schema for each version.
-    #[schema(value_type = Option<schemas::Schemas>)]
+    /// JSON Schemas by version.
+    #[schema(value_type = Option<schemas::EventTypeSchemas>)]
     schemas: Option<Map<String, Value>>,
 }
 
-/// An event type that replaces another.
+/// A replacement of an event type.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"description": "An invoice was paid in full."}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct EventTypeUpdate {
     #[schema(value_type = schemas::DescriptionText)]
     description: String,
-    /// No longer offered; what is sent under it is still delivered.
+    /// Archived event types are hidden from customers. Messages with them are still delivered.
     archived: Option<bool>,
     deprecated: Option<bool>,
     #[serde(flatten)]
@@ -99,20 +99,20 @@ struct EventTypeUpdate {
 #[schema(rename_all = "camelCase", example = json!({"name": "invoice.paid", "description": "An invoice was paid in full."}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct EventTypeIn {
-    #[schema(value_type = schemas::Name)]
+    #[schema(value_type = schemas::NameText)]
     name: String,
     #[serde(flatten)]
     rest: EventTypeUpdate,
 }
 
-/// What is to change of an event type.
+/// A partial update of an event type.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"deprecated": true}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct EventTypePatch {
     #[schema(value_type = Option<schemas::DescriptionText>)]
     description: Option<String>,
-    /// No longer offered; what is sent under it is still delivered.
+    /// Archived event types are hidden from customers. Messages with them are still delivered.
     #[schema(nullable = false)]
     archived: Option<bool>,
     #[schema(nullable = false)]
@@ -121,12 +121,12 @@ struct EventTypePatch {
     fields: EventTypeFields,
 }
 
-/// Makes of `base` what the body says; `whole` bodies must describe it.
+/// Applies the body to `base`. With `whole`, required fields must be present.
 fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<EventTypeSpec, ApiError> {
     let mut spec = base;
     if spec.name.is_empty() {
         fields.require("name");
-        fields.text("name").put_or_default(&mut spec.name);
+        fields.text("name").apply_or_default(&mut spec.name);
     }
     if whole {
         fields.require("description");
@@ -134,88 +134,90 @@ fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<Even
     for name in ["archived", "deprecated"].into_iter().filter(|_| !whole) {
         fields.not_null(name);
     }
-    fields.text("description").put_or_default(&mut spec.description);
-    fields.flag("archived").put_or_default(&mut spec.archived);
-    fields.flag("deprecated").put_or_default(&mut spec.deprecated);
+    fields.text("description").apply_or_default(&mut spec.description);
+    fields.flag("archived").apply_or_default(&mut spec.archived);
+    fields.flag("deprecated").apply_or_default(&mut spec.deprecated);
     let old = match fields.text("featureFlag") {
-        Field::Absent => Field::Absent,
-        Field::Null => Field::Null,
-        Field::Set(flag) => Field::Set(vec![flag]),
+        FieldValue::Absent => FieldValue::Absent,
+        FieldValue::Null => FieldValue::Null,
+        FieldValue::Set(flag) => FieldValue::Set(vec![flag]),
     };
-    fields.names("featureFlags", limits::FEATURE_FLAGS).or(old).put_or_default(&mut spec.feature_flags);
-    fields.text("groupName").put(&mut spec.group_name);
-    fields.take("schemas", "an object: a JSON Schema for each version").put(&mut spec.schemas);
+    fields.names("featureFlags", limits::FEATURE_FLAGS).or(old).apply_or_default(&mut spec.feature_flags);
+    fields.text("groupName").apply(&mut spec.group_name);
+    fields.take("schemas", "an object: a JSON Schema for each version").apply(&mut spec.schemas);
     fields.done(spec.check())?;
     Ok(spec)
 }
 
-/// Whether the caller may know of it.
-pub(in crate::api) fn offered(call: &Call, event_type: &EventType) -> bool {
+/// Whether the event type is visible to the caller.
+pub(in crate::api) fn is_visible(call: &ApiCall, event_type: &EventType) -> bool {
     call.tenant.only.is_none() || event_type.spec.offered(&call.caller.flags)
 }
 
-/// The name in the path.
+/// The event type name in the path.
 ///
 /// # Errors
-/// 404: no event type can have such a name.
-fn named(call: &Call) -> Result<&str, ApiError> {
-    let name = call.part("event_type");
+/// 404: not a valid name.
+fn named(call: &ApiCall) -> Result<&str, ApiError> {
+    let name = call.path_param("event_type");
     ids::name("event_type", name, limits::NAME).map_err(|_| ApiError::not_found("event type"))?;
     Ok(name)
 }
 
-async fn find(call: &Call) -> Result<EventType, ApiError> {
+async fn find(call: &ApiCall) -> Result<EventType, ApiError> {
     let name = named(call)?;
     let found = call.store().event_type(&call.tenant, name).await?.or_else(|| operational::event_type(call, name));
-    found.filter(|found| offered(call, found)).ok_or_else(|| ApiError::not_found("event type"))
+    found.filter(|found| is_visible(call, found)).ok_or_else(|| ApiError::not_found("event type"))
 }
 
 /// Create an event type
+///
+/// Adds an event type to the catalog.
 #[utoipa::path(
     post, path = "/event-type", request_body = EventTypeIn,
     responses(
-        (status = 201, description = "It was made.", body = EventTypeOut),
-        (status = 409, description = "There is one of this name."),
+        (status = 201, description = "The new event type.", body = EventTypeOut),
+        (status = 409, description = "The name is taken."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
-    let act = async |call: &Call| {
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
+    let act = async |call: &ApiCall| {
         let spec = read(body.fields()?, EventTypeSpec::default(), true)?;
         out(StatusCode::CREATED, &call.store().create_event_type(&call.tenant, spec, call.now).await?)
     };
-    let again = async |call: &Call, made: &str| {
+    let again = async |call: &ApiCall, made: &str| {
         let found = call.store().event_type(&call.tenant, made).await?;
         out(StatusCode::CREATED, &found.ok_or_else(|| ApiError::not_found("event type"))?)
     };
-    once(call, body.bytes(), Look::First, act, again).await
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
-/// Read an event type
+/// Retrieve an event type
 ///
-/// Those of operational events can be read too, with a token of the organization.
+/// Retrieves an event type by its name. Organization tokens can also retrieve those of operational webhooks.
 #[utoipa::path(
     get, path = "/event-type/{event_type_name}",
     responses((status = 200, description = "The event type.", body = EventTypeOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     out(StatusCode::OK, &find(&call).await?)
 }
 
 /// List event types
 ///
-/// Schemas are long: they are in the list only `with_content`.
+/// Lists the event types of the catalog by name. Schemas are included only with `with_content`.
 #[utoipa::path(
     get, path = "/event-type",
     params(
-        Paged, Ordered,
-        ("include_archived" = Option<bool>, Query, description = "Those that are archived, too."),
-        ("with_content" = Option<bool>, Query, description = "`true` gives their schemas along."),
-        ("operational" = Option<bool>, Query, description = "`true` gives those of operational events alone."),
+        PageParams, OrderParams,
+        ("include_archived" = Option<bool>, Query, description = "Include archived event types."),
+        ("with_content" = Option<bool>, Query, description = "`true` includes schemas."),
+        ("operational" = Option<bool>, Query, description = "`true` lists only the event types of operational webhooks."),
     ),
-    responses((status = 200, description = "A page of them.", body = ListOut<EventTypeOut>))
+    responses((status = 200, description = "A page of event types.", body = ListOut<EventTypeOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<String>(Order::Ascending, true)?;
     let archived = query.flag("include_archived", false)?;
@@ -234,17 +236,17 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
 
 /// Replace an event type
 ///
-/// Makes a new one of the path's name if there is none.
+/// Replaces an event type, or creates it if it does not exist.
 #[utoipa::path(
     put, path = "/event-type/{event_type_name}", request_body = EventTypeUpdate,
     responses(
-        (status = 200, description = "It was replaced.", body = EventTypeOut),
-        (status = 201, description = "It was made.", body = EventTypeOut),
+        (status = 200, description = "The replaced event type.", body = EventTypeOut),
+        (status = 201, description = "The new event type.", body = EventTypeOut),
     )
 )]
-pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
-    let base = EventTypeSpec { name: call.part("event_type").to_owned(), ..EventTypeSpec::default() };
+pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
+    let base = EventTypeSpec { name: call.path_param("event_type").to_owned(), ..EventTypeSpec::default() };
     let spec = read(body.fields()?, base, true)?;
     match call.store().put_event_type(&call.tenant, spec, call.now).await? {
         Put::Created(event_type) => out(StatusCode::CREATED, &event_type),
@@ -252,29 +254,33 @@ pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
     }
 }
 
-/// Change an event type
+/// Update an event type
+///
+/// Updates the fields in the body and leaves all others unchanged.
 #[utoipa::path(
     patch, path = "/event-type/{event_type_name}", request_body = EventTypePatch,
-    responses((status = 200, description = "It was changed.", body = EventTypeOut))
+    responses((status = 200, description = "The updated event type.", body = EventTypeOut))
 )]
-pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
     let work = |before: &EventType| read(body.fields()?, before.spec.clone(), false);
     let changed = call.store().update_event_type(&call.tenant, named(&call)?, work, call.now).await?;
-    out(StatusCode::OK, &done(changed, "event type")?)
+    out(StatusCode::OK, &change_result(changed, "event type")?)
 }
 
 /// Archive or delete an event type
+///
+/// Archives an event type, or deletes it with `expunge`.
 #[utoipa::path(
     delete, path = "/event-type/{event_type_name}",
-    params(("expunge" = Option<bool>, Query, description = "Delete it for good, in place of archiving it.")),
-    responses((status = 204, description = "It is archived, or gone."))
+    params(("expunge" = Option<bool>, Query, description = "Delete it permanently instead of archiving it.")),
+    responses((status = 204, description = "The event type was archived or deleted."))
 )]
-pub(in crate::api) async fn delete(call: Call) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
     let expunge = call.query().flag("expunge", false)?;
     match call.store().delete_event_type(&call.tenant, named(&call)?, expunge, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("event type")),
     }
 }

@@ -1,7 +1,7 @@
-//! Messages over REST: the team's way in, and looking at what came.
+//! Messages: accepting and reading them, and deleting their contents.
 //!
-//! Creating one is the busiest call of all: its body is read once and borrowed from, the payload is cut out of the
-//! bytes that came, and the answer carries those same bytes.
+//! Creating a message is the busiest operation. Its body is read once and borrowed, the payload is a slice of the
+//! received bytes, and the response contains those same bytes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Field, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::{FieldValue, Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::{ListOut, Query};
-use crate::api::http::request::{Call, json, nothing};
+use crate::api::http::request::{ApiCall, json, no_content};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Filtered, Paged};
+use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
 use crate::api::resources::application;
 use crate::domain::catalog::application::ApplicationSpec;
 use crate::domain::deliveries::message::{Message, MessageSpec};
@@ -27,29 +27,29 @@ use crate::store::ingest::accept::AcceptItem;
 use crate::store::query::messages::MessageFilter;
 use crate::store::{AppRef, MessageRef, Order};
 
-/// A message, as it is given out.
+/// A message.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::api) struct MessageOut<'a> {
     id: MessageId,
     event_id: Option<&'a Uid>,
     event_type: &'a str,
-    /// As it was written; `{}` for those who did not want it, and `{"expired": true}` where it was deleted.
+    /// The payload as sent; `{}` if omitted on request, `{"expired": true}` if it was deleted.
     #[schema(value_type = schemas::JsonObject)]
     payload: PayloadOut<'a>,
     #[schema(value_type = Option<schemas::Channels>)]
     channels: Option<&'a [String]>,
     #[schema(value_type = Option<schemas::Tags>)]
     tags: Option<&'a [String]>,
-    /// When it was accepted.
+    /// When the message was accepted.
     timestamp: Time,
-    /// When it happened, if its sender said so; else when it was accepted.
+    /// When the event occurred, as given by the sender; by default when it was accepted.
     occurred_at: Time,
-    /// Not sent before then, if that was asked for.
+    /// The scheduled delivery time, if any.
     deliver_at: Option<Time>,
 }
 
-/// An event that is to be sent.
+/// A message to send.
 #[derive(ToSchema)]
 #[schema(
     rename_all = "camelCase",
@@ -57,54 +57,55 @@ pub(in crate::api) struct MessageOut<'a> {
 )]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 #[schema(as = MessageIn)]
-struct MessageToSend {
-    #[schema(value_type = schemas::Name)]
+struct MessageIn {
+    #[schema(value_type = schemas::NameText)]
     event_type: String,
-    /// The sender's own id of the event, unique in its application: it makes a repeat harmless.
+    /// An id of your own for the event, unique in the application. It makes a repeated request a conflict instead of a
+    /// duplicate.
     event_id: Option<Uid>,
-    /// The event. It is signed and sent byte for byte as it stands in the request; nested at most 128 deep.
-    #[schema(value_type = schemas::Payload)]
+    /// The payload, at most 128 levels deep. It is signed and sent byte for byte as in the request.
+    #[schema(value_type = schemas::PayloadObject)]
     payload: Box<RawValue>,
-    /// At most 10. It goes to the endpoints that listen to one of them, and to those that listen to everything.
+    /// At most 10. The message goes to endpoints that receive one of these channels, and to those without a channel
+    /// filter.
     #[schema(value_type = Option<schemas::MessageChannels>)]
     channels: Option<Vec<String>>,
-    /// When it happened.
+    /// When the event occurred.
     occurred_at: Option<Time>,
-    /// Labels that lists can be filtered by: at most 5. They change nothing of where it goes.
+    /// Tags to filter lists by, at most 5. They do not affect delivery.
     #[schema(value_type = Option<schemas::Tags>)]
     tags: Option<Vec<String>>,
-    /// Not to be sent before then: at most 30 days ahead. A time in the past means at once.
+    /// The earliest delivery time, at most 30 days ahead. A time in the past means now.
     deliver_at: Option<Time>,
-    /// For how many days the payload is kept, if not as long as the message.
+    /// Days to keep the payload; by default as long as the message.
     #[schema(minimum = 1, maximum = 90)]
     payload_retention_period: Option<u16>,
-    /// The same in hours; give one of the two.
+    /// The same in hours; give only one of the two.
     #[schema(minimum = 1, maximum = 2160)]
     payload_retention_hours: Option<u16>,
-    /// Makes the application, if the path names a uid that there is not.
+    /// Creates the application if the uid in the path does not exist.
     application: Option<application::ApplicationIn>,
     transformations_params: Option<TransformationsParams>,
 }
 
-/// A body that need not be JSON.
+/// A raw payload, which need not be JSON.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"rawPayload": "<a/>", "headers": {"content-type": "text/xml"}}))]
-#[expect(dead_code, reason = "for the document alone: `Raw::read` reads it")]
+#[expect(dead_code, reason = "for the document alone: `RawBody::read` reads it")]
 struct TransformationsParams {
-    /// These bytes are signed and sent in place of `payload`, which is then shown as `{}`.
-    #[schema(value_type = Option<schemas::RawPayload>)]
+    /// The text to sign and send instead of `payload`, which is then returned as `{}`.
+    #[schema(value_type = Option<schemas::RawPayloadText>)]
     raw_payload: Option<String>,
-    /// `content-type`, and nothing else; `application/json` if nothing is said.
+    /// Only `content-type`; `application/json` by default.
     #[schema(value_type = Option<schemas::RawHeaders>)]
     headers: Option<BTreeMap<String, String>>,
 }
 
-/// The payload as it was written, `{}` for those who did not want it and in place of a raw one, `{"expired": true}`
-/// where the content is gone.
+/// The payload in a response: as sent, `{}` if omitted or raw, `{"expired": true}` if deleted.
 #[derive(Clone, Copy)]
 pub(in crate::api) enum PayloadOut<'a> {
     Written(&'a RawValue),
-    /// The same, as the store has it.
+    /// The bytes from the store.
     Stored(&'a [u8]),
     LeftOut,
     Expired,
@@ -128,10 +129,10 @@ impl Serialize for PayloadOut<'_> {
 }
 
 impl<'a> PayloadOut<'a> {
-    pub fn of(message: &'a Message, wanted: bool) -> PayloadOut<'a> {
+    pub fn of(message: &'a Message, with_content: bool) -> PayloadOut<'a> {
         match &message.payload {
-            Some(payload) if wanted && message.raw_type.is_none() => PayloadOut::Stored(payload),
-            None if wanted => PayloadOut::Expired,
+            Some(payload) if with_content && message.raw_type.is_none() => PayloadOut::Stored(payload),
+            None if with_content => PayloadOut::Expired,
             _ => PayloadOut::LeftOut,
         }
     }
@@ -153,16 +154,16 @@ impl<'a> MessageOut<'a> {
     }
 }
 
-/// What a body asks for.
-struct MessageIn<'a> {
+/// A parsed body.
+struct ParsedMessage<'a> {
     spec: MessageSpec,
-    /// How the answer shows the payload.
+    /// The payload in the response.
     shown: PayloadOut<'a>,
-    /// The application to make if there is none of the path's name.
+    /// The application to create if it does not exist.
     app: Option<ApplicationSpec>,
 }
 
-fn read<'a>(body: &'a Body, app: &AppRef) -> Result<MessageIn<'a>, ApiError> {
+fn read<'a>(body: &'a JsonBody, app: &AppRef) -> Result<ParsedMessage<'a>, ApiError> {
     let mut fields = body.fields()?;
     fields.require("eventType");
     fields.require("payload");
@@ -175,23 +176,23 @@ fn read<'a>(body: &'a Body, app: &AppRef) -> Result<MessageIn<'a>, ApiError> {
     let tags = fields.list("tags").set().unwrap_or_default();
     let occurred_at = time(&mut fields, "occurredAt");
     let deliver_at = time(&mut fields, "deliverAt");
-    let keep_content = keep_content(&mut fields);
-    let brought = match fields.object("application").set() {
-        Some(inner) => fields.inside(application::read_named(inner, app))?,
+    let keep_content = read_retention(&mut fields);
+    let app_spec = match fields.object("application").set() {
+        Some(inner) => fields.nested(application::read_for_path(inner, app))?,
         None => None,
     };
     let raw = match fields.object("transformationsParams").set() {
-        Some(inner) => fields.inside(Raw::read(inner))?.flatten(),
+        Some(inner) => fields.nested(RawBody::read(inner))?.flatten(),
         None => None,
     };
     let payload = fields.raw("payload");
-    if let (Some(_), Field::Set(beside)) = (&raw, &payload)
+    if let (Some(_), FieldValue::Set(beside)) = (&raw, &payload)
         && !beside.get().starts_with('{')
     {
-        fields.note(Invalid::new("payload", "must be a JSON object; beside rawPayload it stays unused"));
+        fields.note(Invalid::new("payload", "must be a JSON object, even if rawPayload replaces it"));
     }
     fields.done(Ok(()))?;
-    let Field::Set(written) = payload else { return Err(ApiError::malformed("the payload is missing")) };
+    let FieldValue::Set(written) = payload else { return Err(ApiError::malformed("the payload is missing")) };
     let (payload, raw_type, shown) = match raw {
         Some(raw) => (raw.payload.into(), Some(raw.kind), PayloadOut::LeftOut),
         None => (body.bytes_of(written), None, PayloadOut::Written(written)),
@@ -199,15 +200,15 @@ fn read<'a>(body: &'a Body, app: &AppRef) -> Result<MessageIn<'a>, ApiError> {
     let channels = channels.unwrap_or_default();
     let spec =
         MessageSpec { event_type, event_id, channels, tags, payload, raw_type, occurred_at, deliver_at, keep_content };
-    Ok(MessageIn { spec, shown, app: brought })
+    Ok(ParsedMessage { spec, shown, app: app_spec })
 }
 
 fn time(fields: &mut Fields<'_>, name: &str) -> Option<Time> {
     fields.parsed(name, |text| Time::parse(text).map_err(|error| Invalid::new(name, error.to_string()))).set()
 }
 
-/// For how many days or hours the payload is kept.
-fn keep_content(fields: &mut Fields<'_>) -> Option<Duration> {
+/// How long the payload is kept.
+fn read_retention(fields: &mut Fields<'_>) -> Option<Duration> {
     let (in_days, in_hours) = ("payloadRetentionPeriod", "payloadRetentionHours");
     let mut span = |name, unit, hours, least: u64, most: u64| {
         let range = format!("must be a whole number of {unit} from {least} to {most}");
@@ -221,20 +222,20 @@ fn keep_content(fields: &mut Fields<'_>) -> Option<Duration> {
     if let (Some(days), Some(hours)) = (days, hours)
         && days != hours
     {
-        fields.note(Invalid::new(in_hours, format!("says something else than {in_days}: leave one of them out")));
+        fields.note(Invalid::new(in_hours, format!("contradicts {in_days}: leave one of them out")));
     }
     days.or(hours)
 }
 
-/// A payload that need not be JSON, as `transformationsParams` brings it.
-struct Raw {
+/// A raw payload from `transformationsParams`.
+struct RawBody {
     payload: String,
-    /// Its content type.
+    /// The content type.
     kind: String,
 }
 
-impl Raw {
-    fn read(mut fields: Fields<'_>) -> Result<Option<Raw>, ApiError> {
+impl RawBody {
+    fn read(mut fields: Fields<'_>) -> Result<Option<RawBody>, ApiError> {
         fields.only(&["rawPayload", "headers"]);
         let payload = fields.text("rawPayload").set();
         let headers: BTreeMap<String, String> =
@@ -248,54 +249,58 @@ impl Raw {
             }
         }
         if payload.is_none() && kind.is_some() {
-            fields.note(Invalid::new("headers", "go with a rawPayload only"));
+            fields.note(Invalid::new("headers", "are allowed only with rawPayload"));
         }
         fields.done(Ok(()))?;
         let kind = kind.unwrap_or_else(|| "application/json".to_owned());
-        Ok(payload.map(|payload| Raw { payload, kind }))
+        Ok(payload.map(|payload| RawBody { payload, kind }))
     }
 }
 
 /// Send a message
 ///
-/// Answered once it is stored, and never before. Then it goes to every endpoint of the application that wants it.
+/// Accepts a message and queues it for all endpoints of the application whose filters match. Responds after the message
+/// is committed.
 #[utoipa::path(
-    post, path = "/app/{app_id}/msg", request_body = MessageToSend,
-    params(("with_content" = Option<bool>, Query, description = "`false` leaves the payload out of the answer.")),
+    post, path = "/app/{app_id}/msg", request_body = MessageIn,
+    params(("with_content" = Option<bool>, Query, description = "`false` omits the payload from the response.")),
     responses(
-        (status = 202, description = "It was accepted.", body = MessageOut),
-        (status = 409, description = "The application has a message of this `eventId` already."),
+        (status = 202, description = "The accepted message.", body = MessageOut),
+        (status = 409, description = "The application already has a message with this `eventId`."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
     let app = call.app_ref()?;
-    let wanted = call.query().flag("with_content", true)?;
-    let act = async |call: &Call| {
-        let asked = read(&body, &app)?;
+    let with_content = call.query().flag("with_content", true)?;
+    let act = async |call: &ApiCall| {
+        let parsed = read(&body, &app)?;
         let item = AcceptItem {
             tenant: Some(call.tenant.clone()),
             app: app.clone(),
             only_endpoint: None,
-            spec: asked.spec,
+            spec: parsed.spec,
             at: call.now,
-            once: None,
+            idempotency_key: None,
         };
-        if let Some(spec) = asked.app {
-            // Nothing is made for a message that would be refused.
+        if let Some(spec) = parsed.app {
+            // Checked first: an invalid message must not create an application.
             item.check(call.store().max_payload())?;
-            // Rare and large: on the heap, every other call is smaller for it.
-            Box::pin(application::found_or_made(call, &app, Some(spec))).await?;
+            // Boxed: rare and large, it would make every request's future larger.
+            Box::pin(application::get_or_create(call, &app, Some(spec))).await?;
         }
         let message = call.store().accept(item).await??;
-        let payload = if wanted { asked.shown } else { PayloadOut::LeftOut };
+        let payload = if with_content { parsed.shown } else { PayloadOut::LeftOut };
         json(StatusCode::ACCEPTED, &MessageOut::new(&message, payload))
     };
-    once(call, body.bytes(), Look::Late, act, async |call, made| accepted(call, made, wanted).await).await
+    idempotent(call, body.bytes(), KeyLookup::OnConflict, act, async |call, made| {
+        accepted(call, made, with_content).await
+    })
+    .await
 }
 
-/// The answer to a request that comes again, and made the message `made` the first time.
-pub(in crate::api) async fn accepted(call: &Call, made: &str, with_content: bool) -> Answer {
+/// Answers a repeated request that created the message `made`.
+pub(in crate::api) async fn accepted(call: &ApiCall, made: &str, with_content: bool) -> ApiResult {
     let missing = || ApiError::not_found("message");
     let named = MessageRef::parse(made).map_err(|_| missing())?;
     let app = call.app().await?;
@@ -303,56 +308,57 @@ pub(in crate::api) async fn accepted(call: &Call, made: &str, with_content: bool
     json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, with_content)))
 }
 
-/// Read a message
+/// Retrieve a message
+///
+/// Retrieves a message by its id or `eventId`.
 #[utoipa::path(
     get, path = "/app/{app_id}/msg/{msg_id}",
-    params(("with_content" = Option<bool>, Query, description = "`false` leaves the payload out.")),
+    params(("with_content" = Option<bool>, Query, description = "`false` omits the payload.")),
     responses((status = 200, description = "The message.", body = MessageOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
-    let wanted = call.query().flag("with_content", true)?;
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
+    let with_content = call.query().flag("with_content", true)?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
-    json(StatusCode::OK, &MessageOut::new(&message, PayloadOut::of(&message, wanted)))
+    json(StatusCode::OK, &MessageOut::new(&message, PayloadOut::of(&message, with_content)))
 }
 
 /// List messages
 ///
-/// The newest first.
+/// Lists the messages of an application, newest first.
 #[utoipa::path(
     get, path = "/app/{app_id}/msg",
-    params(Paged, Filtered, ("with_content" = Option<bool>, Query, description = "`false` leaves the payloads out.")),
-    responses((status = 200, description = "A page of them.", body = ListOut<MessageOut>))
+    params(PageParams, MessageFilterParams, ("with_content" = Option<bool>, Query, description = "`false` omits payloads.")),
+    responses((status = 200, description = "A page of messages.", body = ListOut<MessageOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<MessageId>(Order::Descending, false)?;
-    let (filter, wanted) = (filter(&query)?, query.flag("with_content", true)?);
+    let (filter, with_content) = (filter(&query)?, query.flag("with_content", true)?);
     let app = call.app().await?;
     let page = call.store().messages(&call.tenant, app.id, &filter, &request).await?;
     let list = ListOut::of_scanned(
         &page,
         &request,
         |message| message.id,
-        |message| MessageOut::new(message, PayloadOut::of(message, wanted)),
+        |message| MessageOut::new(message, PayloadOut::of(message, with_content)),
     )?;
     json(StatusCode::OK, &list)
 }
 
 /// Delete a message's content
 ///
-/// The payload goes; the message stays, and is shown with `{}`. What of it still waits to be sent is dead. Not for an
-/// application's own token: it is the team's to delete.
+/// Deletes the payload; pending deliveries are not sent. The message remains. Needs an organization token.
 #[utoipa::path(
     delete, path = "/app/{app_id}/msg/{msg_id}/content",
-    responses((status = 204, description = "There is no content any more."))
+    responses((status = 204, description = "The content was deleted."))
 )]
-pub(in crate::api) async fn delete_content(call: Call) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn delete_content(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
     match call.store().delete_content(&call.tenant, app.id, message.id, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("message")),
     }
 }

@@ -1,16 +1,16 @@
-//! Operational endpoints over REST: where an organization is told of what happens to its endpoints and messages.
+//! Operational webhooks: endpoints that notify an organization about its endpoints and messages.
 //!
-//! They are endpoints of the organization's operational application, which has no name in any path: [`Call::app`]
-//! stands for it here. So [`endpoint`] and its neighbours answer for these paths too; what is here is what they cannot
-//! know, that there may be no such application yet. Only a token of the organization may do any of it.
+//! They belong to the organization's operational application, which appears in no path: [`ApiCall::app`] stands for it
+//! here. The handlers of [`endpoint`] and its neighbors serve these paths too. This file only adds that the application
+//! may not exist yet. All operations need an organization token.
 
 use actix_web::http::StatusCode;
 
-use crate::api::http::body::Body;
-use crate::api::http::errors::Answer;
+use crate::api::http::body::JsonBody;
+use crate::api::http::errors::ApiResult;
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{Call, json};
-use crate::api::openapi::schemas::{Ordered, Paged};
+use crate::api::http::request::{ApiCall, json};
+use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::api::resources::endpoint;
 use crate::api::resources::endpoint::EndpointOut;
 use crate::api::resources::endpoint::endpoint_body::{EndpointIn, EndpointUpdate};
@@ -24,13 +24,13 @@ use crate::domain::notifications::operational::Kind;
 use crate::domain::{EndpointId, OrgId};
 use crate::store::{EndpointRef, Order, Page, PageRequest};
 
-/// The event type of an operational event, if it is one of this name and the caller may know of it.
-pub(in crate::api) fn event_type(call: &Call, name: &str) -> Option<EventType> {
+/// The event type of an operational event, if the name is one and the caller may see it.
+pub(in crate::api) fn event_type(call: &ApiCall, name: &str) -> Option<EventType> {
     let kind = Kind::of(name).filter(|_| call.tenant.only.is_none())?;
     Some(kind.event_type(&call.tenant.org))
 }
 
-/// A page of all of them, by name.
+/// A page of them by name.
 pub(in crate::api) fn event_types(org: &OrgId, request: &PageRequest<String>) -> Page<EventType> {
     let mut data: Vec<EventType> = Kind::ALL.iter().map(|kind| kind.event_type(org)).collect();
     data.sort_by(|one, two| one.spec.name.cmp(&two.spec.name));
@@ -50,12 +50,14 @@ pub(in crate::api) fn event_types(org: &OrgId, request: &PageRequest<String>) ->
 }
 
 /// List operational endpoints
+///
+/// Lists the organization's operational endpoints.
 #[utoipa::path(
-    get, path = "/operational-webhook/endpoint", params(Paged, Ordered),
-    responses((status = 200, description = "A page of them.", body = ListOut<EndpointOut>))
+    get, path = "/operational-webhook/endpoint", params(PageParams, OrderParams),
+    responses((status = 200, description = "A page of endpoints.", body = ListOut<EndpointOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
     if call.store().operational_application(&call.tenant).await?.is_some() {
         return endpoint::list(call).await;
     }
@@ -66,96 +68,105 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
 
 /// Create an operational endpoint
 ///
-/// `eventTypes` are those of operational events: `endpoint.created`, `endpoint.updated`, `endpoint.deleted`,
+/// Creates an operational endpoint. `eventTypes` may be `endpoint.created`, `endpoint.updated`, `endpoint.deleted`,
 /// `endpoint.disabled`, `endpoint.failing`, `message.attempt.exhausted`, `message.attempt.failing`,
-/// `message.attempt.recovered`, `message.expired`. Channels are the ids and uids of applications.
+/// `message.attempt.recovered` and `message.expired`. `channels` may be ids and uids of applications.
 #[utoipa::path(
     post, path = "/operational-webhook/endpoint", request_body = EndpointIn,
     responses(
-        (status = 201, description = "It was made.", body = EndpointOut),
+        (status = 201, description = "The new endpoint.", body = EndpointOut),
         (status = 409, description = "Another operational endpoint has this uid."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
     call.store().make_operational_application(&call.tenant, call.now).await?;
     endpoint::create(call, body).await
 }
 
-/// Read an operational endpoint
+/// Retrieve an operational endpoint
+///
+/// Retrieves an operational endpoint by its id or uid.
 #[utoipa::path(
     get, path = "/operational-webhook/endpoint/{endpoint_id}",
     responses((status = 200, description = "The endpoint.", body = EndpointOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     endpoint::read_one(call).await
 }
 
 /// Replace an operational endpoint
 ///
-/// Makes a new one where the path has a uid that there is not. A URL with another scheme, host or port drops the
-/// headers whose values are not given out, unless `headers` is in the same request.
+/// Replaces all fields, or creates the endpoint if the path has a uid that does not exist. If the scheme, host or port
+/// of the URL changes, headers with secret values are dropped unless the request includes `headers`.
 #[utoipa::path(
     put, path = "/operational-webhook/endpoint/{endpoint_id}", request_body = EndpointUpdate,
     responses(
-        (status = 200, description = "It was replaced.", body = EndpointOut),
-        (status = 201, description = "It was made.", body = EndpointOut),
+        (status = 200, description = "The replaced endpoint.", body = EndpointOut),
+        (status = 201, description = "The new endpoint.", body = EndpointOut),
         (status = 409, description = "Another operational endpoint has this uid."),
     )
 )]
-pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
-    if matches!(EndpointRef::parse(call.part("endpoint")), Ok(EndpointRef::Uid(_))) {
+pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
+    if matches!(EndpointRef::parse(call.path_param("endpoint")), Ok(EndpointRef::Uid(_))) {
         call.store().make_operational_application(&call.tenant, call.now).await?;
     }
     endpoint::put(call, body).await
 }
 
 /// Delete an operational endpoint
+///
+/// Deletes an operational endpoint. Its pending deliveries are not sent.
 #[utoipa::path(
     delete, path = "/operational-webhook/endpoint/{endpoint_id}",
-    responses((status = 204, description = "It is gone."))
+    responses((status = 204, description = "The endpoint was deleted."))
 )]
-pub(in crate::api) async fn delete(call: Call) -> Answer {
+pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
     endpoint::delete(call).await
 }
 
-/// Read an operational endpoint's secret
+/// Retrieve an operational endpoint's secret
+///
+/// Retrieves the key that the receiver verifies with. Each retrieval is recorded in the audit log.
 #[utoipa::path(
     get, path = "/operational-webhook/endpoint/{endpoint_id}/secret",
-    responses((status = 200, description = "What the receiver verifies with.", body = SecretOut))
+    responses((status = 200, description = "The key.", body = SecretOut))
 )]
-pub(in crate::api) async fn read_secret(call: Call) -> Answer {
+pub(in crate::api) async fn read_secret(call: ApiCall) -> ApiResult {
     endpoint_secret::read(call).await
 }
 
 /// Rotate an operational endpoint's secret
 ///
-/// The old one signs along for a day, or as long as `gracePeriodSeconds` says.
+/// Replaces the secret. The old one also signs for 24 hours, or for `gracePeriodSeconds`.
 #[utoipa::path(
     post, path = "/operational-webhook/endpoint/{endpoint_id}/secret/rotate", request_body = EndpointSecretRotateIn,
-    responses((status = 200, description = "The new one.", body = SecretOut))
+    responses((status = 200, description = "The new key.", body = SecretOut))
 )]
-pub(in crate::api) async fn rotate_secret(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn rotate_secret(call: ApiCall, body: JsonBody) -> ApiResult {
     endpoint_secret::rotate(call, body).await
 }
 
-/// Read an operational endpoint's headers
+/// Retrieve an operational endpoint's headers
 ///
-/// Values may be secrets and are not given out, but for a few names that never carry one: `sensitive` names the others.
+/// Retrieves the custom headers of an operational endpoint. Values that may be secrets are hidden; `sensitive` lists
+/// their names.
 #[utoipa::path(
     get, path = "/operational-webhook/endpoint/{endpoint_id}/headers",
-    responses((status = 200, description = "What goes out on each request.", body = HeadersOut))
+    responses((status = 200, description = "The headers.", body = HeadersOut))
 )]
-pub(in crate::api) async fn read_headers(call: Call) -> Answer {
+pub(in crate::api) async fn read_headers(call: ApiCall) -> ApiResult {
     endpoint_headers::read(call).await
 }
 
 /// Replace an operational endpoint's headers
+///
+/// Replaces all custom headers of an operational endpoint.
 #[utoipa::path(
     put, path = "/operational-webhook/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersIn,
-    responses((status = 204, description = "It has these and no others."))
+    responses((status = 204, description = "The headers were replaced."))
 )]
-pub(in crate::api) async fn put_headers(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn put_headers(call: ApiCall, body: JsonBody) -> ApiResult {
     endpoint_headers::put(call, body).await
 }

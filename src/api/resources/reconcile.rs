@@ -1,88 +1,88 @@
-//! Reconciliation over REST: a receiver names the ids of the messages that it has, and gets what it misses, or has it
-//! sent again.
+//! Reconciliation: a receiver sends the ids of the messages it has, and gets those it is missing, or has them resent.
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::authn::permissions::Right;
-use crate::api::http::body::{Body, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, json};
+use crate::api::authn::permissions::Permission;
+use crate::api::http::body::{Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
-use crate::api::resources::attempt::Status;
+use crate::api::resources::attempt::ApiStatus;
 use crate::api::resources::background;
-use crate::api::resources::background::{TaskOut, again, target, times};
-use crate::api::resources::endpoint::must_be_enabled;
+use crate::api::resources::background::{TaskOut, again, endpoint_in_path, read_period};
+use crate::api::resources::endpoint::require_enabled;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::{Invalid, MessageId, Time, limits};
 use crate::store::jobs::reconcile::{Missed, ReceivedIds, ReconcileSpec};
 
-/// How many messages a page has if nothing is said.
+/// The default page size.
 const LIMIT: u64 = 50;
 
-/// The ids that a receiver has, and the period to compare.
+/// The period to compare, and the message ids that the receiver has.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"since": "2026-11-21T00:00:00Z", "has": ["msg_01kapvcrj2e8zvm4h6x0c5w9nd"]}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct ReconcileIn {
     since: Time,
-    /// Up to then; now if nothing is said.
+    /// The end of the period; now by default.
     until: Option<Time>,
-    /// The messages that the receiver has: the `webhook-id` of each. Ids of any time can be among them.
-    #[schema(value_type = Option<schemas::ReceivedIds>)]
+    /// The `webhook-id`s of the messages that the receiver has. Ids outside of the period are fine.
+    #[schema(value_type = Option<schemas::ReceivedMessageIds>)]
     has: Option<Vec<String>>,
-    /// `true`: these ids are the first of more, in ascending order (they sort as texts). What follows the last of them
-    /// is left to the next request, which begins with `iterator` and names the ids that follow.
+    /// `true` if more ids follow these, which are then the smallest (ids sort as text). Messages after the last of them
+    /// are not compared: send the next ids with `iterator` in another request.
     has_more: Option<bool>,
-    /// `true`: what is missing is sent again behind the answer, in place of being given out.
+    /// `true` resends the missing messages in the background instead of returning them.
     resend: Option<bool>,
-    /// How many messages a page has at most.
+    /// Maximum number of messages.
     #[schema(minimum = 1, maximum = 250)]
     limit: Option<u16>,
-    /// The `iterator` of the answer before: only what follows it is compared.
+    /// The `iterator` of the previous response: only later messages are compared.
     iterator: Option<MessageId>,
 }
 
-/// A page of what a receiver misses.
+/// A page of missing messages.
 #[derive(Serialize, ToSchema)]
 struct ReconcileOut<'a> {
-    /// The oldest first.
+    /// The missing messages, oldest first.
     data: Vec<MissedMessageOut<'a>>,
-    /// The last message that was compared: go on from there until `done`. `null`: none was.
+    /// The last message compared; `null` if none was. Continue from there until `done`.
     iterator: Option<MessageId>,
-    /// Everything was compared.
+    /// Whether the whole period has been compared.
     done: bool,
 }
 
-/// A message that a receiver misses.
+/// A missing message.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct MissedMessageOut<'a> {
     #[serde(flatten)]
     message: MessageOut<'a>,
-    /// How its delivery stands; `null`: there is none, because the endpoint was disabled when it was accepted.
-    #[schema(value_type = Option<schemas::ExpandedStatus>)]
+    /// The status of its delivery; `null` if it has none, because the endpoint was disabled when the message was
+    /// accepted.
+    #[schema(value_type = Option<schemas::ExpandedMessageStatus>)]
     status: Option<u8>,
-    #[schema(value_type = Option<schemas::ExpandedStatusText>)]
+    #[schema(value_type = Option<schemas::ExpandedMessageStatusText>)]
     status_text: Option<&'static str>,
 }
 
 impl<'a> From<&'a Missed> for MissedMessageOut<'a> {
     fn from(missed: &'a Missed) -> MissedMessageOut<'a> {
-        let status = missed.standing.map(|standing| Status::of(standing, false, true));
+        let status = missed.standing.map(|standing| ApiStatus::of(standing, false, true));
         MissedMessageOut {
             message: MessageOut::new(&missed.message, PayloadOut::of(&missed.message, true)),
-            status: status.map(Status::code),
-            status_text: status.map(Status::word),
+            status: status.map(ApiStatus::code),
+            status_text: status.map(ApiStatus::word),
         }
     }
 }
 
 /// The body of the request.
-struct Asked {
+struct ReconcileRequest {
     since: Time,
     until: Time,
     received: ReceivedIds,
@@ -92,52 +92,52 @@ struct Asked {
     after: Option<MessageId>,
 }
 
-/// Find out what an endpoint's receiver misses
+/// Reconcile an endpoint
 ///
-/// Compares the messages that were meant for the endpoint with those that its receiver has. What is missing was
-/// delivered and lost behind the answer, or ended undelivered, or was accepted while the endpoint was disabled. What
-/// still waits for an attempt is on its way and not missing. Gives a page of it, with payloads; or has it sent again
-/// (`resend`). A page can be short, or empty, and not the last: go on by `iterator` until `done`.
+/// Compares the messages meant for the endpoint with those that its receiver has. Missing messages were delivered and
+/// then lost, failed, or were accepted while the endpoint was disabled. Messages that wait for an attempt are not
+/// missing. Returns a page of missing messages with payloads, or resends them all (`resend`). A page may be short or
+/// empty without being the last one: continue with `iterator` until `done`.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/reconcile", request_body = ReconcileIn,
     responses(
-        (status = 200, description = "A page of what is missing.", body = ReconcileOut),
-        (status = 202, description = "It is sent again behind this answer.", body = TaskOut),
-        (status = 409, description = "Too much background work is running for the application already."),
+        (status = 200, description = "A page of missing messages.", body = ReconcileOut),
+        (status = 202, description = "The missing messages are being resent.", body = TaskOut),
+        (status = 409, description = "Too many background tasks are running for the application."),
     )
 )]
-pub(in crate::api) async fn reconcile(call: Call, body: Body) -> Answer {
-    once(call, body.bytes(), Look::First, async |call| compare(call, &body).await, again).await
+pub(in crate::api) async fn reconcile(call: ApiCall, body: JsonBody) -> ApiResult {
+    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| compare(call, &body).await, again).await
 }
 
-async fn compare(call: &Call, body: &Body) -> Answer {
-    let endpoint = target(call).await?;
-    let asked = read(body.fields()?, call.now)?;
+async fn compare(call: &ApiCall, body: &JsonBody) -> ApiResult {
+    let endpoint = endpoint_in_path(call).await?;
+    let request = read(body.fields()?, call.now)?;
     let spec = ReconcileSpec {
         app: endpoint.app_id,
         endpoint: endpoint.id,
-        since: asked.since,
-        until: asked.until,
-        after: asked.after,
-        received: &asked.received,
-        bounded: asked.bounded,
+        since: request.since,
+        until: request.until,
+        after: request.after,
+        received: &request.received,
+        bounded: request.bounded,
     };
-    if asked.resend {
+    if request.resend {
         return resend(call, &endpoint, &spec).await;
     }
-    let page = call.store().missed(&call.tenant, &spec, asked.limit).await?;
+    let page = call.store().missed(&call.tenant, &spec, request.limit).await?;
     let data = page.data.iter().map(MissedMessageOut::from).collect();
     json(StatusCode::OK, &ReconcileOut { data, iterator: page.last, done: page.done })
 }
 
-async fn resend(call: &Call, endpoint: &Endpoint, spec: &ReconcileSpec<'_>) -> Answer {
-    call.caller.rights.check(Right::Attempt)?;
-    must_be_enabled(endpoint)?;
-    background::answer(call.store().begin_reconciliation(&call.tenant, spec, "the REST API", call.now).await?)
+async fn resend(call: &ApiCall, endpoint: &Endpoint, spec: &ReconcileSpec<'_>) -> ApiResult {
+    call.caller.permissions.check(Permission::Attempt)?;
+    require_enabled(endpoint)?;
+    background::task_response(call.store().begin_reconciliation(&call.tenant, spec, "the REST API", call.now).await?)
 }
 
-fn read(mut fields: Fields<'_>, now: Time) -> Result<Asked, ApiError> {
-    let (since, until) = times(&mut fields, now);
+fn read(mut fields: Fields<'_>, now: Time) -> Result<ReconcileRequest, ApiError> {
+    let (since, until) = read_period(&mut fields, now);
     let mut of_message = |name: &'static str| {
         fields.parsed(name, |text| text.parse().map_err(|_| Invalid::new(name, "must be the id of a message"))).set()
     };
@@ -145,17 +145,17 @@ fn read(mut fields: Fields<'_>, now: Time) -> Result<Asked, ApiError> {
     let named = fields.list("has").set().unwrap_or_default();
     let mut received = Vec::with_capacity(named.len().min(limits::RECEIVED_IDS));
     if named.len() > limits::RECEIVED_IDS {
-        let reason = format!("must be at most {} ids: name the first ones, with hasMore", limits::RECEIVED_IDS);
+        let reason = format!("must be at most {} ids: send the first ones with hasMore", limits::RECEIVED_IDS);
         fields.note(Invalid::new("has", reason));
     } else {
         match named.iter().map(|id| id.parse()).collect::<Result<Vec<MessageId>, _>>() {
             Ok(ids) => received = ids,
-            Err(_) => fields.note(Invalid::new("has", "must be ids of messages (msg_…), as webhook-id has them")),
+            Err(_) => fields.note(Invalid::new("has", "must be message ids (msg_…), as in webhook-id")),
         }
     }
     let bounded = fields.flag("hasMore").set().unwrap_or_default();
     if bounded && named.is_empty() {
-        fields.note(Invalid::new("hasMore", "needs has: the ids that come first"));
+        fields.note(Invalid::new("hasMore", "needs has, with the first ids"));
     }
     let resend = fields.flag("resend").set().unwrap_or_default();
     let limit = fields.take::<u64>("limit", "a whole number").set().unwrap_or(LIMIT);
@@ -164,5 +164,5 @@ fn read(mut fields: Fields<'_>, now: Time) -> Result<Asked, ApiError> {
     }
     fields.done(Ok(()))?;
     let (received, limit) = (ReceivedIds::new(received), limit as usize);
-    Ok(Asked { since, until, received, bounded, resend, limit, after })
+    Ok(ReconcileRequest { since, until, received, bounded, resend, limit, after })
 }

@@ -1,4 +1,4 @@
-//! Counts over REST: how an endpoint's deliveries stand, and how many attempts were made.
+//! Statistics: the deliveries of an endpoint by status, and the attempts in a period.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::request::{Call, json};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::request::{ApiCall, json};
 use crate::domain::{AppId, EndpointId, Time};
 use crate::store::query::endpoint_messages::Standings;
 
-/// What is counted if nothing is said: so long until now.
-const USUAL: Duration = Duration::from_secs(28 * 86_400);
-/// Over how long attempts are counted at most.
-const LONGEST: Duration = Duration::from_secs(100 * 86_400);
+/// The default period, ending now.
+const DEFAULT_PERIOD: Duration = Duration::from_secs(28 * 86_400);
+/// The longest period of attempt statistics.
+const PERIOD_LIMIT: Duration = Duration::from_secs(100 * 86_400);
 
-/// How the deliveries of an endpoint stand. What is in flight counts as pending.
+/// The deliveries of an endpoint by status. Deliveries in flight count as pending.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = EndpointStats)]
@@ -26,13 +26,13 @@ struct StandingsOut {
     sending: i64,
     fail: i64,
     canceled: i64,
-    /// Until when the endpoint rests: it cannot be reached (or asked for a pause), nothing is sent before then, and
-    /// then one attempt. In the past: that attempt is being made. Absent: it does not rest.
+    /// The endpoint is unreachable or asked for a pause: one attempt is made after this time, and nothing is sent
+    /// before. Absent if it is not paused. A time in the past means that the attempt is in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     rests_until: Option<Time>,
 }
 
-/// How many attempts were made; one that was made is never canceled.
+/// The number of attempts. An attempt is never canceled.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AttemptStats)]
 struct AttemptsOut {
@@ -41,46 +41,46 @@ struct AttemptsOut {
     canceled: i64,
 }
 
-/// Of which time.
+/// The period.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "for the document alone: `range` reads it")]
-struct Range {
-    /// From this time on; 28 days before `until` if nothing is said.
+#[expect(dead_code, reason = "for the document alone: `read_period` reads it")]
+struct StatsParams {
+    /// The start of the period; 28 days before `until` by default.
     #[param(value_type = Option<Time>)]
     since: Option<Time>,
-    /// Up to this time; now if nothing is said.
+    /// The end of the period; now by default.
     #[param(value_type = Option<Time>)]
     until: Option<Time>,
 }
 
-/// The time that is asked about: from `since` up to `until`.
-fn range(call: &Call) -> Result<(Time, Time), ApiError> {
+/// The requested period.
+fn read_period(call: &ApiCall) -> Result<(Time, Time), ApiError> {
     let query = call.query();
     let until = query.time("until")?.unwrap_or(call.now);
-    let since = query.time("since")?.unwrap_or(until.minus(USUAL));
+    let since = query.time("since")?.unwrap_or(until.minus(DEFAULT_PERIOD));
     if since >= until {
-        return Err(ApiError::query("since", "must be before until, which is now if nothing is said"));
+        return Err(ApiError::query("since", "must be before until, which is now by default"));
     }
     Ok((since, until))
 }
 
 /// Count an endpoint's deliveries
 ///
-/// How those of the messages stand that were accepted in this time: at most a million of them.
+/// Counts an endpoint's deliveries by status, for messages accepted in the period. Counts at most a
+/// million deliveries.
 #[utoipa::path(
-    get, path = "/app/{app_id}/endpoint/{endpoint_id}/stats", params(Range),
-    responses((status = 200, description = "How they stand.", body = StandingsOut))
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/stats", params(StatsParams),
+    responses((status = 200, description = "The deliveries by status.", body = StandingsOut))
 )]
-pub(in crate::api) async fn of_endpoint(call: Call) -> Answer {
-    let (since, until) = range(&call)?;
+pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
+    let (since, until) = read_period(&call)?;
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     let found = call.store().standings(&call.tenant, app.id, endpoint.id, since, until).await?;
     if let Some(from) = found.cut_off {
         let most = Standings::MOST;
-        let reason =
-            format!("there are more than {most} deliveries since then: ask for those since {from}, or for less");
+        let reason = format!("there are more than {most} deliveries in this period: use {from} or later");
         return Err(ApiError::query("since", reason));
     }
     let line = call.store().endpoint_line(&call.tenant, app.id, endpoint.id).await?;
@@ -98,13 +98,14 @@ pub(in crate::api) async fn of_endpoint(call: Call) -> Answer {
 
 /// Count an endpoint's attempts
 ///
-/// Those that were made in this time, at most 100 days long. Counted by whole minutes, earlier than an hour or two ago
-/// by whole hours, earlier than seven days ago by whole days: what is counted together with `since` counts.
+/// Counts the attempts made to an endpoint in the period, at most 100 days. Counts are kept per
+/// minute; per hour when older than an hour or two; per day when older than seven days. The unit that contains `since`
+/// is counted as a whole.
 #[utoipa::path(
-    get, path = "/app/{app_id}/endpoint/{endpoint_id}/attempt-stats", params(Range),
-    responses((status = 200, description = "How many there were.", body = AttemptsOut))
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/attempt-stats", params(StatsParams),
+    responses((status = 200, description = "The number of attempts.", body = AttemptsOut))
 )]
-pub(in crate::api) async fn attempts_of_endpoint(call: Call) -> Answer {
+pub(in crate::api) async fn attempts_of_endpoint(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     attempts(&call, app.id, Some(endpoint.id)).await
@@ -112,22 +113,22 @@ pub(in crate::api) async fn attempts_of_endpoint(call: Call) -> Answer {
 
 /// Count an application's attempts
 ///
-/// Those that were made in this time, at most 100 days long, at all of its endpoints together. Counted by whole
-/// minutes, earlier than an hour or two ago by whole hours, earlier than seven days ago by whole days: what is counted
-/// together with `since` counts.
+/// Counts the attempts made to all endpoints of an application in the period, at most 100 days.
+/// Counts are kept per minute; per hour when older than an hour or two; per day when older than seven days.
+/// The unit that contains `since` is counted as a whole.
 #[utoipa::path(
-    get, path = "/app/{app_id}/stats/attempts", params(Range),
-    responses((status = 200, description = "How many there were.", body = AttemptsOut))
+    get, path = "/app/{app_id}/stats/attempts", params(StatsParams),
+    responses((status = 200, description = "The number of attempts.", body = AttemptsOut))
 )]
-pub(in crate::api) async fn attempts_of_application(call: Call) -> Answer {
+pub(in crate::api) async fn attempts_of_application(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     attempts(&call, app.id, None).await
 }
 
-async fn attempts(call: &Call, app: AppId, endpoint: Option<EndpointId>) -> Answer {
-    let (since, until) = range(call)?;
-    if until.since(since) > LONGEST {
-        let days = LONGEST.as_secs() / 86_400;
+async fn attempts(call: &ApiCall, app: AppId, endpoint: Option<EndpointId>) -> ApiResult {
+    let (since, until) = read_period(call)?;
+    if until.since(since) > PERIOD_LIMIT {
+        let days = PERIOD_LIMIT.as_secs() / 86_400;
         return Err(ApiError::query("since", format!("must be at most {days} days before until")));
     }
     let found = call.store().attempt_counts(&call.tenant, app, endpoint, since, until).await?;

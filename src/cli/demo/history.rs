@@ -58,7 +58,7 @@ pub(super) async fn write(
                 only_endpoint: None,
                 spec,
                 at,
-                once: None,
+                idempotency_key: None,
             },
         ));
     }

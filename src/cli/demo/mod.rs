@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{CliError, print_notice, send};
-use crate::app::{self, App, AppError, Listeners, Opened, Signals};
+use crate::app::{self, App, AppError, Listeners, OpenStore, ShutdownSignals};
 use crate::config::{Config, Settings};
 use crate::dashboard::sign_in::login;
 use crate::domain::OrgId;
@@ -46,7 +46,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
     let start = Instant::now();
     // From here on, a signal also removes the folder.
-    let mut signals = Signals::listen()?;
+    let mut signals = ShutdownSignals::listen()?;
     let folder =
         TempFolder::new().map_err(|error| CliError::Failed(format!("can't make a temporary folder: {error}")))?;
     let setup = tokio::select! {
@@ -90,7 +90,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
 struct DemoSetup {
     config: Config,
     listener: Listeners,
-    opened: Opened,
+    opened: OpenStore,
     receiver: DemoReceiver,
     customers: Vec<Customer>,
     messages: usize,
@@ -98,20 +98,20 @@ struct DemoSetup {
 
 impl DemoSetup {
     async fn prepare(mut settings: Settings, folder: &TempFolder) -> Result<DemoSetup, CliError> {
-        let usual_port = !settings.is_given("listen");
-        settings.fix("database_url", format!("sqlite:{}", folder.path().join("sendoff.db").display()));
-        settings.fix("jwt_algorithm", "HS256");
-        settings.fix("jwt_secret", MasterKey::generate().text().as_str());
-        settings.fix("master_key", MasterKey::generate().text().as_str());
-        settings.fix("role", "all");
+        let usual_port = !settings.is_set("listen");
+        settings.override_with("database_url", format!("sqlite:{}", folder.path().join("sendoff.db").display()));
+        settings.override_with("jwt_algorithm", "HS256");
+        settings.override_with("jwt_secret", MasterKey::generate().text().as_str());
+        settings.override_with("master_key", MasterKey::generate().text().as_str());
+        settings.override_with("role", "all");
         // The narrowest network that contains the receiver.
-        settings.fix("egress_allow", "127.0.0.1/32");
-        settings.fix("https_only", "false");
-        if !settings.is_given("retry_schedule") {
-            settings.fix("retry_schedule", RETRY_SCHEDULE);
+        settings.override_with("egress_allow", "127.0.0.1/32");
+        settings.override_with("https_only", "false");
+        if !settings.is_set("retry_schedule") {
+            settings.override_with("retry_schedule", RETRY_SCHEDULE);
         }
-        if !settings.is_given("log") {
-            settings.fix("log", "warn");
+        if !settings.is_set("log") {
+            settings.override_with("log", "warn");
         }
         let config = super::load_config(&settings)?;
         let listener = if usual_port { listen_nearby(&config)? } else { Listeners::at(config.http.listen)? };

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::{ApiArgs, ApiClient, names, signing_secret, time_of_day};
 use crate::cli::{CliError, print_result, print_stderr};
-use crate::config::{Config, values};
+use crate::config::{Config, parsers};
 use crate::domain::signing::secret::Secret;
 use crate::domain::signing::signature::{Signing, header_allowed};
 use crate::domain::time::Clock;
@@ -68,7 +68,7 @@ enum Since {
 }
 
 fn parse_since(text: &str) -> Result<Since, String> {
-    match (values::span(text), Time::parse(text)) {
+    match (parsers::span(text), Time::parse(text)) {
         (Ok(span), _) => Ok(Since::Ago(span)),
         (_, Ok(time)) => Ok(Since::Time(time)),
         _ => Err("expected a time such as 2026-11-30T12:00:00Z, or a duration such as 2h".to_owned()),

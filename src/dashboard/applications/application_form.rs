@@ -1,4 +1,4 @@
-//! Making, changing and deleting applications.
+//! Creates, edits and deletes applications.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
@@ -31,7 +31,7 @@ fn form(spec: &ApplicationSpec) -> Form {
     ])
 }
 
-/// What was typed, and all that is wrong with it.
+/// Parses the form, or returns all invalid fields.
 fn read(posted: &Posted) -> Result<ApplicationSpec, Vec<Invalid>> {
     let mut wrong = Vec::new();
     let mut spec = ApplicationSpec { name: posted.get("name").trim().to_owned(), ..ApplicationSpec::default() };

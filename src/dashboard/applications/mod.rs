@@ -1,4 +1,9 @@
-//! Applications: the list of them, and the page of one.
+//! Applications: the list, and the page of one.
+//!
+//! * [`application_form`] – create, edit, delete.   [`portal_link`] – a link into the portal.   [`app_lookup`] – finds
+//!   an application by a typed name.
+//!
+//! Invariant: the hidden application of operational webhooks appears in no list.
 
 pub(in crate::dashboard) mod application_form;
 pub(in crate::dashboard) mod naming;
@@ -34,11 +39,11 @@ use crate::store::query::counts::{Range, Scope};
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Tenant};
 
-/// How many are on a page.
+/// Applications per page.
 const LINES: usize = 50;
-/// How many of an application's portal sessions its page shows.
+/// How many portal sessions are shown.
 const VISITS: i64 = 50;
-/// How many of an application's endpoints its own page shows.
+/// How many endpoints are shown.
 const ENDPOINTS: usize = 10;
 
 struct Row {
@@ -54,16 +59,16 @@ struct Row {
 #[template(path = "applications.html")]
 struct ApplicationsPage {
     frame: Frame,
-    /// What is looked for; empty: everything.
+    /// The search term.
     wanted: Typed,
     rows: Vec<Row>,
     next: Option<String>,
-    /// The search ended because it had looked at enough.
+    /// The search stopped early.
     stopped: bool,
     paged: bool,
 }
 
-/// `GET /applications?q=&after=`: `q` is what an id, uid or name begins with.
+/// `GET /applications?q=&after=`: `q` is a prefix of an id, uid or name.
 pub async fn list(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -121,7 +126,7 @@ impl Row {
 struct ApplicationPage {
     frame: Frame,
     place: Place,
-    /// Its attempts as they happen.
+    /// The live tail of the application.
     live: String,
     name: Line,
     id: Id,
@@ -136,24 +141,24 @@ struct ApplicationPage {
     response_times: Option<String>,
     resting: Option<Resting>,
     chart: Option<Chart>,
-    /// The newest failures of its endpoints that failed most in the range.
+    /// The latest failures, at the endpoints with the most failures in the range.
     failures: Vec<AttemptRow>,
     rows: Vec<EndpointRow>,
-    /// There are more endpoints than are shown.
+    /// There are more endpoints.
     more: bool,
-    /// Of endpoints: their application is not named in each row.
+    /// Shared with tables across applications: here, rows do not name theirs.
     across: bool,
     visits: Vec<VisitRow>,
-    /// There are more sessions than are shown, perhaps.
+    /// There may be more sessions.
     more_visits: bool,
 }
 
-/// A portal session that lasts.
+/// An open portal session.
 struct VisitRow {
     name: Option<Line>,
     since: When,
     until: When,
-    /// Where its button's POST goes.
+    /// The action of its *End* button.
     end: String,
 }
 

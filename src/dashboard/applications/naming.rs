@@ -1,24 +1,23 @@
-//! Finds an application by its id, uid or name.
+//! Finds an application by id, uid or name.
 
 use crate::domain::AppId;
 use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
 
-/// How many that begin alike are looked at: among them is the one of just this name, if there is one.
+/// How many applications with the same prefix are compared with the full name.
 const ALIKE: usize = 100;
 
-/// The application that a text stands for.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {
     One(AppId),
-    /// Nothing, and why.
+    /// Not found, and why.
     Nothing(&'static str),
 }
 
-/// The tenant's application that `text` names. A name counts in any case of its letters, and so does the beginning of one that no other begins
-/// with.
+/// Looks up an application of the tenant. Names match case-insensitively; a unique prefix matches too.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub async fn application(store: &Store, tenant: &Tenant, text: &str) -> Result<Named, StoreError> {
     const NONE: Named = Named::Nothing("No application has this name, id or uid.");
     if let Ok(named) = AppRef::parse(text)

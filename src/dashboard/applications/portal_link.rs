@@ -1,4 +1,4 @@
-//! A link into the portal of an application, made by an operator: to open it, or to hand it to the customer.
+//! A portal link, created by an operator to open it or to hand it to the customer.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use crate::domain::Invalid;
 use crate::domain::access::api_key;
 use crate::domain::access::portal::{Capability, PortalLink, PortalOptions};
 
-/// How long a link can be used.
+/// The lifetime of the link.
 const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
-/// How long the visit lasts that it opens: the word, the name and the seconds.
+/// Choices of the session's lifetime: value, label, seconds.
 const VISITS: [(&str, &str, u64); 3] = [("1h", "1 hour", 3_600), ("1d", "1 day", 86_400), ("7d", "7 days", 7 * 86_400)];
 
 #[derive(Template)]
@@ -27,9 +27,9 @@ const VISITS: [(&str, &str, u64); 3] = [("1h", "1 hour", 3_600), ("1d", "1 day",
 struct PortalLinkPage {
     frame: Frame,
     name: Line,
-    /// To be copied.
+    /// The URL to copy.
     url: Line,
-    /// To be followed.
+    /// The URL to open.
     href: String,
     lasts: &'static str,
     read_only: bool,
@@ -66,7 +66,7 @@ pub async fn ask(_: Signed, inside: Inside) -> Result<HttpResponse, PageError> {
     form_page(&inside, form()).answer()
 }
 
-/// `POST /applications/{app}/portal-link`: makes the link, and shows it once.
+/// `POST /applications/{app}/portal-link`: creates a link, which is shown once.
 pub async fn make(
     state: web::Data<DashboardState>,
     signed: Signed,
@@ -92,7 +92,7 @@ pub async fn make(
     let path = format!("/portal/enter/{}", *code);
     let mut url = state.portal_url.clone();
     url.set_path(&path);
-    // Where the dashboard has the portal beside it, the link works under whatever name the operator came by.
+    // If the portal shares the dashboard's origin, a relative link works under any host name.
     let href = if state.portal_url == state.public_url { path } else { url.to_string() };
     let page = PortalLinkPage {
         frame: Frame::of(&inside, Here::Applications).below(&inside, []),

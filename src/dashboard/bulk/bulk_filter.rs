@@ -1,5 +1,5 @@
-//! What is to be sent again, as a URL or a form says it: the filters of the list of deliveries, under their names there, and understood by the
-//! same code. `status=missing` besides: messages that an endpoint wants and was never sent.
+//! The deliveries of a bulk resend, from a URL or a form: the filters of the list of deliveries, parsed by the same
+//! code. In addition, `status=missing`: messages that an endpoint subscribes to but was never sent.
 
 use crate::dashboard::components::filters::{Asked, Filters};
 use crate::dashboard::components::format::Line;
@@ -11,12 +11,12 @@ use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
 use crate::store::query::endpoint_messages::SentFilter;
 use crate::store::{EndpointRef, Store, Tenant};
 
-/// Which deliveries.
+/// The kind of selection.
 #[derive(Clone, Debug)]
 pub enum Which {
-    /// Those that the list of deliveries shows under this filter.
+    /// The deliveries that the list shows with this filter.
     Listed(Box<DeliveryFilter>),
-    /// Those that endpoints of the scope were never sent.
+    /// Messages that endpoints of the scope were never sent.
     Missing(Scope, Box<SentFilter>),
 }
 
@@ -28,10 +28,11 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The meaning of the filters. `now` ends every range, because later messages are sent anyway. `None`: a field is wrong, and the filters say which.
+    /// Interprets the filters. `now` ends every range: later messages are sent anyway. `None`: invalid fields, see
+    /// [`Filters::wrong`].
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn read(
         store: &Store,
         tenant: &Tenant,
@@ -62,7 +63,7 @@ impl Choice {
         Ok(Some(Choice { which, since, until }))
     }
 
-    /// The background work asked for, and by whom.
+    /// The background job.
     pub fn spec(&self, by: &str, total: Option<Total>) -> BackgroundSpec {
         let (kind, scope, filter, listed) = match &self.which {
             Which::Missing(scope, filter) => (Kind::ReplayMissing, *scope, (**filter).clone(), None),
@@ -78,7 +79,7 @@ impl Choice {
         BackgroundSpec { kind, scope, filter, listed, by: by.to_owned(), total }
     }
 
-    /// The button's text before and after the number of deliveries.
+    /// The button's label before and after the number of deliveries.
     pub fn button(&self) -> (&'static str, &'static str) {
         match &self.which {
             Which::Missing(..) => ("Send", ""),
@@ -87,7 +88,7 @@ impl Choice {
         }
     }
 
-    /// The fields that say exactly this once more: times and not spans.
+    /// Form fields that repeat the selection, with relative times resolved.
     pub fn fields(&self, asked: &Asked) -> Vec<(&'static str, Line)> {
         let times = [("since", self.since), ("until", self.until)].into_iter().filter(|(_, time)| *time > Time::ZERO);
         let others = asked.given().filter(|(name, _)| !matches!(*name, "since" | "until"));
@@ -98,7 +99,8 @@ impl Choice {
     }
 }
 
-/// The application whose endpoints are searched for messages that they never got. Their filters decide, so an application has to be named.
+/// The scope of a search for missing messages. It needs an application, because its endpoints' filters decide what is
+/// missing.
 async fn missing_scope(store: &Store, tenant: &Tenant, filters: &mut Filters) -> Result<Option<Scope>, PageError> {
     for (name, given, why) in [
         ("class", filters.class.is_some(), "Does not apply to messages that were never sent."),

@@ -1,4 +1,4 @@
-//! Background work on a page: how far it has come, what came of it, and the button that ends it; and the list of the latest.
+//! The page of a bulk resend: progress, outcome and the cancel button; and the list of the latest ones.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -24,10 +24,9 @@ use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
 use crate::store::query::delivery_tally::DeliveryTally;
 use crate::store::{AppRef, EndpointRef, Order, PageRequest, Store, StoreError, Tenant};
 
-/// How many are listed.
+/// The length of the list.
 const LISTED: usize = 20;
 
-/// A row of the list.
 pub struct WorkRow {
     pub badge: Badge,
     pub href: String,
@@ -38,10 +37,10 @@ pub struct WorkRow {
     pub begun: When,
 }
 
-/// The tenant's latest background work.
+/// The tenant's latest background jobs.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub async fn latest(store: &Store, tenant: &Tenant, base: &str, now: Time) -> Result<Vec<WorkRow>, StoreError> {
     let page = PageRequest::first(LISTED, Order::Descending);
     let mut rows = Vec::new();
@@ -68,7 +67,7 @@ fn badge(stage: Stage) -> Badge {
     }
 }
 
-/// Which deliveries it is about.
+/// A description of the deliveries.
 fn what(spec: &BackgroundSpec) -> &'static str {
     let listed = spec.listed.as_ref().and_then(|filter| filter.status);
     match (spec.kind, listed) {
@@ -86,7 +85,7 @@ fn what(spec: &BackgroundSpec) -> &'static str {
     }
 }
 
-/// `812 of about 4,812`; once it has ended (or has passed what was counted), what it came to.
+/// `812 of about 4,812`; after the end, or above the estimate, the number alone.
 fn progress(work: &Background) -> String {
     match work.spec.total {
         Some(total) if work.stage != Stage::Finished && work.sent <= total.count => {
@@ -96,7 +95,7 @@ fn progress(work: &Background) -> String {
     }
 }
 
-/// Where it goes, by name: the endpoint's URL, the application, or all of them.
+/// The target: an endpoint's URL, an application or all of them.
 async fn place(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Line, StoreError> {
     let listed = spec.listed.as_ref().and_then(|filter| filter.endpoint);
     let scope = match (spec.scope, listed) {
@@ -118,10 +117,10 @@ async fn place(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<
     Ok(Line::cut(&format!("{url} of {app}"), 160))
 }
 
-/// What was asked for, fact by fact.
+/// The filters of the job.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub async fn facts(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Vec<Line>, StoreError> {
     let none = DeliveryFilter::default();
     let (filter, listed) = (&spec.filter, spec.listed.as_ref().unwrap_or(&none));
@@ -141,16 +140,16 @@ pub async fn facts(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Res
     Ok(facts)
 }
 
-/// How many of the resent deliveries stand how; each number leads to these.
+/// The number of resent deliveries in a state, with a link to them.
 struct Outcome {
     text: String,
     kind: &'static str,
-    /// `None`: the viewer has no list of deliveries.
+    /// `None`: the user has no list of deliveries.
     href: Option<String>,
 }
 
 impl Outcome {
-    /// The outcome of the deliveries that the work made pending.
+    /// The outcome by state.
     fn all(tally: &DeliveryTally, viewer: &Viewer, id: BackgroundId) -> Vec<Outcome> {
         let outcomes = [
             (tally.delivered, "delivered", DeliveryStatus::Delivered),
@@ -168,7 +167,7 @@ impl Outcome {
     }
 }
 
-/// The list of what the work has made pending.
+/// The list of deliveries that the job queued.
 fn list(viewer: &Viewer, id: BackgroundId, more: &str) -> Option<String> {
     viewer.shows(PortalPage::Deliveries).then(|| format!("{}/deliveries?resend={id}{more}", base(viewer)))
 }
@@ -182,15 +181,15 @@ struct WorkPage {
     badge: Badge,
     title: String,
     running: bool,
-    /// It goes on, or something of it is about to be sent: the page refreshes itself.
+    /// The job is running or deliveries are due, so the page refreshes itself.
     live: bool,
     facts: Vec<Line>,
     outcome: Vec<Outcome>,
-    /// Where all of it is listed.
+    /// The list of all of them.
     all: Option<String>,
-    /// Only the first so many were followed.
+    /// The limit of the outcome, if it was reached.
     followed: Option<String>,
-    /// How much of how much; `None`: nobody counted, or what was counted is passed.
+    /// Value and maximum; `None`: no estimate, or exceeded.
     bar: Option<(i64, i64)>,
     sent: String,
     rest: String,
@@ -256,7 +255,7 @@ fn bar(work: &Background) -> Option<(i64, i64)> {
     (work.stage != Stage::Finished).then_some((work.sent.min(total.count), total.count))
 }
 
-/// What the button says: what will not be sent.
+/// The label of the cancel button.
 fn rest(work: &Background) -> String {
     match work.spec.total {
         Some(total) if !total.more && total.count > work.sent => {

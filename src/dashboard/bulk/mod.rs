@@ -1,8 +1,9 @@
-//! Bulk resend: the form that chooses what is sent again, the count of it, and the button that states the count. The viewer may be an
-//! operator, or a customer, whose application is fixed.
+//! Bulk resends: a filter form, the number of matches, and a button that states it. Customers can only resend within
+//! their application.
 //!
-//! * [`choice`] – what the form's fields mean: the list of deliveries and this page ask the same query.
-//! * [`work`] – a resend that was begun: its progress and its outcome.
+//! * [`bulk_filter`] – what the filters select.   [`bulk_job`] – progress and outcome of a running or finished resend.
+//!
+//! Invariant: the number on the button counts with the query that the job runs.
 
 pub(in crate::dashboard::bulk) mod bulk_filter;
 pub mod bulk_job;
@@ -31,28 +32,27 @@ use crate::store::query::delivery_list::DeliveryFilter;
 use crate::store::query::delivery_tally::DeliveryTally;
 use crate::store::{Store, StoreError, Tenant};
 
-/// Deliveries are counted up to here, and for no longer than this: a page is to be there at once.
+/// The limits of counting: number and time. The page must load quickly.
 pub const MOST: i64 = 10_000;
 pub const PATIENCE: Duration = Duration::from_millis(40);
 
-/// The count.
+/// The number of matches.
 struct Counted {
-    /// How many the button sends.
+    /// How many deliveries the button resends.
     total: Total,
     /// `4,812 deliveries`, `10,000+ deliveries`.
     text: String,
-    /// The button's text.
     button: String,
-    /// Why it is not exact.
+    /// The reason why the number is not exact.
     cut: Option<&'static str>,
-    /// Deliveries that are listed and not resent, and why.
+    /// Matching deliveries that are not resent, with the reason.
     left: Vec<String>,
-    /// How many are listed, where that is another number.
+    /// The number of matches, if it differs from `total`.
     listed: Option<String>,
     facts: Vec<Line>,
     missing: bool,
     delivered: Option<String>,
-    /// The number of deliveries that the button resends.
+    /// The form fields that repeat the selection.
     fields: Vec<(&'static str, Line)>,
 }
 
@@ -60,18 +60,18 @@ struct Counted {
 #[template(path = "bulk.html")]
 struct BulkPage {
     frame: Frame,
-    /// The prefix of the paths.
+    /// The path prefix.
     base: &'static str,
     form: Form,
     note: Option<&'static str>,
     rest: Rest,
     counted: Option<Counted>,
-    /// Why nothing was begun.
+    /// The reason why no job was started.
     refused: Option<String>,
     works: Vec<WorkRow>,
 }
 
-/// The prefix of the paths of a viewer's pages.
+/// The path prefix of the user's pages.
 pub fn base(viewer: &Viewer) -> &'static str {
     match viewer.who {
         Who::Operator(_) => "",
@@ -79,11 +79,11 @@ pub fn base(viewer: &Viewer) -> &'static str {
     }
 }
 
-/// The viewer, the page they came from, and their request.
+/// The user and their filters.
 struct Request<'a> {
     state: &'a DashboardState,
     viewer: &'a Viewer,
-    /// A customer is inside an application.
+    /// For customers.
     inside: Option<&'a Inside>,
     asked: Asked,
     now: Time,
@@ -137,7 +137,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// `GET /resend`: with a choice in its URL, the count of it.
+/// `GET /resend`: with filters in the URL, shows the number of matches.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -201,10 +201,10 @@ impl Counted {
     }
 }
 
-/// Counts the deliveries that a list shows under `filter`, until it has been enough.
+/// Counts the deliveries of a list, within [`MOST`] and [`PATIENCE`].
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub async fn tally(
     store: &Store,
     tenant: &Tenant,
@@ -223,10 +223,10 @@ pub async fn tally(
     }
 }
 
-/// Counts what endpoints were never sent, until it has been enough.
+/// Counts messages that were never sent, within [`MOST`] and [`PATIENCE`].
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub async fn count_missing(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Total, StoreError> {
     let (begun, mut found, mut from) = (Instant::now(), 0, None);
     loop {
@@ -239,7 +239,7 @@ pub async fn count_missing(store: &Store, tenant: &Tenant, spec: &BackgroundSpec
     }
 }
 
-/// `POST /resend`: takes it down, and leads to where its progress is seen.
+/// `POST /resend`: starts the job and redirects to its page.
 pub async fn begin(
     state: web::Data<DashboardState>,
     viewer: Viewer,
@@ -275,13 +275,13 @@ pub async fn begin(
     }
 }
 
-/// The count that stood on the button: only what progress is measured by, so it need not be true.
+/// The number on the button. Only used to show progress, so it need not be trusted.
 fn total(posted: &Posted) -> Option<Total> {
     let count: i64 = posted.given("count")?.parse().ok()?;
     Some(Total { count: count.clamp(0, MOST), more: posted.has("more") })
 }
 
-/// A point in time as a range shows it: to the second, in UTC.
+/// A time to the second, in UTC.
 fn utc(at: Time) -> String {
     let text = at.to_string();
     format!("{} {} UTC", text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default())

@@ -1,12 +1,10 @@
-//! Charts, drawn here as SVG, each with a table that says the same.
+//! Charts as server-side SVG, each with a table of the same data.
 //!
-//! The cast:
+//! * [`Chart`] – attempts over time, stacked: delivered, failed and retried, dead.
+//! * [`LatencyChart`] – response times over time: p50, p95 and p99.
+//! * [`Axis`] – the shared time axis: position, label and link of each bucket.
 //!
-//! * [`Chart`] – attempts by time, stacked: delivered, failed and retried, failed for good.
-//! * [`LatencyChart`] – how long receivers took, by time: three lines.
-//! * [`Axis`] – what both stand on: where a bucket of time lies, what it is called, and where it leads.
-//!
-//! Places along the time are in percent, so that a chart fits any width without stretching its lines.
+//! Horizontal positions are in percent, so a chart fits any width without stretching its lines.
 
 mod attempts;
 mod latency;
@@ -18,30 +16,30 @@ use crate::store::recording::rollups::Bucket;
 pub use crate::dashboard::components::chart::attempts::Chart;
 pub use crate::dashboard::components::chart::latency::LatencyChart;
 
-/// Where the plot begins and ends, in pixels from the top; below it are the times.
+/// The top and bottom of the plot, in pixels. The time labels are below it.
 const TOP: f64 = 8.0;
 const BASE: f64 = 148.0;
 const ROOM: f64 = BASE - TOP;
 
-/// The axis of time.
+/// The time axis.
 struct Axis<'a> {
     buckets: &'a [Bucket],
     range: Range,
-    /// Where a bucket leads: the path and the query of a list, to which the time is added. `/deliveries?`, `/deliveries?app=app_…&`.
+    /// Path and query of the linked list, to which a time range is appended: `/deliveries?`, `/deliveries?app=app_…&`.
     list: &'a str,
 }
 
-/// A time below the chart.
+/// A label of the time axis.
 struct Label {
     x: String,
     anchor: &'static str,
     text: String,
 }
 
-/// A line across the chart, and what it stands for.
+/// A horizontal grid line and its label.
 struct Tick {
     y: String,
-    /// Where its text stands.
+    /// The label's baseline.
     text_y: String,
     text: String,
 }
@@ -58,7 +56,7 @@ impl Axis<'_> {
         100.0 / self.buckets.len().max(1) as f64
     }
 
-    /// How a bucket is called that is this long.
+    /// The name of a bucket's length.
     fn per(&self) -> &'static str {
         match self.range {
             Range::Hour => "minute",
@@ -68,7 +66,7 @@ impl Axis<'_> {
         }
     }
 
-    /// `14:05`, `22 Nov 15:00`, `22 Nov`: where a bucket begins, in UTC.
+    /// The start of a bucket in UTC: `14:05`, `22 Nov 15:00`, `22 Nov`.
     fn time(&self, at: Time) -> String {
         match self.range {
             Range::Hour => hour(at),
@@ -77,7 +75,7 @@ impl Axis<'_> {
         }
     }
 
-    /// `14:05–14:06`, `22 Nov 15:00–18:00`, `22 Nov`: all of it.
+    /// The range of a bucket: `14:05–14:06`, `22 Nov 15:00–18:00`, `22 Nov`.
     fn span(&self, at: Time) -> String {
         match self.range {
             Range::Month => day(at),
@@ -85,12 +83,12 @@ impl Axis<'_> {
         }
     }
 
-    /// The list of what a bucket counts.
+    /// The list of a bucket's deliveries.
     fn href(&self, at: Time) -> String {
         format!("{}since={}&until={}", self.list, second(at), second(at.plus(self.range.width())))
     }
 
-    /// Three to five times, evenly.
+    /// Three to five labels at regular intervals.
     fn labels(&self) -> Vec<Label> {
         let minutes = |count: u64| std::time::Duration::from_secs(count * 60);
         let step = match self.range {
@@ -130,7 +128,7 @@ fn day(at: Time) -> String {
     format!("{} {}", number(8..10), MONTHS.get(number(5..7) - 1).unwrap_or(&""))
 }
 
-/// A whole second as RFC 3339, `2026-11-22T14:05:00Z`: nothing in it needs escaping in a query.
+/// RFC 3339 to the second, `2026-11-22T14:05:00Z`: needs no escaping in a query.
 pub fn second(at: Time) -> String {
     format!("{}Z", at.to_string().get(..19).unwrap_or_default())
 }

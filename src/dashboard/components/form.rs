@@ -1,13 +1,13 @@
-//! The form kit: controls that look and fail the same everywhere.
+//! Forms: controls with one look and one way to report errors.
 //!
-//! * A [`Field`] – a label, a control, a line of help below it, and the reason when what was typed is refused. It writes itself
-//!   (`templates/parts/field.html`); a page says `{{ form.summary() }}` and then writes its `form.fields`.
-//! * A [`Form`] – the fields in their order. [`Form::typed`] fills in what was posted, [`Form::blame`] puts each [`Invalid`] at the
-//!   field that it names: so a field's name is the one that the REST API and the domain know it by.
-//! * A [`FormPage`] – a whole page of one form; a [`ConfirmPage`] – one that asks before something that cannot be undone.
+//! * [`FormField`] – a label, a control, a line of help and an error. It renders itself (`templates/parts/field.html`);
+//!   a page writes `{{ form.summary() }}` and then its `form.fields`.
+//! * [`Form`] – the fields in order. [`Form::filled`] restores submitted values, [`Form::with_errors`] puts each
+//!   [`Invalid`] at the field that it names. So a field has the same name here, in the REST API and in the domain.
+//! * [`FormPage`] – a page with one form.   [`ConfirmPage`] – asks before an action that cannot be undone.
 //!
-//! A handler reads the fields of [`Posted`] into what the domain checks; if that refuses, it answers with the same form and 422:
-//! `page(form.typed(&posted).blame(&wrong)).answer()`.
+//! A handler parses a [`VerifiedForm`] into a domain spec. If that fails, it responds with the same form and 422:
+//! `page(form.filled(&submitted).with_errors(&wrong)).answer()`.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -20,7 +20,7 @@ use crate::dashboard::http::frame::{Frame, answer};
 use crate::dashboard::http::posted::Posted;
 use crate::domain::{Invalid, Time};
 
-/// One of several things to choose.
+/// An option of a select or a checkbox group.
 #[derive(Clone, Debug)]
 pub struct Choice {
     pub value: Typed,
@@ -34,35 +34,35 @@ impl Choice {
     }
 }
 
-/// How a field is filled in.
+/// The control of a field.
 #[derive(Clone, Debug)]
 pub enum Control {
-    /// One line. `kind` is HTML's (`text`, `url`, `email`, `password`), `offers` what the browser suggests.
+    /// A text input. `kind` is the HTML type (`text`, `url`, `email`, `password`), `offers` are suggestions.
     Text { kind: &'static str, offers: Vec<Typed> },
     /// A whole number within bounds.
     Number { least: u64, most: u64 },
-    /// Many lines; `code`: of fixed width.
+    /// A text area; `code` uses the monospace font.
     Area { rows: usize, code: bool },
-    /// One of several.
+    /// A select.
     Select(Vec<Choice>),
-    /// Any of several.
+    /// A group of checkboxes.
     Ticks(Vec<Choice>),
-    /// Yes or no; ticked if the value is not empty.
+    /// A checkbox; ticked if the value is not empty.
     Tick,
 }
 
-/// A label with its control.
+/// A labeled control.
 #[derive(Clone, Debug, Template)]
 #[template(path = "parts/field.html")]
 pub struct Field {
     pub name: &'static str,
     pub label: &'static str,
-    /// Below the control; empty: none.
+    /// The help below the control; empty: none.
     pub help: &'static str,
     pub value: Typed,
     pub control: Control,
     pub required: bool,
-    /// Why what was typed is refused.
+    /// The validation error.
     pub wrong: Option<Line>,
 }
 
@@ -73,28 +73,28 @@ impl Field {
         Field { name, label, help: "", value: Typed::new(value), control, required: false, wrong: None }
     }
 
-    /// One line of text.
+    /// A text input.
     pub fn text(name: &'static str, label: &'static str, value: &str) -> Field {
         Field::new(name, label, value, Control::Text { kind: "text", offers: Vec::new() })
     }
 
-    /// A whole number; empty: none.
+    /// A number input; empty means `None`.
     pub fn number(name: &'static str, label: &'static str, value: Option<u64>, least: u64, most: u64) -> Field {
         let value = value.map(|value| value.to_string()).unwrap_or_default();
         Field::new(name, label, &value, Control::Number { least, most })
     }
 
-    /// Text of many lines.
+    /// A text area.
     pub fn area(name: &'static str, label: &'static str, value: &str, rows: usize) -> Field {
         Field::new(name, label, value, Control::Area { rows, code: false })
     }
 
-    /// JSON or the like, of fixed width.
+    /// A monospace text area, for JSON.
     pub fn code(name: &'static str, label: &'static str, value: &str, rows: usize) -> Field {
         Field::new(name, label, value, Control::Area { rows, code: true })
     }
 
-    /// A list, one entry on a line; [`lines`] reads it.
+    /// A text area with one entry per line, parsed by [`lines`].
     pub fn lines<'l>(name: &'static str, label: &'static str, list: impl IntoIterator<Item = &'l String>) -> Field {
         let list: Vec<&str> = list.into_iter().map(String::as_str).collect();
         Field::new(name, label, &list.join("\n"), Control::Area { rows: list.len().clamp(2, 8), code: true })
@@ -112,7 +112,7 @@ impl Field {
         Field::new(name, label, if ticked { "on" } else { "" }, Control::Tick)
     }
 
-    /// With a line of help.
+    /// Sets the help.
     pub fn help(self, help: &'static str) -> Field {
         Field { help, ..self }
     }
@@ -121,7 +121,7 @@ impl Field {
         Field { required: true, ..self }
     }
 
-    /// Of another of HTML's kinds of one line.
+    /// Sets the HTML type of a text input.
     pub fn kind(self, kind: &'static str) -> Field {
         match self.control {
             Control::Text { offers, .. } => Field { control: Control::Text { kind, offers }, ..self },
@@ -129,7 +129,7 @@ impl Field {
         }
     }
 
-    /// With what the browser suggests.
+    /// Sets the suggestions of a text input.
     pub fn offering<'o>(self, offers: impl IntoIterator<Item = &'o str>) -> Field {
         match self.control {
             Control::Text { kind, .. } => {
@@ -152,7 +152,7 @@ impl Field {
         }
     }
 
-    /// What the control is described by: the help and the reason, those that are there.
+    /// The value of `aria-describedby`: help and error, if present.
     fn described(&self) -> Option<String> {
         let help = (!self.help.is_empty()).then(|| format!("{}-help", self.name));
         let wrong = self.wrong.is_some().then(|| format!("{}-wrong", self.name));
@@ -166,20 +166,20 @@ impl Field {
     }
 }
 
-/// The hidden field that says on which state of a thing a form was filled in.
+/// The hidden field with the revision that the form was filled in on.
 pub const SEEN: &str = "seen";
 
-/// The fields of a form.
+/// A form.
 #[derive(Clone, Debug, Default)]
 pub struct Form {
     pub fields: Vec<Field>,
-    /// The state of the thing that it changes; empty where it makes a new one.
+    /// The revision of the edited object; empty for a new one.
     pub seen: String,
-    /// What was refused and stands in no field of it.
+    /// Errors that belong to no field.
     pub elsewhere: Vec<Line>,
 }
 
-/// What stands at the top of a form that was refused: each reason, with the way to its field.
+/// The errors of a rejected form, with links to their fields.
 #[derive(Template)]
 #[template(path = "parts/summary.html")]
 pub struct Summary<'f> {
@@ -194,18 +194,18 @@ impl Form {
         Form { fields, seen: String::new(), elsewhere: Vec::new() }
     }
 
-    /// Of a thing that was changed last at `updated_at`.
+    /// Binds the form to the revision of the edited object.
     pub fn of(self, updated_at: Time) -> Form {
         Form { seen: crate::dashboard::components::refused::seen(updated_at), ..self }
     }
 
-    /// Holding what was typed.
+    /// Restores the submitted values.
     pub fn typed(mut self, posted: &Posted) -> Form {
         self.fields.iter_mut().for_each(|field| field.fill(posted));
         self
     }
 
-    /// With the reasons at their fields.
+    /// Puts each error at its field.
     pub fn blame(mut self, wrong: &[Invalid]) -> Form {
         for one in wrong {
             match self.fields.iter_mut().find(|field| field.name == one.field) {
@@ -217,7 +217,7 @@ impl Form {
         self
     }
 
-    /// What was refused, in short.
+    /// The list of errors.
     pub fn summary(&self) -> Summary<'_> {
         let wrong = self.fields.iter().filter_map(|field| Some((field, field.wrong.as_ref()?))).collect();
         Summary { wrong, elsewhere: &self.elsewhere }
@@ -228,64 +228,64 @@ impl Form {
     }
 }
 
-/// The entries of a list that was typed one on a line, without those that are empty.
+/// Parses one entry per line, skipping empty lines.
 pub fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// A whole number that was typed; `None`: nothing was.
+/// Parses a whole number; `None` if empty.
 ///
 /// # Errors
-/// It is no whole number, or one that is far too large for the field.
+/// Not a whole number, or out of range for `N`.
 pub fn number<N: std::str::FromStr>(posted: &Posted, field: &str, what: &str) -> Result<Option<N>, Invalid> {
     let Some(text) = posted.given(field) else { return Ok(None) };
     text.parse().map(Some).map_err(|_| Invalid::new(field, format!("must be {what}")))
 }
 
-/// A link that fills the form in.
+/// A link that prefills the form.
 pub struct Start {
     pub name: Line,
     pub href: String,
 }
 
-/// A page of one form.
+/// A page with one form.
 #[derive(Template)]
 #[template(path = "form.html")]
 pub struct FormPage {
     pub frame: Frame,
     pub title: Line,
-    /// What it is about, below the title.
+    /// The line below the title.
     pub lead: &'static str,
-    /// A name that the form is about, beside the title; empty: none.
+    /// The name of the edited object, beside the title; empty: none.
     pub about: Line,
     pub action: String,
     pub form: Form,
-    /// What the form can be filled with, above it: links back to itself.
+    /// Links that prefill the form.
     pub starts: Vec<Start>,
     pub button: &'static str,
-    /// Where to go instead.
+    /// The target of *Cancel*.
     pub back: String,
 }
 
 impl FormPage {
-    /// The page: 422 if something in it was refused.
+    /// Renders the page, with 422 if there are errors.
     ///
     /// # Errors
-    /// The template cannot be written.
+    /// The template fails.
     pub fn answer(&self) -> Result<HttpResponse, PageError> {
         let status = if self.form.refused() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
         answer(status, self)
     }
 }
 
-/// A page that asks before something that cannot be undone.
+/// Asks before an action that cannot be undone.
 #[derive(Template)]
 #[template(path = "confirm.html")]
 pub struct ConfirmPage {
     pub frame: Frame,
     pub title: &'static str,
     pub about: Line,
-    /// What will be so afterwards.
+    /// The effects of the action.
     pub consequences: Vec<String>,
     pub action: String,
     pub button: String,

@@ -1,7 +1,8 @@
-//! How things are written for people: other people's text, counts, spans, and what a URL asks for.
+//! Formatting for people: outside text, counts, durations, URL parameters.
 //!
-//! [`Line`] and [`Block`] are the only forms in which foreign text (payloads, answers, URLs, names) reaches a template. They make
-//! visible what would otherwise hide or rearrange the text around it; the template then escapes what is left.
+//! [`Line`] and [`Block`] are the only types in which outside text (payloads, responses, URLs, names) reaches a
+//! template. They make characters visible that would hide or rearrange the text around them; askama then escapes the
+//! rest.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -10,16 +11,16 @@ use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use askama::filters::HtmlSafe;
 
-/// Foreign text on one line: line breaks are shown as signs too.
+/// Outside text on one line; line breaks become symbols.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line(String);
 
-/// Foreign text on many lines.
+/// Outside text on several lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Block(String);
 
-/// What somebody typed, or what a control is to hold: it comes back from the browser as it is. Written by itself, as what a control
-/// holds cannot rearrange what is around it: every odd character as its number.
+/// The value of a form control, which the browser must return unchanged. Escapes itself: special characters become
+/// numeric references, since nothing in a control can rearrange the page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Typed(String);
 
@@ -28,7 +29,6 @@ impl Typed {
         Typed(text.replace("\r\n", "\n"))
     }
 
-    /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -45,7 +45,7 @@ impl fmt::Display for Typed {
         for c in self.0.chars() {
             match c {
                 '\n' | '\t' => f.write_char(c)?,
-                // HTML has no way to write these.
+                // HTML cannot represent these.
                 '\u{0}' | '\u{7f}'..='\u{9f}' => f.write_char('\u{fffd}')?,
                 '<' | '>' | '&' | '"' | '\'' => write!(f, "&#{};", c as u32)?,
                 c if c.is_control() => write!(f, "&#{};", c as u32)?,
@@ -60,12 +60,12 @@ impl fmt::Display for Typed {
 }
 
 impl Line {
-    /// Made visible.
+    /// Makes hidden characters visible.
     pub fn new(text: &str) -> Line {
         Line(visible(text, |_| false))
     }
 
-    /// At most `most` characters of it.
+    /// Truncates to `most` characters.
     pub fn cut(text: &str, most: usize) -> Line {
         match text.char_indices().nth(most) {
             Some((end, _)) => Line(visible(&text[..end], |_| false) + "…"),
@@ -75,21 +75,19 @@ impl Line {
 }
 
 impl Line {
-    /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl Block {
-    /// Made visible; bytes that are no UTF-8 become U+FFFD.
+    /// Makes hidden characters visible; invalid UTF-8 becomes U+FFFD.
     pub fn new(bytes: &[u8]) -> Block {
-        // A carriage return before a line break says nothing to a reader.
+        // CRLF is an ordinary line break to readers.
         let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
         Block(visible(&text, |c| matches!(c, '\n' | '\t')))
     }
 
-    /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -107,14 +105,14 @@ impl fmt::Display for Block {
     }
 }
 
-/// Control characters as their pictures; what changes the direction of text or cannot be seen at all as its number.
+/// Replaces control characters by their pictures, and bidirectional or invisible characters by their code points.
 fn visible(text: &str, keep: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut marks = 0;
     for c in text.chars() {
         marks = if is_mark(c) { marks + 1 } else { 0 };
         match c {
-            // Piled up, they would cover the lines above and below.
+            // A pile of combining marks would cover the lines above and below.
             c if marks > MOST_MARKS => {
                 let _ = write!(shown, "‹U+{:04X}›", c as u32);
             }
@@ -140,7 +138,7 @@ fn visible(text: &str, keep: impl Fn(char) -> bool) -> String {
     shown
 }
 
-/// How many combining marks one letter keeps; no writing system needs more of these.
+/// How many combining marks a letter keeps. No writing system needs more of these.
 const MOST_MARKS: usize = 3;
 
 fn is_mark(c: char) -> bool {
@@ -164,7 +162,7 @@ pub fn count(n: i64) -> String {
     text
 }
 
-/// A number that is counted up to `most`: `10,000+` from there on.
+/// A count that stops at `most`: `10,000+`.
 pub fn count_up_to(n: i64, most: i64) -> String {
     if n >= most { format!("{}+", count(most)) } else { count(n) }
 }
@@ -174,7 +172,7 @@ pub fn counted(n: i64, one: &str, many: &str) -> String {
     format!("{} {}", count(n), if n == 1 { one } else { many })
 }
 
-/// How long something took: `214 ms`, `1.25 s`.
+/// A duration: `214 ms`, `1.25 s`.
 pub fn took(span: Duration) -> String {
     match span.as_micros() {
         0..1_000 => "< 1 ms".to_owned(),
@@ -184,7 +182,7 @@ pub fn took(span: Duration) -> String {
     }
 }
 
-/// A span in its largest unit: `8 s`, `4 min`, `3 h`, `12 d`.
+/// A duration in its largest unit: `8 s`, `4 min`, `3 h`, `12 d`.
 pub fn roughly(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
@@ -214,21 +212,21 @@ pub fn status(code: u16) -> String {
     }
 }
 
-/// What a URL asks for; the first of each name counts, where one is wanted.
+/// The parameters of a URL.
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Of the request's URL.
+    /// The parameters of the request's URL.
     pub fn of(request: &HttpRequest) -> Query {
         Query(url::form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect())
     }
 
-    /// All values of that name.
+    /// All values of a parameter.
     pub fn all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The value of that name, unless it is empty.
+    /// The first value of a parameter, unless it is empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }

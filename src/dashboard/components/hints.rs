@@ -1,8 +1,8 @@
-//! What a failed attempt means, and where to look, in plain words.
+//! Advice on failed attempts.
 
 use crate::domain::deliveries::attempt::{Failure, Outcome};
 
-/// What to do about a failure; `None`: delivered, or nothing to say beyond the failure itself.
+/// The advice for an outcome. `None`: delivered, or nothing to add to the failure itself.
 pub fn hint(outcome: &Outcome) -> Option<&'static str> {
     Some(match outcome.failure? {
         Failure::Status => return outcome.status.and_then(of_status),
@@ -26,7 +26,7 @@ pub fn hint(outcome: &Outcome) -> Option<&'static str> {
     })
 }
 
-/// By what `egress` says of a handshake. Certificates are always checked.
+/// Matches the descriptions from `egress::classify`. Certificates are always verified.
 fn of_tls(detail: &str) -> &'static str {
     let of = |word: &str| detail.contains(word);
     if of("expired") {
@@ -64,7 +64,7 @@ fn of_status(status: u16) -> Option<&'static str> {
     })
 }
 
-/// A kind of failure, as the beginning of a sentence.
+/// A failure as the beginning of a sentence.
 pub fn in_words(failure: Failure) -> &'static str {
     match failure {
         Failure::Status => "Responded",

@@ -1,26 +1,26 @@
-//! What the lists have in common: how long a page is, and where it goes on.
+//! Pagination shared by the lists.
 
 use crate::dashboard::components::filters::Asked;
 use crate::dashboard::components::parts::When;
 use crate::domain::Time;
 
-/// How many rows are on a page.
+/// Rows per page.
 pub const LINES: usize = 50;
 
-/// What lies before and after a page.
+/// The links before and after a page.
 pub struct Rest {
-    /// There is any filter; without it the list is at `clear`.
+    /// Whether any filter is set; `clear` is the list without filters.
     pub filtered: bool,
     pub clear: String,
     /// The first page, unless this is it.
     pub first: Option<String>,
     pub next: Option<String>,
-    /// The page ended because enough was looked at: where the search goes on, and how far back it has come.
+    /// The search stopped early: where to continue, and how far back it went.
     pub on: Option<(String, When)>,
 }
 
 impl Rest {
-    /// Of a page that ends with the cursor `last` and goes on, or at which the search `stopped`.
+    /// `last` is the cursor of the next page, `stopped` the cursor and time at which the search stopped early.
     pub fn of(asked: &Asked, paged: bool, last: Option<String>, stopped: Option<(String, Time)>, now: Time) -> Rest {
         let on = stopped.map(|(cursor, time)| (asked.after(&cursor), When::new(time, now)));
         Rest {

@@ -1,4 +1,17 @@
-//! TODO
+//! Building blocks of the pages: forms, filters, tables, charts and text formatting.
+//!
+//! * [`form`] – forms, with their [`form_errors`].   [`picker`] – selects for an application and an endpoint.  
+//!   [`time_input`] – times as typed.
+//! * [`filters`] – filters of a list.   [`pagination`] – pages of a list.   [`range`] – time range of a page.
+//! * [`format`] – outside text, counts, durations.   [`widgets`] – states, times, ids, addresses.   [`payload`] –
+//!   pretty-printed JSON.
+//! * [`chart`] – attempts and response times as SVG.   [`failure_hints`] – advice on failed attempts.
+//!
+//! Invariants:
+//!
+//! * Nothing here handles a request or changes data.
+//! * Components render without scripts, and identically on the dashboard and in the portal.
+//! * A state is always a word, a shape and a colour ([`Badge`](widgets::Badge)), never a colour alone.
 
 pub(in crate::dashboard) mod chart;
 pub(in crate::dashboard) mod filters;

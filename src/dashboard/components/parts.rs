@@ -1,5 +1,4 @@
-//! Pieces that look the same on every page, each with its template: a state is a word, a shape and a colour; a time is relative
-//! with the exact one behind it; an id is shortened in the middle.
+//! Small elements that look the same everywhere: state badges, relative times, shortened ids, addresses.
 
 use askama::Template;
 use askama::filters::HtmlSafe;
@@ -9,7 +8,7 @@ use crate::domain::Time;
 use crate::domain::deliveries::delivery::State;
 use crate::store::catalog::endpoint_list::Health;
 
-/// What something is in: a word, a shape, a colour.
+/// A state: a word, a shape, a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Template)]
 #[template(path = "parts/badge.html")]
 pub enum Badge {
@@ -20,20 +19,20 @@ pub enum Badge {
     Pending,
     Disabled,
     Stuck,
-    /// Of background work: these three, and failed.
+    /// Background jobs: these three, and failed.
     Running,
     Finished,
     Canceled,
-    /// Of an endpoint: it gets what it wants.
+    /// An endpoint that receives deliveries.
     Enabled,
-    /// Of an endpoint: it has done nothing but fail lately.
+    /// An endpoint whose recent attempts have all failed.
     Failing,
 }
 
 impl HtmlSafe for Badge {}
 
 impl Badge {
-    /// Of a delivery.
+    /// The badge of a delivery.
     pub fn of(state: State) -> Badge {
         match state {
             State::Fresh => Badge::Pending,
@@ -43,7 +42,7 @@ impl Badge {
         }
     }
 
-    /// Of an endpoint.
+    /// The badge of an endpoint.
     pub fn of_health(health: Health) -> Badge {
         match health {
             Health::Enabled => Badge::Enabled,
@@ -52,7 +51,7 @@ impl Badge {
         }
     }
 
-    /// The word; also the name of its colour.
+    /// The label, which is also the CSS class.
     pub fn word(&self) -> &'static str {
         match self {
             Badge::Delivered => "delivered",
@@ -71,7 +70,7 @@ impl Badge {
     }
 }
 
-/// A point in time, seen from now: "3 min ago", "in 4 min".
+/// A time relative to now: "3 min ago", "in 4 min".
 #[derive(Clone, Copy, Debug, Template)]
 #[template(
     ext = "html",
@@ -89,7 +88,7 @@ impl When {
         When { at, now }
     }
 
-    /// As a machine reads it.
+    /// The machine-readable form.
     pub fn iso(&self) -> String {
         self.at.to_string()
     }
@@ -100,7 +99,7 @@ impl When {
         format!("{} {} UTC", &text.get(..10).unwrap_or_default(), &text.get(11..23).unwrap_or_default())
     }
 
-    /// By the clock.
+    /// The absolute time.
     pub fn clock(&self) -> ByTheClock {
         ByTheClock(*self)
     }
@@ -116,13 +115,13 @@ impl When {
         }
     }
 
-    /// Whether it is still to come.
+    /// Whether the time is in the future.
     pub fn ahead(&self) -> bool {
         self.at > self.now
     }
 }
 
-/// A point in time by the clock: `14:32:10 UTC`, with the day where it is another one. The script puts the reader's own in its place.
+/// An absolute time, `14:32:10 UTC`, with the day unless it is today. The script converts it to local time.
 #[derive(Clone, Copy, Debug, Template)]
 #[template(
     ext = "html",
@@ -144,7 +143,7 @@ impl ByTheClock {
     }
 }
 
-/// An id of ours: shortened to the eye, whole for a pointer, a screen reader and the clipboard.
+/// An id, shortened visually but complete for screen readers and the clipboard.
 #[derive(Clone, Debug, Template)]
 #[template(
     ext = "html",
@@ -162,7 +161,7 @@ impl Id {
     }
 
     fn cuts(&self) -> (usize, usize) {
-        // Ids of ours are ASCII: a prefix and 26 digits. The head says the kind and the time, the tail tells neighbours apart.
+        // Ids are ASCII: a prefix and 26 digits. The head shows the kind and time, the tail distinguishes neighbors.
         let prefix = self.whole.find('_').map_or(0, |place| place + 1);
         ((prefix + 4).min(self.whole.len()), self.whole.len().saturating_sub(6).max(prefix + 4))
     }
@@ -181,14 +180,14 @@ impl Id {
     }
 }
 
-/// A receiver's address: the host stands out, all of it is there.
+/// A receiver's URL with its host highlighted.
 #[derive(Clone, Debug, Template)]
 #[template(
     ext = "html",
     source = r#"<bdi class="url" title="{{ whole }}"><span class="dim{% if secure %} usual{% endif %}">{{ before }}</span>{{ host }}<span class="dim">{{ after }}</span></bdi>"#
 )]
 pub struct Address {
-    /// The usual scheme: tables have no room for it.
+    /// `https://`, which tables omit.
     secure: bool,
     whole: Line,
     before: Line,

@@ -1,32 +1,32 @@
-//! A payload for the eye: the same JSON tokens, byte for byte, with white space between them. Nothing is parsed into values and
-//! written again: that would round numbers, drop repeated keys and hide what the receiver really gets.
+//! Pretty-printed payloads: the same JSON tokens byte for byte, with whitespace between them. Parsing into values would
+//! round numbers, drop repeated keys and hide what the receiver gets.
 
 use serde::de::IgnoredAny;
 
 use crate::dashboard::components::format::Block;
 
-/// More than this is not shown; it can be had over REST.
+/// Longer payloads are truncated; the REST API returns them in full.
 const MOST_BYTES: usize = 512 * 1024;
-/// More than this is not coloured.
+/// Longer payloads are not highlighted.
 const MOST_COLOURED: usize = 64 * 1024;
-/// Deeper levels are not indented further: a thousand brackets must not make a megabyte of spaces.
+/// The maximum indentation, so deeply nested input does not expand to megabytes of spaces.
 const MOST_INDENT: usize = 24;
 
-/// A run of text of one kind.
+/// Text of one syntax class.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Run {
-    /// The colour's name: `key`, `string`, `value`, or empty.
+    /// The CSS class: `key`, `string`, `value` or empty.
     pub kind: &'static str,
     pub text: Block,
 }
 
-/// A payload, ready to be shown.
+/// A payload for display.
 pub struct Payload {
-    /// With white space; `None` if it is no JSON.
+    /// `None` if it is not JSON.
     pub pretty: Option<Vec<Run>>,
-    /// As it is.
+    /// The payload unformatted.
     pub raw: Block,
-    /// Only the beginning is shown.
+    /// The payload was truncated.
     pub cut: bool,
 }
 
@@ -56,7 +56,7 @@ fn runs(json: &str) -> Vec<Run> {
     runs.into_iter().map(|(kind, text)| Run { kind, text: Block::new(text.as_bytes()) }).collect()
 }
 
-/// The tokens of well-formed JSON with their kinds, and the white space that a reader wants between them.
+/// The tokens of well-formed JSON with their classes, and whitespace between them.
 fn spaced(json: &str) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     let mut depth = 0usize;
@@ -92,7 +92,7 @@ fn line(depth: usize) -> String {
     format!("\n{}", "  ".repeat(depth.min(MOST_INDENT)))
 }
 
-/// How long the token is that `text` begins with.
+/// The length of the first token.
 fn token_length(text: &str) -> usize {
     let bytes = text.as_bytes();
     match bytes.first() {

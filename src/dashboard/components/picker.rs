@@ -1,4 +1,4 @@
-//! The fields that choose an application and one of its endpoints. Where there are too many for a list, an id or a uid is typed.
+//! Selects for an application and one of its endpoints. With too many for a select, an id or uid is typed.
 
 use askama::Template;
 use askama::filters::HtmlSafe;
@@ -9,29 +9,28 @@ use crate::dashboard::components::format::Line;
 use crate::domain::{AppId, EndpointId};
 use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
 
-/// How many are listed.
+/// The maximum number of options.
 const LISTED: usize = 250;
 
-/// One to choose.
 struct Pick {
     id: String,
     name: Line,
     chosen: bool,
 }
 
-/// The two fields.
+/// Both fields.
 #[derive(Template)]
 #[template(path = "parts/picker.html")]
 pub struct Picker {
-    /// The application is not to be chosen: the viewer has one.
+    /// The user has only one application.
     fixed: bool,
     /// `None`: too many.
     apps: Option<Vec<Pick>>,
-    /// `None`: too many, or no application is chosen yet.
+    /// `None`: too many, or no application selected.
     endpoints: Option<Vec<Pick>>,
     app: Line,
     endpoint: Line,
-    /// What is wrong with the one and the other.
+    /// The errors of both fields.
     wrong_app: Option<Line>,
     wrong_endpoint: Option<Line>,
 }
@@ -39,10 +38,10 @@ pub struct Picker {
 impl HtmlSafe for Picker {}
 
 impl Picker {
-    /// With what was typed. `chosen`: the application that it means, if it does.
+    /// Builds the fields from typed values.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn of(
         store: &Store,
         tenant: &Tenant,
@@ -83,10 +82,10 @@ impl Picker {
     }
 }
 
-/// The application of an endpoint's id, where that alone is named.
+/// The application of an endpoint id.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub(in crate::dashboard) async fn owner(
     store: &Store,
     tenant: &Tenant,

@@ -1,22 +1,22 @@
-//! How far back a page looks: one of four ranges, a word in its URL.
+//! The time range of a page, from the URL.
 
 use crate::dashboard::components::format::Query;
 use crate::store::query::counts::Range;
 
-/// A range to switch to.
+/// A link to another range.
 pub struct RangeLink {
     pub name: &'static str,
     pub href: String,
     pub current: bool,
 }
 
-/// The range that the URL asks for (`?range=7d`); the last hour if it asks for none.
+/// The range in the URL (`?range=7d`); the last hour by default.
 pub fn of(query: &Query) -> Range {
     let wanted = query.get("range").unwrap_or_default();
     Range::ALL.into_iter().find(|range| word(*range) == wanted).unwrap_or(Range::Hour)
 }
 
-/// The word in the URL.
+/// The value in the URL.
 pub fn word(range: Range) -> &'static str {
     match range {
         Range::Hour => "1h",
@@ -26,7 +26,7 @@ pub fn word(range: Range) -> &'static str {
     }
 }
 
-/// How a sentence about it begins.
+/// The start of a sentence about the range.
 pub fn opening(range: Range) -> &'static str {
     match range {
         Range::Hour => "In the last hour",
@@ -36,7 +36,7 @@ pub fn opening(range: Range) -> &'static str {
     }
 }
 
-/// All of them, for a page that is at `href` with each.
+/// Links to all ranges; `href` makes the URL of each.
 pub fn links(current: Range, href: impl Fn(Range) -> String) -> Vec<RangeLink> {
     let name = |range| match range {
         Range::Hour => "1 h",

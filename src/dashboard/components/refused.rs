@@ -1,4 +1,4 @@
-//! What the store or the door refuses of a form, as reasons at its fields.
+//! Store and ingest errors as errors of form fields.
 
 use crate::dashboard::components::form::SEEN;
 use crate::dashboard::http::error::PageError;
@@ -6,12 +6,12 @@ use crate::dashboard::http::posted::Posted;
 use crate::domain::{Invalid, Time};
 use crate::store::StoreError;
 use crate::store::catalog::change::Changed;
-use crate::store::ingest::accept::Refusal;
+use crate::store::ingest::accept::Rejection;
 
-/// What was refused, or what else went wrong.
+/// Field errors, or a page error.
 pub type Refused = Result<Vec<Invalid>, PageError>;
 
-/// The reasons of an error that is about what was typed; `unique` is the field whose value may be taken.
+/// Converts a store error into field errors; `unique` is the field with a uniqueness constraint.
 pub fn refused(error: StoreError, unique: &str) -> Refused {
     match error {
         StoreError::Taken(_) => Ok(vec![Invalid::new(unique, "is already taken")]),
@@ -20,10 +20,10 @@ pub fn refused(error: StoreError, unique: &str) -> Refused {
     }
 }
 
-/// What a form's change has made. `Err`: nothing was done, and this is to be said.
+/// The object after a change. `Err`: the change was rejected.
 ///
 /// # Errors
-/// There is no such thing any more, or others change it all the time.
+/// The object is gone, or concurrent changes prevented the update.
 pub fn settled<T>(changed: Changed<T, Refused>) -> Result<T, Refused> {
     match changed {
         Changed::Done(thing) => Ok(thing),
@@ -33,11 +33,11 @@ pub fn settled<T>(changed: Changed<T, Refused>) -> Result<T, Refused> {
     }
 }
 
-/// Checks that the form was filled in on what the thing still is. Its fields hold all of it, so that saving it would undo what somebody
-/// else has saved meanwhile.
+/// Checks that the object has not changed since the form was opened. A form holds all fields, so saving it would
+/// otherwise undo someone else's change.
 ///
 /// # Errors
-/// It was changed since the form was opened.
+/// The object was changed meanwhile.
 pub fn unchanged(posted: &Posted, updated_at: Time) -> Result<(), Refused> {
     if posted.get(SEEN) == seen(updated_at) {
         return Ok(());
@@ -46,20 +46,20 @@ pub fn unchanged(posted: &Posted, updated_at: Time) -> Result<(), Refused> {
     Err(Ok(vec![Invalid::new("Not saved", reason)]))
 }
 
-/// What a form says of the state that it was filled in on.
+/// The revision of an object, as the form carries it.
 pub fn seen(updated_at: Time) -> String {
     updated_at.micros().to_string()
 }
 
-/// The reasons of the door.
-pub fn turned_away(refusal: Refusal) -> Refused {
+/// Converts an ingest refusal into field errors.
+pub fn turned_away(refusal: Rejection) -> Refused {
     match refusal {
-        Refusal::Invalid(wrong) => Ok(wrong),
-        Refusal::Duplicate(_) => Ok(vec![Invalid::new("eventId", "is already used by another message")]),
-        Refusal::Unreachable => {
+        Rejection::Invalid(wrong) => Ok(wrong),
+        Rejection::Duplicate(_) => Ok(vec![Invalid::new("eventId", "is already used by another message")]),
+        Rejection::Unreachable => {
             Ok(vec![Invalid::new("eventType", "cannot be sent: the endpoint is disabled or deleted")])
         }
-        Refusal::UnknownApplication(_) | Refusal::AmbiguousApplication(_) | Refusal::Repeated => {
+        Rejection::UnknownApplication(_) | Rejection::AmbiguousApplication(_) | Rejection::Repeated => {
             Err(PageError::NotFound)
         }
     }

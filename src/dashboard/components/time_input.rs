@@ -1,10 +1,11 @@
-//! Points in time as people type them.
+//! Times as people type them.
 
 use std::time::Duration;
 
 use crate::domain::Time;
 
-/// RFC 3339; `2026-11-22` and `2026-11-22 09:30`, with or without seconds, in UTC; `30m`, `2h`, `7d`: so long before `now`.
+/// Parses RFC 3339; `2026-11-22` and `2026-11-22 09:30`, with optional seconds, in UTC; or `30m`, `2h`, `7d` before
+/// `now`.
 pub fn moment(text: &str, now: Time) -> Option<Time> {
     let text = text.trim();
     if let Some((number, unit)) = text.split_at_checked(text.len().saturating_sub(1))

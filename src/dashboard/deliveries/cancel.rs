@@ -1,4 +1,4 @@
-//! The button *Cancel*: ends a delivery while it waits.
+//! The *Cancel* button: cancels a pending delivery.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 

@@ -1,4 +1,10 @@
-//! The list of deliveries: of an organization, or of one application for whoever is inside it.
+//! The list of deliveries, across applications or of one.
+//!
+//! * [`resend`] – resends one delivery.   [`cancel`] – cancels a pending one.   Bulk resends are in
+//!   [`bulk`](crate::dashboard::bulk).
+//!
+//! Invariant: the list shows exactly the deliveries that a bulk resend with the same filters includes, because both use
+//! the same filter.
 
 pub(in crate::dashboard) mod cancel;
 pub(in crate::dashboard) mod resend;
@@ -35,12 +41,12 @@ struct Row {
     app_href: String,
     address: Address,
     endpoint: String,
-    /// What the last attempt came to, or why it is dead without one.
+    /// The last response or failure, or the reason why the delivery is dead.
     answer: Line,
     attempts: String,
     next: Option<When>,
     accepted: When,
-    /// Where the button *Resend* sends its form.
+    /// The action of the *Resend* button.
     resend: Option<String>,
 }
 
@@ -49,18 +55,18 @@ struct Row {
 struct DeliveriesPage {
     frame: Frame,
     status: Option<DeliveryStatus>,
-    /// Nothing else is asked for.
+    /// There is no other filter.
     only_status: bool,
-    /// The page is of one application.
+    /// The list covers one application.
     inside: bool,
     form: Form,
     good: bool,
     note: Option<&'static str>,
     rows: Vec<Row>,
     rest: Rest,
-    /// This very page, to come back to.
+    /// The current page, to return to.
     back: String,
-    /// Where all that is listed can be sent again, and what the link says.
+    /// Path and label of the bulk resend of this list.
     resend_all: Option<(String, &'static str)>,
 }
 
@@ -127,7 +133,7 @@ async fn list(
     answer(if good { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }, &page)
 }
 
-/// The page that counts what is listed and sends it. `None`: it goes to operational endpoints, whose events are not sent again in bulk.
+/// The bulk resend of the list. `None`: operational webhooks cannot be resent in bulk.
 fn resend_all(
     viewer: &Viewer,
     inside: Option<&Inside>,
@@ -138,7 +144,7 @@ fn resend_all(
     let path = format!("{}/resend", base(viewer));
     match inside {
         Some(inside) if inside.operational => None,
-        // A customer's application is fixed.
+        // Customers have only one application.
         Some(inside) if viewer.tenant().only.is_none() => {
             Some((asked.elsewhere(&path, &[("app", &inside.app.id.to_string())]), name))
         }
@@ -179,7 +185,7 @@ impl Row {
     }
 }
 
-/// What a delivery has come to, for a narrow column; its page has the sentence.
+/// The result of a delivery in two or three words.
 fn came_to(line: &ListedDelivery) -> String {
     match line.reason {
         Some(DeadReason::EndpointDeleted) => return "Endpoint deleted".to_owned(),
@@ -198,7 +204,7 @@ fn came_to(line: &ListedDelivery) -> String {
     }
 }
 
-/// Where a list goes on; what cannot be read begins at the beginning.
+/// Parses a cursor. An invalid one starts at the first page.
 fn cursor(text: &str) -> Option<DeliveryKey> {
     let (message, endpoint) = text.split_once('.')?;
     Some((MessageId::from_str(message).ok()?, EndpointId::from_str(endpoint).ok()?))

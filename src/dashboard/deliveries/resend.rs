@@ -1,4 +1,4 @@
-//! The button *Resend*: puts a delivery back to pending, due at once, and leads back to where it was pressed.
+//! The *Resend* button: makes a delivery due at once, with a new retry schedule.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -10,7 +10,8 @@ use crate::dashboard::http::viewer::{Inside, part};
 use crate::domain::access::portal::Capability;
 use crate::domain::{EndpointId, MessageId};
 
-/// `POST {place}/messages/{message}/resend`. Fields: `endpoint`; `back`: the page to go back to, the message's own where none is named.
+/// `POST {place}/messages/{message}/resend`. Fields: `endpoint`; `back`: the page to return to, by default the
+/// message's.
 pub async fn resend(
     state: web::Data<DashboardState>,
     request: HttpRequest,

@@ -1,4 +1,4 @@
-//! One endpoint: how it does, what was tried there lately, how its receiver verifies, and how it is set.
+//! The page of an endpoint: state, latest attempts, signature verification and settings.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -40,58 +40,57 @@ use crate::store::query::endpoint_messages::SentFilter;
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store};
 
-/// How many of the newest attempts are shown.
+/// How many attempts are shown.
 const ATTEMPTS: usize = 10;
 
-/// One of the newest attempts.
 struct Row {
     badge: Badge,
     number: i32,
     href: String,
-    /// `None`: the message is gone.
+    /// `None`: the message was deleted.
     event_type: Option<Line>,
     answer: Line,
     took: String,
     when: When,
 }
 
-/// What failed last.
+/// The last failed attempt.
 struct Failure {
     when: When,
     href: String,
     what: Line,
 }
 
-/// That it is disabled or does nothing but fail: what it is, when it began, and why.
+/// Why the endpoint is disabled or failing, and since when.
 struct Strip {
     what: &'static str,
     at: Option<When>,
     why: &'static str,
 }
 
-/// The messages that it was not sent while it was disabled.
+/// Messages that were not sent to it while it was disabled.
 struct Missed {
     /// `601 messages`.
     count: String,
-    /// Where they are sent, by a viewer who may.
+    /// The form to replay them, if the user may.
     href: Option<String>,
 }
 
-/// Where to go from here; each by a viewer who has it.
+/// Links to other pages, as far as the user may open them.
 struct Links {
     deliveries: Option<String>,
     recover: Option<String>,
     replay: Option<String>,
 }
 
-/// That every attempt fails, and what comes of that.
+/// A streak of failures and its consequence.
 struct Streak {
     warned: Option<When>,
-    /// When it will be disabled; `None`: that time is over, and the next failure will do it.
+    /// When the endpoint will be disabled; `None`: with the next failure.
     ends: Option<When>,
 }
 
-/// What may be done here, by whoever looks.
+/// The user's permissions.
 struct May {
     edit: bool,
     test: bool,
@@ -99,13 +98,13 @@ struct May {
     rotate: bool,
 }
 
-/// How it is set, in words.
+/// A setting and its values.
 struct Setting {
     name: &'static str,
     values: Vec<Line>,
 }
 
-/// A language of the snippets.
+/// A language of the verification code.
 struct Tab {
     name: &'static str,
     href: String,
@@ -125,9 +124,9 @@ struct EndpointPage {
     created: When,
     disabled: bool,
     strip: Option<Strip>,
-    /// What comes of it if it goes on failing.
+    /// The consequence if failures continue.
     streak: Option<Streak>,
-    /// It rests.
+    /// Set while the endpoint is backing off.
     probe: Option<Probe>,
     missed: Option<Missed>,
     links: Links,
@@ -157,10 +156,10 @@ pub async fn show(
     page_with(&state, &inside, &request, &endpoint, None).await
 }
 
-/// The page; with the event type of a test that was refused, and why.
+/// Renders the page; `refused` is a rejected test event and its errors.
 ///
 /// # Errors
-/// The endpoint is gone, or the store is away.
+/// The endpoint is gone, or the store is unavailable.
 pub async fn page_with(
     state: &DashboardState,
     inside: &Inside,
@@ -263,14 +262,14 @@ impl Links {
                 .shows(PortalPage::Deliveries)
                 .then(|| format!("{}?endpoint={}", inside.place.page("deliveries"), endpoint.id)),
             recover: resend("failed"),
-            // What is sent there would wait.
+            // A replay to a disabled endpoint would only wait.
             replay: resend("missing").filter(|_| !endpoint.spec.disabled),
         }
     }
 }
 
 impl Missed {
-    /// Just after it was enabled, the URL says since when it had been disabled. `None`: nothing came meanwhile.
+    /// After enabling, the URL has the time since which the endpoint was disabled. `None`: no messages since.
     async fn read(
         store: &Store,
         inside: &Inside,

@@ -1,4 +1,4 @@
-//! What can be done with endpoints: make, change, disable, enable and delete them.
+//! Creates, edits, enables, disables and deletes endpoints.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -20,10 +20,10 @@ use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::signing::secret::Secret;
 use crate::store::{EndpointRef, Store};
 
-/// The endpoint that the path names.
+/// The endpoint in the path.
 ///
 /// # Errors
-/// The application has none of this name.
+/// Not found in the application.
 pub async fn named(store: &Store, request: &HttpRequest, inside: &Inside) -> Result<Endpoint, PageError> {
     let named = EndpointRef::parse(part(request, "endpoint")?).map_err(|_| PageError::NotFound)?;
     store.endpoint(&inside.tenant(), inside.app.id, &named).await?.ok_or(PageError::NotFound)
@@ -49,7 +49,7 @@ fn new_page(inside: &Inside, form: Form) -> FormPage {
     }
 }
 
-/// Around a page that belongs to an endpoint.
+/// The layout of a page below an endpoint.
 pub(in crate::dashboard) fn of_endpoint(inside: &Inside, endpoint: &Endpoint) -> Frame {
     let things = [
         (inside.place.page("endpoints"), Line::new("Endpoints")),
@@ -73,7 +73,7 @@ fn edit_page(inside: &Inside, endpoint: &Endpoint, form: Form) -> FormPage {
     }
 }
 
-/// The settings of a new endpoint before anything is typed.
+/// The defaults of a new endpoint.
 fn blank(state: &DashboardState) -> EndpointSpec {
     EndpointSpec { signature_type: state.signature_type, ..EndpointSpec::default() }
 }
@@ -109,7 +109,7 @@ async fn make(state: &DashboardState, inside: &Inside, posted: &Posted) -> Resul
     made.map_err(|error| refused(error, "uid"))
 }
 
-/// What was typed as a spec, with everything looked at that is looked at before something is saved.
+/// Parses and validates the form, including checks that need the store or DNS.
 async fn checked(
     state: &DashboardState,
     inside: &Inside,
@@ -127,13 +127,13 @@ async fn checked(
     let mut wrong = Vec::new();
     let made = read(posted, before, &hidden, new).map_err(|all| wrong = all).ok();
     let url = posted.get("url").trim();
-    // One that was saved before is not looked up again: each attempt checks it anyhow.
+    // Saved URLs are not looked up again; each attempt checks them anyway.
     if !url.is_empty() && url != before.url {
         wrong.extend(state.egress.vet_text(url).await.err());
     }
     if let (Some((spec, _)), Some(_)) = (&made, inside.flags()) {
         for name in spec.event_types.iter().flatten().filter(|name| !hidden.contains(name)) {
-            // What is not offered to a customer is as if it were not there.
+            // To a customer, a hidden event type does not exist.
             let seen = catalog::find(&state.store, inside, name).await.map_err(|error| Err(error.into()))?;
             let reason = format!("these event types are not in the catalog: {name}");
             wrong.extend(seen.is_none().then(|| Invalid::new("eventTypes", reason)));
@@ -156,7 +156,7 @@ pub async fn edit(
     edit_page(&inside, &endpoint, edit_form(&state.store, &inside, &endpoint).await?).answer()
 }
 
-/// The form of what there is; a customer sees of its event types what is offered to them.
+/// The form of an existing endpoint. Customers see only event types offered to them.
 async fn edit_form(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result<Form, PageError> {
     let names = names(store, inside).await?;
     let mut spec = endpoint.spec.clone();
@@ -238,7 +238,7 @@ async fn turn(
     match settled(changed) {
         Ok(_) => {
             let notice = if disabled { Notice::Disabled } else { Notice::Enabled };
-            // The page then says what came since, and was never sent there.
+            // The page then offers to replay messages since that time.
             let since = disabled_at.map(|at| format!("?since={at}")).unwrap_or_default();
             Ok(done(&format!("{}{since}", inside.place.endpoint(id)), notice))
         }

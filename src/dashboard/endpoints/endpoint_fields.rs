@@ -1,4 +1,4 @@
-//! An endpoint as a form: its fields, and what was typed into them as a spec that the domain checks.
+//! The form fields of an endpoint, and their parsing into a spec.
 
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::{ExtraSignature, KeyForm};
 use crate::domain::{EndpointId, Invalid, Uid, span};
 
-/// Stands in the form in place of a masked header value.
+/// Replaces a masked header value.
 const MASK: &str = "••••••••";
-/// More event types than these are typed, not ticked.
+/// With more event types, names are typed instead of ticked.
 const TICKS: usize = 100;
 
-/// The fields. `catalog` is what is offered to whoever looks; `new`: what is decided once can be.
+/// Builds the fields. `catalog` are the event types offered to the user; `new` adds settings that cannot be changed
+/// later.
 pub fn form(spec: &EndpointSpec, catalog: &[String], new: bool) -> Form {
     let uid = spec.uid.as_ref().map_or("", |uid| uid.as_str());
     let waits = spec.retry_schedule.as_ref().map(in_words).unwrap_or_default();
@@ -96,11 +97,10 @@ fn extra_in_words(extra: &ExtraSignature) -> String {
     }
 }
 
-/// Makes of `before` what was typed; with it comes the secret that a new endpoint is to have. Names that a customer is not shown are
-/// `hidden`: they stay.
+/// Applies the form to `before`, and returns the secret of a new endpoint. Event types in `hidden` are kept.
 ///
 /// # Errors
-/// All that is wrong with it; but whether its URL may be used is not looked at here.
+/// All invalid fields. Whether the URL is allowed is checked elsewhere.
 pub fn read(
     posted: &Posted,
     before: &EndpointSpec,
@@ -140,7 +140,7 @@ fn put<T>(place: &mut T, read: Result<T, Invalid>, wrong: &mut Vec<Invalid>) {
     }
 }
 
-/// How a new endpoint signs, and with what.
+/// The signature type and secret of a new endpoint.
 fn signing(posted: &Posted, spec: &mut EndpointSpec, wrong: &mut Vec<Invalid>) -> Option<Secret> {
     match posted.given("signatureType").map(SignatureType::from_word) {
         Some(None) => wrong.push(Invalid::new("signatureType", "must be hmac256 or ed25519")),
@@ -172,12 +172,13 @@ fn schedule(text: &str) -> Result<Schedule, Invalid> {
     Schedule::new(FIELD, waits)
 }
 
-/// Headers, one on a line. A value that is empty or masked is what it was, unless the endpoint has `moved`: then it must be typed.
+/// Parses headers, one per line. An empty or masked value keeps the old one, unless the endpoint has `moved` to another
+/// origin: a secret must not follow it there.
 fn headers(text: &str, before: &Headers, moved: bool) -> Result<Headers, Invalid> {
     let refused = |reason: String| Invalid::new("headers", reason);
     let mut headers = Headers::new();
     for line in lines(text) {
-        // Not quoted: what is behind a missing colon may be a secret.
+        // Not quoted: the line may contain a secret.
         let (name, value) = line.split_once(':').ok_or_else(|| refused("has a line without a colon".to_owned()))?;
         let (name, value) = (name.trim(), value.trim());
         let kept = before.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());

@@ -1,5 +1,5 @@
-//! An endpoint's secret: shown once to whoever asks for it by a button, which is noted first, and changed while the one before signs
-//! along for a while.
+//! Reveals and rotates an endpoint's secret. A reveal is recorded in the audit log before the secret is shown; after a
+//! rotation, the old secret stays valid for a grace period.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ struct SecretPage {
     frame: Frame,
     address: Address,
     secret: Line,
-    /// It is a public key.
+    /// Whether `secret` is a public key.
     public: bool,
     path: String,
 }

@@ -1,4 +1,15 @@
-//! Lists of endpoints: across the organization, and of one application.
+//! Lists of endpoints, across applications or of one.
+//!
+//! * [`endpoint`] – the page of an endpoint, with [`endpoint_stats`], [`endpoint_backoff`] and [`verify_snippets`].
+//! * [`endpoint_actions`], [`endpoint_fields`] – create, edit, enable, disable, delete.   [`endpoint_secret`] – reveal
+//!   and rotate.
+//! * [`test_event`] – sends an example.   [`polling`] – polling endpoints.
+//!
+//! Invariants:
+//!
+//! * A secret is never part of a page, except in the response to the form that reveals it; the reveal is recorded
+//!   first.
+//! * Customers never see or select event types that are hidden from them, and editing an endpoint keeps those.
 
 pub(in crate::dashboard) mod endpoint;
 pub(in crate::dashboard) mod endpoint_actions;
@@ -29,12 +40,12 @@ use crate::domain::{AppId, EndpointId, Time};
 use crate::store::catalog::endpoint_list::{EndpointLine, Health, LastFailure, LineFilter};
 use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
-/// How many are on a page.
+/// Endpoints per page.
 const LINES: usize = 50;
-/// What waits is counted up to here.
+/// The limit of counts of pending deliveries.
 pub const MOST: i64 = 1_000;
 
-/// An endpoint of a list.
+/// A row of the table of endpoints.
 pub struct EndpointRow {
     pub badge: Badge,
     pub href: String,
@@ -51,10 +62,10 @@ pub struct EndpointRow {
     pub disabled: Option<(When, &'static str)>,
 }
 
-/// The rows of some endpoints, with their numbers of the last 24 hours.
+/// The rows of endpoints, with their numbers of the last 24 hours.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub async fn rows(
     store: &Store,
     tenant: &Tenant,
@@ -69,12 +80,12 @@ pub async fn rows(
     for line in lines {
         let endpoint = &line.endpoint;
         let (spec, own) = (&endpoint.spec, counts.get(&endpoint.id).cloned().unwrap_or_default());
-        // Where nothing failed lately there is nothing to look for.
+        // Without recent failures, skip the query.
         let failure = match own.failed > 0 || line.failing_since.is_some() {
             true => store.last_failure(tenant, endpoint.app_id, endpoint.id).await?,
             false => None,
         };
-        // Across applications, each row leads into its own.
+        // Across applications, each row links to its own.
         let place = if *place == Place::all() { Place::of_application(endpoint.app_id) } else { place.clone() };
         let failed = |failure: LastFailure| (When::new(failure.at, now), place.message(failure.message_id));
         rows.push(EndpointRow {
@@ -96,7 +107,7 @@ pub async fn rows(
     Ok(rows)
 }
 
-/// Since when an endpoint is disabled and why, for a narrow column.
+/// When and why an endpoint was disabled.
 fn disabled(line: &EndpointLine, now: Time) -> Option<(When, &'static str)> {
     let since = line.disabled_at.filter(|_| line.endpoint.spec.disabled)?;
     let why = match line.endpoint.disabled_reason {
@@ -107,7 +118,7 @@ fn disabled(line: &EndpointLine, now: Time) -> Option<(When, &'static str)> {
     Some((When::new(since, now), why))
 }
 
-/// A state to filter by.
+/// A filter by state.
 struct Chip {
     name: &'static str,
     href: String,
@@ -118,16 +129,16 @@ struct Chip {
 #[template(path = "endpoints.html")]
 struct EndpointsPage {
     frame: Frame,
-    /// Where the list itself is.
+    /// The list's own path.
     path: String,
     /// `None`: across applications.
     app: Option<Line>,
     across: bool,
-    /// Where a new one is made, by whoever may.
+    /// The form for a new endpoint, if the user may create one.
     new: Option<String>,
     wanted: Typed,
     status: &'static str,
-    /// The id or uid of the application that is filtered by.
+    /// The filter by application, as typed.
     of: Typed,
     chips: Vec<Chip>,
     filtered: bool,
@@ -151,7 +162,7 @@ pub async fn across(
         None => None,
         Some(text) => Some(match naming::application(&state.store, &tenant, text).await? {
             Named::One(app) => app,
-            // Nothing has this id.
+            // The nil id matches nothing.
             Named::Nothing(_) => AppId(uuid::Uuid::nil()),
         }),
     };

@@ -1,4 +1,4 @@
-//! How endpoints do: their counts of the last 24 hours as lists and pages say them.
+//! Success rates and response times of endpoints.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::store::query::counts::Range;
 use crate::store::recording::rollups::{Counts, LATENCY_BOUNDS_MS};
 use crate::store::{Store, StoreError, Tenant};
 
-/// What was counted at each of these endpoints in the 24 hours before `now`.
+/// The counts of endpoints over the 24 hours before `now`.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub async fn counts(
     store: &Store,
     tenant: &Tenant,
@@ -22,7 +22,7 @@ pub async fn counts(
     store.endpoint_counts(tenant, endpoints, Range::Day, now).await
 }
 
-/// `98.7 %` of the attempts arrived; `None`: there were none. All of them is `100 %`, and nothing less is.
+/// The success rate, `98.7 %`, rounded down: only without failures is it `100 %`. `None`: no attempts.
 pub fn rate(counts: &Counts) -> Option<String> {
     let all = counts.attempts();
     if all == 0 {
@@ -35,12 +35,12 @@ pub fn rate(counts: &Counts) -> Option<String> {
     Some(format!("{share:.1} %"))
 }
 
-/// So many attempts are needed for the time within which 95 % of them were answered to say something, and so many for 99 %.
+/// The minimum number of attempts for a meaningful p95 and p99.
 const SAMPLE_P95: i64 = 20;
 const SAMPLE_P99: i64 = 100;
 
-/// How long receivers took. Every page says it from this one, so that two numbers of one page agree. An estimate, as exact as the histogram
-/// is (see [`Counts::quantile`]). `None`: there were too few attempts.
+/// Response times of receivers, for every page, so its numbers agree. Estimated from a histogram (see
+/// [`Counts::quantile`]); `None`: too few attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseTimes {
     pub p50: Duration,
@@ -49,14 +49,14 @@ pub struct ResponseTimes {
 }
 
 impl ResponseTimes {
-    /// `None`: there was no attempt.
+    /// `None`: no attempts.
     pub fn of(counts: &Counts) -> Option<ResponseTimes> {
         let sample: i64 = counts.latency.iter().sum();
         let quantile = |share, least| counts.quantile(share).filter(|_| sample >= least);
         Some(ResponseTimes { p50: quantile(0.5, 1)?, p95: quantile(0.95, SAMPLE_P95), p99: quantile(0.99, SAMPLE_P99) })
     }
 
-    /// The three, in their order.
+    /// p50, p95 and p99.
     pub fn all(&self) -> [Option<Duration>; 3] {
         [Some(self.p50), self.p95, self.p99]
     }
@@ -68,13 +68,13 @@ impl ResponseTimes {
     }
 }
 
-/// As [`took`] says it; the histogram does not know how much longer something took than its last bound.
+/// A duration as in [`took`]. Above its last bound, the histogram has no estimate.
 pub fn about(value: Duration) -> String {
     let last = Duration::from_millis(LATENCY_BOUNDS_MS[LATENCY_BOUNDS_MS.len() - 1]);
     if value >= last { format!("{} s or more", last.as_secs()) } else { took(value) }
 }
 
-/// The time within which 95 % of the attempts were answered, for a column.
+/// The p95.
 pub fn p95(counts: &Counts) -> Option<String> {
     ResponseTimes::of(counts)?.p95.map(about)
 }

@@ -1,5 +1,5 @@
-//! Endpoints that rest: they cannot be reached (or asked for a pause), so that what waits for them is held back and one attempt is made from time to
-//! time.
+//! Endpoints that are backing off: unreachable, or asking for a pause. They get one attempt at a time, and their other
+//! deliveries wait.
 
 use crate::dashboard::components::format::{Line, count_up_to, counted};
 use crate::dashboard::components::parts::{Address, When};
@@ -8,16 +8,16 @@ use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoint_list::{Rest, RestingEndpoint};
 use crate::store::{Store, StoreError, Tenant};
 
-/// How many of them are named.
+/// How many endpoints are named.
 const NAMED: usize = 3;
-/// How many are looked for, and how far what waits at each is counted.
+/// The limits of counting: endpoints, and deliveries at each.
 const MOST: i64 = 20;
 const WAITING: i64 = 1_000;
 
-/// The next attempt at an endpoint that rests.
+/// The next attempt at an endpoint that is backing off.
 #[derive(Clone, Copy, Debug)]
 pub struct Probe {
-    /// `None`: it is being made, or about to be.
+    /// `None`: in flight, or about to start.
     pub next: Option<When>,
 }
 
@@ -30,7 +30,7 @@ impl Probe {
     }
 }
 
-/// One of them.
+/// An endpoint that is backing off.
 pub struct RestingRow {
     pub href: String,
     pub address: Address,
@@ -38,23 +38,23 @@ pub struct RestingRow {
     pub probe: Probe,
 }
 
-/// The summary of all of them that a page shows.
+/// All endpoints of a tenant that are backing off.
 pub struct Resting {
     /// `1 endpoint`, `20+ endpoints`.
     pub count: String,
     pub one: bool,
-    /// How many deliveries wait there.
+    /// The number of waiting deliveries.
     pub waiting: String,
     pub rows: Vec<RestingRow>,
-    /// How many are not named.
+    /// The number of endpoints that are not named.
     pub more: Option<String>,
 }
 
 impl Resting {
-    /// Of the tenant. `None`: none rests.
+    /// `None`: no endpoint is backing off.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn of(store: &Store, tenant: &Tenant, now: Time) -> Result<Option<Resting>, StoreError> {
         let found = store.resting(tenant, now, MOST).await?;
         if found.is_empty() {

@@ -1,20 +1,20 @@
-//! How a receiver verifies what it gets (Standard Webhooks 1.0.0), in the languages that receivers are written in. The code is in
-//! `snippets/`, as files of its language; `tests/snippets.rs` runs it.
+//! Code that verifies signatures (Standard Webhooks 1.0.0), by language. The files are in `snippets/`;
+//! `tests/snippets.rs` runs them.
 
 use crate::dashboard::components::format::Block;
 
-/// The code of one language.
+/// The code for one language.
 pub struct Snippet {
-    /// Its word in a URL.
+    /// Its value in the URL.
     pub word: &'static str,
     pub name: &'static str,
-    /// What it stands on.
+    /// Its dependencies.
     pub needs: &'static str,
     code: &'static str,
 }
 
 impl Snippet {
-    /// As the page shows it.
+    /// The code for display.
     pub fn shown(&self) -> Block {
         Block::new(self.code.as_bytes())
     }
@@ -26,7 +26,7 @@ macro_rules! snippet {
     };
 }
 
-/// All of them; the first is shown unless another one is asked for.
+/// All languages; the first is the default.
 pub static ALL: [Snippet; 9] = [
     snippet!("python", "Python", "verify.py", "Python 3.9 or newer, no dependencies."),
     snippet!("javascript", "JavaScript", "verify.mjs", "Node.js, no dependencies. Pass the raw body, before parsing."),
@@ -39,7 +39,7 @@ pub static ALL: [Snippet; 9] = [
     snippet!("openssl", "openssl", "verify.sh", "A shell and openssl, for manual checks."),
 ];
 
-/// The one of that word.
+/// The language with this value.
 pub fn of(word: Option<&str>) -> &'static Snippet {
     word.and_then(|word| ALL.iter().find(|one| one.word == word)).unwrap_or(&ALL[0])
 }

@@ -1,4 +1,4 @@
-//! The button *Send a test event*: the example of an event type as a real, signed message to one endpoint.
+//! The *Send test event* form: sends the example of an event type as a signed message to one endpoint.
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -17,7 +17,7 @@ use crate::domain::access::audit::act;
 use crate::domain::access::portal::Capability;
 use crate::store::access::audit::Deed;
 
-/// `POST {place}/endpoints/{endpoint}/test`. Field: `eventType`. Leads to the message.
+/// `POST {place}/endpoints/{endpoint}/test`. Field: `eventType`. Redirects to the message.
 pub async fn send(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -54,7 +54,7 @@ pub async fn send(
     }
 }
 
-/// `GET {place}/endpoints/{endpoint}/test`: the form is on the endpoint's own page.
+/// `GET {place}/endpoints/{endpoint}/test`: the form is on the endpoint's page.
 pub async fn elsewhere(
     state: web::Data<DashboardState>,
     request: HttpRequest,

@@ -1,16 +1,16 @@
-//! The catalog as somebody sees it: everything for operators; for customers what is offered to them.
+//! The event types that a user can see: operators see all, customers those offered to them.
 
 use crate::dashboard::http::viewer::Viewer;
 use crate::domain::catalog::event_type::EventType;
 use crate::store::{Order, Page, PageRequest, Store, StoreError};
 
-/// How many are read at most for a list to choose from.
+/// The maximum number of choices in a form.
 const MOST: usize = 250;
 
-/// A page of the catalog, by name; `archived`: operators see those too.
+/// A page of event types by name; `archived` includes archived ones, for operators.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub async fn page(
     store: &Store,
     viewer: &Viewer,
@@ -23,18 +23,18 @@ pub async fn page(
     }
 }
 
-/// The first of what there is to choose from.
+/// The choices in a form.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub async fn choices(store: &Store, viewer: &Viewer) -> Result<Vec<EventType>, StoreError> {
     Ok(page(store, viewer, false, &PageRequest::first(MOST, Order::Ascending)).await?.data)
 }
 
-/// The event type of that name, if they may know of it.
+/// The event type with this name, if the user can see it.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub async fn find(store: &Store, viewer: &Viewer, name: &str) -> Result<Option<EventType>, StoreError> {
     let found = store.event_type(&viewer.tenant(), name).await?;
     Ok(found.filter(|found| viewer.flags().is_none_or(|flags| found.spec.offered(flags))))

@@ -1,4 +1,4 @@
-//! Writing the catalog: making, changing and archiving event types.
+//! Creates, edits and archives event types.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};

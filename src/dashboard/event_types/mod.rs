@@ -1,5 +1,8 @@
-//! The catalog of event types, and the page of one: its schema and an example. For operators and, as far as it is offered to them, for
-//! customers.
+//! The catalog of event types, and the page of one, with its schema and example.
+//!
+//! * [`event_type_form`] – create, edit, archive.   [`visible_event_types`] – what a user can see of the catalog.
+//!
+//! Invariant: customers reach event types only through [`visible_event_types`].
 
 pub(in crate::dashboard) mod catalog;
 pub(in crate::dashboard) mod event_type_form;
@@ -20,10 +23,10 @@ use crate::domain::Time;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::store::{Order, PageRequest};
 
-/// How many are on a page.
+/// Event types per page.
 const LINES: usize = 100;
 
-/// What is said of an event type beside its name.
+/// Labels beside an event type's name.
 pub struct Marks {
     pub archived: bool,
     pub deprecated: bool,
@@ -32,7 +35,7 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Customers are not told of flags: what they see is what they have.
+    /// Customers do not see feature flags.
     fn new(spec: &EventTypeSpec, viewer: &Viewer) -> Marks {
         let flags = if viewer.flags().is_none() { spec.feature_flags.as_slice() } else { &[] };
         Marks {
@@ -56,7 +59,7 @@ struct Row {
 struct EventTypesPage {
     frame: Frame,
     path: String,
-    /// The catalog itself, which can be changed here.
+    /// Editable, for operators.
     whole: bool,
     archived: bool,
     rows: Vec<Row>,
@@ -114,7 +117,7 @@ async fn catalog_page(
     answer(StatusCode::OK, &page)
 }
 
-/// A schema of one version.
+/// The JSON Schema of a version.
 struct Schema {
     version: Line,
     text: Payload,

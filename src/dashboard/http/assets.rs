@@ -1,4 +1,4 @@
-//! Static files: compiled into the binary, asked for under a hash of what is in them and therefore kept by browsers for good.
+//! Static files, compiled into the binary. Each URL contains a hash of the content, so browsers cache it forever.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 
 use crate::dashboard::http::error::PageError;
 
-/// A file of `static/`.
 struct Asset {
     name: &'static str,
     kind: &'static str,
@@ -56,12 +55,12 @@ fn url_of(name: &str, bytes: &[u8]) -> String {
     format!("/static/{}/{name}", &hex::encode(Sha256::digest(bytes))[..16])
 }
 
-/// The path under which the current file of that name is served; empty if there is none.
+/// The path of the current version of a file; empty for an unknown name.
 pub fn url(name: &str) -> &'static str {
     ASSETS.iter().find(|asset| asset.name == name).map_or("", |asset| asset.url.as_str())
 }
 
-/// Answers with a file. An older hash gets the current file, which is then not kept.
+/// `GET /static/{hash}/{name}`. An outdated hash gets the current file with `no-cache`.
 pub async fn serve(path: web::Path<(String, String)>) -> Result<HttpResponse, PageError> {
     let (_, name) = path.as_ref();
     let asset = ASSETS.iter().find(|asset| asset.name == name).ok_or(PageError::NotFound)?;

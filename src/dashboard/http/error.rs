@@ -1,5 +1,5 @@
-//! What a page can come to instead of itself. Handlers give back a [`PageError`]; the gate turns it into words, with the id under
-//! which the log tells more.
+//! Errors of page handlers. A handler returns a [`PageError`]; the middleware renders it as a page with a request id
+//! that is also in the log.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, RETRY_AFTER};
@@ -11,24 +11,24 @@ use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session::Cookies;
 use crate::store::StoreError;
 
-/// Why there is no page.
+/// The reason a page was not rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
-    /// Nobody is signed in: operators go off to the sign-in page.
+    /// No valid session. Operators are redirected to the sign-in page.
     #[error("not signed in")]
     NotSignedIn,
-    /// There is no such thing, or it is another organization's: nobody is told which.
+    /// Missing, or owned by another organization: the response must not reveal which.
     #[error("not found")]
     NotFound,
-    /// The visit to the portal does not allow it.
+    /// The portal session lacks the capability.
     #[error("not allowed")]
     NotAllowed,
     #[error("wrong method")]
     WrongMethod,
-    /// The form's token is missing, too old or another session's.
+    /// The CSRF token is missing, expired or from another session.
     #[error("the form's token does not fit the session")]
     WrongToken,
-    /// What the browser sent cannot be read.
+    /// The request could not be parsed.
     #[error("{0}")]
     BadRequest(&'static str),
     #[error(transparent)]
@@ -44,7 +44,7 @@ struct ErrorPage<'a> {
     title: &'static str,
     what: &'static str,
     todo: &'static str,
-    /// Where one can go on.
+    /// A page to continue from.
     home: Option<&'static str>,
     request_id: &'a str,
 }
@@ -63,14 +63,14 @@ impl ResponseError for PageError {
         }
     }
 
-    /// The gate makes a page of it; this is what is left if that fails.
+    /// The fallback when rendering the error page fails too.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status_code())
     }
 }
 
 impl PageError {
-    /// The page that says what happened and what to do, to an operator or, in the portal, to a customer.
+    /// The error page, with the brand of the portal or of the dashboard.
     pub fn page(&self, whose: Cookies, prefs: Prefs, request_id: &str) -> HttpResponse {
         let customer = whose == Cookies::Visit;
         let (title, what, todo) = if customer { self.words_for_customers() } else { self.words() };
@@ -88,7 +88,7 @@ impl PageError {
         answer
     }
 
-    /// A customer knows nothing of a log or a database, nor whose software this is.
+    /// Portal texts mention neither logs nor databases nor the product's name.
     fn words_for_customers(&self) -> (&'static str, &'static str, &'static str) {
         match self {
             PageError::Store(error) if error.transient() => (
@@ -151,12 +151,12 @@ impl PageError {
     }
 }
 
-/// What answers where there is no page.
+/// The response for unknown paths.
 pub async fn not_found() -> Result<HttpResponse, PageError> {
     Err(PageError::NotFound)
 }
 
-/// What answers where there is a page, but not for this method.
+/// The response for a known path with another method.
 pub async fn wrong_method() -> Result<HttpResponse, PageError> {
     Err(PageError::WrongMethod)
 }

@@ -1,4 +1,4 @@
-//! What surrounds a page: the head, the navigation, the menu, and the notice after something was done.
+//! The page layout: header, navigation, menu, breadcrumbs and flash notice.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -17,7 +17,7 @@ use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::time::Clock;
 use crate::domain::{OrgId, Time};
 
-/// Which entry of the navigation is the current one.
+/// The active entry of the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Here {
     Overview,
@@ -37,65 +37,64 @@ pub enum Here {
     Elsewhere,
 }
 
-/// An entry of the navigation or the menu.
+/// A link in the navigation or the menu.
 pub struct Entry {
     pub name: &'static str,
     pub path: String,
     pub current: bool,
 }
 
-/// Somebody who looks at the page, as far as the frame shows it.
+/// The signed-in user, as the layout shows it.
 pub struct Seen {
-    /// What is named beside the menu: the organization; empty in the portal.
+    /// The label of the menu: the organization; empty in the portal.
     pub name: String,
     pub customer: bool,
-    /// Who is signed in: an account's name; empty by a link and in the portal.
+    /// The account's name; empty after a sign-in by link and in the portal.
     pub who: Line,
-    /// What an operator can switch to, the current one included; empty where there is no other.
+    /// The organizations to switch to, including the current one; empty if there is only one.
     pub orgs: Vec<String>,
-    /// There may be more than these.
+    /// The list was truncated.
     pub more_orgs: bool,
-    /// Looks after the accounts.
+    /// The user manages accounts.
     all: bool,
-    /// Whether there is a head with the navigation.
+    /// Whether to render the header and the navigation.
     pub head: bool,
-    /// Where the form of preferences goes, and where the button that ends the session.
+    /// The paths of the preferences form and of the sign-out button.
     pub preferences: &'static str,
     pub leave: &'static str,
-    /// The page itself, to come back to.
+    /// The current path and query, to return to.
     pub at: String,
 }
 
-/// What a page's template finds under `frame`.
+/// The layout, available to templates as `layout`.
 pub struct Frame {
-    /// `None`: nobody is signed in.
+    /// `None`: not signed in.
     pub seen: Option<Seen>,
-    /// What each form carries.
+    /// The CSRF token of all forms on the page.
     pub csrf: String,
     pub notice: Option<Said>,
     pub prefs: Prefs,
-    /// What stands in place of ours in the portal. `None`: ours, or on a page of the portal that is nobody's, none.
+    /// The portal's brand. `None`: the dashboard, or a portal page outside a session.
     pub brand: Option<Brand>,
-    /// Below `/portal`.
+    /// The page is below `/portal`.
     pub portal: bool,
-    /// Where the page is: what it belongs to, from the widest on. Not the page itself.
+    /// The parents of the page, outermost first, without the page itself.
     pub crumbs: Vec<Crumb>,
     here: Here,
-    /// What of the navigation is there; `None`: everything.
+    /// The portal pages in the navigation; `None`: all.
     pages: Option<Vec<PortalPage>>,
-    /// Whether a customer has the live view, and may resend in bulk.
+    /// The portal session has the live tail, and bulk resends.
     live: bool,
     resends: bool,
 }
 
-/// The parents of a page, as breadcrumbs.
 pub struct Crumb {
     pub href: String,
     pub name: Line,
 }
 
 impl Frame {
-    /// Around a page for whoever looks.
+    /// The layout of a page for a signed-in user.
     pub fn of(viewer: &Viewer, here: Here) -> Frame {
         let visit = match &viewer.who {
             Who::Customer(visit) => Some(visit),
@@ -130,7 +129,7 @@ impl Frame {
         }
     }
 
-    /// On a page that belongs to the application, and to what else is named: each a path and a name.
+    /// Adds breadcrumbs: the application, then `parents` as paths and names.
     pub fn below(mut self, inside: &Inside, things: impl IntoIterator<Item = (String, Line)>) -> Frame {
         let crumb = |(href, name): (String, Line)| Crumb { href, name };
         if !self.portal {
@@ -147,7 +146,7 @@ impl Frame {
         self
     }
 
-    /// Around a page for anybody.
+    /// The layout of a page without a session.
     pub fn bare() -> Frame {
         Frame {
             seen: None,
@@ -164,30 +163,30 @@ impl Frame {
         }
     }
 
-    /// Around a page of the portal for who is not inside.
+    /// The layout of a portal page without a session.
     pub fn of_portal(prefs: Prefs, brand: Option<Brand>) -> Frame {
         let prefs = brand.as_ref().map_or(prefs, |brand| brand.preferred(prefs));
         Frame { prefs, brand, portal: true, ..Frame::bare() }
     }
 
-    /// With the token that its forms carry.
+    /// Sets the CSRF token.
     pub fn with_token(mut self, csrf: String) -> Frame {
         self.csrf = csrf;
         self
     }
 
-    /// With the notice that the URL names, if it does.
+    /// Shows the notice named in the URL, if it is known.
     pub fn noting(mut self, word: Option<&str>) -> Frame {
         self.notice = word.and_then(Notice::from_word).map(Notice::said);
         self
     }
 
-    /// When the page was made: what the script sets its clock by.
+    /// The rendering time; the script corrects the browser's clock by it.
     pub fn now(&self) -> Time {
         Clock.now()
     }
 
-    /// Whether a customer looks.
+    /// Whether the user is a portal customer.
     pub fn customer(&self) -> bool {
         self.seen.as_ref().is_some_and(|seen| seen.customer)
     }
@@ -205,7 +204,7 @@ impl Frame {
         ClockFace::ALL
     }
 
-    /// Where one can go.
+    /// The entries of the navigation.
     pub fn entries(&self) -> Vec<Entry> {
         let places: &[(&'static str, &str, Here)] = if self.customer() {
             &[
@@ -231,7 +230,7 @@ impl Frame {
         self.listed(places)
     }
 
-    /// What stands in the menu: looked for less often.
+    /// The entries of the menu.
     pub fn more(&self) -> Vec<Entry> {
         match &self.seen {
             None => return Vec::new(),
@@ -261,7 +260,7 @@ impl Frame {
         places.iter().filter(|(_, _, here)| self.has(*here)).map(entry).collect()
     }
 
-    /// Whether the page is there for a customer whom the team has left only some.
+    /// Whether a portal session includes the entry.
     fn has(&self, here: Here) -> bool {
         let page = match here {
             Here::Overview => PortalPage::Overview,
@@ -277,7 +276,7 @@ impl Frame {
     }
 }
 
-/// The answer that a page makes.
+/// Renders a page as the response.
 pub fn answer(status: StatusCode, page: &impl Template) -> Result<HttpResponse, PageError> {
     let html = page.render()?;
     Ok(HttpResponse::build(status).content_type(ContentType::html()).body(html))

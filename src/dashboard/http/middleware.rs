@@ -1,8 +1,8 @@
-//! The gate: what every request passes on the way in, and every answer on the way out.
+//! Middleware around every page.
 //!
-//! In: **Host** must be ours (or a page of a name that was pointed at this address could read the dashboard), and whatever changes
-//! something must come from a page of ours (**Origin**, **Sec-Fetch-Site**), besides the token in its form. Out: the security headers,
-//! a request id, and words in place of a bare error.
+//! On the way in: **Host** must be ours, or DNS rebinding could read the dashboard. Unsafe methods must come from our
+//! own pages (**Origin**, **Sec-Fetch-Site**), in addition to the CSRF token. On the way out: security headers, a
+//! request id, and an error page for errors.
 
 use std::time::Instant;
 
@@ -20,12 +20,12 @@ use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session::{Cookies, hash};
 use crate::dashboard::http::viewer::limited_by;
 use crate::store::StoreError;
-use crate::traffic::rate_limits::Limited;
+use crate::traffic::rate_limits::RateLimitExceeded;
 
 const HEADERS: [(&str, &str); 7] = [
     ("x-content-type-options", "nosniff"),
-    // Not `no-referrer`: that has browsers send `Origin: null` with our own forms, and what they came from could not be told.
-    // To other sites nothing is said either way.
+    // Not `no-referrer`: browsers would then send `Origin: null` with our own forms. Other sites get no referrer either
+    // way.
     ("referrer-policy", "same-origin"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
@@ -34,10 +34,10 @@ const HEADERS: [(&str, &str); 7] = [
     ("cache-control", "no-store"),
 ];
 
-/// A site beside ours that images of this answer may come from: an origin, as the URL parser writes it.
+/// An additional origin that this response may load images from.
 pub struct Images(pub String);
 
-/// What a page may load, where its forms go, and who may show it inside a page of theirs.
+/// The Content-Security-Policy: loaded resources, form targets and embedding sites.
 fn policy(images: Option<&str>, frames: &[String]) -> String {
     let images = images.map_or_else(String::new, |origin| format!(" {origin}"));
     let frames = if frames.is_empty() { "'none'".to_owned() } else { frames.join(" ") };
@@ -47,10 +47,10 @@ fn policy(images: Option<&str>, frames: &[String]) -> String {
     )
 }
 
-/// Lets a request through and dresses its answer.
+/// Checks the request, runs the handler and adds the headers.
 ///
 /// # Errors
-/// Only what actix itself gives up on.
+/// Errors of actix itself.
 pub async fn pass(
     state: web::Data<DashboardState>,
     request: ServiceRequest,
@@ -59,11 +59,11 @@ pub async fn pass(
     let id = request_id();
     let admitted = limit(&state, &request).and_then(|()| admit(&request, &state.public_url));
     let mut response = match admitted {
-        // A handler's errors come as answers; nothing here may keep the request, which the router still has to change.
+        // Handler errors arrive as responses. Nothing here may hold on to the request: the router still mutates it.
         Ok(()) => worded(next.call(request).await?, &id),
         Err(refusal) => request.into_response(refusal.answer(&id)),
     };
-    // Only the portal is for others' pages, and only for those that the team has named.
+    // Only the portal may be embedded, and only by the configured origins.
     let portal = Cookies::at(response.request().path()) == Cookies::Visit;
     let frames: &[String] = if portal { &state.frame_origins } else { &[] };
     let images = response.request().extensions().get::<Images>().map(|images| images.0.clone());
@@ -87,8 +87,8 @@ pub async fn pass(
     Ok(response)
 }
 
-/// Takes a request out of its session's bucket, or out of that of its address as long as no session is known. Style sheets and scripts,
-/// which browsers keep, are not counted.
+/// Takes a token from the session's rate limit bucket, or from the client address without a known session. Static files
+/// are exempt: browsers cache them.
 fn limit(state: &DashboardState, request: &ServiceRequest) -> Result<(), Refusal> {
     let path = request.path();
     if path.starts_with("/static/") {
@@ -105,19 +105,19 @@ fn limit(state: &DashboardState, request: &ServiceRequest) -> Result<(), Refusal
     limited.map_err(Refusal::Limited)
 }
 
-/// Twelve characters that an operator can read out and find in the log.
+/// Twelve characters: short enough to read out, and searchable in the log.
 fn request_id() -> String {
     hex::encode(rand::random::<[u8; 6]>())
 }
 
-/// A page in place of a bare error; the sign-in page where nobody is signed in.
+/// Replaces an error by its page, or by a redirect to the sign-in page.
 fn worded(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
     let (request, response) = response.into_parts();
     let Some(error) = response.error() else { return ServiceResponse::new(request, response) };
     let whose = Cookies::at(request.path());
     let words = |error: &PageError| error.page(whose, Prefs::of(&request), id);
     let page = match error.as_error::<PageError>() {
-        // A customer has nowhere to sign in: the page says who gives out links.
+        // Customers cannot sign in here; their page says how to get a link.
         Some(PageError::NotSignedIn) if whose == Cookies::Operator => {
             HttpResponse::SeeOther().insert_header((header::LOCATION, "/login")).finish()
         }
@@ -127,7 +127,7 @@ fn worded(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBo
             }
             words(error)
         }
-        // What actix could not read: a form too large, a path that is no UTF-8 …
+        // Errors of actix extractors: a form that is too large, a path that is not UTF-8.
         None => words(&PageError::BadRequest("The request could not be read.")),
     };
     ServiceResponse::new(request, page)
@@ -138,19 +138,19 @@ fn error_is_ours(error: &PageError) -> bool {
     !crowded && matches!(error, PageError::Store(_) | PageError::Template(_))
 }
 
-/// Why a request is not let in.
+/// The reason a request was rejected before its handler.
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
-    /// It names another host.
+    /// An unknown `Host`.
     Host,
-    /// It comes from a page of another site.
+    /// A cross-site request.
     Origin,
-    /// Too many came before it.
-    Limited(Limited),
+    /// The rate limit.
+    Limited(RateLimitExceeded),
 }
 
 impl Refusal {
-    /// Plain text: style sheets would be refused as well. Says nothing of what was asked for.
+    /// Plain text, because style sheets would be rejected too. Contains nothing from the request.
     fn answer(&self, id: &str) -> HttpResponse {
         let (status, text) = match self {
             Refusal::Limited(_) => {
@@ -171,7 +171,7 @@ impl Refusal {
         };
         let mut answer = HttpResponse::build(status);
         match self {
-            // Not a line for each of very many.
+            // Not logged: there may be very many.
             Refusal::Limited(limited) => {
                 for header in limited.headers() {
                     answer.insert_header(header);
@@ -196,7 +196,6 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The URL of a `Host` header.
 fn at(scheme: &str, host: &str) -> Option<Url> {
     let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
     Url::parse(&format!("{scheme}://{host}/")).ok().filter(|_| plain)
@@ -206,7 +205,7 @@ fn same_place(one: &Url, other: &Url) -> bool {
     one.host() == other.host() && one.port_or_known_default() == other.port_or_known_default()
 }
 
-/// The public URL's host and port; where that is this very machine, any of its names and ports (a tunnel has another port).
+/// The public URL's host and port. If that is a loopback address, any loopback name and port: tunnels change the port.
 fn is_ours(host: &Url, public_url: &Url) -> bool {
     same_place(host, public_url) || (is_loopback(public_url) && is_loopback(host))
 }
@@ -220,8 +219,8 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether a request that changes something was made by a page of the same host. What says nothing at all is no browser (each of them
-/// sends `Origin` with a POST), and gets no further than the token in the form lets it.
+/// Whether an unsafe request came from a page of the same host. A request with neither header is not from a browser,
+/// which always sends `Origin` with a POST; it still needs the CSRF token.
 fn from_our_page(headers: &HeaderMap, host: &Url) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     if site.is_some_and(|site| site != b"same-origin" && site != b"none") {

@@ -1,4 +1,18 @@
-//! TODO
+//! HTTP concerns shared by all pages: who is asking, what they may see, and what surrounds the response.
+//!
+//! * [`middleware`] – Host and Origin checks, rate limits, security headers, error pages.
+//! * [`current_user`] – extractors for the signed-in user: [`CurrentUser`](current_user::CurrentUser),
+//!   [`CurrentOperator`](current_user::CurrentOperator), [`AppContext`](current_user::AppContext).
+//! * [`session`] – cookies and CSRF tokens.   [`verified_form`] – a form whose CSRF token was checked.
+//! * [`layout`] – header, navigation and [`flash`] notice.   [`app_paths`] – links to the pages of one application.
+//! * [`error`] – error pages.   [`preferences`] – theme and time zone.   [`assets`] – static files.
+//!
+//! Invariants:
+//!
+//! * No handler parses a form without checking its CSRF token: [`VerifiedForm`](verified_form::VerifiedForm) is the
+//!   only way to read one after sign-in.
+//! * A request below `/portal` never sees an operator's session, and no other request sees a portal session.
+//! * Notices come from a fixed list; text in a URL is never shown as a notice.
 
 pub(in crate::dashboard) mod assets;
 pub(in crate::dashboard) mod error;

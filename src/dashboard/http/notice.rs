@@ -1,6 +1,6 @@
-//! What is said on a page after something was done: a word in the URL, never a text from there.
+//! Notices after an action. The URL carries a word from a fixed list, never the text itself.
 
-/// What was just done. The table is [`Notice::said`].
+/// The outcome of an action. [`FlashNotice::text`] has the wording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     Resent,
@@ -30,11 +30,11 @@ pub enum Notice {
     RowAmbiguous,
 }
 
-/// How a notice is worded.
+/// The wording of a notice.
 pub struct Said {
-    /// The word in the URL.
+    /// The value of `notice` in the URL.
     pub word: &'static str,
-    /// Whether it went well.
+    /// Success or failure.
     pub good: bool,
     pub first: &'static str,
     pub rest: &'static str,
@@ -146,7 +146,7 @@ impl Notice {
         }
     }
 
-    /// The word in the URL.
+    /// The value of `notice` in the URL.
     pub fn word(self) -> &'static str {
         self.said().word
     }

@@ -1,23 +1,23 @@
-//! Where the pages of one application are: below `/applications/app_…` for operators, below `/portal` for the customer whose it is.
+//! Links to the pages of one application: below `/applications/app_…` for operators, below `/portal` for its customer.
 
 use crate::domain::{AppId, EndpointId, MessageId};
 
-/// What the links to an application's pages begin with.
+/// The prefix of the links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place(String);
 
 impl Place {
-    /// An operator's view of an application.
+    /// An application, for operators.
     pub fn of_application(app: AppId) -> Place {
         Place(format!("/applications/{app}"))
     }
 
-    /// An operator's view of all applications at once: it has lists and no pages of its own.
+    /// All applications, for operators. Has lists, but no pages of its own.
     pub fn all() -> Place {
         Place(String::new())
     }
 
-    /// A customer's view of their own.
+    /// The customer's own application.
     pub fn portal() -> Place {
         Place("/portal".to_owned())
     }
@@ -40,7 +40,7 @@ impl Place {
         self.page(&format!("messages/{id}"))
     }
 
-    /// An event type's page; its name needs no percent signs.
+    /// An event type's page. Event type names need no percent-encoding.
     pub fn event_type(&self, name: &str) -> String {
         self.page(&format!("event-types/{name}"))
     }

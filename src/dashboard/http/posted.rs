@@ -1,4 +1,5 @@
-//! What a form sends. [`Posted`] is had only by a form of the session that it comes with: no handler can forget to look.
+//! Submitted forms. [`VerifiedForm`] can only be extracted if the CSRF token matches the session, so no handler can
+//! skip the check.
 
 use actix_web::dev::Payload;
 use actix_web::http::header::LOCATION;
@@ -10,27 +11,27 @@ use crate::dashboard::http::notice::Notice;
 use crate::dashboard::http::session::same;
 use crate::dashboard::http::viewer::Viewer;
 
-/// The fields of a form of the viewer's session, in the order in which the browser sent them.
+/// The submitted fields, in order.
 #[derive(Debug)]
 pub struct Posted(Vec<(String, String)>);
 
 impl Posted {
-    /// The value of a field as it was typed; empty if there is none.
+    /// A field's raw value; empty if missing.
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
     }
 
-    /// The value without the space around it; `None`: nothing was typed.
+    /// The trimmed value; `None` if empty.
     pub fn given(&self, name: &str) -> Option<&str> {
         Some(self.get(name).trim()).filter(|value| !value.is_empty())
     }
 
-    /// The values of all fields of that name.
+    /// All values of a field.
     pub fn all<'p>(&'p self, name: &'p str) -> impl Iterator<Item = &'p str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a box was ticked, or a button of that name pressed.
+    /// Whether a checkbox is ticked or a button was used.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(key, _)| key == name)
     }
@@ -52,13 +53,13 @@ impl FromRequest for Posted {
     }
 }
 
-/// The answer to a form that was done: the page to go on with, and what to say there.
+/// Redirects after a successful form, with a notice.
 pub fn done(path: &str, notice: Notice) -> HttpResponse {
     let sign = if path.contains('?') { '&' } else { '?' };
     HttpResponse::SeeOther().insert_header((LOCATION, format!("{path}{sign}notice={}", notice.word()))).finish()
 }
 
-/// What a form names as the page to go back to, if it is a path of this very site.
+/// A redirect target from a form; `None` unless it is a path on this site.
 pub fn own_path(text: &str) -> Option<&str> {
     let own =
         text.starts_with('/') && !text.starts_with("//") && text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');

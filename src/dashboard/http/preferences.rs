@@ -1,5 +1,5 @@
-//! How somebody wants the pages to look: light or dark, and times in which clock. A cookie of a few letters, so that the choice holds
-//! without JavaScript, before anybody has signed in, and from the first byte of a page.
+//! Display preferences: theme and time zone. A short cookie, so they apply without JavaScript, before sign-in and from
+//! the first byte of a page.
 
 use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Cookie, SameSite};
@@ -13,31 +13,31 @@ use crate::dashboard::http::session::set_cookie;
 
 const COOKIE: &str = "sendoff_prefs";
 
-/// Light or dark.
+/// The theme.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Theme {
-    /// As the system has it.
+    /// Follows the operating system.
     #[default]
     Auto,
     Light,
     Dark,
 }
 
-/// Which clock times are shown in.
+/// The time zone of displayed times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClockFace {
-    /// The reader's own. Only a script knows it: without one, it is UTC.
+    /// The browser's. Only the script knows it; without scripts, times are in UTC.
     #[default]
     Local,
     Utc,
 }
 
-/// How somebody wants the pages to look.
+/// Display preferences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefs {
     pub theme: Theme,
     pub clock: ClockFace,
-    /// Somebody has chosen the theme; else it is as usual, or as the team has it in the portal.
+    /// The user chose the theme; otherwise the portal's theme applies.
     pub chosen: bool,
 }
 
@@ -73,7 +73,7 @@ impl ClockFace {
 }
 
 impl Prefs {
-    /// Of the request's cookie, `dark.utc`, or `.utc` where no theme was chosen; what it does not say is as usual.
+    /// Reads the cookie: `dark.utc`, or `.utc` without a chosen theme. Missing parts get the default.
     pub fn of(request: &HttpRequest) -> Prefs {
         let cookie = request.cookie(COOKIE);
         let (theme, clock) = cookie.as_ref().and_then(|cookie| cookie.value().split_once('.')).unwrap_or_default();
@@ -86,7 +86,7 @@ impl Prefs {
     }
 
     fn cookie(self, secure: bool) -> Cookie<'static> {
-        // Nothing secret, and also wanted where the portal is embedded.
+        // Not secret, and needed when the portal is embedded.
         let theme = if self.chosen { self.theme.word() } else { "" };
         Cookie::build(COOKIE, format!("{theme}.{}", self.clock.word()))
             .path("/")
@@ -98,17 +98,17 @@ impl Prefs {
     }
 }
 
-/// What the form sends; a choice that is not there stays as it is.
+/// The preferences form; a missing field keeps its value.
 #[derive(serde::Deserialize)]
 pub struct Choice {
     theme: Option<String>,
     clock: Option<String>,
-    /// The page to go back to.
+    /// The page to return to.
     #[serde(default)]
     back: String,
 }
 
-/// `POST /preferences`, also below `/portal`. Nobody needs to be signed in: all that it changes is how this browser shows things.
+/// `POST /preferences`, also below `/portal`. Needs no session: it only changes this browser's display.
 pub async fn choose(
     state: web::Data<DashboardState>,
     request: HttpRequest,

@@ -1,8 +1,8 @@
-//! How somebody is known from one request to the next, and how a form proves that it is theirs.
+//! Sessions and CSRF tokens.
 //!
-//! * A **token** is 32 random bytes in base64url; the store knows only its SHA-256.
-//! * The **session's** token is in a cookie, an operator's in one and a customer's visit in another: [`Cookies`].
-//! * A **form token** is an HMAC of the session's (or the login link's) token: a page of another site cannot know it.
+//! * A session **token** is 32 random bytes in base64url. The store keeps only its SHA-256.
+//! * Operators and portal customers have separate cookies: [`Cookies`].
+//! * A **form token** (CSRF) is an HMAC of the session token or the login link's token, which other sites cannot know.
 
 use actix_web::HttpResponse;
 use actix_web::cookie::time::Duration as CookieTime;
@@ -19,24 +19,24 @@ use crate::dashboard::http::error::PageError;
 
 use crate::store::access::sign_in_links::TokenHash;
 
-/// How long a session lasts, in hours.
+/// The lifetime of a session, in hours.
 pub const SESSION_HOURS: u64 = 12;
 
-/// A new token.
+/// Generates a session token.
 pub fn new_token() -> String {
     let mut bytes = [0u8; 32];
     rand::fill(&mut bytes[..]);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// What the store knows of a token.
+/// The hash of a token, as stored.
 pub fn hash(token: &str) -> TokenHash {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// What a form carries that was made for whoever holds `token`. `kind` keeps the two kinds of forms apart.
+/// The CSRF token of a form for the holder of `token`. `kind` separates forms before and after sign-in.
 pub fn form_token(secret: &[u8; 32], kind: &str, token: &str) -> String {
-    // A key shorter than a block is padded with zeros by definition (RFC 2104): done here, nothing is left that could fail.
+    // RFC 2104 pads shorter keys with zeros. Padding here avoids a fallible constructor.
     let mut key = [0u8; 64];
     key[..32].copy_from_slice(secret);
     let mut mac = Hmac::<Sha256>::new(&key.into());
@@ -47,15 +47,15 @@ pub fn form_token(secret: &[u8; 32], kind: &str, token: &str) -> String {
     URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
 }
 
-/// Whether two texts are the same, in a time that does not tell where they differ.
+/// Compares in constant time.
 pub fn same(one: &str, other: &str) -> bool {
     one.as_bytes().ct_eq(other.as_bytes()).into()
 }
 
-/// Has the browser keep a cookie. One that goes along with pages inside other sites' (`SameSite=None`) is kept apart for each of them.
+/// Adds a `Set-Cookie` header. Cookies with `SameSite=None` are partitioned by embedding site.
 ///
 /// # Errors
-/// It is no header: not of ours.
+/// The cookie is not a valid header value; ours always are.
 pub fn set_cookie(response: &mut HttpResponse, cookie: &Cookie<'_>) -> Result<(), PageError> {
     let apart = if cookie.same_site() == Some(SameSite::None) { "; Partitioned" } else { "" };
     let value = HeaderValue::from_str(&format!("{cookie}{apart}"));
@@ -64,25 +64,25 @@ pub fn set_cookie(response: &mut HttpResponse, cookie: &Cookie<'_>) -> Result<()
     Ok(())
 }
 
-/// Whose cookies: an operator's and a customer's sessions are kept apart, so that one browser may have both.
+/// The cookies. Operator and portal sessions are separate, so one browser can hold both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cookies {
     Operator,
     Visit,
-    /// Of somebody who is about to sign in: binds the form to the browser that was shown it.
+    /// Binds the sign-in form to the browser that loaded it.
     Door,
-    /// Of a browser that has signed in to an account: it keeps tries of its own when others guess.
+    /// A browser that signed in to an account before: it has its own limit of sign-in attempts.
     Device,
 }
 
 impl Cookies {
-    /// The ones that count at a path.
+    /// The session cookie that applies to a path.
     pub fn at(path: &str) -> Cookies {
         let portal = path.strip_prefix("/portal").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if portal { Cookies::Visit } else { Cookies::Operator }
     }
 
-    /// What keeps the tokens in their forms apart.
+    /// Separates the CSRF tokens of the kinds of forms.
     pub fn form(self) -> &'static str {
         match self {
             Cookies::Operator => "session",
@@ -92,7 +92,7 @@ impl Cookies {
         }
     }
 
-    /// The name of the cookie. The prefix `__Host-` has browsers refuse it from anywhere but this very host, over TLS.
+    /// The cookie's name. With the prefix `__Host-`, browsers accept it only from this host over TLS.
     pub fn name(self, public_url: &Url) -> &'static str {
         match (self, public_url.scheme() == "https") {
             (Cookies::Operator, true) => "__Host-sendoff_session",
@@ -106,10 +106,9 @@ impl Cookies {
         }
     }
 
-    /// The cookie that carries a session's token for so many seconds.
+    /// A session cookie with a lifetime in seconds.
     ///
-    /// A visit may be embedded in a page of the team's: over TLS its cookie goes along there too, and is kept apart for each site that
-    /// embeds it (`Partitioned`).
+    /// Over TLS, the portal's cookie also works embedded in another site, partitioned by that site.
     pub fn made(self, public_url: &Url, token: String, seconds: i64) -> Cookie<'static> {
         let secure = public_url.scheme() == "https";
         let embedded = secure && self == Cookies::Visit;
@@ -122,7 +121,7 @@ impl Cookies {
             .finish()
     }
 
-    /// The cookie that takes it away again.
+    /// A cookie that deletes the session cookie.
     pub fn gone(self, public_url: &Url) -> Cookie<'static> {
         let mut gone = self.made(public_url, String::new(), 0);
         gone.make_removal();

@@ -1,10 +1,10 @@
-//! Who looks at a page.
+//! The signed-in user of a request.
 //!
-//! * A [`Viewer`] – either kind of somebody: an operator, who sees an organization, or a customer on a visit to the portal, who sees one
-//!   application. Below `/portal` the visit's cookie counts, everywhere else the operator's.
-//! * [`Signed`] – a viewer who is an operator. A handler that asks for it is reached by nobody else.
-//! * [`Inside`] – a viewer within one application: the one that an operator's path names, or a customer's own. The pages of an
-//!   application are written once with it and mounted twice; [`Place`] says where their links lead.
+//! * [`CurrentUser`] – an operator, who sees an organization, or a portal customer, who sees one application. Below
+//!   `/portal` the portal cookie applies, elsewhere the operator's.
+//! * [`CurrentOperator`] – a user who is an operator; customers get 404.
+//! * [`AppContext`] – a user within one application: the one in an operator's path, or the customer's own. The pages of
+//!   an application are written once with it and mounted twice; [`AppPaths`] makes their links.
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -31,37 +31,37 @@ use crate::store::access::sign_in_links::TokenHash;
 use crate::store::{AppRef, Store, StoreError, Tenant};
 use crate::traffic::rate_limits as limits;
 
-/// How the audit log calls somebody who signed in by a link.
+/// The audit log's name for an operator who signed in by a link.
 pub const LINK: &str = "a login link";
-/// How many organizations a menu shows.
+/// How many organizations the menu lists.
 pub const ORGS: i64 = 100;
 
-/// Somebody who looks at a page.
+/// An operator or a portal customer.
 #[derive(Clone)]
 pub struct Viewer {
     pub org: OrgId,
     pub who: Who,
-    /// What an operator may look at besides, as far as a menu can show it. Empty with a form.
+    /// The operator's organizations, up to [`ORGS`]. Empty for unsafe methods, which render no menu.
     pub orgs: Vec<OrgId>,
-    /// What the session's forms carry.
+    /// The CSRF token.
     pub csrf: String,
-    /// The session, as the store knows it.
+    /// The session's hash, its key in the store.
     pub hash: TokenHash,
     pub prefs: Prefs,
-    /// The page that they look at: path and query.
+    /// The requested path and query.
     pub at: String,
 }
 
-/// Which kind of somebody.
+/// The kind of user.
 #[derive(Clone)]
 pub enum Who {
-    /// With an account; `None`: by a one-time link, which is made by somebody who has the machine.
+    /// With an account; `None`: by a one-time link.
     Operator(Option<Operator>),
     Customer(Visit),
 }
 
 impl Viewer {
-    /// What everything on the pages is bound to.
+    /// The data that the user can see.
     pub fn tenant(&self) -> Tenant {
         let only = match &self.who {
             Who::Operator(_) => None,
@@ -70,10 +70,10 @@ impl Viewer {
         Tenant { org: self.org.clone(), only }
     }
 
-    /// Whether their session or visit still lasts.
+    /// Whether the session is still valid.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn lasts(&self, state: &DashboardState) -> Result<bool, StoreError> {
         let now = state.clock.now();
         Ok(match &self.who {
@@ -82,7 +82,7 @@ impl Viewer {
         })
     }
 
-    /// Whether they may do this. Operators may do everything.
+    /// Whether the user has a capability. Operators have all.
     pub fn can(&self, capability: Capability) -> bool {
         match &self.who {
             Who::Operator(_) => true,
@@ -90,28 +90,28 @@ impl Viewer {
         }
     }
 
-    /// Lets through who may do this.
+    /// Requires a capability.
     ///
     /// # Errors
-    /// They may not.
+    /// The user lacks it.
     pub fn need(&self, capability: Capability) -> Result<(), PageError> {
         if self.can(capability) { Ok(()) } else { Err(PageError::NotAllowed) }
     }
 
-    /// Whether they may do something for which one of these is enough.
+    /// Whether the user has at least one of these capabilities.
     pub fn can_any(&self, capabilities: &[Capability]) -> bool {
         capabilities.iter().any(|one| self.can(*one))
     }
 
-    /// Lets through who may do something for which one of these is enough.
+    /// Requires at least one of these capabilities.
     ///
     /// # Errors
-    /// They may not.
+    /// The user has none.
     pub fn need_any(&self, capabilities: &[Capability]) -> Result<(), PageError> {
         if self.can_any(capabilities) { Ok(()) } else { Err(PageError::NotAllowed) }
     }
 
-    /// The feature flags of a customer's visit; `None`: an operator, to whom nothing is hidden.
+    /// The feature flags of a portal session; `None`: an operator, who sees everything.
     pub fn flags(&self) -> Option<&[String]> {
         match &self.who {
             Who::Operator(_) => None,
@@ -119,7 +119,7 @@ impl Viewer {
         }
     }
 
-    /// Whether they see all organizations, and so look after the accounts.
+    /// Whether the operator sees all organizations, and so manages accounts.
     pub fn sees_all(&self) -> bool {
         match &self.who {
             Who::Operator(operator) => operator.as_ref().is_none_or(|operator| operator.orgs.is_none()),
@@ -127,7 +127,7 @@ impl Viewer {
         }
     }
 
-    /// Their account, if they signed in with one.
+    /// The operator's account, if they signed in with one.
     pub fn account(&self) -> Option<&Operator> {
         match &self.who {
             Who::Operator(operator) => operator.as_ref(),
@@ -135,7 +135,7 @@ impl Viewer {
         }
     }
 
-    /// Whether that part of the portal is there for them. Operators have everything.
+    /// Whether a part of the portal is enabled. Operators have all.
     pub fn shows(&self, page: PortalPage) -> bool {
         match &self.who {
             Who::Operator(_) => true,
@@ -143,7 +143,7 @@ impl Viewer {
         }
     }
 
-    /// Whether a page is there for them, by its path.
+    /// Whether the user may open the page at a path.
     pub fn opens(&self, path: &str) -> bool {
         match &self.who {
             Who::Operator(_) => true,
@@ -151,7 +151,7 @@ impl Viewer {
         }
     }
 
-    /// The page that they begin with.
+    /// The user's start page.
     pub fn first_page(&self) -> String {
         match &self.who {
             Who::Operator(_) => "/".to_owned(),
@@ -159,7 +159,7 @@ impl Viewer {
         }
     }
 
-    /// The store on behalf of them: what they do is noted.
+    /// A store that records the user as the actor in the audit log.
     pub fn store(&self, store: &Store) -> Store {
         store.by(match &self.who {
             Who::Operator(None) => Actor::new(ActorKind::Link, LINK),
@@ -188,7 +188,7 @@ impl Viewer {
                 None => return Err(PageError::NotSignedIn),
             },
         };
-        // From now on its requests count for it, and no longer for the address.
+        // From now on, requests count against the session, not the address.
         drop(state.traffic.limits.bucket(limited_by(hash), Instant::now()));
         let orgs = if request.method().is_safe() { organizations(&state.store, &org, &who).await? } else { Vec::new() };
         let viewer = Viewer {
@@ -211,9 +211,9 @@ impl Viewer {
     }
 }
 
-/// By what the requests of a session, or of a visit, are limited.
-pub fn limited_by(hash: TokenHash) -> limits::Who {
-    limits::Who::Session(hash)
+/// The rate limit key of a session.
+pub fn limited_by(hash: TokenHash) -> limits::CallerId {
+    limits::CallerId::Session(hash)
 }
 
 impl FromRequest for Viewer {
@@ -225,7 +225,7 @@ impl FromRequest for Viewer {
     }
 }
 
-/// An operator.
+/// A signed-in operator.
 #[derive(Clone)]
 pub struct Signed(Viewer);
 
@@ -253,13 +253,13 @@ impl FromRequest for Signed {
     }
 }
 
-/// A viewer within one application.
+/// A user within one application.
 #[derive(Clone)]
 pub struct Inside {
     pub viewer: Viewer,
     pub app: Application,
     pub place: Place,
-    /// It is the hidden application by which the organization itself is told.
+    /// The hidden application that carries operational webhooks.
     pub operational: bool,
 }
 
@@ -292,14 +292,14 @@ impl FromRequest for Inside {
     }
 }
 
-/// What an operator may look at: by name what there is, or what their account says.
+/// The organizations that an operator can switch to.
 async fn organizations(store: &Store, org: &OrgId, who: &Who) -> Result<Vec<OrgId>, StoreError> {
     let mut orgs = match who {
         Who::Customer(_) => return Ok(Vec::new()),
         Who::Operator(Some(Operator { orgs: Some(orgs), .. })) => orgs.clone(),
         Who::Operator(_) => {
             let mut found = store.organizations(ORGS).await?;
-            // Neither needs to have anything in it yet.
+            // Neither needs to have data yet.
             found.extend([OrgId::default_org(), org.clone()]);
             found
         }
@@ -309,15 +309,15 @@ async fn organizations(store: &Store, org: &OrgId, who: &Who) -> Result<Vec<OrgI
     Ok(orgs)
 }
 
-/// A part of the path, by the name that the route gives it. Ids and names need no percent signs: what has some is none.
+/// A named segment of the path. Ids and names need no percent-encoding.
 ///
 /// # Errors
-/// The route has no such part.
+/// The route has no such segment.
 pub fn part<'r>(request: &'r HttpRequest, name: &str) -> Result<&'r str, PageError> {
     request.match_info().get(name).ok_or(PageError::NotFound)
 }
 
-/// An application by its id or uid. What the organization itself is told travels by an application that is hidden elsewhere.
+/// Finds an application by id or uid, including the hidden one for operational webhooks.
 async fn application(
     store: &Store,
     tenant: &Tenant,

@@ -1,11 +1,12 @@
-//! What feeds the live tails: attempts as they come into the store, from whichever process.
+//! The feed of the live tails: attempts as they are recorded, by any process.
 //!
-//! * [`Feeds`] – all of this process. While somebody looks at an organization's tail, one loop polls the store for all who do.
-//! * [`Tap`] – what one of them gets: the attempts of a moment ago, and from then on [batches](Batch) of them.
+//! * [`TailFeeds`] – the feeds of this process. While an organization has open tails, one loop polls the store for all
+//!   of them.
+//! * [`TailSubscription`] – an open tail: recent attempts, then [batches](AttemptBatch).
 //!
-//! Ids do not come in order (`store/query/tail.rs`), so each look reads a little of the past anew and passes over what it has seen: always the
-//! last [`SHORT`], and now and then, for those that took long, the last [`LONG`]. What is recorded even later, because the store was
-//! away, is in the lists and not in the tail.
+//! Ids are not committed in order (`store/query/tail.rs`), so each poll re-reads the recent past and skips known
+//! attempts: always the last [`SHORT`], and every [`ROUNDS`] polls the last [`LONG`] for slow attempts. Attempts
+//! recorded even later, after an outage of the store, appear in the lists but not in the tail.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,35 +20,36 @@ use crate::store::access::sign_in_links::TokenHash;
 use crate::store::query::attempts::AttemptLine;
 use crate::store::{Store, StoreError, Tenant};
 
-/// How many tails may be open in this process.
+/// The maximum number of open tails per process.
 const OPEN: usize = 32;
-/// How many of them one session, or one customer's visit, may have.
+/// The maximum number of open tails per session.
 const OF_VIEWER: usize = 4;
-/// How often the store is looked at.
+/// The polling interval.
 pub const POLL: Duration = Duration::from_millis(500);
-/// How far back each look reads: longer than a usual attempt and its record take, and than clocks of processes differ.
+/// How far back each poll reads: longer than a usual attempt and its recording take, and than clock skew between
+/// processes.
 const SHORT: Duration = Duration::from_secs(5);
-/// How far back it reads for attempts that took longer than a part of that: more than any timeout (30 s) and its record.
+/// How far back a poll for slow attempts reads: longer than any timeout (30 s) and the recording.
 const LONG: Duration = Duration::from_secs(45);
 const TOOK_LONG: Duration = Duration::from_secs(2);
-/// Every so many looks is one for the long ones.
+/// Every so many polls includes slow attempts.
 const ROUNDS: u32 = 10;
-/// How many attempts a look reads at most.
+/// The maximum number of attempts per poll.
 const MOST: i64 = 1_000;
-/// How many attempts are kept for who comes next.
+/// How many attempts a new tail starts with.
 const RECENT: usize = 200;
-/// How many batches somebody may be behind.
+/// How many batches a slow reader may lag behind.
 const BEHIND: usize = 16;
 
-/// What one look has found, oldest first.
+/// New attempts of one poll, oldest first.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub lines: Vec<AttemptLine>,
-    /// There was more than one look reads.
+    /// The poll hit [`MOST`].
     pub cut: bool,
 }
 
-/// The feeds of this process; cheap to clone.
+/// The feeds of this process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Feeds {
     inner: Arc<Inner>,
@@ -60,40 +62,40 @@ struct Inner {
     closing: watch::Sender<bool>,
 }
 
-/// The places that are taken.
+/// The number of open tails.
 #[derive(Debug, Default)]
 struct Open {
     all: usize,
     by_viewer: HashMap<TokenHash, usize>,
 }
 
-/// Why no tail is opened.
+/// The reason why no tail was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoTail {
-    /// The viewer has [`OF_VIEWER`].
+    /// The session has [`OF_VIEWER`].
     Yours,
-    /// All places are taken, or the process stops.
+    /// The process has [`OPEN`], or is stopping.
     Full,
 }
 
-/// What those who look at one organization's tail share.
+/// The shared feed of an organization.
 #[derive(Debug)]
 struct Feed {
     sender: broadcast::Sender<Arc<Batch>>,
     recent: VecDeque<AttemptLine>,
 }
 
-/// One open tail.
+/// An open tail.
 pub struct Tap {
-    /// What came a moment before, oldest first.
+    /// Attempts before the first batch, oldest first.
     pub recent: Vec<AttemptLine>,
     pub batches: broadcast::Receiver<Arc<Batch>>,
-    /// Turns true when the process stops.
+    /// Becomes true when the process stops.
     pub closing: watch::Receiver<bool>,
     _place: Place,
 }
 
-/// One of the [`OPEN`] places; free again when it is dropped.
+/// Counts an open tail until it is dropped.
 struct Place {
     inner: Arc<Inner>,
     viewer: TokenHash,
@@ -120,15 +122,15 @@ impl Default for Feeds {
 }
 
 impl Feeds {
-    /// Ends all open tails, and lets none begin: at shutdown they would be waited for.
+    /// Closes all tails and rejects new ones, so shutdown does not wait for them.
     pub fn close(&self) {
         self.inner.closing.send_replace(true);
     }
 
-    /// Opens a tail of an organization for the viewer of this session.
+    /// Opens a tail of an organization.
     ///
     /// # Errors
-    /// Too many are open.
+    /// A limit is reached.
     pub fn open(&self, store: &Store, clock: Clock, org: &OrgId, viewer: TokenHash) -> Result<Tap, NoTail> {
         let place = self.place(viewer)?;
         let mut feeds = self.inner.feeds();
@@ -137,7 +139,7 @@ impl Feeds {
             tokio::spawn(poll(self.inner.clone(), store.clone(), clock, org.clone()));
             Feed { sender, recent }
         });
-        // Under the lock, nothing comes between the two.
+        // Under one lock, so no batch falls between the two.
         let (recent, batches) = (feed.recent.iter().cloned().collect(), feed.sender.subscribe());
         Ok(Tap { recent, batches, closing: self.inner.closing.subscribe(), _place: place })
     }
@@ -166,7 +168,7 @@ impl Inner {
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a batch on; `false`: nobody looks any more, and the feed is gone.
+    /// Publishes a batch. `false`: the last tail was closed and the feed removed.
     fn send(&self, org: &OrgId, batch: Batch) -> bool {
         let mut feeds = self.feeds();
         let Some(feed) = feeds.get_mut(org) else { return false };
@@ -185,7 +187,7 @@ impl Inner {
     }
 }
 
-/// Looks until nobody does.
+/// Polls until the last tail is closed.
 async fn poll(inner: Arc<Inner>, store: Store, clock: Clock, org: OrgId) {
     let tenant = Tenant::org(org.clone());
     let mut seen = BTreeSet::new();
@@ -201,7 +203,7 @@ async fn poll(inner: Arc<Inner>, store: Store, clock: Clock, org: OrgId) {
     }
 }
 
-/// One look: what it finds and has not seen.
+/// Reads attempts that were not seen before.
 async fn look(
     store: &Store,
     tenant: &Tenant,
@@ -213,7 +215,7 @@ async fn look(
     let cut = lines.len() as i64 >= MOST;
     if round.is_multiple_of(ROUNDS) {
         let long = store.attempts_since(tenant, now.minus(LONG), TOOK_LONG, MOST).await?;
-        // What had ended before somebody began to look is no news.
+        // In the first poll, attempts that ended before the tail was opened are not news.
         let news = |line: &AttemptLine| round > 0 || ended(line) >= now.minus(SHORT);
         let (news, old): (Vec<_>, Vec<_>) = long.into_iter().partition(news);
         seen.extend(old.iter().map(|line| line.id));

@@ -1,5 +1,5 @@
-//! The live tail: attempts as they happen. The page shows the newest and has a link to refresh it; a script has the rows come by
-//! themselves, from a stream of events that sends the page's own rows.
+//! The live tail. The page shows the latest attempts and has a refresh link; with the script, rows arrive as
+//! server-sent events, rendered by the page's own template.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -32,25 +32,25 @@ use crate::store::query::tail::TailFilter;
 use crate::store::{EndpointRef, StoreError};
 use crate::traffic::hangup::Hangup;
 
-/// How many rows the page shows.
+/// Rows on the page.
 const ROWS: usize = 100;
-/// How many rows a stream sends a second.
+/// The maximum number of rows per second of a stream.
 const RATE: usize = 50;
-/// A comment this often keeps proxies from closing a quiet stream.
+/// The interval of comments, which keep proxies from closing an idle stream.
 const BEAT: Duration = Duration::from_secs(15);
-/// This often it is asked whether the session still lasts.
+/// The interval at which the session is checked.
 const CHECK: Duration = Duration::from_secs(5);
-/// When a browser is to try again, in seconds.
+/// `Retry-After`, in seconds.
 const LATER: &str = "10";
 
-/// A row of the table, also as the stream sends it.
+/// A row of the page and of the stream.
 #[derive(Template)]
 #[template(path = "parts/tail_row.html")]
 struct TailRow {
     id: AttemptId,
     row: AttemptRow,
     at: When,
-    /// It says of which application it is: a customer has one.
+    /// Shows the application; customers have only one.
     across: bool,
 }
 
@@ -73,14 +73,14 @@ struct TailPage {
     event_type: Line,
     failed: bool,
     filtered: bool,
-    /// This page, and the stream of what comes after it.
+    /// The page and its stream, with the same filters.
     here: String,
     events: String,
     rows: Vec<TailRow>,
     across: bool,
 }
 
-/// The filter of a URL. `None`: it names what is not there, and nothing can match.
+/// The filters of a URL. `None`: an unknown application or endpoint, so nothing matches.
 struct Asked {
     app: String,
     endpoint: String,
@@ -120,7 +120,7 @@ impl Asked {
         Ok(Asked { app, endpoint, filter: Some(filter) })
     }
 
-    /// As a URL says it.
+    /// The filters as a query.
     fn query(&self) -> String {
         let filter = self.filter.clone().unwrap_or_default();
         let mut query = url::form_urlencoded::Serializer::new(String::new());
@@ -171,8 +171,8 @@ pub async fn show(
     answer(StatusCode::OK, &page)
 }
 
-/// `GET /tail/events`: `event: attempt` with a row, `event: left-out` with how many were too many to send (`more`: and nobody counted the
-/// others). It lasts as long as the session, the process and the reader.
+/// `GET /tail/events`: `event: attempt` with a row; `event: left-out` with the number of rows above the rate limit, and
+/// `more` if even more were not counted. The stream ends with the session, the process or the connection.
 pub async fn events(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -193,7 +193,7 @@ pub async fn events(
     });
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
-        // Proxies that collect answers would hold the rows back.
+        // Keeps proxies from buffering the stream.
         .insert_header(("x-accel-buffering", "no"))
         .streaming(Box::pin(events)))
 }
@@ -212,7 +212,7 @@ fn no_tail(why: NoTail) -> HttpResponse {
     HttpResponse::build(status).insert_header((RETRY_AFTER, LATER)).content_type("text/plain; charset=utf-8").body(text)
 }
 
-/// One reader's stream.
+/// The stream of one reader.
 struct Stream {
     state: web::Data<DashboardState>,
     viewer: Viewer,
@@ -237,13 +237,13 @@ impl Stream {
             beat: now + BEAT,
             check: now + CHECK,
         };
-        // What came between the page and this; the page's script passes over rows that it has.
+        // Attempts since the page was rendered; the script skips rows that it already has.
         let recent = std::mem::take(&mut stream.tap.recent);
         stream.send(&Batch { lines: recent, cut: false }, usize::MAX);
         stream
     }
 
-    /// The next piece of the answer; `None`: it is over.
+    /// The next chunk; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         const QUIET: Bytes = Bytes::from_static(b": quiet\n\n");
         loop {
@@ -253,14 +253,14 @@ impl Stream {
             let batch = tokio::select! {
                 biased;
                 _ = self.tap.closing.wait_for(|closing| *closing) => return None,
-                // Its place is for others at once, and not only when something cannot be sent.
+                // Frees the slot immediately, instead of at the next failed write.
                 () = self.hangup.closed() => return None,
                 batch = self.tap.batches.recv() => batch,
                 () = sleep_until(self.check.min(self.beat)) => {
                     let now = Instant::now();
                     if now >= self.check {
                         self.check = now + CHECK;
-                        // While the store is away nobody knows, and nothing is shown.
+                        // If the store is unavailable, the session is unknown, but there is nothing to show either.
                         if let Ok(false) = self.viewer.lasts(&self.state).await {
                             return None;
                         }
@@ -280,7 +280,7 @@ impl Stream {
         }
     }
 
-    /// The newest `most` rows that the filter takes, and how many it leaves out.
+    /// Queues the newest `most` matching rows and the number of skipped ones.
     fn send(&mut self, batch: &Batch, most: usize) {
         let wanted: Vec<&AttemptLine> = batch.lines.iter().filter(|line| self.filter.takes(line)).collect();
         let left_out = wanted.len().saturating_sub(most);
@@ -298,12 +298,12 @@ impl Stream {
     }
 }
 
-/// What one look may bring, so that it is not more than [`RATE`] a second.
+/// The number of rows per batch that keeps to [`RATE`].
 fn per_batch() -> usize {
     (RATE as u128 * POLL.as_millis() / 1_000) as usize
 }
 
-/// A line break would end the field: each line of `data` has its own.
+/// A line break ends a field, so each line of `data` gets its own.
 fn event(kind: &str, data: &str) -> Bytes {
     let data: Vec<&str> = data.lines().collect();
     Bytes::from(format!("event: {kind}\ndata: {}\n\n", data.join("\ndata: ")))

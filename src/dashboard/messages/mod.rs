@@ -1,4 +1,6 @@
-//! The list of messages: of an organization, or of one application for whoever is inside it.
+//! The list of messages, across applications or of one.
+//!
+//! * [`message`] – the page of a message.   [`send_message`] – the form that sends one.
 
 pub(in crate::dashboard) mod message;
 pub(in crate::dashboard) mod send;
@@ -22,7 +24,7 @@ use crate::store::query::endpoint_messages::Standings;
 use crate::store::query::message_list::{ListedMessage, MessageSearch};
 
 struct Row {
-    /// How the worst of its deliveries stands; `None`: it has none.
+    /// The most severe state of its deliveries; `None`: no deliveries.
     badge: Option<Badge>,
     href: String,
     event_type: Line,
@@ -39,7 +41,7 @@ struct Row {
 #[template(path = "messages.html")]
 struct MessagesPage {
     frame: Frame,
-    /// The page is of one application.
+    /// The list covers one application.
     inside: bool,
     form: Form,
     good: bool,
@@ -101,7 +103,7 @@ async fn list(
     answer(if good { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }, &page)
 }
 
-/// An endpoint is what deliveries are looked for by: a search for one finds no message.
+/// A search that finds an endpoint selects deliveries, so it matches no message.
 fn wanted(filters: Filters) -> MessageSearch {
     let nothing = filters.endpoint.map(|_| Vec::new());
     MessageSearch {

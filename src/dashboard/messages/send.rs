@@ -1,4 +1,4 @@
-//! Sending a message by hand, by an operator: accepted like every other. It may begin as a copy of an earlier one, and then names that in a tag.
+//! The form that sends a message, for operators. An edited copy of an earlier message names the original in a tag.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use crate::store::access::audit::Deed;
 use crate::store::ingest::accept::AcceptItem;
 use crate::store::{MessageRef, Store};
 
-/// What the tag begins with that names the message of which this one is an edited copy.
+/// The prefix of the tag with the original's id.
 pub const COPY_OF: &str = "edited-from/";
 
 fn form(types: &[EventType], name: &str, payload: &str, channels: &[String]) -> Form {
@@ -38,7 +38,7 @@ fn form(types: &[EventType], name: &str, payload: &str, channels: &[String]) -> 
     ])
 }
 
-/// The message that the URL names as the one to begin with.
+/// The original in the URL.
 async fn origin(store: &Store, inside: &Inside, query: &Query) -> Result<Option<Message>, PageError> {
     let Some(text) = query.get("from") else { return Ok(None) };
     let id: MessageId = text.parse().map_err(|_| PageError::NotFound)?;
@@ -63,7 +63,7 @@ fn page(inside: &Inside, types: &[EventType], form: Form, origin: Option<&Messag
     }
 }
 
-/// `GET /applications/{app}/send?type=&from=`: the event type's example stands in the form, or what the message says that is edited.
+/// `GET /applications/{app}/send?type=&from=`: prefilled with the event type's example, or with the original.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -83,7 +83,7 @@ pub async fn show(
     page(&inside, &types, form(&types, name, payload.as_deref().unwrap_or("{}"), &[]), None).answer()
 }
 
-/// `POST /applications/{app}/send`. Leads to the message.
+/// `POST /applications/{app}/send`. Redirects to the message.
 pub async fn send(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -127,7 +127,7 @@ async fn accept(
         only_endpoint: None,
         spec,
         at: now,
-        once: None,
+        idempotency_key: None,
     };
     let accepted = store.accept(item).await.map_err(|error| Err(error.into()))?;
     let message = accepted.map_err(turned_away)?;

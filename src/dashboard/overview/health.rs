@@ -1,4 +1,4 @@
-//! The health of what Sendoff runs on: the store and the processes that send.
+//! The health card: the database and the sending processes.
 
 use askama::Template;
 use askama::filters::HtmlSafe;
@@ -9,33 +9,32 @@ use crate::domain::Time;
 use crate::store::queue::slots::SLOTS;
 use crate::store::{Store, StoreError};
 
-/// A process, and how much of the work is its.
+/// A process and its share of the slots.
 struct Process {
     name: Line,
     since: When,
-    /// It has gone without a word, or hangs.
+    /// No heartbeat.
     silent: bool,
     slots: String,
 }
 
-/// The section of a page.
 #[derive(Template)]
 #[template(path = "parts/health.html")]
 pub struct Health {
     store: &'static str,
     size: String,
     processes: Vec<Process>,
-    /// Slots that nobody sends for.
+    /// Slots without an owner.
     unowned: i64,
 }
 
 impl HtmlSafe for Health {}
 
 impl Health {
-    /// As it is now. That the store answers is seen by there being a page.
+    /// Reads the current health.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn of(store: &Store, now: Time) -> Result<Health, StoreError> {
         let processes = store.processes(now).await?;
         let process = |one: &crate::store::queue::slots::ProcessView| Process {
@@ -52,7 +51,7 @@ impl Health {
         })
     }
 
-    /// Nobody sends anything.
+    /// Whether no process is sending.
     pub fn nobody(&self) -> bool {
         self.processes.iter().all(|process| process.silent)
     }

@@ -1,5 +1,9 @@
-//! The overview: how the deliveries of some time stand, in one sentence with the numbers in it; then what waits, rests or is stuck, the charts, the
-//! endpoints that fail most, and the newest attempts.
+//! The overview: the number of deliveries by state, warnings, charts, endpoints with the most failures, latest
+//! attempts.
+//!
+//! * [`delivery_summary`] – the sentence with the numbers.   [`health_card`] – the database and the sending processes.
+//!
+//! Invariant: every number links to exactly the deliveries that it counts.
 
 pub(in crate::dashboard) mod health;
 pub(in crate::dashboard) mod numbers;
@@ -36,25 +40,24 @@ use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
-/// How many attempts are on a page.
+/// Attempts per page.
 const ATTEMPTS: i64 = 50;
-/// How many of the endpoints that fail most.
+/// How many failing endpoints are listed.
 const WORST: i64 = 5;
-/// States are counted up to here.
+/// The limit of counts.
 const MOST: i64 = 10_000;
-/// What is late by less is merely on its way.
+/// The minimum delay at which a due delivery is reported as late.
 const LATE: Duration = Duration::from_secs(5);
-/// The list that numbers and bars lead to.
+/// The list behind numbers and bars.
 const LIST: &str = "/deliveries?";
 
-/// A row of the newest attempts.
 pub(super) struct AttemptRow {
     pub badge: Badge,
     pub when: When,
     pub app: Line,
-    /// `None`: the message is gone.
+    /// `None`: the message was deleted.
     pub event_type: Option<Line>,
-    /// Empty: who looks has no page of it.
+    /// Empty: the user cannot open the message.
     pub href: String,
     pub address: Address,
     pub number: i32,
@@ -63,7 +66,7 @@ pub(super) struct AttemptRow {
     pub next: Option<When>,
 }
 
-/// The delivery that has been due for longest.
+/// The delivery that has been due for the longest time.
 struct Late {
     since: When,
     href: String,
@@ -71,23 +74,23 @@ struct Late {
     address: Address,
 }
 
-/// An endpoint that fails, with its numbers.
+/// A failing endpoint.
 struct Worst {
     href: String,
     address: Address,
     app: Line,
-    /// `13 failed`, of deliveries.
+    /// The number of failed deliveries: `13 failed`.
     failed: String,
-    /// The list of these.
+    /// The list of these deliveries.
     failures: String,
-    /// How many attempts arrived, of all.
+    /// The share of successful attempts.
     rate: Option<String>,
 }
 
-/// What waits longer than it should.
+/// Deliveries and outbox rows that are waiting.
 struct Waits {
     late: Option<Late>,
-    /// What waits for an attempt: all of it, and of that what was not tried yet and what is retried.
+    /// Deliveries that wait for an attempt: all, not yet attempted, being retried.
     total: String,
     pending: String,
     retrying: String,
@@ -96,19 +99,19 @@ struct Waits {
     dead: Option<String>,
 }
 
-/// The table of attempts.
+/// The table of latest attempts.
 struct Newest {
     attempts: Vec<AttemptRow>,
     failed_only: bool,
     paged: bool,
-    /// This page with all attempts, or with failed ones alone.
+    /// This page with all attempts, or only failed ones.
     all: String,
     failed: String,
-    /// Where the table goes on.
+    /// The next page.
     older: Option<String>,
-    /// Nothing was ever sent, as far as this page can see.
+    /// Nothing has been sent yet.
     fresh: bool,
-    /// Then: the page of an application, if there is one.
+    /// If so, the page of an application, if there is one.
     first_app: Option<String>,
 }
 
@@ -122,7 +125,7 @@ struct Overview {
     waits: Waits,
     resting: Option<Resting>,
     response_times: Option<String>,
-    /// How what the organization itself is told arrived in the range; `None`: nothing was, and it does not listen.
+    /// The counts of operational webhooks in the range. `None`: there are none.
     told: Option<String>,
     charts: Option<(Chart, LatencyChart)>,
     worst: Vec<Worst>,
@@ -252,7 +255,7 @@ impl Newest {
         })
     }
 
-    /// This page at its beginning.
+    /// The first page.
     fn same(&self) -> &str {
         if self.failed_only { &self.failed } else { &self.all }
     }

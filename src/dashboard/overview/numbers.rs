@@ -1,5 +1,5 @@
-//! The numbers that a page begins with: how the deliveries of the messages of some time stand. Each number counts the rows of the list behind its
-//! link, by the list's own query; one that would take too long to count exactly ends in `+`.
+//! The sentence at the top of a page: how many deliveries are in each state. Each number counts the rows of its linked
+//! list with the same query; a count that would take too long ends in `+`.
 
 use crate::dashboard::bulk::tally;
 use crate::dashboard::components::format::count;
@@ -8,43 +8,43 @@ use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
 use crate::store::query::delivery_tally::DeliveryTally;
 use crate::store::{Store, StoreError, Tenant};
 
-/// One number with its word, which leads to a list.
+/// A number, its label and the list behind it.
 pub struct Number {
     pub text: String,
     pub word: &'static str,
-    /// The name of its colour.
+    /// The CSS class.
     pub kind: &'static str,
-    /// `None`: the viewer has no list of deliveries.
+    /// `None`: the user has no list of deliveries.
     pub href: Option<String>,
 }
 
-/// All of them.
+/// The numbers of a page.
 pub struct Numbers {
     /// All deliveries.
     pub total: Number,
-    /// How they stand: each in one of these.
+    /// By state; every delivery is in exactly one.
     pub standing: Vec<Number>,
-    /// How many of those that were tried arrived. `None`: none was tried.
+    /// The share of attempted deliveries that were delivered. `None`: none was attempted.
     pub rate: Option<String>,
 }
 
-/// Which deliveries are counted, and where their list is.
+/// The deliveries to count, and their list.
 pub struct Counting<'a> {
-    /// The path and the query of the list, to which filters are added: `/deliveries?`. `None`: the viewer has none.
+    /// Path and query of the list, to which filters are appended: `/deliveries?`. `None`: the user has none.
     pub list: Option<&'a str>,
-    /// Of this application; else of the tenant.
+    /// One application; otherwise the whole tenant.
     pub app: Option<AppId>,
-    /// Of messages accepted since then.
+    /// Messages accepted since this time.
     pub since: Time,
-    /// The same as a URL says it.
+    /// The same time as a URL parameter.
     pub since_text: &'a str,
 }
 
 impl Numbers {
-    /// Counts them.
+    /// Counts the deliveries.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn of(store: &Store, tenant: &Tenant, counting: &Counting<'_>, now: Time) -> Result<Numbers, StoreError> {
         let filter = DeliveryFilter { app: counting.app, since: counting.since, ..DeliveryFilter::default() };
         let all = tally(store, tenant, &filter, now).await?;
@@ -56,7 +56,7 @@ impl Numbers {
             (DeliveryStatus::Pending, "pending", false),
             (DeliveryStatus::Canceled, "canceled", false),
         ] {
-            // Where not all were counted, what is few has an index of its own.
+            // If the total was cut off, count rare states by their own index.
             let of_status = match (all.more, status) {
                 (false, _) | (true, DeliveryStatus::Delivered) => all,
                 _ => tally(store, tenant, &DeliveryFilter { status: Some(status), ..filter.clone() }, now).await?,
@@ -95,7 +95,7 @@ fn of(tally: &DeliveryTally, status: DeliveryStatus) -> i64 {
     }
 }
 
-/// `99.9 %`: never rounded up to all of them.
+/// `99.9 %`: rounded down, so only all of them are `100 %`.
 fn rate(tally: &DeliveryTally) -> Option<String> {
     let (delivered, tried) = (tally.delivered, tally.delivered + tally.retrying + tally.dead);
     let share = match tried {

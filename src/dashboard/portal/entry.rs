@@ -1,7 +1,7 @@
-//! The way into the portal and out of it. A customer opens a **portal link** that the team made over REST; the page behind it has one
-//! button, and only that button's POST uses the link up: a mail scanner or a preview that fetches the link does no harm.
+//! Entering and leaving the portal. A customer opens a **portal link**, created over REST or by an operator. The page
+//! behind it has one button, and only its POST redeems the link, so mail scanners and previews do no harm.
 //!
-//! In an iframe a script presses the button (`data-enter`): there the page around it has asked for the link just now.
+//! In an iframe, a script submits the form (`data-enter`): the embedding page has just requested the link.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, LOCATION, WWW_AUTHENTICATE};
@@ -26,14 +26,14 @@ use crate::domain::Time;
 use crate::domain::access::api_key;
 use crate::domain::access::portal::PortalOptions;
 
-/// What keeps the token in the entry's form apart from those in others.
+/// Separates this form's CSRF tokens from others.
 const FORM: &str = "portal-link";
 
-/// What the link opens.
+/// A valid portal link.
 struct Door {
     name: Line,
     until: When,
-    /// Where the button's POST goes, and the page to go on with.
+    /// The button's action, and the page to continue with.
     action: String,
     next: String,
 }
@@ -42,9 +42,9 @@ struct Door {
 #[template(path = "portal/enter.html")]
 struct EnterPage {
     frame: Frame,
-    /// `None`: the link was used before, is too old, or was never ours.
+    /// `None`: the link was used, has expired or never existed.
     door: Option<Door>,
-    /// This browser has a visit that goes on.
+    /// This browser has an open portal session.
     inside: bool,
 }
 
@@ -54,7 +54,7 @@ struct LeftPage {
     frame: Frame,
 }
 
-/// `GET /portal/enter/{code}`: looks at the link and leaves it as it is.
+/// `GET /portal/enter/{code}`: checks the link without redeeming it.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -79,12 +79,12 @@ pub async fn show(
 fn spent(prefs: Prefs, inside: bool) -> Result<HttpResponse, PageError> {
     let page = EnterPage { frame: Frame::of_portal(prefs, None), door: None, inside };
     let mut response = answer(StatusCode::UNAUTHORIZED, &page)?;
-    // A 401 has to say how (RFC 9110, section 11.6.1). Browsers know no such scheme and show the page.
+    // A 401 requires this header (RFC 9110, section 11.6.1). Browsers ignore the unknown scheme and show the page.
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Portal-Link"));
     Ok(response)
 }
 
-/// What the entry's form sends.
+/// The form behind a portal link.
 #[derive(Deserialize)]
 pub struct Enter {
     csrf: String,
@@ -92,7 +92,7 @@ pub struct Enter {
     next: String,
 }
 
-/// `POST /portal/enter/{code}`: uses the link up and opens a visit.
+/// `POST /portal/enter/{code}`: redeems the link and opens a session.
 pub async fn enter(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -114,10 +114,10 @@ pub async fn enter(
     Ok(response)
 }
 
-/// The page that the link's `next` names, if it is one of this visit's.
+/// The page in `next`, if the session includes it.
 fn next_page(public_url: &Url, next: &str, options: &PortalOptions) -> Option<String> {
     let plain = next.starts_with('/') && next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
-    // Taken apart as a browser would: `/portal/../x` is no page of the portal.
+    // Resolved like in a browser: `/portal/../x` is outside the portal.
     let url = public_url.join(next).ok().filter(|url| plain && url.origin() == public_url.origin())?;
     let path = url.path();
     let below = path.strip_prefix(PORTAL).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -125,7 +125,7 @@ fn next_page(public_url: &Url, next: &str, options: &PortalOptions) -> Option<St
     (below && opens(options, path)).then(|| format!("{path}{query}"))
 }
 
-/// `POST /portal/leave`: ends the visit.
+/// `POST /portal/leave`: ends the session.
 pub async fn leave(state: web::Data<DashboardState>, viewer: Viewer, _: Posted) -> Result<HttpResponse, PageError> {
     state.store.end_visit(&viewer.hash).await?;
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, "/portal/left")).finish();
@@ -133,7 +133,7 @@ pub async fn leave(state: web::Data<DashboardState>, viewer: Viewer, _: Posted) 
     Ok(response)
 }
 
-/// `GET /portal/left`: says that the visit is over.
+/// `GET /portal/left`: confirms the end of the session.
 pub async fn left(request: HttpRequest) -> Result<HttpResponse, PageError> {
     answer(StatusCode::OK, &LeftPage { frame: Frame::of_portal(Prefs::of(&request), None) })
 }

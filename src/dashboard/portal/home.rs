@@ -1,5 +1,4 @@
-//! The first page of the portal: how the deliveries of some time stand in one sentence, the chart that supports it, the endpoints with their states,
-//! and the newest failures.
+//! The portal's start page: the number of deliveries by state, a chart, the endpoints and the latest failures.
 
 use std::collections::HashMap;
 
@@ -28,19 +27,20 @@ use crate::store::query::counts::{Range, Scope};
 use crate::store::recording::rollups::{Counts, total};
 use crate::store::{Order, PageRequest, Store, StoreError};
 
-/// How many endpoints are listed; the rest is behind a link.
+/// How many endpoints are listed.
 const ENDPOINTS: usize = 20;
-/// At how many of the endpoints that fail most the newest failures are looked for, and how many of these are shown.
+/// The number of endpoints, those with the most failures, whose latest failures are read, and the number of failures
+/// shown.
 const FAILING: usize = 5;
 const FAILURES: i64 = 10;
 
-/// An endpoint: its state, and what happened there in the range.
+/// An endpoint and its attempts in the range.
 struct EndpointRow {
     badge: Badge,
     href: Option<String>,
     address: Address,
     description: Line,
-    /// How many of the attempts arrived. `None`: there was none.
+    /// The success rate. `None`: no attempts.
     rate: Option<String>,
     sent: String,
 }
@@ -55,9 +55,9 @@ struct Home {
     numbers: Numbers,
     chart: Option<Chart>,
     endpoints: Vec<EndpointRow>,
-    /// Where the rest of the endpoints is.
+    /// The full list of endpoints.
     more: Option<String>,
-    /// Where one is added, by who may.
+    /// The form for a new endpoint, if the user may create one.
     add: Option<String>,
     failures: Vec<AttemptRow>,
 }
@@ -87,7 +87,7 @@ pub async fn show(
         since,
         since_text: &second(since),
     };
-    // A bar leads to a list of deliveries.
+    // Bars link to the list of deliveries.
     let charted = inside.shows(PortalPage::Deliveries) && total(&buckets).attempts() > 0;
     let may_add = inside.can(Capability::ManageEndpoint) && inside.shows(PortalPage::Endpoints);
     let page = Home {
@@ -109,10 +109,10 @@ pub async fn show(
     answer(StatusCode::OK, &page)
 }
 
-/// The newest failures at the endpoints that failed most: none is looked for where none was counted.
+/// The latest failures of the endpoints with the most failures in the counts `at_each`.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub async fn failures(
     store: &Store,
     inside: &Inside,

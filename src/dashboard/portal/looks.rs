@@ -1,5 +1,6 @@
-//! How the portal looks: the application's name in place of ours, the team's logo, and a style sheet that overrides tokens and nothing
-//! else. It is a file of its own, because the pages allow no style in them; what is in it are colours that were read as such.
+//! The portal's branding: the application's name, the customer team's logo, and a style sheet that only overrides
+//! design tokens. The sheet is a separate file, because the Content-Security-Policy forbids inline styles; it contains
+//! only validated colors.
 
 use std::fmt::Write as _;
 
@@ -18,26 +19,26 @@ use crate::domain::access::api_key;
 use crate::domain::access::theme::{Mode, Theme};
 use crate::store::access::portal_sessions::{GoodLink, Visit};
 
-/// What stands for the portal in the head of its pages.
+/// The brand in the header.
 #[derive(Clone)]
 pub struct Brand {
-    /// The application's.
+    /// The application's name.
     pub name: Line,
-    /// The URL of an image.
+    /// The URL of the logo.
     pub logo: Option<String>,
-    /// The path of the style sheet, where there is something in it.
+    /// The path of the style sheet, unless it is empty.
     pub sheet: Option<String>,
     mode: Mode,
 }
 
 impl Brand {
-    /// Of a visit's pages.
+    /// The brand of a portal session.
     pub fn of_visit(visit: &Visit) -> Brand {
         let sheet = |theme: &Theme| format!("{PORTAL}/theme.css?v={}", version(&sheet(theme)));
         Brand::new(&visit.app_name, visit.options.theme.as_ref(), sheet)
     }
 
-    /// Of the page behind a link.
+    /// The brand of the page behind a portal link.
     pub fn of_link(request: &HttpRequest, link: &GoodLink, code: &str) -> Brand {
         let theme = link.options.theme.as_ref();
         allow_logo(request, theme);
@@ -53,7 +54,7 @@ impl Brand {
         }
     }
 
-    /// Light or dark as the team has it, as long as the customer has not chosen.
+    /// The theme's mode, unless the user chose one.
     pub fn preferred(&self, prefs: Prefs) -> Prefs {
         use crate::dashboard::http::preferences::Theme as Choice;
         let theme = match self.mode {
@@ -65,14 +66,14 @@ impl Brand {
     }
 }
 
-/// Has the answer allow the logo's site as one that images come from.
+/// Allows the logo's origin in the Content-Security-Policy.
 pub fn allow_logo(request: &HttpRequest, theme: Option<&Theme>) {
     if let Some(origin) = theme.and_then(Theme::logo_origin) {
         request.extensions_mut().insert(Images(origin));
     }
 }
 
-/// The style sheet; empty if the theme changes nothing that is in one.
+/// The style sheet; empty if the theme sets no tokens.
 fn sheet(theme: &Theme) -> String {
     let mut tokens = String::new();
     for token in theme.tokens() {
@@ -84,12 +85,12 @@ fn sheet(theme: &Theme) -> String {
     if tokens.is_empty() { tokens } else { format!(":root {{\n{tokens}}}\n") }
 }
 
-/// What tells one sheet from another.
+/// A hash, to cache the sheet.
 fn version(sheet: &str) -> String {
     hex::encode(&Sha256::digest(sheet.as_bytes())[..8])
 }
 
-/// `GET /portal/theme.css`: the visit's.
+/// `GET /portal/theme.css`: the session's sheet.
 pub async fn of_visit(request: HttpRequest, viewer: Viewer) -> Result<HttpResponse, PageError> {
     let Who::Customer(visit) = &viewer.who else { return Err(PageError::NotFound) };
     let sheet = visit.options.theme.as_ref().map(sheet).unwrap_or_default();
@@ -97,7 +98,7 @@ pub async fn of_visit(request: HttpRequest, viewer: Viewer) -> Result<HttpRespon
     Ok(styles(sheet, if current { "private, max-age=31536000, immutable" } else { "private, no-store" }))
 }
 
-/// `GET /portal/enter/{code}/theme.css`: of the page behind a link.
+/// `GET /portal/enter/{code}/theme.css`: the sheet of the page behind a portal link.
 pub async fn of_link(state: web::Data<DashboardState>, request: HttpRequest) -> Result<HttpResponse, PageError> {
     let link = api_key::hash(part(&request, "code")?);
     let good = state.store.portal_link_good(&link, state.clock.now()).await?.ok_or(PageError::NotFound)?;

@@ -1,9 +1,15 @@
-//! The customers' portal: what it has beside the [pages of one application](crate::dashboard::http::viewer::Inside), which it shares.
+//! The portal for customers: pages in addition to the [pages of one
+//! application](crate::dashboard::http::current_user::AppContext), which it shares with the dashboard.
 //!
-//! * [`entry`] – the way in, by a link that is good once, and the way out.
-//! * [`home`] – the first page: how many were sent, how many failed, and where.
-//! * [`looks`] – the team's colours and its logo.
-//! * [`opens`] – which pages a visit has: every request below `/portal` is asked.
+//! * [`entry`] – redeems a portal link and ends a session.   [`home`] – the start page.   [`branding`] – colors and
+//!   logo.
+//! * [`opens`] – which pages a session includes; checked for every request below `/portal`.
+//!
+//! Invariants:
+//!
+//! * A portal session sees one application, and nothing else of the organization.
+//! * A page that is added later is hidden from sessions limited to certain pages, until [`opens`] lists it.
+//! * Pages mention neither Sendoff nor its logs: to a customer, the portal is the team's.
 
 mod entry;
 mod home;
@@ -17,10 +23,10 @@ use super::{inside, page, read};
 use crate::dashboard::http::preferences;
 use crate::domain::access::portal::{PortalOptions, PortalPage};
 
-/// Where it is.
+/// The path prefix.
 pub const PORTAL: &str = "/portal";
 
-/// What only the portal has, and what it shares.
+/// The portal's own pages and the shared ones.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
         .service(page("", read().to(home::show)))
@@ -34,7 +40,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .configure(inside);
 }
 
-/// Whether a visit has the page at a path, whatever it may do there. The first page sends on to the first that the visit has.
+/// Whether a session includes the page at a path, regardless of capabilities. The start page redirects to the first
+/// included page.
 pub fn opens(options: &PortalOptions, path: &str) -> bool {
     use PortalPage::{Deliveries, Endpoints, EventTypes, Messages};
     let rest = path.strip_prefix(PORTAL).unwrap_or_default().trim_start_matches('/');
@@ -45,16 +52,16 @@ pub fn opens(options: &PortalOptions, path: &str) -> bool {
         ("event-types", _) => &[EventTypes],
         ("deliveries", _) => &[Deliveries],
         ("messages", "") => &[Messages],
-        // A message's own page tells how its deliveries went: both lists lead there.
+        // A message's page shows its deliveries, and both lists link to it.
         ("messages", _) | ("tail", _) => &[Messages, Deliveries],
         ("resend", _) => &[Endpoints, Messages, Deliveries],
-        // Whatever else there will be is not a part of what a visit was left with.
+        // Pages added later are not part of a limited session.
         _ => return options.pages.is_none(),
     };
     parts.iter().any(|part| options.shows(*part))
 }
 
-/// The page that a visit begins with.
+/// The session's start page.
 pub fn first(options: &PortalOptions) -> String {
     match PortalPage::ALL.into_iter().find(|page| options.shows(*page)) {
         None | Some(PortalPage::Overview) => PORTAL.to_owned(),

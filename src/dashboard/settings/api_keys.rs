@@ -1,4 +1,4 @@
-//! API keys: made (and shown once, on the answer to the form and nowhere else), listed, revoked.
+//! API keys: create, list, revoke. A key is shown only in the response to the form that created it.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use crate::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
 use crate::domain::{Invalid, KeyId, Time};
 use crate::store::{Order, PageRequest};
 
-/// How many are on a page.
+/// Keys per page.
 const ROWS: usize = 50;
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How long a key may be made to last: the form's word, days, how it is said.
+/// Choices of the lifetime: value, days, label.
 const LIVES: [(&str, Option<u32>, &str); 5] = [
     ("never", None, "Never"),
     ("7d", Some(7), "In 7 days"),
@@ -45,7 +45,7 @@ struct Row {
     path: String,
 }
 
-/// How a key stands.
+/// The state of a key.
 enum State {
     Good(Option<When>),
     Expired(When),
@@ -75,7 +75,7 @@ impl Row {
     }
 }
 
-/// What was typed, and what is wrong with it.
+/// The form for a new key: submitted values and errors.
 #[derive(Default)]
 struct Typed {
     name: String,
@@ -85,7 +85,6 @@ struct Typed {
 }
 
 impl Typed {
-    /// The name as it was typed, for the field it was typed into.
     fn name(&self) -> Line {
         Line::new(&self.name)
     }
@@ -165,7 +164,7 @@ struct MadePage<'a> {
     text: &'a str,
 }
 
-/// `POST /keys`: makes one. Its text is on this answer alone, in no URL, and is kept by nobody on the way (`no-store`).
+/// `POST /keys`: creates a key. Its text appears in no URL, and `no-store` keeps it out of caches.
 pub async fn create(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -236,7 +235,7 @@ struct RevokePage {
     row: Row,
 }
 
-/// `GET /keys/{key}`: what it is, and the button that ends it.
+/// `GET /keys/{key}`: confirms before revoking.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,

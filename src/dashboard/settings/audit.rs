@@ -1,5 +1,5 @@
-//! The audit log: who did what, the newest first. What is looked for is in the URL: `act`, `who`; `after` and `before` are where to go
-//! on, towards older and newer entries.
+//! The audit log, newest first. URL parameters: `act`, `who`; `after` and `before` are cursors towards older and newer
+//! entries.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -17,15 +17,15 @@ use crate::domain::{AuditId, EndpointId, MessageId, Time};
 use crate::store::access::audit::{AuditFilter, Entry};
 use crate::store::{Order, PageRequest};
 
-/// How many are on a page.
+/// Entries per page.
 const ROWS: usize = 50;
 
 struct Row {
     when: When,
-    /// What kind of somebody, in words.
+    /// The kind of actor.
     kind: &'static str,
     who: Line,
-    /// The same page with this one's entries alone.
+    /// The log filtered by this actor.
     of_who: String,
     act: Line,
     loud: bool,
@@ -33,7 +33,7 @@ struct Row {
     detail: Line,
 }
 
-/// What it was done to, as it is shown.
+/// The target of an action.
 enum Thing {
     Id(Id, Option<String>),
     Name(Line),
@@ -47,12 +47,12 @@ struct AuditPage {
     act: String,
     who: String,
     who_shown: Line,
-    /// Without one of the filters.
+    /// The log without one of the filters.
     without_act: String,
     without_who: String,
     newer: Option<String>,
     older: Option<String>,
-    /// The page ended before it was full: more entries would have had to be looked at than for one page.
+    /// The search stopped before the page was full.
     stopped: bool,
     filtered: bool,
 }
@@ -67,7 +67,7 @@ impl AuditPage {
     }
 }
 
-/// A path of this page.
+/// A path of the log.
 fn path(act: &str, who: &str, more: Option<(&str, AuditId)>) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in [("act", act), ("who", who)] {
@@ -146,7 +146,7 @@ impl Row {
 }
 
 impl Thing {
-    /// With a link where it has a page. What was deleted has none, and the link then says so.
+    /// Links to the target's page, if it has one. After a deletion, that page responds with 404.
     fn of(entry: &Entry) -> Thing {
         let thing = entry.thing.as_str();
         let place = entry.app.map(Place::of_application);

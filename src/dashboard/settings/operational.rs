@@ -1,5 +1,5 @@
-//! Operational webhooks: what the organization is told of its own endpoints and deliveries, and how that arrives. Apart from the
-//! customers' deliveries, whose numbers and lists it does not touch.
+//! Operational webhooks: the events that Sendoff sends about an organization's own endpoints and deliveries. Excluded
+//! from the numbers and lists of customers' deliveries.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ use crate::store::query::counts::{Range, Scope};
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
-/// How many endpoints are shown, and of each how many of the newest attempts.
+/// How many endpoints are shown, and how many attempts of each.
 const SHOWN: (usize, usize) = (20, 20);
 
 /// An operational endpoint.
@@ -31,7 +31,7 @@ struct Ear {
     address: Address,
     id: Id,
     description: Line,
-    /// What it wants to hear of.
+    /// The subscribed event types.
     wants: Line,
     disabled: Option<(Badge, &'static str)>,
 }
@@ -66,7 +66,7 @@ pub async fn show(state: web::Data<DashboardState>, signed: Signed) -> Result<Ht
     answer(StatusCode::OK, &page)
 }
 
-/// The newest attempts to these endpoints. One by one: each is read along its own index, however many attempts others have.
+/// The latest attempts, read per endpoint: each query uses its own index, however many attempts the others have.
 async fn newest(
     store: &Store,
     tenant: &Tenant,

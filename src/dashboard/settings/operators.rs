@@ -1,5 +1,5 @@
-//! Operators' accounts. Who sees all organizations looks after them; anybody with an account changes their own password here. Nobody
-//! can lock everybody out: a one-time link always works.
+//! Operators' accounts. Operators who see all organizations manage them; every operator with an account can change
+//! their own password. A one-time link always works, so nobody can be locked out.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -25,7 +25,7 @@ struct Row {
     sees: Line,
     created: When,
     seen: Option<When>,
-    /// Whoever looks at the page.
+    /// The user's own account.
     own: bool,
     path: String,
 }
@@ -47,7 +47,7 @@ impl Row {
     }
 }
 
-/// What was typed into the form for a new account, and what is wrong with it or with the form for a password. Passwords are typed again.
+/// The form for a new account: submitted values and errors, also of the password form. Passwords are not kept.
 #[derive(Default)]
 struct Typed {
     name: String,
@@ -61,7 +61,6 @@ impl Typed {
         Typed { wrong, ..Typed::default() }
     }
 
-    /// The name as it was typed, for the field it was typed into.
     fn name(&self) -> Line {
         Line::new(&self.name)
     }
@@ -79,9 +78,9 @@ impl Typed {
 #[template(path = "operators.html")]
 struct OperatorsPage {
     frame: Frame,
-    /// Their own account alone is shown to who may not look after the others.
+    /// Whether the user manages accounts; otherwise only their own is shown.
     all: bool,
-    /// The name of whoever looks, if they have an account.
+    /// The user's own account name.
     own: Option<Line>,
     rows: Vec<Row>,
     typed: Typed,
@@ -118,12 +117,12 @@ async fn page(
     answer(status, &page)
 }
 
-/// Lets through who looks after accounts.
+/// Requires permission to manage accounts.
 fn need_all(signed: &Signed) -> Result<(), PageError> {
     if signed.sees_all() { Ok(()) } else { Err(PageError::NotAllowed) }
 }
 
-/// `POST /operators`: makes an account.
+/// `POST /operators`: creates an account.
 pub async fn create(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -161,7 +160,7 @@ fn read(typed: &Typed, posted: &Posted, now: Time) -> Result<Operator, Vec<Inval
         (posted.get("password") != posted.get("again")).then(|| Invalid::new("again", "does not match the password")),
     ];
     let mut wrong: Vec<Invalid> = checks.into_iter().flatten().collect();
-    // Names are looked at also where the organizations are wrong: all is said at once.
+    // Check the name too, to report all errors at once.
     let orgs = orgs.map_err(|one| wrong.push(one)).unwrap_or(None);
     match Operator::new(&typed.name, orgs, now) {
         Ok(operator) if wrong.is_empty() => Ok(operator),
@@ -189,7 +188,7 @@ async fn keep(
     }
 }
 
-/// `POST /operators/password`: changes one's own, and ends one's other sessions.
+/// `POST /operators/password`: changes the user's own password and ends their other sessions.
 pub async fn change_password(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -219,7 +218,8 @@ async fn changed(
     if new != posted.get("new_again") {
         return Ok(Err(Invalid::new("new_again", "does not match the new password")));
     }
-    // Somebody who found the browser open is held up as at the sign-in. The session counts for itself: guesses elsewhere do not matter here.
+    // Limits guesses from an unattended browser. The session counts as its own device, so failed sign-ins elsewhere do
+    // not block it.
     let session = hex::encode(signed.hash);
     let visitor = Visitor { name: &operator.name, exists: true, from: None, device: Some(&session) };
     if let Err(wait) = state.passwords.enter(visitor, now) {
@@ -247,7 +247,7 @@ async fn changed(
 struct RemovePage {
     frame: Frame,
     row: Row,
-    /// No other account sees all organizations: accounts will then be looked after by link alone.
+    /// The last account that manages accounts; afterwards only a one-time link can.
     last: bool,
 }
 
@@ -255,7 +255,7 @@ fn named(request: &HttpRequest) -> Result<OperatorId, PageError> {
     part(request, "operator")?.parse().map_err(|_| PageError::NotFound)
 }
 
-/// `GET /operators/{operator}`: what removing the account means, and the button that does it.
+/// `GET /operators/{operator}`: confirms before removing the account.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -270,7 +270,7 @@ pub async fn ask(
     answer(StatusCode::OK, &RemovePage { frame: Frame::of(&signed, Here::Operators), row, last })
 }
 
-/// `POST /operators/{operator}/remove`. Who removes their own account is signed out by that.
+/// `POST /operators/{operator}/remove`. Removing one's own account ends the session.
 pub async fn remove(
     state: web::Data<DashboardState>,
     request: HttpRequest,

@@ -1,4 +1,4 @@
-//! The switch between organizations, in the menu of every page.
+//! Switches between organizations.
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, web};
@@ -10,8 +10,8 @@ use crate::dashboard::http::posted::{Posted, done};
 use crate::dashboard::http::viewer::{Signed, Who};
 use crate::domain::OrgId;
 
-/// `POST /organization`. Fields: `other`, an id that was typed, or else `org`, one that was chosen. Leads to the first page: the one
-/// that it was pressed on may be of something that the other organization does not have.
+/// `POST /organization`. Fields: `other`, a typed id, or `org`, a selected one. Redirects to the start page, because
+/// the current page may not exist in the other organization.
 pub async fn choose(
     state: web::Data<DashboardState>,
     signed: Signed,
@@ -27,7 +27,8 @@ pub async fn choose(
     Ok(HttpResponse::SeeOther().insert_header((LOCATION, "/")).finish())
 }
 
-/// What an account names is there for it; who sees all sees what there is, and the default organization.
+/// Whether the operator may see an organization: one in their account or, with access to all, an existing or the
+/// default one.
 async fn may_see(state: &DashboardState, signed: &Signed, org: &OrgId) -> Result<bool, PageError> {
     let named = match &signed.who {
         Who::Operator(Some(operator)) => operator.orgs.as_ref().map(|orgs| orgs.contains(org)),

@@ -1,5 +1,5 @@
-//! The outbox: rows that could not be routed, with the reason. Such a row belongs to no organization yet (mostly that is what is wrong
-//! with it), so whoever is signed in sees it, and who sees all organizations can retry, edit or discard it; its payload is not shown.
+//! Stuck outbox rows, with the reason. A stuck row belongs to no organization yet, so every operator sees it, without
+//! its payload; only operators who see all organizations can retry, edit or discard it.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -18,13 +18,13 @@ use crate::domain::{Invalid, Time, ids, limits};
 use crate::store::ingest::outbox::StuckRow;
 use crate::store::ingest::outbox::outbox_actions::{OutboxAct, OutboxActed, StuckKey};
 
-/// How many rows are shown: the ones that have been stuck for longest.
+/// The maximum number of rows, oldest first.
 const ROWS: i64 = 200;
-/// The store counts up to here.
+/// The limit of the store's count.
 const MOST: i64 = 100_000;
 
 struct Row {
-    /// Where its buttons lead: below it are `retry`, `edit` and `discard`.
+    /// The prefix of its actions `retry`, `edit` and `discard`.
     path: String,
     id: i64,
     application: Option<Line>,
@@ -42,9 +42,9 @@ struct OutboxPage {
     stuck: String,
     waiting: String,
     rows: Vec<Row>,
-    /// The viewer may do something to them: they see all organizations.
+    /// Whether the user can act on rows.
     may: bool,
-    /// More are stuck than are shown.
+    /// There are more rows.
     cut: bool,
 }
 
@@ -89,7 +89,7 @@ fn path(StuckKey { id, since }: StuckKey) -> String {
     format!("/outbox/{id}/{}", since.micros())
 }
 
-/// The row that the path names, for who may do something to it: it belongs to no organization yet.
+/// The row in the path. Requires access to all organizations, since a stuck row belongs to none.
 fn named(request: &HttpRequest, signed: &Signed) -> Result<StuckKey, PageError> {
     if !signed.sees_all() {
         return Err(PageError::NotAllowed);
@@ -98,7 +98,7 @@ fn named(request: &HttpRequest, signed: &Signed) -> Result<StuckKey, PageError> 
     Ok(StuckKey { id: number("row")?, since: Time::from_micros(number("since")?) })
 }
 
-/// The row as it is now.
+/// The row's current state.
 async fn stuck(state: &DashboardState, wanted: StuckKey) -> Result<StuckRow, PageError> {
     let rows = state.store.outbox_stuck(ROWS).await?;
     rows.into_iter().find(|row| key(row) == wanted).ok_or(PageError::NotFound)

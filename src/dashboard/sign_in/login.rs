@@ -1,10 +1,11 @@
-//! Signing in and out. Two ways:
+//! Signing in and out of the dashboard.
 //!
-//! * A **login link** that the command line printed. The page behind it has one button, and only that button's POST uses the link up:
-//!   a mail scanner or a preview that fetches the link does no harm.
-//! * A name and a password, where there are accounts ([`crate::dashboard::settings::operators`]). Whether the name or the password was wrong cannot be told,
-//!   neither from the words nor from the time. How often one may try: [`crate::dashboard::sign_in::passwords`]. A browser that has signed in to an account keeps a
-//!   signed cookie, by which it has tries of its own there.
+//! * By **login link**, printed on the command line. The page behind it has one button, and only its POST redeems the
+//!   link, so mail scanners and previews do no harm.
+//! * By name and password, if there are accounts ([`operators`](crate::dashboard::settings::operators)). Neither the
+//!   text nor the timing of the response reveals whether the name exists. Attempts are limited by
+//!   [`passwords`](crate::dashboard::sign_in::passwords); a browser that signed in to an account before keeps a signed
+//!   cookie, and with it a limit of its own.
 
 use std::time::{Duration, Instant};
 
@@ -31,16 +32,16 @@ use crate::domain::{OrgId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::{Store, StoreError};
 
-/// How long a login link is good.
+/// The lifetime of a login link.
 const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
 const SESSION_LIFE: Duration = Duration::from_secs(SESSION_HOURS * 3_600);
-/// How long a browser is known after it signed in.
+/// How long a browser is remembered after a sign-in.
 const DEVICE_LIFE: Duration = Duration::from_secs(180 * 86_400);
 
-/// Makes a link that signs an operator of `org` in once, within the next 15 minutes.
+/// Creates a link that signs an operator of `org` in, once and within 15 minutes.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub async fn new_link(store: &Store, org: &OrgId, public_url: &Url, now: Time) -> Result<String, StoreError> {
     let token = session::new_token();
     store.add_login_link(&session::hash(&token), org, now.plus(LINK_LIFE)).await?;
@@ -51,21 +52,21 @@ pub async fn new_link(store: &Store, org: &OrgId, public_url: &Url, now: Time) -
     Ok(link.into())
 }
 
-/// What the sign-in page has to say.
+/// The state of the login link in the URL.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Door {
-    /// The link is good: here is the button.
+    /// Valid.
     Open,
-    /// No link at all.
+    /// None in the URL.
     NoLink,
-    /// Used, too old, or never ours.
+    /// Used, expired or unknown.
     Spent,
 }
 
-/// What became of a name and a password.
+/// A failed sign-in by password.
 enum Refused {
     Wrong,
-    /// Not looked at: too many were wrong, and it is so long until the next is.
+    /// Rate limited: the time until the next attempt.
     TooMany(Duration),
 }
 
@@ -75,23 +76,23 @@ struct LoginPage<'a> {
     frame: Frame,
     door: Door,
     token: &'a str,
-    /// There are accounts: a name and a password are asked for.
+    /// Whether accounts exist, so the page asks for name and password.
     accounts: bool,
     name: Line,
-    /// Why they did not let in who typed them.
+    /// The error of the last attempt.
     refused: Option<String>,
 }
 
 fn page(status: StatusCode, page: &LoginPage<'_>) -> Result<HttpResponse, PageError> {
     let mut response = answer(status, page)?;
     if status == StatusCode::UNAUTHORIZED {
-        // A 401 has to say how (RFC 9110, section 11.6.1). Browsers know no such scheme and show the page.
+        // A 401 requires this header (RFC 9110, section 11.6.1). Browsers ignore the unknown scheme and show the page.
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Login-Link"));
     }
     Ok(response)
 }
 
-/// The page of a link that is good.
+/// The page of a valid link.
 fn open(csrf: String, token: &str) -> Result<HttpResponse, PageError> {
     let frame = Frame::bare().with_token(csrf);
     page(
@@ -100,8 +101,8 @@ fn open(csrf: String, token: &str) -> Result<HttpResponse, PageError> {
     )
 }
 
-/// The page that asks for a name and a password, where somebody has some, and says where links come from. Its form is bound to the
-/// browser by a cookie: nobody is signed in by a page of somebody else.
+/// The page without a valid link: asks for name and password, if there are accounts. A cookie binds its form to the
+/// browser, so another site cannot sign a user in.
 async fn ask(
     state: &DashboardState,
     request: &HttpRequest,
@@ -144,7 +145,7 @@ impl Refused {
     }
 }
 
-/// `GET /login`: looks at the link and leaves it as it is.
+/// `GET /login`: checks the link without redeeming it.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -161,7 +162,7 @@ pub async fn show(
     }
 }
 
-/// What a sign-in form sends: a link's token, or a name and a password.
+/// The sign-in form: a login link's token, or name and password.
 #[derive(Deserialize)]
 pub struct SignIn {
     csrf: String,
@@ -172,7 +173,7 @@ pub struct SignIn {
     password: String,
 }
 
-/// `POST /login`: uses the link up, or looks at the password, and opens a session under a token that nobody had before.
+/// `POST /login`: redeems the link or verifies the password, and opens a session with a new token.
 pub async fn sign_in(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -224,7 +225,7 @@ async fn by_link(state: &DashboardState, csrf: &str, token: &str, session: &str,
     Ok(org.is_some())
 }
 
-/// Opens a session where the password is the account's; gives the device's cookie then.
+/// Opens a session if the password is right, and returns the device cookie.
 async fn by_password(
     state: &DashboardState,
     request: &HttpRequest,
@@ -232,7 +233,7 @@ async fn by_password(
     session: &str,
     now: Time,
 ) -> Result<Result<String, Refused>, PageError> {
-    // A name that can be none is looked at as one that nobody has.
+    // An invalid name is treated as unknown.
     let name = name_of(&form.name).unwrap_or_default();
     let (from, began) = (state.address(request), Instant::now());
     let found = state.store.operator_named(&name).await?;
@@ -270,19 +271,19 @@ async fn by_password(
     Ok(Err(Refused::Wrong))
 }
 
-/// The device that a request comes from, if it has signed in to this account before.
+/// The device token, if this browser signed in to the account before.
 fn device(state: &DashboardState, request: &HttpRequest, operator: &Operator) -> Option<String> {
     let cookie = request.cookie(Cookies::Device.name(&state.public_url))?;
     let (token, signature) = cookie.value().split_once('.')?;
     session::same(signature, &signed(state, operator, token)).then(|| token.to_owned())
 }
 
-/// Binds a device's token to this account.
+/// Binds a device token to an account.
 fn signed(state: &DashboardState, operator: &Operator, token: &str) -> String {
     form_token(&state.secret, Cookies::Device.form(), &format!("{} {token}", operator.id))
 }
 
-/// Notes a sign-in that failed. A name that nobody has is not written down: it may be a password in the wrong field.
+/// Records a failed sign-in. An unknown name is not recorded: it may be a password typed into the wrong field.
 async fn note_failure(
     store: &Store,
     operator: Option<&Operator>,

@@ -1,13 +1,12 @@
-//! How passwords are looked at: few at once, because each takes 19 MiB and 30 ms, and not often, because somebody may be guessing.
+//! Verifies passwords: few at a time, since each takes 19 MiB and 30 ms, and with limited attempts against guessing.
 //!
 //! * [`Passwords`] – shared by all workers of the process.
-//! * [`Tries`] – the tries of the last 15 minutes. A name has a few from each address and more from all of them together, and a device that has
-//!   signed in to an account before has a few of its own for that account. Kept in memory: a restart resets them, and each process counts
-//!   for itself.
+//! * [`SignInAttempts`] – the attempts of the last 15 minutes. A name has a limit per address and a higher one in
+//!   total; a device that signed in to the account before has its own. Counters are per process and reset on restart.
 //!
-//! **Guessing locks nobody out.** Tries under invented names take nothing from those of accounts: once an address (or everybody) has made too
-//! many of them, they are no longer looked at, and are answered as if they had been, as late. So nobody learns which names exist, and
-//! guesses cost no processor time.
+//! **Guessing locks nobody out.** Attempts with unknown names do not count against accounts. Above a limit per address
+//! and in total they are no longer verified, but rejected after the same time. So nobody learns which names exist, and
+//! guesses cost no CPU time.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
@@ -25,49 +24,49 @@ use crate::domain::access::password::PasswordHash;
 use crate::domain::{Invalid, Time};
 use crate::traffic::proxies::network;
 
-/// How long a try counts.
+/// How long an attempt counts.
 const WINDOW: Duration = Duration::from_secs(15 * 60);
-/// How many tries a name has in that time from one address, and from all. One-time links are not counted and always work.
+/// Attempts per name from one address, and from all. One-time links are not limited.
 const OF_NAME: usize = 5;
 const OF_NAME_IN_ALL: usize = 50;
-/// How many an account has from one device that has signed in to it before.
+/// Attempts per account from a device that signed in to it before.
 const OF_DEVICE: usize = 5;
-/// How many passwords under invented names are looked at in that time, of one address and of all.
+/// Verified attempts with unknown names, from one address and from all.
 const INVENTED_OF_ADDRESS: usize = 20;
 const INVENTED: usize = 100;
-/// How many tries are remembered; beyond them the oldest are forgotten.
+/// How many attempts are remembered; the oldest are dropped.
 const MOST: usize = 10_000;
-/// How many passwords are looked at at a time.
+/// How many passwords are verified concurrently.
 const AT_ONCE: usize = 2;
-/// How long a look takes before one has been made.
+/// The assumed duration of a verification before one was measured.
 const FIRST_LOOK: Duration = Duration::from_millis(40);
 
-/// Somebody who tries to sign in.
+/// A sign-in request.
 #[derive(Clone, Copy, Debug)]
 pub struct Visitor<'a> {
     pub name: &'a str,
-    /// There is an account of this name.
+    /// There is an account with this name.
     pub exists: bool,
     pub from: Option<IpAddr>,
-    /// The device, if it has signed in to this very account before.
+    /// The device, if it signed in to this account before.
     pub device: Option<&'a str>,
 }
 
-/// The outcome of a try that is let in.
+/// How an admitted attempt is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entered {
-    /// Its password is looked at.
+    /// Verify the password.
     Look,
-    /// It is refused as if it had been: see [`Passwords::pretend`].
+    /// Reject without verifying, after the same time: see [`Passwords::simulate`].
     Pretend,
 }
 
-/// Looks at passwords. Cheap to clone; clones share what they remember.
+/// Verifies passwords. Cheap to clone; clones share their state.
 #[derive(Clone, Debug)]
 pub struct Passwords {
     tries: Arc<Mutex<Tries>>,
     room: Arc<Semaphore>,
-    /// How long a look that failed took lately, in microseconds.
+    /// The recent duration of a failed verification, in microseconds.
     took: Arc<AtomicU64>,
 }
 
@@ -79,39 +78,40 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    /// Enters a try before its password is looked at, so that many at once are no way around the limits.
+    /// Counts an attempt before its password is verified, so concurrent attempts cannot evade the limits.
     ///
     /// # Errors
-    /// There were too many: how long until the next may be made.
+    /// Rate limited: the time until the next attempt.
     pub fn enter(&self, visitor: Visitor<'_>, now: Time) -> Result<Entered, Duration> {
         self.tries.lock().unwrap_or_else(PoisonError::into_inner).enter(visitor, now)
     }
 
-    /// Forgets the tries that this visitor made: the right password was among them. What others tried meanwhile still counts.
+    /// Forgets the attempts of this name, address and device after a successful one. Attempts from elsewhere still
+    /// count.
     pub fn forgive(&self, visitor: Visitor<'_>) {
         self.tries.lock().unwrap_or_else(PoisonError::into_inner).forgive(visitor);
     }
 
-    /// A look that failed took so long, with all that belongs to it.
+    /// Records the duration of a failed verification.
     pub fn took(&self, time: Duration) {
         let (before, time) = (self.took.load(Ordering::Relaxed), time.min(Duration::from_secs(1)).as_micros() as u64);
         self.took.store((3 * before + time) / 4, Ordering::Relaxed);
     }
 
-    /// Takes as long as a look that fails.
+    /// Waits as long as a failed verification takes.
     pub async fn pretend(&self) {
         let micros = self.took.load(Ordering::Relaxed) as f64 * rand::random_range(0.8..1.2);
         tokio::time::sleep(Duration::from_micros(micros as u64)).await;
     }
 
-    /// Whether a password fits what was kept of one.
+    /// Verifies a password.
     pub async fn fit(&self, password: &str, kept: PasswordHash) -> bool {
         let password = Zeroizing::new(password.to_owned());
         let _room = self.room.acquire().await;
         spawn_blocking(move || kept.is_of(&password)).await.unwrap_or(false)
     }
 
-    /// What to keep of a new password, given as `field`.
+    /// Hashes a new password.
     ///
     /// # Errors
     /// It breaks a rule.
@@ -123,18 +123,18 @@ impl Passwords {
     }
 }
 
-/// A try. Names and devices as hashes that only this process can make: what was typed may be a password.
+/// An attempt. Names and devices are hashed with a key of this process: a typed name may be a password.
 #[derive(Clone, Copy, Debug)]
 struct Try {
     name: u64,
     from: Option<IpAddr>,
     device: Option<u64>,
-    /// Under an invented name, and looked at.
+    /// With an unknown name, and verified.
     invented: bool,
     at: Time,
 }
 
-/// The tries of the last 15 minutes, the oldest first.
+/// The attempts of the last 15 minutes, oldest first.
 #[derive(Debug, Default)]
 struct Tries {
     tries: VecDeque<Try>,
@@ -182,7 +182,7 @@ impl Tries {
         }
     }
 
-    /// How long until one fewer than `most` of those tries count; `None`: so few are there.
+    /// The time until fewer than `most` matching attempts count; `None`: already fewer.
     fn wait(&self, most: usize, now: Time, counts: impl Fn(&Try) -> bool) -> Option<Duration> {
         let last = self.tries.iter().rev().filter(|one| counts(one)).nth(most - 1)?;
         Some(WINDOW.saturating_sub(now.since(last.at)))
@@ -195,7 +195,8 @@ impl Tries {
     }
 }
 
-/// Of this machine or a private network. Behind a proxy that is not [trusted](crate::traffic::proxies) everybody comes from one such address.
+/// Loopback or private network. Behind an untrusted [proxy](crate::traffic::proxies), all clients share such an
+/// address.
 fn is_near(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),

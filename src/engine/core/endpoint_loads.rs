@@ -1,7 +1,7 @@
 //! Loads of endpoint rows: which endpoints wait for one, which loads are under way, and which results are stale.
 //!
 //! Loads run in chunks, a few at a time, so their cost does not grow with the number of lanes. A change that concerns
-//! many lanes (an application changed, a signal was lost) is a [`Part`], reloaded chunk by chunk; its endpoints are
+//! many lanes (an application changed, a signal was lost) is a [`EndpointGroup`], reloaded chunk by chunk; its endpoints are
 //! never listed all at once.
 //!
 //! A result is stale if its application changed after the load began. The change was signalled before the lane
@@ -25,7 +25,7 @@ const WAITING: usize = 262_144;
 
 /// A group of endpoints with a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum EndpointGroup {
     /// Of one application.
     App(AppId),
     /// Of one slot.
@@ -34,8 +34,8 @@ pub enum Part {
 
 /// Endpoints to load.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Load {
-    pub asked: Vec<EndpointId>,
+pub struct EndpointLoad {
+    pub endpoints: Vec<EndpointId>,
     number: u64,
 }
 
@@ -49,14 +49,14 @@ struct Cursor {
 
 /// Groups to reload, longest waiting first.
 #[derive(Debug, Default)]
-struct Parts {
-    cursors: BTreeMap<Part, Cursor>,
-    order: VecDeque<Part>,
+struct ReloadQueue {
+    cursors: BTreeMap<EndpointGroup, Cursor>,
+    order: VecDeque<EndpointGroup>,
 }
 
-impl Parts {
+impl ReloadQueue {
     /// Adds a group. If a pass is under way, it continues, followed by another pass if `again`.
-    fn add(&mut self, part: Part, again: bool) {
+    fn add(&mut self, part: EndpointGroup, again: bool) {
         match self.cursors.get_mut(&part) {
             Some(cursor) => cursor.again |= again && cursor.after.is_some(),
             None => {
@@ -67,7 +67,7 @@ impl Parts {
     }
 
     /// Fills `asked` with the next endpoints, up to `most`.
-    fn take(&mut self, asked: &mut BTreeSet<EndpointId>, most: usize, listed: &Listed) {
+    fn take(&mut self, asked: &mut BTreeSet<EndpointId>, most: usize, listed: &EndpointLister) {
         while asked.len() < most {
             let Some(part) = self.order.front().copied() else { return };
             let Some(cursor) = self.cursors.get_mut(&part) else { return };
@@ -90,19 +90,19 @@ impl Parts {
 }
 
 /// Lists the endpoints of a group that have a lane: those after an id, in the order of ids, up to a number.
-pub type Listed<'l> = dyn Fn(Part, Option<EndpointId>, usize) -> Vec<EndpointId> + 'l;
+pub type EndpointLister<'l> = dyn Fn(EndpointGroup, Option<EndpointId>, usize) -> Vec<EndpointId> + 'l;
 
 /// Loads under way and endpoints that wait for one.
 #[derive(Debug, Default)]
-pub struct Loads {
+pub struct EndpointLoads {
     next: u64,
     waiting: BTreeSet<EndpointId>,
     /// Endpoints whose load failed, and those to load again because a scan has reached the store since.
     failed: BTreeSet<EndpointId>,
     retried: BTreeSet<EndpointId>,
     /// Applications that changed, and slots whose endpoints may have changed.
-    apps: Parts,
-    slots: Parts,
+    apps: ReloadQueue,
+    slots: ReloadQueue,
     /// The endpoints of each load under way.
     outstanding: BTreeMap<u64, HashSet<EndpointId>>,
     /// Applications that changed during a load. A load with a smaller number is stale.
@@ -111,7 +111,7 @@ pub struct Loads {
     all_changed: u64,
 }
 
-impl Loads {
+impl EndpointLoads {
     /// Queues unknown endpoints for loading, unless they wait already, are being loaded, or [`WAITING`] is reached.
     pub fn add_unknown(&mut self, endpoints: impl IntoIterator<Item = EndpointId>) {
         for id in endpoints {
@@ -125,8 +125,8 @@ impl Loads {
     }
 
     /// Reloads the endpoints of these slots: other processes may have changed them.
-    pub fn look_again(&mut self, slots: impl IntoIterator<Item = u8>) {
-        slots.into_iter().for_each(|slot| self.slots.add(Part::Slot(slot), false));
+    pub fn reload_slots(&mut self, slots: impl IntoIterator<Item = u8>) {
+        slots.into_iter().for_each(|slot| self.slots.add(EndpointGroup::Slot(slot), false));
     }
 
     /// Reloads the endpoints of a changed application, including those being loaded now.
@@ -134,17 +134,17 @@ impl Loads {
         if !self.outstanding.is_empty() {
             self.changed.insert(app, self.next + 1);
         }
-        self.apps.add(Part::App(app), true);
+        self.apps.add(EndpointGroup::App(app), true);
     }
 
     /// Every application may have changed.
     pub fn all_changed(&mut self) {
         self.all_changed = self.next + 1;
-        (0..=u8::MAX).for_each(|slot| self.slots.add(Part::Slot(slot), true));
+        (0..=u8::MAX).for_each(|slot| self.slots.add(EndpointGroup::Slot(slot), true));
     }
 
     /// The next load, if one may begin. `listed` lists the endpoints of a group.
-    pub fn begin(&mut self, listed: &Listed) -> Option<Load> {
+    pub fn begin(&mut self, listed: &EndpointLister) -> Option<EndpointLoad> {
         if self.outstanding.len() >= AT_ONCE {
             return None;
         }
@@ -164,11 +164,11 @@ impl Loads {
         }
         self.next += 1;
         self.outstanding.insert(self.next, asked.iter().copied().collect());
-        Some(Load { asked: asked.into_iter().collect(), number: self.next })
+        Some(EndpointLoad { endpoints: asked.into_iter().collect(), number: self.next })
     }
 
     /// Ends a load. Stale endpoints in `lives` are queued again.
-    pub fn ended(&mut self, load: &Load, lives: &[Arc<LiveEndpoint>]) {
+    pub fn finish(&mut self, load: &EndpointLoad, lives: &[Arc<LiveEndpoint>]) {
         let outdated = |app: &AppId| {
             load.number < self.all_changed || self.changed.get(app).is_some_and(|since| load.number < *since)
         };
@@ -180,10 +180,10 @@ impl Loads {
         self.changed.retain(|_, since| first < *since);
     }
 
-    /// Keeps the endpoints of a failed load until [`Loads::retry`].
-    pub fn failed(&mut self, load: Load) {
+    /// Keeps the endpoints of a failed load until [`EndpointLoads::retry`].
+    pub fn failed(&mut self, load: EndpointLoad) {
         if self.failed.len() < WAITING {
-            self.failed.extend(load.asked);
+            self.failed.extend(load.endpoints);
         } else {
             // Too many to list: reload every lane instead. A later scan finds the rest.
             self.all_changed();
@@ -211,10 +211,10 @@ mod tests {
     }
 
     /// Lists `lanes` endpoints of one application, all in one slot.
-    fn listing(lanes: u128) -> impl Fn(Part, Option<EndpointId>, usize) -> Vec<EndpointId> {
+    fn listing(lanes: u128) -> impl Fn(EndpointGroup, Option<EndpointId>, usize) -> Vec<EndpointId> {
         move |part, after, most| {
             let first = after.map_or(0, |after| after.0.as_u128() + 1);
-            let ours = matches!(part, Part::Slot(0)) || part == Part::App(app(0));
+            let ours = matches!(part, EndpointGroup::Slot(0)) || part == EndpointGroup::App(app(0));
             ids(first..if ours { lanes } else { 0 }).into_iter().take(most).collect()
         }
     }
@@ -223,98 +223,98 @@ mod tests {
         AppId(uuid::Uuid::from_u128(number))
     }
 
-    fn none(_: Part, _: Option<EndpointId>, _: usize) -> Vec<EndpointId> {
+    fn none(_: EndpointGroup, _: Option<EndpointId>, _: usize) -> Vec<EndpointId> {
         Vec::new()
     }
 
     #[test]
     fn loads_go_in_chunks_and_a_few_at_a_time() {
-        let mut loads = Loads::default();
+        let mut loads = EndpointLoads::default();
         loads.add_unknown(ids(0..2_500));
         let first = loads.begin(&none).unwrap();
         let second = loads.begin(&none).unwrap();
-        assert_eq!((first.asked.len(), second.asked.len()), (CHUNK, CHUNK));
+        assert_eq!((first.endpoints.len(), second.endpoints.len()), (CHUNK, CHUNK));
         assert_eq!(loads.begin(&none), None, "two are under way");
         loads.add_unknown(ids(0..2_500));
-        loads.ended(&first, &[]);
+        loads.finish(&first, &[]);
         assert_eq!(
-            loads.begin(&none).unwrap().asked,
+            loads.begin(&none).unwrap().endpoints,
             ids(2_000..2_500),
             "endpoints being loaded are not requested again"
         );
-        loads.ended(&second, &[]);
+        loads.finish(&second, &[]);
         assert_eq!(loads.begin(&none), None);
     }
 
     #[test]
     fn a_change_while_an_endpoint_is_being_loaded_loads_it_again() {
-        let mut loads = Loads::default();
+        let mut loads = EndpointLoads::default();
         loads.add_unknown(ids(0..1));
         let load = loads.begin(&listing(1)).unwrap();
         loads.changed(app(0));
-        assert_eq!(loads.begin(&listing(1)).map(|load| load.asked), Some(ids(0..1)));
-        loads.ended(&load, &[]);
+        assert_eq!(loads.begin(&listing(1)).map(|load| load.endpoints), Some(ids(0..1)));
+        loads.finish(&load, &[]);
     }
 
     #[test]
     fn a_reload_reaches_its_end_even_if_the_group_keeps_changing() {
-        let (mut loads, listed) = (Loads::default(), listing(2_300));
+        let (mut loads, listed) = (EndpointLoads::default(), listing(2_300));
         let (mut seen, mut loaded) = (BTreeSet::new(), 0);
         for _ in 0..3 {
             loads.changed(app(0));
             let load = loads.begin(&listed).unwrap();
-            assert!(load.asked.len() <= CHUNK);
-            loaded += load.asked.len();
-            seen.extend(load.asked.iter().copied());
-            loads.ended(&load, &[]);
+            assert!(load.endpoints.len() <= CHUNK);
+            loaded += load.endpoints.len();
+            seen.extend(load.endpoints.iter().copied());
+            loads.finish(&load, &[]);
         }
         assert!(seen.into_iter().eq(ids(0..2_300)), "all of them, although the group changed in between");
         while let Some(load) = loads.begin(&listed) {
-            loaded += load.asked.len();
-            loads.ended(&load, &[]);
+            loaded += load.endpoints.len();
+            loads.finish(&load, &[]);
         }
         assert_eq!(loaded, 2 * 2_300, "and once more, for the changes meanwhile");
     }
 
     #[test]
     fn a_changing_group_does_not_delay_unknown_endpoints() {
-        let (mut loads, listed) = (Loads::default(), listing(5_000));
+        let (mut loads, listed) = (EndpointLoads::default(), listing(5_000));
         loads.changed(app(0));
         loads.add_unknown(ids(10_000..10_600));
         let load = loads.begin(&listed).unwrap();
-        assert_eq!(load.asked[CHANGED..], ids(10_000..10_500), "one half each");
-        loads.ended(&load, &[]);
-        loads.look_again([0, 1]);
+        assert_eq!(load.endpoints[CHANGED..], ids(10_000..10_500), "one half each");
+        loads.finish(&load, &[]);
+        loads.reload_slots([0, 1]);
         let load = loads.begin(&listed).unwrap();
-        assert_eq!(load.asked.len(), CHUNK);
-        assert!(load.asked.ends_with(&ids(10_500..10_600)));
+        assert_eq!(load.endpoints.len(), CHUNK);
+        assert!(load.endpoints.ends_with(&ids(10_500..10_600)));
     }
 
     #[test]
     fn a_lost_signal_makes_every_load_under_way_stale() {
-        let (mut loads, live) = (Loads::default(), crate::engine::core::lanes::tests::world::live(3, |_| {}));
+        let (mut loads, live) = (EndpointLoads::default(), crate::engine::core::lanes::tests::world::live(3, |_| {}));
         loads.add_unknown(ids(3..4));
         let load = loads.begin(&none).unwrap();
         loads.all_changed();
-        loads.ended(&load, &[live]);
-        assert_eq!(loads.begin(&none).map(|load| load.asked), Some(ids(3..4)));
+        loads.finish(&load, &[live]);
+        assert_eq!(loads.begin(&none).map(|load| load.endpoints), Some(ids(3..4)));
     }
 
     #[test]
     fn failed_loads_are_retried_when_the_store_is_back() {
-        let mut loads = Loads::default();
+        let mut loads = EndpointLoads::default();
         loads.add_unknown(ids(0..3));
         let load = loads.begin(&none).unwrap();
-        loads.ended(&load, &[]);
+        loads.finish(&load, &[]);
         loads.failed(load);
         assert_eq!(loads.begin(&none), None, "not in a hot loop");
         loads.retry();
-        assert_eq!(loads.begin(&none).map(|load| load.asked), Some(ids(0..3)));
+        assert_eq!(loads.begin(&none).map(|load| load.endpoints), Some(ids(0..3)));
     }
 
     #[test]
     fn the_waiting_endpoints_are_bounded() {
-        let mut loads = Loads::default();
+        let mut loads = EndpointLoads::default();
         loads.add_unknown(ids(0..WAITING as u128 + 10));
         assert_eq!(loads.waiting.len(), WAITING);
     }

@@ -1,12 +1,12 @@
-//! The inputs ([`Event`]) and outputs ([`Action`]) of the core.
+//! The inputs ([`CoreEvent`]) and outputs ([`CoreAction`]) of the core.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint_loads::Load;
-use super::lanes::Start;
-use super::scanning::{Page, Scan};
+use super::endpoint_loads::EndpointLoad;
+use super::lanes::Dispatch;
+use super::scanning::{ScanPage, ScanPosition};
 use crate::domain::deliveries::attempt::OwnFailure;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
@@ -20,24 +20,24 @@ use crate::store::recording::record::{Finished, Recorded};
 
 /// An input of the core.
 #[derive(Debug)]
-pub enum Event {
+pub enum CoreEvent {
     /// A signal from the store of this process.
     Signal(Told),
     /// A signal was lost. Scans and reloads recover its content.
     SignalLost,
     /// A notification from another process.
-    Announced(Heard),
+    Notified(Heard),
     /// An attempt has ended.
     Sent(Box<Finished>),
     /// An attempt was not made for a local reason. It is not recorded.
-    NotMade(NotMade),
-    Recorded(Vec<Settled>),
-    Read(Result<Reading, Vec<LaneWants>>),
+    NotSent(UnsentAttempt),
+    Recorded(Vec<RecordResult>),
+    Read(Result<ReadResult, Vec<LaneWants>>),
     /// The deliveries without a number at an ordered endpoint were numbered; `false`: the store was unavailable.
     Numbered(EndpointId, bool),
-    Loaded(Loaded),
+    Loaded(LoadResult),
     /// A page of a scan; `None`: the store was unavailable.
-    Scanned(Option<Page>),
+    Scanned(Option<ScanPage>),
     /// The slots that this process leases, and until when (monotonic time).
     Leases(Leases, Duration),
     /// Slots to release.
@@ -46,10 +46,10 @@ pub enum Event {
     Drain,
 }
 
-/// An output of the core. Results of slow work come back as an [`Event`].
+/// An output of the core. Results of slow work come back as a [`CoreEvent`].
 #[derive(Debug)]
-pub enum Action {
-    Send(Start),
+pub enum CoreAction {
+    Send(Dispatch),
     Record(Box<Finished>),
     /// Read due deliveries for these lanes, and load their messages except those already held. Loads at most this many
     /// payload bytes, but always at least one message.
@@ -57,8 +57,8 @@ pub enum Action {
     /// Assign sequence numbers to the pending deliveries of this ordered endpoint.
     Number(EndpointId),
     /// Read the next page of endpoints with pending deliveries.
-    Scan(Scan),
-    Load(Load),
+    Scan(ScanPosition),
+    Load(EndpointLoad),
     /// Notify other processes that deliveries to these endpoints are due.
     Announce(Vec<EndpointId>),
     /// These released slots have nothing queued, in flight or unrecorded.
@@ -69,7 +69,7 @@ pub enum Action {
 
 /// An attempt that was not made for a local reason, such as no free file descriptor.
 #[derive(Clone, Copy, Debug)]
-pub struct NotMade {
+pub struct UnsentAttempt {
     pub endpoint: EndpointId,
     pub message: MessageId,
     pub why: OwnFailure,
@@ -79,7 +79,7 @@ pub struct NotMade {
 
 /// The result of one read.
 #[derive(Debug)]
-pub struct Reading {
+pub struct ReadResult {
     pub wants: Vec<LaneWants>,
     pub waiting: Vec<Waiting>,
     /// Of ordered endpoints.
@@ -90,14 +90,14 @@ pub struct Reading {
 
 /// The result of a load: the endpoints that exist, or `None` if the store was unavailable.
 #[derive(Debug)]
-pub struct Loaded {
-    pub load: Load,
+pub struct LoadResult {
+    pub load: EndpointLoad,
     pub lives: Option<Vec<Arc<LiveEndpoint>>>,
 }
 
 /// The effect of one record on its lane.
 #[derive(Clone, Copy, Debug)]
-pub struct Settled {
+pub struct RecordResult {
     pub endpoint: EndpointId,
     pub message: MessageId,
     /// When the delivery is due again, if it is.
@@ -106,15 +106,15 @@ pub struct Settled {
     pub disabled: Option<AppId>,
 }
 
-impl Settled {
+impl RecordResult {
     /// The effect of recording `one` with this result.
-    pub fn of(one: &Finished, result: Recorded) -> Settled {
+    pub fn of(one: &Finished, result: Recorded) -> RecordResult {
         let due = match result {
             Recorded::Applied => one.next.due(),
             // The delivery changed meanwhile or its slot has another owner. The store has its state.
             Recorded::Superseded | Recorded::Fenced => Some(Time::ZERO),
         };
         let disabled = one.disable.filter(|_| result == Recorded::Applied).map(|_| one.attempt.app_id);
-        Settled { endpoint: one.attempt.endpoint_id, message: one.attempt.message_id, due, disabled }
+        RecordResult { endpoint: one.attempt.endpoint_id, message: one.attempt.message_id, due, disabled }
     }
 }

@@ -14,9 +14,9 @@ const GROWS: Duration = Duration::from_secs(1);
 /// A bound this large is no bound: no process has as many requests in flight.
 const UNBOUNDED: usize = 1 << 20;
 
-/// The wait after the `row`th failure in a row, counted from 1. `jitter` (0 to 1) shortens it by up to a quarter.
-pub fn backoff(row: u32, jitter: f64) -> Duration {
-    let wait = BACKOFF.0.saturating_mul(1 << row.saturating_sub(1).min(16)).min(BACKOFF.1);
+/// The wait after the `failures`th failure in a row, counted from 1. `jitter` (0 to 1) shortens it by up to a quarter.
+pub fn backoff(failures: u32, jitter: f64) -> Duration {
+    let wait = BACKOFF.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(BACKOFF.1);
     wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0)
 }
 
@@ -26,21 +26,21 @@ pub struct Headroom {
     most: usize,
     grows_at: Duration,
     /// Nothing starts before this time.
-    rests_until: Duration,
+    paused_until: Duration,
     /// How many times in a row no request could be made.
-    row: u32,
+    failures: u32,
 }
 
 impl Default for Headroom {
     fn default() -> Headroom {
-        Headroom { most: UNBOUNDED, grows_at: Duration::ZERO, rests_until: Duration::ZERO, row: 0 }
+        Headroom { most: UNBOUNDED, grows_at: Duration::ZERO, paused_until: Duration::ZERO, failures: 0 }
     }
 }
 
 impl Headroom {
     /// How many requests may be in flight now.
     pub fn most(&mut self, now: Duration) -> usize {
-        if now < self.rests_until {
+        if now < self.paused_until {
             return 0;
         }
         while self.most < UNBOUNDED && self.grows_at <= now {
@@ -51,24 +51,24 @@ impl Headroom {
     }
 
     /// An attempt was made, whatever its outcome.
-    pub fn made(&mut self) {
-        self.row = 0;
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
     }
 
     /// An attempt was not made while `in_flight` others were under way.
-    pub fn not_made(&mut self, in_flight: usize, now: Duration, jitter: f64) {
+    pub fn failed(&mut self, in_flight: usize, now: Duration, jitter: f64) {
         self.most = self.most.min(in_flight.max(1));
         self.grows_at = now + GROWS;
-        if in_flight == 0 && now >= self.rests_until {
-            self.row = self.row.saturating_add(1);
-            self.rests_until = now + backoff(self.row, jitter);
-            self.grows_at = self.rests_until + GROWS;
+        if in_flight == 0 && now >= self.paused_until {
+            self.failures = self.failures.saturating_add(1);
+            self.paused_until = now + backoff(self.failures, jitter);
+            self.grows_at = self.paused_until + GROWS;
         }
     }
 
     /// How long until more may start than now. `None`: there is no bound.
     pub fn wait(&self, now: Duration) -> Option<Duration> {
-        let until = if now < self.rests_until { self.rests_until } else { self.grows_at };
+        let until = if now < self.paused_until { self.paused_until } else { self.grows_at };
         (self.most < UNBOUNDED).then(|| until.saturating_sub(now))
     }
 }
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn backoff_doubles_up_to_a_bound_with_jitter() {
-        let waits: Vec<u64> = (1..8).map(|row| backoff(row, 0.0).as_secs()).collect();
+        let waits: Vec<u64> = (1..8).map(|failures| backoff(failures, 0.0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
         assert_eq!((backoff(1, 1.0), backoff(u32::MAX, 1.0)), (at(750), at(22_500)));
     }
@@ -92,11 +92,11 @@ mod tests {
     fn the_requests_in_flight_become_the_bound_which_then_grows_away() {
         let mut headroom = Headroom::default();
         assert_eq!((headroom.most(at(0)), headroom.wait(at(0))), (UNBOUNDED, None));
-        headroom.not_made(101, at(10), 0.0);
-        headroom.not_made(100, at(10), 0.0);
+        headroom.failed(101, at(10), 0.0);
+        headroom.failed(100, at(10), 0.0);
         assert_eq!((headroom.most(at(10)), headroom.wait(at(10))), (100, Some(at(1_000))));
         assert_eq!((headroom.most(at(1_010)), headroom.most(at(2_010))), (200, 400));
-        headroom.not_made(150, at(2_020), 0.0);
+        headroom.failed(150, at(2_020), 0.0);
         assert_eq!(headroom.most(at(2_020)), 150, "the bound is learned again");
         assert_eq!(headroom.most(at(60_000)), 150 << 13, "and is lifted after some seconds");
         assert_eq!(headroom.wait(at(60_000)), None);
@@ -109,7 +109,7 @@ mod tests {
         for _ in 0..4 {
             // Attempts that start together fail together: one round, one pause.
             for left in (0..5).rev() {
-                headroom.not_made(left, now, 0.0);
+                headroom.failed(left, now, 0.0);
             }
             assert_eq!(headroom.most(now), 0);
             let rest = headroom.wait(now).unwrap();
@@ -118,8 +118,8 @@ mod tests {
             assert_eq!(headroom.most(now), 1, "one probe");
         }
         assert_eq!(rests, [1, 2, 4, 8]);
-        headroom.made();
-        headroom.not_made(0, now, 0.0);
+        headroom.succeeded();
+        headroom.failed(0, now, 0.0);
         assert_eq!(headroom.wait(now), Some(at(1_000)), "an attempt that was made ends the row");
     }
 }

@@ -12,9 +12,9 @@ use std::time::Duration;
 use crate::store::queue::slots::{LEASE, Leases};
 
 /// The heartbeat interval. Three heartbeats may be lost before a lease expires.
-const BEAT: Duration = Duration::from_secs(3);
+const HEARTBEAT: Duration = Duration::from_secs(3);
 /// The interval while heartbeats fail or slots are free: recovery takes less than a second.
-pub const BEAT_SOON: Duration = Duration::from_millis(250);
+pub const HEARTBEAT_SOON: Duration = Duration::from_millis(250);
 /// How long before its expiry a lease is no longer relied on: clocks drift, the store's and ours.
 const MARGIN: Duration = Duration::from_secs(2);
 /// After this long without reaching the store, this process was paused or the store was down, perhaps for others too.
@@ -22,7 +22,7 @@ const AWAY: Duration = Duration::from_secs(6);
 
 /// What a heartbeat may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beat {
+pub enum HeartbeatMode {
     /// Slots up to the fair share, including expired ones of others.
     Taking,
     /// Only slots without an owner.
@@ -33,7 +33,7 @@ pub enum Beat {
 
 /// The outcome of a heartbeat that reached the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beaten {
+pub struct HeartbeatOutcome {
     /// The slots to keep, and until when the leases may be relied on.
     pub leases: Leases,
     pub until: Duration,
@@ -43,7 +43,7 @@ pub struct Beaten {
 
 /// The state behind the heartbeats. All times are monotonic.
 #[derive(Debug, Default)]
-pub struct Beats {
+pub struct LeasePolicy {
     leaving: BTreeSet<u8>,
     /// Leaving slots that the store failed to take back.
     unreturned: Vec<u8>,
@@ -56,27 +56,27 @@ pub struct Beats {
     departing: bool,
 }
 
-impl Beats {
+impl LeasePolicy {
     /// From now on every slot leaves.
     pub fn depart(&mut self) {
         self.departing = true;
     }
 
     /// The mode of the heartbeat that is sent now.
-    pub fn beat(&mut self, now: Duration) -> Beat {
+    pub fn mode(&mut self, now: Duration) -> HeartbeatMode {
         if self.last.is_some_and(|last| now - last > AWAY) {
             self.sparing_until = Some(now + LEASE);
         }
         match self.sparing_until.is_some_and(|until| now < until) {
-            _ if self.departing => Beat::Leaving,
-            true => Beat::Sparing,
-            false => Beat::Taking,
+            _ if self.departing => HeartbeatMode::Leaving,
+            true => HeartbeatMode::Sparing,
+            false => HeartbeatMode::Taking,
         }
     }
 
     /// Applies the result of the heartbeat sent at `began`: the slots we lease, and our fair `share` (`None`: no
     /// other process).
-    pub fn beaten(&mut self, began: Duration, mut leases: Leases, share: Option<usize>) -> Beaten {
+    pub fn succeeded(&mut self, began: Duration, mut leases: Leases, share: Option<usize>) -> HeartbeatOutcome {
         self.failing = false;
         self.last = Some(began);
         self.leaving.retain(|slot| leases.contains_key(slot));
@@ -87,7 +87,7 @@ impl Beats {
         surplus.truncate(leases.len().saturating_sub(share.saturating_add(self.leaving.len())));
         self.leaving.extend(&surplus);
         leases.retain(|slot, _| !self.leaving.contains(slot));
-        Beaten { leases, until: began + LEASE - MARGIN, surplus }
+        HeartbeatOutcome { leases, until: began + LEASE - MARGIN, surplus }
     }
 
     /// The heartbeat sent at `began` did not reach the store. Returns `true` for the first in a row.
@@ -98,16 +98,16 @@ impl Beats {
 
     /// How long until the next heartbeat, if the last one `took` this long. Leases count from when it was sent.
     pub fn pause(&self, took: Duration) -> Duration {
-        if self.failing { BEAT_SOON } else { BEAT.saturating_sub(took).max(BEAT_SOON) }
+        if self.failing { HEARTBEAT_SOON } else { HEARTBEAT.saturating_sub(took).max(HEARTBEAT_SOON) }
     }
 
     /// The slots to return among these, in which nothing is queued, in flight or unrecorded.
-    pub fn quiet(&self, slots: Vec<u8>) -> Vec<u8> {
+    pub fn returnable(&self, slots: Vec<u8>) -> Vec<u8> {
         slots.into_iter().filter(|slot| self.leaving.contains(slot)).collect()
     }
 
     /// These slots were returned, or (`false`) the store failed to take them.
-    pub fn handed_back(&mut self, slots: Vec<u8>, done: bool) {
+    pub fn returned(&mut self, slots: Vec<u8>, done: bool) {
         if done {
             self.leaving.retain(|slot| !slots.contains(slot));
         } else {
@@ -116,8 +116,8 @@ impl Beats {
     }
 
     /// How long to wait before the next try to return slots. `None`: there are none.
-    pub fn hand_back_again(&self) -> Option<Duration> {
-        (!self.unreturned.is_empty()).then_some(BEAT_SOON)
+    pub fn return_retry(&self) -> Option<Duration> {
+        (!self.unreturned.is_empty()).then_some(HEARTBEAT_SOON)
     }
 
     /// Takes the slots that the store failed to take back.
@@ -136,42 +136,49 @@ mod tests {
 
     #[test]
     fn no_more_slots_leave_than_necessary() {
-        let mut beats = Beats::default();
-        let first = beats.beaten(Duration::ZERO, leases(0..8), Some(4));
+        let mut policy = LeasePolicy::default();
+        let first = policy.succeeded(Duration::ZERO, leases(0..8), Some(4));
         assert_eq!((first.leases.len(), first.surplus.len()), (4, 4));
-        let again = beats.beaten(BEAT, leases(0..8), Some(4));
+        let again = policy.succeeded(HEARTBEAT, leases(0..8), Some(4));
         assert_eq!((again.leases.len(), again.surplus), (4, vec![]), "they are leaving already");
-        beats.handed_back(vec![4, 5], true);
-        assert_eq!(beats.quiet(vec![4, 6]), [6], "only leaving slots are returned");
+        policy.returned(vec![4, 5], true);
+        assert_eq!(policy.returnable(vec![4, 6]), [6], "only leaving slots are returned");
     }
 
     #[test]
     fn a_slow_heartbeat_shortens_the_pause() {
-        let mut beats = Beats::default();
-        beats.beaten(Duration::ZERO, leases([]), None);
-        let pause = |millis| beats.pause(Duration::from_millis(millis)).as_millis();
+        let mut policy = LeasePolicy::default();
+        policy.succeeded(Duration::ZERO, leases([]), None);
+        let pause = |millis| policy.pause(Duration::from_millis(millis)).as_millis();
         assert_eq!([pause(0), pause(1_000), pause(9_000)], [3_000, 2_000, 250]);
     }
 
     #[test]
     fn a_departing_process_keeps_and_takes_nothing() {
-        let mut beats = Beats::default();
-        beats.beaten(Duration::ZERO, leases(0..4), None);
-        beats.depart();
-        assert_eq!(beats.beat(BEAT), Beat::Leaving);
-        let last = beats.beaten(BEAT, leases(0..4), None);
+        let mut policy = LeasePolicy::default();
+        policy.succeeded(Duration::ZERO, leases(0..4), None);
+        policy.depart();
+        assert_eq!(policy.mode(HEARTBEAT), HeartbeatMode::Leaving);
+        let last = policy.succeeded(HEARTBEAT, leases(0..4), None);
         assert_eq!((last.leases, last.surplus), (leases([]), vec![0, 1, 2, 3]));
     }
 
     #[test]
     fn after_an_absence_expired_slots_are_left_alone_for_one_lease() {
-        let mut beats = Beats::default();
-        assert_eq!(beats.beat(Duration::ZERO), Beat::Taking);
-        beats.beaten(Duration::ZERO, leases([]), None);
+        let mut policy = LeasePolicy::default();
+        assert_eq!(policy.mode(Duration::ZERO), HeartbeatMode::Taking);
+        policy.succeeded(Duration::ZERO, leases([]), None);
         let back = AWAY + Duration::from_millis(1);
-        assert_eq!(beats.beat(back), Beat::Sparing, "it may have been paused");
-        beats.beaten(back, leases([]), None);
-        assert_eq!((beats.beat(back + BEAT), beats.beat(back + BEAT * 2)), (Beat::Sparing, Beat::Sparing));
-        assert!(beats.failed(back + BEAT) && !beats.failed(back + BEAT) && beats.pause(Duration::ZERO) == BEAT_SOON);
+        assert_eq!(policy.mode(back), HeartbeatMode::Sparing, "it may have been paused");
+        policy.succeeded(back, leases([]), None);
+        assert_eq!(
+            (policy.mode(back + HEARTBEAT), policy.mode(back + HEARTBEAT * 2)),
+            (HeartbeatMode::Sparing, HeartbeatMode::Sparing)
+        );
+        assert!(
+            policy.failed(back + HEARTBEAT)
+                && !policy.failed(back + HEARTBEAT)
+                && policy.pause(Duration::ZERO) == HEARTBEAT_SOON
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Come here to change *what* is sent, read, loaded or given up, and *when*:
 //!
-//! * [`event`]: the inputs ([`Event`](event::Event)) and outputs ([`Action`](event::Action)).
+//! * [`event`]: the inputs ([`CoreEvent`](event::CoreEvent)) and outputs ([`CoreAction`](event::CoreAction)).
 //! * [`step`]: the [`Core`](step::Core): leases, draining, when to scan, what to load.
 //! * [`lanes`]: all lanes and their shared state: turns, totals, memory, leases. [`lane`]: the queue of one endpoint.
 //! * [`concurrency`]: the policy on requests in flight. [`rate_limit`]: deliveries per second.

@@ -21,9 +21,9 @@ use crate::domain::AppId;
 
 /// The clock that governor reads, set before each use.
 #[derive(Clone, Debug, Default)]
-struct Hand(Arc<AtomicU64>);
+struct ManualClock(Arc<AtomicU64>);
 
-impl Clock for Hand {
+impl Clock for ManualClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
@@ -34,12 +34,12 @@ impl Clock for Hand {
 /// The level of the bucket. It can be tested without taking, because a delivery under two limits takes from both or
 /// neither.
 #[derive(Debug, Default)]
-struct Level {
+struct BucketLevel {
     at: Cell<Option<Nanos>>,
     looking: Arc<AtomicBool>,
 }
 
-impl StateStore for Level {
+impl StateStore for BucketLevel {
     type Key = NotKeyed;
 
     fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, measure: F) -> Result<T, E>
@@ -55,41 +55,41 @@ impl StateStore for Level {
 }
 
 /// The endpoints of an application in one slot.
-pub type AppPart = (AppId, u8);
+pub type AppSlot = (AppId, u8);
 
 /// The rate limits of applications. Each slot of an application gets an equal part of the rate, because slots may
 /// have different owners. A limit belongs to one lease of its slot, identified by the caller; under the next lease it
 /// starts empty.
 #[derive(Default)]
-pub struct AppLimits {
-    by_part: BTreeMap<AppPart, (u64, Limit)>,
+pub struct AppRateLimits {
+    by_part: BTreeMap<AppSlot, (u64, RateLimit)>,
 }
 
-impl AppLimits {
+impl AppRateLimits {
     /// The limit, if the application has one.
-    pub fn get(&self, part: AppPart) -> Option<&Limit> {
+    pub fn get(&self, part: AppSlot) -> Option<&RateLimit> {
         self.by_part.get(&part).map(|(_, limit)| limit)
     }
 
     /// Sets the rate of an application, divided among `parts` slots. A limit with the same rate and `lease` keeps its
     /// level; otherwise a new one starts empty at `since`.
-    pub fn set(&mut self, part: AppPart, lease: u64, (rate, parts): (u16, u16), since: Duration) {
-        let same = |(of, limit): &(u64, Limit)| *of == lease && limit.is_part(rate, parts);
+    pub fn set(&mut self, part: AppSlot, lease: u64, (rate, parts): (u16, u16), since: Duration) {
+        let same = |(of, limit): &(u64, RateLimit)| *of == lease && limit.is_part(rate, parts);
         if !self.by_part.get(&part).is_some_and(same) {
-            self.by_part.insert(part, (lease, Limit::part(rate, parts, since)));
+            self.by_part.insert(part, (lease, RateLimit::part(rate, parts, since)));
         }
     }
 
     /// The slot has a new lease since `since`: replaces the limit of an older lease. A limit of this lease stays, at
     /// any rate.
-    pub fn renew(&mut self, part: AppPart, lease: u64, rate: (u16, u16), since: Duration) {
+    pub fn renew(&mut self, part: AppSlot, lease: u64, rate: (u16, u16), since: Duration) {
         if self.by_part.get(&part).is_none_or(|(of, _)| *of != lease) {
             self.set(part, lease, rate, since);
         }
     }
 
     /// The application has no rate limit any more.
-    pub fn remove(&mut self, part: AppPart) {
+    pub fn remove(&mut self, part: AppSlot) {
         self.by_part.remove(&part);
     }
 
@@ -100,31 +100,31 @@ impl AppLimits {
 }
 
 /// A limit in deliveries per second.
-pub struct Limit {
+pub struct RateLimit {
     rate: u16,
     parts: u16,
-    hand: Hand,
+    hand: ManualClock,
     looking: Arc<AtomicBool>,
-    bucket: RateLimiter<NotKeyed, Level, Hand, NoOpMiddleware<Nanos>>,
+    bucket: RateLimiter<NotKeyed, BucketLevel, ManualClock, NoOpMiddleware<Nanos>>,
 }
 
-impl Limit {
+impl RateLimit {
     /// A limit of `rate` per second (0 counts as 1) whose bucket was empty at `since` (monotonic time).
-    pub fn new(rate: u16, since: Duration) -> Limit {
-        Limit::part(rate, 1, since)
+    pub fn new(rate: u16, since: Duration) -> RateLimit {
+        RateLimit::part(rate, 1, since)
     }
 
     /// One of `parts` equal parts of a limit. Together they keep to it.
-    pub fn part(rate: u16, parts: u16, since: Duration) -> Limit {
+    pub fn part(rate: u16, parts: u16, since: Duration) -> RateLimit {
         let (per_second, parts) = (u32::from(rate.max(1)), parts.max(1));
         let burst = NonZeroU32::new(per_second / u32::from(parts) / 20).unwrap_or(NonZeroU32::MIN);
-        let hand = Hand::default();
+        let hand = ManualClock::default();
         let between = Duration::from_secs(u64::from(parts)) / per_second;
         let quota = Quota::with_period(between).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(burst);
-        let level = Level::default();
+        let level = BucketLevel::default();
         let looking = Arc::clone(&level.looking);
         let bucket = RateLimiter::new(quota, level, hand.clone());
-        let limit = Limit { rate, parts, hand, looking, bucket };
+        let limit = RateLimit { rate, parts, hand, looking, bucket };
         limit.set(since);
         // A new bucket is full: empty it.
         let _ = limit.bucket.check_n(burst);
@@ -153,7 +153,7 @@ impl Limit {
         })
     }
 
-    /// Like [`take`](Limit::take), without taking the token.
+    /// Like [`take`](RateLimit::take), without taking the token.
     ///
     /// # Errors
     /// The time until a token is available, never zero.
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     /// Takes `count` tokens, each as early as possible, from `start` on. Returns the times.
-    fn departures(limit: &Limit, start: Duration, count: usize) -> Vec<Duration> {
+    fn departures(limit: &RateLimit, start: Duration, count: usize) -> Vec<Duration> {
         let mut now = start;
         let mut times = Vec::new();
         while times.len() < count {
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn never_more_than_rate_and_burst_in_any_second() {
         for (rate, most) in [(50, 52), (1, 2), (9, 10), (1_000, 1_050)] {
-            let rested = Limit::new(rate, Duration::ZERO);
+            let rested = RateLimit::new(rate, Duration::ZERO);
             let times = departures(&rested, Duration::from_secs(3_600), usize::from(rate) * 4);
             assert!(most_in_a_second(&times) <= most, "{rate}: {}", most_in_a_second(&times));
             let took = times[times.len() - 1] - times[0];
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn the_parts_of_a_limit_keep_to_it_together() {
         let start = Duration::from_secs(10);
-        let parts: Vec<Limit> = (0..4).map(|_| Limit::part(10, 4, Duration::ZERO)).collect();
+        let parts: Vec<RateLimit> = (0..4).map(|_| RateLimit::part(10, 4, Duration::ZERO)).collect();
         let mut times: Vec<Duration> = parts.iter().flat_map(|part| departures(part, start, 25)).collect();
         times.sort_unstable();
         assert!(most_in_a_second(&times) <= 14, "10 and the burst of each part: {}", most_in_a_second(&times));
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn ready_takes_no_token() {
-        let limit = Limit::new(1, Duration::ZERO);
+        let limit = RateLimit::new(1, Duration::ZERO);
         let now = Duration::from_secs(10);
         assert!((0..5).all(|_| limit.ready(now).is_ok()));
         assert!(limit.take(now).is_ok());
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_new_limit_starts_empty() {
-        let fresh = Limit::new(50, Duration::from_secs(10));
+        let fresh = RateLimit::new(50, Duration::from_secs(10));
         assert_eq!(fresh.take(Duration::from_secs(10)), Err(Duration::from_millis(20)));
         let times = departures(&fresh, Duration::from_secs(10), 200);
         assert!(most_in_a_second(&times) <= 51, "{}", most_in_a_second(&times));

@@ -17,7 +17,7 @@ const SHARE: u32 = 10;
 
 /// The position of a scan: where its next page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scan {
+pub struct ScanPosition {
     /// The slots to scan, each with the last endpoint already seen.
     after: BTreeMap<u8, EndpointId>,
     /// When the oldest pending delivery was due, among the pages so far.
@@ -26,19 +26,19 @@ pub struct Scan {
 
 /// A page of a scan.
 #[derive(Clone, Debug)]
-pub struct Page {
+pub struct ScanPage {
     pub lanes: Vec<PendingLane>,
     /// The position of the next page. `None`: this was the last one.
-    pub next: Option<Scan>,
+    pub next: Option<ScanPosition>,
     /// When the oldest pending delivery was due, among the pages so far.
     pub oldest: Option<Time>,
 }
 
-impl Scan {
+impl ScanPosition {
     /// The first page, for these slots.
-    pub fn of(slots: Vec<u8>) -> Scan {
+    pub fn of(slots: Vec<u8>) -> ScanPosition {
         let nil = EndpointId(uuid::Uuid::nil());
-        Scan { after: slots.into_iter().map(|slot| (slot, nil)).collect(), oldest: None }
+        ScanPosition { after: slots.into_iter().map(|slot| (slot, nil)).collect(), oldest: None }
     }
 
     /// The slots to scan, each with the last endpoint already seen.
@@ -47,33 +47,33 @@ impl Scan {
     }
 
     /// The page made of these `lanes`, if up to `most` were requested.
-    pub fn page(mut self, lanes: Vec<PendingLane>, most: usize) -> Page {
+    pub fn page(mut self, lanes: Vec<PendingLane>, most: usize) -> ScanPage {
         for lane in &lanes {
             self.after.entry(lane.slot).and_modify(|after| *after = lane.endpoint.max(*after));
         }
         let due = lanes.iter().flat_map(|lane| [lane.fresh_due, lane.retry_due]).flatten();
         self.oldest = self.oldest.into_iter().chain(due).min();
-        Page { oldest: self.oldest, next: (lanes.len() >= most).then_some(self), lanes }
+        ScanPage { oldest: self.oldest, next: (lanes.len() >= most).then_some(self), lanes }
     }
 }
 
 /// When to scan.
 #[derive(Debug)]
-pub struct Scanning {
+pub struct ScanSchedule {
     every: Duration,
     /// When the current scan began, if one is under way.
     since: Option<Duration>,
     /// Its next page, if it is not requested yet.
-    next: Option<Scan>,
+    next: Option<ScanPosition>,
     /// A scan was requested during the current one, which may have missed the reason.
     again: bool,
     at: Duration,
 }
 
-impl Scanning {
+impl ScanSchedule {
     /// A scan per interval, the first one `now`.
-    pub fn new(every: Duration, now: Duration) -> Scanning {
-        Scanning { every, since: None, next: None, again: false, at: now }
+    pub fn new(every: Duration, now: Duration) -> ScanSchedule {
+        ScanSchedule { every, since: None, next: None, again: false, at: now }
     }
 
     /// Requests a scan as soon as possible.
@@ -90,7 +90,7 @@ impl Scanning {
     }
 
     /// The page to request now, if one is due. A new scan covers `slots`.
-    pub fn begin(&mut self, now: Duration, slots: impl FnOnce() -> Vec<u8>) -> Option<Scan> {
+    pub fn begin(&mut self, now: Duration, slots: impl FnOnce() -> Vec<u8>) -> Option<ScanPosition> {
         if let Some(next) = self.next.take() {
             return Some(next);
         }
@@ -98,13 +98,13 @@ impl Scanning {
             return None;
         }
         self.since = Some(now);
-        Some(Scan::of(slots()))
+        Some(ScanPosition::of(slots()))
     }
 
     /// A page arrived, followed by `next`. If nothing may be sent at the moment, the scan is dropped and started
     /// again later. Returns `true` if the scan is complete.
-    pub fn brought(&mut self, next: Option<Scan>, resting: bool, now: Duration) -> bool {
-        if next.is_some() && resting {
+    pub fn page_arrived(&mut self, next: Option<ScanPosition>, paused: bool, now: Duration) -> bool {
+        if next.is_some() && paused {
             (self.since, self.again, self.at) = (None, false, now);
             return false;
         }
@@ -143,11 +143,11 @@ mod tests {
 
     #[test]
     fn pages_follow_each_other_and_the_pause_counts_from_the_first() {
-        let mut scanning = Scanning::new(at(250), at(0));
+        let mut scanning = ScanSchedule::new(at(250), at(0));
         let first = scanning.begin(at(0), || vec![1, 2]).unwrap();
         assert_eq!(scanning.begin(at(1), || vec![1, 2]), None, "one at a time");
         let page = first.page(vec![lane(1, 7), lane(2, 5)], 2);
-        assert!(!scanning.brought(page.next, false, at(60)) && scanning.wait(at(60)).is_zero());
+        assert!(!scanning.page_arrived(page.next, false, at(60)) && scanning.wait(at(60)).is_zero());
         let second = scanning.begin(at(60), Vec::new).unwrap();
         assert_eq!(
             second.places().iter().map(|(slot, id)| (*slot, id.0.as_u128())).collect::<Vec<_>>(),
@@ -155,7 +155,7 @@ mod tests {
         );
         let page = second.page(vec![lane(1, 9)], 2);
         assert_eq!((page.oldest, page.next.is_none()), (Some(Time::from_micros(5)), true));
-        assert!(scanning.brought(page.next, false, at(100)));
+        assert!(scanning.page_arrived(page.next, false, at(100)));
         assert_eq!(scanning.wait(at(100)), at(1_000), "ten times as long as it took");
         scanning.soon(at(200));
         assert!(scanning.begin(at(200), Vec::new).is_some());
@@ -163,10 +163,10 @@ mod tests {
 
     #[test]
     fn an_interrupted_scan_starts_over() {
-        let mut scanning = Scanning::new(at(250), at(0));
+        let mut scanning = ScanSchedule::new(at(250), at(0));
         let page = scanning.begin(at(0), || vec![1]).unwrap().page(vec![lane(1, 7)], 1);
-        assert!(!scanning.brought(page.next, true, at(10)));
-        assert_eq!(scanning.begin(at(60_000), || vec![3]), Some(Scan::of(vec![3])));
+        assert!(!scanning.page_arrived(page.next, true, at(10)));
+        assert_eq!(scanning.begin(at(60_000), || vec![3]), Some(ScanPosition::of(vec![3])));
         scanning.soon(at(60_000));
         scanning.failed(at(60_001));
         assert!(scanning.wait(at(60_001)).is_zero(), "a scan was requested meanwhile");

@@ -45,8 +45,8 @@ impl SignalQueue {
         self.waiting.is_empty()
     }
 
-    pub fn push(&mut self, told: impl Into<Told>) {
-        let Told { signal, held } = told.into();
+    pub fn push(&mut self, signal_message: impl Into<Told>) {
+        let Told { signal, held } = signal_message.into();
         let held = Some(Arc::new(held));
         match signal {
             Signal::Accepted(admissions) => {
@@ -65,7 +65,7 @@ impl SignalQueue {
     }
 
     /// A signal was lost after those that wait.
-    pub fn lost(&mut self) {
+    pub fn push_lost(&mut self) {
         self.waiting.push_back((Portion::Lost, None));
     }
 
@@ -75,11 +75,11 @@ impl SignalQueue {
             return None;
         }
         let (mut portion, held) = self.waiting.pop_front()?;
-        let mut taken = 1;
+        let mut count = 1;
         match &mut portion {
             Portion::Accepted(admission, endpoints) => {
-                taken = endpoints.len();
-                if taken > self.left {
+                count = endpoints.len();
+                if count > self.left {
                     let until = endpoints.start + self.left;
                     let rest = Portion::Accepted(admission.clone(), until..endpoints.end);
                     self.waiting.push_front((rest, held));
@@ -87,16 +87,16 @@ impl SignalQueue {
                 }
             }
             Portion::Withdrawn(ended) => {
-                taken = ended.len();
-                if taken > self.left {
+                count = ended.len();
+                if count > self.left {
                     // Splitting at the end avoids copying the rest.
-                    let some = ended.split_off(taken - self.left);
+                    let some = ended.split_off(count - self.left);
                     self.waiting.push_front((Portion::Withdrawn(std::mem::replace(ended, some)), held));
                 }
             }
             Portion::Look(_) | Portion::Changed(_) | Portion::Lost => {}
         }
-        self.left -= taken.clamp(1, self.left);
+        self.left -= count.clamp(1, self.left);
         Some(portion)
     }
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::clock_reading::ClockReading;
-use super::endpoint_loads::Loads;
-use super::event::{Action, Event, Loaded, Settled};
-use super::lanes::reading::Arrived;
+use super::endpoint_loads::EndpointLoads;
+use super::event::{CoreAction, CoreEvent, LoadResult, RecordResult};
+use super::lanes::reading::ReadRows;
 use super::lanes::{Lanes, Ownership};
-use super::scanning::{Page, Scanning};
+use super::scanning::{ScanPage, ScanSchedule};
 use super::signal_queue::{Portion, SignalQueue};
 use crate::domain::{EndpointId, Time};
 use crate::store::queue::notify::Heard;
@@ -36,9 +36,9 @@ pub struct Core {
     /// When the next read may begin.
     reading_from: Duration,
     /// Rows of the current read that no step has applied yet.
-    arrived: Option<Arrived>,
-    scanning: Scanning,
-    loads: Loads,
+    arrived: Option<ReadRows>,
+    scanning: ScanSchedule,
+    loads: EndpointLoads,
     /// The group of slots that was reloaded last.
     part: u8,
     /// Nothing is sent after this: other processes may own our slots by then.
@@ -47,7 +47,7 @@ pub struct Core {
     releases: BTreeSet<u8>,
     draining: bool,
     drained: bool,
-    actions: Vec<Action>,
+    actions: Vec<CoreAction>,
 }
 
 impl Core {
@@ -62,8 +62,8 @@ impl Core {
             reading_began: Duration::ZERO,
             reading_from: Duration::ZERO,
             arrived: None,
-            scanning: Scanning::new(scan_every, now),
-            loads: Loads::default(),
+            scanning: ScanSchedule::new(scan_every, now),
+            loads: EndpointLoads::default(),
             part: 0,
             leased_until: Duration::ZERO,
             releases: BTreeSet::new(),
@@ -74,13 +74,13 @@ impl Core {
     }
 
     /// Applies the events, decides, and returns the actions. Called without events when a [`nap`](Core::nap) is over.
-    pub fn step(&mut self, events: impl IntoIterator<Item = Event>, now: ClockReading) -> Vec<Action> {
+    pub fn step(&mut self, events: impl IntoIterator<Item = CoreEvent>, now: ClockReading) -> Vec<CoreAction> {
         self.signals.begin_step();
-        self.hear(now);
+        self.apply_signals(now);
         for event in events {
-            self.happen(event, now);
+            self.handle(event, now);
         }
-        self.take_in(now);
+        self.apply_read(now);
         self.decide(now);
         std::mem::take(&mut self.actions)
     }
@@ -88,10 +88,10 @@ impl Core {
     /// How long the event loop may sleep if no event arrives.
     pub fn nap(&self, now: ClockReading) -> Duration {
         let least = Duration::from_millis(1);
-        if self.hearing() || self.arrived.is_some() || self.lanes.overdue(now) {
+        if self.has_signals() || self.arrived.is_some() || self.lanes.overdue(now) {
             return least;
         }
-        if self.resting(now) {
+        if self.sending_paused(now) {
             return NAP;
         }
         let scan = self.scanning.wait(now.mono).max(least);
@@ -101,7 +101,7 @@ impl Core {
 
     /// Whether signals wait for a later step. Until they are taken, the event loop leaves others in the store's
     /// bounded queue.
-    pub fn hearing(&self) -> bool {
+    pub fn has_signals(&self) -> bool {
         !self.signals.is_empty()
     }
 
@@ -116,8 +116,8 @@ impl Core {
     }
 
     /// The rate limit of backlogged endpoints, together, in deliveries per second. `None`: unlimited.
-    pub fn pace_of_those_behind(&self) -> Option<f64> {
-        self.lanes.pace_of_those_behind()
+    pub fn backlog_rate(&self) -> Option<f64> {
+        self.lanes.backlog_rate()
     }
 
     /// How many first attempts and retries a lane has queued.
@@ -128,8 +128,8 @@ impl Core {
 
     /// How many lane lookups there were, including those through an index.
     #[cfg(test)]
-    pub fn visited(&self) -> u64 {
-        self.lanes.visited()
+    pub fn lookups(&self) -> u64 {
+        self.lanes.lookups()
     }
 
     /// Panics if an index disagrees with the lanes.
@@ -147,54 +147,54 @@ impl Core {
     /// Whether anything may be sent.
     #[cfg(test)]
     pub fn may_send(&self, now: ClockReading) -> bool {
-        !self.resting(now)
+        !self.sending_paused(now)
     }
 
     /// Whether nothing may be sent: the process drains, or its leases may have expired.
-    fn resting(&self, now: ClockReading) -> bool {
+    fn sending_paused(&self, now: ClockReading) -> bool {
         self.draining || now.mono >= self.leased_until
     }
 
-    fn happen(&mut self, event: Event, now: ClockReading) {
+    fn handle(&mut self, event: CoreEvent, now: ClockReading) {
         match event {
-            Event::Signal(signal) => {
+            CoreEvent::Signal(signal) => {
                 self.signals.push(signal);
-                self.hear(now);
+                self.apply_signals(now);
             }
-            Event::SignalLost => {
-                self.signals.lost();
-                self.hear(now);
+            CoreEvent::SignalLost => {
+                self.signals.push_lost();
+                self.apply_signals(now);
             }
             // The lease keeper handles freed slots.
-            Event::Announced(Heard::Freed) => {}
-            Event::Announced(Heard::Anything) => self.scanning.soon(now.mono),
-            Event::Announced(Heard::Due(endpoints)) => {
-                let unknown = |id: &EndpointId| self.lanes.nudge(*id, Time::ZERO) == Ownership::No;
+            CoreEvent::Notified(Heard::Freed) => {}
+            CoreEvent::Notified(Heard::Anything) => self.scanning.soon(now.mono),
+            CoreEvent::Notified(Heard::Due(endpoints)) => {
+                let unknown = |id: &EndpointId| self.lanes.note_due(*id, Time::ZERO) == Ownership::Unknown;
                 let unknown: Vec<EndpointId> = endpoints.into_iter().filter(unknown).collect();
                 self.loads.add_unknown(unknown);
             }
-            Event::Sent(mut finished) => {
+            CoreEvent::Sent(mut finished) => {
                 let attempt = &finished.attempt;
                 let rest = self.lanes.sent((attempt.endpoint_id, attempt.message_id), &attempt.outcome, now);
                 finished.rests_until = rest.map(|rest| now.time.plus(rest));
-                self.actions.push(Action::Record(finished));
+                self.actions.push(CoreAction::Record(finished));
             }
-            Event::NotMade(one) => self.lanes.not_made(one, now),
-            Event::Recorded(settled) => self.recorded(&settled),
-            Event::Read(Ok(reading)) => {
+            CoreEvent::NotSent(one) => self.lanes.failed_locally(one, now),
+            CoreEvent::Recorded(settled) => self.recorded(&settled),
+            CoreEvent::Read(Ok(reading)) => {
                 let size = reading.wants.len() + reading.waiting.len() + reading.in_order.len();
                 self.reading_from =
                     self.reading_began + if size < SMALL_READING { READING_PAUSE } else { Duration::ZERO };
-                self.arrived = Some(Arrived::new(reading));
+                self.arrived = Some(ReadRows::new(reading));
             }
-            Event::Read(Err(wants)) => {
+            CoreEvent::Read(Err(wants)) => {
                 self.reading = false;
                 self.lanes.read_failed(&wants, now);
             }
-            Event::Numbered(id, done) => self.lanes.numbered(id, done, now),
-            Event::Loaded(loaded) => self.loaded(loaded, now),
-            Event::Scanned(pending) => self.scanned(pending, now),
-            Event::Leases(leases, until) => {
+            CoreEvent::Numbered(id, done) => self.lanes.numbered(id, done, now),
+            CoreEvent::Loaded(loaded) => self.loaded(loaded, now),
+            CoreEvent::Scanned(pending) => self.scanned(pending, now),
+            CoreEvent::Leases(leases, until) => {
                 let grown = self.lanes.owned_slots() < leases.len();
                 self.lanes.lease(&leases, now);
                 self.leased_until = until;
@@ -202,26 +202,26 @@ impl Core {
                     self.scanning.soon(now.mono);
                 }
             }
-            Event::Release(slots) => {
+            CoreEvent::Release(slots) => {
                 self.lanes.release(&slots, now);
                 self.releases.extend(slots);
             }
-            Event::Drain => self.draining = true,
+            CoreEvent::Drain => self.draining = true,
         }
     }
 
     /// Applies signals of the store, up to this step's budget.
-    fn hear(&mut self, now: ClockReading) {
+    fn apply_signals(&mut self, now: ClockReading) {
         let mut others = BTreeSet::new();
         while let Some(portion) = self.signals.next() {
             match portion {
                 Portion::Accepted(..) if self.draining => {}
                 Portion::Accepted(admission, endpoints) => others.extend(self.lanes.admit(&admission, endpoints, now)),
                 Portion::Withdrawn(ended) => self.lanes.withdraw(&ended),
-                Portion::Look(endpoint) => match self.lanes.nudge(endpoint, Time::ZERO) {
+                Portion::Look(endpoint) => match self.lanes.note_due(endpoint, Time::ZERO) {
                     Ownership::Ours => {}
                     Ownership::Others => drop(others.insert(endpoint)),
-                    Ownership::No => {
+                    Ownership::Unknown => {
                         others.insert(endpoint);
                         self.loads.add_unknown([endpoint]);
                     }
@@ -235,24 +235,24 @@ impl Core {
             }
         }
         if !others.is_empty() {
-            self.actions.push(Action::Announce(others.into_iter().collect()));
+            self.actions.push(CoreAction::Announce(others.into_iter().collect()));
         }
     }
 
     /// Applies rows of the last read, up to this step's budget. The next read may begin when all are applied.
-    fn take_in(&mut self, now: ClockReading) {
+    fn apply_read(&mut self, now: ClockReading) {
         let Some(arrived) = &mut self.arrived else { return };
-        let part = arrived.next_part();
+        let part = arrived.next_portion();
         self.lanes.read(&part.wants, &part.waiting, arrived.messages(), now);
         let unnumbered = self.lanes.read_in_order(&part.in_order, arrived.messages(), now);
-        self.actions.extend(unnumbered.into_iter().map(Action::Number));
+        self.actions.extend(unnumbered.into_iter().map(CoreAction::Number));
         if arrived.is_empty() {
             self.arrived = None;
             self.reading = false;
         }
     }
 
-    fn recorded(&mut self, settled: &[Settled]) {
+    fn recorded(&mut self, settled: &[RecordResult]) {
         for one in settled {
             self.lanes.recorded(one.endpoint, one.message, one.due);
         }
@@ -260,37 +260,37 @@ impl Core {
         disabled.into_iter().for_each(|app| self.loads.changed(app));
     }
 
-    fn loaded(&mut self, loaded: Loaded, now: ClockReading) {
-        self.loads.ended(&loaded.load, loaded.lives.as_deref().unwrap_or_default());
+    fn loaded(&mut self, loaded: LoadResult, now: ClockReading) {
+        self.loads.finish(&loaded.load, loaded.lives.as_deref().unwrap_or_default());
         match loaded.lives {
             Some(lives) => {
-                let mut gone: HashSet<EndpointId> = loaded.load.asked.into_iter().collect();
+                let mut gone: HashSet<EndpointId> = loaded.load.endpoints.into_iter().collect();
                 for live in &lives {
                     gone.remove(&live.endpoint.id);
                 }
-                self.lanes.know(&lives, now);
-                self.lanes.forget(&gone);
+                self.lanes.update_endpoints(&lives, now);
+                self.lanes.mark_deleted(&gone);
             }
             None => self.loads.failed(loaded.load),
         }
     }
 
     /// A page of a scan arrived. `None`: the store was unavailable.
-    fn scanned(&mut self, page: Option<Page>, now: ClockReading) {
+    fn scanned(&mut self, page: Option<ScanPage>, now: ClockReading) {
         let Some(page) = page else { return self.scanning.failed(now.mono) };
         self.loads.add_unknown(self.lanes.pending(&page.lanes, now));
         self.loads.retry();
-        let ended = self.scanning.brought(page.next, self.resting(now), now.mono);
+        let ended = self.scanning.page_arrived(page.next, self.sending_paused(now), now.mono);
         if ended && self.shared {
             self.part = (self.part + 1) % PARTS;
-            self.loads.look_again((self.part..=u8::MAX).step_by(usize::from(PARTS)));
+            self.loads.reload_slots((self.part..=u8::MAX).step_by(usize::from(PARTS)));
         }
     }
 
     /// Starts the loads that may start.
     fn load(&mut self) {
-        while let Some(load) = self.loads.begin(&|part, after, most| self.lanes.listed(part, after, most)) {
-            self.actions.push(Action::Load(load));
+        while let Some(load) = self.loads.begin(&|part, after, most| self.lanes.endpoints_in(part, after, most)) {
+            self.actions.push(CoreAction::Load(load));
         }
     }
 
@@ -300,32 +300,32 @@ impl Core {
         self.lanes.begin_turn(now);
         if self.draining && !self.drained && self.lanes.settled() {
             self.drained = true;
-            self.actions.push(Action::Drained);
+            self.actions.push(CoreAction::Drained);
         }
         if !self.releases.is_empty() {
             let busy = self.lanes.busy_slots();
             let quiet: Vec<u8> = self.releases.extract_if(.., |slot| !busy.contains(slot)).collect();
             if !quiet.is_empty() {
-                self.actions.push(Action::Quiet(quiet));
+                self.actions.push(CoreAction::Quiet(quiet));
             }
         }
         self.load();
-        if self.resting(now) {
+        if self.sending_paused(now) {
             return;
         }
-        while let Some(start) = self.lanes.start(now) {
-            self.actions.push(Action::Send(start));
+        while let Some(start) = self.lanes.next_dispatch(now) {
+            self.actions.push(CoreAction::Send(start));
         }
         // One read at a time. The next one covers everything that came up meanwhile.
         if !self.reading && now.mono >= self.reading_from {
-            let (wants, held) = self.lanes.begin_reading(now);
+            let (wants, held) = self.lanes.begin_read(now);
             if !wants.is_empty() {
                 (self.reading, self.reading_began) = (true, now.mono);
-                self.actions.push(Action::Read(wants, held, self.lanes.read_budget()));
+                self.actions.push(CoreAction::Read(wants, held, self.lanes.read_budget()));
             }
         }
         if let Some(scan) = self.scanning.begin(now.mono, || self.lanes.slots()) {
-            self.actions.push(Action::Scan(scan));
+            self.actions.push(CoreAction::Scan(scan));
         }
     }
 }

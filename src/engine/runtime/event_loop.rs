@@ -10,22 +10,22 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::clocks::Clocks;
-use super::send::Sending;
+use super::sender::AttemptSender;
 use crate::domain::deliveries::attempt::OwnFailure;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::LoopInput;
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::endpoint_loads::Load;
-use crate::engine::core::event::{Action, Event, Loaded, Reading};
+use crate::engine::core::endpoint_loads::EndpointLoad;
+use crate::engine::core::event::{CoreAction, CoreEvent, LoadResult, ReadResult};
 use crate::engine::core::lane::QUEUE;
-use crate::engine::core::lanes::Start;
-use crate::engine::core::scanning::{PAGE, SCAN_OWN, SCAN_SHARED, Scan};
+use crate::engine::core::lanes::Dispatch;
+use crate::engine::core::scanning::{PAGE, SCAN_OWN, SCAN_SHARED, ScanPosition};
 use crate::engine::core::step::Core;
 use crate::store::queue::waiting::{LaneWants, Waiting};
 use crate::store::recording::record::Finished;
 use crate::store::{Store, StoreError};
-use crate::supervisor::{Pulse, Supervised};
+use crate::supervisor::{Pulse, SupervisedTask};
 
 /// The most events per step.
 const EVENTS: usize = 256;
@@ -36,7 +36,7 @@ const BURST: (u32, Duration) = (4, Duration::from_millis(1));
 /// The means to perform actions. The state that decisions depend on is in the [`Core`].
 pub struct EventLoop {
     store: Store,
-    sending: Arc<Sending>,
+    sending: Arc<AttemptSender>,
     clocks: Clocks,
     events: mpsc::UnboundedSender<LoopInput>,
     finished: mpsc::UnboundedSender<Finished>,
@@ -50,7 +50,7 @@ impl EventLoop {
     /// `caps`: the concurrency limits, in total and per endpoint.
     pub fn new(
         store: Store,
-        sending: Sending,
+        sending: AttemptSender,
         clocks: Clocks,
         caps: (usize, usize),
         events: mpsc::UnboundedSender<LoopInput>,
@@ -75,33 +75,33 @@ impl EventLoop {
             tracing::error!("this process already runs an engine on this store; the second one does nothing");
             return;
         };
-        let mut happened = Vec::with_capacity(EVENTS);
-        let mut heard = Vec::with_capacity(EVENTS);
+        let mut inputs = Vec::with_capacity(EVENTS);
+        let mut batch = Vec::with_capacity(EVENTS);
         loop {
             pulse.beat(std::time::Instant::now());
-            Supervised::EventLoop.panic_point();
+            SupervisedTask::EventLoop.panic_point();
             let nap = self.core.nap(self.clocks.read());
             // While the core has signals left, more stay in the store's bounded queue.
-            let listens = !self.core.hearing();
+            let listens = !self.core.has_signals();
             tokio::select! {
-                taken = inbox.recv_many(&mut happened, EVENTS) => if taken == 0 { return },
-                _ = signals.recv_many(&mut heard, EVENTS), if listens => {}
+                taken = inbox.recv_many(&mut inputs, EVENTS) => if taken == 0 { return },
+                _ = signals.recv_many(&mut batch, EVENTS), if listens => {}
                 _ = tokio::time::sleep(nap) => {}
             }
             // Signals first: they explain rows of a read.
-            let mut heard_all = false;
-            while listens && !heard_all && heard.len() < EVENTS {
+            let mut signals_drained = false;
+            while listens && !signals_drained && batch.len() < EVENTS {
                 match signals.try_recv() {
-                    Ok(signal) => heard.push(signal),
-                    Err(_) => heard_all = true,
+                    Ok(signal) => batch.push(signal),
+                    Err(_) => signals_drained = true,
                 }
             }
-            let mut events: Vec<Event> = heard.drain(..).map(Event::Signal).collect();
+            let mut events: Vec<CoreEvent> = batch.drain(..).map(CoreEvent::Signal).collect();
             // A signal is lost only when the queue is full, so after all signals in it.
-            if heard_all && self.store.signals().take_missed() {
-                events.push(Event::SignalLost);
+            if signals_drained && self.store.signals().take_missed() {
+                events.push(CoreEvent::SignalLost);
             }
-            events.extend(happened.drain(..).map(|input| self.event(input)));
+            events.extend(inputs.drain(..).map(|input| self.event(input)));
             let now = self.clocks.read();
             let mut bursts: HashMap<EndpointId, u32> = HashMap::new();
             let began = Instant::now();
@@ -112,51 +112,51 @@ impl EventLoop {
             }
             metrics::gauge!("sendoff_engine_lanes").set(self.core.lanes() as f64);
             metrics::gauge!("sendoff_in_flight").set(self.core.in_flight() as f64);
-            let pace = self.core.pace_of_those_behind().unwrap_or(0.0);
+            let pace = self.core.backlog_rate().unwrap_or(0.0);
             metrics::gauge!("sendoff_pace_behind").set(pace);
         }
     }
 
     /// Keeps the reply channels and passes the rest to the core.
-    fn event(&mut self, input: LoopInput) -> Event {
+    fn event(&mut self, input: LoopInput) -> CoreEvent {
         match input {
             LoopInput::Event(event) => event,
-            LoopInput::Leases(leases, until) => Event::Leases(leases, self.clocks.mono(until)),
+            LoopInput::Leases(leases, until) => CoreEvent::Leases(leases, self.clocks.mono(until)),
             LoopInput::Release(slots, released) => {
                 self.released = Some(released);
-                Event::Release(slots)
+                CoreEvent::Release(slots)
             }
             LoopInput::Drain(done) => {
                 self.drain = Some(done);
-                Event::Drain
+                CoreEvent::Drain
             }
         }
     }
 
     /// `bursts`: the requests started per endpoint in this step.
-    fn act(&mut self, action: Action, now: ClockReading, bursts: &mut HashMap<EndpointId, u32>) {
+    fn act(&mut self, action: CoreAction, now: ClockReading, bursts: &mut HashMap<EndpointId, u32>) {
         match action {
-            Action::Send(start) => {
+            CoreAction::Send(start) => {
                 let before = bursts.entry(start.live.endpoint.id).or_insert(0);
                 let later = BURST.1 * (*before / BURST.0);
                 *before += 1;
                 self.send(start, later);
             }
-            Action::Record(finished) => {
+            CoreAction::Record(finished) => {
                 // The recorder outlives this loop.
                 let _ = self.finished.send(*finished);
             }
-            Action::Number(endpoint) => self.number(endpoint, now),
-            Action::Read(wants, held, budget) => self.read(wants, held, budget, now),
-            Action::Scan(scan) => self.scan(scan, now),
-            Action::Load(load) => self.load(load),
-            Action::Announce(endpoints) => self.store.signals().announce(endpoints),
-            Action::Quiet(slots) => {
+            CoreAction::Number(endpoint) => self.number(endpoint, now),
+            CoreAction::Read(wants, held, budget) => self.read(wants, held, budget, now),
+            CoreAction::Scan(scan) => self.scan(scan, now),
+            CoreAction::Load(load) => self.load(load),
+            CoreAction::Announce(endpoints) => self.store.signals().announce(endpoints),
+            CoreAction::Quiet(slots) => {
                 if let Some(released) = &self.released {
                     let _ = released.send(slots);
                 }
             }
-            Action::Drained => {
+            CoreAction::Drained => {
                 if let Some(done) = self.drain.take() {
                     let _ = done.send(());
                 }
@@ -168,9 +168,9 @@ impl EventLoop {
     /// request would stay set forever.
     fn report(
         &self,
-        name: Supervised,
-        failed: impl FnOnce() -> Event + Send + 'static,
-        work: impl Future<Output = Event> + Send + 'static,
+        name: SupervisedTask,
+        failed: impl FnOnce() -> CoreEvent + Send + 'static,
+        work: impl Future<Output = CoreEvent> + Send + 'static,
     ) {
         let events = self.events.clone();
         // Unboxed, every enclosing future stores it twice, as argument and as awaited future: 25 KB per attempt.
@@ -189,17 +189,17 @@ impl EventLoop {
     }
 
     /// Starts an attempt after a delay.
-    fn send(&self, start: Start, later: Duration) {
+    fn send(&self, start: Dispatch, later: Duration) {
         let (sending, clock) = (self.sending.clone(), self.clocks.clock());
-        let (unmade, ours) = (start.clone(), self.sending.clone());
-        let failed = move || Event::NotMade(ours.not_made(&unmade, OwnFailure::Panic));
-        self.report(Supervised::Send, failed, async move {
+        let (copy, ours) = (start.clone(), self.sending.clone());
+        let failed = move || CoreEvent::NotSent(ours.local_failure(&copy, OwnFailure::Panic));
+        self.report(SupervisedTask::Send, failed, async move {
             if !later.is_zero() {
                 tokio::time::sleep(later).await;
             }
             match sending.attempt(start, clock).await {
-                Ok(finished) => Event::Sent(Box::new(finished)),
-                Err(not_made) => Event::NotMade(not_made),
+                Ok(finished) => CoreEvent::Sent(Box::new(finished)),
+                Err(unsent) => CoreEvent::NotSent(unsent),
             }
         });
     }
@@ -207,10 +207,10 @@ impl EventLoop {
     fn read(&self, wants: Vec<LaneWants>, held: HashSet<(EndpointId, MessageId)>, budget: usize, now: ClockReading) {
         let store = self.store.clone();
         let unread = wants.clone();
-        self.report(Supervised::Read, || Event::Read(Err(unread)), async move {
-            let mut reading = Reading { wants, waiting: Vec::new(), in_order: Vec::new(), messages: HashMap::new() };
+        self.report(SupervisedTask::Read, || CoreEvent::Read(Err(unread)), async move {
+            let mut reading = ReadResult { wants, waiting: Vec::new(), in_order: Vec::new(), messages: HashMap::new() };
             let done = read(&store, &mut reading, &held, budget, now.time).await;
-            Event::Read(match done {
+            CoreEvent::Read(match done {
                 Ok(()) => Ok(reading),
                 Err(error) => {
                     tracing::debug!(%error, "reading lanes failed and will be retried");
@@ -223,19 +223,19 @@ impl EventLoop {
     /// Separate from reads, so a large backlog without sequence numbers does not delay other lanes.
     fn number(&self, id: EndpointId, now: ClockReading) {
         let store = self.store.clone();
-        self.report(Supervised::Number, move || Event::Numbered(id, false), async move {
+        self.report(SupervisedTask::Number, move || CoreEvent::Numbered(id, false), async move {
             let done = store.number_pending(id, now.time).await;
             if let Err(error) = &done {
                 tracing::debug!(%error, endpoint = %id, "assigning sequence numbers failed and will be retried");
             }
-            Event::Numbered(id, done.is_ok())
+            CoreEvent::Numbered(id, done.is_ok())
         });
     }
 
-    fn scan(&self, scan: Scan, now: ClockReading) {
+    fn scan(&self, scan: ScanPosition, now: ClockReading) {
         let store = self.store.clone();
-        self.report(Supervised::Scan, || Event::Scanned(None), async move {
-            Event::Scanned(match store.pending_lanes(&scan.places(), PAGE).await {
+        self.report(SupervisedTask::Scan, || CoreEvent::Scanned(None), async move {
+            CoreEvent::Scanned(match store.pending_lanes(&scan.places(), PAGE).await {
                 Ok(lanes) => {
                     let page = scan.page(lanes, PAGE);
                     if page.next.is_none() {
@@ -252,19 +252,19 @@ impl EventLoop {
         });
     }
 
-    fn load(&self, load: Load) {
+    fn load(&self, load: EndpointLoad) {
         let store = self.store.clone();
         let unloaded = load.clone();
-        let failed = || Event::Loaded(Loaded { load: unloaded, lives: None });
-        self.report(Supervised::Load, failed, async move {
-            let lives = match store.live_endpoints(&load.asked).await {
+        let failed = || CoreEvent::Loaded(LoadResult { load: unloaded, lives: None });
+        self.report(SupervisedTask::Load, failed, async move {
+            let lives = match store.live_endpoints(&load.endpoints).await {
                 Ok(lives) => Some(lives),
                 Err(error) => {
                     tracing::debug!(%error, "loading endpoints failed and will be retried after the next scan");
                     None
                 }
             };
-            Event::Loaded(Loaded { load, lives })
+            CoreEvent::Loaded(LoadResult { load, lives })
         });
     }
 }
@@ -274,7 +274,7 @@ impl EventLoop {
 /// second of any.
 async fn read(
     store: &Store,
-    reading: &mut Reading,
+    reading: &mut ReadResult,
     held: &HashSet<(EndpointId, MessageId)>,
     budget: usize,
     now: Time,

@@ -23,7 +23,7 @@ impl Default for Fleet {
 }
 
 /// Watches the fleet.
-pub type Seen = watch::Receiver<Fleet>;
+pub type FleetWatch = watch::Receiver<Fleet>;
 
 impl Fleet {
     /// Whether this process may run the maintenance now.

@@ -9,66 +9,66 @@ use tokio::time::Instant;
 use super::clocks::Clocks;
 use super::fleet::Fleet;
 use crate::engine::LoopInput;
-use crate::engine::core::lease_policy::{BEAT_SOON, Beat, Beaten, Beats};
+use crate::engine::core::lease_policy::{HEARTBEAT_SOON, HeartbeatMode, HeartbeatOutcome, LeasePolicy};
 use crate::store::queue::slots::{MAINTENANCE, Process, Rank};
 use crate::store::{Store, StoreError};
-use crate::supervisor::{Pulse, Supervised};
+use crate::supervisor::{Pulse, SupervisedTask};
 
 /// The phase of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stay {
-    On,
+pub enum Phase {
+    Running,
     /// It drains: keeps slots with attempts in flight, returns the others, takes none.
-    Leaving,
-    Gone,
+    Draining,
+    Stopped,
 }
 
-/// Sends heartbeats until `stay` is `Gone`, and an early one when slots were `freed`. Reports leases to the core
+/// Sends heartbeats until `phase` is `Stopped`, and an early one when slots were `freed`. Reports leases to the core
 /// through `events` and the fleet's size through `fleet`. Every heartbeat that reaches the store beats `pulse`.
 pub async fn run(
-    mut heart: Heart,
+    mut keeper: LeaseKeeper,
     events: mpsc::UnboundedSender<LoopInput>,
     fleet: watch::Sender<Fleet>,
     freed: Arc<Notify>,
-    mut stay: watch::Receiver<Stay>,
+    mut phase: watch::Receiver<Phase>,
     pulse: Pulse,
 ) {
     let (released, mut quiet) = mpsc::unbounded_channel();
-    while *stay.borrow_and_update() != Stay::Gone {
-        if *stay.borrow() == Stay::Leaving {
-            heart.beats.depart();
+    while *phase.borrow_and_update() != Phase::Stopped {
+        if *phase.borrow() == Phase::Draining {
+            keeper.policy.depart();
         }
         let began = Instant::now();
-        Supervised::LeaseKeeper.panic_point();
-        match heart.beat(began).await {
-            Ok((beaten, rank)) => {
+        SupervisedTask::LeaseKeeper.panic_point();
+        match keeper.heartbeat(began).await {
+            Ok((outcome, rank)) => {
                 pulse.beat(began.into_std());
-                let until = began + beaten.until.saturating_sub(heart.clocks.mono(began));
-                let maintains_until = beaten.leases.contains_key(&MAINTENANCE).then_some(until);
+                let until = began + outcome.until.saturating_sub(keeper.clocks.mono(began));
+                let maintains_until = outcome.leases.contains_key(&MAINTENANCE).then_some(until);
                 fleet.send_replace(Fleet { rank, maintains_until });
-                let told = events.send(LoopInput::Leases(beaten.leases, until));
-                if told.is_err() || events.send(LoopInput::Release(beaten.surplus, released.clone())).is_err() {
+                let sent = events.send(LoopInput::Leases(outcome.leases, until));
+                if sent.is_err() || events.send(LoopInput::Release(outcome.surplus, released.clone())).is_err() {
                     return;
                 }
             }
             Err(error) => {
-                if heart.beats.failed(heart.clocks.mono(began)) {
+                if keeper.policy.failed(keeper.clocks.mono(began)) {
                     tracing::warn!(%error, "heartbeats do not reach the store; sending stops when the leases expire");
                 }
             }
         }
-        let mut next = Instant::now() + heart.beats.pause(began.elapsed());
+        let mut next = Instant::now() + keeper.policy.pause(began.elapsed());
         loop {
-            let again = heart.beats.hand_back_again();
+            let again = keeper.policy.return_retry();
             tokio::select! {
                 _ = tokio::time::sleep_until(next) => break,
-                _ = stay.changed() => break,
+                _ = phase.changed() => break,
                 // Slots are returned one by one. Waiting briefly takes several at once.
-                _ = freed.notified() => next = next.min((began + BEAT_SOON).max(Instant::now())),
-                Some(slots) = quiet.recv() => heart.hand_back(slots).await,
+                _ = freed.notified() => next = next.min((began + HEARTBEAT_SOON).max(Instant::now())),
+                Some(slots) = quiet.recv() => keeper.hand_back(slots).await,
                 _ = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {
-                    let slots = heart.beats.take_unreturned();
-                    heart.hand_back(slots).await;
+                    let slots = keeper.policy.take_unreturned();
+                    keeper.hand_back(slots).await;
                 }
             }
         }
@@ -76,39 +76,39 @@ pub async fn run(
 }
 
 /// The state of the heartbeats.
-pub struct Heart {
+pub struct LeaseKeeper {
     store: Store,
     process: Process,
     clocks: Clocks,
-    beats: Beats,
+    policy: LeasePolicy,
 }
 
-impl Heart {
-    pub fn new(store: Store, process: Process, clocks: Clocks) -> Heart {
-        Heart { store, process, clocks, beats: Beats::default() }
+impl LeaseKeeper {
+    pub fn new(store: Store, process: Process, clocks: Clocks) -> LeaseKeeper {
+        LeaseKeeper { store, process, clocks, policy: LeasePolicy::default() }
     }
 
     /// Sends one heartbeat.
-    async fn beat(&mut self, began: Instant) -> Result<(Beaten, Rank), StoreError> {
+    async fn heartbeat(&mut self, began: Instant) -> Result<(HeartbeatOutcome, Rank), StoreError> {
         let began = self.clocks.mono(began);
         let now = self.clocks.read().time;
-        let heartbeat = match self.beats.beat(began) {
-            Beat::Taking => self.store.heartbeat(&self.process, now).await?,
-            Beat::Sparing => self.store.sparing_heartbeat(&self.process, now).await?,
-            Beat::Leaving => self.store.last_heartbeat(&self.process, now).await?,
+        let heartbeat = match self.policy.mode(began) {
+            HeartbeatMode::Taking => self.store.heartbeat(&self.process, now).await?,
+            HeartbeatMode::Sparing => self.store.sparing_heartbeat(&self.process, now).await?,
+            HeartbeatMode::Leaving => self.store.last_heartbeat(&self.process, now).await?,
         };
         let share = self.store.shared().then(|| heartbeat.rank.share());
-        Ok((self.beats.beaten(began, heartbeat.leases, share), heartbeat.rank))
+        Ok((self.policy.succeeded(began, heartbeat.leases, share), heartbeat.rank))
     }
 
     /// Returns quiet slots.
     async fn hand_back(&mut self, slots: Vec<u8>) {
-        let ours = self.beats.quiet(slots);
+        let ours = self.policy.returnable(slots);
         let done = self.store.hand_back(self.process.id, &ours).await;
         if let Err(error) = &done {
             tracing::debug!(%error, "returning slots failed and will be retried");
         }
-        self.beats.handed_back(ours, done.is_ok());
+        self.policy.returned(ours, done.is_ok());
     }
 }
 
@@ -152,20 +152,20 @@ mod tests {
         store.migrate().await.unwrap();
         let process = Process { id: Uuid::from_u128(1), name: "here".into(), started_at: Time::ZERO };
         let (events, mut heard) = mpsc::unbounded_channel();
-        let (stay, stays) = watch::channel(Stay::On);
+        let (phase, phases) = watch::channel(Phase::Running);
         let freed = Arc::new(Notify::new());
-        let pulse = Supervisor::default().pulse(Supervised::LeaseKeeper, LEASE, Instant::now().into_std());
-        let heart = Heart::new(store, process, Clocks::start(Clock));
+        let pulse = Supervisor::default().pulse(SupervisedTask::LeaseKeeper, LEASE, Instant::now().into_std());
+        let keeper = LeaseKeeper::new(store, process, Clocks::start(Clock));
         let (fleet, seen) = watch::channel(Fleet::default());
-        let beating = tokio::spawn(run(heart, events, fleet, Arc::clone(&freed), stays, pulse));
+        let beating = tokio::spawn(run(keeper, events, fleet, Arc::clone(&freed), phases, pulse));
 
         let first = until(&mut heard).await;
         assert_eq!(*seen.borrow(), Fleet { rank: Rank::ALONE, maintains_until: Some(first) });
         freed.notify_one();
         let second = until(&mut heard).await;
         let apart = second - first;
-        assert!(apart >= BEAT_SOON && apart < Duration::from_secs(2), "{apart:?} apart");
-        stay.send_replace(Stay::Gone);
+        assert!(apart >= HEARTBEAT_SOON && apart < Duration::from_secs(2), "{apart:?} apart");
+        phase.send_replace(Phase::Stopped);
         beating.await.unwrap();
     }
 }

@@ -2,7 +2,7 @@
 //! runs it: the owner of the slot [`MAINTENANCE`](crate::store::queue::slots::MAINTENANCE), under the same leases as
 //! all slots.
 //!
-//! * [`Upkeep`] lists the tasks. Each has its own interval and backoff, so a failing task delays no other.
+//! * [`MaintenanceTask`] lists the tasks. Each has its own interval and backoff, so a failing task delays no other.
 //! * A **turn** runs steps of one task until nothing is left to do, or for a second.
 //!
 //! Invariant: every step is idempotent and safe to run in two processes at once, which happens when a process is
@@ -13,37 +13,37 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::agenda::Agenda;
-use super::fleet::Seen;
+use super::fleet::FleetWatch;
+use super::task_schedule::TaskSchedule;
 use crate::domain::Time;
 use crate::domain::time::Clock;
 use crate::store::partitions::{self, Reach};
 use crate::store::{Store, StoreError};
-use crate::supervisor::Supervised;
+use crate::supervisor::SupervisedTask;
 
 /// How long one task may run before the next.
 const TURN: Duration = Duration::from_secs(1);
 /// The pause between two steps, so other transactions get through.
-const BREATH: Duration = Duration::from_millis(20);
+const STEP_PAUSE: Duration = Duration::from_millis(20);
 /// How often a process without the lease checks for it, besides being notified.
-const LOOK: Duration = Duration::from_secs(1);
+const LEASE_CHECK: Duration = Duration::from_secs(1);
 /// The longest interval between checks of failing endpoints. Otherwise a tenth of the time until they are disabled.
-const JUDGED: Duration = Duration::from_secs(30);
+const FAILING_CHECK: Duration = Duration::from_secs(30);
 /// The most deliveries of deleted endpoints canceled in one transaction.
-const CANCELED: i64 = 500;
+const CANCEL_BATCH: i64 = 500;
 /// The most rows of other tables deleted in one transaction.
-const ROWS: i64 = 1_000;
+const DELETE_BATCH: i64 = 1_000;
 /// The pending-deliveries gauge counts up to this.
-const COUNTED: i64 = 1_000_000;
+const PENDING_COUNT_LIMIT: i64 = 1_000_000;
 /// How long sent and given-up mails are kept.
-const MAILED: Duration = Duration::from_secs(30 * 86_400);
+const MAIL_RETENTION: Duration = Duration::from_secs(30 * 86_400);
 /// How long finished background work and invalid API keys are kept.
-const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
+const HISTORY_RETENTION: Duration = Duration::from_secs(90 * 86_400);
 /// How long the audit log is kept: 13 months, for yearly reviews. Independent of the messages' retention: it contains
 /// no payloads, and is consulted long after these are gone.
-const AUDITED: Duration = Duration::from_secs(400 * 86_400);
+const AUDIT_RETENTION: Duration = Duration::from_secs(400 * 86_400);
 /// How long dead processes are listed.
-const DIED: Duration = Duration::from_secs(3_600);
+const DEAD_PROCESS_RETENTION: Duration = Duration::from_secs(3_600);
 
 /// The maintenance settings.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ pub struct Maintenance {
 
 /// The maintenance tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upkeep {
+pub enum MaintenanceTask {
     /// Creates partitions ahead of time and drops expired ones.
     Partitions,
     /// Updates the gauges of pending deliveries and outbox rows.
@@ -88,99 +88,102 @@ pub enum Upkeep {
     Processes,
 }
 
-impl Upkeep {
+impl MaintenanceTask {
     /// In the order in which they run if all are due.
-    pub const ALL: [Upkeep; 17] = [
-        Upkeep::Partitions,
-        Upkeep::Backlog,
-        Upkeep::Dead,
-        Upkeep::EndDeleted,
-        Upkeep::Retention,
-        Upkeep::Contents,
-        Upkeep::Rollups,
-        Upkeep::Failing,
-        Upkeep::PurgeDeleted,
-        Upkeep::Secrets,
-        Upkeep::SignIns,
-        Upkeep::Idempotency,
-        Upkeep::Audit,
-        Upkeep::Mails,
-        Upkeep::Background,
-        Upkeep::ApiKeys,
-        Upkeep::Processes,
+    pub const ALL: [MaintenanceTask; 17] = [
+        MaintenanceTask::Partitions,
+        MaintenanceTask::Backlog,
+        MaintenanceTask::Dead,
+        MaintenanceTask::EndDeleted,
+        MaintenanceTask::Retention,
+        MaintenanceTask::Contents,
+        MaintenanceTask::Rollups,
+        MaintenanceTask::Failing,
+        MaintenanceTask::PurgeDeleted,
+        MaintenanceTask::Secrets,
+        MaintenanceTask::SignIns,
+        MaintenanceTask::Idempotency,
+        MaintenanceTask::Audit,
+        MaintenanceTask::Mails,
+        MaintenanceTask::Background,
+        MaintenanceTask::ApiKeys,
+        MaintenanceTask::Processes,
     ];
 
     /// The name in metrics and log lines.
     pub fn name(self) -> &'static str {
         match self {
-            Upkeep::Partitions => "partitions",
-            Upkeep::Backlog => "backlog",
-            Upkeep::Dead => "dead",
-            Upkeep::EndDeleted => "end_deleted",
-            Upkeep::Retention => "retention",
-            Upkeep::Contents => "contents",
-            Upkeep::Rollups => "rollups",
-            Upkeep::Failing => "failing",
-            Upkeep::PurgeDeleted => "purge_deleted",
-            Upkeep::Secrets => "secrets",
-            Upkeep::SignIns => "sign_ins",
-            Upkeep::Idempotency => "idempotency",
-            Upkeep::Audit => "audit",
-            Upkeep::Mails => "mails",
-            Upkeep::Background => "background",
-            Upkeep::ApiKeys => "api_keys",
-            Upkeep::Processes => "processes",
+            MaintenanceTask::Partitions => "partitions",
+            MaintenanceTask::Backlog => "backlog",
+            MaintenanceTask::Dead => "dead",
+            MaintenanceTask::EndDeleted => "end_deleted",
+            MaintenanceTask::Retention => "retention",
+            MaintenanceTask::Contents => "contents",
+            MaintenanceTask::Rollups => "rollups",
+            MaintenanceTask::Failing => "failing",
+            MaintenanceTask::PurgeDeleted => "purge_deleted",
+            MaintenanceTask::Secrets => "secrets",
+            MaintenanceTask::SignIns => "sign_ins",
+            MaintenanceTask::Idempotency => "idempotency",
+            MaintenanceTask::Audit => "audit",
+            MaintenanceTask::Mails => "mails",
+            MaintenanceTask::Background => "background",
+            MaintenanceTask::ApiKeys => "api_keys",
+            MaintenanceTask::Processes => "processes",
         }
     }
 
     /// The interval between turns that leave nothing to do.
     pub fn interval(self, maintenance: &Maintenance) -> Duration {
         match self {
-            Upkeep::Partitions => {
+            MaintenanceTask::Partitions => {
                 (partitions::width(maintenance.retention) / 8).clamp(Duration::from_secs(5), Duration::from_secs(60))
             }
-            Upkeep::EndDeleted => Duration::from_secs(1),
-            Upkeep::Backlog | Upkeep::Retention | Upkeep::Contents | Upkeep::Rollups => Duration::from_secs(5),
-            Upkeep::Failing => (maintenance.disable_after / 10).clamp(Duration::from_secs(1), JUDGED),
-            Upkeep::Dead => Duration::from_secs(30),
-            Upkeep::PurgeDeleted => (maintenance.deleted_retention / 10)
+            MaintenanceTask::EndDeleted => Duration::from_secs(1),
+            MaintenanceTask::Backlog
+            | MaintenanceTask::Retention
+            | MaintenanceTask::Contents
+            | MaintenanceTask::Rollups => Duration::from_secs(5),
+            MaintenanceTask::Failing => (maintenance.disable_after / 10).clamp(Duration::from_secs(1), FAILING_CHECK),
+            MaintenanceTask::Dead => Duration::from_secs(30),
+            MaintenanceTask::PurgeDeleted => (maintenance.deleted_retention / 10)
                 .min(maintenance.retention / 10)
                 .clamp(Duration::from_secs(1), Duration::from_secs(60)),
-            Upkeep::Secrets
-            | Upkeep::SignIns
-            | Upkeep::Idempotency
-            | Upkeep::Audit
-            | Upkeep::Mails
-            | Upkeep::Background
-            | Upkeep::ApiKeys
-            | Upkeep::Processes => Duration::from_secs(60),
+            MaintenanceTask::Secrets
+            | MaintenanceTask::SignIns
+            | MaintenanceTask::Idempotency
+            | MaintenanceTask::Audit
+            | MaintenanceTask::Mails
+            | MaintenanceTask::Background
+            | MaintenanceTask::ApiKeys
+            | MaintenanceTask::Processes => Duration::from_secs(60),
         }
     }
 }
 
 impl Maintenance {
     /// Runs due tasks while this process has the lease, until `stop` turns true.
-    pub async fn run(self, store: Store, clock: Clock, fleet: Seen, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch::Receiver<bool>) {
         store.keep_for(self.retention);
-        let mut agenda = Agenda::new(Instant::now());
-        let (mut told, mut held) = (fleet.clone(), false);
-        Upkeep::ALL.iter().for_each(|task| succeeded(*task, 0.0));
+        let mut schedule = TaskSchedule::new(Instant::now());
+        let (mut changes, mut held) = (fleet.clone(), false);
+        MaintenanceTask::ALL.iter().for_each(|task| succeeded(*task, 0.0));
         while !*stop.borrow() {
-            Supervised::Maintenance.panic_point();
+            SupervisedTask::Maintenance.panic_point();
             let maintains = fleet.borrow().maintains();
             if held && !maintains {
-                another_counts();
+                reset_gauges();
             }
             held = maintains;
-            if let Some(task) = agenda.next(Instant::now()).filter(|_| maintains) {
+            if let Some(task) = schedule.next(Instant::now()).filter(|_| maintains) {
                 let done = self.turn(task, &store, clock, (&fleet, &stop)).await;
-                self.settle(&mut agenda, task, done, clock);
+                self.finish_turn(&mut schedule, task, done, clock);
                 continue;
             }
-            let nap = if maintains { agenda.idle(Instant::now()).min(LOOK) } else { LOOK };
+            let nap = if maintains { schedule.idle(Instant::now()).min(LEASE_CHECK) } else { LEASE_CHECK };
             tokio::select! {
                 _ = tokio::time::sleep(nap) => {}
-                changed = told.changed(), if !maintains => {
+                changed = changes.changed(), if !maintains => {
                     if changed.is_err() {
                         return;
                     }
@@ -193,26 +196,26 @@ impl Maintenance {
     /// Runs one turn. Returns `true` if there is more to do.
     async fn turn(
         &self,
-        task: Upkeep,
+        task: MaintenanceTask,
         store: &Store,
         clock: Clock,
-        (fleet, stop): (&Seen, &watch::Receiver<bool>),
+        (fleet, stop): (&FleetWatch, &watch::Receiver<bool>),
     ) -> Result<bool, StoreError> {
         let until = Instant::now() + TURN;
         while self.step(task, store, clock.now()).await? {
             if Instant::now() >= until || *stop.borrow() || !fleet.borrow().maintains() {
                 return Ok(true);
             }
-            tokio::time::sleep(BREATH).await;
+            tokio::time::sleep(STEP_PAUSE).await;
         }
         Ok(false)
     }
 
     /// Runs one step of bounded size. Returns `true` if there is more to do.
-    async fn step(&self, task: Upkeep, store: &Store, now: Time) -> Result<bool, StoreError> {
-        let all_rows = |gone: u64| gone >= ROWS.unsigned_abs();
+    async fn step(&self, task: MaintenanceTask, store: &Store, now: Time) -> Result<bool, StoreError> {
+        let all_rows = |gone: u64| gone >= DELETE_BATCH.unsigned_abs();
         Ok(match task {
-            Upkeep::Partitions => {
+            MaintenanceTask::Partitions => {
                 if let Some(reach) = store.make_partitions(now).await? {
                     count_partitions(reach);
                 }
@@ -220,49 +223,51 @@ impl Maintenance {
                 store.analyze_partitions().await?;
                 false
             }
-            Upkeep::Backlog => {
+            MaintenanceTask::Backlog => {
                 count_backlog(store).await?;
                 false
             }
-            Upkeep::Dead => {
+            MaintenanceTask::Dead => {
                 metrics::gauge!("sendoff_dead_deliveries").set(store.dead_within_a_day(now).await? as f64);
                 false
             }
-            Upkeep::EndDeleted => store.cancel_pending_of_deleted(CANCELED, now).await? > 0,
-            Upkeep::Retention => {
+            MaintenanceTask::EndDeleted => store.cancel_pending_of_deleted(CANCEL_BATCH, now).await? > 0,
+            MaintenanceTask::Retention => {
                 let gone = store.retain(now.minus(self.retention), now).await?;
                 if gone.rows > 0 {
                     tracing::debug!(messages = gone.messages, rows = gone.rows, "expired messages deleted");
                 }
                 gone.more
             }
-            Upkeep::Contents => store.expire_contents(now).await? >= Store::CONTENTS_STEP,
-            Upkeep::Rollups => store.widen_counts(now).await? >= Store::WIDEN_STEP,
-            Upkeep::Failing => self.judge(store, now).await?,
-            Upkeep::PurgeDeleted => {
+            MaintenanceTask::Contents => store.expire_contents(now).await? >= Store::CONTENTS_STEP,
+            MaintenanceTask::Rollups => store.widen_counts(now).await? >= Store::WIDEN_STEP,
+            MaintenanceTask::Failing => self.check_failing(store, now).await?,
+            MaintenanceTask::PurgeDeleted => {
                 store.purge_deleted(now.minus(self.deleted_retention), now.minus(self.retention), now).await?
             }
-            Upkeep::Secrets => all_rows(store.forget_secrets(now, ROWS).await?),
-            Upkeep::SignIns => {
+            MaintenanceTask::Secrets => all_rows(store.forget_secrets(now, DELETE_BATCH).await?),
+            MaintenanceTask::SignIns => {
                 store.forget_logins(now).await?;
                 false
             }
-            Upkeep::Idempotency => all_rows(store.forget_once(now, ROWS).await?),
-            Upkeep::Audit => all_rows(store.forget_audit(now.minus(AUDITED), ROWS).await?),
-            Upkeep::Mails => all_rows(store.forget_mails(now.minus(MAILED), ROWS).await?),
-            Upkeep::Background => {
-                store.forget_background(now.minus(REMEMBERED)).await?;
+            MaintenanceTask::Idempotency => all_rows(store.delete_expired_idempotency_keys(now, DELETE_BATCH).await?),
+            MaintenanceTask::Audit => all_rows(store.forget_audit(now.minus(AUDIT_RETENTION), DELETE_BATCH).await?),
+            MaintenanceTask::Mails => all_rows(store.forget_mails(now.minus(MAIL_RETENTION), DELETE_BATCH).await?),
+            MaintenanceTask::Background => {
+                store.forget_background(now.minus(HISTORY_RETENTION)).await?;
                 false
             }
-            Upkeep::ApiKeys => all_rows(store.forget_api_keys(now.minus(REMEMBERED), ROWS).await?),
-            Upkeep::Processes => {
-                store.forget_processes(now.minus(DIED)).await?;
+            MaintenanceTask::ApiKeys => {
+                all_rows(store.forget_api_keys(now.minus(HISTORY_RETENTION), DELETE_BATCH).await?)
+            }
+            MaintenanceTask::Processes => {
+                store.forget_processes(now.minus(DEAD_PROCESS_RETENTION)).await?;
                 false
             }
         })
     }
 
-    async fn judge(&self, store: &Store, now: Time) -> Result<bool, StoreError> {
+    async fn check_failing(&self, store: &Store, now: Time) -> Result<bool, StoreError> {
         let judged = store.judge_failing(self.disable_after, now).await?;
         for (endpoint, warning) in judged.warned {
             tracing::warn!(%endpoint, warning, "every attempt to endpoint {endpoint} fails");
@@ -274,18 +279,24 @@ impl Maintenance {
     }
 
     /// Updates the schedule, the metrics and the log after a turn.
-    fn settle(&self, agenda: &mut Agenda, task: Upkeep, done: Result<bool, StoreError>, clock: Clock) {
+    fn finish_turn(
+        &self,
+        schedule: &mut TaskSchedule,
+        task: MaintenanceTask,
+        done: Result<bool, StoreError>,
+        clock: Clock,
+    ) {
         let (now, interval, name) = (Instant::now(), task.interval(self), task.name());
         match done {
             Ok(more) => {
-                if agenda.succeeded(task, now + if more { Duration::ZERO } else { interval }) {
+                if schedule.succeeded(task, now + if more { Duration::ZERO } else { interval }) {
                     tracing::info!(task = name, "the maintenance task {name} has recovered");
                 }
                 succeeded(task, clock.wall().micros() as f64 / 1e6);
             }
             Err(error) => {
                 metrics::counter!("sendoff_maintenance_failures_total", "task" => name).increment(1);
-                if agenda.failed(task, interval, now) {
+                if schedule.failed(task, interval, now) {
                     tracing::warn!(%error, task = name, "the maintenance task {name} failed and will be retried");
                 }
             }
@@ -293,7 +304,7 @@ impl Maintenance {
     }
 }
 
-fn succeeded(task: Upkeep, at: f64) {
+fn succeeded(task: MaintenanceTask, at: f64) {
     metrics::gauge!("sendoff_maintenance_last_success_timestamp_seconds", "task" => task.name()).set(at);
 }
 
@@ -301,7 +312,7 @@ async fn count_backlog(store: &Store) -> Result<(), StoreError> {
     let depth = store.outbox_depth().await?;
     metrics::gauge!("sendoff_outbox_waiting").set(depth.waiting as f64);
     metrics::gauge!("sendoff_outbox_stuck").set(depth.stuck as f64);
-    metrics::gauge!("sendoff_pending").set(store.pending_count(COUNTED).await? as f64);
+    metrics::gauge!("sendoff_pending").set(store.pending_count(PENDING_COUNT_LIMIT).await? as f64);
     Ok(())
 }
 
@@ -313,7 +324,7 @@ fn count_partitions(reach: Reach) {
 }
 
 /// Resets the gauges when another process takes over: stale values would look current.
-fn another_counts() {
+fn reset_gauges() {
     for gauge in [
         "sendoff_outbox_waiting",
         "sendoff_outbox_stuck",

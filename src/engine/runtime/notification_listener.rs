@@ -8,13 +8,13 @@ use tokio::sync::{Notify, mpsc, watch};
 use uuid::Uuid;
 
 use crate::engine::LoopInput;
-use crate::engine::core::event::Event;
+use crate::engine::core::event::CoreEvent;
 use crate::store::queue::notify::{Heard, Listener};
 use crate::store::{Store, StoreError};
-use crate::supervisor::Supervised;
+use crate::supervisor::SupervisedTask;
 
 /// The wait before listening again after the connection was lost.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
 /// Listens until `stop` turns true, on behalf of `process`. Notifies `freed` when there may be free slots.
 pub async fn run(
@@ -24,7 +24,7 @@ pub async fn run(
     freed: Arc<Notify>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut wait = AGAIN.0;
+    let mut wait = RETRY_BACKOFF.0;
     while !*stop.borrow() {
         match store.listen(process).await {
             // No other process uses the store: nothing to listen for.
@@ -33,14 +33,14 @@ pub async fn run(
                 return;
             }
             Ok(Some(listener)) => {
-                wait = AGAIN.0;
-                if let Err(error) = hear(listener, &events, &freed, &mut stop).await {
+                wait = RETRY_BACKOFF.0;
+                if let Err(error) = forward(listener, &events, &freed, &mut stop).await {
                     tracing::debug!(%error, "the connection for notifications was lost");
                 }
             }
             Err(error) => {
                 tracing::debug!(%error, "listening for notifications failed and will be retried");
-                wait = (wait * 2).min(AGAIN.1);
+                wait = (wait * 2).min(RETRY_BACKOFF.1);
             }
         }
         tokio::select! {
@@ -51,24 +51,24 @@ pub async fn run(
 }
 
 /// Forwards notifications until the connection is lost or `stop` changes.
-async fn hear(
+async fn forward(
     mut listener: Listener,
     events: &mpsc::UnboundedSender<LoopInput>,
     freed: &Notify,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
     // Notifications sent before we listened are lost: anything may have happened.
-    let mut heard = Heard::Anything;
+    let mut notification = Heard::Anything;
     loop {
-        Supervised::Listener.panic_point();
-        if matches!(heard, Heard::Freed | Heard::Anything) {
+        SupervisedTask::Listener.panic_point();
+        if matches!(notification, Heard::Freed | Heard::Anything) {
             freed.notify_one();
         }
-        if events.send(LoopInput::Event(Event::Announced(heard))).is_err() {
+        if events.send(LoopInput::Event(CoreEvent::Notified(notification))).is_err() {
             return Ok(());
         }
-        heard = tokio::select! {
-            heard = listener.next() => heard?,
+        notification = tokio::select! {
+            notification = listener.next() => notification?,
             _ = stop.changed() => return Ok(()),
         };
     }

@@ -3,21 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::fleet::Case;
-use super::process::{Away, PROBES, Process};
-use super::receivers::Receiver;
-use super::store::{Key, Store};
+use super::model_store::{ModelStore, RowKey};
+use super::process::{PROBES, SimProcess, UnreachableStreak};
+use super::receivers::SimReceiver;
+use super::scenario::Case;
 use crate::domain::deliveries::delivery::{DeadReason, State};
 use crate::domain::{AppId, EndpointId};
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::lanes::Start;
+use crate::engine::core::lanes::Dispatch;
 
 /// `Err`: the violated property, as a sentence.
-pub type Verdict = Result<(), String>;
+pub type CheckResult = Result<(), String>;
 
 /// An attempt that started and is not recorded yet.
 #[derive(Clone, Debug)]
-struct Open {
+struct OpenAttempt {
     process: u64,
     slot: u8,
     epoch: i64,
@@ -28,14 +28,14 @@ struct Open {
 /// The observations so far.
 #[derive(Debug, Default)]
 pub struct Checks {
-    open: HashMap<Key, Vec<Open>>,
+    open: HashMap<RowKey, Vec<OpenAttempt>>,
     /// How many duplicates each delivery may have.
-    allowed: HashMap<Key, u32>,
+    allowed: HashMap<RowKey, u32>,
     /// The starts of the last second, per endpoint and application.
     pace: HashMap<uuid::Uuid, VecDeque<Duration>>,
     /// The starts under each lease: endpoint or application, process, epoch.
     of_lease: HashMap<(uuid::Uuid, u64, i64), u32>,
-    started: BTreeSet<Key>,
+    started: BTreeSet<RowKey>,
     /// Ordered endpoints.
     pub ordered: BTreeSet<EndpointId>,
     /// No fault that can cause a duplicate.
@@ -45,7 +45,7 @@ pub struct Checks {
     /// There are many lanes.
     pub wide: bool,
     /// A process started with a wrong clock, so it cannot know what is too early.
-    pub misled: bool,
+    pub wrong_clock: bool,
     /// The concurrency limits of a process: in total, and per endpoint.
     pub caps: (usize, usize),
     pub duplicates: u32,
@@ -53,19 +53,19 @@ pub struct Checks {
 }
 
 /// A start to check.
-pub struct Begun<'w> {
+pub struct AttemptStart<'w> {
     pub id: u64,
-    pub process: &'w Process,
-    pub start: &'w Start,
-    pub moment: ClockReading,
+    pub process: &'w SimProcess,
+    pub start: &'w Dispatch,
+    pub clocks: ClockReading,
     pub now: Duration,
-    pub receiver: &'w Receiver,
+    pub receiver: &'w SimReceiver,
 }
 
 /// How late a new delivery to a working endpoint may be without faults: clock differences and a scan.
 const PROMPT: Duration = Duration::from_secs(7);
 
-fn hold(truth: bool, otherwise: impl FnOnce() -> String) -> Verdict {
+fn hold(truth: bool, otherwise: impl FnOnce() -> String) -> CheckResult {
     if truth { Ok(()) } else { Err(otherwise()) }
 }
 
@@ -76,45 +76,45 @@ impl Checks {
     }
 
     /// Checks a start.
-    pub fn start(&mut self, store: &Store, begun: &Begun) -> Verdict {
-        let Begun { id, process, start, now, .. } = begun;
+    pub fn start(&mut self, store: &ModelStore, attempt: &AttemptStart) -> CheckResult {
+        let AttemptStart { id, process, start, now, .. } = attempt;
         let key = (start.live.endpoint.id, start.work.message.id);
         self.starts += 1;
-        self.one_owner(store, begun)?;
+        self.one_owner(store, attempt)?;
         self.one_at_a_time(store, key)?;
-        self.due(store, begun, key)?;
-        self.limits(begun)?;
+        self.due(store, attempt, key)?;
+        self.limits(attempt)?;
         self.order(store, key)?;
         let here = process.in_flight.get(&key.0).copied().unwrap_or(0);
         let all = process.all_in_flight;
         hold(here <= self.caps.1, || format!("limits: {here} in flight to one endpoint"))?;
         hold(all <= self.caps.0, || format!("limits: {all} in flight in total"))?;
-        let Away { row, until: rest, .. } = process.unreachable.get(&key.0).copied().unwrap_or_default();
+        let UnreachableStreak { row, until: rest, .. } = process.unreachable.get(&key.0).copied().unwrap_or_default();
         hold(row < PROBES || here == 1, || {
             format!("breaker: {here} in flight after {row} unreachable attempts in a row")
         })?;
         hold(*now >= rest, || format!("breaker: a probe before the pause ends at {rest:?}"))?;
-        let open = Open { process: *id, slot: start.slot, epoch: start.epoch, excused: false };
+        let open = OpenAttempt { process: *id, slot: start.slot, epoch: start.epoch, excused: false };
         self.open.entry(key).or_default().push(open);
         Ok(())
     }
 
-    fn one_owner(&self, store: &Store, begun: &Begun) -> Verdict {
-        let slot = &store.slots[usize::from(begun.start.slot)];
-        let ours = slot.owner == Some(begun.id) && slot.epoch == begun.start.epoch && slot.expires > begun.now;
+    fn one_owner(&self, store: &ModelStore, attempt: &AttemptStart) -> CheckResult {
+        let slot = &store.slots[usize::from(attempt.start.slot)];
+        let ours = slot.owner == Some(attempt.id) && slot.epoch == attempt.start.epoch && slot.expires > attempt.now;
         hold(ours, || {
-            format!("one owner: {} sends under epoch {}, but the store has {slot:?}", begun.id, begun.start.epoch)
+            format!("one owner: {} sends under epoch {}, but the store has {slot:?}", attempt.id, attempt.start.epoch)
         })
     }
 
-    fn one_at_a_time(&self, store: &Store, key: Key) -> Verdict {
+    fn one_at_a_time(&self, store: &ModelStore, key: RowKey) -> CheckResult {
         let twice = self.open.get(&key).is_some_and(|open| open.iter().any(|one| !one.excused));
         hold(!twice, || "twice: sent again before the previous attempt was recorded".to_owned())?;
         hold(store.rows.contains_key(&key), || "sent, but not in the store".to_owned())
     }
 
-    fn due(&mut self, store: &Store, begun: &Begun, key: Key) -> Verdict {
-        let (row, progress, moment) = (&store.rows[&key], &begun.start.work.progress, begun.moment);
+    fn due(&mut self, store: &ModelStore, attempt: &AttemptStart, key: RowKey) -> CheckResult {
+        let (row, progress, clocks) = (&store.rows[&key], &attempt.start.work.progress, attempt.clocks);
         // It may have been resent or canceled a moment ago.
         if row.progress.generation == progress.generation {
             hold(row.state.pending(), || format!("sent, but it is {:?}", row.state))?;
@@ -122,27 +122,28 @@ impl Checks {
                 format!("sent with {progress:?}, but the store has {:?}", row.progress)
             })?;
             let early = || format!("due: a retry before {:?}", row.not_before);
-            hold(self.misled || begun.now >= row.not_before, early)?;
+            hold(self.wrong_clock || attempt.now >= row.not_before, early)?;
         }
         if let Some(at) =
-            begun.start.work.message.deliver_at.filter(|_| progress.attempts == 0 && progress.generation == 0)
+            attempt.start.work.message.deliver_at.filter(|_| progress.attempts == 0 && progress.generation == 0)
         {
-            let by = moment.time.plus(super::world::APART);
-            hold(self.misled || at <= by, || format!("due: at {at}, but it is {by}"))?;
+            let by = clocks.time.plus(super::world::MAX_CLOCK_DIFFERENCE);
+            hold(self.wrong_clock || at <= by, || format!("due: at {at}, but it is {by}"))?;
         }
-        let fresh = self.started.insert(key) && begun.start.work.message.deliver_at.is_none();
-        let free = begun.start.live.endpoint.spec.throttle_rate.is_none() && begun.start.live.app_throttle.is_none();
-        let waited = begun.now - row.accepted;
+        let fresh = self.started.insert(key) && attempt.start.work.message.deliver_at.is_none();
+        let free =
+            attempt.start.live.endpoint.spec.throttle_rate.is_none() && attempt.start.live.app_throttle.is_none();
+        let waited = attempt.now - row.accepted;
         let alone = !self.ordered.contains(&key.0);
-        let judged = self.calm && row.resent == 0 && fresh && free && alone && begun.receiver.sound;
+        let judged = self.calm && row.resent == 0 && fresh && free && alone && attempt.receiver.always_working;
         hold(!judged || waited <= PROMPT, || format!("isolation: a new delivery waited {waited:?}"))
     }
 
     /// At most rate + burst in any second, across owners; a new owner starts with an empty bucket.
-    fn limits(&mut self, begun: &Begun) -> Verdict {
-        let Begun { id: process, start, now, .. } = *begun;
+    fn limits(&mut self, attempt: &AttemptStart) -> CheckResult {
+        let AttemptStart { id: process, start, now, .. } = *attempt;
         let (live, lease) = (&start.live, (start.slot, start.epoch));
-        let since = begun.process.leased.get(&lease).copied().unwrap_or(now);
+        let since = attempt.process.leased.get(&lease).copied().unwrap_or(now);
         let endpoint = (live.endpoint.spec.throttle_rate, live.endpoint.id.0);
         let app = (live.app_throttle, live.endpoint.app_id.0);
         for (rate, id) in [endpoint, app] {
@@ -161,7 +162,7 @@ impl Checks {
     }
 
     /// Ordered delivery: nothing starts before all earlier deliveries have ended.
-    fn order(&self, store: &Store, key: Key) -> Verdict {
+    fn order(&self, store: &ModelStore, key: RowKey) -> CheckResult {
         if !self.ordered.contains(&key.0) {
             return Ok(());
         }
@@ -173,7 +174,7 @@ impl Checks {
     }
 
     /// Fairness within a step: first attempts and retries of a lane alternate while both are queued.
-    pub fn turns(&self, retries: &[bool], queued: (usize, usize)) -> Verdict {
+    pub fn turns(&self, retries: &[bool], queued: (usize, usize)) -> CheckResult {
         let twice = |kind: bool| retries.windows(2).any(|two| two == [kind, kind]);
         hold(queued.0 == 0 || !twice(true), || "fairness: retries starve first attempts".to_owned())?;
         hold(queued.1 == 0 || !twice(false), || "fairness: first attempts starve retries".to_owned())
@@ -182,7 +183,7 @@ impl Checks {
     /// After successes in a row the breaker is closed: a lane without rate limit and with a queue has more than one
     /// request in flight. With many lanes, the step may have ended before the lane's turn, and a backlog may be
     /// throttled.
-    pub fn breaker_closes(&self, store: &Store, process: &Process, endpoint: EndpointId) -> Verdict {
+    pub fn breaker_closes(&self, store: &ModelStore, process: &SimProcess, endpoint: EndpointId) -> CheckResult {
         let live = &store.lives[&endpoint];
         let free = live.endpoint.spec.throttle_rate.is_none() && live.app_throttle.is_none();
         let (fresh, retries) = process.core.queued(endpoint);
@@ -196,7 +197,7 @@ impl Checks {
     }
 
     /// An attempt was recorded.
-    pub fn recorded(&mut self, key: Key, process: u64, epoch: i64) {
+    pub fn recorded(&mut self, key: RowKey, process: u64, epoch: i64) {
         if let Some(open) = self.open.get_mut(&key) {
             let at = open.iter().position(|one| one.process == process && one.epoch == epoch);
             at.map(|at| open.remove(at));
@@ -207,12 +208,12 @@ impl Checks {
     }
 
     /// An attempt failed locally. It will never be recorded.
-    pub fn not_made(&mut self, key: Key, process: u64, epoch: i64) {
+    pub fn failed_locally(&mut self, key: RowKey, process: u64, epoch: i64) {
         self.recorded(key, process, epoch);
     }
 
     /// A slot has a new owner. Deliveries in flight under the previous one may be sent twice.
-    pub fn taken(&mut self, slot: u8, epoch: i64) -> Verdict {
+    pub fn taken(&mut self, slot: u8, epoch: i64) -> CheckResult {
         for (key, open) in &mut self.open {
             for one in open.iter_mut().filter(|one| one.slot == slot && one.epoch < epoch && !one.excused) {
                 one.excused = true;
@@ -224,14 +225,14 @@ impl Checks {
     }
 
     /// A process returns slots, or, after draining, all of them.
-    pub fn handed_back(&self, process: u64, slots: &[u8]) -> Verdict {
-        let mine = |one: &Open| one.process == process && slots.contains(&one.slot) && !one.excused;
+    pub fn slots_returned(&self, process: u64, slots: &[u8]) -> CheckResult {
+        let mine = |one: &OpenAttempt| one.process == process && slots.contains(&one.slot) && !one.excused;
         let busy = self.open.values().flatten().any(mine);
         hold(!busy, || format!("{process} returns a slot with attempts in flight"))
     }
 
     /// A receiver accepted a message for the `times`th time.
-    pub fn taken_by_receiver(&mut self, store: &Store, key: Key, times: u32) -> Verdict {
+    pub fn received(&mut self, store: &ModelStore, key: RowKey, times: u32) -> CheckResult {
         let resent = store.rows.get(&key).map_or(0, |row| row.resent);
         let most = 1 + resent + self.allowed.get(&key).copied().unwrap_or(0);
         self.duplicates += u32::from(times > 1 + resent);
@@ -239,7 +240,7 @@ impl Checks {
     }
 
     /// Checks the end of a run.
-    pub fn end(&self, store: &Store, receivers: &BTreeMap<EndpointId, Receiver>, waits: usize) -> Verdict {
+    pub fn end(&self, store: &ModelStore, receivers: &BTreeMap<EndpointId, SimReceiver>, waits: usize) -> CheckResult {
         for (key, row) in &store.rows {
             let taken = receivers[&key.0].taken.get(&key.1).copied().unwrap_or(0);
             let name =
@@ -257,7 +258,7 @@ impl Checks {
     }
 
     /// The applications of all endpoints.
-    pub fn apps(store: &Store) -> BTreeSet<AppId> {
+    pub fn apps(store: &ModelStore) -> BTreeSet<AppId> {
         store.lives.values().map(|live| live.endpoint.app_id).collect()
     }
 }

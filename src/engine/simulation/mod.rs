@@ -2,9 +2,9 @@
 //!
 //! * [`world`]: the event queue and the effect of each event. Cores, lease policy, lanes, breakers, rate limits,
 //!   steady clock and delivery transitions are the real code; everything they talk to is modelled.
-//! * [`process`]: a process: a core, its clocks, its recorder. [`questions`]: its calls to the store and their replies.
-//! * [`receivers`]: the receivers. [`store`]: the store: deliveries, slots, fencing.
-//! * [`fleet`]: the case made from a seed, and its scenario: crashes, pauses, shutdowns, outages, clock jumps, …
+//! * [`process`]: a process: a core, its clocks, its recorder. [`store_calls`]: its calls to the store and their replies.
+//! * [`receivers`]: the receivers. [`model_store`]: the store: deliveries, slots, fencing.
+//! * [`scenario`]: the case made from a seed, and its scenario: crashes, pauses, shutdowns, outages, clock jumps, …
 //! * [`wide`]: the same with 50,000 endpoints, for a few seeds.
 //! * [`checks`]: the properties that must hold at every step and at the end.
 //!
@@ -14,12 +14,12 @@
 //! Invariant: nothing here uses real time, threads or unseeded randomness, so a seed always gives the same trace.
 
 mod checks;
-mod dice;
-mod fleet;
+mod model_store;
 mod process;
-mod questions;
 mod receivers;
-mod store;
+mod rng;
+mod scenario;
+mod store_calls;
 mod wide;
 mod world;
 
@@ -29,12 +29,12 @@ use std::time::Duration;
 use world::World;
 
 /// The number of tests that share the seeds and run in parallel.
-const PARTS: u64 = 4;
+const TESTS: u64 = 4;
 /// How long after the last fault every delivery has ended, plus 4 s per delivery for rate limits.
-const ENDS: Duration = Duration::from_secs(150);
+const SETTLE_TIME: Duration = Duration::from_secs(150);
 
 /// How long after that the slots are distributed evenly: the lease of a dead process, and a few heartbeats.
-const SHARED_OUT: Duration = Duration::from_secs(60);
+const DISTRIBUTION_TIME: Duration = Duration::from_secs(60);
 
 /// Runs a world to its end.
 fn run(world: &mut World) -> Result<(), String> {
@@ -43,19 +43,21 @@ fn run(world: &mut World) -> Result<(), String> {
             return Err("no events are left, but some deliveries have not ended".to_owned());
         }
         let rows = world.store.rows.len() as u32;
-        if let Some(healed) = world.healed.filter(|healed| world.now > *healed + ENDS + Duration::from_secs(4) * rows) {
+        if let Some(healed_at) =
+            world.healed_at.filter(|healed_at| world.now > *healed_at + SETTLE_TIME + Duration::from_secs(4) * rows)
+        {
             let left = world.store.rows.values().filter(|row| row.state.pending()).count();
             for (key, row) in world.store.rows.iter().filter(|(_, row)| row.state.pending()) {
                 let line = format!("still pending: {} to {}: {row:?}", world::short(key.1), world::short_of(key.0));
                 world.trace.iter_mut().for_each(|trace| trace.push(line.clone()));
             }
-            return Err(format!("every delivery ends: {left} have not, long after the last fault at {healed:?}"));
+            return Err(format!("every delivery ends: {left} have not, long after the last fault at {healed_at:?}"));
         }
     }
     world.checks.end(&world.store, &world.receivers, world.schedule.waits().len())?;
     let ended = world.now;
-    while !world.store.shared_out(world.now) {
-        if world.now > ended + SHARED_OUT || !world.step()? {
+    while !world.store.evenly_distributed(world.now) {
+        if world.now > ended + DISTRIBUTION_TIME || !world.step()? {
             return Err(format!("shares: the slots are not distributed evenly: {:?}", world.store.slots));
         }
     }
@@ -64,19 +66,19 @@ fn run(world: &mut World) -> Result<(), String> {
 
 /// Runs a seed. Returns its result and its trace.
 fn trace(seed: u64) -> (Result<(), String>, Vec<String>) {
-    let mut world = fleet::world(seed, size(seed));
+    let mut world = scenario::world(seed, size(seed));
     world.trace = Some(vec![format!("{:?}", world.case)]);
     for (id, receiver) in &world.receivers {
         let spec = &world.store.lives[id].endpoint;
-        let line = format!("{}: {:?}, rate {:?}", world::short_of(*id), receiver.temper, spec.spec.throttle_rate);
+        let line = format!("{}: {:?}, rate {:?}", world::short_of(*id), receiver.behavior, spec.spec.throttle_rate);
         world.trace.iter_mut().for_each(|trace| trace.push(line.clone()));
     }
-    let ended = guarded(&mut world);
+    let ended = run_guarded(&mut world);
     (ended, world.trace.unwrap_or_default())
 }
 
 /// Runs a world and turns a panic into a failure.
-fn guarded(world: &mut World) -> Result<(), String> {
+fn run_guarded(world: &mut World) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(|| run(world))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         Err(text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default())
@@ -89,12 +91,12 @@ fn seeds() -> u64 {
 
 /// Small cases come first.
 fn size(seed: u64) -> u64 {
-    (seed / PARTS) * 100 / (10_000 / PARTS) % 101
+    (seed / TESTS) * 100 / (10_000 / TESTS) % 101
 }
 
-fn one_of(parts: u64) {
+fn run_share(parts: u64) {
     if let Some(seed) = std::env::var("SENDOFF_TEST_SEED").ok().and_then(|text| text.parse::<u64>().ok()) {
-        if seed % PARTS == parts {
+        if seed % TESTS == parts {
             let (ended, trace) = trace(seed);
             println!("{}", trace.join("\n"));
             ended.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
@@ -102,9 +104,9 @@ fn one_of(parts: u64) {
         return;
     }
     let (mut starts, mut duplicates) = (0, 0);
-    for seed in (parts..seeds()).step_by(PARTS as usize) {
-        let mut world = fleet::world(seed, size(seed));
-        if let Err(wrong) = guarded(&mut world) {
+    for seed in (parts..seeds()).step_by(TESTS as usize) {
+        let mut world = scenario::world(seed, size(seed));
+        if let Err(wrong) = run_guarded(&mut world) {
             let (_, trace) = trace(seed);
             println!("{}", trace.join("\n"));
             panic!(
@@ -115,27 +117,27 @@ fn one_of(parts: u64) {
         starts += world.checks.starts;
         duplicates += world.checks.duplicates;
     }
-    println!("{} seeds: {starts} attempts, {duplicates} duplicates, all explained by faults", seeds() / PARTS);
+    println!("{} seeds: {starts} attempts, {duplicates} duplicates, all explained by faults", seeds() / TESTS);
 }
 
 #[test]
 fn fleets_with_faults_first_quarter() {
-    one_of(0);
+    run_share(0);
 }
 
 #[test]
 fn fleets_with_faults_second_quarter() {
-    one_of(1);
+    run_share(1);
 }
 
 #[test]
 fn fleets_with_faults_third_quarter() {
-    one_of(2);
+    run_share(2);
 }
 
 #[test]
 fn fleets_with_faults_last_quarter() {
-    one_of(3);
+    run_share(3);
 }
 
 /// One seed has tens of thousands of deliveries and takes about ten seconds. `SENDOFF_TEST_WIDE_SEEDS` runs more.
@@ -144,7 +146,7 @@ fn a_fleet_with_faults_and_50_000_endpoints() {
     let seeds = std::env::var("SENDOFF_TEST_WIDE_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     for seed in 0..seeds {
         let mut world = wide::world(seed, 50_000);
-        guarded(&mut world).unwrap_or_else(|wrong| panic!("wide seed {seed}: {wrong}"));
+        run_guarded(&mut world).unwrap_or_else(|wrong| panic!("wide seed {seed}: {wrong}"));
         println!("wide seed {seed}: {} attempts in {:?}", world.checks.starts, world.now);
         assert!(world.store.rows.len() >= 25_000, "{} deliveries", world.store.rows.len());
     }

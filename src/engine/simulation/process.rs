@@ -3,12 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::world::What;
+use super::world::SimEvent;
 use crate::domain::deliveries::attempt::{Failure, Outcome};
 use crate::domain::time::Steady;
 use crate::domain::{EndpointId, Time};
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::lease_policy::Beats;
+use crate::engine::core::lease_policy::LeasePolicy;
 use crate::engine::core::step::Core;
 use crate::store::recording::record::Finished;
 
@@ -17,14 +17,14 @@ pub const START: Time = Time::from_micros(1_763_800_000_000_000);
 
 /// A machine's wall clock: its difference from the true time, in µs.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wall {
+pub struct WallClock {
     pub skew: i64,
     pub jump: i64,
     /// The time in the last id made here: ids only grow.
     pub last_id: Time,
 }
 
-impl Wall {
+impl WallClock {
     /// The wall-clock time at `now`.
     pub fn at(self, now: Duration) -> Time {
         Time::from_micros(START.micros() + now.as_micros() as i64 + self.skew + self.jump)
@@ -33,79 +33,79 @@ impl Wall {
 
 /// A task of the lease keeper.
 #[derive(Clone, Debug)]
-pub enum Deed {
-    Beat,
+pub enum LeaseTask {
+    Heartbeat,
     HandBack(Vec<u8>),
 }
 
 /// For an unreachable endpoint: failures in a row, pauses so far, and the end of the current pause.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Away {
+pub struct UnreachableStreak {
     pub row: u32,
-    rests: u32,
+    pauses: u32,
     pub until: Duration,
 }
 
 /// A running process.
-pub struct Process {
+pub struct SimProcess {
     /// The machine's number.
-    pub seat: usize,
+    pub machine: usize,
     pub core: Core,
-    pub beats: Beats,
+    pub policy: LeasePolicy,
     born: Duration,
     steady: Steady,
     /// The number of the last wake-up; earlier ones are void.
     pub wake: u64,
     /// Events held back while the process is paused (SIGSTOP).
-    pub stopped: Option<Vec<What>>,
+    pub stopped: Option<Vec<SimEvent>>,
     /// It is draining.
     pub leaving: bool,
     /// Results to record, each with the true time before which its retry must not start.
     pub unrecorded: Vec<(Finished, Duration)>,
     pub recording: bool,
-    pub record_again: Duration,
+    pub record_backoff: Duration,
     /// Requests in flight, per endpoint and in total.
     pub in_flight: HashMap<EndpointId, usize>,
     pub all_in_flight: usize,
     /// When it learned of each lease (slot and epoch).
     pub leased: HashMap<(u8, i64), Duration>,
     /// Unreachable endpoints.
-    pub unreachable: HashMap<EndpointId, Away>,
+    pub unreachable: HashMap<EndpointId, UnreachableStreak>,
     /// Successes in a row per endpoint.
     pub well: HashMap<EndpointId, u32>,
     /// The lease keeper's tasks, one at a time, and whether one is under way.
-    pub heart: VecDeque<Deed>,
-    pub heart_busy: bool,
+    pub lease_tasks: VecDeque<LeaseTask>,
+    pub lease_task_running: bool,
     /// A request recently failed locally: until then sending may pause.
-    pub short_until: Duration,
+    pub local_failure_until: Duration,
     /// Heartbeats sent before this are lost.
-    pub beats_lost_until: Duration,
+    pub heartbeats_lost_until: Duration,
 }
 
-impl Process {
+impl SimProcess {
     /// A process that starts `now`, on a machine with this wall clock.
-    pub fn new(seat: usize, core: Core, wall: Wall, now: Duration) -> Process {
-        Process {
-            seat,
+    pub fn new(machine: usize, core: Core, wall: WallClock, now: Duration) -> SimProcess {
+        SimProcess {
+            machine,
             core,
-            beats: Beats::default(),
+            policy: LeasePolicy::default(),
             born: now,
             steady: Steady::new(wall.at(now), Duration::ZERO),
             wake: 0,
-            heart: VecDeque::new(),
-            heart_busy: false,
+            lease_tasks: VecDeque::new(),
+            lease_task_running: false,
             stopped: None,
             leaving: false,
             unrecorded: Vec::new(),
             recording: false,
-            record_again: Duration::ZERO,
+            record_backoff: Duration::ZERO,
             in_flight: HashMap::new(),
             all_in_flight: 0,
             leased: HashMap::new(),
             unreachable: HashMap::new(),
             well: HashMap::new(),
-            short_until: Duration::ZERO,
-            beats_lost_until: Duration::ZERO,
+            local_failure_until: Duration::ZERO,
+            heartbeats_lost_until: Duration::ZERO,
         }
     }
 
@@ -114,7 +114,7 @@ impl Process {
         now - self.born
     }
 
-    pub fn moment(&mut self, wall: Wall, now: Duration) -> ClockReading {
+    pub fn read_clocks(&mut self, wall: WallClock, now: Duration) -> ClockReading {
         let mono = self.mono(now);
         ClockReading { time: self.steady.read(wall.at(now), mono), mono }
     }
@@ -125,12 +125,12 @@ impl Process {
         *well = if outcome.delivered() { *well + 1 } else { 0 };
         let away = self.unreachable.entry(endpoint).or_default();
         match outcome.failure {
-            None | Some(Failure::Status) => *away = Away::default(),
+            None | Some(Failure::Status) => *away = UnreachableStreak::default(),
             Some(_) => {
                 away.row += 1;
                 if away.row >= PROBES && now >= away.until {
-                    away.until = now + (FIRST_REST * (1 << away.rests.min(6))).min(LONGEST_REST);
-                    away.rests += 1;
+                    away.until = now + (FIRST_PAUSE * (1 << away.pauses.min(6))).min(LONGEST_PAUSE);
+                    away.pauses += 1;
                 }
             }
         }
@@ -139,5 +139,5 @@ impl Process {
 
 /// After this many failures in a row an endpoint gets probes only. Stated here again on purpose, to check the breaker.
 pub const PROBES: u32 = 16;
-const FIRST_REST: Duration = Duration::from_millis(250);
-const LONGEST_REST: Duration = Duration::from_secs(15);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);

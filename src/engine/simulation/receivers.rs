@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::dice::Dice;
+use super::rng::SeededRng;
 use crate::domain::MessageId;
 use crate::domain::deliveries::attempt::{Failure, Outcome};
 
@@ -12,7 +12,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(12);
 
 /// The behavior of a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Temper {
+pub enum Behavior {
     Well,
     /// Accepts everything, slowly.
     Slow,
@@ -34,67 +34,72 @@ pub enum Temper {
 
 /// A receiver, and its received messages.
 #[derive(Debug)]
-pub struct Receiver {
-    pub temper: Temper,
+pub struct SimReceiver {
+    pub behavior: Behavior,
     /// It has worked from the start.
-    pub sound: bool,
+    pub always_working: bool,
     tries: HashMap<MessageId, u32>,
     /// How many times it accepted each message.
     pub taken: HashMap<MessageId, u32>,
 }
 
-impl Receiver {
-    pub fn new(temper: Temper) -> Receiver {
-        Receiver { temper, sound: temper == Temper::Well, tries: HashMap::new(), taken: HashMap::new() }
+impl SimReceiver {
+    pub fn new(behavior: Behavior) -> SimReceiver {
+        SimReceiver {
+            behavior,
+            always_working: behavior == Behavior::Well,
+            tries: HashMap::new(),
+            taken: HashMap::new(),
+        }
     }
 
     /// A random behavior; most receivers work.
-    pub fn any(dice: &mut Dice) -> Temper {
-        match dice.below(14) {
-            0 => Temper::Slow,
-            1 | 2 => Temper::FailsFirst(1 + dice.below(3) as u32),
-            3 => Temper::Never,
-            4 => Temper::Gone,
-            5 | 6 => Temper::Busy(dice.pick(&[429, 503]), dice.below(12)),
-            7 => Temper::Hangs,
-            8 => Temper::Refuses,
-            9 => Temper::Flaps(1 + dice.below(10)),
-            _ => Temper::Well,
+    pub fn any(rng: &mut SeededRng) -> Behavior {
+        match rng.below(14) {
+            0 => Behavior::Slow,
+            1 | 2 => Behavior::FailsFirst(1 + rng.below(3) as u32),
+            3 => Behavior::Never,
+            4 => Behavior::Gone,
+            5 | 6 => Behavior::Busy(rng.pick(&[429, 503]), rng.below(12)),
+            7 => Behavior::Hangs,
+            8 => Behavior::Refuses,
+            9 => Behavior::Flaps(1 + rng.below(10)),
+            _ => Behavior::Well,
         }
     }
 
     /// Ends its fault, unless the fault is permanent.
-    pub fn heal(&mut self) {
-        if !matches!(self.temper, Temper::Never | Temper::FailsFirst(_) | Temper::Slow) {
-            self.temper = Temper::Well;
+    pub fn end_faults(&mut self) {
+        if !matches!(self.behavior, Behavior::Never | Behavior::FailsFirst(_) | Behavior::Slow) {
+            self.behavior = Behavior::Well;
         }
     }
 
     /// A request reaches it at `now`. Returns the outcome and the response time.
-    pub fn get(&mut self, message: MessageId, now: Duration, dice: &mut Dice) -> (Outcome, Duration) {
+    pub fn get(&mut self, message: MessageId, now: Duration, rng: &mut SeededRng) -> (Outcome, Duration) {
         let tries = self.tries.entry(message).or_insert(0);
         *tries += 1;
         let answers = |status: u16| {
             let failure = (!(200..300).contains(&status)).then_some(Failure::Status);
             Outcome { failure, status: Some(status), ..Outcome::failed(Failure::Status, "", Duration::ZERO) }
         };
-        let quick = dice.millis(1, 40);
-        let (outcome, after) = match self.temper {
-            Temper::Well => (answers(200), quick),
-            Temper::Slow => (answers(200), dice.millis(500, 2_500)),
-            Temper::FailsFirst(times) => (answers(if *tries <= times { 500 } else { 204 }), quick),
-            Temper::Never => (answers(500), quick),
-            Temper::Gone => (answers(410), quick),
-            Temper::Busy(status, seconds) => {
+        let quick = rng.millis(1, 40);
+        let (outcome, after) = match self.behavior {
+            Behavior::Well => (answers(200), quick),
+            Behavior::Slow => (answers(200), rng.millis(500, 2_500)),
+            Behavior::FailsFirst(times) => (answers(if *tries <= times { 500 } else { 204 }), quick),
+            Behavior::Never => (answers(500), quick),
+            Behavior::Gone => (answers(410), quick),
+            Behavior::Busy(status, seconds) => {
                 let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds));
                 // Now and then one succeeds.
-                let busy = dice.chance(80);
+                let busy = rng.chance(80);
                 (if busy { Outcome { retry_after, ..answers(status) } } else { answers(200) }, quick)
             }
-            Temper::Hangs => (Outcome::failed(Failure::Timeout, "", TIMEOUT), TIMEOUT),
-            Temper::Refuses => (Outcome::failed(Failure::Refused, "", Duration::ZERO), quick),
-            Temper::Flaps(seconds) if (now.as_secs() / seconds).is_multiple_of(2) => (answers(200), quick),
-            Temper::Flaps(_) => (Outcome::failed(Failure::Unreachable, "", Duration::ZERO), quick),
+            Behavior::Hangs => (Outcome::failed(Failure::Timeout, "", TIMEOUT), TIMEOUT),
+            Behavior::Refuses => (Outcome::failed(Failure::Refused, "", Duration::ZERO), quick),
+            Behavior::Flaps(seconds) if (now.as_secs() / seconds).is_multiple_of(2) => (answers(200), quick),
+            Behavior::Flaps(_) => (Outcome::failed(Failure::Unreachable, "", Duration::ZERO), quick),
         };
         if outcome.delivered() {
             *self.taken.entry(message).or_insert(0) += 1;

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::dice::Dice;
-use super::fleet::{Case, Scene, begin, endpoint, fault};
-use super::receivers::{Receiver, Temper};
-use super::world::{What, World};
+use super::receivers::{Behavior, SimReceiver};
+use super::rng::SeededRng;
+use super::scenario::{Case, ScenarioEvent, begin, endpoint, fault};
+use super::world::{SimEvent, World};
 use crate::engine::core::scanning::{PAGE, SCAN_OWN};
 
 /// The number of applications.
 const APPS: u64 = 10;
 /// When all faults end, in milliseconds.
-const LASTS: u64 = 20_000;
+const FAULTS_END_MS: u64 = 20_000;
 
 /// A world of few messages and very many endpoints, most of which work.
 pub fn world(seed: u64, endpoints: u64) -> World {
-    let mut dice = Dice::new(seed);
+    let mut rng = SeededRng::new(seed);
     let case = Case {
         shared: true,
         scan_every: 5 * SCAN_OWN,
@@ -30,24 +30,24 @@ pub fn world(seed: u64, endpoints: u64) -> World {
     };
     let (mut lives, mut receivers) = (Vec::new(), BTreeMap::new());
     for number in 0..endpoints {
-        let live = endpoint(&mut dice, number, number % APPS, None);
-        let temper = if dice.chance(95) { Temper::Well } else { Receiver::any(&mut dice) };
-        receivers.insert(live.endpoint.id, Receiver::new(temper));
+        let live = endpoint(&mut rng, number, number % APPS, None);
+        let behavior = if rng.chance(95) { Behavior::Well } else { SimReceiver::any(&mut rng) };
+        receivers.insert(live.endpoint.id, SimReceiver::new(behavior));
         lives.push(live);
     }
-    let mut world = begin(case, dice, &lives, receivers);
-    for seat in 0..3 {
-        let at = world.dice.millis(0, LASTS / 2);
-        world.after(if seat == 0 { Duration::ZERO } else { at }, What::Plot(Scene::Join(seat)));
+    let mut world = begin(case, rng, &lives, receivers);
+    for machine in 0..3 {
+        let at = world.rng.millis(0, FAULTS_END_MS / 2);
+        world.after(if machine == 0 { Duration::ZERO } else { at }, SimEvent::Scenario(ScenarioEvent::Join(machine)));
     }
     for _ in 0..APPS {
-        let at = world.dice.millis(100, LASTS / 2);
-        world.after(at, What::Plot(Scene::Accept));
+        let at = world.rng.millis(100, FAULTS_END_MS / 2);
+        world.after(at, SimEvent::Scenario(ScenarioEvent::Accept));
     }
     for _ in 0..3 {
-        let (at, scene) = (world.dice.millis(0, LASTS), fault(&mut world));
-        world.after(at, What::Plot(scene));
+        let (at, event) = (world.rng.millis(0, FAULTS_END_MS), fault(&mut world));
+        world.after(at, SimEvent::Scenario(event));
     }
-    world.after(Duration::from_millis(LASTS), What::Plot(Scene::Heal));
+    world.after(Duration::from_millis(FAULTS_END_MS), SimEvent::Scenario(ScenarioEvent::EndFaults));
     world
 }

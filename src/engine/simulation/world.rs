@@ -4,61 +4,61 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::checks::{Begun, Checks, Verdict};
-use super::dice::Dice;
-use super::fleet::Case;
-use super::process::{Deed, Process, START, Wall};
-use super::questions::{Ask, Reply};
-use super::receivers::Receiver;
-use super::store::Store;
+use super::checks::{AttemptStart, CheckResult, Checks};
+use super::model_store::ModelStore;
+use super::process::{LeaseTask, START, SimProcess, WallClock};
+use super::receivers::SimReceiver;
+use super::rng::SeededRng;
+use super::scenario::Case;
+use super::store_calls::{StoreCall, StoreReply};
 use crate::domain::deliveries::attempt::{Outcome, OwnFailure};
 use crate::domain::deliveries::backoff::Schedule;
 use crate::domain::time::Steady;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::event::{Action, Event, NotMade};
-use crate::engine::core::lanes::Start;
-use crate::engine::runtime::send::finished;
+use crate::engine::core::event::{CoreAction, CoreEvent, UnsentAttempt};
+use crate::engine::core::lanes::Dispatch;
+use crate::engine::runtime::sender::finished;
 use crate::store::queue::notify::Heard;
 use crate::store::queue::signals::Signal;
 
 /// A queued event.
-pub enum What {
+pub enum SimEvent {
     Wake(u64, u64),
-    Heart(u64, Deed),
-    Tell(u64, Box<Event>),
+    LeaseTask(u64, LeaseTask),
+    Deliver(u64, Box<CoreEvent>),
     /// A call reaches the store.
-    Ask(u64, Ask),
-    Reply(u64, Reply),
+    Call(u64, StoreCall),
+    Reply(u64, StoreReply),
     /// A request reaches its receiver.
-    Reach(u64, Box<Start>, Time),
+    Request(u64, Box<Dispatch>, Time),
     /// The response reaches the process.
-    Answer(u64, Box<Start>, Time, Outcome),
+    Response(u64, Box<Dispatch>, Time, Outcome),
     /// A request failed locally.
-    NotMade(u64, Box<Start>, OwnFailure),
+    NotSent(u64, Box<Dispatch>, OwnFailure),
     /// An event of the scenario.
-    Plot(super::fleet::Scene),
+    Scenario(super::scenario::ScenarioEvent),
 }
 
 /// The simulated world.
 pub struct World {
     pub case: Case,
     pub now: Duration,
-    pub dice: Dice,
-    pub store: Store,
-    pub receivers: BTreeMap<EndpointId, Receiver>,
-    pub processes: BTreeMap<u64, Process>,
-    pub walls: Vec<Wall>,
+    pub rng: SeededRng,
+    pub store: ModelStore,
+    pub receivers: BTreeMap<EndpointId, SimReceiver>,
+    pub processes: BTreeMap<u64, SimProcess>,
+    pub wall_clocks: Vec<WallClock>,
     /// The clock of the process that only serves the API, on the last machine.
     api: Steady,
     pub checks: Checks,
     pub schedule: Schedule,
-    pub begun: u64,
+    pub started_processes: u64,
     /// When the last fault ended.
-    pub healed: Option<Duration>,
+    pub healed_at: Option<Duration>,
     pub trace: Option<Vec<String>>,
-    agenda: BTreeMap<(Duration, u64), What>,
-    entries: u64,
+    queue: BTreeMap<(Duration, u64), SimEvent>,
+    queued_events: u64,
 }
 
 /// Adds a line to the trace, if there is one.
@@ -75,26 +75,26 @@ pub(super) use note;
 impl World {
     pub fn new(
         case: Case,
-        dice: Dice,
-        store: Store,
-        receivers: BTreeMap<EndpointId, Receiver>,
-        walls: Vec<Wall>,
+        rng: SeededRng,
+        store: ModelStore,
+        receivers: BTreeMap<EndpointId, SimReceiver>,
+        wall_clocks: Vec<WallClock>,
     ) -> World {
         World {
             now: Duration::ZERO,
-            dice,
+            rng,
             store,
             receivers,
             processes: BTreeMap::new(),
-            api: Steady::new(walls[API].at(Duration::ZERO), Duration::ZERO),
-            walls,
+            api: Steady::new(wall_clocks[API_MACHINE].at(Duration::ZERO), Duration::ZERO),
+            wall_clocks,
             checks: Checks::new(&case),
             schedule: Schedule::new("", case.waits.to_vec()).unwrap_or_default(),
-            begun: 0,
-            healed: None,
+            started_processes: 0,
+            healed_at: None,
             trace: None,
-            agenda: BTreeMap::new(),
-            entries: 0,
+            queue: BTreeMap::new(),
+            queued_events: 0,
             case,
         }
     }
@@ -106,62 +106,64 @@ impl World {
     }
 
     /// Queues an event after a delay.
-    pub fn after(&mut self, delay: Duration, what: What) {
-        self.entries += 1;
-        self.agenda.insert((self.now + delay, self.entries), what);
+    pub fn after(&mut self, delay: Duration, event: SimEvent) {
+        self.queued_events += 1;
+        self.queue.insert((self.now + delay, self.queued_events), event);
     }
 
     /// Handles the next event. Returns `false` if none is left.
     pub fn step(&mut self) -> Result<bool, String> {
-        let Some(((at, _), what)) = self.agenda.pop_first() else { return Ok(false) };
+        let Some(((at, _), event)) = self.queue.pop_first() else { return Ok(false) };
         self.now = at;
-        let to = match &what {
-            What::Wake(to, _) | What::Heart(to, _) | What::Tell(to, _) | What::Reply(to, _) => Some(*to),
-            What::Answer(to, ..) | What::NotMade(to, ..) => Some(*to),
-            What::Ask(..) | What::Reach(..) | What::Plot(_) => None,
+        let to = match &event {
+            SimEvent::Wake(to, _) | SimEvent::LeaseTask(to, _) | SimEvent::Deliver(to, _) | SimEvent::Reply(to, _) => {
+                Some(*to)
+            }
+            SimEvent::Response(to, ..) | SimEvent::NotSent(to, ..) => Some(*to),
+            SimEvent::Call(..) | SimEvent::Request(..) | SimEvent::Scenario(_) => None,
         };
         if let Some(to) = to {
             let Some(process) = self.processes.get_mut(&to) else { return Ok(true) };
             if let Some(waiting) = &mut process.stopped {
-                waiting.push(what);
+                waiting.push(event);
                 return Ok(true);
             }
         }
-        match what {
-            What::Wake(to, wake) if self.processes[&to].wake == wake => self.core(to, None)?,
-            What::Wake(..) => {}
-            What::Heart(to, deed) => self.heart(to, deed),
-            What::Tell(to, event) => self.core(to, Some(*event))?,
-            What::Ask(from, ask) => self.ask(from, ask)?,
-            What::Reply(to, reply) => self.reply(to, reply)?,
-            What::Reach(from, start, at) => self.reach(from, start, at)?,
-            What::Answer(to, start, at, outcome) => self.answer(to, *start, at, outcome)?,
-            What::NotMade(to, start, why) => self.not_made(to, &start, why)?,
-            What::Plot(scene) => self.play(scene)?,
+        match event {
+            SimEvent::Wake(to, wake) if self.processes[&to].wake == wake => self.core(to, None)?,
+            SimEvent::Wake(..) => {}
+            SimEvent::LeaseTask(to, task) => self.queue_lease_task(to, task),
+            SimEvent::Deliver(to, event) => self.core(to, Some(*event))?,
+            SimEvent::Call(from, call) => self.call(from, call)?,
+            SimEvent::Reply(to, reply) => self.reply(to, reply)?,
+            SimEvent::Request(from, start, at) => self.request(from, start, at)?,
+            SimEvent::Response(to, start, at, outcome) => self.response(to, *start, at, outcome)?,
+            SimEvent::NotSent(to, start, why) => self.failed_locally(to, &start, why)?,
+            SimEvent::Scenario(event) => self.perform(event)?,
         }
         Ok(true)
     }
 
     /// Runs one step of a process's core and performs its actions.
-    pub fn core(&mut self, id: u64, event: Option<Event>) -> Verdict {
+    pub fn core(&mut self, id: u64, event: Option<CoreEvent>) -> CheckResult {
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
-        let moment = process.moment(self.walls[process.seat], self.now);
-        let actions = process.core.step(event, moment);
+        let clocks = process.read_clocks(self.wall_clocks[process.machine], self.now);
+        let actions = process.core.step(event, clocks);
         // Checking indexes iterates over all lanes, so do it rarely with many.
         let every = if process.core.lanes() > 64 { 4_096 } else { 16 };
         if process.wake.is_multiple_of(every) {
             process.core.check_indexes();
         }
-        let nap = process.core.nap(moment);
+        let nap = process.core.nap(clocks);
         process.wake += 1;
         let wake = process.wake;
-        self.after(nap, What::Wake(id, wake));
+        self.after(nap, SimEvent::Wake(id, wake));
         let mut kinds: BTreeMap<EndpointId, Vec<bool>> = BTreeMap::new();
         for action in actions {
-            if let Action::Send(start) = &action {
+            if let CoreAction::Send(start) = &action {
                 kinds.entry(start.live.endpoint.id).or_default().push(start.work.progress.step > 0);
             }
-            self.act(id, action, moment)?;
+            self.act(id, action, clocks)?;
         }
         for (endpoint, kinds) in kinds {
             let queued = self.processes.get(&id).map_or((0, 0), |process| process.core.queued(endpoint));
@@ -172,38 +174,40 @@ impl World {
         Ok(())
     }
 
-    fn act(&mut self, id: u64, action: Action, moment: ClockReading) -> Verdict {
-        let way = self.way();
+    fn act(&mut self, id: u64, action: CoreAction, clocks: ClockReading) -> CheckResult {
+        let delay = self.latency();
         match action {
-            Action::Send(start) => return self.send(id, start, moment),
-            Action::Record(one) => {
+            CoreAction::Send(start) => return self.send(id, start, clocks),
+            CoreAction::Record(one) => {
                 let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
-                let wait = one.next.due().map_or(Duration::ZERO, |due| due.since(moment.time));
-                process.unrecorded.push((*one, self.now + (wait - wait / 9).saturating_sub(APART)));
+                let wait = one.next.due().map_or(Duration::ZERO, |due| due.since(clocks.time));
+                process.unrecorded.push((*one, self.now + (wait - wait / 9).saturating_sub(MAX_CLOCK_DIFFERENCE)));
                 self.record(id);
             }
-            Action::Read(wants, _, _) => self.after(way, What::Ask(id, Ask::Read(wants, moment))),
-            Action::Number(endpoint) => self.after(way, What::Ask(id, Ask::Number(endpoint, moment.time))),
-            Action::Scan(scan) => self.after(way, What::Ask(id, Ask::Scan(scan))),
-            Action::Load(load) => self.after(way, What::Ask(id, Ask::Load(load))),
-            Action::Announce(endpoints) => self.announce(id, &endpoints),
-            Action::Quiet(slots) => self.heart(id, Deed::HandBack(slots)),
-            Action::Drained => {
+            CoreAction::Read(wants, _, _) => self.after(delay, SimEvent::Call(id, StoreCall::Read(wants, clocks))),
+            CoreAction::Number(endpoint) => {
+                self.after(delay, SimEvent::Call(id, StoreCall::Number(endpoint, clocks.time)))
+            }
+            CoreAction::Scan(scan) => self.after(delay, SimEvent::Call(id, StoreCall::Scan(scan))),
+            CoreAction::Load(load) => self.after(delay, SimEvent::Call(id, StoreCall::Load(load))),
+            CoreAction::Announce(endpoints) => self.announce(id, &endpoints),
+            CoreAction::Quiet(slots) => self.queue_lease_task(id, LeaseTask::HandBack(slots)),
+            CoreAction::Drained => {
                 note!(self, "process {id} has drained");
-                let all: Vec<u8> = (0..super::store::SLOTS as u8).collect();
-                self.checks.handed_back(id, &all)?;
-                self.after(way, What::Ask(id, Ask::Depart));
+                let all: Vec<u8> = (0..super::model_store::SLOTS as u8).collect();
+                self.checks.slots_returned(id, &all)?;
+                self.after(delay, SimEvent::Call(id, StoreCall::Depart));
             }
         }
         Ok(())
     }
 
     /// The delay of a message: usually a few milliseconds.
-    pub fn way(&mut self) -> Duration {
-        if !self.case.calm && self.dice.chance(5) { self.dice.millis(50, 900) } else { self.dice.millis(0, 8) }
+    pub fn latency(&mut self) -> Duration {
+        if !self.case.calm && self.rng.chance(5) { self.rng.millis(50, 900) } else { self.rng.millis(0, 8) }
     }
 
-    fn send(&mut self, id: u64, start: Start, moment: ClockReading) -> Verdict {
+    fn send(&mut self, id: u64, start: Dispatch, clocks: ClockReading) -> CheckResult {
         let key = (start.live.endpoint.id, start.work.message.id);
         note!(
             self,
@@ -217,28 +221,29 @@ impl World {
             process.all_in_flight += 1;
         }
         let receiver = &self.receivers[&key.0];
-        let begun = Begun { id, process: &self.processes[&id], start: &start, moment, now: self.now, receiver };
-        self.checks.start(&self.store, &begun)?;
-        let way = self.way();
-        let what = match self.own_failure() {
-            Some(why) => What::NotMade(id, Box::new(start), why),
-            None => What::Reach(id, Box::new(start), moment.time),
+        let attempt =
+            AttemptStart { id, process: &self.processes[&id], start: &start, clocks, now: self.now, receiver };
+        self.checks.start(&self.store, &attempt)?;
+        let delay = self.latency();
+        let event = match self.local_failure() {
+            Some(why) => SimEvent::NotSent(id, Box::new(start), why),
+            None => SimEvent::Request(id, Box::new(start), clocks.time),
         };
-        self.after(way, what);
+        self.after(delay, event);
         Ok(())
     }
 
     /// Whether a request fails locally: now and then, or for seconds on end.
-    fn own_failure(&mut self) -> Option<OwnFailure> {
-        if self.case.calm || self.case.exhausted == 0 || self.healed.is_some() {
+    fn local_failure(&mut self) -> Option<OwnFailure> {
+        if self.case.calm || self.case.exhausted == 0 || self.healed_at.is_some() {
             return None;
         }
         let exhausted = self.now.as_secs() % 40 < self.case.exhausted;
-        let fails = self.dice.chance(if exhausted { 90 } else { 1 });
-        fails.then(|| if exhausted { OwnFailure::Descriptors } else { self.dice.pick(&OwnFailure::ALL) })
+        let fails = self.rng.chance(if exhausted { 90 } else { 1 });
+        fails.then(|| if exhausted { OwnFailure::Descriptors } else { self.rng.pick(&OwnFailure::ALL) })
     }
 
-    fn not_made(&mut self, id: u64, start: &Start, why: OwnFailure) -> Verdict {
+    fn failed_locally(&mut self, id: u64, start: &Dispatch, why: OwnFailure) -> CheckResult {
         let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
         note!(self, "process {id} could not send {} to {}: {why:?}", short(message), short_of(endpoint));
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
@@ -246,32 +251,32 @@ impl World {
             *count -= 1;
             process.all_in_flight -= 1;
         }
-        process.short_until = self.now + SHORT;
-        self.checks.not_made((endpoint, message), id, start.epoch);
-        let jitter = self.dice.share();
-        self.core(id, Some(Event::NotMade(NotMade { endpoint, message, why, jitter })))
+        process.local_failure_until = self.now + LOCAL_FAILURE_PAUSE;
+        self.checks.failed_locally((endpoint, message), id, start.epoch);
+        let jitter = self.rng.share();
+        self.core(id, Some(CoreEvent::NotSent(UnsentAttempt { endpoint, message, why, jitter })))
     }
 
-    fn reach(&mut self, id: u64, start: Box<Start>, at: Time) -> Verdict {
+    fn request(&mut self, id: u64, start: Box<Dispatch>, at: Time) -> CheckResult {
         // A process that died may have sent the request before, or not.
-        if !self.processes.contains_key(&id) && self.dice.chance(50) {
+        if !self.processes.contains_key(&id) && self.rng.chance(50) {
             return Ok(());
         }
         let key = (start.live.endpoint.id, start.work.message.id);
         let Some(receiver) = self.receivers.get_mut(&key.0) else { return Ok(()) };
-        let (outcome, after) = receiver.get(key.1, self.now, &mut self.dice);
+        let (outcome, after) = receiver.get(key.1, self.now, &mut self.rng);
         let taken = receiver.taken.get(&key.1).copied().unwrap_or(0);
         let answer = outcome.status.map_or("nothing".to_owned(), |status| status.to_string());
         note!(self, "{} receives {} and responds {answer}", short_of(key.0), short(key.1));
         if outcome.delivered() {
-            self.checks.taken_by_receiver(&self.store, key, taken)?;
+            self.checks.received(&self.store, key, taken)?;
         }
-        self.after(after, What::Answer(id, start, at, outcome));
+        self.after(after, SimEvent::Response(id, start, at, outcome));
         Ok(())
     }
 
-    fn answer(&mut self, id: u64, start: Start, at: Time, outcome: Outcome) -> Verdict {
-        let (now, jitter) = (self.now, self.dice.share());
+    fn response(&mut self, id: u64, start: Dispatch, at: Time, outcome: Outcome) -> CheckResult {
+        let (now, jitter) = (self.now, self.rng.share());
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         let endpoint = start.live.endpoint.id;
         if let Some(count) = process.in_flight.get_mut(&endpoint) {
@@ -279,13 +284,13 @@ impl World {
             process.all_in_flight -= 1;
         }
         process.learn(endpoint, &outcome, now);
-        let moment = process.moment(self.walls[process.seat], now);
-        let finished = finished(start, Vec::new(), outcome, (at, moment.time), &self.schedule, jitter);
-        self.core(id, Some(Event::Sent(Box::new(finished))))?;
-        let Some(process) = self.processes.get(&id).filter(|process| process.core.may_send(moment)) else {
+        let clocks = process.read_clocks(self.wall_clocks[process.machine], now);
+        let finished = finished(start, Vec::new(), outcome, (at, clocks.time), &self.schedule, jitter);
+        self.core(id, Some(CoreEvent::Sent(Box::new(finished))))?;
+        let Some(process) = self.processes.get(&id).filter(|process| process.core.may_send(clocks)) else {
             return Ok(());
         };
-        if now < process.short_until {
+        if now < process.local_failure_until {
             return Ok(());
         }
         self.checks.breaker_closes(&self.store, process, endpoint)
@@ -299,89 +304,89 @@ impl World {
         }
         process.recording = true;
         let batch = std::mem::take(&mut process.unrecorded);
-        let way = self.way();
-        self.after(way, What::Ask(id, Ask::Record(batch)));
+        let delay = self.latency();
+        self.after(delay, SimEvent::Call(id, StoreCall::Record(batch)));
     }
 
     /// Queues a task for a process's lease keeper.
-    pub fn heart(&mut self, id: u64, deed: Deed) {
+    pub fn queue_lease_task(&mut self, id: u64, task: LeaseTask) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        process.heart.push_back(deed);
-        if !process.heart_busy {
-            self.heart_on(id);
+        process.lease_tasks.push_back(task);
+        if !process.lease_task_running {
+            self.next_lease_task(id);
         }
     }
 
     /// Starts the lease keeper's next task.
-    pub fn heart_on(&mut self, id: u64) {
+    pub fn next_lease_task(&mut self, id: u64) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let began = process.mono(self.now);
-        let ask = match process.heart.pop_front() {
+        let call = match process.lease_tasks.pop_front() {
             None => None,
-            Some(Deed::Beat) => Some(Ask::Heartbeat(process.beats.beat(began), began)),
-            Some(Deed::HandBack(slots)) => Some(Ask::HandBack(process.beats.quiet(slots))),
+            Some(LeaseTask::Heartbeat) => Some(StoreCall::Heartbeat(process.policy.mode(began), began)),
+            Some(LeaseTask::HandBack(slots)) => Some(StoreCall::HandBack(process.policy.returnable(slots))),
         };
-        process.heart_busy = ask.is_some();
-        if let Some(ask) = ask {
-            let way = self.way();
-            self.after(way, What::Ask(id, ask));
+        process.lease_task_running = call.is_some();
+        if let Some(call) = call {
+            let delay = self.latency();
+            self.after(delay, SimEvent::Call(id, call));
         }
     }
 
     fn announce(&mut self, from: u64, endpoints: &[EndpointId]) {
         let others: Vec<u64> = self.processes.keys().copied().filter(|id| *id != from).collect();
         for id in others {
-            for _ in 0..self.dice.pick(&[0, 1, 1, 1, 2]) {
-                let way = self.way();
-                let any = self.dice.chance(5) || endpoints.len() > NAMED;
+            for _ in 0..self.rng.pick(&[0, 1, 1, 1, 2]) {
+                let delay = self.latency();
+                let any = self.rng.chance(5) || endpoints.len() > MAX_NAMED_ENDPOINTS;
                 let heard = if any { Heard::Anything } else { Heard::Due(endpoints.to_vec()) };
-                self.after(way, What::Tell(id, Box::new(Event::Announced(heard))));
+                self.after(delay, SimEvent::Deliver(id, Box::new(CoreEvent::Notified(heard))));
             }
         }
     }
 
     /// Delivers a signal to a process: at once, late, or not at all.
     pub fn signal(&mut self, id: u64, signal: Signal) {
-        let delay = match self.dice.below(10) {
+        let delay = match self.rng.below(10) {
             0 if !self.case.calm => {
                 note!(self, "process {id} loses a signal");
-                self.after(Duration::ZERO, What::Tell(id, Box::new(Event::SignalLost)));
+                self.after(Duration::ZERO, SimEvent::Deliver(id, Box::new(CoreEvent::SignalLost)));
                 return;
             }
-            1 => self.dice.millis(100, 4_000),
-            _ => self.dice.millis(0, 5),
+            1 => self.rng.millis(100, 4_000),
+            _ => self.rng.millis(0, 5),
         };
-        self.after(delay, What::Tell(id, Box::new(Event::Signal(signal.into()))));
+        self.after(delay, SimEvent::Deliver(id, Box::new(CoreEvent::Signal(signal.into()))));
     }
 
     /// Whether nothing is left to do.
     pub fn over(&self) -> bool {
-        self.healed.is_some() && self.store.pending == 0
+        self.healed_at.is_some() && self.store.pending == 0
     }
 
     /// The time of a process. `None`: the process that only serves the API.
     pub fn time_of(&mut self, process: Option<u64>) -> Time {
         match process.and_then(|id| self.processes.get_mut(&id)) {
-            Some(process) => process.moment(self.walls[process.seat], self.now).time,
-            None => self.api.read(self.walls[API].at(self.now), self.now),
+            Some(process) => process.read_clocks(self.wall_clocks[process.machine], self.now).time,
+            None => self.api.read(self.wall_clocks[API_MACHINE].at(self.now), self.now),
         }
     }
 
     /// The time by a correct clock.
-    pub fn right(&self) -> Time {
+    pub fn true_time(&self) -> Time {
         START.plus(self.now)
     }
 }
 
 /// How long after a local failure sending may pause: 30 s, plus the time until the bound has grown beyond the breaker
 /// check.
-const SHORT: Duration = Duration::from_secs(35);
+const LOCAL_FAILURE_PAUSE: Duration = Duration::from_secs(35);
 /// A notification about more endpoints than this names none.
-pub const NAMED: usize = 800;
+pub const MAX_NAMED_ENDPOINTS: usize = 800;
 /// The machine of the process that only serves the API.
-pub const API: usize = 3;
+pub const API_MACHINE: usize = 3;
 /// The largest difference between two machines' clocks.
-pub const APART: Duration = Duration::from_millis(1_000);
+pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_millis(1_000);
 /// A short name of a message: the last digits of its id.
 pub fn short(message: MessageId) -> String {
     format!("m{}", message.0.as_u128() & 0xFFFF_FFFF)

@@ -1,9 +1,9 @@
-//! Ending a customer's access: tokens, unused links and portal sessions of an application, all or those of named sessions, at once or after a
-//! while.
+//! Expiring a customer's access: the tokens, unused links and portal sessions of an application, all of them or those
+//! of named sessions, at once or after a grace period.
 //!
-//! Tokens are signed and not stored, so what is stored is which of them are refused: those issued by a time, from a time on, by the wall clock
-//! that they were issued by. `application.tokens_expired` says it of all tokens that are refused already; the table `access_end` of those of
-//! one session, and of all that will be.
+//! Tokens are signed and not stored. The store keeps which ones are rejected: those issued up to a time, starting at a
+//! time, both by the wall clock. `application.tokens_expired` holds the time for all tokens; the table `access_end`
+//! holds single sessions, and times that are not reached yet.
 
 use std::time::Duration;
 
@@ -15,34 +15,34 @@ use crate::store::catalog::applications;
 use crate::store::db::codec;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read_vital};
 
-/// No token of ours is good for longer.
+/// The longest lifetime of a customer's token.
 pub const LONGEST: Duration = Duration::from_secs(7 * 86_400);
-/// The row of all sessions.
+/// The session id of the row for all sessions.
 const ALL: &str = "";
 
-/// Which of a customer's access is to end, and when.
+/// A request to expire a customer's access.
 #[derive(Clone, Debug, Default)]
 pub struct AccessEnd {
-    /// Tokens that were issued until then, by the wall clock.
+    /// Expires tokens issued up to this time, by the wall clock.
     pub issued: Time,
-    /// For how long they and the portal sessions are still good. Unused links end at once.
+    /// The time that tokens and portal sessions stay valid. Unused links end at once.
     pub grace: Duration,
-    /// Of these sessions alone, by the team's own names, [`limits::SESSION_IDS`] at most; empty: of all.
+    /// Session ids, at most [`limits::SESSION_IDS`]; empty: all sessions.
     pub sessions: Vec<String>,
 }
 
 impl AccessEnd {
-    /// When the tokens end, by the wall clock.
+    /// The end of the tokens' validity, by the wall clock.
     fn at(&self) -> Time {
         self.issued.plus(self.grace)
     }
 }
 
 impl Store {
-    /// Ends the application's access as `end` says. `false`: the tenant has no such application.
+    /// Expires access to the application. `false`: the tenant has no such application.
     ///
     /// # Errors
-    /// The application has too many ends of access that are remembered, or the store is away.
+    /// More than [`limits::ACCESS_ENDS`] sessions were expired within a week, or the store is unavailable.
     pub async fn expire_portal_access(
         &self,
         tenant: &Tenant,
@@ -52,7 +52,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, "").await?;
+            self.insert_idempotency_key(&mut tx, "").await?;
             if !applications::hold(&mut tx, tenant, app).await? {
                 return Ok(false);
             }
@@ -75,11 +75,11 @@ impl Store {
         .await
     }
 
-    /// Whether a token of the application, issued for `session` at the time `issued`, [is refused](Store::expire_portal_access) at `now`, both
-    /// by the wall clock.
+    /// Whether a token of the application, issued for `session` at `issued`, is [expired](Store::expire_portal_access)
+    /// at `now`; both times by the wall clock.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn is_token_expired(
         &self,
         app: AppId,
@@ -99,7 +99,7 @@ impl Store {
     }
 }
 
-/// Refuses all tokens that were issued until then.
+/// Expires all tokens issued up to a time.
 async fn refuse_all(tx: &mut Tx, app: AppId, issued: Time) -> Result<(), StoreError> {
     const TOKENS: &str = "UPDATE application SET tokens_expired = $2 WHERE id = $1 AND tokens_expired < $2";
     const COVERED: &str = "DELETE FROM access_end WHERE app_id = $1 AND issued <= $2";
@@ -108,7 +108,8 @@ async fn refuse_all(tx: &mut Tx, app: AppId, issued: Time) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Forgets what says nothing any more at `now`: of sessions, once their tokens have expired; of all, once `application` says it.
+/// Deletes rows that have no effect at `now`: of sessions whose tokens have expired anyway, and of all sessions once
+/// merged into `application`.
 async fn forget(tx: &mut Tx, app: AppId, now: Time) -> Result<(), StoreError> {
     const PAST: &str = "SELECT MAX(issued) FROM access_end WHERE app_id = $1 AND session_id = '' AND ends_at <= $2";
     let past: Option<Time> = on!(tx, db => sqlx::query_scalar(PAST).bind(app).bind(now).fetch_one(db).await)?;
@@ -137,18 +138,21 @@ async fn within_bounds(tx: &mut Tx, app: AppId) -> Result<(), StoreError> {
     const COUNT: &str = "SELECT count(*) FROM access_end WHERE app_id = $1";
     let count: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(app).fetch_one(db).await)?;
     if count > limits::ACCESS_ENDS as i64 {
-        let why = format!("more than {} of the application have ended within a week: end all", limits::ACCESS_ENDS);
+        let why = format!(
+            "more than {} sessions of the application were expired within a week: expire all instead",
+            limits::ACCESS_ENDS
+        );
         return Err(StoreError::Invalid(vec![Invalid::new("sessionIds", why)]));
     }
     Ok(())
 }
 
-/// Ends unused links now, and portal sessions when the grace is over.
+/// Ends unused links now, and portal sessions after the grace period.
 async fn end_sessions(tx: &mut Tx, app: AppId, end: &AccessEnd, now: Time) -> Result<(), StoreError> {
     const LINKS: &str = "SELECT hash, options FROM portal_link WHERE app_id = $1";
     const SESSIONS: &str = "SELECT hash, options FROM visit WHERE app_id = $1";
     const END: &str = "UPDATE visit SET expires_at = $2 WHERE hash = $1 AND expires_at > $2";
-    // Both are bounded for an application.
+    // Both lists are bounded per application.
     for (list, sql) in
         [(LINKS, "DELETE FROM portal_link WHERE hash = $1"), (SESSIONS, "DELETE FROM visit WHERE hash = $1")]
     {

@@ -1,4 +1,4 @@
-//! API keys: made, listed, revoked, and looked up by what is shown. Tokens that were logged out. Only hashes are stored.
+//! API keys and logged-out tokens. Only hashes are stored.
 
 use crate::domain::access::api_key::{ApiKey, Scopes};
 use crate::domain::access::audit::act;
@@ -41,10 +41,10 @@ impl Row {
 }
 
 impl Store {
-    /// Keeps a new key, of which `hash` is all that is known.
+    /// Stores a new key with its hash.
     ///
     /// # Errors
-    /// The organization has [`limits::KEYS`], or the store is away.
+    /// The organization already has [`limits::KEYS`] keys, or the store is unavailable.
     pub async fn add_api_key(&self, key: &ApiKey, hash: &TokenHash) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "INSERT INTO api_key (id, org, name, hash, hint, scopes, created_at, expires_at)
@@ -60,7 +60,7 @@ impl Store {
                 sqlx::query_scalar(COUNT).bind(&key.org).bind(limits::KEYS as i64).fetch_one(db).await
             })?;
             if found >= limits::KEYS as i64 {
-                let reason = format!("cannot be added: there are {found} API keys, revoke some first");
+                let reason = format!("cannot be added: there are already {found} API keys; revoke some first");
                 return Err(StoreError::Invalid(vec![Invalid::new("name", reason)]));
             }
             on!(tx, db => {
@@ -77,20 +77,20 @@ impl Store {
         .await
     }
 
-    /// The key that is shown, whether it is still good or not. Asked before anybody knows whose it is.
+    /// Looks up a key by its hash, valid or not, for authentication.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn api_key_of(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM api_key WHERE hash = $1"));
         let row: Option<Row> = read_vital!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
         row.map(Row::key).transpose()
     }
 
-    /// An organization's keys by id, those that are no longer good included.
+    /// An organization's keys by id, including revoked and expired ones.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn api_keys(&self, tenant: &Tenant, page: &PageRequest<KeyId>) -> Result<Page<ApiKey>, StoreError> {
         let (compare, direction) = page.sql();
         let sql = sqlx::AssertSqlSafe(format!(
@@ -103,10 +103,10 @@ impl Store {
         Ok(page.page(keys?))
     }
 
-    /// The organization's key of this id, whether it is still good or not.
+    /// The organization's key with this id, valid or not.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn api_key(&self, tenant: &Tenant, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM api_key WHERE org = $1 AND id = $2"));
         let row: Option<Row> =
@@ -114,10 +114,10 @@ impl Store {
         row.map(Row::key).transpose()
     }
 
-    /// Ends a key for good; doing it again changes nothing. `false` if the organization has none of this id.
+    /// Revokes a key; idempotent. `false` if the organization has no such key.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn revoke_api_key(&self, tenant: &Tenant, id: KeyId, now: Time) -> Result<bool, StoreError> {
         self.repeated(|| async {
             let sql = sqlx::AssertSqlSafe(format!(
@@ -139,10 +139,10 @@ impl Store {
         .await
     }
 
-    /// Notes when keys were used last; an earlier time than is known already changes nothing.
+    /// Records the last use of keys; earlier times than the stored ones are ignored.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn api_keys_used(&self, uses: &[(KeyId, Time)]) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "UPDATE api_key SET last_used_at = $2 WHERE id = $1
@@ -150,7 +150,7 @@ impl Store {
             if uses.is_empty() {
                 return Ok(());
             }
-            // In one order, so that two processes don't wait for each other.
+            // Sorted, so concurrent processes do not deadlock.
             let mut uses = uses.to_vec();
             uses.sort_unstable();
             let mut tx = self.begin().await?;
@@ -162,10 +162,10 @@ impl Store {
         .await
     }
 
-    /// Has a token refused from now on; remembered until `until`, when it would have expired.
+    /// Revokes a token. The record is kept until `until`, the token's expiry.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn revoke_token(&self, hash: &TokenHash, until: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "INSERT INTO revoked_token (hash, until) VALUES ($1, $2) ON CONFLICT DO NOTHING";
@@ -179,7 +179,7 @@ impl Store {
     /// Whether a token was revoked.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn is_token_revoked(&self, hash: &TokenHash) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 FROM revoked_token WHERE hash = $1";
         let found: Option<i32> =

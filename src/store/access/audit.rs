@@ -1,5 +1,5 @@
-//! The audit log: who did what to what. A handle [on behalf of](Store::by) somebody notes what is done through it, in the transaction
-//! in which it is done: both are there or neither is.
+//! The audit log. A store handle [with an actor](Store::by) writes an entry for each change, in the transaction of the
+//! change.
 
 use std::sync::Arc;
 
@@ -11,48 +11,48 @@ use crate::store::db::codec;
 use crate::store::query::page::SCAN;
 use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, Tx, on, read};
 
-/// How many characters of a detail are kept.
+/// The most characters of a detail.
 const DETAIL: usize = 500;
 
-/// What was done, as the one who does it notes it.
+/// An entry to write.
 #[derive(Clone, Copy, Debug)]
 pub struct Deed<'a> {
     pub org: &'a OrgId,
     pub app: Option<AppId>,
     /// One of [`ACTS`].
     pub act: &'static str,
-    /// What it was done to: an id or a name.
+    /// The target: an id or a name.
     pub thing: &'a str,
-    /// What else matters, in words; empty: nothing. Never a secret.
+    /// Further details, or empty. Never a secret.
     pub detail: &'a str,
 }
 
 impl<'a> Deed<'a> {
-    /// Something that was done to a thing of an organization.
+    /// An act on a target in an organization.
     pub fn of(org: &'a OrgId, act: &'static str, thing: &'a str) -> Deed<'a> {
         Deed { org, app: None, act, thing, detail: "" }
     }
 
-    /// Within an application.
+    /// Adds the application.
     pub fn within(self, app: AppId) -> Deed<'a> {
         Deed { app: Some(app), ..self }
     }
 
-    /// With something else that matters.
+    /// Adds details.
     pub fn with(self, detail: &'a str) -> Deed<'a> {
         Deed { detail, ..self }
     }
 }
 
-/// What is looked for in the log; `None`: anything.
+/// Selects entries; `None` selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {
     pub act: Option<String>,
-    /// Exactly so.
+    /// The actor's display name, compared exactly.
     pub who: Option<String>,
 }
 
-/// An entry of the log.
+/// A stored entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub id: AuditId,
@@ -65,25 +65,25 @@ pub struct Entry {
 }
 
 impl Store {
-    /// This store on behalf of somebody: what is done through it is noted in the audit log.
+    /// A handle whose changes are audited as `actor`'s.
     pub fn by(&self, actor: impl Into<Arc<Actor>>) -> Store {
         Store { actor: Some(actor.into()), ..self.clone() }
     }
 
-    /// Notes a deed in the transaction that does it. Where nobody acts (the engine's own doings), nothing is noted.
+    /// Writes an entry in the transaction of the change. Does nothing on a handle without an actor.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub(in crate::store) async fn note(&self, tx: &mut Tx, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
         debug_assert!(ACTS.contains(&deed.act), "{} is not among the acts that the log's page offers", deed.act);
         let Some(actor) = self.actor.as_deref() else { return Ok(()) };
         write(tx, actor, deed, now).await
     }
 
-    /// Notes a deed that changes nothing in the store: a look at a secret. Once this is done, the deed may be.
+    /// Writes an entry before an act that changes nothing in the store, such as revealing a secret.
     ///
     /// # Errors
-    /// The store is away: then it is not to be done.
+    /// The store is unavailable; the caller must not act.
     pub async fn note_look(&self, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
@@ -93,11 +93,11 @@ impl Store {
         .await
     }
 
-    /// The tenant's audit log, in the order that `page` asks for. With a filter, a page looks at no more than [`SCAN`] entries and may
-    /// end short.
+    /// The tenant's audit log, in the order of `page`. With a filter, a page scans at most [`SCAN`] entries and may end
+    /// early.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn audit_log(
         &self,
         tenant: &Tenant,
@@ -139,7 +139,7 @@ impl Store {
         Ok(Scanned::new(page.page(all?), end))
     }
 
-    /// The last entry that a filtered page looks at; `None`: the log ends before.
+    /// The last entry that a filtered page scans; `None`: the log ends before.
     async fn end_of_audit_scan(
         &self,
         tenant: &Tenant,
@@ -155,10 +155,10 @@ impl Store {
         })?)
     }
 
-    /// Forgets up to `limit` entries from before `before`. Gives back how many went.
+    /// Deletes up to `limit` entries older than `before`. Returns how many.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn forget_audit(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
         self.repeated(|| async {
             const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
@@ -173,7 +173,7 @@ impl Store {
     }
 }
 
-/// Notes a deed of `actor`.
+/// Writes an entry of `actor`.
 pub(in crate::store) async fn write(tx: &mut Tx, actor: &Actor, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO audit (id, org, at, kind, who, act, app_id, thing, detail)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
@@ -188,7 +188,7 @@ pub(in crate::store) async fn write(tx: &mut Tx, actor: &Actor, deed: Deed<'_>, 
     Ok(())
 }
 
-/// The host of an endpoint's URL. No more of it is noted: its path and query may be a secret between a customer and whom they pay.
+/// The host of an endpoint's URL, for audit details. Path and query may contain secrets.
 pub(in crate::store) fn host(url: &str) -> &str {
     let host = url.split("://").nth(1).unwrap_or_default();
     host.split(['/', '?', '#']).next().unwrap_or_default().rsplit('@').next().unwrap_or_default()

@@ -1,7 +1,16 @@
-//! Who may do what: API keys, operators, sign-in links, portal sessions, the audit log, and the [`Tenant`](tenant::Tenant) of a call.
+//! Credentials, sessions and the audit log. Come here when a caller is wrongly accepted or rejected, or an audit entry
+//! is missing.
 //!
-//! Invariants: secrets are stored as hashes only. Every method that serves a caller takes a tenant. A line of the audit log is written in
-//! the transaction of what it describes.
+//! * [`tenant`] – the organization (and application) a request is restricted to.
+//! * [`api_keys`], [`access_end`] – API keys, logged-out tokens, and expiring a customer's access.
+//! * [`operators`], [`sign_in_links`], [`portal_sessions`] – accounts, one-time links and sessions.
+//! * [`audit`] – the audit log.
+//!
+//! Invariants:
+//!
+//! * Tokens, keys and link codes are stored as SHA-256 only, passwords as argon2id only.
+//! * Methods without a tenant look up a credential by its hash; all others are restricted to a tenant.
+//! * An audit entry is written in the transaction of the change it describes.
 
 pub mod access_end;
 pub mod api_keys;

@@ -1,6 +1,6 @@
-//! Operators' accounts, and the organizations that there are to look at. Of a password only its argon2id hash is stored. Who has an
-//! account looks after the whole installation: accounts are no organization's, and what is done to them is noted in the
-//! audit log of the organization from which it was done.
+//! Operator accounts, and the list of organizations. Passwords are stored as argon2id hashes. Accounts belong to the
+//! installation rather than to an organization; changes to them are audited in the organization in which the operator
+//! was working.
 
 use crate::domain::access::audit::act;
 use crate::domain::access::operator::Operator;
@@ -23,8 +23,8 @@ fn operator((id, name, orgs, created_at, seen_at, hash): Row) -> Result<(Operato
 
 const COLUMNS: &str = "id, name, orgs, created_at, seen_at, password";
 
-/// What every organization that was ever used is found by. Steps from one to the next along the indexes, so that what it costs is
-/// their number and not that of their applications.
+/// Lists all organizations with data. Steps from one to the next along the indexes, so the cost depends on their number
+/// and not on that of their applications.
 const ORGANIZATIONS: &str = "WITH RECURSIVE one(org) AS (
          SELECT min(org) FROM (SELECT min(org) AS org FROM application UNION ALL SELECT min(org) FROM event_type
              UNION ALL SELECT min(org) FROM api_key) AS first
@@ -36,10 +36,10 @@ const ORGANIZATIONS: &str = "WITH RECURSIVE one(org) AS (
      SELECT org FROM one WHERE org IS NOT NULL LIMIT $1";
 
 impl Store {
-    /// Makes an account, on behalf of somebody who looks at `from`.
+    /// Creates an account; audited in the organization `from`.
     ///
     /// # Errors
-    /// The name is taken, there are 500 accounts, or the store is away.
+    /// The name is taken, there are already 500 accounts, or the store is unavailable.
     pub async fn create_operator(
         &self,
         from: &OrgId,
@@ -54,7 +54,7 @@ impl Store {
             let mut tx = self.begin().await?;
             let there: i64 = on!(tx, db => sqlx::query_scalar(COUNT).fetch_one(db).await)?;
             if there >= MOST {
-                let full = Invalid::new("name", format!("there are {MOST} accounts already; remove one first"));
+                let full = Invalid::new("name", format!("there are already {MOST} accounts; remove one first"));
                 return Err(StoreError::Invalid(vec![full]));
             }
             let done = on!(tx, db => {
@@ -73,43 +73,43 @@ impl Store {
         .await
     }
 
-    /// All accounts, by name: 500 at most.
+    /// All accounts by name, at most 500.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn operators(&self) -> Result<Vec<Operator>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM operator ORDER BY name LIMIT $1"));
         let rows: Vec<Row> = read!(self, db => sqlx::query_as(sql).bind(MOST).fetch_all(db).await)?;
         rows.into_iter().map(|row| Ok(operator(row)?.0)).collect()
     }
 
-    /// Whether anybody has an account.
+    /// Whether there are any accounts.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn any_operators(&self) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 FROM operator LIMIT 1";
         let found: Option<i32> = read_vital!(self, db => sqlx::query_scalar(SQL).fetch_optional(db).await)?;
         Ok(found.is_some())
     }
 
-    /// The account of a name in lower case, and what is kept of its password.
+    /// The account with a name in lower case, and its password hash.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn operator_named(&self, name: &str) -> Result<Option<(Operator, PasswordHash)>, StoreError> {
-        // NUL is in no name, and PostgreSQL refuses to compare with it.
+        // No name contains NUL, and PostgreSQL rejects it in a comparison.
         let name = codec::plain(name);
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM operator WHERE name = $1"));
         let row: Option<Row> = read_vital!(self, db => sqlx::query_as(sql).bind(name).fetch_optional(db).await)?;
         row.map(operator).transpose()
     }
 
-    /// Changes a password, if it still is the one of `before`, and ends the operator's sessions, all but `keep`. `false`: it is not,
-    /// or the account is gone.
+    /// Changes a password if the stored hash is still `before`, and ends the operator's other sessions. `false`: the
+    /// password was changed concurrently, or the account was removed.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn change_password(
         &self,
         from: &OrgId,
@@ -136,10 +136,10 @@ impl Store {
         .await
     }
 
-    /// Removes an account and ends its sessions. `false`: there is none of this id.
+    /// Removes an account and ends its sessions. `false`: there is no such account.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn remove_operator(&self, from: &OrgId, id: OperatorId, now: Time) -> Result<bool, StoreError> {
         self.repeated(|| async {
             const SQL: &str = "DELETE FROM operator WHERE id = $1 RETURNING name";
@@ -154,18 +154,18 @@ impl Store {
         .await
     }
 
-    /// The organizations that have an application, an event type or an API key, by their text; up to `limit` of them.
+    /// Up to `limit` organizations with an application, an event type or an API key, by name.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn organizations(&self, limit: i64) -> Result<Vec<OrgId>, StoreError> {
         Ok(read!(self, db => sqlx::query_scalar(ORGANIZATIONS).bind(limit).fetch_all(db).await)?)
     }
 
-    /// Whether an organization is one of those.
+    /// Whether an organization has an application, an event type or an API key.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn is_organization(&self, org: &OrgId) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 WHERE EXISTS (SELECT 1 FROM application WHERE org = $1)
              OR EXISTS (SELECT 1 FROM event_type WHERE org = $1) OR EXISTS (SELECT 1 FROM api_key WHERE org = $1)";
@@ -174,14 +174,14 @@ impl Store {
     }
 }
 
-/// Ends all sessions of an operator but one.
+/// Ends all sessions of an operator except `keep`.
 async fn end_sessions(tx: &mut Tx, id: OperatorId, keep: &TokenHash) -> Result<(), StoreError> {
     const SQL: &str = "DELETE FROM session WHERE operator_id = $1 AND hash <> $2";
     on!(tx, db => sqlx::query(SQL).bind(id).bind(&keep[..]).execute(db).await.map(drop))?;
     Ok(())
 }
 
-/// What an account may look at, in words.
+/// An account's organizations, as audit detail.
 fn seen(operator: &Operator) -> String {
     match &operator.orgs {
         None => "all organizations".to_owned(),

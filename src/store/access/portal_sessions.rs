@@ -1,4 +1,4 @@
-//! Customers' visits: the sessions of the portal, each of one application. Only hashes of their tokens are stored.
+//! Portal sessions: a customer's access to one application. Only hashes of their tokens are stored.
 
 use crate::domain::access::audit::act;
 use crate::domain::access::portal::PortalOptions;
@@ -8,41 +8,40 @@ use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
 use crate::store::{Store, StoreError, Tenant, on, read, read_vital};
 
-/// A customer's session in the portal.
+/// A portal session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Visit {
     pub org: OrgId,
     pub app_id: AppId,
-    /// The application's name, which is the name of its pages.
+    /// The application's name, shown as the title of the portal.
     pub app_name: String,
     pub options: PortalOptions,
     pub expires_at: Time,
 }
 
-/// A link into the portal that would still be good.
+/// A portal link that is still valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoodLink {
     pub app_name: String,
     pub options: PortalOptions,
 }
 
-/// A visit that lasts, for those who look after the application.
+/// An open portal session in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenVisit {
     pub hash: TokenHash,
-    /// The team's own name for it.
+    /// The team's own id for the session.
     pub session_id: Option<String>,
     pub since: Time,
     pub until: Time,
 }
 
 impl Store {
-    /// Uses up a link into the portal and opens a visit in its place, which lasts as long as the link says. Beyond
-    /// [`limits::PORTAL_SESSIONS`] of the application the oldest ends. `None`: it was used
-    /// before, or is too old, or its application is gone.
+    /// Exchanges a portal link for a session. Beyond [`limits::PORTAL_SESSIONS`] of the application, the oldest session
+    /// ends. `None`: the link was used, has expired, or its application was deleted.
     ///
     /// # Errors
-    /// The store is away; then the link was not used up.
+    /// The store is unavailable; the link was not used.
     pub async fn redeem_portal_link(
         &self,
         link: &TokenHash,
@@ -79,10 +78,10 @@ impl Store {
         .await
     }
 
-    /// What a link into the portal would open, if it still is good; does not use it up.
+    /// A portal link, if it is still valid. Does not use it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn portal_link_good(&self, link: &TokenHash, now: Time) -> Result<Option<GoodLink>, StoreError> {
         const SQL: &str = "SELECT p.name, l.options FROM portal_link l JOIN application p ON p.id = l.app_id
              WHERE l.hash = $1 AND l.expires_at > $2 AND p.org = l.org AND p.deleted_at IS NULL";
@@ -92,10 +91,10 @@ impl Store {
         Ok(Some(GoodLink { app_name, options: codec::from_json(&options)? }))
     }
 
-    /// The visit of a token, if it still is one and its application is still there.
+    /// The session of a token, unless it has ended or its application was deleted.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn visit(&self, hash: &TokenHash, now: Time) -> Result<Option<Visit>, StoreError> {
         const SQL: &str =
             "SELECT v.org, v.app_id, p.name, v.options, v.expires_at FROM visit v JOIN application p ON p.id = v.app_id
@@ -107,10 +106,10 @@ impl Store {
         Ok(Some(Visit { org, app_id, app_name, options: codec::from_json(&options)?, expires_at }))
     }
 
-    /// The application's visits that last, the newest first and `limit` at most.
+    /// Up to `limit` open sessions of the application, newest first.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn open_visits(
         &self,
         tenant: &Tenant,
@@ -135,10 +134,10 @@ impl Store {
         rows.into_iter().map(visit).collect()
     }
 
-    /// Ends one of the application's visits. `false`: there is no such visit any more.
+    /// Ends one of the application's sessions. `false`: it had ended.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn end_open_visit(
         &self,
         tenant: &Tenant,
@@ -165,10 +164,10 @@ impl Store {
         .await
     }
 
-    /// Ends a visit.
+    /// Ends a session.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn end_visit(&self, hash: &TokenHash) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "DELETE FROM visit WHERE hash = $1";

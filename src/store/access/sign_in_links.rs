@@ -1,5 +1,5 @@
-//! What lets people in: one-time login links and the sessions they are exchanged for, and links into the portal (what those are
-//! exchanged for: [`crate::store::access::portal_sessions`]). Only hashes are stored.
+//! One-time sign-in links, operator sessions, and portal links (exchanged for [portal
+//! sessions](crate::store::access::portal_sessions)). Only hashes are stored.
 
 use crate::domain::access::audit::act;
 use crate::domain::access::operator::Operator;
@@ -10,25 +10,25 @@ use crate::store::access::audit::Deed;
 use crate::store::db::codec;
 use crate::store::{Store, StoreError, on, read_vital};
 
-/// The SHA-256 of what is shown: a link's or a session's token, an API key, a JWT.
+/// The SHA-256 of a credential: a link's code, a session token, an API key or a JWT.
 pub type TokenHash = [u8; 32];
 
 /// An operator's session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// What they look at just now.
+    /// The selected organization.
     pub org: OrgId,
-    /// `None`: somebody who came by a one-time link.
+    /// `None`: signed in with a one-time link.
     pub operator: Option<Operator>,
 }
 
 const OPEN: &str = "INSERT INTO session (hash, org, operator_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)";
 
 impl Store {
-    /// Remembers a login link that is good once, until `expires_at`.
+    /// Stores a one-time sign-in link, valid until `expires_at`.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn add_login_link(&self, hash: &TokenHash, org: &OrgId, expires_at: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "INSERT INTO login_link (hash, org, expires_at) VALUES ($1, $2, $3)";
@@ -39,10 +39,10 @@ impl Store {
         .await
     }
 
-    /// Whether a login link would still be good; does not use it up.
+    /// Whether a sign-in link is still valid. Does not use it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn login_link_good(&self, hash: &TokenHash, now: Time) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 FROM login_link WHERE hash = $1 AND expires_at > $2";
         let found: Option<i32> =
@@ -50,10 +50,10 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// Uses up a login link and opens a session in its place. `None`: it was used before, or is too old.
+    /// Exchanges a sign-in link for a session. `None`: the link was used or has expired.
     ///
     /// # Errors
-    /// The store is away; then the link was not used up.
+    /// The store is unavailable; the link was not used.
     pub async fn redeem_login_link(
         &self,
         link: &TokenHash,
@@ -79,11 +79,11 @@ impl Store {
         .await
     }
 
-    /// Opens a session of an operator whose password was right. `false`: the account went, or its password was changed, while that
-    /// was found out.
+    /// Opens a session after the password was verified. `false`: the account was removed or its password changed
+    /// meanwhile.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn open_session(
         &self,
         operator: &Operator,
@@ -114,10 +114,10 @@ impl Store {
         .await
     }
 
-    /// Whose session it is, if it still is one and its operator may still look at what it shows.
+    /// The session of a token, unless it has ended or its operator can no longer see its organization.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn session(&self, hash: &TokenHash, now: Time) -> Result<Option<Session>, StoreError> {
         const SQL: &str = "SELECT s.org, s.operator_id, o.name, o.orgs, o.created_at, o.seen_at
              FROM session s LEFT JOIN operator o ON o.id = s.operator_id WHERE s.hash = $1 AND s.expires_at > $2";
@@ -131,10 +131,10 @@ impl Store {
         Ok(operator.may_see(&org).then_some(Session { org, operator: Some(operator) }))
     }
 
-    /// Has a session look at another organization.
+    /// Selects another organization in a session.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn move_session(&self, hash: &TokenHash, org: &OrgId) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "UPDATE session SET org = $2 WHERE hash = $1";
@@ -148,7 +148,7 @@ impl Store {
     /// Ends a session.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn end_session(&self, hash: &TokenHash, now: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "DELETE FROM session WHERE hash = $1 RETURNING org";
@@ -162,17 +162,17 @@ impl Store {
         .await
     }
 
-    /// Remembers a link into the portal that is good once. Beyond [`limits::PORTAL_LINKS`] of the application the oldest is forgotten.
+    /// Stores a one-time portal link. Beyond [`limits::PORTAL_LINKS`] of the application, the oldest is deleted.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn add_portal_link(&self, hash: &TokenHash, link: &PortalLink, now: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str =
                 "INSERT INTO portal_link (hash, org, app_id, options, expires_at) VALUES ($1, $2, $3, $4, $5)";
             let options = codec::json(&link.options)?;
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, "").await?;
+            self.insert_idempotency_key(&mut tx, "").await?;
             on!(tx, db => {
                 sqlx::query(SQL)
                     .bind(&hash[..]).bind(&link.org).bind(link.app_id).bind(options).bind(link.expires_at)
@@ -190,10 +190,10 @@ impl Store {
         .await
     }
 
-    /// Forgets links, sessions and logged out tokens that are over.
+    /// Deletes expired links, sessions and records of logged-out tokens.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn forget_logins(&self, now: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;

@@ -1,23 +1,22 @@
-//! Who asks, and for what: the organization (and, for a customer's own token, the one application) that a call is bound to, and
-//! the ways in which a thing can be named.
+//! The tenant of a request, and references by id or by the caller's own name.
 
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, PollingEndpointId, Uid};
 
-/// Whom a call is for. Each statement that serves a caller is bound to it.
+/// The organization, and possibly the one application, that a request is restricted to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tenant {
     pub org: OrgId,
-    /// Set for an application's own token: nothing of any other application is seen.
+    /// Set for a customer's token: only this application is visible.
     pub only: Option<AppId>,
 }
 
 impl Tenant {
-    /// All of an organization.
+    /// A tenant with access to a whole organization.
     pub fn org(org: OrgId) -> Tenant {
         Tenant { org, only: None }
     }
 
-    /// Whether it may see the application.
+    /// Whether the application is visible, if it belongs to the organization.
     pub fn sees(&self, app: AppId) -> bool {
         self.only.is_none_or(|only| only == app)
     }
@@ -33,10 +32,10 @@ macro_rules! reference {
         }
 
         impl $name {
-            /// Reads an id of ours or a name of the caller's own.
+            /// Parses an id or the caller's own name.
             ///
             /// # Errors
-            /// The text can be neither.
+            /// The text is neither.
             pub fn parse(text: &str) -> Result<$name, Invalid> {
                 match text.parse::<$id>() {
                     Ok(id) => Ok($name::Id(id)),

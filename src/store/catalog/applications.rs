@@ -1,4 +1,4 @@
-//! Applications: create, read, change, delete, list.
+//! Applications: create, read, update, delete, list, search.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::store::query::page::SCAN;
 use crate::store::queue::signals::Signal;
 use crate::store::{AppRef, Page, PageRequest, Scanned, Store, StoreError, Tenant, Tx, on, read};
 
-/// What became of something that was put where there may have been something already.
+/// The result of an upsert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Put<T> {
     Created(T),
@@ -23,10 +23,10 @@ pub enum Put<T> {
 }
 
 impl Store {
-    /// Makes an application; outbox rows that wait for one of its name are looked at again.
+    /// Creates an application and unblocks outbox rows that are stuck because it did not exist.
     ///
     /// # Errors
-    /// The uid is taken, or the store is away.
+    /// The uid is taken, or the store is unavailable.
     pub async fn create_application(
         &self,
         tenant: &Tenant,
@@ -49,7 +49,7 @@ impl Store {
                  version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8)";
             let metadata = codec::json(&app.metadata)?;
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, &app.id.to_string()).await?;
+            self.insert_idempotency_key(&mut tx, &app.id.to_string()).await?;
             let done = on!(tx, db => {
                 sqlx::query(SQL)
                     .bind(app.id).bind(&app.org).bind(&app.uid).bind(&app.name)
@@ -69,7 +69,7 @@ impl Store {
     /// The application, if the tenant has it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn application(&self, tenant: &Tenant, app: &AppRef) -> Result<Option<Application>, StoreError> {
         let column = match app {
             AppRef::Id(_) => "id",
@@ -87,10 +87,10 @@ impl Store {
         Ok(found.filter(|app| tenant.sees(app.id)))
     }
 
-    /// Makes of the application what `work` makes of what it is. It is held meanwhile, so that no change is lost.
+    /// Updates the application to the result of `work`. The row is locked meanwhile, so no concurrent update is lost.
     ///
     /// # Errors
-    /// The new uid is taken, or the store is away.
+    /// The new uid is taken, or the store is unavailable.
     pub async fn update_application<E>(
         &self,
         tenant: &Tenant,
@@ -134,7 +134,7 @@ impl Store {
         .await
     }
 
-    /// Notes what was done to an application, with its name: the id alone says nothing once it is gone.
+    /// Writes an audit entry with the application's name, because the id alone means little after it is deleted.
     async fn note_of(
         &self,
         tx: &mut Tx,
@@ -147,11 +147,11 @@ impl Store {
         self.note(tx, Deed::of(org, act, &app.to_string()).within(app).with(name), now).await
     }
 
-    /// Deletes the application with its endpoints; their pending deliveries end as dead. What was sent stays in the store
-    /// until the retention takes it. `false` if the tenant does not have it.
+    /// Deletes the application and its endpoints; their pending deliveries become dead. Messages stay until retention
+    /// deletes them. `false` if the tenant does not have it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn delete_application(&self, tenant: &Tenant, id: AppId, now: Time) -> Result<bool, StoreError> {
         self.repeated(|| async {
             if !tenant.sees(id) {
@@ -180,7 +180,7 @@ impl Store {
     /// The tenant's applications, by id.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn applications(
         &self,
         tenant: &Tenant,
@@ -204,10 +204,11 @@ impl Store {
 }
 
 impl Store {
-    /// The tenant's applications whose id, uid or name begins with `text`, in any case of its letters; at most [`SCAN`] are looked at.
+    /// The tenant's applications whose id, uid or name begins with `text`, case-insensitively. Scans at most [`SCAN`]
+    /// rows.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn applications_like(
         &self,
         tenant: &Tenant,
@@ -262,8 +263,8 @@ async fn unstick(tx: &mut Tx, app: &Application) -> Result<(), StoreError> {
     outbox::unstick(tx, &names).await
 }
 
-/// Makes the versions of `apps` grow: whatever is remembered of them is stale from the commit on. On PostgreSQL it also keeps
-/// everybody else from changing them meanwhile; whoever changes an endpoint does this first, so that all wait in one order.
+/// Increments the versions of `apps`, which invalidates caches from the commit on. On PostgreSQL this also locks the
+/// rows. Endpoint changes do it first, so all transactions lock in the same order.
 pub(in crate::store) async fn touch(tx: &mut Tx, apps: impl IntoIterator<Item = AppId>) -> Result<(), StoreError> {
     const SQL: &str = "UPDATE application SET version = version + 1 WHERE id = $1";
     let apps: BTreeSet<AppId> = apps.into_iter().collect();
@@ -273,7 +274,7 @@ pub(in crate::store) async fn touch(tx: &mut Tx, apps: impl IntoIterator<Item = 
     Ok(())
 }
 
-/// The application inside `tx`, [held](hold) until the commit.
+/// The application, [locked](hold) until the end of `tx`.
 async fn held(tx: &mut Tx, tenant: &Tenant, id: AppId) -> Result<Option<Application>, StoreError> {
     if !hold(tx, tenant, id).await? {
         return Ok(None);
@@ -284,7 +285,7 @@ async fn held(tx: &mut Tx, tenant: &Tenant, id: AppId) -> Result<Option<Applicat
     row.map(ApplicationRow::application).transpose()
 }
 
-/// The same for an application that a caller names. `false` if the tenant does not have it.
+/// Increments the version of one application and locks its row. `false` if the tenant does not have it.
 pub(in crate::store) async fn hold(tx: &mut Tx, tenant: &Tenant, app: AppId) -> Result<bool, StoreError> {
     const SQL: &str = "UPDATE application SET version = version + 1 WHERE id = $1 AND org = $2 AND deleted_at IS NULL";
     if !tenant.sees(app) {

@@ -1,8 +1,9 @@
-//! Changes that are worked out on what a thing is: no change undoes another that was made at the same time.
+//! Read-modify-write updates without lost updates.
 //!
-//! Where this needs nothing but the thing itself, it happens inside the transaction that writes, while the thing is held
-//! ([`Store::update_application`], [`Store::update_event_type`]). An endpoint's URL has to be looked up, which no transaction waits for:
-//! there it is optimistic ([`Store::change_endpoint`]), and worked out anew on what the endpoint has become meanwhile, in turns within a process.
+//! Applications and event types are updated while their row is locked ([`Store::update_application`],
+//! [`Store::update_event_type`]). An endpoint's URL needs a DNS lookup, and no transaction waits for that. Endpoint
+//! updates are therefore optimistic ([`Store::change_endpoint`]): on a conflict the change is computed again, and
+//! conflicting changes in one process take turns.
 
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -11,24 +12,24 @@ use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoints::Updated;
 use crate::store::{Store, StoreError, Tenant};
 
-/// How often a change of an endpoint is worked out anew.
+/// The most attempts at an optimistic endpoint update.
 const TRIES: usize = 8;
 
-/// What became of a change; `E` is why the caller did not want to make it.
+/// The result of an update. `E` is the caller's reason to abort it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed<T, E> {
-    /// The thing is this now.
+    /// Updated to this value.
     Done(T),
     /// The tenant does not have it.
     Gone,
-    /// Working it out gave this in place of a change. Nothing was done.
+    /// The caller aborted the update.
     Refused(E),
-    /// Others changed it as often as it was worked out. Nothing was done.
+    /// Every attempt met a concurrent update. Nothing was changed.
     Busy,
 }
 
-/// Changes that met another change of their endpoint in this process take turns: however many there are, each of them is made.
-/// Endpoints share a few locks.
+/// Locks that serialize endpoint changes after a conflict, so that any number of concurrent changes in one process
+/// succeed. Endpoints share 64 locks.
 #[derive(Debug)]
 pub(in crate::store) struct Turns([Mutex<()>; 64]);
 
@@ -46,10 +47,10 @@ impl Turns {
 }
 
 impl Store {
-    /// Makes of `endpoint` what `work` makes of it, or of what it has become meanwhile.
+    /// Updates `endpoint` to the result of `work`, which runs again on the current endpoint after a conflict.
     ///
     /// # Errors
-    /// As [`Store::update_endpoint`].
+    /// As for [`Store::update_endpoint`].
     pub async fn change_endpoint<E>(
         &self,
         tenant: &Tenant,

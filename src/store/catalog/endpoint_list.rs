@@ -1,5 +1,4 @@
-//! Endpoints as lists show them: with their applications, since when they fail or are disabled, what waits for them and what failed
-//! last.
+//! Endpoints as shown in lists: with their application, health, backlog and last failure.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,40 +12,40 @@ use crate::store::db::codec::{ENDPOINT, EndpointRow};
 use crate::store::query::page::{SCAN, read_within};
 use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, read};
 
-/// How many rows one statement reads: between two of them, others get the connection.
+/// Rows per statement. Between two statements other readers get the connection.
 const CHUNK: usize = 500;
-/// Among how many of an endpoint's newest attempts its last failure is looked for.
+/// The number of newest attempts searched for the last failure.
 const LOOKED_AT: i64 = 10_000;
 
-/// An endpoint of a list.
+/// An endpoint in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointLine {
     pub endpoint: Endpoint,
     pub app_name: String,
-    /// Since when it is disabled.
     pub disabled_at: Option<Time>,
-    /// Since when it has done nothing but fail.
+    /// The start of the failure streak.
     pub failing_since: Option<Time>,
-    /// When that was warned of last.
+    /// The time of the last warning about the streak.
     pub warned_at: Option<Time>,
-    /// Until when its circuit breaker held back what waits, as of its last attempt.
+    /// The end of the circuit breaker's pause, as of the last attempt.
     pub rests_until: Option<Time>,
 }
 
-/// An endpoint that cannot be reached, or asked for a pause: most of what waits for it is held back.
+/// The pause of an open circuit breaker: the endpoint is unreachable or asked for a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
-    /// Nothing is sent before then; then one attempt, the probe.
+    /// Nothing is sent until then; the next attempt is a probe.
     Until(Time),
-    /// The probe is on its way, or about to be.
+    /// The probe is in flight or about to start.
     Probing,
 }
 
 impl Rest {
-    /// How long a probe may take, and its record: longer than the longest timeout of an attempt.
+    /// The most time for a probe and its record: longer than the longest timeout of an attempt.
     const PROBE: Duration = Duration::from_secs(45);
 
-    /// At `now`, by what the last attempt left behind. The engine forgets a rest when it is restarted; then the next attempt does.
+    /// The pause at `now`, from the value stored with the last attempt. A restarted engine forgets pauses; the next
+    /// attempt then clears it.
     fn of(rests_until: Option<Time>, now: Time) -> Option<Rest> {
         match rests_until? {
             until if until > now => Some(Rest::Until(until)),
@@ -56,7 +55,7 @@ impl Rest {
     }
 }
 
-/// An endpoint that rests, in a list.
+/// A paused endpoint in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestingEndpoint {
     pub endpoint_id: EndpointId,
@@ -66,21 +65,21 @@ pub struct RestingEndpoint {
     pub rest: Rest,
 }
 
-/// How an endpoint is.
+/// The health of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     Enabled,
-    /// Enabled, but it has done nothing but fail lately.
+    /// Enabled, with a failure streak.
     Failing,
     Disabled,
 }
 
-/// Which endpoints are meant; `None` means all.
+/// Selects endpoints; `None` selects all.
 #[derive(Clone, Debug, Default)]
 pub struct LineFilter {
     pub app: Option<AppId>,
     pub health: Option<Health>,
-    /// What is in its URL, in any case of its letters.
+    /// Case-insensitive substring of the URL.
     pub url: Option<String>,
 }
 
@@ -106,7 +105,7 @@ struct Row {
 }
 
 impl EndpointLine {
-    /// Whether it rests.
+    /// The pause of its circuit breaker, if open.
     pub fn rest(&self, now: Time) -> Option<Rest> {
         let failing = self.failing_since.is_some() && !self.endpoint.spec.disabled;
         Rest::of(self.rests_until.filter(|_| failing), now)
@@ -122,7 +121,7 @@ impl EndpointLine {
 }
 
 impl LineFilter {
-    /// The part of it that the statement answers.
+    /// The conditions evaluated by the database.
     fn sql(&self) -> &'static str {
         match self.health {
             None => "",
@@ -132,7 +131,7 @@ impl LineFilter {
         }
     }
 
-    /// The part that is answered here, alike on both stores whatever the letters.
+    /// The condition evaluated here, because the databases fold case differently.
     fn fits(&self, row: &Row) -> bool {
         self.url.as_ref().is_none_or(|part| row.endpoint.url.to_lowercase().contains(&part.to_lowercase()))
     }
@@ -145,11 +144,11 @@ fn columns() -> String {
 }
 
 impl Store {
-    /// The tenant's endpoints by id, of all its applications or of one; at most [`SCAN`] of them are looked at, and a page ends early
-    /// where they have more than [`PAGE_BYTES`].
+    /// The tenant's endpoints by id, of one or all of its applications. Scans at most [`SCAN`] rows and [`PAGE_BYTES`]
+    /// per page.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn endpoint_lines(
         &self,
         tenant: &Tenant,
@@ -163,7 +162,7 @@ impl Store {
         };
         let _scan = self.scan(tenant).await?;
         let (compare, direction) = page.sql();
-        // Of one application, also the hidden one's.
+        // The operational application is only listed by its id.
         let hidden = if filter.app.is_some() { "" } else { " AND NOT p.operational" };
         let sql = format!(
             "SELECT {} FROM endpoint e JOIN application p ON p.id = e.app_id
@@ -203,10 +202,10 @@ impl Store {
         Ok(Scanned::new(page.page(found), end))
     }
 
-    /// One endpoint of the tenant's application, as lists show it.
+    /// One endpoint of the tenant's application, as in lists.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn endpoint_line(
         &self,
         tenant: &Tenant,
@@ -239,10 +238,11 @@ impl Store {
         }
     }
 
-    /// The tenant's endpoints that rest, the longest failing first, at most `most` of them; among the first [`SCAN`] that fail.
+    /// Up to `most` paused endpoints of the tenant, longest failing first. Scans the [`SCAN`] longest-failing
+    /// endpoints.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn resting(&self, tenant: &Tenant, now: Time, most: i64) -> Result<Vec<RestingEndpoint>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT e.id, e.app_id, p.name, e.url, e.rests_until
@@ -264,10 +264,10 @@ impl Store {
         Ok(rows.into_iter().filter_map(resting).collect())
     }
 
-    /// How many deliveries wait for each of these endpoints; counted up to `most`.
+    /// The number of pending deliveries of each endpoint, counted up to `most`.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn backlogs(
         &self,
         tenant: &Tenant,
@@ -287,10 +287,10 @@ impl Store {
         Ok(backlogs)
     }
 
-    /// The last failure among the newest attempts at an endpoint of the tenant's.
+    /// The last failure among the newest 10,000 attempts to an endpoint.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn last_failure(
         &self,
         tenant: &Tenant,
@@ -312,10 +312,10 @@ impl Store {
         })?)
     }
 
-    /// How many endpoints each of the tenant's applications has.
+    /// The number of endpoints of each application.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn endpoints_in(&self, tenant: &Tenant, apps: &[AppId]) -> Result<HashMap<AppId, i64>, StoreError> {
         if apps.is_empty() {
             return Ok(HashMap::new());

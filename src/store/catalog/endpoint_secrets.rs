@@ -1,4 +1,5 @@
-//! Endpoints' secrets: reading the one that signs, and changing it while the old one signs along. In the store they are sealed.
+//! Endpoint secrets: reading the current one, and rotating it with a grace period for the old one. They are stored
+//! sealed.
 
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use crate::store::recording::operational_event::What;
 use crate::store::{EndpointRef, Store, StoreError, Tenant, Tx, on, read};
 
 impl Store {
-    /// The secret that an endpoint signs with now.
+    /// The current secret of an endpoint.
     ///
     /// # Errors
-    /// The store is away, or it was sealed with another master key.
+    /// The store is unavailable, or the secret was sealed with another master key.
     pub async fn endpoint_secret(
         &self,
         tenant: &Tenant,
@@ -35,10 +36,10 @@ impl Store {
         self.opened(id, row)
     }
 
-    /// The secret that the endpoint got at `made_at`, as long as it is kept.
+    /// The secret created at `made_at`, if it is still stored.
     ///
     /// # Errors
-    /// The store is away, or it was sealed with another master key.
+    /// The store is unavailable, or the secret was sealed with another master key.
     pub async fn endpoint_secret_of(
         &self,
         tenant: &Tenant,
@@ -59,11 +60,12 @@ impl Store {
         row.map(|(made_at, sealed)| open_secret(&self.inner.master, id, made_at, &sealed)).transpose()
     }
 
-    /// Signs with `secret`, and in its way, from now on; the one before signs along for `grace`. `false` if the tenant's application does not
-    /// have the endpoint.
+    /// Makes `secret` the current secret and adopts its signature type. The old secret keeps signing for `grace`.
+    /// `false` if the tenant's application does not have the endpoint.
     ///
     /// # Errors
-    /// More than [`limits::OLD_SECRETS`] would sign along ([`StoreError::Invalid`] of the kind [`TOO_MANY`]), or the store is away.
+    /// More than [`limits::OLD_SECRETS`] old secrets would be valid ([`StoreError::Invalid`] of the kind [`TOO_MANY`]),
+    /// or the store is unavailable.
     pub async fn rotate_secret(
         &self,
         tenant: &Tenant,
@@ -75,7 +77,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, &now.micros().to_string()).await?;
+            self.insert_idempotency_key(&mut tx, &now.micros().to_string()).await?;
             let Some(endpoint) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
             const RETIRE: &str =
                 "UPDATE endpoint_secret SET expires_at = $2 WHERE endpoint_id = $1 AND expires_at IS NULL";
@@ -87,9 +89,8 @@ impl Store {
             let old: Vec<Time> = on!(tx, db => sqlx::query_scalar(OLD).bind(id).fetch_all(db).await)?;
             if let (true, Some(next)) = (old.len() > limits::OLD_SECRETS, old.first()) {
                 let most = limits::OLD_SECRETS;
-                let reason = format!(
-                    "{most} old secrets sign along already: rotate again after {next}, when the next one stops"
-                );
+                let reason =
+                    format!("{most} old secrets are still valid: rotate again after {next}, when the next one expires");
                 return Err(StoreError::Invalid(vec![Invalid { kind: TOO_MANY, ..Invalid::new("key", reason) }]));
             }
             self.add_secret(&mut tx, id, secret, now).await?;
@@ -117,7 +118,7 @@ impl Store {
         now: Time,
     ) -> Result<(), StoreError> {
         let sealed = self.inner.master.seal(&codec::secret_row(id, now), secret.text().as_bytes());
-        // Two rotations within a microsecond would collide; the later one counts.
+        // If two rotations fall into one microsecond, the later one wins.
         const SQL: &str = "INSERT INTO endpoint_secret (endpoint_id, made_at, sealed) VALUES ($1, $2, $3)
              ON CONFLICT (endpoint_id, made_at) DO UPDATE SET sealed = excluded.sealed, expires_at = NULL";
         on!(tx, db => sqlx::query(SQL).bind(id).bind(now).bind(sealed).execute(db).await.map(drop))?;

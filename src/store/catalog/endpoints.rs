@@ -1,4 +1,4 @@
-//! Endpoints and their secrets: create, read, change, delete, list, rotate.
+//! Endpoints: create, read, update, delete, list.
 
 use std::sync::atomic::Ordering;
 
@@ -18,28 +18,28 @@ use crate::store::recording::operational;
 use crate::store::recording::operational_event::{Happening, What};
 use crate::store::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
-/// What became of a change that was worked out on what the endpoint was before.
+/// The result of an optimistic update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Updated {
-    /// The endpoint is this now.
+    /// Updated to this endpoint.
     Done(Box<Endpoint>),
-    /// Somebody else, or the engine, has changed it meanwhile: nothing was done.
+    /// Changed concurrently by a caller or by the engine. Nothing was updated.
     Stale,
     /// The tenant's application does not have it.
     Gone,
 }
 
 impl Store {
-    /// From now on an application may have so many endpoints. Those that have more keep them.
+    /// Sets the limit of endpoints per application. Applications that exceed it keep their endpoints.
     pub fn limit_endpoints(&self, most: usize) {
         self.inner.most_endpoints.store(most, Ordering::Relaxed);
     }
 
-    /// Makes an endpoint of `app` with `secret`.
+    /// Creates an endpoint of `app` with `secret`.
     ///
     /// # Errors
-    /// The tenant has no such application, it has as many endpoints as [one may have](Store::limit_endpoints), the uid is taken, an event
-    /// type of its filter is not in the catalog, or the store is away.
+    /// The tenant has no such application, the application is at its [limit](Store::limit_endpoints), the uid is taken,
+    /// an event type is not in the catalog, or the store is unavailable.
     pub async fn create_endpoint(
         &self,
         tenant: &Tenant,
@@ -58,7 +58,7 @@ impl Store {
                 updated_at: now,
             };
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, &endpoint.id.to_string()).await?;
+            self.insert_idempotency_key(&mut tx, &endpoint.id.to_string()).await?;
             if !applications::hold(&mut tx, tenant, app).await? {
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
             }
@@ -84,10 +84,10 @@ impl Store {
         .await
     }
 
-    /// Replaces what an endpoint is, keeping its secrets; only if it still is what it was `before`, when `spec` was worked out.
+    /// Replaces an endpoint's fields with `spec`, only if it still equals `before`. Its secrets stay.
     ///
     /// # Errors
-    /// The new uid is taken, an event type is not in the catalog, or the store is away.
+    /// The uid is taken, an event type is not in the catalog, or the store is unavailable.
     pub async fn update_endpoint(
         &self,
         tenant: &Tenant,
@@ -141,10 +141,10 @@ impl Store {
         .await
     }
 
-    /// Changes an endpoint's own headers and nothing else of it. `false` if the tenant's application does not have it.
+    /// Changes only an endpoint's custom headers. `false` if the tenant's application does not have it.
     ///
     /// # Errors
-    /// What would come of it breaks a rule, or the store is away.
+    /// The resulting headers are not valid, or the store is unavailable.
     pub async fn change_headers(
         &self,
         tenant: &Tenant,
@@ -174,7 +174,7 @@ impl Store {
         .await
     }
 
-    /// Notes what was done to an endpoint: with its URL's host, because the id alone says little.
+    /// Writes an audit entry with the URL's host, because the id alone means little.
     async fn note_to(
         &self,
         tx: &mut Tx,
@@ -190,7 +190,8 @@ impl Store {
         self.note(tx, Deed::of(&tenant.org, act, &thing).within(endpoint.app_id).with(&detail), now).await
     }
 
-    /// Tells the organization what was done to one of its endpoints, inside `tx`; to be [admitted](operational::admit) after the commit.
+    /// Emits operational events about an endpoint inside `tx`. The result must be [admitted](operational::admit) after
+    /// the commit.
     pub(in crate::store) async fn tell_of(
         &self,
         tx: &mut Tx,
@@ -204,7 +205,7 @@ impl Store {
         operational::tell(&self.inner, tx, what.into_iter().map(happening).collect()).await
     }
 
-    /// The endpoint inside `tx`, with its application held, so that it stays as it is until the commit.
+    /// The endpoint, with its application locked until the end of `tx`.
     pub(in crate::store) async fn held(
         &self,
         tx: &mut Tx,
@@ -222,7 +223,7 @@ impl Store {
         Ok(row.map(|row| row.endpoint(&self.inner.master)))
     }
 
-    /// `slot`: the last value of a statement that creates an endpoint; one that changes it has no place for it.
+    /// Binds an endpoint to an INSERT or UPDATE. Only an INSERT has a `slot`, as its last value.
     async fn write_endpoint(
         &self,
         tx: &mut Tx,
@@ -276,7 +277,7 @@ impl Store {
     /// The endpoint, if the tenant's application has it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn endpoint(
         &self,
         tenant: &Tenant,
@@ -304,7 +305,7 @@ impl Store {
     /// The endpoints of the tenant's application, by id.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn endpoints(
         &self,
         tenant: &Tenant,
@@ -331,10 +332,10 @@ impl Store {
         })
     }
 
-    /// The application of an endpoint that the tenant has; operational ones and their application are left out.
+    /// The application of one of the tenant's endpoints, except operational endpoints.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn application_of(&self, tenant: &Tenant, endpoint: EndpointId) -> Result<Option<AppId>, StoreError> {
         const SQL: &str = "SELECT p.id FROM endpoint e JOIN application p ON p.id = e.app_id
              WHERE e.id = $1 AND p.org = $2 AND NOT p.operational AND e.deleted_at IS NULL AND p.deleted_at IS NULL";
@@ -343,11 +344,11 @@ impl Store {
         Ok(app.filter(|app| tenant.sees(*app)))
     }
 
-    /// Deletes an endpoint. Its pending deliveries end as dead, a few at a time; its history stays. `false` if the tenant's
-    /// application does not have it.
+    /// Deletes an endpoint. Its pending deliveries become dead in small steps; its history stays. `false` if the
+    /// tenant's application does not have it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn delete_endpoint(
         &self,
         tenant: &Tenant,
@@ -377,32 +378,33 @@ impl Store {
         .await
     }
 
-    /// The application that a path names, as the endpoint operations need it.
+    /// Resolves an application named by id or uid.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn app_id(&self, tenant: &Tenant, app: &AppRef) -> Result<Option<AppId>, StoreError> {
         Ok(self.application(tenant, app).await?.map(|app| app.id))
     }
 }
 
-/// The slot of the next endpoint of `app`, which is held.
+/// Assigns the slot of a new endpoint of `app`, whose row is locked.
 ///
 /// # Errors
-/// The application has `most` endpoints.
+/// The application already has `most` endpoints.
 async fn next_slot(tx: &mut Tx, app: AppId, most: usize) -> Result<u8, StoreError> {
     const SQL: &str =
         "UPDATE application SET endpoints_made = endpoints_made + 1, endpoints = endpoints + 1 WHERE id = $1
          RETURNING endpoints_made - 1, endpoints";
     let (ordinal, endpoints): (i32, i32) = on!(tx, db => sqlx::query_as(SQL).bind(app).fetch_one(db).await)?;
     if usize::try_from(endpoints).unwrap_or(0) > most {
-        let reason = format!("cannot be added: the application has {most} endpoints, and no more are possible");
+        let reason = format!("cannot be added: the application has reached its limit of {most} endpoints");
         return Err(StoreError::Invalid(vec![Invalid::new("url", reason)]));
     }
     Ok(slot_for(app, i64::from(ordinal)))
 }
 
-/// A filter names only event types that are in the catalog; one of the operational application's, only operational events.
+/// Checks that the event types of a filter are in the catalog; in the operational application, that they are
+/// operational events.
 pub(in crate::store) async fn check_event_types(
     tx: &mut Tx,
     org: &OrgId,
@@ -412,7 +414,7 @@ pub(in crate::store) async fn check_event_types(
     let Some(wanted) = wanted else { return Ok(()) };
     if operational::is_operational(tx, org, app).await? {
         let unknown: Vec<&str> = wanted.iter().map(String::as_str).filter(|name| !Kind::known(name)).collect();
-        let reason = || format!("these are no operational events: {}", limits::shown(&unknown));
+        let reason = || format!("these are not operational event types: {}", limits::shown(&unknown));
         return match unknown.is_empty() {
             true => Ok(()),
             false => Err(StoreError::Invalid(vec![Invalid::new("eventTypes", reason())])),

@@ -1,4 +1,4 @@
-//! The catalog of event types: create, read, change, archive, delete, list.
+//! The catalog of event types: create, read, update, archive, delete, list.
 
 use crate::domain::access::audit::act;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
@@ -52,10 +52,10 @@ const REPLACE: &str = "UPDATE event_type SET description = $3, archived = $4, de
      WHERE org = $1 AND name = $2";
 
 impl Store {
-    /// Enters an event type into the catalog. An archived one of the same name comes back to life.
+    /// Creates an event type, or restores an archived one of the same name.
     ///
     /// # Errors
-    /// The name is taken by one that is not archived, or the store is away.
+    /// An unarchived event type has the name, or the store is unavailable.
     pub async fn create_event_type(
         &self,
         tenant: &Tenant,
@@ -68,9 +68,9 @@ impl Store {
                 Ok(EventType { spec, updated_at: now, ..found })
             }
             Some(found) => {
-                // Taken by this very call, perhaps.
-                let repeated = match self.once.as_deref() {
-                    Some(once) => self.before(once).await?.is_some(),
+                // An earlier attempt of the same request may have created it.
+                let repeated = match self.idempotency_key.as_deref() {
+                    Some(key) => self.prior_request(key).await?.is_some(),
                     None => false,
                 };
                 let taken = || StoreError::Taken(format!("the event type {}", found.spec.name));
@@ -83,10 +83,10 @@ impl Store {
         }
     }
 
-    /// Makes the event type what `spec` says, whether it was there or not.
+    /// Creates or replaces an event type.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn put_event_type(
         &self,
         tenant: &Tenant,
@@ -99,17 +99,18 @@ impl Store {
                 Ok(Put::Replaced(EventType { spec, updated_at: now, ..found }))
             }
             None => match self.create_event_type(tenant, spec.clone(), now).await {
-                // Somebody else was quicker, a moment ago.
+                // Created concurrently: replace it.
                 Err(StoreError::Taken(_)) => Box::pin(self.put_event_type(tenant, spec, now)).await,
                 made => made.map(Put::Created),
             },
         }
     }
 
-    /// Makes of the event type what `work` makes of what it is; its name stays. It is held meanwhile, so that no change is lost.
+    /// Updates the event type to the result of `work`, except for its name. The row is locked meanwhile, so no
+    /// concurrent update is lost.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn update_event_type<E>(
         &self,
         tenant: &Tenant,
@@ -119,7 +120,7 @@ impl Store {
     ) -> Result<Changed<EventType, E>, StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
-            // SQLite has one writer; PostgreSQL needs the lock.
+            // SQLite has one writer and needs no row lock.
             let lock = match &tx {
                 Tx::Sqlite(_) => "",
                 Tx::Postgres(_) => " FOR UPDATE",
@@ -151,7 +152,7 @@ impl Store {
         self.repeated(|| async { self.write_in(self.begin().await?, tenant, sql, spec, now).await }).await
     }
 
-    /// Writes the event type, and commits.
+    /// Writes the event type and commits.
     async fn write_in(
         &self,
         mut tx: Tx,
@@ -161,14 +162,13 @@ impl Store {
         now: Time,
     ) -> Result<(), StoreError> {
         let (flags, schemas) = (codec::json(&spec.feature_flags)?, spec.schemas.as_ref().map(codec::json).transpose()?);
-        self.enter_once(&mut tx, &spec.name).await?;
+        self.insert_idempotency_key(&mut tx, &spec.name).await?;
         if sql == INSERT {
             const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM event_type WHERE org = $1 LIMIT $2) AS found";
             let most = limits::CATALOG as i64;
             let found: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(&tenant.org).bind(most).fetch_one(db).await)?;
             if found >= most {
-                let reason =
-                    format!("cannot be added: the organization has {most} event types, and no more are possible");
+                let reason = format!("cannot be added: the organization has reached its limit of {most} event types");
                 return Err(StoreError::Invalid(vec![Invalid::new("name", reason)]));
             }
         }
@@ -180,7 +180,7 @@ impl Store {
         });
         let taken = || StoreError::Taken(format!("the event type {}", spec.name));
         let written = done.map_err(|error| if is_taken(&error) { taken() } else { error.into() })?;
-        // Somebody else has brought it back to life, a moment ago.
+        // Restored concurrently.
         if sql == REVIVE && written == 0 {
             return Err(taken());
         }
@@ -193,7 +193,7 @@ impl Store {
     /// The event type of this name, archived or not.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn event_type(&self, tenant: &Tenant, name: &str) -> Result<Option<EventType>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM event_type WHERE org = $1 AND name = $2"));
         let row: Option<Row> =
@@ -201,10 +201,10 @@ impl Store {
         row.map(Row::event_type).transpose()
     }
 
-    /// The catalog, by name; with or without what is archived.
+    /// The catalog by name, with or without archived event types.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn event_types(
         &self,
         tenant: &Tenant,
@@ -216,7 +216,7 @@ impl Store {
             "SELECT {COLUMNS} FROM event_type WHERE org = $1 AND name {compare} $2 AND (archived = FALSE OR $3)
              ORDER BY name {direction} LIMIT $4"
         ));
-        // '~' sorts after every character that a name may have.
+        // '~' sorts after every character allowed in a name.
         let end = if compare == ">" { "" } else { "~" };
         let bound = page.after.as_deref().unwrap_or(end);
         let made = |row: Row| {
@@ -229,10 +229,10 @@ impl Store {
         })
     }
 
-    /// A page of what is offered to a customer with these feature flags, by name: read on until it is full.
+    /// A full page of the event types visible to a customer with these feature flags, by name.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn offered_event_types(
         &self,
         tenant: &Tenant,
@@ -261,10 +261,10 @@ impl Store {
         Ok(Page { data, more: over > 0 })
     }
 
-    /// Archives the event type, or takes it out of the catalog for good (`expunge`). `false` if there is none of this name.
+    /// Archives the event type, or deletes it (`expunge`). `false` if the name is not in the catalog.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn delete_event_type(
         &self,
         tenant: &Tenant,

@@ -1,8 +1,14 @@
-//! What the team manages: applications, endpoints with their secrets, event types.
+//! Configuration: **applications**, **endpoints** with their **secrets**, **event types**. Come here to change how one
+//! of them is created, updated, deleted or listed.
 //!
-//! Invariants: a change of an endpoint raises its application's version, by which the [routing cache](crate::store::ingest::routing_cache)
-//! is checked. An endpoint's slot is set when it is created and never changes. A deleted row stays until
-//! [`purge`](crate::store::maintenance::purge) removes what lists no longer need.
+//! Invariants:
+//!
+//! * Every change to an endpoint increments its application's version; the [routing
+//!   cache](crate::store::ingest::routing_cache) and the engine's endpoint cache are validated by it.
+//! * Every change writes its audit entry and its operational event in the same transaction.
+//! * An endpoint's slot is assigned at creation and never changes.
+//! * Deleting marks a row; [`purge`](crate::store::maintenance::purge) removes it later.
+//! * No update overwrites a concurrent one; see [`change`].
 
 pub mod applications;
 pub mod change;

@@ -1,4 +1,4 @@
-//! SQLite's checkpoints: what was committed goes from the WAL into the file, apart from any commit.
+//! SQLite checkpoints: copying committed pages from the WAL to the database file, outside of commits.
 
 use std::time::Duration;
 
@@ -7,36 +7,37 @@ use sqlx::SqlitePool;
 use crate::store::StoreError;
 use crate::store::db::sqlite::Sqlite;
 
-/// A checkpoint that nobody waits for, and that waits for nobody.
+/// Blocks nobody and waits for nobody.
 const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
-/// One after which the next writer begins the WAL anew.
+/// Lets the next writer restart the WAL from its beginning.
 const RESTART: &str = "PRAGMA wal_checkpoint(RESTART)";
 
 impl Sqlite {
-    /// Moves what was committed from the WAL into the file, apart from any commit. Once the WAL holds more than `restart_at`
-    /// pages, the next writer begins it anew, in the place that it has: a file that does not grow is the quicker one to sync.
+    /// Runs a passive checkpoint. If the WAL holds more than `restart_at` pages, also restarts it: overwriting the
+    /// WAL is faster to sync than growing it.
     pub(in crate::store) async fn checkpoint(&self, restart_at: i64) -> Result<(), StoreError> {
-        let pages = copy(&self.checkpoints, PASSIVE).await?.pages;
+        let pages = run_checkpoint(&self.checkpoints, PASSIVE).await?.pages;
         if pages > restart_at {
             self.restart_wal(pages > 4 * restart_at).await?;
         }
         Ok(())
     }
 
-    /// Nobody can write meanwhile, and nobody may read from the WAL. So this does not wait for a reader, who may take as long as a page of
-    /// the dashboard: it lets the writer go on, and tries again. One that is `patient` waits, lest the WAL grow for ever.
-    async fn restart_wal(&self, patient: bool) -> Result<(), StoreError> {
+    /// A restart excludes writers, and waits for readers of the WAL, which may take as long as a page of the
+    /// dashboard. Therefore it gives up when a reader is in the way, lets the writer continue, and retries. With
+    /// `wait`, it waits, so the WAL cannot grow forever.
+    async fn restart_wal(&self, wait: bool) -> Result<(), StoreError> {
         const TRIES: usize = 20;
         const BETWEEN: Duration = Duration::from_millis(5);
-        if patient {
-            copy(&self.vital, RESTART).await?;
+        if wait {
+            run_checkpoint(&self.vital, RESTART).await?;
             return Ok(());
         }
         for _ in 0..TRIES {
-            // What was committed during the last pass is in the file before the writer is held up.
-            copy(&self.checkpoints, PASSIVE).await?;
+            // Copy recent commits first, to block the writer only briefly.
+            run_checkpoint(&self.checkpoints, PASSIVE).await?;
             let writer = self.writer.acquire().await?;
-            if !copy(&self.checkpoints, RESTART).await?.blocked {
+            if !run_checkpoint(&self.checkpoints, RESTART).await?.blocked {
                 return Ok(());
             }
             drop(writer);
@@ -46,18 +47,16 @@ impl Sqlite {
     }
 }
 
-/// What became of a checkpoint.
-struct Copied {
-    /// Somebody was in its way, so that it copied what it could.
+struct CheckpointResult {
+    /// A reader or writer kept it from completing.
     blocked: bool,
-    /// How many pages the WAL holds.
+    /// The pages in the WAL.
     pages: i64,
 }
 
-/// A checkpoint, by a connection of `pool`.
-async fn copy(pool: &SqlitePool, how: &'static str) -> Result<Copied, StoreError> {
-    let (blocked, pages, _): (bool, i64, i64) = sqlx::query_as(how).fetch_one(pool).await?;
-    Ok(Copied { blocked, pages })
+async fn run_checkpoint(pool: &SqlitePool, pragma: &'static str) -> Result<CheckpointResult, StoreError> {
+    let (blocked, pages, _): (bool, i64, i64) = sqlx::query_as(pragma).fetch_one(pool).await?;
+    Ok(CheckpointResult { blocked, pages })
 }
 
 #[cfg(test)]
@@ -67,7 +66,7 @@ mod tests {
 
     use super::*;
 
-    /// A file with a table, and what is needed to keep it.
+    /// A file with a table `t`, and its folder.
     async fn file() -> (Sqlite, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let sqlite = Sqlite::open(&folder.path().join("store.db"), Duration::from_secs(5)).await.unwrap();
@@ -79,7 +78,7 @@ mod tests {
         sqlx::query("INSERT INTO t VALUES (1)").execute(&sqlite.writer).await.unwrap();
     }
 
-    /// Somebody who reads, and is not done.
+    /// An open read transaction.
     async fn reader(sqlite: &Sqlite) -> sqlx::Transaction<'static, sqlx::Sqlite> {
         let mut reader = sqlite.vital.begin().await.unwrap();
         let _: i64 = sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut *reader).await.unwrap();
@@ -87,11 +86,11 @@ mod tests {
     }
 
     async fn pages(sqlite: &Sqlite) -> i64 {
-        copy(&sqlite.checkpoints, PASSIVE).await.unwrap().pages
+        run_checkpoint(&sqlite.checkpoints, PASSIVE).await.unwrap().pages
     }
 
     #[tokio::test]
-    async fn a_reader_keeps_the_wal_as_it_is_and_holds_up_no_writer() {
+    async fn a_reader_prevents_the_restart_and_does_not_block_the_writer() {
         let (sqlite, _folder) = file().await;
         let reader = reader(&sqlite).await;
         write(&sqlite).await;
@@ -108,13 +107,13 @@ mod tests {
             tried = sqlite.restart_wal(false) => tried.unwrap(),
             () = writing => {}
         }
-        assert!(written >= 10, "{written} were written while it tried");
-        assert!(pages(&sqlite).await >= before + written, "nothing was written over");
+        assert!(written >= 10, "{written} rows were written meanwhile");
+        assert!(pages(&sqlite).await >= before + written, "the WAL was not overwritten");
         drop(reader);
     }
 
     #[tokio::test]
-    async fn a_wal_that_grew_too_large_waits_for_the_reader() {
+    async fn the_restart_of_a_large_wal_waits_for_readers() {
         let (sqlite, _folder) = file().await;
         let reader = reader(&sqlite).await;
         write(&sqlite).await;
@@ -134,6 +133,6 @@ mod tests {
         };
         tokio::join!(restarted, until_the_writer_is_locked_out);
         write(&sqlite).await;
-        assert_eq!(pages(&sqlite).await, 1, "the WAL was begun anew");
+        assert_eq!(pages(&sqlite).await, 1, "the WAL was restarted");
     }
 }

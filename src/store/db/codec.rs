@@ -1,5 +1,5 @@
-//! How things are written in columns: lists and maps as JSON text, header lists as lines, secrets sealed. The one place that
-//! knows it, for both databases.
+//! Encoding of values in columns, for both databases: lists and maps as JSON text, header lists as lines, secrets
+//! encrypted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,34 +16,34 @@ use crate::domain::signing::secret::{MasterKey, SignatureType};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
 use crate::store::StoreError;
 
-/// JSON text of `value`.
+/// `value` as JSON text.
 pub(in crate::store) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Refused(error.to_string()))
 }
 
-/// The value of a JSON text of ours.
+/// Parses a JSON column.
 pub(in crate::store) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
-/// The value of a JSON text that may be absent.
+/// Parses a nullable JSON column.
 pub(in crate::store) fn from_json_opt<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, StoreError> {
     text.map(from_json).transpose()
 }
 
-/// A list as a column: none at all is NULL.
+/// A list as JSON text; NULL if it is empty.
 pub(in crate::store) fn list_or_null(list: &[String]) -> Result<Option<String>, StoreError> {
     if list.is_empty() { Ok(None) } else { json(&list).map(Some) }
 }
 
-/// The organizations of an operator's account; NULL: all.
+/// The organizations of an operator; NULL means all.
 pub(in crate::store) fn orgs(text: Option<&str>) -> Result<Option<Vec<OrgId>>, StoreError> {
-    let wrong = |_| StoreError::Damaged("an operator of what is no organization".to_owned());
+    let wrong = |_| StoreError::Damaged("an operator has an invalid organization".to_owned());
     let list: Option<Vec<String>> = from_json_opt(text)?;
     list.map(|list| list.iter().map(|org| org.parse().map_err(wrong)).collect()).transpose()
 }
 
-/// Headers as lines `name: value`. PostgreSQL's text takes any character but NUL, which no header may hold.
+/// Headers as lines `name: value`. Replaces line breaks, and NUL, which PostgreSQL's text cannot hold.
 pub(in crate::store) fn lines(headers: &[(String, String)]) -> String {
     let mut text = String::with_capacity(headers.iter().map(|(name, value)| name.len() + value.len() + 3).sum());
     for (name, value) in headers {
@@ -55,19 +55,19 @@ pub(in crate::store) fn lines(headers: &[(String, String)]) -> String {
     text
 }
 
-/// The headers of such lines.
+/// Parses the lines of [`lines`].
 pub(in crate::store) fn from_lines(text: &str) -> Vec<(String, String)> {
     text.lines()
         .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())))
         .collect()
 }
 
-/// Text without NUL, which PostgreSQL cannot hold.
+/// Replaces NUL, which PostgreSQL's text cannot hold.
 pub(in crate::store) fn plain(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// An application's row.
+/// A row of `application`, with the columns [`APPLICATION`].
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct ApplicationRow {
     id: AppId,
@@ -81,7 +81,6 @@ pub(in crate::store) struct ApplicationRow {
     updated_at: Time,
 }
 
-/// Its columns.
 pub(in crate::store) const APPLICATION: &str =
     "id, org, uid, name, throttle_rate, metadata, contact_email, created_at, updated_at";
 
@@ -101,7 +100,7 @@ impl ApplicationRow {
     }
 }
 
-/// An endpoint's row.
+/// A row of `endpoint`, with the columns [`ENDPOINT`].
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct EndpointRow {
     pub(in crate::store) id: EndpointId,
@@ -127,18 +126,17 @@ pub(in crate::store) struct EndpointRow {
     updated_at: Time,
 }
 
-/// Its columns.
-pub(in crate::store) const ENDPOINT: &str = "id, app_id, slot, uid, url, description, disabled, disabled_reason, event_types, channels, \
-     throttle_rate, timeout_s, retry_schedule, ordered, signature_type, api_version, extra_signatures, headers, metadata, created_at, updated_at";
+pub(in crate::store) const ENDPOINT: &str = "id, app_id, slot, uid, url, description, disabled, disabled_reason, \
+     event_types, channels, throttle_rate, timeout_s, retry_schedule, ordered, signature_type, api_version, \
+     extra_signatures, headers, metadata, created_at, updated_at";
 
 impl EndpointRow {
-    /// The slot that the endpoint was given when it was created.
     pub(in crate::store) fn slot(&self) -> u8 {
         u8::try_from(self.slot).unwrap_or_default()
     }
 
-    /// The endpoint, and what of it could not be read: that is left at its default, so that one damaged row hides neither
-    /// itself nor its neighbours.
+    /// The endpoint, and the first error. Unreadable fields have their defaults, so a damaged row hides neither
+    /// itself nor others.
     pub(in crate::store) fn read(self, master: &MasterKey) -> (Endpoint, Option<StoreError>) {
         fn kept<T: Default>(read: Result<T, StoreError>, fault: &mut Option<StoreError>) -> T {
             read.unwrap_or_else(|error| {
@@ -177,11 +175,11 @@ impl EndpointRow {
         (endpoint, fault)
     }
 
-    /// The endpoint as it is shown to whoever may repair it; what cannot be read goes to the log.
+    /// The endpoint for display, so it can be repaired; a read error is logged.
     pub(in crate::store) fn endpoint(self, master: &MasterKey) -> Endpoint {
         let (endpoint, fault) = self.read(master);
         if let Some(error) = fault {
-            tracing::error!(endpoint = %endpoint.id, %error, "an endpoint is shown without what cannot be read of it");
+            tracing::error!(endpoint = %endpoint.id, %error, "unreadable fields are shown with their defaults");
         }
         endpoint
     }
@@ -198,22 +196,22 @@ fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
-/// A schedule as a column: the waits in seconds.
+/// A schedule as a JSON list of seconds.
 pub(in crate::store) fn schedule(schedule: Option<&Schedule>) -> Result<Option<String>, StoreError> {
     schedule.map(|schedule| json(&schedule.waits().iter().map(Duration::as_secs_f64).collect::<Vec<_>>())).transpose()
 }
 
-/// The associated data of an endpoint's sealed headers: no other ciphertext opens in their place.
+/// The associated data of an endpoint's encrypted headers, so no other ciphertext is accepted as them.
 pub(in crate::store) fn headers_row(id: EndpointId) -> Vec<u8> {
     [b"endpoint headers ", &id.0.as_bytes()[..]].concat()
 }
 
-/// The same for its secret that was made at `made_at`: a retired one does not open in place of the current one.
+/// The associated data of its secret of `made_at`, so an old secret is not accepted as the current one.
 pub(in crate::store) fn secret_row(id: EndpointId, made_at: Time) -> Vec<u8> {
     [b"endpoint secret ", &id.0.as_bytes()[..], &made_at.micros().to_be_bytes()].concat()
 }
 
-/// An endpoint's own headers, sealed; none at all is NULL.
+/// Encrypts an endpoint's headers; NULL if it has none.
 pub(in crate::store) fn seal_headers(
     master: &MasterKey,
     id: EndpointId,
@@ -228,11 +226,11 @@ pub(in crate::store) fn seal_headers(
 fn open_headers(master: &MasterKey, id: EndpointId, sealed: Option<&[u8]>) -> Result<Headers, StoreError> {
     let Some(sealed) = sealed else { return Ok(BTreeMap::new()) };
     let plain = master.open(&headers_row(id), sealed)?;
-    // The reader's own words could quote a value.
-    serde_json::from_slice(&plain).map_err(|_| StoreError::Damaged("headers that are no map of texts".into()))
+    // Without serde's message, which could quote a value.
+    serde_json::from_slice(&plain).map_err(|_| StoreError::Damaged("headers are not a map of strings".into()))
 }
 
-/// A message's row.
+/// A row of `message`, with the columns [`MESSAGE`].
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct MessageRow {
     id: MessageId,
@@ -249,9 +247,8 @@ pub(in crate::store) struct MessageRow {
     content_until: Option<Time>,
 }
 
-/// Its columns.
-pub(in crate::store) const MESSAGE: &str = "id, app_id, event_type, event_id, channels, tags, payload, raw_type, occurred_at, \
-     accepted_at, deliver_at, content_until";
+pub(in crate::store) const MESSAGE: &str = "id, app_id, event_type, event_id, channels, tags, payload, raw_type, \
+     occurred_at, accepted_at, deliver_at, content_until";
 
 impl MessageRow {
     pub(in crate::store) fn message(self) -> Result<Message, StoreError> {
@@ -272,13 +269,13 @@ impl MessageRow {
     }
 }
 
-/// The bare ids of a list, for a statement.
+/// Ids as UUIDs, to be bound.
 pub(in crate::store) fn uuids<'a, T: Copy + Into<Uuid> + 'a>(ids: impl IntoIterator<Item = &'a T>) -> Vec<Uuid> {
     ids.into_iter().map(|id| (*id).into()).collect()
 }
 
-/// The same for a partitioned table, with the least and the greatest of them: a list alone keeps PostgreSQL out of no partition when the
-/// plan is one for any values. Nil for an empty list.
+/// Ids for a query of a partitioned table, with their minimum and maximum: in a generic plan, PostgreSQL prunes
+/// partitions by the range but not by the list. Nil for an empty list.
 pub(in crate::store) fn bounded<'a, T: Copy + Into<Uuid> + 'a>(
     ids: impl IntoIterator<Item = &'a T>,
 ) -> (Vec<Uuid>, Uuid, Uuid) {
@@ -292,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_survive_as_lines_and_cannot_make_new_ones() {
+    fn header_lines_round_trip_and_cannot_be_injected() {
         let headers = [("x-a".to_owned(), "1: 2".to_owned()), ("x-b".to_owned(), "a\r\nx-c: evil".to_owned())];
         let back = from_lines(&lines(&headers));
         assert_eq!(back[0], headers[0]);

@@ -1,20 +1,19 @@
-//! Where the store is, as a setting says it.
+//! The setting with the location of the database.
 
 use std::path::PathBuf;
 
-/// Where the store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     Sqlite(PathBuf),
-    /// The whole URL, password included: never logged.
+    /// The URL with its password; never log it.
     Postgres(String),
 }
 
 impl Location {
-    /// Reads `sqlite:PATH` or `postgres://…`.
+    /// Parses `sqlite:PATH` or `postgres://…`.
     ///
     /// # Errors
-    /// Says what is expected.
+    /// The expected format.
     pub fn parse(text: &str) -> Result<Location, String> {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             return Ok(Location::Postgres(text.to_owned()));

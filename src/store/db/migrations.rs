@@ -1,14 +1,16 @@
-//! Migrations: the schema, one version after another, while other processes and the team's own writers go on.
+//! Schema migrations, applied online while other processes and other programs write.
 //!
-//! On PostgreSQL they have a connection of their own, without a time limit for statements: an index may take hours. A lock is waited for only
-//! shortly, because everybody who comes later waits behind us; then the migration gives way and is tried again. One process migrates at a time.
+//! On PostgreSQL they run on their own connection without a statement timeout, because an index may take hours. A
+//! lock is requested with a short timeout, because all later statements queue behind the request; after a timeout the
+//! migration backs off and retries. One process migrates at a time.
 //!
-//! * A migration file is one transaction. One that begins with `-- no-transaction` holds a single `CREATE INDEX CONCURRENTLY` (or `DROP INDEX
-//!   CONCURRENTLY`) with `IF [NOT] EXISTS`: it blocks nobody, so it waits for locks as long as it takes, and what an interrupted one left
-//!   behind is removed before it is tried again.
-//!   PostgreSQL refuses it on the partitioned tables (`message`, `attempt`): an index there is CREATE INDEX … ON ONLY, then one CONCURRENTLY for each
-//!   partition, then ATTACH PARTITION, for which there is no machinery yet.
-//! * Older binaries stay ready on a newer schema whose migrations say, in the table `schema_compatibility`, that they can.
+//! * A migration file is one transaction. A file that begins with `-- no-transaction` holds a single `CREATE INDEX
+//!   CONCURRENTLY` (or `DROP INDEX CONCURRENTLY`) with `IF [NOT] EXISTS`. It blocks nobody and waits for locks
+//!   without a timeout; invalid indexes of an interrupted run are dropped first.
+//! * CONCURRENTLY is not possible on the partitioned tables (`message`, `attempt`). They would need CREATE INDEX … ON
+//!   ONLY, an index per partition, and ATTACH PARTITION, which is not implemented.
+//! * An older binary stays ready on a newer schema if the table `schema_compatibility` allows its version for all
+//!   newer migrations.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,66 +21,65 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use crate::store::db::error::{is_missing_table, sentence};
 use crate::store::db::postgres;
-use crate::store::{Engine, Store, StoreError, read_vital};
+use crate::store::{Backend, Store, StoreError, read_vital};
 
 pub(in crate::store) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 const TABLE: &str = "_sqlx_migrations";
-/// How long a migration waits for a lock before it gives way.
 const LOCK_TIMEOUT: &str = "2s";
-/// How long it then leaves the table to the others, at first and at most.
-const GIVE_WAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How often is looked whether another process has finished migrating, and who is in the way.
-const LOOK: Duration = Duration::from_millis(250);
-/// The advisory lock of whoever migrates; any number that nobody else in the database uses.
+/// Backoff after a lock timeout: first and maximum.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Interval of checks for the end of another process's migration, and for blocking sessions.
+const POLL: Duration = Duration::from_millis(250);
+/// The advisory lock of the migrating process: an arbitrary number, unlikely to be used by another program.
 const ADVISORY_LOCK: i64 = 0x5365_6e64_6f66_6601;
 
-/// The version of the schema that this binary was made for.
+/// This binary's version of the schema.
 pub fn known_version() -> i64 {
     SQLITE_MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 impl Store {
-    /// Brings the schema up to this binary's, and makes sure that the master key is the one that was used before. A newer schema that this
-    /// binary can use is left as it is.
+    /// Migrates the schema to this binary's version and verifies the master key. A newer compatible schema is not
+    /// changed.
     ///
     /// # Errors
-    /// A newer schema that this binary cannot use, one that was altered, another master key.
+    /// The schema is newer and incompatible, a migration was modified, or the master key is another one.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         self.migrate_with(&[]).await
     }
 
-    /// The same with `more` migrations than this binary has: how it is tested that the next one can go on beside processes that do not know it.
+    /// [`Store::migrate`] with additional migrations, to test that older binaries keep working during the next one.
     ///
     /// # Errors
     /// Those of [`Store::migrate`].
     pub async fn migrate_with(&self, more: &[Migration]) -> Result<(), StoreError> {
-        match &self.inner.engine {
-            Engine::Sqlite(engine) => {
+        match &self.inner.backend {
+            Backend::Sqlite(backend) => {
                 let all = [&SQLITE_MIGRATIONS.migrations[..], more].concat();
-                let mut connection = engine.writer.acquire().await?;
+                let mut connection = backend.writer.acquire().await?;
                 let pending = pending(&mut *connection, all, false).await?;
                 for migration in self.or_compatible(pending).await? {
                     connection.apply(TABLE, &migration).await.map_err(failed)?;
                 }
             }
-            Engine::Postgres(engine) => {
+            Backend::Postgres(backend) => {
                 let all = [&POSTGRES_MIGRATIONS.migrations[..], more].concat();
-                let mut migrating = Migrating::begin(&engine.options()).await?;
+                let mut migrating = Migrating::begin(&backend.options()).await?;
                 let pending = pending(&mut migrating.connection, all, migrating.known).await?;
                 migrating.run(self.or_compatible(pending).await?).await?;
-                // So that the first to accept something need not.
-                engine.partitions.look_up(&engine.engine).await?;
+                // Otherwise the first accepting transaction would have to.
+                backend.partitions.look_up(&backend.engine).await?;
             }
         }
         self.check_master_key().await
     }
 
-    /// Whether the store answers and has a schema that this binary can use.
+    /// Whether the store answers and has a compatible schema.
     ///
     /// # Errors
-    /// It does not answer, or its schema is older, or newer and incompatible; the sentence says which.
+    /// It does not answer, or its schema is older, or newer and incompatible; the message says which.
     pub async fn ready(&self) -> Result<(), StoreError> {
         let found: Result<Option<i64>, sqlx::Error> = read_vital!(self, db => {
             sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(db).await
@@ -91,13 +92,13 @@ impl Store {
         match found.unwrap_or(0) {
             version if version > known => self.check_compatible(known).await,
             version if version < known => Err(StoreError::Unusable(format!(
-                "the schema is at {version}, this binary needs {known}: run `sendoff migrate`"
+                "the database schema has version {version}, this binary needs {known}: run `sendoff migrate`"
             ))),
             _ => Ok(()),
         }
     }
 
-    /// What is to be applied; nothing, where the schema is newer and this binary can use it.
+    /// The migrations to apply; none if the schema is newer and compatible.
     async fn or_compatible(&self, pending: Pending) -> Result<Vec<Migration>, StoreError> {
         match pending {
             Pending::These(migrations) => Ok(migrations),
@@ -105,14 +106,14 @@ impl Store {
         }
     }
 
-    /// Whether all migrations after `known` say that a binary of that version can use the schema.
+    /// Whether all migrations after `known` are compatible with a binary of that version.
     async fn check_compatible(&self, known: i64) -> Result<(), StoreError> {
         const SQL: &str = "SELECT m.version, c.oldest_binary FROM _sqlx_migrations m
              LEFT JOIN schema_compatibility c ON c.version = m.version WHERE m.version > $1 ORDER BY m.version";
         let newer: Result<Vec<(i64, Option<i64>)>, sqlx::Error> =
             read_vital!(self, db => sqlx::query_as(SQL).bind(known).fetch_all(db).await);
         let newer = match newer {
-            // A schema from before there was such a table, or from after.
+            // A schema without the table `schema_compatibility`.
             Err(error) if is_missing_table(&error) => return Err(newer_than(known)),
             newer => newer?,
         };
@@ -123,16 +124,17 @@ impl Store {
     }
 }
 
-/// What a schema lacks.
+/// The migrations to apply.
 enum Pending {
-    /// These, in their order.
+    /// In order.
     These(Vec<Migration>),
-    /// Nothing: it has more than we know.
+    /// The schema has migrations that this binary does not know.
     Newer,
 }
 
-/// Compares what was applied with `all`, the oldest first. `known`: there is the table that says what was applied. Asking for it where it is
-/// takes the right to create tables, which a process on a current schema need not have.
+/// Compares the applied migrations with `all`, which is sorted by version. `known`: the table of migrations exists.
+/// It is created only if it does not: even CREATE TABLE IF NOT EXISTS needs a privilege that a process on a current
+/// schema may lack.
 async fn pending<C: Migrate>(connection: &mut C, all: Vec<Migration>, known: bool) -> Result<Pending, StoreError> {
     if !known {
         connection.ensure_migrations_table(TABLE).await.map_err(failed)?;
@@ -157,33 +159,33 @@ async fn pending<C: Migrate>(connection: &mut C, all: Vec<Migration>, known: boo
     Ok(Pending::These(all.into_iter().filter(lacking).collect()))
 }
 
-/// The connection on which a process migrates a PostgreSQL.
+/// A process that migrates PostgreSQL.
 struct Migrating {
     connection: PgConnection,
-    /// Looks meanwhile who is in the way.
+    /// Looks for blocking sessions while `connection` waits.
     watching: PgConnection,
     pid: i32,
-    /// There is the table that says what was applied.
+    /// The table of migrations exists.
     known: bool,
 }
 
 impl Migrating {
-    /// Waits until no other process migrates; makes the schema if there is none.
+    /// Waits until no other process migrates, and creates the schema if necessary.
     async fn begin(options: &PgConnectOptions) -> Result<Migrating, StoreError> {
         let mut connection = connect(options).await?;
         let mut waits = false;
-        // Asked again and again: whoever waits within a statement would be waited for by CREATE INDEX CONCURRENTLY.
+        // Polls, because CREATE INDEX CONCURRENTLY would wait for a session that waits inside a statement.
         while !sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
             .bind(ADVISORY_LOCK)
             .fetch_one(&mut connection)
             .await?
         {
             if !std::mem::replace(&mut waits, true) {
-                tracing::info!("another process brings the schema up to date: waiting until it is done");
+                tracing::info!("waiting for another process to finish migrating the schema");
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
-        // Only where it is missing: PostgreSQL asks for the right to create before it looks.
+        // Checked first: PostgreSQL requires the CREATE privilege even if the schema exists.
         let there: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_namespace WHERE nspname = $1")
             .bind(postgres::SCHEMA)
             .fetch_optional(&mut connection)
@@ -198,22 +200,22 @@ impl Migrating {
         Ok(Migrating { connection, watching: connect(options).await?, pid, known })
     }
 
-    /// Applies `migrations`, and lets other processes migrate again.
+    /// Applies `migrations` and releases the advisory lock.
     async fn run(mut self, migrations: Vec<Migration>) -> Result<(), StoreError> {
         for migration in &migrations {
             self.apply(migration).await?;
         }
-        // The lock goes with the connection.
+        // Closing the connection releases the lock.
         self.connection.close().await?;
         self.watching.close().await?;
         Ok(())
     }
 
-    /// Applies one, however often it has to give way.
+    /// Applies a migration, retrying after lock timeouts.
     async fn apply(&mut self, migration: &Migration) -> Result<(), StoreError> {
         let (version, name) = (migration.version, &migration.description);
         let timeout = if migration.no_tx { "0" } else { LOCK_TIMEOUT };
-        let mut wait = GIVE_WAY.0;
+        let mut wait = BACKOFF.0;
         loop {
             if migration.no_tx {
                 self.drop_invalid_indexes().await?;
@@ -222,32 +224,32 @@ impl Migrating {
             let (done, in_the_way) = self.attempt(migration).await?;
             match done {
                 Ok(_) => return Ok(()),
-                Err(error) if gave_way(&error) => {
+                Err(error) if is_lock_conflict(&error) => {
                     tracing::warn!(
-                        "migration {version} ({name}) cannot lock what it changes{in_the_way}. Let that end, or end it; the migration is tried \
-                         again in {wait:?}"
+                        "migration {version} ({name}) cannot lock a table{in_the_way}. Wait for that transaction or \
+                         end it; the migration will be retried in {wait:?}"
                     );
                 }
                 Err(error) => return Err(failed(error)),
             }
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(GIVE_WAY.1);
+            wait = (wait * 2).min(BACKOFF.1);
         }
     }
 
-    /// Tries to apply one. Also gives back who was in the way last, as the end of a sentence.
+    /// Tries to apply a migration. Also returns the session that blocked it last, as the end of a sentence.
     async fn attempt(&mut self, migration: &Migration) -> Result<(Result<Duration, MigrateError>, String), StoreError> {
         let (version, name) = (migration.version, migration.description.clone());
         let mut in_the_way = String::new();
-        let mut looks = tokio::time::interval(LOOK);
+        let mut polls = tokio::time::interval(POLL);
         let mut applying = self.connection.apply(TABLE, migration);
         let done = loop {
             tokio::select! {
                 done = &mut applying => break done,
-                _ = looks.tick() => {
+                _ = polls.tick() => {
                     let found = blockers(&mut self.watching, self.pid).await?;
                     if migration.no_tx && !found.is_empty() && found != in_the_way {
-                        tracing::info!("migration {version} ({name}) waits{found}; nobody waits for it");
+                        tracing::info!("migration {version} ({name}) is waiting{found}; it blocks nobody");
                     }
                     if !found.is_empty() {
                         in_the_way = found;
@@ -258,7 +260,7 @@ impl Migrating {
         Ok((done, in_the_way))
     }
 
-    /// An index whose CREATE INDEX CONCURRENTLY was interrupted is kept up and never used.
+    /// Drops indexes of interrupted CREATE INDEX CONCURRENTLY, which PostgreSQL maintains but never uses.
     async fn drop_invalid_indexes(&mut self) -> Result<(), StoreError> {
         const SQL: &str = "SELECT quote_ident(c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
              JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND NOT i.indisvalid";
@@ -272,7 +274,7 @@ impl Migrating {
     }
 }
 
-/// Outside of the pools: their settings are not for migrations.
+/// A connection outside of the pools, whose timeouts do not suit migrations.
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     let mut connection = options.clone().disable_statement_logging().connect().await?;
     let setup = format!("SET search_path = {}; SET statement_timeout = 0; SET lock_timeout = 0", postgres::SCHEMA);
@@ -280,23 +282,24 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
     Ok(connection)
 }
 
-/// Whose locks the connection `pid` waits for, as the end of a sentence; nothing, if it does not wait. What they say in SQL is theirs and not shown.
+/// The sessions that block `pid`, as the end of a sentence; empty if it is not blocked. Their SQL is not shown, as it
+/// may hold customer data.
 async fn blockers(watching: &mut PgConnection, pid: i32) -> Result<String, StoreError> {
     const SQL: &str = "SELECT pid, COALESCE(application_name, ''), COALESCE(state, ''),
              CAST(EXTRACT(EPOCH FROM clock_timestamp() - COALESCE(xact_start, backend_start)) AS BIGINT)
          FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids($1)) ORDER BY xact_start LIMIT 3";
     let found: Vec<(i32, String, String, Option<i64>)> =
         sqlx::query_as(SQL).bind(pid).fetch_all(&mut *watching).await?;
-    let said = |(pid, application, state, seconds): (i32, String, String, Option<i64>)| {
+    let describe = |(pid, application, state, seconds): (i32, String, String, Option<i64>)| {
         let application = application.escape_debug();
         format!("process {pid} ({application}, {state}, for {} s)", seconds.unwrap_or(0))
     };
-    let list: Vec<String> = found.into_iter().map(said).collect();
-    Ok(if list.is_empty() { String::new() } else { format!(", for {} holds a lock on it", list.join(" and ")) })
+    let list: Vec<String> = found.into_iter().map(describe).collect();
+    Ok(if list.is_empty() { String::new() } else { format!(", because {} holds a lock on it", list.join(" and ")) })
 }
 
-/// Whether a migration ended because others held what it needed: no lock to be had, a deadlock, a conflict of serializable transactions.
-fn gave_way(error: &MigrateError) -> bool {
+/// Whether a migration failed because of other sessions: lock timeout, deadlock, serialization failure.
+fn is_lock_conflict(error: &MigrateError) -> bool {
     let (MigrateError::Execute(inner) | MigrateError::ExecuteMigration(inner, _)) = error else { return false };
     let code = inner.as_database_error().and_then(|database| database.code());
     code.is_some_and(|code| ["55P03", "40P01", "40001"].contains(&code.as_ref()))
@@ -305,15 +308,14 @@ fn gave_way(error: &MigrateError) -> bool {
 fn failed(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) => StoreError::from(error),
-        MigrateError::ExecuteMigration(error, version) => StoreError::Unusable(format!(
-            "cannot bring the schema up to date: migration {version}: {}",
-            sentence(&error)
-        )),
-        other => StoreError::Unusable(format!("cannot bring the schema up to date: {other}")),
+        MigrateError::ExecuteMigration(error, version) => {
+            StoreError::Unusable(format!("cannot migrate the schema: migration {version}: {}", sentence(&error)))
+        }
+        other => StoreError::Unusable(format!("cannot migrate the schema: {other}")),
     }
 }
 
-/// What to do, if the role lacks the right to create the schema.
+/// The advice if the role may not create the schema.
 fn may_not_create(error: &MigrateError, options: &PgConnectOptions) -> Option<StoreError> {
     let MigrateError::Execute(error) = error else { return None };
     let denied = error.as_database_error().is_some_and(|inner| inner.code().as_deref() == Some("42501"));
@@ -328,6 +330,6 @@ fn may_not_create(error: &MigrateError, options: &PgConnectOptions) -> Option<St
 
 fn newer_than(version: i64) -> StoreError {
     StoreError::Unusable(format!(
-        "the store's schema ({version}) is newer than this binary: start the Sendoff that made it, or a newer one"
+        "the database schema ({version}) is newer than this binary: use the Sendoff that migrated it, or a newer one"
     ))
 }

@@ -1,8 +1,8 @@
 //! The two databases: connections, transactions, errors, migrations, and the helpers that SQL text and values need.
 //!
-//! Invariants: nothing here knows a message or an endpoint. SQL that is the same on both databases is written once, with the macros `on!`
-//! and `read!`; what differs stands side by side in a `match`. Every write transaction is bounded by a [`Budget`](budget::Budget) or by
-//! constants of its module.
+//! Invariants: nothing here knows a message or an endpoint. SQL that is the same on both databases is written once,
+//! with the macros `on!` and `read!`; what differs stands side by side in a `match`. Every write transaction is
+//! bounded by a [`Budget`](budget::Budget) or by constants of its module.
 
 pub(in crate::store) mod budget;
 pub(in crate::store) mod checkpoint;

@@ -1,7 +1,9 @@
-//! PostgreSQL: two pools, one schema, and whatever about it differs from SQLite.
+//! PostgreSQL: two connection pools, and the settings of their sessions.
 //!
-//! Everything of ours lives in the schema `sendoff`, so that it can sit in the team's own database. The engine has a pool of
-//! its own: pages and requests that read can never keep it waiting for a connection.
+//! All tables are in the schema `sendoff`, so Sendoff can share a database with an application. The engine has its
+//! own pool and never waits for a connection that requests and pages hold.
+//!
+//! - [`servers`]: the servers of a URL, and failover. [`sessions`]: sessions that are invalid after a server error.
 
 pub(in crate::store) mod servers;
 pub(in crate::store) mod sessions;
@@ -15,35 +17,37 @@ use tokio::time::timeout;
 
 use crate::store::db::postgres::servers::Servers;
 use crate::store::partitions::Partitions;
-use crate::store::{Engine, Inner, StoreError};
+use crate::store::{Backend, Inner, StoreError};
 
-/// The schema in which all of our tables live.
 pub(in crate::store) const SCHEMA: &str = "sendoff";
-/// The oldest server that is supported, as `server_version_num`.
+/// The oldest supported server, as `server_version_num`.
 const LEAST_VERSION: i32 = 140_000;
-/// How often is looked how many connections are idle, and after how many looks those that were not needed are closed.
-const LOOK: Duration = Duration::from_millis(500);
-const LOOKS: usize = 20;
-/// How long to wait for a connection: a request would rather hear 503 than hang. While the server is away, the pool tries again a fifth
-/// of this apart.
+/// Interval at which idle connections are sampled, and samples after which unused ones are closed.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
+const SAMPLES: usize = 20;
+/// Maximum wait for a connection: a request should fail with 503 rather than hang. While the server is unreachable,
+/// the pool retries at a fifth of this.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What connections are set to. A statement that takes longer than 30 s is stuck; the caller has given up long before. None of ours runs
-/// long enough to be worth compiling. A process that was stopped, or whose machine is gone, in the middle of a transaction must not keep
-/// the locks that others wait for: our transactions never wait for anything but the database. What a statement sees has to be newer than the
-/// locks that the one before it took, whatever the database's default is.
+/// Settings of all sessions.
+/// - `statement_timeout`: a longer statement is stuck, and its caller has given up.
+/// - `jit`: no statement runs long enough to be worth compiling.
+/// - `idle_in_transaction_session_timeout`: a process that was paused or lost in a transaction must not keep its
+///   locks. Transactions of ours wait for nothing but the database.
+/// - `default_transaction_isolation`: a statement must see changes that were committed before the previous statement
+///   acquired its locks.
 const SETTINGS: &str = "SET statement_timeout = '30s'; SET jit = off; SET idle_in_transaction_session_timeout = '5s'; \
      SET default_transaction_isolation = 'read committed'";
-/// The same for the engine's. What it asks for are the first few rows along an index, of tables that may be huge, by lists of keys of which
-/// the planner knows nothing but an average: with other statistics it would now and then rather collect all that is pending and sort it,
-/// and a plan that it made while there was almost nothing it would keep.
+/// Additional settings of the engine's sessions, to force index scans. Its queries read the first rows of an index of
+/// huge tables, by lists of keys for which the planner only knows averages. Otherwise the planner sometimes collects
+/// and sorts all pending deliveries, or keeps a plan that was made while the table was small.
 const ENGINE_SETTINGS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off";
 
-/// The same for requests and pages: a plan for the very values. A plan for any values would guess that a range of ids holds half a per
-/// cent of the table, and sort it.
+/// Additional settings of sessions for requests and pages: no generic plans, which estimate a range of ids as 0.5 %
+/// of the table and sort it.
 const FRONT_SETTINGS: &str = "SET plan_cache_mode = force_custom_plan";
 
-/// The most connections of a process to PostgreSQL.
+/// Maximum connections of a process to PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connections {
     /// For requests and pages.
@@ -53,13 +57,13 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// With fewer, heartbeats would wait for what they must not wait for.
+    /// With fewer, heartbeats would wait for other work.
     pub const LEAST: usize = 8;
     pub const MOST: usize = 1_000;
-    /// What a process has if nobody says otherwise.
+    /// The default.
     pub const USUAL: usize = 17;
 
-    /// `most` in all, from [`Connections::LEAST`] on: about half of them are for requests and pages.
+    /// `most` connections in total, clamped to the bounds above. About half of them are for requests and pages.
     pub fn up_to(most: usize) -> Connections {
         let most = u32::try_from(most.clamp(Connections::LEAST, Connections::MOST)).unwrap_or(u32::MAX);
         let front = (most / 2).min(most - 5);
@@ -68,10 +72,11 @@ impl Connections {
 }
 
 impl Connections {
-    /// How many connections reads that scan may take: the rest of those for requests and pages is for authentication and short reads.
+    /// Connections for [scans](crate::store::db::scans): those for requests and pages, except for some that are
+    /// reserved for authentication and short reads.
     pub(in crate::store) fn scans(self) -> usize {
-        const LEFT: u32 = 2;
-        self.front.saturating_sub(LEFT).max(1) as usize
+        const RESERVED: u32 = 2;
+        self.front.saturating_sub(RESERVED).max(1) as usize
     }
 }
 
@@ -84,16 +89,16 @@ impl Default for Connections {
 /// The two pools.
 #[derive(Debug)]
 pub struct Postgres {
-    /// What requests and pages use.
+    /// For requests and pages.
     pub(in crate::store) front: PgPool,
-    /// What the writers, the relay, the lanes and the leases use.
+    /// For writers, relay, lanes and leases.
     pub(in crate::store) engine: PgPool,
     pub(in crate::store) servers: Arc<Servers>,
     pub(in crate::store) partitions: Arc<Partitions>,
 }
 
 impl Postgres {
-    /// Connects to `url`, with up to so many connections.
+    /// Connects to `url`.
     pub(in crate::store) async fn open(url: &str, connections: Connections) -> Result<Postgres, StoreError> {
         let servers = Servers::parse(url)
             .map_err(|why| StoreError::Unusable(format!("SENDOFF_DATABASE_URL {why}")))
@@ -105,7 +110,7 @@ impl Postgres {
         let pool = |connections, more: &'static str| {
             let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
             let options = options.before_acquire(|_, session| {
-                let sound = sessions::sound(session.age, Instant::now());
+                let sound = sessions::is_valid(session.age, Instant::now());
                 Box::pin(async move { Ok(sound) })
             });
             options.after_connect(move |connection, _| {
@@ -118,10 +123,10 @@ impl Postgres {
         };
         let engine = match pool(connections.engine, ENGINE_SETTINGS).connect_with(options.clone()).await {
             Ok(engine) => engine,
-            // It tries again and again, and does not say what it hears.
+            // The pool retries and hides the error of the connection: connect once more to see it.
             Err(sqlx::Error::PoolTimedOut) => {
-                let silent = || Err(sqlx::Error::PoolTimedOut);
-                let error = timeout(ACQUIRE_TIMEOUT, options.connect()).await.unwrap_or_else(|_| silent()).err();
+                let timed_out = || Err(sqlx::Error::PoolTimedOut);
+                let error = timeout(ACQUIRE_TIMEOUT, options.connect()).await.unwrap_or_else(|_| timed_out()).err();
                 return Err(no_connection(&servers, error.unwrap_or(sqlx::Error::PoolTimedOut)));
             }
             Err(error) => return Err(no_connection(&servers, error)),
@@ -129,12 +134,13 @@ impl Postgres {
         servers.check_pooler().await?;
         let version: String = sqlx::query_scalar("SHOW server_version_num").fetch_one(&engine).await?;
         if version.parse::<i32>().unwrap_or(0) < LEAST_VERSION {
-            return Err(StoreError::Unusable(format!("PostgreSQL 14 or newer is needed, this one is {version}")));
+            return Err(StoreError::Unusable(format!("PostgreSQL 14 or newer is required, this server is {version}")));
         }
         let encoding: String = sqlx::query_scalar("SHOW server_encoding").fetch_one(&engine).await?;
         if encoding != "UTF8" {
             return Err(StoreError::Unusable(format!(
-                "the database must be encoded in UTF8, this one is in {encoding}: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+                "the database must use the encoding UTF8, this one uses {encoding}: \
+                 CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
             )));
         }
         Ok(Postgres {
@@ -145,13 +151,13 @@ impl Postgres {
         })
     }
 
-    /// How a connection is made that is in neither of the pools.
+    /// Options for a connection outside of the pools.
     pub(in crate::store) fn options(&self) -> PgConnectOptions {
         self.servers.current()
     }
 }
 
-/// Finds the server that takes writes, among several.
+/// Finds the server that accepts writes, with retries until [`ACQUIRE_TIMEOUT`].
 async fn find(servers: &Servers) -> Result<(), StoreError> {
     const BETWEEN: Duration = Duration::from_millis(250);
     let until = Instant::now() + ACQUIRE_TIMEOUT;
@@ -159,13 +165,13 @@ async fn find(servers: &Servers) -> Result<(), StoreError> {
         match servers.find().await {
             Ok(_) => return Ok(()),
             Err(error) if Instant::now() >= until => return Err(no_connection(servers, error)),
-            // Perhaps one of them is about to start.
+            // A server may be starting.
             Err(_) => tokio::time::sleep(BETWEEN).await,
         }
     }
 }
 
-/// Names the server, and never the password.
+/// A connection error with the server's name and without the password.
 fn no_connection(servers: &Servers, error: sqlx::Error) -> StoreError {
     let server = match matches!(error, sqlx::Error::Database(_)) {
         true => servers::name(&servers.current()),
@@ -174,7 +180,7 @@ fn no_connection(servers: &Servers, error: sqlx::Error) -> StoreError {
     let unreachable = |why: &str| StoreError::Unavailable(format!("cannot reach PostgreSQL at {server}: {why}"));
     match error {
         sqlx::Error::Database(inner) => {
-            StoreError::Unusable(format!("PostgreSQL at {server} refuses us: {}", inner.message()))
+            StoreError::Unusable(format!("PostgreSQL at {server} rejected the connection: {}", inner.message()))
         }
         sqlx::Error::PoolTimedOut => unreachable(&format!("no answer within {} s", ACQUIRE_TIMEOUT.as_secs())),
         sqlx::Error::Io(error) => unreachable(&with_advice(&error.to_string())),
@@ -182,29 +188,29 @@ fn no_connection(servers: &Servers, error: sqlx::Error) -> StoreError {
     }
 }
 
-/// Advice about a server's certificate that is refused.
+/// Adds advice to TLS certificate errors.
 fn with_advice(why: &str) -> String {
     let advice = if why.contains("UnknownIssuer") {
-        ". If its CA is your own, name the CA's certificate in SENDOFF_DATABASE_URL: sslrootcert=/path/ca.pem"
+        ". For a private CA, set its certificate in SENDOFF_DATABASE_URL: sslrootcert=/path/ca.pem"
     } else if why.contains("not valid for name") || why.contains("NotValidForName") {
-        ". verify-full wants the host's name in the certificate, verify-ca does not"
+        ". verify-full requires the host name in the certificate, verify-ca does not"
     } else {
         ""
     };
     format!("{why}{advice}")
 }
 
-/// Closes what a burst has opened and nobody needs any more, for as long as the store is open. A pool's own idle timeout never does: the pool
-/// hands its connections out in turns, so that each of them is used now and then.
+/// Closes connections that are no longer needed after a burst, until the store is dropped. The pool's idle timeout
+/// never does, because it uses its connections round-robin and none is idle for long.
 pub(in crate::store) async fn close_idle(store: Weak<Inner>) {
-    let mut looks: [Vec<usize>; 2] = Default::default();
+    let mut samples: [Vec<usize>; 2] = Default::default();
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(SAMPLE_INTERVAL).await;
         let Some(inner) = store.upgrade() else { return };
-        let Engine::Postgres(engine) = &inner.engine else { return };
-        for (pool, idle) in [&engine.front, &engine.engine].into_iter().zip(&mut looks) {
+        let Backend::Postgres(backend) = &inner.backend else { return };
+        for (pool, idle) in [&backend.front, &backend.engine].into_iter().zip(&mut samples) {
             idle.push(pool.num_idle());
-            if idle.len() == LOOKS {
+            if idle.len() == SAMPLES {
                 for _ in 0..spare(&mut std::mem::take(idle)) {
                     if let Some(connection) = pool.try_acquire() {
                         let _ = connection.close().await;
@@ -215,11 +221,10 @@ pub(in crate::store) async fn close_idle(store: Weak<Inner>) {
     }
 }
 
-/// How many connections to close, by how many were idle at each look: those that were nearly always, but for one that stays for whoever comes
-/// next.
+/// The number of connections to close: those that were idle in 90 % of the samples, except for one.
 fn spare(idle: &mut [usize]) -> usize {
     idle.sort_unstable();
-    idle.get(idle.len() / 10).map_or(0, |nearly_always| nearly_always.saturating_sub(1))
+    idle.get(idle.len() / 10).map_or(0, |tenth_percentile| tenth_percentile.saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -227,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_that_are_nearly_always_idle_are_closed_but_for_one() {
+    fn nearly_always_idle_connections_are_closed_except_for_one() {
         let spare_of = |idle: &[usize]| spare(&mut idle.to_vec());
         assert_eq!([spare_of(&[8; 20]), spare_of(&[1; 20]), spare_of(&[0; 20]), spare_of(&[])], [7, 0, 0, 0]);
         let busy_twice = [[3; 9].as_slice(), &[0, 0], &[3; 9]].concat();
@@ -237,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_shared_out() {
+    fn connections_are_split_between_the_pools() {
         let parts = |most| {
             let connections = Connections::up_to(most);
             (connections.front, connections.engine)

@@ -1,10 +1,12 @@
-//! SQLite: one file, one writer connection, readers for pages and others for what must not wait for them, and whatever about it differs from PostgreSQL.
+//! SQLite: the connections of a database file, and helpers for statements.
 //!
-//! The hot statements say `OR FAIL`: whoever fails undoes the whole transaction, and SQLite need not prepare to undo the statement alone,
-//! for which it would copy each page that it changes.
-//!
-//! WAL with `synchronous=FULL`: a commit is on the disk before anybody is told. Checkpoints run apart from commits (see
-//! [`crate::store::db::checkpoint`]). One process serves a file at a time: a lock beside it refuses the second.
+//! - One connection writes. Pages have their own readers, so authentication, acceptance and the engine never wait for
+//!   them.
+//! - WAL with `synchronous=FULL`: a commit is on disk before it is acknowledged.
+//!   [Checkpoints](crate::store::db::checkpoint) run outside of commits.
+//! - A lock file ensures that one process serves the database.
+//! - Hot statements use `OR FAIL`: a failed statement rolls the whole transaction back anyway, and without a
+//!   statement journal SQLite need not copy each page that it changes.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -25,15 +27,15 @@ use crate::store::StoreError;
 
 /// Versions before this one can corrupt a WAL database that is checkpointed while it is written.
 const LEAST_VERSION: (u32, u32, u32) = (3, 51, 3);
-/// How many connections read at once for requests and pages; readers never wait for the writer in WAL mode.
+/// Readers for requests and pages. In WAL mode readers never wait for the writer.
 const PAGES: u32 = 4;
-/// How many of them reads that scan may take.
+/// How many of them scans may occupy.
 pub(in crate::store) const SCANS: usize = 3;
-/// How many read for authentication, acceptance and the engine.
+/// Readers for authentication, acceptance and the engine.
 const VITAL: u32 = 2;
-/// How large the WAL may stay once it is begun anew, in bytes. While a reader pins it, it grows beyond; the first commit after that gives
-/// the rest back. A fourth more than [`crate::store::Store::tidy`] lets it grow to, so that it is not cut each time.
-const WAL_STAYS: &str = "167772160";
+/// The size in bytes to which SQLite truncates a restarted WAL, if a reader has made it grow beyond. A quarter more
+/// than the threshold in [`crate::store::Store::tidy`], to avoid truncating it each time.
+const WAL_SIZE_LIMIT: &str = "167772160";
 
 /// The open file.
 #[derive(Debug)]
@@ -41,20 +43,20 @@ pub struct Sqlite {
     pub(in crate::store) writer: SqlitePool,
     /// For requests and pages.
     pub(in crate::store) pages: SqlitePool,
-    /// For authentication, acceptance and the engine: no page takes one of these.
+    /// For authentication, acceptance and the engine; never used by pages.
     pub(in crate::store) vital: SqlitePool,
-    /// One connection, for checkpoints: it waits for no lock.
+    /// One connection, which never waits for a lock.
     pub(in crate::store) checkpoints: SqlitePool,
     path: PathBuf,
-    /// Whose turn it is to begin writing, and when another program's lock was last waited for in vain.
-    turn: tokio::sync::Mutex<Option<Instant>>,
-    /// Held as long as this process serves the file.
+    /// Serializes BEGIN. Holds the time of the last timeout on another program's lock.
+    begin: tokio::sync::Mutex<Option<Instant>>,
+    /// Held while this process serves the file.
     lock: std::sync::Mutex<Option<File>>,
 }
 
 impl Sqlite {
-    /// Opens (and creates) the file behind `sqlite:PATH`. Its statements wait for a lock that another program (the team's own writer) holds
-    /// for `busy_timeout` at most.
+    /// Opens or creates the file. Statements wait up to `busy_timeout` for the lock of another program, such as a
+    /// writer of the outbox.
     pub(in crate::store) async fn open(path: &Path, busy_timeout: Duration) -> Result<Sqlite, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -64,18 +66,19 @@ impl Sqlite {
             .busy_timeout(busy_timeout)
             .foreign_keys(false)
             .statement_cache_capacity(300)
-            // Rows come over from SQLite's own thread: as many as a batch has without either side waiting for the other.
+            // The channel of rows from SQLite's thread: holds a batch, so neither side waits for the other.
             .row_buffer_size(1_024)
             .pragma("wal_autocheckpoint", "0")
-            .pragma("journal_size_limit", WAL_STAYS)
-            // Rows of a few hundred bytes: fewer pages to split than with the usual 4 KiB. Counts for new files only.
+            .pragma("journal_size_limit", WAL_SIZE_LIMIT)
+            // Rows have a few hundred bytes: fewer page splits than with the default of 4 KiB. Applies to new files
+            // only.
             .page_size(8_192)
             .pragma("cache_size", "-65536")
             .pragma("temp_store", "memory");
         let cannot = |error: sqlx::Error| {
             let cannot_open = error.as_database_error().is_some_and(|inner| inner.code().as_deref() == Some("14"));
             let why = match cannot_open {
-                true => "it or its folder can't be written by this user".to_owned(),
+                true => "this user can't write to it or its folder".to_owned(),
                 false => error.to_string(),
             };
             StoreError::Unusable(format!("cannot open the SQLite file {}: {why}", path.display()))
@@ -84,16 +87,16 @@ impl Sqlite {
         let writer = pool(1).connect_with(options.clone()).await.map_err(cannot)?;
         let options = options.pragma("query_only", "on");
         let vital = pool(VITAL).connect_with(options.clone()).await.map_err(cannot)?;
-        // The system keeps the file's pages as well: half as much memory for each does.
+        // Half the cache: the operating system caches the file as well.
         let pages = pool(PAGES).connect_lazy_with(options.clone().pragma("cache_size", "-32768"));
         let checkpoints = pool(1)
-            // Not while it is opened, when it may have to wait for who else opens or closes the file.
+            // Set after opening, which may have to wait for another process that opens or closes the file.
             .after_connect(|connection, _| {
                 Box::pin(async move { connection.execute("PRAGMA busy_timeout = 0").await.map(drop) })
             })
             .connect_lazy_with(options);
-        let (turn, lock) = Default::default();
-        let sqlite = Sqlite { writer, pages, vital, checkpoints, path: path.to_owned(), turn, lock };
+        let (begin, lock) = Default::default();
+        let sqlite = Sqlite { writer, pages, vital, checkpoints, path: path.to_owned(), begin, lock };
         sqlite.check_version().await?;
         sqlite.check_encoding().await?;
         Ok(sqlite)
@@ -109,21 +112,21 @@ impl Sqlite {
         }
         let (a, b, c) = LEAST_VERSION;
         Err(StoreError::Unusable(format!(
-            "this binary was built with SQLite {text}, which can damage its file; build it with {a}.{b}.{c} or newer"
+            "this binary was built with SQLite {text}, which can corrupt databases; build it with {a}.{b}.{c} or newer"
         )))
     }
 
-    /// A file that the team made may hold its text in UTF-16, whose bytes are not those that were inserted.
+    /// A database created by another program may use UTF-16, where text read as bytes differs from the text inserted.
     async fn check_encoding(&self) -> Result<(), StoreError> {
         let encoding: String = sqlx::query_scalar("PRAGMA encoding").fetch_one(&self.vital).await?;
         if encoding == "UTF-8" {
             return Ok(());
         }
         let path = self.path.display();
-        Err(StoreError::Unusable(format!("the SQLite file {path} must be encoded in UTF-8, it is in {encoding}")))
+        Err(StoreError::Unusable(format!("the SQLite file {path} must use the encoding UTF-8, it uses {encoding}")))
     }
 
-    /// Takes the lock of the one process that serves the file.
+    /// Locks the file for this process.
     pub(in crate::store) fn lock(&self) -> Result<(), StoreError> {
         let mut name = self.path.clone().into_os_string();
         name.push(".lock");
@@ -145,16 +148,17 @@ impl Sqlite {
         }
     }
 
-    /// Begins to write: takes the lock of the file now, not in the middle, where waiting for it would be an error.
+    /// Begins a write transaction. Acquires the write lock at once, because upgrading a read lock later fails without
+    /// waiting.
     ///
     /// # Errors
-    /// Another program kept the lock for as long as the busy timeout. All that have waited meanwhile hear of it at once, so that nobody waits
-    /// for one such time after another.
+    /// Another program held the lock for the busy timeout. Callers that waited behind this one fail at once instead
+    /// of waiting again.
     pub(in crate::store) async fn begin(&self) -> Result<Transaction<'static, Db>, sqlx::Error> {
         const BUSY: &str = "5";
-        let asked = Instant::now();
-        let mut in_vain = self.turn.lock().await;
-        if in_vain.is_some_and(|at| at > asked) {
+        let started = Instant::now();
+        let mut timed_out = self.begin.lock().await;
+        if timed_out.is_some_and(|at| at > started) {
             let why = "another program keeps the SQLite file locked";
             return Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why)));
         }
@@ -162,30 +166,30 @@ impl Sqlite {
         if let Err(sqlx::Error::Database(error)) = &begun
             && error.code().as_deref() == Some(BUSY)
         {
-            *in_vain = Some(Instant::now());
+            *timed_out = Some(Instant::now());
         }
         begun
     }
 
-    /// A number that changes when anybody but the writer has committed.
-    pub(in crate::store) async fn commits_of_others(&self) -> Result<i64, sqlx::Error> {
+    /// A number that changes with commits of other connections than the writer.
+    pub(in crate::store) async fn data_version(&self) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar("PRAGMA data_version").fetch_one(&self.writer).await
     }
 
-    /// Where the file lies.
     pub(in crate::store) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Makes the file before SQLite does, so that nobody else on the machine can read it: it holds payloads. SQLite gives the files beside it the
-/// same mode. A file that is there keeps its own, and what is in the way SQLite says itself.
+/// Creates the file with a private mode, because it holds payloads. SQLite copies the mode to the WAL and other
+/// files. The mode of an existing file is not changed; errors are left to SQLite.
 fn make_private(path: &Path) {
     let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
 }
 
-/// A pool that lets go of a connection which believes itself within a transaction. When the disk is full or fails, SQLite rolls back by
-/// itself; the rollback that is sent after it finds nothing to undo, and the connection would take no other transaction ever again.
+/// A pool that discards connections which sqlx considers to be in a transaction. When the disk is full or fails,
+/// SQLite rolls back on its own; sqlx's ROLLBACK then fails, and the connection could never begin a transaction
+/// again.
 fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new().max_connections(connections).before_acquire(|connection, _| {
         let sound = !connection.is_in_transaction();
@@ -193,11 +197,10 @@ fn pool(connections: u32) -> SqlitePoolOptions {
     })
 }
 
-/// The sizes in which rows are written: a statement of its own for each, so that a handful of prepared ones do for all.
+/// Rows per statement. Fixed sizes, so a few prepared statements serve all batches.
 const CHUNKS: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
 
-/// Parts `rows` into as few slices as the sizes in [`CHUNKS`] allow. `columns` × rows stays under SQLite's limit of 32,766
-/// parameters.
+/// Splits `rows` into slices of the sizes in [`CHUNKS`], largest first, within SQLite's limit of 32,766 parameters.
 pub(in crate::store) fn chunks<T>(rows: &[T], columns: usize) -> impl Iterator<Item = &[T]> {
     let mut rest = rows;
     std::iter::from_fn(move || {
@@ -208,7 +211,7 @@ pub(in crate::store) fn chunks<T>(rows: &[T], columns: usize) -> impl Iterator<I
     })
 }
 
-/// `head VALUES (…), (…) tail` over `rows`.
+/// The statement `head VALUES (…), (…) tail` for `rows`.
 pub(in crate::store) fn values<T>(
     head: &str,
     rows: &[T],
@@ -221,7 +224,7 @@ pub(in crate::store) fn values<T>(
     builder
 }
 
-/// Writes `rows` with `head VALUES …` in as few statements as there are chunks.
+/// Inserts `rows` with `head VALUES …`, one statement per chunk.
 pub(in crate::store) async fn insert<T>(
     connection: &mut SqliteConnection,
     head: &str,
@@ -235,10 +238,10 @@ pub(in crate::store) async fn insert<T>(
     Ok(())
 }
 
-type Statement<'q> = sqlx::query::Query<'q, Db, sqlx::sqlite::SqliteArguments>;
+type SqliteQuery<'q> = sqlx::query::Query<'q, Db, sqlx::sqlite::SqliteArguments>;
 
-/// Narrow rows as two values for all of them instead of several for each: their ids, one behind the other, and a JSON list of the one
-/// thing more that each has. The statement takes them apart: `substr($1, key * 32 + 1, 16), … FROM json_each($2)`.
+/// Narrow rows packed into two parameters instead of several per row: their concatenated ids, and a JSON list with
+/// one more value per row. The statement unpacks them: `substr($1, key * 32 + 1, 16), … FROM json_each($2)`.
 #[derive(Default)]
 pub(in crate::store) struct Packed {
     ids: Vec<u8>,
@@ -252,7 +255,7 @@ impl Packed {
         serde_json::to_writer(&mut self.list, one_more).map_err(|error| StoreError::Refused(error.to_string()))
     }
 
-    /// The ids, and the list.
+    /// The ids and the list.
     pub(in crate::store) fn values(mut self) -> Result<(Vec<u8>, String), StoreError> {
         self.list.extend_from_slice(if self.list.is_empty() { b"[]" } else { b"]" });
         let list = String::from_utf8(self.list).map_err(|error| StoreError::Refused(error.to_string()))?;
@@ -260,16 +263,16 @@ impl Packed {
     }
 }
 
-/// Enters packed keys with `sql`, which leaves out those that are taken. Gives back `column` of those that were entered: `usual` if
-/// all of them were. Only where some were not is everything undone and entered once more, telling which: rows that come back cost
-/// more than writing them.
-pub(in crate::store) async fn enter<'q, K>(
+/// Inserts packed keys with `sql`, which ignores conflicts. Returns `column` of the inserted keys: `all` if every key
+/// was inserted. Only otherwise the insert is rolled back and repeated with RETURNING, which costs more than the
+/// insert itself.
+pub(in crate::store) async fn insert_keys<'q, K>(
     connection: &mut SqliteConnection,
     sql: &'q str,
     column: &str,
     packed: Packed,
-    usual: HashSet<K>,
-    bind: impl Fn(Statement<'q>) -> Statement<'q>,
+    all: HashSet<K>,
+    bind: impl Fn(SqliteQuery<'q>) -> SqliteQuery<'q>,
 ) -> Result<HashSet<K>, StoreError>
 where
     K: Eq + Hash + Send + Unpin + for<'r> sqlx::Decode<'r, Db> + sqlx::Type<Db>,
@@ -278,18 +281,18 @@ where
     let statement = |sql: String| bind(sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids.clone()).bind(list.clone()));
     sqlx::query("SAVEPOINT keys").execute(&mut *connection).await?;
     let done = statement(sql.to_owned()).execute(&mut *connection).await?;
-    let entered = if done.rows_affected() == usual.len() as u64 {
-        usual
+    let inserted = if done.rows_affected() == all.len() as u64 {
+        all
     } else {
         sqlx::query("ROLLBACK TO keys").execute(&mut *connection).await?;
         let rows = statement(format!("{sql} RETURNING {column}")).fetch_all(&mut *connection).await?;
         rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?
     };
     sqlx::query("RELEASE keys").execute(&mut *connection).await?;
-    Ok(entered)
+    Ok(inserted)
 }
 
-/// A list of ids for `IN (SELECT unhex(value) FROM json_each($n))`: SQLite has no arrays.
+/// A JSON list of ids for `IN (SELECT unhex(value) FROM json_each($n))`, because SQLite has no arrays.
 pub(in crate::store) fn id_list(ids: impl IntoIterator<Item = Uuid>) -> String {
     let mut text = String::from("[");
     for id in ids {
@@ -309,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_go_in_few_statements_of_known_sizes() {
+    fn rows_are_split_into_statements_of_fixed_sizes() {
         let rows: Vec<u32> = (0..341).collect();
         let sizes: Vec<usize> = chunks(&rows, 10).map(<[u32]>::len).collect();
         assert_eq!(sizes, [256, 64, 16, 4, 1]);

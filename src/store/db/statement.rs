@@ -1,11 +1,11 @@
-//! A statement that is put together from parts, with the values that belong to them: the filters of lists. Written once for both
-//! databases, which take the same text and the same places for values.
+//! Builder for SQL with bound values, used for the filters of lists. Both databases accept the same text and the same
+//! placeholders.
 
 use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-/// A value of a statement.
+/// A bound value.
 #[derive(Clone, Debug)]
 pub(in crate::store) enum Value {
     Id(Uuid),
@@ -20,7 +20,7 @@ impl<T: Into<Uuid>> From<T> for Value {
     }
 }
 
-/// Text and values.
+/// SQL text and its values.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Statement {
     pub text: String,
@@ -32,20 +32,20 @@ impl Statement {
         Statement { text: text.to_owned(), values: Vec::new() }
     }
 
-    /// More of the text; never anything that somebody else wrote.
+    /// Appends text. Must be a constant: never user input.
     pub(in crate::store) fn push(&mut self, text: &str) -> &mut Statement {
         self.text.push_str(text);
         self
     }
 
-    /// The place of a value.
+    /// Appends a placeholder and binds its value.
     pub(in crate::store) fn bind(&mut self, value: impl Into<Value>) -> &mut Statement {
         self.values.push(value.into());
         let _ = write!(self.text, "${}", self.values.len());
         self
     }
 
-    /// A list of values in brackets.
+    /// Appends a list of placeholders in parentheses.
     pub(in crate::store) fn list(&mut self, values: impl IntoIterator<Item = Value>) -> &mut Statement {
         self.push("(");
         for (n, value) in values.into_iter().enumerate() {
@@ -55,7 +55,8 @@ impl Statement {
     }
 }
 
-/// A query of a [`Statement`], its values bound. It is planned for these very values and not kept: there are too many shapes.
+/// Makes a query of a [`Statement`]. It is not prepared, because there are too many different texts, and is planned
+/// for its values.
 macro_rules! query_of {
     ($query:ident, $statement:expr) => {{
         let statement: &$crate::store::db::statement::Statement = $statement;

@@ -1,22 +1,25 @@
-//! Either database: how one statement is written once for both, to be read from a pool ([`read!`], [`read_vital!`]) or inside a transaction ([`on!`]).
+//! Transactions and reads on either database. The macros run one statement, written once, on whichever database is in
+//! use: on a pool ([`read!`], [`read_vital!`]) or in a transaction ([`on!`]).
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use crate::crash::{self, Place, When};
+use crate::crash::{self, CrashPhase, CrashPoint};
 use crate::store::partitions::Partitions;
 use crate::store::{Store, StoreError};
 use sqlx::{PgConnection, PgPool};
 
-/// Runs `$body` on either database, with `$db` bound to the pool of requests and pages and `Db` to the kind of database.
+/// Runs `$body` on either database, with `$db` bound to the pool for requests and pages, and `Db` to sqlx's database
+/// type.
 macro_rules! read {
     ($store:expr, $db:ident => $body:expr) => {
         $crate::store::db::tx::read_from!($store, pages, front, $db => $body)
     };
 }
 
-/// The same with the pool that pages never take: for authentication, acceptance and the engine, whose reads are short. On PostgreSQL, where
-/// the engine has a pool of its own, it is that of requests and pages, of which [scans](crate::store::db::scans) leave a part.
+/// Like `read!` on the pool that pages never use: for short reads of authentication, acceptance and the engine. On
+/// PostgreSQL, where the engine has its own pool, it is the same pool as for `read!`;
+/// [scans](crate::store::db::scans) leave a part of it free.
 macro_rules! read_vital {
     ($store:expr, $db:ident => $body:expr) => {
         $crate::store::db::tx::read_from!($store, vital, front, $db => $body)
@@ -25,17 +28,17 @@ macro_rules! read_vital {
 
 macro_rules! read_from {
     ($store:expr, $sqlite:ident, $postgres:ident, $db:ident => $body:expr) => {
-        match &$store.inner.engine {
-            $crate::store::Engine::Sqlite(engine) => {
+        match &$store.inner.backend {
+            $crate::store::Backend::Sqlite(backend) => {
                 #[allow(dead_code)]
                 type Db = sqlx::Sqlite;
-                let $db = &engine.$sqlite;
+                let $db = &backend.$sqlite;
                 $body
             }
-            $crate::store::Engine::Postgres(engine) => {
+            $crate::store::Backend::Postgres(backend) => {
                 #[allow(dead_code)]
                 type Db = sqlx::Postgres;
-                let $db = &engine.$postgres;
+                let $db = &backend.$postgres;
                 $body
             }
         }
@@ -54,13 +57,13 @@ macro_rules! on {
 
 pub(crate) use {on, read, read_from, read_vital};
 
-/// A write transaction; rolled back when it is dropped.
+/// A write transaction; rolled back on drop.
 pub(crate) enum Tx {
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
     Postgres(PgTx),
 }
 
-/// A transaction on PostgreSQL, and what knows the partitions into which it inserts.
+/// A transaction on PostgreSQL, with the partitions that it inserts into.
 pub(crate) struct PgTx {
     tx: sqlx::Transaction<'static, sqlx::Postgres>,
     partitions: Arc<Partitions>,
@@ -85,14 +88,14 @@ impl DerefMut for PgTx {
     }
 }
 
-/// What the statements of a transaction are executed on.
+/// The connection of a transaction.
 pub(crate) enum Connection<'t> {
     Sqlite(&'t mut sqlx::SqliteConnection),
     Postgres(&'t mut sqlx::PgConnection),
 }
 
 impl Tx {
-    /// Begins one on a connection of `pool`.
+    /// Begins a transaction on a connection of `pool`.
     pub(in crate::store) async fn on_postgres(pool: &PgPool, partitions: &Arc<Partitions>) -> Result<Tx, StoreError> {
         Ok(Tx::Postgres(PgTx { tx: pool.begin().await?, partitions: partitions.clone() }))
     }
@@ -112,23 +115,23 @@ impl Tx {
         }
     }
 
-    /// Makes it so. After an error nobody knows whether it was.
+    /// Commits. After an error the outcome is unknown.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        self.commit_of(&[Place::Change]).await
+        self.commit_of(&[CrashPoint::Change]).await
     }
 
-    /// The same, where a test tells apart what it is that is committed.
-    pub(crate) async fn commit_of(self, places: &[Place]) -> Result<(), StoreError> {
-        places.iter().for_each(|place| crash::point(*place, When::Before));
+    /// Commits, with [crash points](crate::crash) for the kinds of work in the transaction.
+    pub(crate) async fn commit_of(self, places: &[CrashPoint]) -> Result<(), StoreError> {
+        places.iter().for_each(|place| crash::point(*place, CrashPhase::Before));
         match self {
             Tx::Sqlite(tx) => tx.commit().await?,
             Tx::Postgres(tx) => tx.tx.commit().await?,
         }
-        places.iter().for_each(|place| crash::point(*place, When::After));
+        places.iter().for_each(|place| crash::point(*place, CrashPhase::After));
         Ok(())
     }
 
-    /// Undoes it now, and not only when the connection is used next.
+    /// Rolls back at once. A dropped transaction is rolled back only when its connection is used again.
     pub(crate) async fn roll_back(self) -> Result<(), StoreError> {
         match self {
             Tx::Sqlite(tx) => tx.rollback().await?,

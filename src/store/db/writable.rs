@@ -1,50 +1,50 @@
-//! Whether the store can be written, which a store that answers queries need not be: a standby, a database or file that is read-only.
+//! Health check: whether the store accepts writes. A store that answers queries may be a standby or read-only.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
 use crate::store::db::postgres::sessions::READ_ONLY;
-use crate::store::{Engine, Store, StoreError};
+use crate::store::{Backend, Store, StoreError};
 
-/// How long an answer holds: the store is not asked more often, however many look.
-const HOLDS: Duration = Duration::from_secs(1);
+/// How long a result is cached, to bound the load of health checks.
+const CACHE_TTL: Duration = Duration::from_secs(1);
 
-/// The last answer, and when it was asked for. Held while the store is being asked.
-pub(in crate::store) type Asked = Mutex<Option<(Instant, Result<(), StoreError>)>>;
+/// The last result and its time. Locked during a check.
+pub(in crate::store) type CachedCheck = Mutex<Option<(Instant, Result<(), StoreError>)>>;
 
 impl Store {
-    /// Whether the store takes writes at `now`, or did within the second before. Nothing is changed.
+    /// Checks that the store accepts writes, without changing anything. The result is cached for a second.
     ///
     /// # Errors
-    /// It does not answer, or is read-only; then the sentence says so.
+    /// It does not answer or is read-only.
     pub async fn writable(&self, now: Instant) -> Result<(), StoreError> {
-        let mut asked = self.inner.writable.lock().await;
-        if let Some((at, answer)) = &*asked
-            && now.saturating_duration_since(*at) < HOLDS
+        let mut cached = self.inner.writable.lock().await;
+        if let Some((at, result)) = &*cached
+            && now.saturating_duration_since(*at) < CACHE_TTL
         {
-            return answer.clone();
+            return result.clone();
         }
-        let answer = self.write_nothing().await.map_err(|error| match is_read_only(&error) {
+        let result = self.write_nothing().await.map_err(|error| match is_read_only(&error) {
             true => {
-                // For what is to be done about the session.
+                // The conversion invalidates the session.
                 let _ = StoreError::from(error);
                 StoreError::Unusable("the database is read-only: nothing can be accepted or recorded".to_owned())
             }
             false => error.into(),
         });
-        *asked = Some((now, answer.clone()));
-        answer
+        *cached = Some((now, result.clone()));
+        result
     }
 
     async fn write_nothing(&self) -> Result<(), sqlx::Error> {
-        match &self.inner.engine {
-            // A lock and no more, as everybody waits for the one writer.
-            Engine::Sqlite(engine) => engine.begin().await?.rollback().await,
-            // A locked row is a write. Whoever has the lock already has written as well.
-            Engine::Postgres(engine) => {
+        match &self.inner.backend {
+            // Only takes the write lock, because all writes wait for it.
+            Backend::Sqlite(backend) => backend.begin().await?.rollback().await,
+            // Locking a row is a write. A row that is locked already was locked by a write.
+            Backend::Postgres(backend) => {
                 const SQL: &str = "SELECT name FROM meta LIMIT 1 FOR UPDATE SKIP LOCKED";
-                sqlx::query(SQL).execute(&engine.front).await.map(drop)
+                sqlx::query(SQL).execute(&backend.front).await.map(drop)
             }
         }
     }

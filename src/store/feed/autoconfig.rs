@@ -1,4 +1,4 @@
-//! Autoconfig subscriptions. Of their tokens only hashes are stored; what their endpoints sign with is sealed.
+//! Autoconfig subscriptions. Tokens are stored as hashes, signing secrets are sealed.
 
 use crate::domain::access::audit::act;
 use crate::domain::catalog::autoconfig::AutoConfig;
@@ -9,7 +9,7 @@ use crate::store::access::sign_in_links::TokenHash;
 use crate::store::catalog::applications;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
-/// The endpoints that a subscription made.
+/// The endpoint created with a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     Endpoint(EndpointId),
@@ -35,17 +35,18 @@ impl From<Row> for AutoConfig {
     }
 }
 
-/// Endpoints that were deleted meanwhile are left out.
+/// Deleted endpoints read as NULL.
 const COLUMNS: &str = "a.id, p.org, a.app_id, a.hint, e.id AS endpoint_id, q.id AS polling_endpoint_id, a.created_at";
 const TABLES: &str = "autoconfig a JOIN application p ON p.id = a.app_id AND p.deleted_at IS NULL
      LEFT JOIN endpoint e ON e.id = a.endpoint_id AND e.deleted_at IS NULL
      LEFT JOIN polling_endpoint q ON q.id = a.polling_endpoint_id";
 
 impl Store {
-    /// Keeps a new subscription, of whose token `hash` is all that is known.
+    /// Stores a new subscription with the hash of its token.
     ///
     /// # Errors
-    /// The tenant has no such application, it has [`limits::AUTOCONFIGS`] already, or the store is away.
+    /// The tenant has no such application, it already has [`limits::AUTOCONFIGS`] subscriptions, or the store is
+    /// unavailable.
     pub async fn create_autoconfig(
         &self,
         tenant: &Tenant,
@@ -63,7 +64,7 @@ impl Store {
             }
             let count: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(made.app_id).fetch_one(db).await)?;
             if count >= limits::AUTOCONFIGS as i64 {
-                let reason = format!("the application has {count} autoconfig subscriptions, the most there can be");
+                let reason = format!("the application has reached its limit of {count} autoconfig subscriptions");
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", reason)]));
             }
             let sealed = self.sealed(made.id, secret);
@@ -97,7 +98,7 @@ impl Store {
     /// The subscription, if the tenant's application has it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn autoconfig(
         &self,
         tenant: &Tenant,
@@ -115,21 +116,21 @@ impl Store {
         Ok(row.map(AutoConfig::from))
     }
 
-    /// The subscription whose token is shown. Asked before anybody knows whose it is. The hash of 256 random bits is looked up, so that how
-    /// long it takes says nothing about a token.
+    /// Looks up a subscription by the hash of its token, for authentication. Timing reveals nothing about a token of
+    /// 256 random bits.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn autoconfig_of(&self, hash: &TokenHash) -> Result<Option<AutoConfig>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM {TABLES} WHERE a.hash = $1"));
         let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
         Ok(row.map(AutoConfig::from))
     }
 
-    /// What the endpoint of a subscription that was [read](Store::autoconfig) signs with.
+    /// The signing secret of a subscription.
     ///
     /// # Errors
-    /// The store is away, or it was sealed with another master key.
+    /// The store is unavailable, or the secret was sealed with another master key.
     pub async fn autoconfig_secret(&self, of: &AutoConfig) -> Result<Option<Secret>, StoreError> {
         const SQL: &str = "SELECT secret FROM autoconfig WHERE id = $1 AND app_id = $2";
         let sealed: Option<Vec<u8>> =
@@ -141,10 +142,10 @@ impl Store {
         Secret::parse("secret", text).map(Some).map_err(|_| damaged())
     }
 
-    /// Gives a subscription another token, of which `hash` is all that is known, and another secret. `false`: it is gone.
+    /// Replaces the token and the secret of a subscription. `false`: it was deleted.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn rotate_autoconfig(
         &self,
         tenant: &Tenant,
@@ -171,10 +172,11 @@ impl Store {
         .await
     }
 
-    /// Notes what was made by a subscription. `false`: another has been made by it meanwhile, or it is gone.
+    /// Records the endpoint created with a subscription. `false`: another was recorded concurrently, or the
+    /// subscription was deleted.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn bind_autoconfig(
         &self,
         tenant: &Tenant,
@@ -183,7 +185,7 @@ impl Store {
         now: Time,
     ) -> Result<bool, StoreError> {
         self.repeated(|| async {
-            // One that was deleted gives room.
+            // A deleted endpoint may be replaced.
             const ENDPOINT: &str = "UPDATE autoconfig SET endpoint_id = $3 WHERE id = $1 AND app_id = $2 AND NOT EXISTS
                  (SELECT 1 FROM endpoint e WHERE e.id = autoconfig.endpoint_id AND e.deleted_at IS NULL)";
             const POLLING: &str = "UPDATE autoconfig SET polling_endpoint_id = $3 WHERE id = $1 AND app_id = $2
@@ -210,10 +212,10 @@ impl Store {
         .await
     }
 
-    /// Deletes a subscription: its token opens nothing any more. What was made by it stays. `false`: it is gone already.
+    /// Deletes a subscription, which invalidates its token. Its endpoint stays. `false`: it was already deleted.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn delete_autoconfig(&self, tenant: &Tenant, of: &AutoConfig, now: Time) -> Result<bool, StoreError> {
         self.repeated(|| async {
             const SQL: &str = "DELETE FROM autoconfig WHERE id = $1 AND app_id = $2";

@@ -1,10 +1,10 @@
 //! Consumers: readers of a polling endpoint whose position the store keeps.
 //!
-//! A consumer's position is what it asked from last: by asking from there it says that it has done with everything before. So an answer
-//! that is lost on its way is given again.
+//! A consumer's position is that of its last request, which confirms everything before it. A lost response is therefore
+//! repeated.
 //!
-//! Two programs that read as one consumer do not take messages from each other. Both may be given the same ones, and the one that falls
-//! behind is refused ([`Consumed::Behind`]).
+//! Two programs that share a consumer may get the same messages. The one that falls behind is rejected
+//! ([`Consumed::Behind`]).
 
 use std::time::Duration;
 
@@ -14,20 +14,20 @@ use crate::domain::{PollingEndpointId, Time, limits};
 use crate::store::catalog::applications;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
-/// How often is noted that a consumer came which is where it was.
+/// The interval of updating the last request of a consumer that has not moved.
 pub(super) const NOTE: Duration = Duration::from_secs(60);
 
-/// Where a consumer goes on.
+/// The result of a consumer's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Consumed {
     From(FeedIterator),
-    /// The consumer has gone on from a later position since, or was moved.
+    /// The consumer has since requested a later position, or was reset.
     Behind,
-    /// It is a [leased](super::leases) one.
+    /// It is a [leased](super::leases) consumer.
     Otherwise,
-    /// The polling endpoint has [`limits::CONSUMERS`] others.
+    /// The polling endpoint already has [`limits::CONSUMERS`] consumers.
     TooMany,
-    /// There is no such polling endpoint any more.
+    /// The polling endpoint was deleted.
     Gone,
 }
 
@@ -53,10 +53,10 @@ impl Row {
 }
 
 impl Store {
-    /// The consumer of this name, if it was ever seen.
+    /// A consumer by its name.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn consumer(
         &self,
         tenant: &Tenant,
@@ -67,10 +67,10 @@ impl Store {
         Ok(found.into_iter().next())
     }
 
-    /// All consumers of a polling endpoint, by name: at most [`limits::CONSUMERS`].
+    /// All consumers of a polling endpoint by name, at most [`limits::CONSUMERS`].
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn consumers(&self, tenant: &Tenant, endpoint: &PollingEndpoint) -> Result<Vec<Consumer>, StoreError> {
         self.consumers_like(tenant, endpoint, None).await
     }
@@ -96,11 +96,11 @@ impl Store {
         Ok(rows.into_iter().map(Row::consumer).collect())
     }
 
-    /// Has a consumer go on from `asked`, and remembers that; `None`: from where it was, or from the beginning of the polling endpoint.
-    /// Nothing is written where it already is there.
+    /// Moves a consumer to `asked`; `None`: its stored position, or the start of the polling endpoint. Does not write
+    /// if it is already there.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn consume(
         &self,
         tenant: &Tenant,
@@ -123,7 +123,7 @@ impl Store {
         if asked.position == at.position && now < before.polled_at.plus(NOTE) {
             return Ok(Consumed::From(asked));
         }
-        // Others may have moved it since.
+        // It may have been moved concurrently.
         const SQL: &str = "UPDATE polling_consumer SET position = $3,
                  complete_at = CASE WHEN complete_at > $4 THEN complete_at ELSE $4 END, polled_at = $5
              WHERE polling_endpoint_id = $1 AND name = $2 AND moves = $6 AND position <= $3
@@ -144,7 +144,7 @@ impl Store {
         Ok(if moved > 0 { Consumed::From(asked) } else { Consumed::Behind })
     }
 
-    /// Enters a consumer that asks for the first time.
+    /// Creates a consumer on its first request.
     async fn begin_consumer(
         &self,
         tenant: &Tenant,
@@ -164,7 +164,7 @@ impl Store {
             }
             let entered = enter(&mut tx, endpoint, name, from, now).await?;
             tx.commit().await?;
-            // Somebody else was quicker, a moment ago: it goes on from where that one is.
+            // Created concurrently: continue from its position.
             if entered {
                 Ok(Consumed::From(from))
             } else {
@@ -174,10 +174,10 @@ impl Store {
         .await
     }
 
-    /// Moves a consumer to `to`, forward or back. What it was given before is refused from now on, and its lease ends.
+    /// Resets a consumer to `to`, forward or back. Its earlier iterators become invalid and its lease ends.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn move_consumer(
         &self,
         tenant: &Tenant,
@@ -192,7 +192,7 @@ impl Store {
                      leased_until = CASE WHEN leased_until IS NULL THEN NULL ELSE 0 END
                  WHERE polling_endpoint_id = $1 AND name = $2 RETURNING moves";
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, name).await?;
+            self.insert_idempotency_key(&mut tx, name).await?;
             if !applications::hold(&mut tx, tenant, endpoint.app_id).await? {
                 return Ok(Consumed::Gone);
             }
@@ -215,7 +215,8 @@ impl Store {
     }
 }
 
-/// Whether there is room for one more consumer: `None`, and the application is held. Otherwise why not.
+/// Checks that the polling endpoint can have another consumer: `None`, with the application locked, or the reason it
+/// cannot.
 pub(super) async fn room(
     tx: &mut Tx,
     tenant: &Tenant,
@@ -235,7 +236,7 @@ pub(super) async fn room(
     })
 }
 
-/// `false`: it is there already.
+/// Inserts a consumer. `false`: it exists.
 pub(super) async fn enter(
     tx: &mut Tx,
     endpoint: &PollingEndpoint,

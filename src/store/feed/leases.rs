@@ -1,7 +1,8 @@
-//! Leased consumers: readers of a polling endpoint that commit what they have done. What one request was given is nobody else's until it
-//! is committed or its lease ends.
+//! Leased consumers: readers of a polling endpoint that commit processed messages. A batch belongs to one request until
+//! it is committed or its lease ends.
 //!
-//! They are rows of `polling_consumer` like [the others](super::consumers), with a lease. By the clock of the database, where it is PostgreSQL.
+//! They are rows of `polling_consumer`, like [other consumers](super::consumers), with a lease. On PostgreSQL, leases
+//! use the database's clock.
 
 use std::time::Duration;
 
@@ -12,27 +13,27 @@ use crate::domain::feed::{FeedIterator, Position};
 use crate::store::feed::consumers::{Consumed, NOTE, enter, room};
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
-/// Where a leased consumer stands.
+/// The state of a leased consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseState {
-    /// It can be given what follows this.
+    /// No lease is active; the next batch starts after this position.
     Free(FeedIterator),
-    /// The end of the lease of the messages that it was given last.
+    /// A batch is leased until this time.
     Held(Time),
-    /// It keeps its position in the other way.
+    /// It is a consumer without leases.
     Otherwise,
-    /// The polling endpoint has [`CONSUMERS`](crate::domain::limits::CONSUMERS) others.
+    /// The polling endpoint already has [`CONSUMERS`](crate::domain::limits::CONSUMERS) consumers.
     TooMany,
-    /// There is no such polling endpoint any more.
+    /// The polling endpoint was deleted.
     Gone,
 }
 
-/// The outcome of giving messages out.
+/// The result of leasing a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseTaken {
-    /// Their offsets begin with this one.
+    /// Leased; the offsets start with this one.
     From(Offset),
-    /// Somebody else was given something, or moved the consumer, a moment ago.
+    /// Another request leased a batch or reset the consumer concurrently.
     Lost,
 }
 
@@ -44,7 +45,7 @@ struct Row {
     given: i64,
     committed: i64,
     leased: Option<Vec<u8>>,
-    /// `None`: no leased consumer.
+    /// `None`: not a leased consumer.
     leased_until: Option<Time>,
 }
 
@@ -67,10 +68,10 @@ impl Row {
 }
 
 impl Store {
-    /// Where the leased consumer stands; one that asks for the first time is entered, at `beginning`.
+    /// The state of a leased consumer, which is created at `beginning` on its first request.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn lease_state(
         &self,
         tenant: &Tenant,
@@ -92,7 +93,7 @@ impl Store {
         if let Some(row) = row {
             return Ok(match row.leased() {
                 None => LeaseState::Otherwise,
-                // Ours may be ahead of the database's clock: whether it is over is decided where messages are given out.
+                // Our clock may be ahead of the database's; `take_lease` decides whether the lease has ended.
                 Some(leased) if leased.is_held(now) => LeaseState::Held(leased.until),
                 Some(_) => LeaseState::Free(row.iterator()),
             });
@@ -111,17 +112,17 @@ impl Store {
                 tx.commit().await?;
                 return Ok(LeaseState::Free(beginning));
             }
-            // Somebody else was quicker.
+            // Created concurrently.
             drop(tx);
             Box::pin(self.lease_state(tenant, endpoint, name, beginning, now)).await
         })
         .await
     }
 
-    /// Gives the messages at `positions`, which follow `from`, to the consumer for `lease`.
+    /// Leases the messages at `positions`, which follow `from`, to the consumer for `lease`.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn take_lease(
         &self,
         tenant: &Tenant,
@@ -153,10 +154,11 @@ impl Store {
         .await
     }
 
-    /// Notes that nothing for the consumer lies between `from` and `to`. Nothing is written where it is there already, but once a minute that it came.
+    /// Advances the consumer from `from` to `to`, with no matching messages in between. If it is already there, writes
+    /// at most once a minute.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn pass_over(
         &self,
         tenant: &Tenant,
@@ -187,10 +189,10 @@ impl Store {
         .await
     }
 
-    /// The consumer has done with everything up to `offset`. `None`: there is no such leased consumer.
+    /// Commits everything up to `offset`. `None`: there is no such leased consumer.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn commit_lease(
         &self,
         tenant: &Tenant,
@@ -201,7 +203,7 @@ impl Store {
     ) -> Result<Option<Commit>, StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, name).await?;
+            self.insert_idempotency_key(&mut tx, name).await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
             let Some((row, leased)) = held(&mut tx, tenant, endpoint, name).await? else { return Ok(None) };
             let commit = leased.commit(offset, clock);
@@ -227,7 +229,7 @@ impl Store {
     }
 }
 
-/// The leased consumer, held until the transaction ends. `None`: the tenant has none of this name.
+/// The leased consumer, locked until the end of the transaction. `None`: the tenant has none with this name.
 async fn held(
     tx: &mut Tx,
     tenant: &Tenant,

@@ -1,11 +1,18 @@
-//! The feed: an application's messages in the order in which they were committed, and who reads it by polling.
+//! The **feed**: an application's messages in commit order, read by polling. Come here when a reader misses, repeats or
+//! waits for messages.
 //!
-//! * [`order`] – how ids of messages are drawn, so that they are positions in the feed.
-//! * [`read`] – a page of the feed behind a position.
-//! * [`polling_endpoints`] – where it is fetched; [`consumers`] – readers whose position the store keeps; [`leases`] – those
-//!   that commit what they have done; [`tokens`] – what they show.
-//! * [`autoconfig`] – tokens by which a receiver's own program makes its endpoint or polling endpoint.
-//! * [`wakeups`] – readers that wait for the next message.
+//! * [`order`] – assigning message ids that are positions in the feed.
+//! * [`read`] – a page after a position. [`wakeups`] – waiting for the next message.
+//! * [`polling_endpoints`], [`tokens`] – polling endpoints and their credentials.
+//! * [`consumers`], [`leases`] – readers whose position the store keeps, without and with leases.
+//! * [`autoconfig`] – tokens with which a receiver's program creates its own endpoint.
+//!
+//! Invariants:
+//!
+//! * Within an application, ids grow in commit order: a reader that continues from the greatest id it has seen misses
+//!   nothing.
+//! * A message is never inserted below a position that a reader may have passed.
+//! * Reading a page writes nothing; only consumers have stored positions.
 
 pub mod autoconfig;
 pub mod consumers;

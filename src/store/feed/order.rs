@@ -1,17 +1,18 @@
-//! The order of the feed: ids of messages that grow, within an application, in the order of the commits.
+//! Message ids that grow in commit order within an application.
 //!
-//! * On PostgreSQL a transaction first locks the rows of `feed_lock` that its applications fall on, in the order of their numbers, and
-//!   keeps them until it ends. So of two transactions that accept for one application the second begins to draw when the first is
-//!   committed or undone. SQLite has one writer, and its lock is held already.
-//! * Then it reads the greatest id that there is. It sees all that was committed for its applications.
-//! * It draws ids above that one.
+//! * On PostgreSQL a transaction first locks the `feed_lock` rows of its applications, in numeric order, until it ends.
+//!   Of two transactions that accept messages for one application, the second assigns ids only after the first has
+//!   ended. SQLite has one writer.
+//! * Then it reads the greatest id, which includes everything committed for its applications.
+//! * It assigns ids above that one.
 //!
-//! So each id is greater than all that was committed for its application before, and a reader that goes on from the greatest id it has
-//! seen misses nothing. Nothing is written for it but the mark of the lock in its row: no column, no index entry, no counter whose old
-//! versions would pile up under an open snapshot.
+//! Each id is therefore greater than every id committed before for its application, and a reader that continues from
+//! the greatest id it has seen misses nothing. The only write is the row lock: there is no counter whose old versions
+//! would pile up under an open snapshot.
 //!
-//! Ids stay near the time. Those that are further ahead of the clock than [`AHEAD`] are passed over: a clock that was far ahead once
-//! does not draw all that comes later into that future. Readers are refused such positions ([`READ_AHEAD`](crate::domain::feed::READ_AHEAD)).
+//! Ids stay close to the current time. Ids more than [`AHEAD`] in the future are ignored, so a clock that was once far
+//! ahead does not pull later ids with it. Readers cannot use such positions
+//! ([`READ_AHEAD`](crate::domain::feed::READ_AHEAD)).
 
 use std::collections::BTreeSet;
 
@@ -19,24 +20,24 @@ use crate::domain::feed::{AHEAD, Position};
 use crate::domain::{AppId, MessageId, Time};
 use crate::store::{StoreError, Tx, on};
 
-/// How many rows `feed_lock` has. Applications that fall on one row take turns as if they were one; more rows would be locked one by one
-/// all the same.
+/// The number of rows in `feed_lock`. Applications that share a row wait for each other; more rows would only mean more
+/// locks per batch.
 const LOCKS: u16 = 1_024;
 
 /// Ids for the messages of one transaction.
 #[derive(Debug)]
 pub(in crate::store) struct FeedOrder {
-    /// The position drawn last; none of this time or later is taken.
+    /// The last assigned position; all later ones are free.
     last: Position,
 }
 
 impl FeedOrder {
-    /// Has `tx` draw for `apps`: others that accept for one of them wait until it ends. The messages were brought from `first` to `last`.
+    /// Locks the feeds of `apps` until `tx` ends. The messages arrived between `first` and `last`.
     ///
-    /// Taken before all other locks that accepting transactions wait for, so that nobody waits in a circle.
+    /// Accepting transactions take this lock before all others, which avoids deadlocks.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub(in crate::store) async fn take(
         tx: &mut Tx,
         apps: impl Iterator<Item = AppId>,
@@ -45,7 +46,7 @@ impl FeedOrder {
     ) -> Result<FeedOrder, StoreError> {
         let numbers: BTreeSet<i16> = apps.map(lock_of).collect();
         if numbers.is_empty() {
-            // Nothing is accepted: a relay that found nothing comes by here many times a second.
+            // Nothing to accept: an idle relay gets here many times a second.
             return Ok(FeedOrder { last: Position::START });
         }
         if let Tx::Postgres(tx) = tx {
@@ -53,7 +54,7 @@ impl FeedOrder {
             let numbers: Vec<i16> = numbers.into_iter().collect();
             sqlx::query(LOCK).bind(numbers).execute(&mut **tx).await?;
         }
-        // A statement of its own: it sees what was committed while the one before waited.
+        // A separate statement, so it sees what was committed while the lock was waited for.
         const LAST: &str = "SELECT id FROM message WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT 1";
         let (first, end) = (Position::at(first), Position::at(last.plus(AHEAD)));
         let found: Option<MessageId> = on!(tx, db => {
@@ -62,14 +63,14 @@ impl FeedOrder {
         Ok(FeedOrder { last: found.map_or(Position::START, Position::of) })
     }
 
-    /// The id of a message that was brought `at` this time: greater than all that were committed or drawn before it.
+    /// The id of a message that arrived at `at`: greater than all ids committed or assigned before.
     pub(in crate::store) fn next(&mut self, at: Time) -> MessageId {
         self.last = Position::at(at).max(self.last.next());
         self.last.id(rand::random())
     }
 }
 
-/// The row of `feed_lock` that an application falls on: by the end of its id, which is random.
+/// The `feed_lock` row of an application, from the random end of its id.
 fn lock_of(app: AppId) -> i16 {
     let [.., high, low] = *app.0.as_bytes();
     (u16::from_be_bytes([high, low]) % LOCKS) as i16

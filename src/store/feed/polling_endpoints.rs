@@ -1,5 +1,5 @@
-//! Polling endpoints: create, read, change, delete, list. They are no rows of `endpoint`: nothing is posted for them, so they have no
-//! slot, no secret and no health, and routing does not know of them.
+//! Polling endpoints: create, read, update, delete, list. They are not rows of `endpoint`: they have no slot, secret or
+//! health, and the fan-out ignores them.
 
 use crate::domain::access::audit::act;
 use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
@@ -27,7 +27,7 @@ struct Row {
 }
 
 const COLUMNS: &str = "id, app_id, uid, disabled, event_types, channels, metadata, created_at, updated_at";
-/// That the application ($1) is the organization's ($2).
+/// The condition that the application ($1) belongs to the organization ($2).
 const OWNED: &str = "EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL)";
 
 impl Row {
@@ -48,11 +48,11 @@ impl Row {
 }
 
 impl Store {
-    /// Makes a polling endpoint of `app`.
+    /// Creates a polling endpoint of `app`.
     ///
     /// # Errors
-    /// The tenant has no such application, it has [`limits::POLLING_ENDPOINTS`] already, the uid is taken, an event type of the filter is
-    /// not in the catalog, or the store is away.
+    /// The tenant has no such application, it already has [`limits::POLLING_ENDPOINTS`], the uid is taken, an event
+    /// type is not in the catalog, or the store is unavailable.
     pub async fn create_polling_endpoint(
         &self,
         tenant: &Tenant,
@@ -69,8 +69,8 @@ impl Store {
                 updated_at: now,
             };
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, &made.id.to_string()).await?;
-            // Held, so that two at once count each other.
+            self.insert_idempotency_key(&mut tx, &made.id.to_string()).await?;
+            // Locked, so concurrent requests count each other.
             if !applications::hold(&mut tx, tenant, app).await? {
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
             }
@@ -78,7 +78,7 @@ impl Store {
             let count: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(app).fetch_one(db).await)?;
             if count >= limits::POLLING_ENDPOINTS as i64 {
                 let reason = format!(
-                    "the application has {} polling endpoints, the most there can be",
+                    "the application has reached its limit of {} polling endpoints",
                     limits::POLLING_ENDPOINTS
                 );
                 return Err(StoreError::Invalid(vec![Invalid::new("type", reason)]));
@@ -94,10 +94,11 @@ impl Store {
         .await
     }
 
-    /// Makes of the polling endpoint what `work` makes of what it is. It is held meanwhile, so that no change is lost.
+    /// Updates the polling endpoint to the result of `work`. The row is locked meanwhile, so no concurrent update is
+    /// lost.
     ///
     /// # Errors
-    /// The new uid is taken, an event type is not in the catalog, or the store is away.
+    /// The uid is taken, an event type is not in the catalog, or the store is unavailable.
     pub async fn update_polling_endpoint<E>(
         &self,
         tenant: &Tenant,
@@ -173,7 +174,7 @@ impl Store {
     /// The polling endpoint, if the tenant's application has it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn polling_endpoint(
         &self,
         tenant: &Tenant,
@@ -199,7 +200,7 @@ impl Store {
     /// The polling endpoints of the tenant's application, by id.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn polling_endpoints(
         &self,
         tenant: &Tenant,
@@ -224,7 +225,7 @@ impl Store {
     /// Deletes a polling endpoint with its consumers and tokens. `false` if the tenant's application does not have it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn delete_polling_endpoint(
         &self,
         tenant: &Tenant,
@@ -257,7 +258,7 @@ impl Store {
     }
 }
 
-/// Deletes everything about polling of an application that is being deleted: its tokens open nothing any more.
+/// Deletes the polling endpoints, consumers and tokens of an application that is being deleted.
 pub(in crate::store) async fn delete_of_application(tx: &mut Tx, app: AppId) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM polling_consumer WHERE app_id = $1",

@@ -1,4 +1,4 @@
-//! Reading the feed: a page of the messages behind a position. It writes nothing.
+//! Reading the feed: a page of messages after a position.
 
 use std::collections::HashMap;
 
@@ -12,23 +12,23 @@ use crate::store::db::codec::{self, MESSAGE, MessageRow};
 use crate::store::query::messages::{along_application, in_order_of_application};
 use crate::store::{Store, StoreError, Tenant, read};
 
-/// How many messages a page looks at, at most, for those that its filters let through.
+/// The most messages scanned for a page.
 pub const LOOK: usize = 5_000;
-/// How many messages behind a position are counted at most.
+/// The most messages counted as a reader's lag.
 pub const BEHIND: i64 = 1_000;
-/// How many of them one statement reads, behind the first one.
+/// Rows per statement, after the first one.
 const CHUNK: usize = 1_000;
 
-/// Which messages of a feed are wanted.
+/// A request for a page of a feed.
 #[derive(Clone, Copy, Debug)]
 pub struct FeedRequest<'f> {
-    /// Only those behind it.
+    /// Messages after this position.
     pub after: Position,
-    /// Only those that each of them lets through.
+    /// Messages that match all of these.
     pub filters: &'f [FeedFilter],
-    /// Only those that were delivered everywhere they went, or only the others: those that wait for an attempt and those that ended undelivered.
+    /// `true`: delivered to all endpoints; `false`: a delivery is pending or dead.
     pub delivered: Option<bool>,
-    /// At most so many.
+    /// The most messages.
     pub limit: usize,
     pub now: Time,
 }
@@ -36,32 +36,32 @@ pub struct FeedRequest<'f> {
 /// A page of a feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedPage {
-    /// In the order of the feed. Those without content are left out: nothing of them is pushed either.
+    /// In feed order, without messages whose content is deleted.
     pub messages: Vec<Message>,
-    /// What was looked at last: to go on from, also where nothing was found.
+    /// The last scanned position, to continue from.
     pub position: Position,
-    /// Nothing followed when it was read.
+    /// The end of the feed was reached.
     pub done: bool,
 }
 
-/// The columns of a message that a filter needs.
+/// The columns that a filter needs.
 #[derive(sqlx::FromRow)]
 struct Row {
     id: MessageId,
     event_type: String,
     channels: Option<String>,
-    /// Bytes; `None`: there is no content.
+    /// Payload size in bytes; `None`: the content is deleted.
     size: Option<i64>,
-    /// 1: nothing of it waits or ended undelivered; 1 where nobody asked.
+    /// 1: no delivery is pending or dead; always 1 if the request does not filter by it.
     delivered: i32,
 }
 
 impl Store {
-    /// A page of the feed of the tenant's application. It looks at no more than [`LOOK`] messages, and holds no more than
-    /// [`PAGE_BYTES`] of payloads, but for the first one.
+    /// A page of the feed of the tenant's application. It scans at most [`LOOK`] messages and contains at most
+    /// [`PAGE_BYTES`] of payloads, unless the first one is larger.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn feed(&self, tenant: &Tenant, app: AppId, request: FeedRequest<'_>) -> Result<FeedPage, StoreError> {
         let mut page = FeedPage { messages: Vec::new(), position: request.after, done: true };
         if !tenant.sees(app) {
@@ -101,10 +101,10 @@ impl Store {
         Ok(page)
     }
 
-    /// How many messages of the tenant's application are behind a position, up to [`BEHIND`].
+    /// The number of messages after a position, up to [`BEHIND`].
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn feed_behind(
         &self,
         tenant: &Tenant,
@@ -128,7 +128,7 @@ impl Store {
         })?)
     }
 
-    /// The first `limit` messages behind `after`, without their payloads.
+    /// The first `limit` messages after `after`, without payloads.
     async fn feed_rows(
         &self,
         tenant: &Tenant,
@@ -137,7 +137,8 @@ impl Store {
         request: &FeedRequest<'_>,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        // A message has rows there for as long as a delivery of it waits or ended undelivered. What was sent to a deleted endpoint is nobody's.
+        // A message has rows in these tables while a delivery is pending or dead. Deliveries to deleted endpoints do
+        // not count.
         const DELIVERED: &str = "CASE WHEN EXISTS (SELECT 1 FROM due d WHERE d.message_id = message.id)
                  OR EXISTS (SELECT 1 FROM dead d WHERE d.message_id = message.id AND d.reason <> 'endpoint-deleted')
                  OR EXISTS (SELECT 1 FROM fan_out d WHERE d.app_id = message.app_id AND d.message_id = message.id)
@@ -159,12 +160,12 @@ impl Store {
         })?)
     }
 
-    /// These messages, in this order, less those that have gone or lost their content since.
+    /// Loads these messages in this order, without those deleted or stripped of their content since.
     async fn feed_messages(&self, tenant: &Tenant, app: AppId, ids: &[MessageId]) -> Result<Vec<Message>, StoreError> {
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(Vec::new()) };
         let rows: Vec<MessageRow> = read!(self, db => {
             let mut sql = QueryBuilder::<Db>::new(format!("SELECT {MESSAGE} FROM message WHERE app_id = "));
-            // The bounds keep PostgreSQL out of partitions that hold none of them.
+            // The bounds let PostgreSQL skip partitions.
             sql.push_bind(app).push(" AND org = ").push_bind(tenant.org.clone());
             sql.push(" AND id >= ").push_bind(*first).push(" AND id <= ").push_bind(*last);
             sql.push(" AND payload IS NOT NULL AND id IN (");

@@ -9,7 +9,7 @@ use crate::store::access::sign_in_links::TokenHash;
 use crate::store::catalog::applications;
 use crate::store::{Store, StoreError, Tenant, on, read};
 
-/// How many tokens of a polling endpoint are kept; the oldest go first.
+/// The most tokens kept per polling endpoint; the oldest are deleted first.
 const KEPT: i64 = 10;
 
 #[derive(sqlx::FromRow)]
@@ -34,11 +34,11 @@ const COLUMNS: &str = "t.id, p.org, t.app_id, t.polling_endpoint_id, t.hint, t.c
 const TABLES: &str = "polling_token t JOIN application p ON p.id = t.app_id AND p.deleted_at IS NULL";
 
 impl Store {
-    /// Keeps a new token of a polling endpoint, of which `hash` is all that is known. Those before it are good for no longer than
-    /// `overlap`. `false` if the tenant does not have the polling endpoint.
+    /// Stores a new token of a polling endpoint with its hash. Older tokens expire after `overlap`. `false` if the
+    /// tenant does not have the polling endpoint.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn rotate_polling_token(
         &self,
         tenant: &Tenant,
@@ -84,10 +84,10 @@ impl Store {
         .await
     }
 
-    /// The newest token of a polling endpoint, if there is one, whether it is still good or not.
+    /// The newest token of a polling endpoint, valid or not.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn polling_token(
         &self,
         tenant: &Tenant,
@@ -101,11 +101,11 @@ impl Store {
         Ok(row.map(PollingToken::from).filter(|token| tenant.sees(token.app_id)))
     }
 
-    /// The token that is shown, whether it is still good or not. Asked before anybody knows whose it is. The hash of 256 random bits is
-    /// looked up, so that how long it takes says nothing about a token.
+    /// Looks up a token by its hash, valid or not, for authentication. Timing reveals nothing about a token of 256
+    /// random bits.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn polling_token_of(&self, hash: &TokenHash) -> Result<Option<PollingToken>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM {TABLES} WHERE t.hash = $1"));
         let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;

@@ -1,11 +1,11 @@
-//! Waking readers that wait for the next message of a feed.
+//! Waking readers that wait for the next message of a feed (long polling).
 //!
-//! * [`FeedListener`] – a reader that waits for one application's next message. What was committed since it was made is noticed.
-//! * [`FeedWakeups`] – the listeners of a process. A commit of this process wakes those of its applications at once.
-//! * [`watch`] – where processes share a PostgreSQL: looks for what others committed, for all applications that are waited for in one
-//!   statement. It runs while there are listeners.
+//! * A [`FeedListener`] waits for one application's next message. It notices everything committed since it was created.
+//! * [`FeedWakeups`] holds a process's listeners. A commit in the same process wakes them at once.
+//! * [`watch`] polls PostgreSQL for messages that other processes committed, for all awaited applications in one
+//!   statement. It runs only while there are listeners.
 //!
-//! A wake-up is a hint to read again. One that is lost costs the rest of the wait.
+//! A wake-up is a hint to read again. A lost one only delays the reader to its deadline.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,21 +18,21 @@ use uuid::Uuid;
 
 use crate::domain::AppId;
 use crate::domain::feed::Position;
-use crate::store::{Engine, Inner, Store, StoreError};
+use crate::store::{Backend, Inner, Store, StoreError};
 
-/// How many readers of a process can wait at once.
+/// The most waiting readers per process.
 pub const LISTENERS: usize = 20_000;
-/// How often is looked for what other processes committed: a reader is to hear of it within 100 ms.
+/// The polling interval for other processes' commits. Readers should learn of them within 100 ms.
 const LOOK: Duration = Duration::from_millis(50);
-/// For how many applications one look asks. With more of them, they take turns.
+/// The most applications per poll. If there are more, they take turns.
 const LOOK_APPS: usize = 500;
-/// How long to wait after a look that failed.
+/// The delay after a failed poll.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The listeners of a process, by application.
 #[derive(Debug, Default)]
 pub(in crate::store) struct FeedWakeups {
-    /// How many there are: commits look no further where there are none.
+    /// Number of listeners; lets commits skip the map if there are none.
     count: AtomicUsize,
     watching: AtomicBool,
     closed: AtomicBool,
@@ -43,12 +43,12 @@ pub(in crate::store) struct FeedWakeups {
 #[derive(Debug)]
 struct Waiting {
     listeners: usize,
-    /// Something behind it is news to all of them.
+    /// A message after this position is new to all listeners.
     after: Position,
     woken: Sender<()>,
 }
 
-/// A reader that waits for the next message of one application.
+/// A reader waiting for the next message of one application.
 #[derive(Debug)]
 pub struct FeedListener {
     inner: Arc<Inner>,
@@ -57,8 +57,8 @@ pub struct FeedListener {
 }
 
 impl FeedListener {
-    /// Waits until something may have been committed behind `after`, at most until `deadline`. `false`: nothing has, or all waits end because
-    /// the process does.
+    /// Waits until a message may have been committed after `after`, at most until `deadline`. `false`: the deadline
+    /// passed, or the process is shutting down.
     pub async fn wait(&mut self, after: Position, deadline: Instant) -> bool {
         if let Some(waiting) = self.inner.wakeups.apps().get_mut(&self.app) {
             waiting.after = waiting.after.max(after);
@@ -70,7 +70,7 @@ impl FeedListener {
         matches!(woken, Ok(Ok(()))) && !self.is_closed()
     }
 
-    /// All waits have ended, because the process does.
+    /// Whether the process is shutting down.
     pub fn is_closed(&self) -> bool {
         self.inner.wakeups.closed.load(Ordering::Acquire)
     }
@@ -95,12 +95,12 @@ impl FeedWakeups {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether nobody waits.
+    /// Whether there are no listeners.
     pub fn is_idle(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Wakes those who wait for one of `apps`, for which something was committed.
+    /// Wakes the listeners of `apps` after a commit.
     pub fn wake(&self, wake: impl IntoIterator<Item = AppId>) {
         if self.is_idle() {
             return;
@@ -113,7 +113,8 @@ impl FeedWakeups {
         }
     }
 
-    /// Up to [`LOOK_APPS`] applications from `from` on, in a circle, with what is no news to their listeners.
+    /// Up to [`LOOK_APPS`] awaited applications after `from` (round-robin), with the positions their listeners have
+    /// read.
     fn some(&self, from: AppId) -> Vec<(AppId, Position)> {
         let mut some: Vec<(AppId, Position)> = self.apps().iter().map(|(app, one)| (*app, one.after)).collect();
         some.sort_unstable();
@@ -125,8 +126,8 @@ impl FeedWakeups {
 }
 
 impl Store {
-    /// A reader that is to wait for the next message of `app`; made before it reads, so that what is committed meanwhile wakes it. `None`:
-    /// [`LISTENERS`] wait already, or the process is about to end.
+    /// A listener for the next message of `app`. Create it before reading, so that concurrent commits wake it. `None`:
+    /// there are already [`LISTENERS`], or the process is shutting down.
     pub fn listen_to_feed(&self, app: AppId) -> Option<FeedListener> {
         let wakeups = &self.inner.wakeups;
         if wakeups.closed.load(Ordering::Acquire) {
@@ -150,12 +151,12 @@ impl Store {
         Some(listener)
     }
 
-    /// How many readers of this process wait for the next message of `app`, and the position that it has to be behind; `None`: nobody waits.
+    /// The number of listeners of `app` in this process, and the position they have read; `None`: no listeners.
     pub fn feed_waits(&self, app: AppId) -> Option<(usize, Position)> {
         self.inner.wakeups.apps().get(&app).map(|waiting| (waiting.listeners, waiting.after))
     }
 
-    /// Ends all waits, now and from now on: the process is about to end, and its connections with it.
+    /// Ends all current and future waits, at shutdown.
     pub fn end_feed_waits(&self) {
         let wakeups = &self.inner.wakeups;
         wakeups.closed.store(true, Ordering::Release);
@@ -163,7 +164,7 @@ impl Store {
     }
 }
 
-/// Looks for what other processes committed, as long as anybody waits.
+/// Polls for other processes' commits while there are listeners.
 async fn watch(store: Weak<Inner>) {
     let mut last = AppId(Uuid::nil());
     loop {
@@ -171,7 +172,7 @@ async fn watch(store: Weak<Inner>) {
         let some = inner.wakeups.some(last);
         if some.is_empty() {
             inner.wakeups.watching.store(false, Ordering::Release);
-            // Somebody may have come just now, and seen that there is a watch.
+            // A listener may have been added just now, when the watch still seemed to run.
             if inner.wakeups.is_idle() || inner.wakeups.watching.swap(true, Ordering::AcqRel) {
                 return;
             }
@@ -181,11 +182,11 @@ async fn watch(store: Weak<Inner>) {
         let pause = match news(&inner, &some).await {
             Ok(apps) => {
                 inner.wakeups.wake(apps);
-                // However long it takes, it takes a quarter of the time at most.
+                // A slow poll uses at most a quarter of the time.
                 LOOK.max(begun.elapsed() * 3)
             }
             Err(error) => {
-                tracing::debug!(%error, "readers that wait do not hear of other processes' messages for a moment");
+                tracing::debug!(%error, "could not check for other processes' messages; waiting readers are woken later");
                 LOOK_AGAIN
             }
         };
@@ -194,9 +195,9 @@ async fn watch(store: Weak<Inner>) {
     }
 }
 
-/// Those of these applications that have messages behind the given positions.
+/// The applications with messages after the given positions.
 async fn news(inner: &Inner, some: &[(AppId, Position)]) -> Result<Vec<AppId>, StoreError> {
-    // Along the index of applications, one step for each: see `feed_rows` about the order by both.
+    // One index step per application; see `along_application` about the order by both columns.
     const SQL: &str = "SELECT waiting.app_id FROM UNNEST($1::uuid[], $2::uuid[]) AS waiting (app_id, first)
          CROSS JOIN LATERAL (
              SELECT 1 FROM message m
@@ -204,11 +205,11 @@ async fn news(inner: &Inner, some: &[(AppId, Position)]) -> Result<Vec<AppId>, S
                  AND m.id >= waiting.first AND m.id >= $3
              ORDER BY m.app_id, m.id LIMIT 1
          ) AS news";
-    // Those that have not read yet need no hint.
+    // Listeners that have not read yet need no hint.
     let read = || some.iter().filter(|(_, after)| *after > Position::START);
-    let Engine::Postgres(engine) = &inner.engine else { return Ok(Vec::new()) };
+    let Backend::Postgres(backend) = &inner.backend else { return Ok(Vec::new()) };
     let firsts: Vec<Uuid> = read().map(|(_, after)| after.next().first_id().0).collect();
     let Some(least) = firsts.iter().min().copied() else { return Ok(Vec::new()) };
     let apps: Vec<Uuid> = read().map(|(app, _)| app.0).collect();
-    Ok(sqlx::query_scalar(SQL).bind(apps).bind(&firsts).bind(least).fetch_all(&engine.engine).await?)
+    Ok(sqlx::query_scalar(SQL).bind(apps).bind(&firsts).bind(least).fetch_all(&backend.engine).await?)
 }

@@ -1,5 +1,5 @@
-//! Accepting messages, over REST and from the outbox alike. One transaction stores the messages and one delivery for each subscribed
-//! endpoint; callers and the engine are notified after the commit.
+//! Accepting messages, over REST and from the outbox alike. One transaction stores the messages and one delivery for
+//! each subscribed endpoint; callers and the engine are notified after the commit.
 //!
 //! An invalid item never fails its batch: each item has its own result.
 
@@ -16,7 +16,7 @@ use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time};
 use crate::store::db::budget::Budget;
 use crate::store::db::{codec, sqlite};
 use crate::store::feed::order::FeedOrder;
-use crate::store::ingest::idempotency::{self, Once};
+use crate::store::ingest::idempotency::{self, IdempotencyKey};
 use crate::store::ingest::message_insert::{self, NewMessage};
 use crate::store::ingest::routing::{self, AppView, LiveEndpoint, Resolved};
 use crate::store::ingest::{due_insert, fan_out};
@@ -34,8 +34,8 @@ pub struct AcceptItem {
     pub spec: MessageSpec,
     /// Time of receipt.
     pub at: Time,
-    /// Set by [`Store::accept`] from the handle's key, see [`Store::once`].
-    pub once: Option<Arc<Once>>,
+    /// Set by [`Store::accept`] from the handle's key, see [`Store::with_idempotency_key`].
+    pub idempotency_key: Option<Arc<IdempotencyKey>>,
 }
 
 impl AcceptItem {
@@ -58,7 +58,7 @@ impl AcceptItem {
 
 /// Why a message was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum Rejection {
     #[error("there is no application {0}")]
     UnknownApplication(String),
     #[error("several organizations have an application {0}: use its id instead")]
@@ -76,29 +76,30 @@ pub enum Refusal {
 }
 
 /// The result for one item.
-pub type Verdict = Result<Arc<Message>, Refusal>;
+pub type AcceptResult = Result<Arc<Message>, Rejection>;
 
 /// The outcome of an item in one transaction.
-pub(in crate::store) enum Outcome {
-    Decided(Verdict),
+pub(in crate::store) enum ItemOutcome {
+    Decided(AcceptResult),
     /// Not tried: the endpoints of its application have to be [loaded](super::routing_load::load) first.
     NotLoaded(AppId),
 }
 
-/// The outcomes of a batch, in the order of its items. The transaction may have been full before the last items: these have no outcome.
-pub(in crate::store) struct Accepted {
-    pub outcomes: Vec<Outcome>,
+/// The outcomes of a batch, in the order of its items. The transaction may have been full before the last items:
+/// these have no outcome.
+pub(in crate::store) struct AcceptedBatch {
+    pub outcomes: Vec<ItemOutcome>,
     /// For the engine, after the commit.
     pub admissions: Vec<Admission>,
     /// The batch has packed deliveries, to be [fanned out](fan_out).
     pub packed: bool,
 }
 
-impl Accepted {
+impl AcceptedBatch {
     /// The application of each accepted message.
     pub(in crate::store) fn apps(&self) -> impl Iterator<Item = AppId> {
         self.outcomes.iter().filter_map(|outcome| match outcome {
-            Outcome::Decided(Ok(message)) => Some(message.app_id),
+            ItemOutcome::Decided(Ok(message)) => Some(message.app_id),
             _ => None,
         })
     }
@@ -108,18 +109,18 @@ impl Store {
     /// Accepts a message, in one transaction with the others that wait at that moment. Returns after the commit.
     ///
     /// # Errors
-    /// The store is unavailable or its queue is full: the message was not accepted. If the commit itself fails, the message may have been
-    /// accepted; a retry with the same event id is safe.
-    pub async fn accept(&self, mut item: AcceptItem) -> Result<Verdict, StoreError> {
-        item.once = self.once.clone();
+    /// The store is unavailable or its queue is full: the message was not accepted. If the commit itself fails, the
+    /// message may have been accepted; a retry with the same event id is safe.
+    pub async fn accept(&self, mut item: AcceptItem) -> Result<AcceptResult, StoreError> {
+        item.idempotency_key = self.idempotency_key.clone();
         if let Err(wrong) = item.check(self.inner.max_payload) {
-            return Ok(Err(Refusal::Invalid(wrong)));
+            return Ok(Err(Rejection::Invalid(wrong)));
         }
         self.inner.queues.accept(item).await
     }
 
-    /// Sends an [example](EventTypeSpec::example) of an event type to one endpoint, ignoring its filters: a real, signed message to test
-    /// a receiver with.
+    /// Sends an [example](EventTypeSpec::example) of an event type to one endpoint, ignoring its filters: a real,
+    /// signed message to test a receiver with.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -130,10 +131,10 @@ impl Store {
         event_type: &EventTypeSpec,
         index: Option<usize>,
         now: Time,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<AcceptResult, StoreError> {
         let payload = match event_type.example(index) {
             Ok(value) => Bytes::from(codec::json(&value)?),
-            Err(wrong) => return Ok(Err(Refusal::Invalid(vec![wrong]))),
+            Err(wrong) => return Ok(Err(Rejection::Invalid(vec![wrong]))),
         };
         let spec = MessageSpec { event_type: event_type.name.clone(), payload, ..MessageSpec::default() };
         self.accept(AcceptItem {
@@ -142,7 +143,7 @@ impl Store {
             only_endpoint: Some(endpoint.id),
             spec,
             at: now,
-            once: None,
+            idempotency_key: None,
         })
         .await
     }
@@ -164,7 +165,8 @@ struct Draft {
 }
 
 impl Draft {
-    /// If the message goes to more than `wide` endpoints, the unordered ones are packed. `None`: the transaction has no room for its rows.
+    /// If the message goes to more than `wide` endpoints, the unordered ones are packed. `None`: the transaction has
+    /// no room for its rows.
     fn new(
         item: &AcceptItem,
         view: &Arc<AppView>,
@@ -194,7 +196,7 @@ pub(in crate::store) async fn accept_in(
     inner: &Inner,
     items: &[&AcceptItem],
     budget: &mut Budget,
-) -> Result<Accepted, StoreError> {
+) -> Result<AcceptedBatch, StoreError> {
     let keys: HashSet<routing::Key> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
     let views = routing::resolve(tx, &inner.directory, &inner.master, keys).await?;
     let apps = views.values().filter_map(|found| match found {
@@ -204,15 +206,15 @@ pub(in crate::store) async fn accept_in(
     let times = || items.iter().map(|item| item.at);
     let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
     let mut order = FeedOrder::take(tx, apps, first, last).await?;
-    let mut drafts: Vec<Result<Draft, Refusal>> = Vec::with_capacity(items.len());
+    let mut drafts: Vec<Result<Draft, Rejection>> = Vec::with_capacity(items.len());
     let mut drafted: Vec<&AcceptItem> = Vec::with_capacity(items.len());
     // One entry per item. Items whose application is not loaded have no draft.
     let mut not_loaded: Vec<Option<AppId>> = Vec::with_capacity(items.len());
     for item in items {
         drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
             // The operational application is hidden: only `operational` creates messages for it.
-            Some(Resolved::View(view)) if view.operational => Err(Refusal::UnknownApplication(item.app.to_string())),
-            Some(Resolved::View(view)) if !item.reaches(view) => Err(Refusal::Unreachable),
+            Some(Resolved::View(view)) if view.operational => Err(Rejection::UnknownApplication(item.app.to_string())),
+            Some(Resolved::View(view)) if !item.reaches(view) => Err(Rejection::Unreachable),
             Some(Resolved::View(view)) => match Draft::new(item, view, inner.wide, &mut order, budget) {
                 Some(draft) => Ok(draft),
                 None => break,
@@ -222,18 +224,18 @@ pub(in crate::store) async fn accept_in(
                 not_loaded.push(Some(*app));
                 continue;
             }
-            None => Err(Refusal::UnknownApplication(item.app.to_string())),
+            None => Err(Rejection::UnknownApplication(item.app.to_string())),
         });
         drafted.push(item);
         not_loaded.push(None);
     }
     let items = &drafted[..];
-    idempotency::enter_batch(tx, items, &mut drafts, |draft| draft.message.id.to_string()).await?;
+    idempotency::insert_batch_keys(tx, items, &mut drafts, |draft| draft.message.id.to_string()).await?;
     refuse_repeats(tx, &mut drafts).await?;
-    idempotency::leave_batch(tx, items, &drafts).await?;
+    idempotency::release_rejected_keys(tx, items, &drafts).await?;
 
     let mut accepted =
-        Accepted { outcomes: Vec::with_capacity(not_loaded.len()), admissions: Vec::new(), packed: false };
+        AcceptedBatch { outcomes: Vec::with_capacity(not_loaded.len()), admissions: Vec::new(), packed: false };
     let mut more: Vec<(OrgId, Vec<EndpointId>)> = Vec::with_capacity(items.len());
     let mut verdicts = drafts.into_iter().map(|draft| {
         draft.map(|Draft { message, view, endpoints, packed }| {
@@ -244,8 +246,8 @@ pub(in crate::store) async fn accept_in(
         })
     });
     accepted.outcomes.extend(not_loaded.into_iter().filter_map(|app| match app {
-        Some(app) => Some(Outcome::NotLoaded(app)),
-        None => verdicts.next().map(Outcome::Decided),
+        Some(app) => Some(ItemOutcome::NotLoaded(app)),
+        None => verdicts.next().map(ItemOutcome::Decided),
     }));
     drop(verdicts);
     let with_more = accepted.admissions.iter().zip(&more);
@@ -279,7 +281,7 @@ fn message(item: &AcceptItem, app_id: AppId, id: MessageId) -> Message {
 }
 
 /// Inserts the event ids, and rejects drafts whose event id is in the store or earlier in the batch.
-async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Refusal>]) -> Result<(), StoreError> {
+async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Rejection>]) -> Result<(), StoreError> {
     // Sorted, so two processes that insert the same ids cannot deadlock.
     let mut keys: Vec<(AppId, String, MessageId)> = Vec::new();
     for Draft { message, .. } in drafts.iter().flatten() {
@@ -299,7 +301,7 @@ async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Refusal>]) -> R
             _ => None,
         };
         if let Some(event_id) = repeat {
-            *draft = Err(Refusal::Duplicate(event_id.to_string()));
+            *draft = Err(Rejection::Duplicate(event_id.to_string()));
         }
     }
     Ok(())
@@ -316,7 +318,7 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
                 packed.push(&[app.0.as_bytes(), message.0.as_bytes()], event_id)?;
             }
             let usual = keys.iter().map(|key| key.2).collect();
-            sqlite::enter(tx, SQL, "message_id", packed, usual, |query| query).await
+            sqlite::insert_keys(tx, SQL, "message_id", packed, usual, |query| query).await
         }
         Tx::Postgres(tx) => {
             let ids: Vec<MessageId> = sqlx::query_scalar(
@@ -334,21 +336,21 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
     }
 }
 
-impl Refusal {
+impl Rejection {
     /// The database rejected the item although it passed all checks.
-    pub(in crate::store) fn by_store(reason: &str) -> Refusal {
-        Refusal::Invalid(vec![Invalid::new("payload", format!("was rejected by the database: {reason}"))])
+    pub(in crate::store) fn by_store(reason: &str) -> Rejection {
+        Rejection::Invalid(vec![Invalid::new("payload", format!("was rejected by the database: {reason}"))])
     }
 
     /// The label value in metrics.
     pub fn word(&self) -> &'static str {
         match self {
-            Refusal::UnknownApplication(_) => "unknown_application",
-            Refusal::AmbiguousApplication(_) => "ambiguous_application",
-            Refusal::Repeated => "repeated",
-            Refusal::Duplicate(_) => "duplicate",
-            Refusal::Unreachable => "unreachable",
-            Refusal::Invalid(_) => "invalid",
+            Rejection::UnknownApplication(_) => "unknown_application",
+            Rejection::AmbiguousApplication(_) => "ambiguous_application",
+            Rejection::Repeated => "repeated",
+            Rejection::Duplicate(_) => "duplicate",
+            Rejection::Unreachable => "unreachable",
+            Rejection::Invalid(_) => "invalid",
         }
     }
 }

@@ -21,8 +21,8 @@ struct NewDelivery<'m> {
     seq: Option<i64>,
 }
 
-/// Inserts a fresh delivery for each message and endpoint. It is due at the message's `deliver_at`, or at once. Deliveries to ordered
-/// endpoints get their sequence numbers here.
+/// Inserts a fresh delivery for each message and endpoint. It is due at the message's `deliver_at`, or at once.
+/// Deliveries to ordered endpoints get their sequence numbers here.
 pub(in crate::store) async fn insert(tx: &mut Tx, admissions: &mut [Admission]) -> Result<(), StoreError> {
     let is_ordered = |live: &LiveEndpoint| live.endpoint.spec.ordered;
     if admissions.iter().any(|admission| admission.endpoints.iter().any(|live| is_ordered(live))) {

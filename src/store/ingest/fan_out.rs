@@ -1,19 +1,21 @@
-//! Wide fan-out. A message to more endpoints than [`StoreOptions::wide`](crate::store::StoreOptions::wide) is accepted with its endpoints
-//! packed into rows of `fan_out`, [`PACK`] in each, so that the accepting transaction stays small. Steps then move them to `due`, at most
-//! [`STEP`] deliveries in a transaction, one application after another. An application whose step fails holds up no other: it is tried
-//! again with backoff ([`FanOutTurns`]).
+//! Wide fan-out. A message to more endpoints than [`StoreOptions::wide`](crate::store::StoreOptions::wide) is
+//! accepted with its endpoints packed into rows of `fan_out`, [`PACK`] in each, so that the accepting transaction
+//! stays small. Steps then move them to `due`, at most [`STEP`] deliveries in a transaction, one application after
+//! another. An application whose step fails holds up no other: it is tried again with backoff ([`FanOutTurns`]).
 //!
-//! Which endpoints get the message is decided when it is accepted. What happens to an endpoint before its delivery is moved:
+//! Which endpoints get the message is decided when it is accepted. What happens to an endpoint before its delivery is
+//! moved:
 //!
 //! - deleted: the delivery is dead, as are those that were pending there.
 //! - disabled: the delivery waits in `due`, as do those that were pending there.
 //! - created, or its filters changed: nothing. It does not get the message, or gets it still.
 //! - the message was sent there meanwhile, because somebody asked for it: the delivery that exists stays the only one.
 //!
-//! If the message's content is deleted before its deliveries are moved, they are dead, in the transaction that takes them out of their pack.
+//! If the message's content is deleted before its deliveries are moved, they are dead, in the transaction that takes
+//! them out of their pack.
 //!
-//! Until a delivery is moved, lists do not show it; the message's `deliveries` counts it. Ordered endpoints are never packed: their numbers
-//! are drawn when the message is accepted.
+//! Until a delivery is moved, lists do not show it; the message's `deliveries` counts it. Ordered endpoints are never
+//! packed: their numbers are drawn when the message is accepted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,7 +39,8 @@ use crate::store::{AppRef, Store, StoreError, Tx, on};
 pub const PACK: usize = 256;
 /// How many deliveries one step moves at most.
 pub const STEP: usize = 8 * PACK;
-/// How many bytes of payloads one step loads to tell the engine of what it moved. The engine reads what does not fit from the store.
+/// How many bytes of payloads one step loads to tell the engine of what it moved. The engine reads what does not fit
+/// from the store.
 const STEP_BYTES: usize = 8 * 1024 * 1024;
 
 /// How many applications one step looks at, at most, for one whose turn it is.
@@ -54,7 +57,8 @@ pub struct FannedOut {
     pub dead: usize,
 }
 
-/// How many rows of an accepting transaction so many packed endpoints count as: by their bytes, a sixteenth of what their rows of `due` take.
+/// How many rows of an accepting transaction so many packed endpoints count as: by their bytes, a sixteenth of what
+/// their rows of `due` take.
 pub(in crate::store) fn cost(packed: usize) -> usize {
     packed.div_ceil(16)
 }
@@ -98,18 +102,19 @@ pub(in crate::store) async fn insert<'m>(
 type Delivery = (MessageId, EndpointId);
 
 impl Store {
-    /// Whether this process has accepted a message with packed deliveries since it was last asked. Those of other processes, and of one
-    /// that ended, are found by a look at the store alone.
+    /// Whether this process has accepted a message with packed deliveries since it was last asked. Those of other
+    /// processes, and of one that ended, are found by a look at the store alone.
     pub fn took_wide_message(&self) -> bool {
         self.inner.packed.swap(false, Ordering::AcqRel)
     }
 
-    /// Moves up to [`STEP`] packed deliveries of one application to `due`. Applications take turns, and one whose step failed is left alone
-    /// for a while. `None`: nothing is packed, or what is has to wait, or other processes are at it. `now` is when deliveries that cannot
-    /// be sent are dead.
+    /// Moves up to [`STEP`] packed deliveries of one application to `due`. Applications take turns, and one whose
+    /// step failed is left alone for a while. `None`: nothing is packed, or what is has to wait, or other processes
+    /// are at it. `now` is when deliveries that cannot be sent are dead.
     ///
     /// # Errors
-    /// The store is away, or the step of one application failed. Nothing was moved, and the next call is for another application.
+    /// The store is away, or the step of one application failed. Nothing was moved, and the next call is for another
+    /// application.
     pub async fn fan_out(&self, turns: &mut FanOutTurns, now: Time) -> Result<Option<FannedOut>, StoreError> {
         const PACKS: usize = STEP / PACK;
         let mut first = None;
@@ -152,7 +157,8 @@ impl Store {
         }
         let of_taken: Vec<MessageId> = taken.iter().map(|one| one.0).collect::<BTreeSet<_>>().into_iter().collect();
         let without = content_deletion::without_content(&mut tx, &of_taken).await?;
-        // In this order: an endpoint that is deleted between the two has its delivery in `due`, where the deletion's clean-up finds it.
+        // In this order: an endpoint that is deleted between the two has its delivery in `due`, where the deletion's
+        // clean-up finds it.
         let mut due = insert_due(&mut tx, &taken).await?;
         let of_deleted = end_deleted(&mut tx, &taken, now).await?;
         let ended = end_pending(&mut tx, Ending::Messages(&without), DeadReason::ContentDeleted, now).await?;
@@ -181,7 +187,8 @@ impl Store {
         }
     }
 
-    /// Tells the engine what has become due: the deliveries themselves where the endpoints are remembered, else where to look.
+    /// Tells the engine what has become due: the deliveries themselves where the endpoints are remembered, else where
+    /// to look.
     async fn tell(&self, due: &[Delivery], messages: &[MessageId], view: Option<&AppView>) {
         let loaded = match view {
             // What cannot be read now the engine reads itself.
@@ -207,7 +214,8 @@ impl Store {
     }
 }
 
-/// Takes up to `most` packs of `app` out of the table, the oldest messages first. Nobody waits for those that another process is at.
+/// Takes up to `most` packs of `app` out of the table, the oldest messages first. Nobody waits for those that another
+/// process is at.
 async fn take(tx: &mut Tx, app: AppId, most: usize) -> Result<Vec<Delivery>, StoreError> {
     let mut packs: Vec<(MessageId, i32, Vec<u8>)> = match tx {
         Tx::Sqlite(tx) => {
@@ -264,9 +272,11 @@ fn columns(deliveries: &[Delivery]) -> (Vec<Uuid>, Vec<Uuid>) {
 async fn insert_due(tx: &mut Tx, taken: &[Delivery]) -> Result<Vec<Delivery>, StoreError> {
     let sql = |new: &str| {
         format!(
-            "INSERT INTO due (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger, seq)
+            "INSERT INTO due
+                 (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger, seq)
              SELECT message.id, endpoint.id, message.app_id, endpoint.slot, 0,
-                 CASE WHEN message.deliver_at > message.accepted_at THEN message.deliver_at ELSE message.accepted_at END,
+                 CASE WHEN message.deliver_at > message.accepted_at THEN message.deliver_at
+                      ELSE message.accepted_at END,
                  0, 0, 0, 0, NULL
              FROM {new} JOIN endpoint ON endpoint.id = new.e JOIN message ON message.id = new.m
              WHERE endpoint.deleted_at IS NULL AND {IS_NEW} ON CONFLICT DO NOTHING RETURNING message_id, endpoint_id"

@@ -1,4 +1,5 @@
-//! Scheduling of fan-out steps: applications take turns, and one whose step failed backs off so it does not delay the others.
+//! Scheduling of fan-out steps: applications take turns, and one whose step failed backs off so it does not delay the
+//! others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,7 +39,8 @@ impl FanOutTurns {
         self.failing.get(&app).is_some_and(|failing| now < failing.until)
     }
 
-    /// Maximum packs of the application's next step: `most`, or fewer after a failure, because the step may have been too large.
+    /// Maximum packs of the application's next step: `most`, or fewer after a failure, because the step may have been
+    /// too large.
     pub(super) fn packs(&self, app: AppId, most: usize) -> usize {
         self.failing.get(&app).map_or(most, |failing| failing.packs.min(most))
     }

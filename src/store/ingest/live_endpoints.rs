@@ -1,8 +1,8 @@
-//! Loading [`LiveEndpoint`]s. Endpoints whose current version is in the [`RoutingCache`] come from there; only the others are read and
-//! their secrets decrypted, [`CHUNK`] at a time.
+//! Loading [`LiveEndpoint`]s. Endpoints whose current version is in the [`RoutingCache`] come from there; only the
+//! others are read and their secrets decrypted, [`CHUNK`] at a time.
 //!
-//! `endpoint.version` is the application's version at the last change of the endpoint, its headers or its secrets. An endpoint that was
-//! read at that version or a later one is current.
+//! `endpoint.version` is the application's version at the last change of the endpoint, its headers or its secrets. An
+//! endpoint that was read at that version or a later one is current.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -75,7 +75,8 @@ pub(in crate::store) async fn changed_since(
         Tx::Postgres(tx) => {
             const SQL: &str = "SELECT e.id, e.app_id, e.version, e.deleted
                  FROM UNNEST($1::uuid[], $2::bigint[]) AS k (app, version)
-                 CROSS JOIN LATERAL (SELECT id, app_id, endpoint.version, deleted_at IS NOT NULL AS deleted FROM endpoint
+                 CROSS JOIN LATERAL (SELECT id, app_id, endpoint.version, deleted_at IS NOT NULL AS deleted
+                     FROM endpoint
                      WHERE app_id = k.app AND endpoint.version > k.version LIMIT $3) AS e LIMIT $3";
             let (apps, versions): (Vec<Uuid>, Vec<i64>) = since.iter().map(|(app, version)| (app.0, *version)).unzip();
             sqlx::query_as(SQL).bind(apps).bind(versions).bind(limit).fetch_all(&mut **tx).await?
@@ -83,8 +84,8 @@ pub(in crate::store) async fn changed_since(
     })
 }
 
-/// Loads the `listed` endpoints of `apps`. The applications must have been read before: a concurrent change can then only make an endpoint
-/// look older than it is, never newer.
+/// Loads the `listed` endpoints of `apps`. The applications must have been read before: a concurrent change can then
+/// only make an endpoint look older than it is, never newer.
 pub(in crate::store) async fn load(
     tx: &mut Tx,
     directory: &RoutingCache,
@@ -159,7 +160,8 @@ where
 /// A secret or its read error, and when its grace period ends; `None` for the current secret.
 type Keyed = (Result<Secret, StoreError>, Option<Time>);
 
-/// `secrets` are sorted newest first. Unreadable secrets in their grace period are ignored: the current one still signs.
+/// `secrets` are sorted newest first. Unreadable secrets in their grace period are ignored: the current one still
+/// signs.
 fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, secrets: Vec<Keyed>) -> LiveEndpoint {
     let missing = || StoreError::Damaged("the endpoint has no secret".into());
     let current = secrets.iter().find(|(_, expires)| expires.is_none()).map(|(secret, _)| secret.as_ref());
@@ -172,7 +174,7 @@ fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, s
         (None, None) => Err(missing()),
     };
     let signing = signing.map_err(|error| {
-        tracing::error!(endpoint = %endpoint.id, %error, "cannot send to this endpoint: its secret or headers are unreadable");
+        tracing::error!(endpoint = %endpoint.id, %error, "cannot send: unreadable secret or headers");
         UNREADABLE
     });
     LiveEndpoint {
@@ -223,8 +225,8 @@ impl Store {
     }
 }
 
-/// Adds `fresh` to the cached views of their applications. A view keeps its version, which is older than that of `fresh`. A view that is
-/// new here is [`PARTIAL`], so no message is routed by it.
+/// Adds `fresh` to the cached views of their applications. A view keeps its version, which is older than that of
+/// `fresh`. A view that is new here is [`PARTIAL`], so no message is routed by it.
 fn remember(directory: &RoutingCache, apps: &HashMap<AppId, &AppRow>, fresh: Vec<Arc<LiveEndpoint>>) {
     let mut by_app: HashMap<AppId, BTreeMap<EndpointId, Arc<LiveEndpoint>>> = HashMap::new();
     for live in fresh {

@@ -1,5 +1,5 @@
-//! The one place that inserts messages. Rare attributes (tags, a content type, a scheduled time, a content lifetime) have columns of their
-//! own; messages without them are inserted by a shorter statement, which is faster.
+//! The one place that inserts messages. Rare attributes (tags, a content type, a scheduled time, a content lifetime)
+//! have columns of their own; messages without them are inserted by a shorter statement, which is faster.
 
 use uuid::Uuid;
 
@@ -94,7 +94,8 @@ async fn insert_postgres(tx: &mut PgTx, rows: &[Row<'_>], is_special: bool) -> R
     );
     let (partitions, ids) = (tx.partitions(), column(rows, |row| row.message.id.0));
     if !partitions.cover(Table::Message, &ids).await?.is_empty() {
-        let reason = "a message is older than the retention period and its partition is being dropped: check this machine's clock";
+        let reason = "a message is older than the retention period and its partition is being dropped: \
+                      check this machine's clock";
         return Err(StoreError::Unavailable(reason.into()));
     }
     let mut query = sqlx::query(sqlx::AssertSqlSafe(sql))

@@ -1,15 +1,17 @@
-//! The way in: a message is accepted over REST or relayed from the outbox, routed to its endpoints, and stored with its deliveries.
+//! The way in: a message is accepted over REST or relayed from the outbox, routed to its endpoints, and stored with
+//! its deliveries.
 //!
 //! - [`accept`]: one message and its deliveries. [`writer`]: many of them in one transaction.
 //! - [`fan_out`]: messages to very many endpoints, in bounded steps. [`fan_out_turns`]: whose step is next.
-//! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote. [`relay_pace`]: how many of them one step takes; [`outbox_floor`]:
-//!   from where on it looks.
-//! - [`routing`] and [`routing_cache`]: which endpoints get a message. [`routing_load`]: how much of that is read where. [`live_endpoints`]
-//!   loads endpoints with their secrets.
+//! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote. [`relay_pace`]: how many of them one step
+//!   takes; [`outbox_floor`]: from where on it looks.
+//! - [`routing`] and [`routing_cache`]: which endpoints get a message. [`routing_load`]: how much of that is read
+//!   where. [`live_endpoints`] loads endpoints with their secrets.
 //! - [`idempotency`]: calls that may come twice and take effect once.
 //!
-//! Invariants: a message that was acknowledged is committed, with all of its deliveries. The routing cache is checked against the store
-//! inside the accepting transaction. A caller is turned away before its message is queued, never after.
+//! Invariants: a message that was acknowledged is committed, with all of its deliveries. The routing cache is checked
+//! against the store inside the accepting transaction. A caller is turned away before its message is queued, never
+//! after.
 
 pub mod accept;
 pub(in crate::store) mod due_insert;

@@ -1,12 +1,15 @@
-//! The transactional outbox: a table into which an application's own transactions insert events. [`relay`] moves them into the store.
+//! The transactional outbox: a table into which an application's own transactions insert events. [`relay`] moves them
+//! into the store.
 //!
-//! A row that cannot be accepted is *stuck*: it stays in the table with the reason, and is retried with exponential backoff (5 s to 10 min),
-//! or at once when an application of its name is created.
+//! A row that cannot be accepted is *stuck*: it stays in the table with the reason, and is retried with exponential
+//! backoff (5 s to 10 min), or at once when an application of its name is created.
 //!
-//! - [`relay`]: one relay step. [`relay_pace`]: its batch size. [`outbox_floor`]: the lowest id that may wait, on PostgreSQL.
+//! - [`relay`]: one relay step. [`relay_pace`]: its batch size. [`outbox_floor`]: the lowest id that may wait, on
+//!   PostgreSQL.
 //! - [`outbox_actions`]: retry, edit or discard a stuck row.
 //!
-//! Invariants: a row and its message never both exist, nor both vanish. No constraint of ours can fail the writer's transaction.
+//! Invariants: a row and its message never both exist, nor both vanish. No constraint of ours can fail the writer's
+//! transaction.
 
 pub mod outbox_actions;
 pub(in crate::store) mod outbox_floor;
@@ -19,7 +22,7 @@ use sqlx::FromRow;
 
 use crate::domain::{AppId, Time};
 use crate::store::ingest::outbox::relay::{POSTGRES_LOOK_AT, SQLITE_LOOK_AT, postgres_floor};
-use crate::store::{Engine, Store, StoreError, Tx, on, read, read_vital};
+use crate::store::{Backend, Store, StoreError, Tx, on, read, read_vital};
 
 /// One step of the relay.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +100,8 @@ impl From<StuckColumns> for StuckRow {
     }
 }
 
-/// Schedules an immediate retry of rows stuck on one of these application names. Call [`Store::unstuck`] after the commit.
+/// Schedules an immediate retry of rows stuck on one of these application names. Call [`Store::unstuck`] after the
+/// commit.
 pub(in crate::store) async fn unstick(tx: &mut Tx, names: &[&str]) -> Result<(), StoreError> {
     // The cast is for SQLite, where the column may hold a BLOB.
     const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL AND CAST(application AS TEXT) = $1";
@@ -116,7 +120,8 @@ impl Store {
     /// One step of the relay: processes up to `limit` rows that are due.
     ///
     /// # Errors
-    /// The store is unavailable, or the database rejected a value ([`StoreError::Refused`]): retry with a smaller limit.
+    /// The store is unavailable, or the database rejected a value ([`StoreError::Refused`]): retry with a smaller
+    /// limit.
     pub async fn relay(&self, request: RelayRequest) -> Result<Relayed, StoreError> {
         self.inner.queues.relay(request).await
     }
@@ -141,15 +146,15 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn outbox_has_work(&self, now: Time) -> Result<bool, StoreError> {
-        match &self.inner.engine {
-            Engine::Sqlite(engine) => {
+        match &self.inner.backend {
+            Backend::Sqlite(backend) => {
                 let sql = sqlx::AssertSqlSafe(format!(
                     "SELECT 1 FROM outbox WHERE {SQLITE_LOOK_AT} <= $1 ORDER BY {SQLITE_LOOK_AT} LIMIT 1"
                 ));
-                let found: Option<i32> = sqlx::query_scalar(sql).bind(now).fetch_optional(&engine.vital).await?;
+                let found: Option<i32> = sqlx::query_scalar(sql).bind(now).fetch_optional(&backend.vital).await?;
                 Ok(found.is_some())
             }
-            Engine::Postgres(engine) => {
+            Backend::Postgres(backend) => {
                 let from = self.inner.outbox_floor.begin(now);
                 // ORDER BY keeps PostgreSQL on the index, whatever its statistics estimate.
                 let sql = sqlx::AssertSqlSafe(format!(
@@ -158,7 +163,7 @@ impl Store {
                     postgres_floor(from, "$2")
                 ));
                 let query = sqlx::query_as(sql).bind(now).bind(from);
-                let found: Option<(i64, Option<i64>)> = query.fetch_optional(&engine.engine).await?;
+                let found: Option<(i64, Option<i64>)> = query.fetch_optional(&backend.engine).await?;
                 let first = found.and_then(|(look_at, id)| id.filter(|_| look_at == 0));
                 self.inner.outbox_floor.looked(from, first, now);
                 Ok(found.is_some())
@@ -200,15 +205,15 @@ impl Store {
     /// The store is unavailable.
     pub async fn outbox_stuck(&self, limit: i64) -> Result<Vec<StuckRow>, StoreError> {
         // Tolerates wrong types in our own columns: writers can insert anything.
-        let sql = match &self.inner.engine {
-            Engine::Sqlite(_) => {
+        let sql = match &self.inner.backend {
+            Backend::Sqlite(_) => {
                 "SELECT rowid AS id, substr(CAST(application AS BLOB), 1, 300) AS application,
                      substr(CAST(event_type AS BLOB), 1, 300) AS event_type, CAST(stuck_reason AS BLOB) AS stuck_reason,
                      CASE typeof(stuck_since) WHEN 'integer' THEN stuck_since ELSE 0 END AS stuck_since,
                      CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END AS look_at
                  FROM outbox WHERE stuck_reason IS NOT NULL ORDER BY outbox.stuck_since, rowid LIMIT $1"
             }
-            Engine::Postgres(_) => {
+            Backend::Postgres(_) => {
                 "SELECT coalesce(id, 0) AS id, convert_to(left(application, 300), 'UTF8') AS application,
                      convert_to(left(event_type, 300), 'UTF8') AS event_type,
                      convert_to(stuck_reason, 'UTF8') AS stuck_reason, coalesce(stuck_since, 0) AS stuck_since,

@@ -4,8 +4,8 @@
 //! * [`AppView`]: an application and its endpoints at one *version*. Every change of either increments the version.
 //! * [`RoutingCache`]: the views cached by this process.
 //!
-//! Invariant: no cached view is used before [`resolve`] has compared its version with the store's **inside the accepting transaction**. An
-//! endpoint that another process created a moment ago gets its delivery.
+//! Invariant: no cached view is used before [`resolve`] has compared its version with the store's **inside the
+//! accepting transaction**. An endpoint that another process created a moment ago gets its delivery.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::domain::signing::signature::Signing;
 use crate::domain::{AppId, EndpointId, OrgId, Uid};
 use crate::store::db::codec;
 use crate::store::db::sqlite;
-use crate::store::ingest::accept::Refusal;
+use crate::store::ingest::accept::Rejection;
 use crate::store::ingest::routing_cache::RoutingCache;
 use crate::store::ingest::routing_load;
 use crate::store::queue::slots::slots_for;
@@ -28,8 +28,8 @@ use crate::store::{AppRef, StoreError, Tenant, Tx};
 /// An endpoint with everything needed to send to it.
 pub struct LiveEndpoint {
     pub org: OrgId,
-    /// The version of its application when it was read; a higher version is newer. An unchanged endpoint keeps its version while that of
-    /// the application grows.
+    /// The version of its application when it was read; a higher version is newer. An unchanged endpoint keeps its
+    /// version while that of the application grows.
     pub version: i64,
     pub endpoint: Endpoint,
     /// Assigned when the endpoint was created.
@@ -40,7 +40,8 @@ pub struct LiveEndpoint {
     pub app_slots: u16,
     /// `None`: the stored URL does not parse, and every attempt fails.
     pub url: Option<Url>,
-    /// `Err`: its secret or headers are unreadable; every attempt fails with this detail. Other endpoints are not affected.
+    /// `Err`: its secret or headers are unreadable; every attempt fails with this detail. Other endpoints are not
+    /// affected.
     pub signing: Result<Signing, &'static str>,
 }
 
@@ -82,8 +83,9 @@ pub type Key = (Option<Tenant>, AppRef);
 /// The result of [`resolve`] for a key.
 pub(in crate::store) enum Resolved {
     View(Arc<AppView>),
-    Refused(Refusal),
-    /// An accepting transaction may not read that many endpoints: [load](crate::store::ingest::routing_load::load) the application first.
+    Refused(Rejection),
+    /// An accepting transaction may not read that many endpoints: [load](crate::store::ingest::routing_load::load)
+    /// the application first.
     NotLoaded(AppId),
 }
 
@@ -97,9 +99,10 @@ pub(in crate::store) async fn resolve(
     keys: impl IntoIterator<Item = Key>,
 ) -> Result<HashMap<Key, Resolved>, StoreError> {
     let keys: Vec<Key> = keys.into_iter().collect();
-    // The version is read before the endpoints. A concurrent change can only make the view look older than it is, never newer.
+    // The version is read before the endpoints. A concurrent change can only make the view look older than it is,
+    // never newer.
     let apps = apps(tx, &keys).await?;
-    let chosen: Vec<(Key, Result<AppId, Refusal>)> =
+    let chosen: Vec<(Key, Result<AppId, Rejection>)> =
         keys.into_iter().map(|key| (key.clone(), apps.choose(&key))).collect();
     let mut views: HashMap<AppId, Arc<AppView>> = HashMap::new();
     let mut unknown: HashMap<AppId, &AppRow> = HashMap::new();
@@ -117,12 +120,12 @@ pub(in crate::store) async fn resolve(
         directory.remember(&view);
         views.insert(view.id, view);
     }
-    let found = |(key, app): (Key, Result<AppId, Refusal>)| {
+    let found = |(key, app): (Key, Result<AppId, Rejection>)| {
         let resolved = match app {
             Ok(id) => match views.get(&id) {
                 Some(view) => Resolved::View(view.clone()),
                 None if loaded.not_loaded.contains(&id) => Resolved::NotLoaded(id),
-                None => Resolved::Refused(Refusal::UnknownApplication(key.1.to_string())),
+                None => Resolved::Refused(Rejection::UnknownApplication(key.1.to_string())),
             },
             Err(refusal) => Resolved::Refused(refusal),
         };
@@ -131,8 +134,8 @@ pub(in crate::store) async fn resolve(
     Ok(chosen.into_iter().map(found).collect())
 }
 
-/// The view of `app` inside `tx`, which may have changed it, so the view is not cached. Reading from the cache is safe: cached views were
-/// committed, and an uncommitted change has another version.
+/// The view of `app` inside `tx`, which may have changed it, so the view is not cached. Reading from the cache is
+/// safe: cached views were committed, and an uncommitted change has another version.
 pub(in crate::store) async fn view_inside(
     tx: &mut Tx,
     directory: &RoutingCache,
@@ -196,7 +199,7 @@ pub(in crate::store) struct Apps {
 }
 
 impl Apps {
-    fn choose(&self, (tenant, app): &Key) -> Result<AppId, Refusal> {
+    fn choose(&self, (tenant, app): &Key) -> Result<AppId, Rejection> {
         let named: &[AppId] = match app {
             AppRef::Id(id) => std::slice::from_ref(id),
             AppRef::Uid(uid) => self.by_uid.get(uid).map(Vec::as_slice).unwrap_or_default(),
@@ -206,16 +209,17 @@ impl Apps {
             None => true,
         });
         match (mine.next(), mine.next()) {
-            (None, _) => Err(Refusal::UnknownApplication(app.to_string())),
+            (None, _) => Err(Rejection::UnknownApplication(app.to_string())),
             (Some(row), None) => Ok(row.id),
-            (Some(_), Some(_)) => Err(Refusal::AmbiguousApplication(app.to_string())),
+            (Some(_), Some(_)) => Err(Rejection::AmbiguousApplication(app.to_string())),
         }
     }
 }
 
 /// Reads the applications that `keys` may refer to.
 pub(in crate::store) async fn apps(tx: &mut Tx, keys: &[Key]) -> Result<Apps, StoreError> {
-    const COLUMNS: &str = "SELECT id, org, uid, throttle_rate, endpoints_made, version, changes_from, operational FROM application WHERE deleted_at IS NULL AND";
+    const COLUMNS: &str = "SELECT id, org, uid, throttle_rate, endpoints_made, version, changes_from, operational
+         FROM application WHERE deleted_at IS NULL AND";
     let (mut ids, mut uids) = (BTreeSet::new(), BTreeSet::new());
     for (_, app) in keys {
         match app {

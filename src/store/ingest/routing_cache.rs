@@ -1,5 +1,5 @@
-//! The routing cache: applications and their endpoints, so accepting a message reads one row instead of twenty. It is bounded and evicts
-//! one application at a time, by the clock algorithm.
+//! The routing cache: applications and their endpoints, so accepting a message reads one row instead of twenty. It is
+//! bounded and evicts one application at a time, by the clock algorithm.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,8 @@
 //! Loading views into the [`RoutingCache`].
 //!
-//! An accepting transaction reads at most [`MOST_WITHIN`] endpoints: those of small applications, and those that changed since a view was
-//! cached. Larger applications are [loaded](load) beforehand in a snapshot, while messages to other applications are accepted.
+//! An accepting transaction reads at most [`MOST_WITHIN`] endpoints: those of small applications, and those that
+//! changed since a view was cached. Larger applications are [loaded](load) beforehand in a snapshot, while messages
+//! to other applications are accepted.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -50,7 +51,8 @@ pub(in crate::store) async fn within(
         loaded.not_loaded.extend(changed.into_iter().map(|(app, _)| app.id));
     } else {
         room -= listed.len();
-        // Each endpoint holds a copy of the application-wide values: if those changed, all its endpoints are read again.
+        // Each endpoint holds a copy of the application-wide values: if those changed, all its endpoints are read
+        // again.
         let disagrees =
             |(app, view): &(&AppRow, Arc<AppView>)| !view.endpoints.iter().all(|live| live.agrees_with(app));
         for (app, _) in changed.extract_if(.., |one| disagrees(one)) {
@@ -94,7 +96,8 @@ async fn with_changes(
     Ok(changed.iter().map(view).collect())
 }
 
-/// Loads the views of `apps`, regardless of their number of endpoints. Only endpoints whose version is not cached are read.
+/// Loads the views of `apps`, regardless of their number of endpoints. Only endpoints whose version is not cached are
+/// read.
 pub(in crate::store) async fn whole(
     tx: &mut Tx,
     directory: &RoutingCache,

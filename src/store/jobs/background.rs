@@ -1,10 +1,7 @@
-//! Background work: what a caller asked for and what goes on behind the answer, in steps.
+//! Background tasks: start, read, list, cancel, delete.
 //!
-//! * [`BackgroundSpec`] – what is asked for: a kind, a scope, a filter (or all that a list of deliveries shows); who asks, and how much it is expected to be.
-//! * [`Background`] – the work as people see it: what was asked for, its stage, how far it has come. It can be canceled.
-//!
-//! How the steps are taken is said in [`crate::store::jobs::job_lease`], what they do to deliveries in [`crate::store::jobs::replay`], how what they will do is
-//! counted beforehand in [`crate::store::jobs::estimate`]. What is asked for from a list goes through [`crate::store::jobs::listed`].
+//! * [`BackgroundSpec`] – the request: kind, scope, filter, requester and expected size.
+//! * [`Background`] – the task with its stage and progress.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -23,62 +20,63 @@ use crate::store::query::delivery_list::DeliveryFilter;
 use crate::store::query::endpoint_messages::SentFilter;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
-/// How much background work an application may have at once: each asks for a good deal, and anybody with its token may ask. As much
-/// may go on for the organization as a whole.
+/// The most concurrent tasks of an application, and of the organization scope: tasks are expensive, and any token of
+/// the application may start one.
 const AT_ONCE: i64 = 5;
 
-/// How many deliveries work is expected to send, counted before it is begun.
+/// The expected number of deliveries, counted before the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Total {
     pub count: i64,
-    /// The counting stopped there, and there are more.
+    /// Counting stopped at its limit.
     pub more: bool,
 }
 
-/// What is asked for.
+/// The request for a background task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackgroundSpec {
     pub kind: Kind,
     pub scope: Scope,
     pub filter: SentFilter,
-    /// `Some`: what a list of deliveries shows under this filter, in place of the one above.
+    /// `Some`: the deliveries of a list with this filter, instead of `filter`.
     pub listed: Option<DeliveryFilter>,
-    /// Who asks, in words for people.
+    /// Display name of the requester.
     pub by: String,
-    /// `None`: nobody counted.
+    /// `None`: not counted.
     pub total: Option<Total>,
 }
 
-/// Background work, as people see it.
+/// A background task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Background {
     pub id: BackgroundId,
     pub spec: BackgroundSpec,
     pub stage: Stage,
-    /// How many messages were looked at so far, and how many of them were made to be sent.
+    /// Messages scanned so far.
     pub looked: i64,
+    /// Deliveries queued so far.
     pub sent: i64,
-    /// Why it failed, or that it was canceled.
+    /// The error of a failed task, or a note that it was canceled.
     pub reason: Option<String>,
     pub created_at: Time,
     pub updated_at: Time,
 }
 
-/// What became of asking for background work.
+/// The result of starting a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begun {
     Begun(Box<Background>),
-    /// So many are running for the application (or, of the widest scope, for the organization) already.
+    /// The limit of this many running tasks of the application, or of the organization scope, is reached.
     TooMany(i64),
-    /// The tenant has no such application, or that has no such endpoint.
+    /// The tenant has no such application or endpoint.
     NotThere,
 }
 
-/// What was asked for, and how far it has come: a row's `data`.
+/// The column `data`: request and progress, as JSON.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(in crate::store) struct Data {
-    /// The endpoint's id; empty: the scope is wider.
+    /// The endpoint's id; empty for a wider scope.
     endpoint: String,
     by: String,
     total: Option<Total>,
@@ -91,11 +89,11 @@ pub(in crate::store) struct Data {
     failing: bool,
     status_class: Option<i32>,
     pub listed: Option<ListedData>,
-    /// Where a wider scope has come to: the ids of an application and its endpoint.
+    /// Progress of a wider scope: the ids of the current application and endpoint.
     at: Option<(String, String)>,
-    /// The id of the last message that was looked at.
+    /// The id of the last scanned message.
     cursor: Option<String>,
-    /// A reconciliation ends with the last of the ids that the receiver named.
+    /// A reconciliation ends at the last id that the receiver listed.
     pub bounded: bool,
     pub looked: i64,
     pub sent: i64,
@@ -122,7 +120,7 @@ impl Data {
         }
     }
 
-    /// Whose endpoints the work of this application, or of none, goes to.
+    /// The scope of the task; `app` is the task's application.
     pub fn scope(&self, app: Option<AppId>) -> Result<Scope, StoreError> {
         Ok(match app {
             None => Scope::Organization,
@@ -144,7 +142,7 @@ impl Data {
         }
     }
 
-    /// Where to go on; `None`: it has not begun.
+    /// The position to continue from; `None`: not started.
     pub fn place(&self, scope: Scope) -> Result<Option<Place>, StoreError> {
         let message = self.cursor.as_deref().map(place::<MessageId>).transpose()?.map_or(Uuid::nil(), |id| id.0);
         Ok(match (scope, &self.at) {
@@ -154,7 +152,7 @@ impl Data {
         })
     }
 
-    /// Notes where to go on.
+    /// Sets the position to continue from.
     pub fn go_on_at(&mut self, place: Place) {
         self.at = Some((place.app.to_string(), EndpointId::to_string(&place.endpoint)));
         self.cursor = (!place.message.is_nil()).then(|| MessageId(place.message).to_string());
@@ -179,7 +177,7 @@ struct Row {
 const COLUMNS: &str = "id, app_id, kind, state, data, created_at, updated_at";
 
 impl Row {
-    /// Whose work it is: of the widest scope, nobody's with the token of a single application.
+    /// Whether the tenant can see the task. A token of one application does not see tasks of the organization scope.
     fn seen_by(&self, tenant: &Tenant) -> bool {
         self.app_id.map_or(tenant.only.is_none(), |app| tenant.sees(app))
     }
@@ -192,7 +190,7 @@ impl Row {
             id: self.id,
             spec: BackgroundSpec { kind: kind(&self.kind)?, scope, filter, listed, by: data.by, total: data.total },
             stage: Stage::from_word(&self.state)
-                .ok_or_else(|| StoreError::Damaged(format!("background work is {:?}", self.state)))?,
+                .ok_or_else(|| StoreError::Damaged(format!("background task with stage {:?}", self.state)))?,
             looked: data.looked,
             sent: data.sent,
             reason: data.reason,
@@ -202,16 +200,16 @@ impl Row {
     }
 }
 
-/// The kind of a stored word.
+/// Parses a stored kind.
 pub(in crate::store) fn kind(word: &str) -> Result<Kind, StoreError> {
-    Kind::from_word(word).ok_or_else(|| StoreError::Damaged(format!("background work of kind {word:?}")))
+    Kind::from_word(word).ok_or_else(|| StoreError::Damaged(format!("background task of kind {word:?}")))
 }
 
 impl Store {
-    /// Takes down background work of the tenant's; an engine goes about it.
+    /// Starts a background task. An engine runs it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn begin_background(
         &self,
         tenant: &Tenant,
@@ -221,10 +219,10 @@ impl Store {
         self.begin_work(tenant, &spec, None, now).await
     }
 
-    /// Takes down that what a receiver misses is to be sent again.
+    /// Starts a reconciliation: messages that the receiver did not list are resent.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn begin_reconciliation(
         &self,
         tenant: &Tenant,
@@ -249,7 +247,7 @@ impl Store {
         self.repeated(|| async {
             let id = BackgroundId::new(now);
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, &id.to_string()).await?;
+            self.insert_idempotency_key(&mut tx, &id.to_string()).await?;
             if !is_there(&mut tx, tenant, spec.scope).await? {
                 return Ok(Begun::NotThere);
             }
@@ -293,15 +291,15 @@ impl Store {
         .await
     }
 
-    /// Ends the tenant's background work if it is still running: no step of it begins any more. What it has made pending stays so.
-    /// `false`: there is no such work, or it had ended.
+    /// Cancels a running task: no further step starts. Deliveries it has queued stay pending. `false`: there is no such
+    /// task, or it has ended.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn cancel_background(&self, tenant: &Tenant, id: BackgroundId, now: Time) -> Result<bool, StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
-            // A step holds its row until it has committed: this comes before it or after it.
+            // A step locks the row until it commits, so this runs before or after it.
             const END: &str = "UPDATE background SET state = 'canceled', updated_at = $3
              WHERE id = $1 AND org = $2 AND state = 'running' AND ($4 IS NULL OR app_id = $4) RETURNING app_id, data";
             const NOTE: &str = "UPDATE background SET data = $2 WHERE id = $1";
@@ -326,10 +324,10 @@ impl Store {
         .await
     }
 
-    /// The tenant's background work of this id; an application's own token sees its application's.
+    /// A task of the tenant.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn background(&self, tenant: &Tenant, id: BackgroundId) -> Result<Option<Background>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM background WHERE id = $1 AND org = $2"));
         let row: Option<Row> =
@@ -337,10 +335,10 @@ impl Store {
         row.filter(|row| row.seen_by(tenant)).map(Row::background).transpose()
     }
 
-    /// The tenant's background work, by id; in one of these stages (or in any, if there are none), of one kind, or all of it.
+    /// The tenant's tasks by id, filtered by stages (none: all) and by kind.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn backgrounds(
         &self,
         tenant: &Tenant,
@@ -365,11 +363,11 @@ impl Store {
         Ok(page.page(all?))
     }
 
-    /// Forgets background work that ended before `before`, and what was noted of it: one transaction for each, of at most
+    /// Deletes tasks that ended before `before` with their records: one transaction per task, of at most
     /// [`resent::MOST`] and a few rows.
     ///
     /// # Errors
-    /// The store is away. What was committed before stays done.
+    /// The store is unavailable. Committed deletions stay.
     pub async fn forget_background(&self, before: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
@@ -381,7 +379,7 @@ impl Store {
         Ok(())
     }
 
-    /// `false`: there is none.
+    /// `false`: there is none left.
     async fn forget_one(&self, before: Time) -> Result<bool, StoreError> {
         const NEXT: &str = "SELECT id FROM background WHERE state <> 'running' AND updated_at < $1 ORDER BY id LIMIT 1";
         const FORGET: &str = "DELETE FROM background WHERE id = $1";
@@ -396,7 +394,7 @@ impl Store {
     }
 }
 
-/// Whether the tenant has what the work is about.
+/// Whether the tenant has the application and endpoint of the scope.
 pub(in crate::store::jobs) async fn is_there(tx: &mut Tx, tenant: &Tenant, scope: Scope) -> Result<bool, StoreError> {
     const APP: &str = "SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL AND NOT operational";
     const ENDPOINT: &str = "SELECT 1 FROM endpoint e JOIN application p ON p.id = e.app_id

@@ -1,7 +1,7 @@
-//! How background work reaches its endpoints: one, or one after the other along their ids.
+//! The position of a background task: an endpoint, and the last message scanned there. Wider scopes visit endpoints by
+//! id.
 //!
-//! * [`Place`] – where it is: an endpoint, and the last message that was looked at there. It is the same for a step, which notes it in
-//!   the work's row, and for who counts beforehand.
+//! Steps store a [`Place`] with the task; estimates keep it in memory.
 
 use uuid::Uuid;
 
@@ -11,35 +11,35 @@ use crate::domain::{AppId, EndpointId, OrgId};
 use crate::store::db::codec::{ENDPOINT, EndpointRow};
 use crate::store::{Store, StoreError, Tx, on};
 
-/// An endpoint that work has reached.
+/// An endpoint to process.
 pub(in crate::store) struct Reached {
     pub endpoint: Endpoint,
     pub slot: u8,
 }
 
-/// Where background work is.
+/// The position of a background task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub(in crate::store) app: AppId,
     pub(in crate::store) endpoint: EndpointId,
-    /// The last message that was looked at; nil: none was.
+    /// The last scanned message; nil: none.
     pub(in crate::store) message: Uuid,
 }
 
 impl Place {
-    /// Before the first message of an endpoint.
+    /// The start of an endpoint.
     pub(in crate::store) fn before(endpoint: &Endpoint) -> Place {
         Place { app: endpoint.app_id, endpoint: endpoint.id, message: Uuid::nil() }
     }
 
-    /// Before everything.
+    /// The start of the first endpoint.
     pub(in crate::store) fn beginning() -> Place {
         Place { app: AppId(Uuid::nil()), endpoint: EndpointId(Uuid::nil()), message: Uuid::nil() }
     }
 }
 
 impl Store {
-    /// The endpoint as it is inside `tx`; `None`: it is deleted.
+    /// The endpoint inside `tx`; `None`: deleted.
     pub(in crate::store) async fn endpoint_in(
         &self,
         tx: &mut Tx,
@@ -53,8 +53,8 @@ impl Store {
         Ok(row.map(|row| Reached { slot: row.slot(), endpoint: row.endpoint(&self.inner.master) }))
     }
 
-    /// The first endpoint after `place` that work of this scope goes to, along the indexes of applications and their endpoints.
-    /// Operational ones and, in the wider scopes, disabled ones are passed over.
+    /// The first endpoint of the scope after `place`. Skips operational endpoints and, in the wider scopes, disabled
+    /// ones.
     pub(in crate::store) async fn endpoint_after(
         &self,
         tx: &mut Tx,
@@ -65,7 +65,7 @@ impl Store {
         Ok(self.endpoints_after(tx, org, scope, place, 1).await?.pop())
     }
 
-    /// The same for up to `most` endpoints. Fewer mean that there are no more.
+    /// Up to `most` endpoints of the scope after `place`. Fewer mean that there are no more.
     pub(in crate::store) async fn endpoints_after(
         &self,
         tx: &mut Tx,

@@ -1,5 +1,5 @@
-//! Counting what background work would send, before anybody asks for it. It reads what the steps will read, but for what their
-//! conditions on deliveries pass over, in chunks: between two of them others get the connection, and whoever counts can stop.
+//! Estimating a background task before it is started: the number of deliveries it would send. Counts in chunks: between
+//! two of them, other readers get the connection and the caller can stop.
 
 use uuid::Uuid;
 
@@ -9,27 +9,27 @@ use crate::store::jobs::background::BackgroundSpec;
 use crate::store::jobs::endpoint_cursor::{Place, Reached};
 use crate::store::jobs::estimate_many;
 use crate::store::jobs::replay::{Room, Step};
-use crate::store::{Engine, Store, StoreError, Tenant, Tx, on};
+use crate::store::{Backend, Store, StoreError, Tenant, Tx, on};
 
-/// How many deliveries or messages one chunk looks at, at most.
+/// The most deliveries or messages scanned per chunk.
 const CHUNK: usize = 5_000;
-/// How many endpoints one chunk passes, at most.
+/// The most endpoints per chunk.
 const ENDPOINTS: usize = 20;
 
-/// What one chunk of counting has found.
+/// The result of one chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tally {
-    /// How many deliveries would be sent.
+    /// Deliveries that would be sent.
     pub found: i64,
-    /// Where to go on counting; `None`: that was all.
+    /// The position to continue from; `None`: the end.
     pub next: Option<Place>,
 }
 
 impl Store {
-    /// Counts some of what the work would send, going on from `from`. Of what is not the tenant's there is nothing.
+    /// Counts one chunk of what the task would send, continuing from `from`.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn tally(
         &self,
         tenant: &Tenant,
@@ -72,7 +72,7 @@ impl Store {
                 tally.next = None;
                 return Ok(tally);
             }
-            // The next ones are counted together again.
+            // After a large endpoint, the next ones are counted together again.
             let alone = matches!(tx, Tx::Postgres(_)) && spec.kind != Kind::ReplayMissing;
             looks = looks.saturating_sub(chunk.looked).max(1);
             let here = Place { message: chunk.next.unwrap_or(Uuid::max()), ..at };
@@ -84,7 +84,7 @@ impl Store {
         Ok(tally)
     }
 
-    /// Counts at as many of the next endpoints as fit into a chunk. `None`: the first of them is too large for that.
+    /// Counts as many of the next endpoints as fit into a chunk. `None`: the first is too large.
     async fn tally_many(
         &self,
         tx: &mut Tx,
@@ -108,20 +108,20 @@ impl Store {
         })
     }
 
-    /// A transaction to read in, from among the connections for requests and pages.
+    /// A read transaction on a connection for requests and pages.
     pub(in crate::store::jobs) async fn look(&self) -> Result<Tx, StoreError> {
-        Ok(match &self.inner.engine {
-            Engine::Sqlite(engine) => Tx::Sqlite(engine.pages.begin().await?),
-            Engine::Postgres(engine) => Tx::on_postgres(&engine.front, &engine.partitions).await?,
+        Ok(match &self.inner.backend {
+            Backend::Sqlite(backend) => Tx::Sqlite(backend.pages.begin().await?),
+            Backend::Postgres(backend) => Tx::on_postgres(&backend.front, &backend.partitions).await?,
         })
     }
 }
 
-/// What a chunk has found at one endpoint.
+/// The counts of one endpoint within a chunk.
 struct Chunk {
     found: i64,
     looked: usize,
-    /// The last message that was looked at; `None`: there are no more.
+    /// The last scanned message; `None`: there are no more.
     next: Option<Uuid>,
 }
 
@@ -153,12 +153,12 @@ async fn count(
             let next = rows.last().filter(|_| rows.len() >= looks).map(|row| row.id.0);
             Ok(Chunk { found, looked: rows.len(), next })
         }
-        // Nobody counts one: it is asked for by programs alone.
+        // Only REST clients start a reconciliation, and they do not estimate it.
         Kind::Reconcile => Ok(Chunk { found: 0, looked: 0, next: None }),
     }
 }
 
-/// The last message of a chunk, along the index of the endpoint's deliveries alone; `None`: fewer are left.
+/// The last message of a chunk, using only the index of the endpoint's deliveries; `None`: fewer are left.
 async fn nth(tx: &mut Tx, step: &Step<'_>, from: Uuid) -> Result<Option<MessageId>, StoreError> {
     const SQL: &str = "SELECT message_id FROM delivery
          WHERE endpoint_id = $1 AND slot IN (-1, $6) AND message_id > $2 AND message_id >= $3 AND message_id < $4

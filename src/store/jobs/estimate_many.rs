@@ -1,5 +1,5 @@
-//! Counting at many endpoints with few statements, on PostgreSQL, where each is a round trip: one finds the endpoints, one says how much there is to
-//! look at in each, and one reads as much of it as fits into a chunk. On SQLite, each endpoint is asked by itself.
+//! Estimating many endpoints with few round trips to PostgreSQL: one statement finds the endpoints, one their sizes,
+//! and one reads as many deliveries as fit into a chunk. On SQLite each endpoint has its own statement.
 
 use sqlx::{Executor as _, PgConnection};
 use uuid::Uuid;
@@ -10,26 +10,26 @@ use crate::store::jobs::endpoint_cursor::Reached;
 use crate::store::query::endpoint_messages::{SentFilter, SentRow};
 use crate::store::{Store, StoreError};
 
-/// How many endpoints are looked at together, at most.
+/// The most endpoints counted together.
 pub(super) const MANY: usize = 64;
-/// How many deliveries of all of them are read at most.
+/// The most deliveries read for all of them.
 const ROWS: i64 = 20_000;
-/// How many deliveries of one are counted at most: one with more is asked by itself.
+/// The most deliveries of one endpoint; a larger one is counted separately.
 const DEEP: i64 = 1_000;
 
-/// Of a list of endpoints the planner knows nothing but an average: with other plans it would collect all that an endpoint has before it takes the first
-/// few. Until the end of the transaction.
+/// For a list of endpoints the planner only knows averages. Without these settings it may read all deliveries of an
+/// endpoint before the first few. They last until the end of the transaction.
 const SETTINGS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
 
-/// What was counted at the first of several endpoints.
+/// The counts of the first of several endpoints.
 pub(super) struct Counted {
-    /// How many of the endpoints; 0: the first has more than fits.
+    /// Number of endpoints counted; 0: the first is too large.
     pub endpoints: usize,
-    /// How many of their deliveries are meant.
+    /// Matching deliveries.
     pub found: i64,
 }
 
-/// Counts the deliveries that `filter` means and that have something to send, at as many of the first `endpoints` as fit.
+/// Counts deliveries that match `filter` and still have content, for as many of the first `endpoints` as fit.
 pub(super) async fn count_sent(
     connection: &mut PgConnection,
     org: &OrgId,
@@ -50,7 +50,7 @@ pub(super) async fn count_sent(
     }
     let (ids, apps, slots) = columns(&endpoints[..fitting]);
     let (first, end) = filter.ids();
-    // The statement for one endpoint, with those of the list in place of its parameters.
+    // The statement for one endpoint, with columns of the list instead of its parameters.
     let one = filter.sql_of_states(Store::POSTGRES);
     let places = [("$1", "lane.id"), ("$2", "lane.app"), ("$8", "lane.slot"), ("$7", "$8")];
     let one = places.iter().fold(one, |sql, (place, column)| sql.replace(place, column));
@@ -74,7 +74,7 @@ pub(super) async fn count_sent(
     Ok(counted)
 }
 
-/// How many deliveries each endpoint has in the filter's time, counted up to [`DEEP`].
+/// The deliveries of each endpoint in the filter's time range, counted up to [`DEEP`].
 async fn sizes(
     connection: &mut PgConnection,
     filter: &SentFilter,

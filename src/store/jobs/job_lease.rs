@@ -1,9 +1,8 @@
-//! Turns and steps: how background work gets done.
+//! Leases and steps of background tasks.
 //!
-//! * [`Turn`] – a lease of the work: one process at a time is at it, and hands it on after a while, so that long work does not hold up
-//!   short work. A turn that was not handed on runs out.
-//! * A **step** is one bounded transaction, which does a little and notes how far it has come: whoever is killed in the middle has done
-//!   nothing, and nothing is done twice.
+//! * A [`Turn`] is a lease of a task: one process at a time advances it, and releases it after a while so long tasks do
+//!   not delay short ones. An unreleased lease expires.
+//! * A **step** is one bounded transaction that does a little work and records its progress. A crash repeats nothing.
 
 use std::time::Duration;
 
@@ -19,37 +18,37 @@ use crate::store::jobs::resent;
 use crate::store::queue::signals::Signal;
 use crate::store::{Store, StoreError, Tx, on, read_vital};
 
-/// How long a turn lasts unless a step renews it.
+/// The duration of a lease. Each step renews it.
 const LEASE: Duration = Duration::from_secs(10);
-/// How many endpoints one step passes at most: most of them have nothing to send again.
+/// The most endpoints per step. Most have nothing to resend.
 const ENDPOINTS: usize = 50;
 
-/// Whose turn it is, until when.
+/// A lease of a background task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
     pub id: BackgroundId,
     until: Time,
 }
 
-/// What became of a step.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stepped {
-    /// There is more to do, and it is still our turn.
+    /// There is more to do; the lease was renewed.
     More(Turn),
-    /// It is over.
+    /// The task has ended.
     Ended(Stage),
-    /// The turn has run out (somebody else is at the work), or the work is gone.
+    /// The lease has expired or another process has it, or the task was deleted.
     Lost,
 }
 
 impl Store {
-    /// Takes a turn at the background work that has waited longest for one; `None`: there is none, or others are at it.
+    /// Leases the task that has waited longest; `None`: there is none, or others have the leases.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn take_turn(&self, now: Time) -> Result<Option<Turn>, StoreError> {
         self.repeated(|| async {
-            // Most of the time there is none: no need to hold up the writer.
+            // Usually there is none; a read avoids blocking the writer.
             const ANY: &str = "SELECT 1 FROM background WHERE state = 'running' LIMIT 1";
             let any: Option<i32> = read_vital!(self, db => sqlx::query_scalar(ANY).fetch_optional(db).await)?;
             if any.is_none() {
@@ -58,7 +57,7 @@ impl Store {
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
             let (until, longest) = (clock.plus(LEASE), clock.plus(LEASE * 2));
-            // A lease that lasts longer than one can was given by a clock that has been set back since.
+            // A lease that ends later than a new one would was granted before the clock was set back.
             const NEXT: &str =
                 "SELECT id FROM background WHERE state = 'running' AND (leased_until <= $1 OR leased_until > $2)
              ORDER BY leased_until, id LIMIT 1";
@@ -66,23 +65,23 @@ impl Store {
             let next: Option<BackgroundId> = match &mut tx {
                 Tx::Sqlite(tx) => sqlx::query_scalar(NEXT).bind(clock).bind(longest).fetch_optional(&mut **tx).await?,
                 Tx::Postgres(tx) => {
-                    // Processes that come at the same moment take different work.
+                    // Concurrent processes lease different tasks.
                     let sql = sqlx::AssertSqlSafe(format!("{NEXT} FOR UPDATE SKIP LOCKED"));
                     sqlx::query_scalar(sql).bind(clock).bind(longest).fetch_optional(&mut **tx).await?
                 }
             };
             let Some(id) = next else { return Ok(None) };
             on!(tx, db => sqlx::query(TAKE).bind(id).bind(until).execute(db).await.map(drop))?;
-            tx.commit_of(&[crash::Place::Lease]).await?;
+            tx.commit_of(&[crash::CrashPoint::Lease]).await?;
             Ok(Some(Turn { id, until }))
         })
         .await
     }
 
-    /// Hands a turn on: the work waits behind all other.
+    /// Releases a lease; the task queues behind all others.
     ///
     /// # Errors
-    /// The store is away; the turn runs out by itself.
+    /// The store is unavailable. The lease expires by itself.
     pub async fn end_turn(&self, turn: Turn, now: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "UPDATE background SET leased_until = $3 WHERE id = $1 AND leased_until = $2";
@@ -94,10 +93,10 @@ impl Store {
         .await
     }
 
-    /// Does a step of background work whose turn is ours, and renews the turn: one transaction.
+    /// Runs one step of a leased task and renews the lease, in one transaction.
     ///
     /// # Errors
-    /// The store is away; or the work cannot be understood. Nothing was done.
+    /// The store is unavailable, or the stored task is damaged. Nothing was changed.
     pub async fn step_background(&self, turn: Turn, now: Time) -> Result<Stepped, StoreError> {
         if let Some(work) = self.listed_work(turn.id).await? {
             return self.step_listed(turn, &work, now).await;
@@ -116,7 +115,7 @@ impl Store {
         .await
     }
 
-    /// Notes how far a step has come, commits it, and wakes the endpoints that have something to send.
+    /// Records a step's progress, commits it, and wakes the endpoints with new deliveries.
     pub(super) async fn end_step(
         &self,
         mut tx: Tx,
@@ -130,15 +129,15 @@ impl Store {
         on!(tx, db => {
             sqlx::query(NOTE).bind(next.id).bind(text).bind(stage.word()).bind(now).execute(db).await.map(drop)
         })?;
-        tx.commit_of(&[crash::Place::Background]).await?;
+        tx.commit_of(&[crash::CrashPoint::Background]).await?;
         if !woken.is_empty() {
             self.inner.signals.send(Signal::Look(woken));
         }
         Ok(if stage == Stage::Running { Stepped::More(next) } else { Stepped::Ended(stage) })
     }
 
-    /// Goes on from where `data` says, from endpoint to endpoint, until there is no more room or no more to do. Gives back where the work
-    /// stands then, and the endpoints that have something to send.
+    /// Continues at the position in `data`, from endpoint to endpoint, until the step is full or the task is complete.
+    /// Returns the stage and the endpoints with new deliveries.
     async fn step(&self, tx: &mut Tx, work: &Work, data: &mut Data) -> Result<(Stage, Vec<EndpointId>), StoreError> {
         let (filter, mut room, mut woken) = (data.filter(), Room::STEP, Vec::new());
         let mut place = data.place(work.scope)?;
@@ -182,7 +181,7 @@ impl Store {
             if let Scope::Endpoint(..) = work.scope {
                 return Ok((Stage::Finished, woken));
             }
-            // Through with this endpoint: its last message is the end of all of them.
+            // This endpoint is complete.
             let through = Place { message: uuid::Uuid::max(), ..here };
             data.go_on_at(through);
             place = Some(through);
@@ -193,7 +192,7 @@ impl Store {
         Ok((Stage::Running, woken))
     }
 
-    /// The endpoint that the work is at, or the next one, and from where to go on there. `None`: there is none.
+    /// The current or next endpoint, and the position there. `None`: no more endpoints.
     async fn endpoint_at(
         &self,
         tx: &mut Tx,
@@ -216,7 +215,7 @@ impl Store {
     }
 }
 
-/// What a step is part of.
+/// The task of a step.
 struct Work {
     id: BackgroundId,
     org: OrgId,
@@ -225,7 +224,7 @@ struct Work {
     now: Time,
 }
 
-/// Work whose turn is ours for longer.
+/// A task whose lease was renewed.
 pub(super) struct Renewed {
     org: OrgId,
     app: Option<AppId>,
@@ -233,8 +232,8 @@ pub(super) struct Renewed {
     pub data: Data,
 }
 
-/// Renews the turn before anything else: on PostgreSQL that keeps everybody else from stepping, and from canceling, until the commit.
-/// `None`: it is not ours any more.
+/// Renews the lease, which on PostgreSQL also blocks other steps and cancels until the commit. `None`: the lease was
+/// lost.
 pub(super) async fn renew(tx: &mut Tx, turn: Turn, now: Time) -> Result<(Turn, Option<Renewed>), StoreError> {
     const RENEW: &str = "UPDATE background SET leased_until = $3
      WHERE id = $1 AND leased_until = $2 AND state = 'running' RETURNING org, app_id, kind, data";
@@ -249,7 +248,7 @@ pub(super) async fn renew(tx: &mut Tx, turn: Turn, now: Time) -> Result<(Turn, O
     Ok((next, row.map(renewed).transpose()?))
 }
 
-/// Why a turn was not ours to go on with.
+/// The reason a lease could not be renewed.
 pub(super) async fn ended(tx: &mut Tx, id: BackgroundId) -> Result<Stepped, StoreError> {
     const SQL: &str = "SELECT 1 FROM background WHERE id = $1 AND state = 'canceled'";
     let canceled: Option<i32> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;

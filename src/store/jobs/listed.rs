@@ -1,7 +1,5 @@
-//! Sending again what a list of deliveries shows. A step looks first, along the list's own statement (the oldest first), and moves what it found
-//! in a short transaction afterwards. What others moved on in between stays as they left it.
-//!
-//! * [`ListedData`] – the list's filter and how far the work has come along it, as a row's `data` keeps them.
+//! Resending the deliveries of a list. A step first reads deliveries by the list's own statement (oldest first), then
+//! requeues them in a short transaction. Deliveries that changed in between are left alone.
 
 use std::collections::BTreeMap;
 
@@ -21,11 +19,12 @@ use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, Found, To};
 use crate::store::{Order, Store, StoreError, Tenant, read};
 
-/// How many deliveries one step looks at, and how many it makes pending.
+/// The most deliveries that a step scans.
 const LOOKS: usize = 1_000;
+/// The most deliveries that a step queues.
 const SENDS: usize = 200;
 
-/// The filter of a list, stored; and the last delivery that was looked at.
+/// The stored filter of a list, and the last scanned delivery.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(in crate::store) struct ListedData {
@@ -57,7 +56,7 @@ impl ListedData {
         }
     }
 
-    /// The filter again, of work that belongs to this application.
+    /// The list's filter; `app` is the task's application.
     pub fn filter(&self, app: Option<AppId>) -> DeliveryFilter {
         DeliveryFilter {
             status: self.status.as_deref().and_then(DeliveryStatus::from_word),
@@ -74,13 +73,13 @@ impl ListedData {
     }
 }
 
-/// Work on a list, as it stood before a step.
+/// A task on a list, as read before a step.
 pub(super) struct ListedWork {
     tenant: Tenant,
     listed: ListedData,
 }
 
-/// A delivery that is to be sent again.
+/// A delivery to resend.
 #[derive(sqlx::FromRow)]
 struct Row {
     message_id: MessageId,
@@ -106,7 +105,7 @@ impl Row {
 }
 
 impl Store {
-    /// The running work of this id, if it is about a list.
+    /// The running task with this id, if it resends a list.
     pub(super) async fn listed_work(&self, id: BackgroundId) -> Result<Option<ListedWork>, StoreError> {
         const SQL: &str = "SELECT org, app_id, data FROM background WHERE id = $1 AND state = 'running'";
         let row: Option<(OrgId, Option<AppId>, String)> =
@@ -116,7 +115,7 @@ impl Store {
         Ok(data.listed.map(|listed| ListedWork { tenant: Tenant { org, only }, listed }))
     }
 
-    /// A step of such work, and the renewal of the turn.
+    /// Runs a step of the task and renews its lease.
     pub(super) async fn step_listed(&self, turn: Turn, work: &ListedWork, now: Time) -> Result<Stepped, StoreError> {
         let (rows, cursor) = self.to_resend(work, now).await?;
         self.repeated(|| async {
@@ -147,7 +146,7 @@ impl Store {
         .await
     }
 
-    /// The deliveries that a step resends, and where the next one goes on; `None`: there is no next one.
+    /// The deliveries to resend in a step, and the key to continue from; `None`: the end.
     async fn to_resend(&self, work: &ListedWork, now: Time) -> Result<(Vec<Row>, Option<DeliveryKey>), StoreError> {
         const COLUMNS: &str = "d.app_id, e.slot, d.state, d.generation";
         let ListedWork { tenant, listed } = work;

@@ -1,11 +1,20 @@
-//! Background work that an organization asked for: replay, recovery, bulk resend.
+//! **Background tasks** that a caller starts: replay, recovery, bulk resend, reconciliation. Come here to change what a
+//! task does, how it is leased or how its size is estimated.
 //!
-//! - [`background`]: the jobs, and their state. [`replay`]: what a step does. [`estimate`]: what a job would send.
-//! - [`listed`]: sending again what a list shows. [`resent`]: which deliveries a job made pending.
-//! - [`reconcile`]: what a receiver misses, by the ids that it has: a page of it, and the steps that send it again.
-//! - [`job_lease`]: one process works on a job at a time, in steps. [`endpoint_cursor`]: where a step goes on.
+//! * [`background`] – creating, listing and canceling tasks. [`estimate`] – counting what a task would send.
+//! * [`job_lease`] – the **lease** by which one process at a time advances a task, **step** by step.
+//!   [`endpoint_cursor`] – the position of the next step.
+//! * [`replay`] – the steps of replay and recovery. [`listed`] – resending the deliveries of a list. [`reconcile`] –
+//!   resending what a receiver did not get.
+//! * [`resent`] – the deliveries a task has resent.
 //!
-//! Invariants: a step is bounded in rows and can be repeated. A job whose process died is continued from its last committed step.
+//! Invariants:
+//!
+//! * A step is one bounded transaction that records its progress. After a crash the task continues from the last
+//!   committed step.
+//! * A task only makes deliveries pending; it never sends. Its deliveries queue as retries, so they do not delay new
+//!   messages.
+//! * Cancel and step lock the same row: after a cancel no step commits.
 
 pub mod background;
 pub mod endpoint_cursor;

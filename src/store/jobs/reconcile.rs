@@ -1,12 +1,13 @@
-//! Reconciliation: finds the messages that a receiver misses, by the ids that it says it has. Gives out a page of them, or resends them in steps.
+//! Reconciliation: given the ids that a receiver has, finds the messages it is missing. Returns a page of them, or
+//! resends them in steps.
 //!
-//! A receiver misses a message that was meant for its endpoint, that it did not name, and that is not on its way. So it is one of these:
+//! A message is missing if the receiver did not list it, it matches the endpoint's filters, and it is not pending:
 //!
-//! - delivered (the receiver lost it after it had answered), dead or canceled;
-//! - wanted by the endpoint and never given to it, because the endpoint was disabled at the time. What was accepted before the endpoint was
-//!   created was never meant for it.
+//! * it was delivered (the receiver lost it after responding), is dead, or was canceled;
+//! * or it never got a delivery, because the endpoint was disabled. Messages accepted before the endpoint was created
+//!   do not count.
 //!
-//! Both read the application's messages in the order of their ids, and beside them the endpoint's deliveries between the same two ids.
+//! Both operations merge the application's messages with the endpoint's deliveries in the same range of ids.
 
 use std::collections::HashMap;
 
@@ -24,10 +25,10 @@ use crate::store::query::messages::Readers;
 use crate::store::query::page::SCAN;
 use crate::store::{Store, StoreError, Tenant, Tx, on};
 
-/// How many messages a page reads at a time.
+/// Messages per statement of a page.
 const CHUNK: usize = 1_000;
 
-/// Ids of messages that a receiver has; at most [`RECEIVED_IDS`](crate::domain::limits::RECEIVED_IDS).
+/// Message ids that a receiver has; at most [`RECEIVED_IDS`](crate::domain::limits::RECEIVED_IDS).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedIds(Vec<MessageId>);
 
@@ -38,17 +39,17 @@ impl ReceivedIds {
         ReceivedIds(ids)
     }
 
-    /// Whether a message is among them.
+    /// Whether the list contains a message.
     pub fn has(&self, id: MessageId) -> bool {
         self.0.binary_search(&id).is_ok()
     }
 
-    /// The greatest.
+    /// The greatest id.
     pub fn last(&self) -> Option<MessageId> {
         self.0.last().copied()
     }
 
-    /// As a column: 16 bytes each.
+    /// The column value: 16 bytes each.
     fn bytes(&self) -> Vec<u8> {
         self.0.iter().flat_map(|id| *id.0.as_bytes()).collect()
     }
@@ -58,60 +59,60 @@ impl ReceivedIds {
     }
 }
 
-/// The messages to compare with those that a receiver has.
+/// The messages to compare with a receiver's list.
 #[derive(Clone, Copy, Debug)]
 pub struct ReconcileSpec<'r> {
     pub app: AppId,
     pub endpoint: EndpointId,
-    /// Messages accepted at this time or later,
+    /// Accepted at this time or later.
     pub since: Time,
-    /// and before this one,
+    /// Accepted before this time.
     pub until: Time,
-    /// behind this one.
+    /// After this message.
     pub after: Option<MessageId>,
     pub received: &'r ReceivedIds,
-    /// The ids are the first of more: the comparison ends with the last of them.
+    /// The list is incomplete: the comparison ends at its last id.
     pub bounded: bool,
 }
 
 impl ReconcileSpec<'_> {
-    /// Which messages are looked at, by their times.
+    /// The time range as a filter.
     pub(in crate::store) fn filter(&self) -> SentFilter {
         SentFilter { since: self.since, until: self.until, ..SentFilter::default() }
     }
 }
 
-/// A message that a receiver misses.
+/// A message that a receiver is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missed {
     pub message: Message,
-    /// How its delivery stands; `None`: the endpoint was never given it.
+    /// The status of its delivery; `None`: it has none.
     pub standing: Option<Standing>,
 }
 
-/// A page of what a receiver misses.
+/// A page of missing messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MissedPage {
-    /// In the order of the messages' ids.
+    /// In the order of message ids.
     pub data: Vec<Missed>,
-    /// The last message that was compared; `None`: none was.
+    /// The last compared message.
     pub last: Option<MessageId>,
-    /// Everything was compared.
+    /// All messages were compared.
     pub done: bool,
 }
 
-/// A message of the application, and its delivery at the endpoint, if it has one.
+/// A message of the application, and its delivery to the endpoint, if any.
 pub(in crate::store) struct MeantRow {
     message: MissingRow,
     sent: Option<SentRow>,
 }
 
 impl Store {
-    /// A page of what a receiver misses. It looks at no more than [`SCAN`] messages, so it may end short, and holds no more than
-    /// [`PAGE_BYTES`] of payloads but for the first one.
+    /// A page of missing messages. It scans at most [`SCAN`] messages, so it may end early, and contains at most
+    /// [`PAGE_BYTES`] of payloads unless the first one is larger.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn missed(
         &self,
         tenant: &Tenant,
@@ -164,7 +165,7 @@ impl Store {
         let ids: Vec<MessageId> = chosen.iter().map(|(id, _)| *id).collect();
         let messages = self.load_within(&ids, PAGE_BYTES, Readers::Pages).await?;
         let mut messages: HashMap<MessageId, Message> = messages.into_iter().map(|one| (one.id, one)).collect();
-        // The page ends early where its payloads have more bytes than a page may have.
+        // The page ends early if its payloads exceed the page's byte limit.
         let loaded = ids.iter().rposition(|id| messages.contains_key(id)).map_or(ids.len(), |last| last + 1);
         if loaded < ids.len() {
             chosen.truncate(loaded);
@@ -177,7 +178,7 @@ impl Store {
 }
 
 impl Step<'_> {
-    /// The application's messages after `from`, with the endpoint's deliveries of them.
+    /// The application's messages after `from` with their deliveries to the endpoint.
     async fn read_meant(&self, tx: &mut Tx, from: Uuid) -> Result<Vec<MeantRow>, StoreError> {
         let messages = self.read_missing(tx, from).await?;
         let Some(last) = messages.last() else { return Ok(Vec::new()) };
@@ -187,7 +188,7 @@ impl Step<'_> {
         Ok(messages.into_iter().map(|message| MeantRow { sent: sent.remove(&message.id), message }).collect())
     }
 
-    /// Whether a receiver that has `received` misses a message.
+    /// Whether a receiver with the ids `received` is missing a message.
     fn misses(&self, row: &MeantRow, received: &ReceivedIds) -> Result<bool, StoreError> {
         Ok(!received.has(row.message.id)
             && match &row.sent {
@@ -196,7 +197,7 @@ impl Step<'_> {
             })
     }
 
-    /// Sends again what a receiver that has `received` misses; `bounded`: up to the last of these ids.
+    /// Resends messages missing from `received`; `bounded`: up to the last of these ids.
     pub(in crate::store::jobs) async fn send_missed(
         &self,
         tx: &mut Tx,
@@ -218,28 +219,28 @@ impl Step<'_> {
     }
 }
 
-/// Keeps the ids for the steps of this work.
+/// Stores the ids for the steps of the task.
 pub(super) async fn keep_received(tx: &mut Tx, id: BackgroundId, received: &ReceivedIds) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO background_received (background_id, ids) VALUES ($1, $2)";
     Ok(on!(tx, db => sqlx::query(SQL).bind(id).bind(received.bytes()).execute(db).await.map(drop))?)
 }
 
-/// The ids that were kept for this work.
+/// The ids stored for the task.
 pub(super) async fn received_of(tx: &mut Tx, id: BackgroundId) -> Result<ReceivedIds, StoreError> {
     const SQL: &str = "SELECT ids FROM background_received WHERE background_id = $1";
     let bytes: Option<Vec<u8>> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
-    // Without them everything would be sent again.
-    let bytes = bytes.ok_or_else(|| StoreError::Damaged("a reconciliation has no ids to go by".into()))?;
+    // Without the ids, everything would be resent.
+    let bytes = bytes.ok_or_else(|| StoreError::Damaged("a reconciliation without received ids".into()))?;
     Ok(ReceivedIds::read(&bytes))
 }
 
-/// Removes the ids of this work, which is ending.
+/// Deletes the ids of a task that is ending.
 pub(super) async fn drop_received(tx: &mut Tx, id: BackgroundId) -> Result<(), StoreError> {
     const SQL: &str = "DELETE FROM background_received WHERE background_id = $1";
     Ok(on!(tx, db => sqlx::query(SQL).bind(id).execute(db).await.map(drop))?)
 }
 
-/// Removes the ids of all work that has ended: also of what was canceled.
+/// Deletes the ids of all tasks that have ended or were canceled.
 pub(super) async fn forget_received(tx: &mut Tx) -> Result<(), StoreError> {
     const SQL: &str = "DELETE FROM background_received WHERE NOT EXISTS
              (SELECT 1 FROM background b WHERE b.id = background_received.background_id AND b.state = 'running')";

@@ -1,8 +1,8 @@
-//! Sending again, and what was missed: the steps of background work, each inside a transaction of the caller's.
+//! The steps of replay and recovery. Each runs inside the caller's transaction.
 //!
-//! What is to be sent is made pending in the table and nothing more: the lanes read it from there at their own pace. It waits beside
-//! what is to be retried and not before what is new, since a lane takes the two kinds in turn: however much a customer has sent
-//! again, what happens meanwhile arrives. At an ordered endpoint it goes to the end, and what is new then comes after it.
+//! A step only makes deliveries pending; lanes read them at their own pace. They queue as retries. A lane alternates
+//! between new deliveries and retries, so even a large replay does not block new messages. At an ordered endpoint they
+//! go to the end of the queue.
 
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, Found, To};
 use crate::store::{StoreError, Tx, on};
 
-/// How many rows may still be looked at, and how many deliveries made pending.
+/// The remaining budget of a step: rows to scan and deliveries to queue.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Room {
     pub looks: usize,
@@ -23,21 +23,21 @@ pub(in crate::store) struct Room {
 }
 
 impl Room {
-    /// What one step has.
+    /// The budget of one step.
     pub const STEP: Room = Room { looks: 1_000, sends: 200 };
 
-    /// What is left of it.
+    /// The rest of the budget.
     pub fn after(self, done: &Done) -> Room {
         Room { looks: self.looks.saturating_sub(done.looked), sends: self.sends.saturating_sub(done.sent.len()) }
     }
 
-    /// Whether nothing more fits.
+    /// Whether the budget is used up.
     pub fn is_full(self) -> bool {
         self.looks == 0 || self.sends == 0
     }
 }
 
-/// What one step at an endpoint goes by.
+/// One step at one endpoint.
 pub(in crate::store) struct Step<'a> {
     pub org: &'a OrgId,
     pub app: AppId,
@@ -48,28 +48,28 @@ pub(in crate::store) struct Step<'a> {
     pub now: Time,
 }
 
-/// A message of the endpoint's application, and what decides whether the endpoint has missed it.
+/// A message of the endpoint's application, with the fields that decide whether the endpoint is missing it.
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct MissingRow {
     pub id: MessageId,
     event_type: String,
     channels: Option<String>,
     pub accepted_at: Time,
-    /// It has a delivery there already, or no content any more.
+    /// It already has a delivery, or its content is deleted.
     passed: i32,
 }
 
-/// What one step has done.
+/// The result of one step.
 pub(in crate::store) struct Done {
     pub looked: usize,
-    /// The messages whose deliveries are to be sent (again).
+    /// The messages with queued deliveries.
     pub sent: Vec<MessageId>,
-    /// The last message that was looked at.
+    /// The last scanned message.
     pub last: Option<MessageId>,
     pub more: bool,
 }
 
-/// How far a step goes through `rows`: those that `takes` chooses, as many as there is room for.
+/// Selects the rows that `takes` accepts, within the budget.
 pub(in crate::store::jobs) fn choose<R>(
     room: Room,
     rows: &[R],
@@ -92,7 +92,7 @@ pub(in crate::store::jobs) fn choose<R>(
 }
 
 impl Step<'_> {
-    /// The endpoint's deliveries of messages after `from`, as `sql` (of the filter) reads them, up to `end`.
+    /// Reads the endpoint's deliveries of messages after `from` up to `end`, by the filter's statement `sql`.
     pub(in crate::store) async fn read_sent(
         &self,
         tx: &mut Tx,
@@ -109,12 +109,12 @@ impl Step<'_> {
         })?)
     }
 
-    /// Whether a delivery is meant and there is something to send.
+    /// Whether a delivery matches and still has content.
     pub(in crate::store) fn takes_sent(&self, row: &SentRow) -> Result<bool, StoreError> {
         Ok(row.content && self.filter.takes(row)?)
     }
 
-    /// Makes deliveries of the endpoint pending again, whatever they are, as far as they are meant and their message has a content.
+    /// Requeues the endpoint's matching deliveries in any state, if their message has content.
     pub(in crate::store) async fn send_again(&self, tx: &mut Tx, from: Uuid) -> Result<Done, StoreError> {
         let rows = self.read_sent(tx, self.filter.sql(tx.kind(), ">", "ASC"), from, self.filter.ids().1).await?;
         let (chosen, done) = choose(self.room, &rows, |row| row.message_id, |row| self.takes_sent(row))?;
@@ -122,7 +122,7 @@ impl Step<'_> {
         Ok(Done { sent, ..done })
     }
 
-    /// As a resend does, but as retries: they do not stand in the way of what is new.
+    /// Requeues deliveries as retries, so they do not delay new messages.
     pub(in crate::store::jobs) async fn make_pending(
         &self,
         tx: &mut Tx,
@@ -157,8 +157,8 @@ impl Step<'_> {
         })?)
     }
 
-    /// Whether the endpoint wants a message and has missed it. One that was disabled meanwhile still wants it: what it is given waits,
-    /// like everything else there.
+    /// Whether a message matches the endpoint's filters and has no delivery. If the endpoint is disabled, the delivery
+    /// stays pending.
     pub(in crate::store) fn takes_missing(&self, row: &MissingRow) -> Result<bool, StoreError> {
         let filter = self.filter;
         let meant = row.passed == 0
@@ -176,7 +176,7 @@ impl Step<'_> {
         })
     }
 
-    /// Gives the endpoint a delivery of each message that it wants and has none of. A scheduled one still waits for its time.
+    /// Creates a delivery for each missing message. A scheduled message still waits for its time.
     pub(in crate::store) async fn send_missing(&self, tx: &mut Tx, from: Uuid) -> Result<Done, StoreError> {
         let rows = self.read_missing(tx, from).await?;
         let (chosen, done) = choose(self.room, &rows, |row| row.id, |row| self.takes_missing(row))?;
@@ -185,13 +185,13 @@ impl Step<'_> {
         Ok(Done { sent, ..done })
     }
 
-    /// Gives the endpoint a first delivery of each of these messages; gives back those that had none.
+    /// Creates a first delivery of each of these messages. Returns those that had none.
     pub(in crate::store::jobs) async fn give(
         &self,
         tx: &mut Tx,
         messages: &[MessageId],
     ) -> Result<Vec<MessageId>, StoreError> {
-        let given = requeue::give(tx, self.to(), messages, self.now).await?;
+        let given = requeue::create_missing(tx, self.to(), messages, self.now).await?;
         ordering::to_the_end(tx, self.endpoint.id, given.clone(), self.now).await?;
         Ok(given)
     }

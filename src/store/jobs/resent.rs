@@ -1,13 +1,14 @@
-//! The deliveries that background work made pending, so that people can see their outcome. The first [`MOST`] of each work are noted.
+//! The deliveries queued by a background task, recorded so their outcome can be listed. Only the first [`MOST`] of each
+//! task are recorded.
 
 use crate::domain::{BackgroundId, EndpointId, MessageId};
 use crate::store::db::{codec, sqlite};
 use crate::store::{StoreError, Tx, on};
 
-/// How many deliveries of one background work are noted.
+/// The most recorded deliveries per task.
 pub const MOST: i64 = 10_000;
 
-/// Notes that the work made the deliveries of `messages` at an endpoint pending; `before` is how many it had made pending until then.
+/// Records that the task queued deliveries of `messages` to an endpoint. `before` is the number it had queued before.
 pub(super) async fn note(
     tx: &mut Tx,
     work: BackgroundId,
@@ -34,7 +35,7 @@ pub(super) async fn note(
     Ok(())
 }
 
-/// Forgets what was noted of the work: at most [`MOST`] rows and those of its last step.
+/// Deletes the records of a task: at most [`MOST`] rows and those of its last step.
 pub(super) async fn forget(tx: &mut Tx, work: BackgroundId) -> Result<(), StoreError> {
     const SQL: &str = "DELETE FROM resent WHERE work_id = $1";
     Ok(on!(tx, db => sqlx::query(SQL).bind(work).execute(db).await.map(drop))?)

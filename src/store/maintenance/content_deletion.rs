@@ -1,7 +1,7 @@
-//! Contents that go before their messages do: deleted by somebody, or past the time for which they were to be kept. The message stays
-//! to be seen; what of it still waited to be sent is dead.
+//! Deleting content before its message: on request, or when the content's retention ends. The message stays visible,
+//! and its pending deliveries become dead.
 //!
-//! A message's content is its payload; an attempt's is what the receiver answered.
+//! The content of a message is its payload; that of an attempt is the response.
 
 use crate::domain::access::audit::act;
 use crate::domain::deliveries::attempt::EXPUNGED;
@@ -14,15 +14,15 @@ use crate::store::queue::signals::Signal;
 use crate::store::recording::{operational, operational_event};
 use crate::store::{Store, StoreError, Tenant, Tx, on};
 
-/// How many contents one step of [`Store::expire_contents`] takes.
+/// Messages per step of [`Store::expire_contents`].
 const STEP: i64 = 200;
 
 impl Store {
-    /// Deletes a message's payload and ends what of it is pending. An attempt that is in flight is recorded and changes nothing of
-    /// this. `false` if the tenant's application has no such message; one without content is as good. `now` is when they end.
+    /// Deletes a message's payload and ends its pending deliveries. An attempt in flight is still recorded. `false` if
+    /// the tenant's application has no such message; repeating the deletion is `true`.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn delete_content(
         &self,
         tenant: &Tenant,
@@ -53,10 +53,10 @@ impl Store {
         .await
     }
 
-    /// Deletes what a receiver answered to an attempt: body and headers. `false` if the tenant's application has no such attempt.
+    /// Deletes an attempt's response body and headers. `false` if the tenant's application has no such attempt.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn delete_attempt_content(
         &self,
         tenant: &Tenant,
@@ -89,11 +89,11 @@ impl Store {
         .await
     }
 
-    /// Deletes up to a step's worth of the contents that were to be kept until `now` at most. Gives back how many went: fewer than
-    /// [`Store::CONTENTS_STEP`] means that none is left.
+    /// Deletes one step of payloads whose retention has ended by `now`. Returns how many; fewer than
+    /// [`Store::CONTENTS_STEP`] means none is left.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn expire_contents(&self, now: Time) -> Result<u64, StoreError> {
         self.repeated(|| async {
             const SQL: &str = "UPDATE message SET payload = NULL, content_until = NULL
@@ -113,12 +113,12 @@ impl Store {
         .await
     }
 
-    /// Ends what is pending of those of `messages` that have no content: background work may make a delivery pending at the moment
-    /// in which another process deletes the content, and sees it still. Gives back how many deliveries ended. Waits for deletions of these
-    /// contents that are not committed yet.
+    /// Ends pending deliveries of those of `messages` that have no content: a background task may have queued a
+    /// delivery while another process deleted the content. Returns how many deliveries ended. Waits for uncommitted
+    /// deletions of these contents.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn end_without_content(&self, messages: &[MessageId], now: Time) -> Result<u64, StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
@@ -131,16 +131,16 @@ impl Store {
         .await
     }
 
-    /// How many contents a step of [`Store::expire_contents`] takes when there are enough.
+    /// Messages per full step of [`Store::expire_contents`].
     pub const CONTENTS_STEP: u64 = STEP as u64;
 
-    /// After the commit: counts what ended without its content, and tells the engine.
+    /// After the commit: counts the ended deliveries and signals the engine.
     fn ended(&self, ended: &[Ended]) {
         dead::count(DeadReason::ContentDeleted, ended);
         self.withdraw(ended.iter().map(|one| (one.endpoint_id, one.message_id)).collect());
     }
 
-    /// Tells the engine of this process not to send what it has queued of these.
+    /// Tells this process's engine to drop these deliveries from its queues.
     pub(in crate::store) fn withdraw(&self, ended: Vec<(EndpointId, MessageId)>) {
         if !ended.is_empty() {
             self.inner.signals.send(Signal::Withdrawn(ended));
@@ -148,21 +148,22 @@ impl Store {
     }
 }
 
-/// Those of `messages` that have no content, sorted. The others keep theirs until `tx` ends: their rows are locked. So a delivery of theirs that `tx`
-/// makes pending is seen by whatever deletes the content afterwards.
+/// Those of `messages` without content, sorted. The rows of the others stay locked until the end of `tx`, so a later
+/// deletion of their content sees the deliveries that `tx` queues.
 pub(in crate::store) async fn without_content(
     tx: &mut Tx,
     messages: &[MessageId],
 ) -> Result<Vec<MessageId>, StoreError> {
     let mut gone: Vec<MessageId> = match tx {
         Tx::Sqlite(tx) => {
-            // Nobody else writes.
+            // SQLite has one writer, so no lock is needed.
             const SQL: &str =
                 "SELECT id FROM message WHERE payload IS NULL AND id IN (SELECT unhex(value) FROM json_each($1))";
             sqlx::query_scalar(SQL).bind(sqlite::id_list(codec::uuids(messages))).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
-            // A condition on the payload would pass over rows whose deletion is not committed: locked first, each is read as it is then.
+            // A condition on the payload would skip rows with an uncommitted deletion; locking first reads their final
+            // state.
             const SQL: &str = "WITH locked AS MATERIALIZED (SELECT id, payload IS NULL AS gone FROM message
                      WHERE id = ANY($1) AND id BETWEEN $2 AND $3 ORDER BY id FOR SHARE)
                  SELECT id FROM locked WHERE gone";

@@ -1,7 +1,14 @@
-//! What one process of a fleet does now and then: retention, compaction of rollups, purging of deleted rows, deletion of contents.
+//! Periodic clean-up, run by one process at a time. Come here to change how long something is kept.
 //!
-//! Invariants: each step is bounded in rows, leaves the store consistent, and says whether there is more to do. Nothing here runs in a
-//! caller's transaction.
+//! * [`retention`] – deletes old messages. [`content_deletion`] – deletes payloads and responses. [`purge`] – removes
+//!   deleted endpoints and applications. [`rollup_compaction`] – merges old counts. [`reseal`] – re-encrypts secrets
+//!   under a new master key.
+//!
+//! Invariants:
+//!
+//! * Each step is one transaction, bounded in rows, and reports whether there is more to do.
+//! * A step can be interrupted or repeated at any time.
+//! * Nothing here runs in a caller's transaction.
 
 pub mod content_deletion;
 pub(in crate::store) mod purge;

@@ -1,11 +1,11 @@
-//! What was deleted goes for good, in two steps, each a few rows at a time:
+//! Removing deleted endpoints and applications for good, a few rows at a time:
 //!
-//! 1. Some days after the deletion the row is **purged**: secrets, headers, metadata and filters go, and of the URL what says where it led. What
-//!    is left is what lists need to name the endpoint of an old attempt.
-//! 2. The row itself goes once the retention has removed the last delivery and attempt of it.
+//! 1. Some days after the deletion the row is **purged**: its secrets, headers, metadata, filters and the path of its
+//!    URL are erased. Lists still need the rest to name the endpoint of an old attempt.
+//! 2. The row is removed after retention has deleted its last delivery and attempt.
 //!
-//! Deleted by accident, a row can be brought back until its first step, by hand: an endpoint needs a new version then, one more than its
-//! application's, and the application the same one.
+//! Until it is purged, a row deleted by accident can be restored by hand: set the versions of the endpoint and its
+//! application to the application's version plus one.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::store::db::{codec, sqlite};
 use crate::store::queue::ordering;
 use crate::store::{Store, StoreError, Tx, on};
 
-/// How many rows one transaction purges or removes at most.
+/// The most rows per transaction.
 const STEP: i64 = 200;
 
 /// Whether an endpoint has any delivery or attempt left.
@@ -26,11 +26,11 @@ const HISTORY: &str = "EXISTS (SELECT 1 FROM due WHERE due.slot = endpoint.slot 
      OR EXISTS (SELECT 1 FROM attempt WHERE attempt.endpoint_id = endpoint.id)";
 
 impl Store {
-    /// Purges a step's worth of what was deleted before `deleted`, and removes a step's worth of purged rows that were deleted before
+    /// Purges one step of rows deleted before `deleted`, and removes one step of purged rows that were deleted before
     /// `history` and have no history left. `true`: there may be more to do.
     ///
     /// # Errors
-    /// The store is away. What was committed before stays done.
+    /// The store is unavailable. Committed steps stay.
     pub async fn purge_deleted(&self, deleted: Time, history: Time, now: Time) -> Result<bool, StoreError> {
         let mut most = 0;
         most = most.max(self.purge_endpoints(deleted, now).await?);
@@ -41,20 +41,20 @@ impl Store {
         Ok(most >= STEP.unsigned_abs())
     }
 
-    /// Removes up to `limit` secrets that signed along with a newer one until before `now`. Gives back how many.
+    /// Deletes up to `limit` old secrets whose grace period ended before `now`. Returns how many.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn forget_secrets(&self, now: Time, limit: i64) -> Result<u64, StoreError> {
         const SQL: &str = "DELETE FROM endpoint_secret WHERE (endpoint_id, made_at) IN
              (SELECT endpoint_id, made_at FROM endpoint_secret WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)";
         self.delete(SQL, now, limit).await
     }
 
-    /// Removes up to `limit` API keys that were revoked, or ran out, before `before`. Gives back how many.
+    /// Deletes up to `limit` API keys that were revoked or expired before `before`. Returns how many.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn forget_api_keys(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
         const SQL: &str = "DELETE FROM api_key WHERE id IN
              (SELECT id FROM api_key WHERE revoked_at < $1 OR expires_at < $1 ORDER BY id LIMIT $2)";
@@ -73,7 +73,7 @@ impl Store {
         .await
     }
 
-    /// Purges endpoints whose pending deliveries have ended. Gives back how many.
+    /// Purges endpoints without pending deliveries. Returns how many.
     async fn purge_endpoints(&self, deleted: Time, now: Time) -> Result<u64, StoreError> {
         self.repeated(|| async {
             const NEXT: &str = "SELECT id, url FROM endpoint
@@ -102,7 +102,7 @@ impl Store {
         .await
     }
 
-    /// Purges applications. Gives back how many.
+    /// Purges applications. Returns how many.
     async fn purge_applications(&self, deleted: Time, now: Time) -> Result<u64, StoreError> {
         self.repeated(|| async {
             const SQL: &str = "UPDATE application SET purged_at = $3, metadata = '{}', contact_email = NULL, throttle_rate = NULL
@@ -118,14 +118,14 @@ impl Store {
         .await
     }
 
-    /// Removes purged endpoints that nothing needs any more. Gives back how many.
+    /// Removes purged endpoints without history. Returns how many.
     async fn remove_endpoints(&self, history: Time) -> Result<u64, StoreError> {
         self.repeated(|| async {
             let next = sqlx::AssertSqlSafe(format!(
                 "SELECT id, app_id FROM endpoint WHERE deleted_at < $1 AND purged_at IS NOT NULL AND NOT ({HISTORY})
                  ORDER BY deleted_at LIMIT $2"
             ));
-            // Whoever remembers the application from before the deletion cannot find out about it any more.
+            // A cache from before the deletion can no longer be updated incrementally, because the deleted row is gone.
             const NO_CHANGES: &str = "UPDATE application SET changes_from = version WHERE id = $1";
             const DELETE: &str = "DELETE FROM endpoint WHERE id = $1 AND purged_at IS NOT NULL";
             let mut tx = self.begin().await?;
@@ -143,7 +143,7 @@ impl Store {
         .await
     }
 
-    /// Removes purged applications that nothing needs any more. Gives back how many.
+    /// Removes purged applications without endpoints and history. Returns how many.
     async fn remove_applications(&self, history: Time) -> Result<u64, StoreError> {
         const SQL: &str = "DELETE FROM application WHERE id IN
              (SELECT id FROM application WHERE deleted_at < $1 AND purged_at IS NOT NULL
@@ -154,7 +154,7 @@ impl Store {
     }
 }
 
-/// Deletes what `table` has of these endpoints.
+/// Deletes these endpoints' rows in `table`.
 async fn delete_of(tx: &mut Tx, table: &str, ids: &[EndpointId]) -> Result<(), StoreError> {
     match tx {
         Tx::Sqlite(tx) => {
@@ -171,7 +171,7 @@ async fn delete_of(tx: &mut Tx, table: &str, ids: &[EndpointId]) -> Result<(), S
     Ok(())
 }
 
-/// Of a URL, what says where it led: scheme, host and port. A path or a query may be a secret.
+/// Scheme, host and port of a URL. Path and query may be secrets.
 fn origin(url: &str) -> String {
     match Url::parse(url) {
         Ok(url) if url.has_host() => format!("{}/", url.origin().ascii_serialization()),

@@ -1,8 +1,7 @@
-//! Sealing again under another master key, while processes serve.
+//! Master key rotation while processes serve: re-encrypts sealed data, a few rows at a time.
 //!
-//! Whatever the old key has sealed is opened and sealed under the new one, a few rows at a time. Rows that the new key has sealed are left
-//! alone, so that it can be stopped at any time and begun again. The word by which a process knows its key (`meta.master-key-check`) comes
-//! last: as long as something is left, no process starts without the old key.
+//! Rows already sealed by the new key are skipped, so the rotation can be interrupted and restarted. The key check
+//! (`meta.master-key-check`) is updated last: until everything is resealed, no process starts without the old key.
 
 use uuid::Uuid;
 
@@ -10,17 +9,17 @@ use crate::domain::{EndpointId, Time};
 use crate::store::db::codec;
 use crate::store::{MASTER_KEY_CHECK, Store, StoreError, Tx, on};
 
-/// How many rows a step reads.
+/// Rows per step.
 const STEP: i64 = 200;
 
-/// How far it is. Begins at [`Default`].
+/// The progress of a rotation. Start with [`Default`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reseal {
     /// The secrets behind this one.
     #[default]
     Begin,
     Secrets(EndpointId, Time),
-    /// The headers of endpoints behind this one.
+    /// Custom headers of endpoints after this one.
     Headers(EndpointId),
     Done,
 }
@@ -29,17 +28,17 @@ pub enum Reseal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resealed {
     pub next: Reseal,
-    /// Rows that were sealed again.
+    /// Resealed rows.
     pub rows: usize,
     /// Rows that neither key opens.
     pub unreadable: usize,
 }
 
 impl Store {
-    /// Makes the step at `from`: one transaction, of [`STEP`] rows at most.
+    /// Runs the step at `from`: one transaction of at most [`STEP`] rows.
     ///
     /// # Errors
-    /// The store is away; the same step can be made again.
+    /// The store is unavailable. The step can be repeated.
     pub async fn reseal(&self, from: Reseal) -> Result<Resealed, StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
@@ -63,7 +62,7 @@ impl Store {
     async fn reseal_secrets(&self, tx: &mut Tx, endpoint: EndpointId, made_at: Time) -> Result<Resealed, StoreError> {
         const ROWS: &str = "SELECT endpoint_id, made_at, sealed FROM endpoint_secret
              WHERE (endpoint_id, made_at) > ($1, $2) ORDER BY endpoint_id, made_at LIMIT $3";
-        // Of one that was changed meanwhile nothing is left to do.
+        // A row changed concurrently was already sealed by the new key.
         const SEAL: &str =
             "UPDATE endpoint_secret SET sealed = $3 WHERE endpoint_id = $1 AND made_at = $2 AND sealed = $4";
         let rows: Vec<(EndpointId, Time, Vec<u8>)> = on!(tx, db => {
@@ -100,7 +99,7 @@ impl Store {
         Ok(done.with(last.filter(|_| full).map_or(Reseal::Done, Reseal::Headers)))
     }
 
-    /// What `sealed` is under the current key; `None`: it is that already, or does not open.
+    /// Reseals data under the current key; `None`: already done, or neither key opens it.
     fn sealed_again(&self, row: &[u8], sealed: &[u8], done: &mut Done) -> Option<Vec<u8>> {
         let master = &self.inner.master;
         if master.has_sealed(sealed) {

@@ -1,8 +1,8 @@
-//! Retention row by row: what is older than the setting goes, in small steps, from the first day. With PostgreSQL the maintenance goes by
-//! [partitions](crate::store::partitions) instead, and uses this for none of it.
+//! Retention row by row: deletes messages older than the retention period, in small steps. On PostgreSQL, maintenance
+//! drops [partitions](crate::store::partitions) instead.
 //!
-//! Ids grow with time, so "older than" is a range of the key and each step reads only what it deletes. A step is bounded in rows, not in
-//! messages: a message may have any number of deliveries, each with any number of attempts.
+//! Ids grow with time, so "older than" is a range of the key and each step only reads rows it deletes. Steps are
+//! bounded in rows rather than messages: a message may have any number of deliveries and attempts.
 
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
@@ -11,28 +11,28 @@ use crate::store::queue::dead::Ended;
 use crate::store::recording::{operational, operational_event, record};
 use crate::store::{Store, StoreError, Tx, on};
 
-/// How many messages one step takes at most,
+/// The most messages per step.
 pub(in crate::store) const MESSAGES: i64 = 500;
-/// and about how many rows of attempts, and of deliveries that are pending or dead.
+/// The approximate number of attempts, and of deliveries, per step.
 pub(in crate::store) const ROWS: i64 = 4_000;
 
-/// What one step of [`Store::expire`] came to.
+/// The result of one step of [`Store::expire`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
     pub messages: u64,
-    /// Rows of all tables, the messages' own among them.
+    /// Rows of all tables, including messages.
     pub rows: u64,
     /// There may be more to delete.
     pub more: bool,
 }
 
 impl Store {
-    /// Deletes up to a step's worth of messages accepted before `cutoff`, with their deliveries, attempts and keys. A delivery that is still
-    /// pending that long after goes with its message, which is told; if it was scheduled, that long after its time. What a message has
-    /// more than a step may delete goes before it, in steps of its own.
+    /// Deletes one step of messages accepted before `cutoff`, with their deliveries, attempts and keys. A pending
+    /// delivery is deleted with its message and emits an operational event; a scheduled one expires relative to its
+    /// scheduled time. A message with more rows than a step allows is deleted over several steps.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn expire(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
@@ -46,7 +46,7 @@ impl Store {
                 expired.rows += gone;
             }
             expired.more |= unsent.len() as i64 >= ROWS;
-            // The messages last, and only once nothing of theirs is left.
+            // Messages last, after all their rows.
             for table in ["message_key", "message"] {
                 expired.messages = step.delete_messages(&mut tx, table).await?;
                 expired.rows += expired.messages;
@@ -61,18 +61,18 @@ impl Store {
     }
 }
 
-/// Whether a message is kept although it is old: it was not to be sent before a time that is not that long ago ($2), and waits still.
+/// Whether an old message is kept because it was scheduled for the cutoff ($2) or later and is still pending.
 const SCHEDULED: &str = "message.deliver_at IS NOT NULL AND message.deliver_at >= $2
      AND EXISTS (SELECT 1 FROM due AS waiting WHERE waiting.message_id = message.id)";
 
-/// The range of message ids that one step takes.
+/// The range of message ids of one step.
 struct Step {
-    /// Everything before it goes,
+    /// Messages before it are deleted.
     bound: MessageId,
     cutoff: Time,
-    /// but for what is scheduled, if there is any.
+    /// Some messages in the range are kept because they are scheduled.
     some_kept: bool,
-    /// Behind the bound there is more.
+    /// There are more messages to delete after the bound.
     more: bool,
 }
 
@@ -92,7 +92,7 @@ impl Step {
         Ok(Step { bound, cutoff, some_kept: kept > 0, more: last.is_some() })
     }
 
-    /// The rows of `table` that this step deletes: the oldest, at most [`ROWS`] of them.
+    /// Selects the rows of `table` to delete: the oldest, at most [`ROWS`].
     fn rows(&self, table: &str) -> String {
         let mut rows = format!("FROM {table} WHERE message_id < $1");
         if self.some_kept {
@@ -102,7 +102,7 @@ impl Step {
         rows
     }
 
-    /// Deletes what waits still; gives back what that was.
+    /// Deletes pending deliveries and returns them.
     async fn delete_pending(&self, tx: &mut Tx) -> Result<Vec<Ended>, StoreError> {
         let delete = sqlx::AssertSqlSafe(format!(
             "DELETE FROM due WHERE (message_id, endpoint_id) IN (SELECT message_id, endpoint_id {})
@@ -127,10 +127,10 @@ impl Step {
         })?)
     }
 
-    /// Deletes the messages (or their keys) of which nothing is left.
+    /// Deletes messages (or their keys) without remaining rows.
     async fn delete_messages(&self, tx: &mut Tx, table: &str) -> Result<u64, StoreError> {
         let column = if table == "message" { "id" } else { "message_id" };
-        // What is still packed is moved within moments, by its application: the table is nearly always empty.
+        // Rows stay in `fan_out` for moments only, so the table is nearly always empty.
         let left = |of: &str| format!("NOT EXISTS (SELECT 1 FROM {of} WHERE {of}.message_id = {table}.{column})");
         let mut sql = format!(
             "DELETE FROM {table} WHERE {column} < $1 AND {}",

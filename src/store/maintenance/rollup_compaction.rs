@@ -1,26 +1,27 @@
-//! Old counts take less room: minutes are moved into the hours that they are of, and hours into days.
+//! Compaction of old rollups: minutes are merged into hours, and hours into days.
 //!
-//! A move adds to what is there and deletes what it added, in one transaction. So what was counted is at every moment the sum over all
-//! three tables, and an attempt that is recorded late makes a row of minutes that is moved as any other is. Counting itself
-//! knows nothing of this.
+//! Each move adds rows to the wider table and deletes them from the narrower one in one transaction, so the sum over
+//! all three tables is always right. An attempt recorded late creates a new row by minute, which is moved later.
+//! Recording is not aware of compaction.
 
 use crate::domain::Time;
 use crate::store::query::counts::Range;
 use crate::store::recording::rollups::{DAYS, HOURS, MINUTES, WIDTHS, Width, names, on_conflict_add};
 use crate::store::{Store, StoreError, Tx, on};
 
-/// How many rows one step moves.
+/// Rows per step.
 const STEP: i64 = 2_000;
 
-/// From where to where, and what reads the narrower ones: they stay as long as it looks back.
+/// Source, target, and the chart range that needs the source: rows move when they are older than it.
 const MOVES: [(Width, Width, Range); 2] = [(MINUTES, HOURS, Range::Hour), (HOURS, DAYS, Range::Week)];
 
 impl Store {
-    /// Moves up to a step's worth of counts: minutes of hours that ended more than an hour before `now` into hours, hours of days
-    /// that ended more than seven days before into days. Gives back how many rows were moved: fewer than a step's worth means done.
+    /// Moves one step of rollups: minutes of hours that ended more than an hour before `now` into hours, and hours of
+    /// days that ended more than seven days before into days. Returns the number of moved rows; fewer than a full step
+    /// means done.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn widen_counts(&self, now: Time) -> Result<u64, StoreError> {
         let mut moved = 0;
         for (from, to, read) in MOVES {
@@ -36,16 +37,16 @@ impl Store {
         Ok(moved)
     }
 
-    /// How many rows a step of [`Store::widen_counts`] moves when there are enough.
+    /// Rows per full step of [`Store::widen_counts`].
     pub const WIDEN_STEP: u64 = STEP as u64;
 }
 
-/// Moves the oldest rows of `from` that begin before `before`.
+/// Moves the oldest rows of `from` that start before `before`.
 async fn move_rows(tx: &mut Tx, from: Width, to: Width, before: Time) -> Result<u64, StoreError> {
     let (columns, column, span) = (names().join(", "), from.column, to.span.as_micros());
     let sums: Vec<String> = names().iter().map(|name| format!("SUM({name})")).collect();
     let insert = |rows: &str| {
-        // In the order of the key: two that move at once wait for each other in one order.
+        // In key order, so concurrent moves do not deadlock.
         format!(
             "INSERT INTO {} (org, endpoint_id, {}, {columns})
              SELECT org, endpoint_id, {column} - {column} % {span} AS begins, {} FROM {rows} AS old WHERE true
@@ -58,7 +59,7 @@ async fn move_rows(tx: &mut Tx, from: Width, to: Width, before: Time) -> Result<
     };
     match tx {
         Tx::Sqlite(tx) => {
-            // Nobody else writes: both statements see the same rows.
+            // SQLite has one writer, so both statements see the same rows.
             let oldest = |what: &str| {
                 let (table, order) = (from.table, format!("ORDER BY {column}, org, endpoint_id LIMIT $2"));
                 format!("(SELECT {what} FROM {table} WHERE {column} < $1 {order})")
@@ -72,7 +73,8 @@ async fn move_rows(tx: &mut Tx, from: Width, to: Width, before: Time) -> Result<
             Ok(sqlx::query(delete).bind(before).bind(STEP).execute(&mut **tx).await?.rows_affected())
         }
         Tx::Postgres(tx) => {
-            // One statement, which adds what it has deleted. A row that is being counted up or moved by another is left for the next time.
+            // One statement that adds the rows it deletes. Rows locked by another transaction are left for the next
+            // step.
             let sql = format!(
                 "WITH gone AS (DELETE FROM {table} WHERE ctid = ANY(ARRAY(
                      SELECT ctid FROM {table} WHERE {column} < $1 ORDER BY {column} LIMIT $2 FOR UPDATE SKIP LOCKED))
@@ -89,7 +91,7 @@ async fn move_rows(tx: &mut Tx, from: Width, to: Width, before: Time) -> Result<
     }
 }
 
-/// Forgets the oldest counts of each width, as many as one row's time holds (of minutes an hour's worth), if all of that time is before `cutoff`.
+/// Deletes the oldest rollups before `cutoff`: per table one row's time span, for minutes an hour.
 pub(in crate::store) async fn forget(tx: &mut Tx, cutoff: Time) -> Result<(), StoreError> {
     for Width { table, column, span } in WIDTHS {
         let oldest = sqlx::AssertSqlSafe(format!("SELECT min({column}) FROM {table}"));

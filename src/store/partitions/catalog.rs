@@ -1,4 +1,4 @@
-//! Which partitions there are.
+//! The partition layout, read from PostgreSQL's catalogs.
 
 use sqlx::PgExecutor;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ impl Table {
         }
     }
 
-    /// The column by which it is partitioned: the message's id.
+    /// The partition key: the column with the message's id.
     pub const fn id(self) -> &'static str {
         match self {
             Table::Message => "id",
@@ -33,15 +33,15 @@ impl Table {
     }
 }
 
-/// A partition: it holds the rows of messages from `from` on and before `to`.
+/// A partition with the rows of messages in `from..to`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::store) struct Partition {
     pub table: Table,
-    /// Nil: it begins at MINVALUE.
+    /// Nil stands for MINVALUE.
     pub from: MessageId,
     pub to: MessageId,
     pub name: String,
-    /// It is being detached: new statements do not see it, and nothing else can take its place yet.
+    /// Being detached: invisible to new statements, but its range is not free yet.
     pub leaving: bool,
 }
 
@@ -50,13 +50,13 @@ impl Partition {
         (self.from..self.to).contains(&id)
     }
 
-    /// Whether it begins at MINVALUE.
+    /// Whether the lower bound is MINVALUE.
     pub fn is_first(&self) -> bool {
         self.from.0.is_nil()
     }
 }
 
-/// All partitions, sorted.
+/// All partitions, sorted by table and range.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Layout {
     all: Vec<Partition>,
@@ -73,7 +73,7 @@ impl Layout {
             sqlx::query_as(SQL).bind(postgres::SCHEMA).fetch_all(db).await?;
         let partition = |(message, name, bounds, leaving): (bool, String, Option<String>, bool)| {
             let table = if message { Table::Message } else { Table::Attempt };
-            // It has just been detached, or is not one of ours.
+            // Without bounds it was just detached or is not ours.
             let (from, to) = bounds.as_deref().and_then(parse)?;
             Some(Partition { table, from, to, name, leaving })
         };
@@ -94,7 +94,7 @@ impl Layout {
         self.of_table(table).count()
     }
 
-    /// Those of `table`, the oldest first.
+    /// The partitions of `table`, oldest first.
     pub fn of_table(&self, table: Table) -> impl DoubleEndedIterator<Item = &Partition> {
         self.all.iter().filter(move |one| one.table == table)
     }
@@ -103,7 +103,7 @@ impl Layout {
         self.of_table(table).find(|one| one.holds(id))
     }
 
-    /// Whether a row of each of these messages can be inserted.
+    /// Whether rows of all these messages can be inserted.
     pub fn covers_all(&self, table: Table, ids: &[Uuid]) -> bool {
         let mut last: Option<&Partition> = None;
         ids.iter().all(|id| {
@@ -120,13 +120,14 @@ impl Layout {
         self.holder(table, id).is_some_and(|one| one.leaving)
     }
 
-    /// The end of the newest partition that is wholly before `cutoff`; `None`: there is none.
+    /// The upper bound of the newest partition entirely before `cutoff`.
     pub fn past(&self, cutoff: Time) -> Option<MessageId> {
         let floor = MessageId::floor(cutoff);
         self.of_table(Table::Message).map(|one| one.to).filter(|to| *to <= floor).max()
     }
 
-    /// The neighbours of a message for which there is no partition: the end of the one before, and the beginning of the one after.
+    /// The gap around a message without a partition: the upper bound of the partition before, and the lower bound of
+    /// the one after.
     pub fn gap(&self, table: Table, id: MessageId) -> (Option<MessageId>, Option<MessageId>) {
         let before = self.of_table(table).map(|one| one.to).filter(|to| *to <= id).max();
         let after = self.of_table(table).map(|one| one.from).filter(|from| *from > id).min();
@@ -134,7 +135,7 @@ impl Layout {
     }
 }
 
-/// The bounds in `FOR VALUES FROM (…) TO (…)`.
+/// Parses `FOR VALUES FROM (…) TO (…)`.
 fn parse(bounds: &str) -> Option<(MessageId, MessageId)> {
     let (from, to) = bounds.strip_prefix("FOR VALUES FROM (")?.strip_suffix(')')?.split_once(") TO (")?;
     let id = |text: &str| Uuid::try_parse(text.trim_matches('\'')).ok().map(MessageId);

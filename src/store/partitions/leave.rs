@@ -1,11 +1,11 @@
-//! Partitions that leave: below the horizon, and without anything that is pending, dead or known by a caller's own id.
+//! Dropping partitions below the horizon that have no pending or dead deliveries and no event ids left.
 //!
-//! DETACH … CONCURRENTLY waits for everybody who has read the table, and nobody waits for it. Behind an open snapshot it runs into the lock timeout; the
-//! partition is invisible to new statements by then, and FINALIZE completes it at a later turn. What is to be done stands in `leaving_partition`, so that
-//! it is finished whatever interrupts it.
+//! DETACH … CONCURRENTLY waits for readers, but nobody waits for it. Behind an open snapshot it hits the lock timeout.
+//! The partition is then already invisible to new statements, and a later run completes it with FINALIZE.
+//! `leaving_partition` records unfinished work, so a restart continues it.
 //!
-//! A message that is scheduled for later than its retention keeps its partition. More than [`KEPT`] of those are merged into the first one,
-//! under a lock that is held for moments and given up when it is not to be had.
+//! A message scheduled beyond its retention keeps its partition. If more than [`KEPT`] partitions are kept, the oldest
+//! is merged into the first, under a short lock that is given up if it is not granted.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
@@ -14,30 +14,30 @@ use super::{Layout, Partition, Table};
 use crate::domain::MessageId;
 use crate::store::db::error::{is_deadlock, is_lock_timeout};
 use crate::store::db::postgres;
-use crate::store::{Engine, Store, StoreError};
+use crate::store::{Backend, Store, StoreError};
 
-/// How many partitions below the horizon stay because something scheduled waits in them, beside the first.
+/// The most partitions below the horizon that are kept for scheduled messages, in addition to the first.
 pub(super) const KEPT: usize = 3;
-/// The most rows of a partition that is merged: they are copied while others wait.
+/// The most rows of a partition to merge. Others wait while they are copied.
 const MERGED: i64 = 20_000;
-/// How long a statement waits for a lock that no reader and no writer waits behind. Who makes a partition does wait behind it, once for each
-/// table: shorter than one of its tries.
+/// Timeout for locks that block neither readers nor writers. They do block the creation of partitions, once per table,
+/// so this is shorter than one attempt of that.
 const LOCK_TIMEOUT: &str = "200ms";
-/// and for one that everybody would wait behind.
+/// Timeout for locks that block everyone.
 const SHORT_LOCK_TIMEOUT: &str = "100ms";
 
 impl Store {
-    /// Drops the partitions that are below the horizon and of no use any more, and finishes what was interrupted. Gives back how many tables
-    /// were dropped. What is held by an open snapshot is left for the next call.
+    /// Drops unneeded partitions below the horizon, after finishing interrupted drops. Returns the number of dropped
+    /// tables. A partition locked by an open snapshot is left for the next call.
     ///
     /// # Errors
-    /// The store is away, or the role does not own the tables.
+    /// The store is unavailable, or the role does not own the tables.
     pub async fn drop_partitions(&self) -> Result<u64, StoreError> {
-        let Engine::Postgres(engine) = &self.inner.engine else { return Ok(0) };
-        let mut connection = connect(&engine.options(), LOCK_TIMEOUT).await?;
+        let Backend::Postgres(backend) = &self.inner.backend else { return Ok(0) };
+        let mut connection = connect(&backend.options(), LOCK_TIMEOUT).await?;
         let dropped = drop_past(&mut connection).await;
         let _ = connection.close().await;
-        engine.partitions.look_up(&engine.engine).await?;
+        backend.partitions.look_up(&backend.engine).await?;
         dropped
     }
 }
@@ -55,7 +55,7 @@ async fn drop_past(connection: &mut PgConnection) -> Result<u64, StoreError> {
     let horizon: MessageId = sqlx::query_scalar("SELECT message_id FROM horizon").fetch_one(&mut *connection).await?;
     let layout = Layout::read(&mut *connection).await?;
     let mut kept = Vec::new();
-    // The messages first: without them nothing is shown of the attempts.
+    // Messages first: without them, lists do not show the attempts.
     for table in Table::ALL {
         for one in layout.of_table(table).filter(|one| one.to <= horizon && !one.is_first()) {
             if has_pending(connection, one).await? || has_others(connection, one).await? {
@@ -76,21 +76,21 @@ async fn drop_past(connection: &mut PgConnection) -> Result<u64, StoreError> {
     Ok(dropped)
 }
 
-/// Whether any delivery of its messages is pending, or packed and about to be.
+/// Whether deliveries of its messages are pending or waiting for fan-out.
 pub(super) async fn has_pending(connection: &mut PgConnection, one: &Partition) -> Result<bool, StoreError> {
     const SQL: &str = "SELECT EXISTS (SELECT 1 FROM due WHERE message_id >= $1 AND message_id < $2)
              OR EXISTS (SELECT 1 FROM fan_out WHERE message_id >= $1 AND message_id < $2)";
     Ok(sqlx::query_scalar(SQL).bind(one.from).bind(one.to).fetch_one(connection).await?)
 }
 
-/// Whether a dead delivery or a caller's own id of its messages is left.
+/// Whether dead deliveries or event ids of its messages are left.
 async fn has_others(connection: &mut PgConnection, one: &Partition) -> Result<bool, StoreError> {
     const SQL: &str = "SELECT EXISTS (SELECT 1 FROM dead WHERE message_id >= $1 AND message_id < $2)
              OR EXISTS (SELECT 1 FROM message_key WHERE message_id >= $1 AND message_id < $2)";
     Ok(sqlx::query_scalar(SQL).bind(one.from).bind(one.to).fetch_one(connection).await?)
 }
 
-/// Detaches and drops a partition that is noted as leaving, from wherever that stands. `false`: somebody holds it.
+/// Detaches and drops a partition in `leaving_partition`, resuming at the step it had reached. `false`: it is locked.
 async fn finish(connection: &mut PgConnection, name: &str) -> Result<bool, StoreError> {
     const STANDS: &str = "SELECT p.relname, COALESCE(i.inhdetachpending, FALSE)
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
@@ -108,26 +108,25 @@ async fn finish(connection: &mut PgConnection, name: &str) -> Result<bool, Store
         match connection.execute(AssertSqlSafe(sql)).await {
             Ok(_) => {}
             Err(error) if is_lock_timeout(&error) || is_deadlock(&error) => {
-                tracing::debug!(partition = name, %error, "a partition is held by somebody: it is dropped later");
+                tracing::debug!(partition = name, %error, "partition is locked; dropping it later");
                 return Ok(false);
             }
             Err(error) => return Err(error.into()),
         }
     }
     sqlx::query("DELETE FROM leaving_partition WHERE name = $1").bind(name).execute(connection).await?;
-    tracing::info!(partition = name, "dropped a partition: all of it is past the retention");
+    tracing::info!(partition = name, "dropped a partition older than the retention period");
     Ok(true)
 }
 
-/// Moves what is left in the oldest partition behind the first into the first, which then reaches to where that one ended. Does nothing if it
-/// is too much, or somebody holds a lock.
+/// Merges the second-oldest partition into the first. Does nothing if it has too many rows or is locked.
 async fn merge(connection: &mut PgConnection, layout: &Layout, horizon: MessageId) -> Result<(), StoreError> {
     let oldest = |table| layout.of_table(table).find(|one| !one.is_first() && one.to <= horizon);
     let Some(to) = oldest(Table::Message).map(|one| one.to) else { return Ok(()) };
     let mut steps = Vec::new();
     for table in Table::ALL {
         let Some(first) = layout.of_table(table).find(|one| one.is_first()) else { return Ok(()) };
-        // Those of the two tables have the same bounds but for what was made on demand.
+        // The bounds of the two tables only differ for partitions created on demand.
         let between: Vec<&Partition> = layout.of_table(table).filter(|one| !one.is_first() && one.from < to).collect();
         if between.len() > 1 || between.iter().any(|one| one.to != to || one.leaving) {
             return Ok(());
@@ -150,7 +149,7 @@ async fn merge(connection: &mut PgConnection, layout: &Layout, horizon: MessageI
     }
     match swap(connection, &steps).await {
         Err(error) if is_lock_timeout(&error) || is_deadlock(&error) => {
-            tracing::debug!(%error, "partitions are merged later: somebody holds them");
+            tracing::debug!(%error, "partitions are locked; merging them later");
             Ok(())
         }
         done => Ok(done?),

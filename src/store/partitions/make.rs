@@ -1,7 +1,8 @@
-//! Making partitions: ahead of time by the maintenance, and on demand by an insert that finds none.
+//! Creating partitions: ahead of time by maintenance, and on demand for an insert.
 //!
-//! A partition is created as a table of its own and then attached: unlike `CREATE TABLE … PARTITION OF`, which no transaction that has read
-//! the table may overlap, ATTACH takes a lock that readers and writers do not conflict with. The new table is empty, so there is nothing to be checked.
+//! A partition is created as a separate table and then attached. `CREATE TABLE … PARTITION OF` would wait for every
+//! transaction that has read the table; ATTACH takes a lock that does not conflict with readers and writers. The new
+//! table is empty, so there are no rows to check.
 
 use std::time::Duration;
 
@@ -12,29 +13,30 @@ use super::{Layout, Partition, Partitions, Reach, Table};
 use crate::domain::{MessageId, Time};
 use crate::store::db::error::{is_deadlock, is_lock_timeout};
 use crate::store::db::postgres;
-use crate::store::{Engine, Store, StoreError};
+use crate::store::{Backend, Store, StoreError};
 
-/// How long one try waits for a lock, and how often it is tried: less than the 5 s for which an open transaction may wait for it.
+/// The lock timeout of one attempt and the number of attempts: in total less than the 5 s that a waiting transaction
+/// allows.
 const LOCK_TIMEOUT: &str = "500ms";
 const TRIES: u32 = 6;
-/// How many widths ahead of the clock there are partitions.
+/// The number of widths that partitions are created ahead of the clock.
 const AHEAD: u32 = 2;
-/// From so many partitions on, one that is made fills its whole gap: clocks that jump cannot make any number of them.
+/// From this many partitions on, a new one fills its whole gap, so clock jumps cannot create an unlimited number.
 const CROWDED: usize = 32;
 
 impl Store {
-    /// Makes the partitions for what is accepted from `now` on, as far ahead as two of their widths. Gives back how far they reach; `None`
-    /// with SQLite.
+    /// Creates partitions for messages accepted from `now` on, two widths ahead. Returns the range of all partitions;
+    /// `None` on SQLite.
     ///
     /// # Errors
-    /// The store is away, somebody holds a lock, or the role does not own the tables.
+    /// The store is unavailable, a lock was not granted, or the role does not own the tables.
     pub async fn make_partitions(&self, now: Time) -> Result<Option<Reach>, StoreError> {
-        let Engine::Postgres(engine) = &self.inner.engine else { return Ok(None) };
-        let partitions = &engine.partitions;
-        partitions.look_up(&engine.engine).await?;
+        let Backend::Postgres(backend) = &self.inner.backend else { return Ok(None) };
+        let partitions = &backend.partitions;
+        partitions.look_up(&backend.engine).await?;
         let ahead = now.plus(partitions.width() * AHEAD);
         let mut at = MessageId::floor(now);
-        // Each step makes one or passes over one, and those ahead are few.
+        // Each step creates or skips one partition.
         for _ in 0..CROWDED {
             partitions.make(&Table::ALL.map(|table| (table, at))).await?;
             at = match partitions.look(|known| known.holder(Table::Message, at).map(|one| one.to)) {
@@ -53,7 +55,7 @@ impl Store {
 }
 
 impl Partitions {
-    /// Makes what is missing for rows of these messages, but for what is leaving.
+    /// Creates missing partitions for these messages, except where one is being detached.
     pub(super) async fn make(&self, wanted: &[(Table, MessageId)]) -> Result<(), StoreError> {
         let _alone = self.making.lock().await;
         let there = |known: &Layout| wanted.iter().all(|(table, id)| known.covers_all(*table, &[id.0]));
@@ -61,7 +63,7 @@ impl Partitions {
             return Ok(());
         }
         let mut connection = connect(&self.servers.current(), LOCK_TIMEOUT).await?;
-        // Most of those who come here have only not looked yet: they need no lock.
+        // Usually another process has created it already; reading the layout needs no lock.
         let layout = Layout::read(&mut connection).await?;
         if there(&layout) {
             let _ = connection.close().await;
@@ -87,7 +89,7 @@ async fn make(
     width: Duration,
 ) -> Result<Layout, sqlx::Error> {
     let mut tx = connection.begin().await?;
-    // Those who make partitions come one after another, and nobody else is held up.
+    // Serializes the creation of partitions across processes without blocking readers or writers.
     tx.execute("LOCK TABLE ONLY message, ONLY attempt IN SHARE UPDATE EXCLUSIVE MODE").await?;
     let mut layout = Layout::read(&mut *tx).await.map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
     for (table, id) in wanted {
@@ -95,7 +97,7 @@ async fn make(
             let mut one = missing(&layout, *table, *id, width);
             one.name = free_name(&mut tx, &one.name).await?;
             tx.execute(AssertSqlSafe(create(&one))).await?;
-            tracing::debug!(partition = one.name, "made a partition");
+            tracing::debug!(partition = one.name, "created a partition");
             layout.add(one);
         }
     }
@@ -103,12 +105,12 @@ async fn make(
     Ok(layout)
 }
 
-/// The partition that `id` lacks: the span of `width` in which it lies, as far as it is free.
+/// The partition to create for `id`: its span of `width`, cut to the gap between its neighbours.
 fn missing(layout: &Layout, table: Table, id: MessageId, width: Duration) -> Partition {
     let (before, after) = layout.gap(table, id);
     let from = MessageId::floor(id.time().floor(width));
     let to = MessageId::floor(id.time().floor(width).plus(width));
-    // At the end of time the last one ends where ids do.
+    // The last possible partition ends at the largest id.
     let to = if to <= id { MessageId(uuid::Uuid::max()) } else { to };
     let from = match before {
         Some(before) if layout.count(table) >= CROWDED => before,
@@ -124,12 +126,12 @@ fn missing(layout: &Layout, table: Table, id: MessageId, width: Duration) -> Par
     Partition { table, from, to, name, leaving: false }
 }
 
-/// A time as part of a name: `202611290830`.
+/// A time for a table name: `202611290830`.
 fn stamp(time: Time) -> String {
     time.min(Time::MAX).to_string().chars().filter(char::is_ascii_digit).take(12).collect()
 }
 
-/// `name`, or with a number behind if something has it: a partition that was detached and is not dropped yet.
+/// `name`, with a number appended if a detached partition that is not dropped yet has the name.
 async fn free_name(connection: &mut PgConnection, name: &str) -> Result<String, sqlx::Error> {
     const SQL: &str = "SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE n.nspname = $1 AND c.relname = $2)";
@@ -155,7 +157,7 @@ fn create(one: &Partition) -> String {
     )
 }
 
-/// A connection outside of the pools, which waits for locks as long as `lock_timeout`.
+/// A connection outside the pools, with its own `lock_timeout`.
 pub(super) async fn connect(options: &PgConnectOptions, lock_timeout: &str) -> Result<PgConnection, StoreError> {
     let mut connection = options.clone().disable_statement_logging().connect().await?;
     let setup = format!(

@@ -1,17 +1,19 @@
-//! Partitions (PostgreSQL): `message` and `attempt` are cut by the time in the message's id, so that [retention](crate::store::maintenance::retention) can drop a
-//! whole partition instead of deleting its rows.
+//! Partitions on PostgreSQL: `message` and `attempt` are partitioned by the time in the message's id, so
+//! [retention](crate::store::maintenance::retention) can drop whole partitions instead of deleting rows.
 //!
-//! * [`catalog`] – which partitions there are, as PostgreSQL's catalogs say.
-//! * [`make`] – makes them ahead of time, and on demand: an insert that finds none makes it.
-//! * [`retain`] – retention: raises the horizon, and deletes what is not dropped with a partition.
-//! * [`leave`] – detaches, drops and merges what lies below the horizon.
-//! * [`statistics`] – keeps up what the planner knows of the tables as a whole.
+//! * [`catalog`] – the layout, read from PostgreSQL's catalogs.
+//! * [`make`] – creates partitions ahead of time, or on demand for an insert.
+//! * [`retain`] – raises the **horizon** and deletes rows that are not dropped with a partition.
+//! * [`leave`] – detaches, drops and merges partitions below the horizon.
+//! * [`statistics`] – analyzes the parent tables.
 //!
 //! Invariants:
-//! * The first partition of each table begins at MINVALUE and is never dropped: retention empties it row by row.
-//! * Nobody waits for partitions: every statement here has a short lock timeout, and a connection outside of the pools.
-//! * Below the horizon nothing enters `due` again, except deliveries that are still packed in `fan_out`. A partition below it with no row in
-//!   either can be dropped.
+//!
+//! * The first partition of each table begins at MINVALUE and is never dropped. Retention deletes its rows.
+//! * Readers and writers never wait for a change of partitions: every statement here has a short lock timeout and a
+//!   connection outside the pools.
+//! * Below the horizon nothing enters `due` again, except deliveries still waiting in `fan_out`. A partition below it
+//!   without rows in either table can be dropped.
 
 mod catalog;
 mod leave;
@@ -32,34 +34,35 @@ pub(in crate::store) use self::catalog::{Layout, Partition, Table};
 use crate::domain::{MessageId, Time};
 use crate::store::db::error::is_no_partition;
 use crate::store::db::postgres::servers::Servers;
-use crate::store::{Engine, Store, StoreError, Tx};
+use crate::store::{Backend, Store, StoreError, Tx};
 
-/// How many partitions the retention is cut into: what is past it stays for 1/20 of it longer at most, and a list that looks into all
-/// partitions opens 20 and a few.
+/// Partitions per retention period. Messages stay at most 1/20 of the period too long, and a list that reads all
+/// partitions opens little more than 20.
 const PARTS: u32 = 20;
-/// No partition is narrower: making and dropping one makes PostgreSQL plan every statement on the table anew.
+/// The narrowest partition. Creating or dropping one makes PostgreSQL re-plan every statement on the table.
 const LEAST_WIDTH: Duration = Duration::from_secs(60);
-/// The width before anybody has said what the retention is.
+/// The width until the retention period is known.
 const USUAL_WIDTH: Duration = Duration::from_secs(86_400);
 
-/// How much time a partition spans for a retention: a twentieth, rounded up to whole minutes, and at least one.
+/// The time span of a partition: a twentieth of the retention period, rounded up to whole minutes.
 ///
-/// Whatever the retention is, there are about 25 partitions of each table: 20 for the retention, one that is partly past, two ahead, the
-/// first, and up to [`leave::KEPT`] in which something scheduled waits.
+/// Each table has about 25 partitions: 20 for the retention period, one partly expired, two ahead, the first, and up to
+/// [`leave::KEPT`] kept for scheduled messages.
 pub fn width(retention: Duration) -> Duration {
     let minutes = (retention / PARTS).as_secs().div_ceil(60);
     Duration::from_secs(minutes * 60).max(LEAST_WIDTH)
 }
 
-/// What a process knows of the partitions, and how it changes them.
+/// A process's cached layout, and the creation of missing partitions.
 #[derive(Debug)]
 pub(in crate::store) struct Partitions {
     servers: Arc<Servers>,
-    /// As they were when they were last looked at. Others make and drop partitions: what an insert finds out makes it [forgotten](Self::told).
+    /// The cached layout. Other processes create and drop partitions; an insert without a partition [drops the
+    /// cache](Self::told).
     known: RwLock<Layout>,
-    /// Held while partitions are made: one at a time in a process.
+    /// Serializes the creation of partitions in this process.
     making: Mutex<()>,
-    /// Of new partitions, in seconds.
+    /// The width of new partitions, in seconds.
     width: AtomicU64,
 }
 
@@ -77,16 +80,16 @@ impl Partitions {
         Duration::from_secs(self.width.load(Ordering::Relaxed))
     }
 
-    /// Sees to it that there are partitions for rows of messages `ids`. Gives back those of them that cannot be inserted, because their
-    /// partition is being dropped: they are past the retention.
+    /// Creates missing partitions for messages `ids`. Returns the ids that cannot be inserted because their partition
+    /// is being dropped: they are older than the retention period.
     ///
     /// # Errors
-    /// A partition is missing and cannot be made now.
+    /// A partition is missing and cannot be created now.
     pub(in crate::store) async fn cover(&self, table: Table, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
         if self.look(|known| known.covers_all(table, ids)) {
             return Ok(HashSet::new());
         }
-        // For both tables, so that they have the same.
+        // Both tables get the same partitions.
         let wanted: Vec<(Table, MessageId)> =
             ids.iter().flat_map(|id| Table::ALL.map(|table| (table, MessageId(*id)))).collect();
         self.make(&wanted).await?;
@@ -94,7 +97,8 @@ impl Partitions {
         Ok(ids.iter().filter(leaving).copied().collect())
     }
 
-    /// Passes on what an insert came to. If it found no partition, the known ones are forgotten, so that the next try looks.
+    /// Passes on the result of an insert. If its partition was missing, drops the cached layout, so the next attempt
+    /// reads it again.
     pub(in crate::store) fn told<T>(&self, done: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         if done.as_ref().is_err_and(is_no_partition) {
             self.learn(Layout::default());
@@ -102,7 +106,7 @@ impl Partitions {
         Ok(done?)
     }
 
-    /// Whether nothing is known of them: then a transaction that failed is worth a second try.
+    /// Whether the cached layout was dropped, in which case a failed transaction is worth a retry.
     pub(in crate::store) fn forgotten(&self) -> bool {
         self.look(|known| Table::ALL.iter().all(|table| known.count(*table) == 0))
     }
@@ -111,7 +115,7 @@ impl Partitions {
         look(&self.known.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
-    /// Looks which there are.
+    /// Reads the layout into the cache.
     pub(in crate::store) async fn look_up(&self, db: &PgPool) -> Result<(), StoreError> {
         self.learn(Layout::read(db).await?);
         Ok(())
@@ -122,26 +126,26 @@ impl Partitions {
     }
 }
 
-/// From when to when the partitions of messages reach; without the first, which has no beginning.
+/// The time range of the message partitions, except the first, which has no lower bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
     pub oldest: Time,
     pub newest: Time,
-    /// How many there are, the first among them.
+    /// Number of partitions, including the first.
     pub count: usize,
 }
 
 impl Store {
-    /// New partitions are cut for this retention, in this process.
+    /// Sets the retention period that determines the width of new partitions in this process.
     pub fn keep_for(&self, retention: Duration) {
-        if let Engine::Postgres(engine) = &self.inner.engine {
-            engine.partitions.width.store(width(retention).as_secs(), Ordering::Relaxed);
+        if let Backend::Postgres(backend) = &self.inner.backend {
+            backend.partitions.width.store(width(retention).as_secs(), Ordering::Relaxed);
         }
     }
 }
 
-/// The horizon, held until the transaction ends: it is not raised meanwhile, so that what is put into the queue above it stays above it. With
-/// SQLite, nil: retention deletes a message and what is pending of it in one transaction.
+/// The horizon, share-locked until the end of the transaction so it cannot be raised above rows that the transaction
+/// queues. Nil on SQLite, where retention deletes a message and its pending deliveries in one transaction.
 pub(in crate::store) async fn hold_horizon(tx: &mut Tx) -> Result<MessageId, StoreError> {
     match tx {
         Tx::Sqlite(_) => Ok(MessageId(Uuid::nil())),

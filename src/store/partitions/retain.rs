@@ -1,10 +1,11 @@
-//! Retention by partitions: what is past goes a whole partition at a time, some of it later than [`Store::expire`] would take it.
+//! Retention by partitions: expired messages are deleted a whole partition at a time, some of them later than
+//! [`Store::expire`] would.
 //!
-//! 1. The **horizon** is raised to the end of the newest partition that is wholly past. Below it nothing enters `due` again.
-//! 2. What is not partitioned is deleted below the horizon in bounded steps: pending deliveries that are not scheduled, which is told; then
-//!    dead ones and the callers' own ids.
-//! 3. Messages and attempts are deleted row by row only where their partition stays: in the first one, and where something scheduled
-//!    waits still. All others are left to [`leave`](super::leave).
+//! 1. Raise the **horizon** to the end of the newest fully expired partition. Below it nothing enters `due` again.
+//! 2. Below the horizon, delete rows of unpartitioned tables in bounded steps: pending deliveries that are not
+//!    scheduled (with an operational event), then dead deliveries and event ids.
+//! 3. Delete messages and attempts row by row only in partitions that stay: the first, and those kept for scheduled
+//!    messages. [`leave`](super::leave) drops the others.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -15,29 +16,29 @@ use crate::store::maintenance::retention::{Expired, MESSAGES, ROWS};
 use crate::store::maintenance::rollup_compaction;
 use crate::store::queue::dead::Ended;
 use crate::store::recording::{operational, operational_event, record};
-use crate::store::{Engine, Store, StoreError, Tx};
+use crate::store::{Backend, Store, StoreError, Tx};
 
 impl Store {
-    /// One step of retention, as the maintenance takes it. With SQLite this is [`Store::expire`]. With PostgreSQL it goes by partitions:
-    /// what lies in one that is wholly older than `cutoff` goes, and the rows of those that can be dropped are left to
-    /// [`Store::drop_partitions`]. So a message stays for up to one [`width`](super::width) longer, together with all that hangs on it.
+    /// One step of retention. On SQLite this is [`Store::expire`]. On PostgreSQL it only affects partitions entirely
+    /// older than `cutoff`, and leaves droppable ones to [`Store::drop_partitions`]. A message and its data may stay
+    /// for up to one [`width`](super::width) longer.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn retain(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
         self.repeated(|| async {
-            let Engine::Postgres(engine) = &self.inner.engine else { return self.expire(cutoff, now).await };
-            let layout = Layout::read(&engine.engine).await?;
+            let Backend::Postgres(backend) = &self.inner.backend else { return self.expire(cutoff, now).await };
+            let layout = Layout::read(&backend.engine).await?;
             let Some(horizon) = layout.past(cutoff) else {
                 let mut tx = self.begin().await?;
                 rollup_compaction::forget(&mut tx, cutoff).await?;
                 tx.commit().await?;
                 return Ok(Expired::default());
             };
-            // By itself, before anything is deleted: resends hold the row.
+            // Committed separately, before anything is deleted, because resends lock this row.
             sqlx::query("UPDATE horizon SET message_id = $1 WHERE message_id < $1")
                 .bind(horizon)
-                .execute(&engine.engine)
+                .execute(&backend.engine)
                 .await?;
 
             let mut tx = self.begin().await?;
@@ -48,7 +49,7 @@ impl Store {
             let told = operational::tell(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
             let mut expired = Expired { rows: unsent.len() as u64, more: unsent.len() as i64 >= ROWS, messages: 0 };
             if let (Tx::Postgres(tx), false) = (&mut tx, expired.more) {
-                // What is still in the queue below the horizon is scheduled, and keeps its message.
+                // Deliveries still queued below the horizon are scheduled and keep their message.
                 delete_rest(tx, &layout, horizon, &mut expired).await?;
             }
             rollup_compaction::forget(&mut tx, cutoff).await?;
@@ -61,13 +62,13 @@ impl Store {
     }
 }
 
-/// Deletes what is pending of messages before `horizon`, unless it was scheduled for `cutoff` or later.
+/// Deletes pending deliveries of messages below `horizon`, unless scheduled for `cutoff` or later.
 async fn delete_pending(
     connection: &mut PgConnection,
     horizon: MessageId,
     cutoff: Time,
 ) -> Result<Vec<Ended>, StoreError> {
-    // The inner query is no join: that could read all messages below the horizon, which are many until they are dropped.
+    // Not a join: that could read all messages below the horizon, which are many until they are dropped.
     let sql = AssertSqlSafe(format!(
         "DELETE FROM due WHERE (message_id, endpoint_id) IN
              (SELECT message_id, endpoint_id FROM due WHERE message_id < $1
@@ -79,7 +80,7 @@ async fn delete_pending(
     Ok(sqlx::query_as(sql).bind(horizon).bind(cutoff).fetch_all(connection).await?)
 }
 
-/// Deletes up to a step's worth of dead deliveries and of ids below `horizon`, and the rows of partitions that stay.
+/// Deletes one step of dead deliveries and event ids below `horizon`, and of the rows in partitions that stay.
 async fn delete_rest(
     connection: &mut PgConnection,
     layout: &Layout,
@@ -110,15 +111,15 @@ async fn delete_rest(
     Ok(())
 }
 
-/// Deletes rows of a partition that stays, but for what belongs to a message of which something is pending; the attempts first. Gives back how
-/// many, and how many it is at most.
+/// Deletes rows of a partition that stays, except those of messages with pending deliveries. Returns the number of
+/// deleted rows and the limit per call.
 async fn delete_rows(connection: &mut PgConnection, one: &Partition) -> Result<(u64, u64), StoreError> {
     let (key, most) = match one.table {
         Table::Message => ("id", MESSAGES),
         Table::Attempt => ("message_id, endpoint_id, id", ROWS),
     };
     let (table, id) = (one.table.name(), one.table.id());
-    // The bounds stand everywhere: without them PostgreSQL would look into all partitions.
+    // The bounds are repeated in every clause: without them PostgreSQL would read all partitions.
     let none_in = |of: &str| {
         format!(
             "NOT EXISTS (SELECT 1 FROM {of} WHERE {of}.message_id = {table}.{id} AND {of}.message_id >= $1 AND {of}.message_id < $2)"

@@ -1,5 +1,6 @@
-//! What the planner knows of the partitioned tables as a whole. Autovacuum analyzes the partitions and never their parents, whose statistics tell how
-//! many rows a join by the message's id has: without them a page of one organization would walk along everybody's rows.
+//! Planner statistics of the partitioned tables. Autovacuum analyzes partitions but never their parents. Without the
+//! parents' statistics the planner misjudges joins by message id, and a page of one organization would scan all
+//! organizations' rows.
 
 use std::time::Duration;
 
@@ -9,23 +10,22 @@ use super::Table;
 use super::make::connect;
 use crate::store::db::error::is_lock_timeout;
 use crate::store::db::postgres;
-use crate::store::{Engine, Store, StoreError};
+use crate::store::{Backend, Store, StoreError};
 
-/// How often the parents are analyzed. What is needed of it, that ids are unique or nearly so, does not change.
+/// The interval between two analyses. The relevant fact, that ids are nearly unique, does not change.
 const EVERY: Duration = Duration::from_secs(86_400);
 /// Tables with fewer rows need no statistics.
 const FEW: i64 = 1_000;
-/// How long a statement waits for a lock.
 const LOCK_TIMEOUT: &str = "500ms";
 
 impl Store {
-    /// Analyzes the parents of the partitions, if they have rows and were not analyzed within a day: 3,000 rows of the table and of each of its
-    /// partitions, of the message's id alone. Gives back how many were.
+    /// Analyzes the parent tables that have rows and were not analyzed within a day: 3,000 rows of the parent and of
+    /// each partition, for the message's id only. Returns the number of analyzed tables.
     ///
     /// # Errors
-    /// The store is away, or the role does not own the tables.
+    /// The store is unavailable, or the role does not own the tables.
     pub async fn analyze_partitions(&self) -> Result<usize, StoreError> {
-        let Engine::Postgres(engine) = &self.inner.engine else { return Ok(0) };
+        let Backend::Postgres(backend) = &self.inner.backend else { return Ok(0) };
         let mut stale = Vec::new();
         for table in Table::ALL {
             const SQL: &str = "SELECT COALESCE(sum(c.reltuples), 0) >= $3 AND NOT
@@ -39,7 +39,7 @@ impl Store {
                 .bind(table.name())
                 .bind(FEW as f64)
                 .bind(EVERY.as_secs_f64())
-                .fetch_optional(&engine.engine)
+                .fetch_optional(&backend.engine)
                 .await?;
             if is_stale == Some(true) {
                 stale.push(table);
@@ -48,7 +48,7 @@ impl Store {
         if stale.is_empty() {
             return Ok(0);
         }
-        let mut connection = connect(&engine.options(), LOCK_TIMEOUT).await?;
+        let mut connection = connect(&backend.options(), LOCK_TIMEOUT).await?;
         let done = analyze(&mut connection, &stale).await;
         let _ = connection.close().await;
         match done {
@@ -59,7 +59,7 @@ impl Store {
 }
 
 async fn analyze(connection: &mut PgConnection, tables: &[Table]) -> Result<(), sqlx::Error> {
-    // 3,000 rows of each table and not 30,000: there are 25 partitions, of which each row may lie on a page of its own.
+    // 3,000 rows per table instead of 30,000: there are 25 partitions, and each row may be on its own page.
     connection.execute("SET default_statistics_target = 10").await?;
     for table in tables {
         let sql = format!("ANALYZE (SKIP_LOCKED) {} ({})", table.name(), table.id());

@@ -1,4 +1,4 @@
-//! Attempts, as they are read: of a message, of an endpoint, the newest of all.
+//! Reading attempts: of a message, of an endpoint, or the newest of an organization.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::store::db::codec;
 use crate::store::query::messages::{on_channel, on_tag, quoted};
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, read};
 
-/// Which attempts are wanted; an empty list or `None` means all.
+/// Selects attempts; an empty list or `None` selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttemptFilter {
     pub message: Option<MessageId>,
     pub endpoint: Option<EndpointId>,
-    /// `true`: delivered ones, `false`: failed ones.
+    /// `true`: delivered; `false`: failed.
     pub delivered: Option<bool>,
-    /// 100, 200, … 500: answers of that class; 0: no answer.
+    /// 100, 200, … 500: responses of that class; 0: no response.
     pub status_class: Option<i32>,
     pub event_types: Vec<String>,
     pub channel: Option<String>,
@@ -27,7 +27,7 @@ pub struct AttemptFilter {
 }
 
 impl AttemptFilter {
-    /// Whether attempts are passed over on the way: all that is said beside the message or the endpoint has no index of its own.
+    /// Whether the query must skip rows: only message and endpoint have an index.
     fn selective(&self) -> bool {
         let all = AttemptFilter { message: self.message, endpoint: self.endpoint, ..AttemptFilter::default() };
         *self != all
@@ -57,7 +57,7 @@ struct Row {
 impl From<Row> for Attempt {
     fn from(row: Row) -> Attempt {
         let outcome = Outcome {
-            // A word that this release does not know is a failure all the same.
+            // A word from a newer release is still a failure.
             failure: row.failure.map(|word| Failure::from_word(&word).unwrap_or(Failure::Protocol)),
             detail: row.detail,
             status: row.status.and_then(|status| u16::try_from(status).ok()),
@@ -82,13 +82,13 @@ impl From<Row> for Attempt {
     }
 }
 
-/// Reads [`AttemptLine`]s.
+/// Selects [`AttemptLine`]s.
 pub(in crate::store) const LINES: &str =
     "SELECT a.id, a.message_id, a.endpoint_id, a.app_id, a.number, a.at, a.url, a.failure, a.detail, a.status,
          a.duration_us, a.next_at, m.event_type, p.name AS app_name
      FROM attempt a JOIN application p ON p.id = a.app_id LEFT JOIN message m ON m.id = a.message_id";
 
-/// An attempt in a list for people: what it was about besides.
+/// An attempt in a dashboard list.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct AttemptLine {
     pub id: AttemptId,
@@ -103,16 +103,16 @@ pub struct AttemptLine {
     pub status: Option<i32>,
     pub duration_us: i64,
     pub next_at: Option<Time>,
-    /// `None`: the message is gone already.
+    /// `None`: the message is already deleted.
     pub event_type: Option<String>,
     pub app_name: String,
 }
 
 impl Store {
-    /// Attempts of the tenant's application; the newest first unless the page says otherwise.
+    /// Attempts of the tenant's application, in the order of the page.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn attempts(
         &self,
         tenant: &Tenant,
@@ -137,7 +137,7 @@ impl Store {
                 sql.push(" AND endpoint_id = ").push_bind(endpoint);
             }
             if filter.message.is_none() && filter.endpoint.is_none() {
-                // Along the organization's own.
+                // Uses the organization's index.
                 sql.push(" AND org = ").push_bind(tenant.org.clone());
             }
             match filter.delivered {
@@ -184,7 +184,7 @@ impl Store {
     /// One attempt of a message of the tenant's application.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn attempt(
         &self,
         tenant: &Tenant,
@@ -203,10 +203,10 @@ impl Store {
         Ok(row.map(Attempt::from))
     }
 
-    /// The newest failed attempts at one endpoint of the tenant's application, for people.
+    /// The newest failed attempts to one endpoint.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn newest_failures(
         &self,
         tenant: &Tenant,
@@ -217,10 +217,10 @@ impl Store {
         self.newest_of_endpoint(tenant, app, endpoint, " AND a.failure IS NOT NULL", limit).await
     }
 
-    /// The newest attempts at one endpoint of the tenant's application, for people.
+    /// The newest attempts to one endpoint.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn newest_at(
         &self,
         tenant: &Tenant,
@@ -257,11 +257,11 @@ impl Store {
         })?)
     }
 
-    /// The newest attempts of all the tenant's applications, for people; only failed ones if `failed`. Here and in the lists of deliveries,
-    /// what goes to operational endpoints is left out.
+    /// The newest attempts of all the tenant's applications; only failed ones if `failed`. Excludes operational
+    /// endpoints, like the lists of deliveries.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn newest_attempts(
         &self,
         tenant: &Tenant,

@@ -1,7 +1,7 @@
-//! Reading what was [counted](crate::store::recording::rollups): by time, by endpoint, who fails most.
+//! Reading [rollups](crate::store::recording::rollups): by time, by endpoint, and the endpoints that fail most.
 //!
-//! The counts of any time are the sum over minutes, hours and days, each of which is in one of the three tables. A row belongs to a time
-//! if it reaches into it.
+//! Each minute is counted in exactly one of three tables, by minute, hour or day, so every count is the sum over the
+//! three. A row counts for a range if it overlaps it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use uuid::Uuid;
 use crate::domain::{AppId, EndpointId, Time};
 use crate::store::db::sqlite;
 use crate::store::recording::rollups::{Bucket, Counts, CountsRow, HOURS, MINUTES, WIDTHS, Width, names};
-use crate::store::{Engine, Store, StoreError, Tenant, read, read_vital};
+use crate::store::{Backend, Store, StoreError, Tenant, read, read_vital};
 
-/// How far back pages look, and in which steps. No step is narrower than what is counted together by then (see
-/// [`widen`](crate::store::maintenance::rollup_compaction)).
+/// The time range of a chart and its buckets. No bucket is narrower than the rollups of that age, see
+/// [`rollup_compaction`](crate::store::maintenance::rollup_compaction).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
-    /// By minute.
+    /// Buckets of a minute.
     Hour,
-    /// By hour.
+    /// Buckets of an hour.
     Day,
-    /// By three hours.
+    /// Buckets of three hours.
     Week,
-    /// 30 days, by day.
+    /// 30 days, buckets of a day.
     Month,
 }
 
 impl Range {
     pub const ALL: [Range; 4] = [Range::Hour, Range::Day, Range::Week, Range::Month];
 
-    /// How long it is.
+    /// The length of the range.
     pub const fn span(self) -> Duration {
         Duration::from_secs(match self {
             Range::Hour => 3_600,
@@ -40,7 +40,7 @@ impl Range {
         })
     }
 
-    /// How long each bucket is.
+    /// The width of a bucket.
     pub const fn width(self) -> Duration {
         Duration::from_secs(match self {
             Range::Hour => 60,
@@ -50,25 +50,25 @@ impl Range {
         })
     }
 
-    /// Where it begins, seen from `now`: with the whole of the bucket into which its first moment falls.
+    /// The start of the range that ends at `now`, rounded down to a bucket.
     pub fn since(self, now: Time) -> Time {
         now.minus(self.span()).floor(self.width())
     }
 }
 
-/// Whose attempts are counted.
+/// The attempts to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The organization's, but for what went to its operational endpoints.
+    /// The organization's, except those to operational endpoints.
     Organization,
-    /// What went to the organization's operational endpoints.
+    /// Those to the organization's operational endpoints.
     Operational,
-    /// Those of all endpoints of an application, deleted ones included.
+    /// Those to all endpoints of an application, including deleted ones.
     Application(AppId),
     Endpoint(EndpointId),
 }
 
-/// An endpoint at which attempts failed.
+/// An endpoint with failed attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailingEndpoint {
     pub endpoint_id: EndpointId,
@@ -78,7 +78,7 @@ pub struct FailingEndpoint {
     pub counts: Counts,
 }
 
-/// Attempts over some time.
+/// Counts of attempts in a time range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct AttemptCounts {
     pub delivered: i64,
@@ -99,11 +99,12 @@ struct EndpointRow {
     counts: CountsRow,
 }
 
-/// Those of the organization's endpoints ($1) that belong to the application and are the endpoint between the bounds $4–$7.
+/// The organization's ($1) endpoints, with application and endpoint between the bounds $4–$7.
 const BETWEEN: &str = "endpoint_id IN (SELECT e.id FROM endpoint e JOIN application p ON p.id = e.app_id
      WHERE p.org = $1 AND p.deleted_at IS NULL AND p.id >= $4 AND p.id <= $5 AND e.id >= $6 AND e.id <= $7)";
 
-/// `columns` of the rows of all widths that are the organization's ($1), reach past $2, and are `which`.
+/// Selects `columns` from the rollups of all widths: the organization's ($1) rows that overlap the time after $2 and
+/// match `which`.
 fn united(columns: &str, which: &str) -> String {
     let rows = |Width { table, column, span }: &Width| {
         let (columns, span) = (columns.replace("{at}", column), span.as_micros());
@@ -112,23 +113,23 @@ fn united(columns: &str, which: &str) -> String {
     WIDTHS.iter().map(rows).collect::<Vec<_>>().join(" UNION ALL ")
 }
 
-/// The counted columns, summed.
+/// Sums of the count columns.
 fn sums() -> String {
     let sums: Vec<String> = names().iter().map(|name| format!("CAST(SUM({name}) AS BIGINT) AS {name}")).collect();
     sums.join(", ")
 }
 
-/// The bounds between which an id is that one, or any.
+/// Bounds that match one id, or any.
 fn bounds(id: Option<Uuid>) -> (Uuid, Uuid) {
     id.map_or((Uuid::nil(), Uuid::max()), |id| (id, id))
 }
 
 impl Store {
-    /// What was attempted in the range that ends `now`, in buckets of its [width](Range::width), the oldest first: all of them, also those
-    /// in which nothing was. Nothing of what the tenant does not see.
+    /// Counts of the range that ends at `now`, in buckets of its [width](Range::width), oldest first, including empty
+    /// ones.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn buckets(
         &self,
         tenant: &Tenant,
@@ -138,7 +139,7 @@ impl Store {
     ) -> Result<Vec<Bucket>, StoreError> {
         let _scan = self.scan(tenant).await?;
         let mut buckets = empty(range, now);
-        // First, so that what is recorded meanwhile is not taken out of a sum that it is not in.
+        // Read first: attempts recorded between the two reads must not be subtracted from a sum without them.
         let told = match scope {
             Scope::Organization => self.counted(tenant, Scope::Operational, range, now).await?,
             _ => Vec::new(),
@@ -155,7 +156,7 @@ impl Store {
         Ok(buckets)
     }
 
-    /// The same, of the buckets in which something was; that of the organization with all of its endpoints.
+    /// The nonempty buckets of [`Store::buckets`]. For the organization they include operational endpoints.
     async fn counted(
         &self,
         tenant: &Tenant,
@@ -175,7 +176,7 @@ impl Store {
             Scope::Endpoint(endpoint) => (tenant.only, Some(endpoint.0)),
         };
         let (app, endpoint) = (bounds(app.map(|app| app.0)), bounds(endpoint));
-        // With the bounds that it has no need of: they are bound either way.
+        // The bounds are always bound, so the condition must mention them.
         const WHOLE: &str = "endpoint_id = $6 AND $6 <= $7 AND $4 <= $5";
         let which = if scope == Scope::Organization { WHOLE } else { BETWEEN };
         let sql = format!(
@@ -192,13 +193,13 @@ impl Store {
         })?)
     }
 
-    /// How many deliveries have died by their attempts within the last 24 hours (or up to an hour more), in all organizations, also those that
-    /// were resent since, and of operational events.
+    /// Deliveries that became dead by an attempt within the last 24 to 25 hours in all organizations, including those
+    /// resent since and those of operational events.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn dead_within_a_day(&self, now: Time) -> Result<i64, StoreError> {
-        // Of each organization along the key of its counts. There are no counts of days yet that are this young.
+        // Per organization, along the key of the rollups. Rollups by day are always older.
         let of = |Width { table, column, span }: &Width| {
             let span = span.as_micros();
             format!(
@@ -216,11 +217,11 @@ impl Store {
         Ok(read_vital!(self, db => sqlx::query_scalar(sql).bind(since).bind(Uuid::nil()).fetch_one(db).await)?)
     }
 
-    /// What was attempted in the range that ends `now` at each of these endpoints; none for one that the tenant does not have, or at
-    /// which nothing was attempted.
+    /// Counts per endpoint in the range that ends at `now`. Endpoints without attempts, or of other tenants, are
+    /// missing.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn endpoint_counts(
         &self,
         tenant: &Tenant,
@@ -231,9 +232,9 @@ impl Store {
         if endpoints.is_empty() {
             return Ok(HashMap::new());
         }
-        let list = match &self.inner.engine {
-            Engine::Sqlite(_) => "IN (SELECT unhex(value) FROM json_each($5))",
-            Engine::Postgres(_) => "= ANY($5)",
+        let list = match &self.inner.backend {
+            Backend::Sqlite(_) => "IN (SELECT unhex(value) FROM json_each($5))",
+            Backend::Postgres(_) => "= ANY($5)",
         };
         let which = format!(
             "endpoint_id IN (SELECT e.id FROM endpoint e JOIN application p ON p.id = e.app_id
@@ -248,23 +249,24 @@ impl Store {
         let sql = sqlx::AssertSqlSafe(sql);
         let (app, since) = (bounds(tenant.only.map(|app| app.0)), range.since(now));
         let ids: Vec<Uuid> = endpoints.iter().map(|endpoint| endpoint.0).collect();
-        let rows: Vec<EndpointRow> = match &self.inner.engine {
-            Engine::Sqlite(engine) => {
+        let rows: Vec<EndpointRow> = match &self.inner.backend {
+            Backend::Sqlite(backend) => {
                 let query = sqlx::query_as(sql).bind(&tenant.org).bind(since).bind(app.0).bind(app.1);
-                query.bind(sqlite::id_list(ids)).fetch_all(&engine.pages).await?
+                query.bind(sqlite::id_list(ids)).fetch_all(&backend.pages).await?
             }
-            Engine::Postgres(engine) => {
+            Backend::Postgres(backend) => {
                 let query = sqlx::query_as(sql).bind(&tenant.org).bind(since).bind(app.0).bind(app.1);
-                query.bind(ids).fetch_all(&engine.front).await?
+                query.bind(ids).fetch_all(&backend.front).await?
             }
         };
         Ok(rows.into_iter().map(|row| (row.endpoint_id, row.counts.into())).collect())
     }
 
-    /// The endpoints at which most attempts failed in the range that ends `now`, the worst first: none that is deleted or operational.
+    /// The endpoints with the most failed attempts in the range that ends at `now`, without deleted and operational
+    /// ones.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn top_failing(
         &self,
         tenant: &Tenant,
@@ -300,12 +302,12 @@ impl Store {
         Ok(rows.into_iter().map(failing).collect())
     }
 
-    /// How many attempts were made from `since` up to `until`: to one endpoint of the tenant's application, or to all of them, deleted
-    /// ones included. By whole minutes, and further back by whole hours (after one or two) and days (after seven): what is counted
-    /// together with `since` counts.
+    /// Attempts in `since..until` to one endpoint of the tenant's application, or to all including deleted ones. The
+    /// resolution is a minute, an hour for rollups older than one or two hours, and a day after seven days; `since` is
+    /// rounded down to it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn attempt_counts(
         &self,
         tenant: &Tenant,
@@ -332,7 +334,7 @@ impl Store {
     }
 }
 
-/// The buckets of a range, before anything is counted.
+/// The empty buckets of a range.
 fn empty(range: Range, now: Time) -> Vec<Bucket> {
     let (first, width) = (range.since(now), range.width());
     let count = now.since(first).as_micros() / width.as_micros() + 1;

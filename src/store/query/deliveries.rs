@@ -1,4 +1,5 @@
-//! Deliveries: how a message's stand, and what people do to them. (What the engine's lanes read is [`waiting`](crate::store::queue::waiting).)
+//! Deliveries of a message, and operations on them: resend, and ending those of deleted endpoints. The engine reads its
+//! lanes from [`waiting`](crate::store::queue::waiting) instead.
 
 use std::time::Duration;
 
@@ -9,27 +10,27 @@ use crate::store::access::audit::Deed;
 use crate::store::queue::dead::{self, Ending};
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, To};
-use crate::store::{Engine, Order, Page, PageRequest, Store, StoreError, Tenant, on, read};
+use crate::store::{Backend, Order, Page, PageRequest, Store, StoreError, Tenant, on, read};
 
-/// How one delivery of a message stands, for people.
+/// A delivery of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryView {
     pub message_id: MessageId,
     pub endpoint_id: EndpointId,
     pub app_id: AppId,
     pub state: State,
-    /// When the next attempt is due, while it is pending.
+    /// The time of the next attempt, while pending.
     pub due_at: Time,
     pub attempts: i32,
     pub reason: Option<DeadReason>,
-    /// The endpoint as it is now, deleted or not.
+    /// The endpoint's current URL, even if it is deleted.
     pub url: String,
     pub endpoint_description: String,
     pub endpoint_disabled: bool,
     pub endpoint_deleted: bool,
 }
 
-/// A delivery that is due, for people.
+/// A due delivery in a dashboard list.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct DeliveryLine {
     pub message_id: MessageId,
@@ -44,13 +45,13 @@ pub struct DeliveryLine {
 }
 
 impl Store {
-    /// How many of a message's deliveries are shown together.
+    /// The deliveries of a message on one page.
     pub const DELIVERIES_SHOWN: usize = 250;
 
-    /// How a message's deliveries stand: the first [`Store::DELIVERIES_SHOWN`] of them, by endpoint.
+    /// The first [`Store::DELIVERIES_SHOWN`] deliveries of a message, by endpoint.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn deliveries_of(
         &self,
         tenant: &Tenant,
@@ -61,10 +62,10 @@ impl Store {
         self.page_of_deliveries(tenant, app, message, &page).await
     }
 
-    /// A page of a message's deliveries, by endpoint: a message may have any number of them.
+    /// A page of a message's deliveries, by endpoint.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn page_of_deliveries(
         &self,
         tenant: &Tenant,
@@ -107,11 +108,11 @@ impl Store {
         Ok(page.page(rows.into_iter().map(view).collect()))
     }
 
-    /// The tenant's pending delivery that has been due for longest, if one was due `by` then. Disabled endpoints don't count: what
-    /// waits there waits on purpose. Steps along the index from endpoint to endpoint, like [`Store::pending_lanes`].
+    /// The tenant's longest-due pending delivery, if it was due at `by`, except at disabled endpoints. Steps along the
+    /// index from endpoint to endpoint, like [`Store::pending_lanes`].
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn oldest_due(&self, tenant: &Tenant, by: Time) -> Result<Option<DeliveryLine>, StoreError> {
         const FIRST: &str = "WITH RECURSIVE lane (slot, endpoint_id) AS (
                  SELECT slot.slot, (SELECT endpoint_id FROM due WHERE due.slot = slot.slot ORDER BY endpoint_id LIMIT 1) FROM slot
@@ -144,11 +145,11 @@ impl Store {
         })?)
     }
 
-    /// How many of the tenant's deliveries are in `state`; counted up to `most`. Those of deleted applications, which no list shows, don't count, and
-    /// neither do canceled ones, which are not dead.
+    /// The number of the tenant's deliveries in `state`, counted up to `most`, without those of deleted applications
+    /// and without canceled ones.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn count_in(&self, tenant: &Tenant, state: State, most: i64) -> Result<i64, StoreError> {
         let rows = match state {
             State::Fresh => "due d WHERE d.kind = 0",
@@ -165,12 +166,14 @@ impl Store {
         Ok(read!(self, db => sqlx::query_scalar(sql).bind(&tenant.org).bind(most).fetch_one(db).await)?)
     }
 
-    /// Sends a message to an endpoint (again): at once, numbered on, with a fresh schedule, and also where the endpoint's filters would
-    /// not have chosen it. An attempt that is in flight meanwhile is recorded and changes nothing of this. One that is scheduled goes now
-    /// instead of then. At an ordered endpoint what waits keeps its turn, and what had ended goes to the end. `false` if the tenant's application has no such message or endpoint, or the message has no content any more, or is past the retention.
+    /// Resends a message to an endpoint at once, with a fresh schedule, even if the endpoint's filters do not match.
+    /// Attempt numbers continue. An attempt in flight is recorded but does not affect the resend. At an ordered
+    /// endpoint, a pending delivery keeps its place and a finished one goes to the end. `false` if the tenant's
+    /// application has no such message or endpoint, the content is deleted, or the message is older than the retention
+    /// period.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn resend(
         &self,
         tenant: &Tenant,
@@ -183,10 +186,10 @@ impl Store {
             if !tenant.sees(app) {
                 return Ok(false);
             }
-            // Whoever deletes the content at this moment comes before or after, and not in between.
-            let lock = match &self.inner.engine {
-                Engine::Sqlite(_) => "",
-                Engine::Postgres(_) => "FOR SHARE OF m",
+            // Serializes with a concurrent deletion of the content.
+            let lock = match &self.inner.backend {
+                Backend::Sqlite(_) => "",
+                Backend::Postgres(_) => "FOR SHARE OF m",
             };
             let sql = sqlx::AssertSqlSafe(format!(
                 "SELECT e.slot FROM message m JOIN endpoint e ON e.app_id = m.app_id JOIN application p ON p.id = m.app_id
@@ -194,7 +197,7 @@ impl Store {
                      AND m.payload IS NOT NULL {lock}"
             ));
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, "").await?;
+            self.insert_idempotency_key(&mut tx, "").await?;
             let slot: Option<i16> = on!(tx, db => {
                 sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
             })?;
@@ -213,13 +216,13 @@ impl Store {
         .await
     }
 
-    /// Ends pending deliveries of deleted endpoints, up to `limit` of them. Gives back how many: 0 means that none is left.
+    /// Ends up to `limit` pending deliveries of deleted endpoints. Returns how many; 0 means none is left.
     ///
-    /// An endpoint stays on the list for [`LATE_DELIVERIES`] after its deletion: a message may have been accepted for it in a transaction
-    /// that began before and was committed after.
+    /// An endpoint is checked for [`LATE_DELIVERIES`] after its deletion, because a transaction that began before it
+    /// may commit a delivery after it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn cancel_pending_of_deleted(&self, limit: i64, now: Time) -> Result<u64, StoreError> {
         self.repeated(|| async {
             const PENDING: &str =
@@ -248,5 +251,5 @@ impl Store {
     }
 }
 
-/// How long after its deletion an endpoint may still be given a delivery: longer than any transaction takes.
+/// The time after its deletion in which an endpoint may still get deliveries: longer than any transaction.
 pub(in crate::store) const LATE_DELIVERIES: Duration = Duration::from_secs(120);

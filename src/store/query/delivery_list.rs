@@ -1,5 +1,4 @@
-//! Deliveries as people look for them: of an organization or of one application, by how they stand and what they are about; newest
-//! message first, page by page.
+//! The filtered list of deliveries of an organization or an application, newest message first.
 
 use std::collections::HashMap;
 
@@ -17,27 +16,27 @@ use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read}
 pub use crate::store::query::delivery_status::DeliveryStatus;
 pub use crate::store::query::list_scan::DeliveryKey;
 
-/// How many of what is few are looked at together.
+/// Rows per statement when a scan covers few rows.
 const CHUNK: usize = 500;
 
-/// Which deliveries are wanted; an empty list or `None` means all.
+/// Selects deliveries; an empty list or `None` selects all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryFilter {
     pub status: Option<DeliveryStatus>,
     pub app: Option<AppId>,
     pub endpoint: Option<EndpointId>,
     pub event_types: Vec<String>,
-    /// 100, 200, … 500: the last attempt was answered in that class; 0: it was not answered.
+    /// Status class of the last attempt: 100, 200, … 500; 0: no response.
     pub class: Option<u16>,
-    /// Of messages accepted at this time or later,
+    /// Messages accepted at this time or later.
     pub since: Time,
-    /// and before this one.
+    /// Messages accepted before this time.
     pub until: Time,
-    /// Of these messages and no others.
+    /// Only these messages.
     pub messages: Option<Vec<MessageId>>,
-    /// In the payload, byte by byte.
+    /// Substring of the payload, compared by bytes.
     pub text: Option<String>,
-    /// Only what this background work made pending.
+    /// Only deliveries resent by this background task.
     pub resent: Option<BackgroundId>,
 }
 
@@ -58,7 +57,7 @@ impl Default for DeliveryFilter {
     }
 }
 
-/// What a delivery's last attempt came to.
+/// The last attempt of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastAttempt {
     pub id: AttemptId,
@@ -76,13 +75,13 @@ pub struct ListedDelivery {
     pub app_id: AppId,
     pub app_name: String,
     pub state: State,
-    /// When the next attempt is due, while it is pending.
+    /// The time of the next attempt, while pending.
     pub due_at: Time,
     pub attempts: i32,
     pub reason: Option<DeadReason>,
     pub event_type: String,
     pub accepted_at: Time,
-    /// There still is something to send, and somewhere to send it to.
+    /// Neither the content nor the endpoint is deleted.
     pub sendable: bool,
     pub url: String,
     pub endpoint_disabled: bool,
@@ -128,13 +127,13 @@ impl Row {
 }
 
 impl DeliveryFilter {
-    /// Whether everything along the walk of an application or endpoint is wanted.
+    /// Whether the filter matches everything on the scan of an application or endpoint.
     fn takes_all(&self) -> bool {
         let walked = DeliveryFilter { app: self.app, endpoint: self.endpoint, ..DeliveryFilter::default() };
         *self == walked && (self.app.is_none() || self.endpoint.is_none())
     }
 
-    /// The statement that reads deliveries of a stretch. Lists, counts and resends all read by this one.
+    /// The statement that reads the deliveries of a range. Lists, counts and resends share it.
     pub(in crate::store) fn statement(
         &self,
         store: &Store,
@@ -155,7 +154,7 @@ impl DeliveryFilter {
         }
         sql.push(self.status.map_or("", DeliveryStatus::condition));
         if self.status == Some(DeliveryStatus::Failed) {
-            // What was delivered and is replayed waits as a retry does.
+            // A delivered message that is being replayed also has the state Retry.
             sql.push(&format!(" AND {} IS NOT NULL", of_last_attempt(store.kind(), "failure")));
         }
         if let Some(class) = self.class {
@@ -171,12 +170,12 @@ impl DeliveryFilter {
         sql
     }
 
-    /// Whether there can be nothing: it is about what the tenant does not see, or about no message.
+    /// Whether the result is empty without a query: another tenant's application, or an empty list of messages.
     pub(in crate::store) fn is_void(&self, tenant: &Tenant) -> bool {
         self.app.is_some_and(|app| !tenant.sees(app)) || self.messages.as_ref().is_some_and(Vec::is_empty)
     }
 
-    /// All of the walk in this order that comes after `after`.
+    /// The range of the scan after `after`.
     pub(in crate::store) fn stretch(&self, order: Order, after: Option<DeliveryKey>) -> Stretch {
         let top = if self.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(self.until) };
         let floor = MessageId::floor(self.since);
@@ -194,28 +193,28 @@ impl DeliveryFilter {
     }
 }
 
-/// The columns and rows to read of a filter's deliveries.
+/// Columns, condition and limit of a [`DeliveryFilter::statement`].
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Reading<'a> {
-    /// Beside the ids of message and endpoint.
+    /// Columns in addition to the ids of message and endpoint.
     pub columns: &'a str,
-    /// A further condition; empty: none.
+    /// An additional condition, or empty.
     pub and: &'a str,
-    /// How many rows at most.
+    /// The most rows.
     pub limit: usize,
 }
 
-/// A delivery, as a list shows it.
+/// The columns of [`ListedDelivery`].
 const LISTED: &str =
     "d.app_id, p.name AS app_name, d.state, d.due_at, d.attempts, d.reason, m.event_type, m.accepted_at,
      (m.payload IS NOT NULL AND e.deleted_at IS NULL) AS sendable, e.url, e.disabled";
 
 impl Store {
-    /// The tenant's deliveries that `filter` means, `limit` at most, after the given one. A page looks at a bounded number of them and
-    /// may end short: see [`Scanned`].
+    /// Up to `limit` of the tenant's deliveries that match `filter`, after the given one. A page scans a bounded number
+    /// of rows and may end early, see [`Scanned`].
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn list_deliveries(
         &self,
         tenant: &Tenant,
@@ -233,7 +232,7 @@ impl Store {
         let mut stretch = filter.stretch(Order::Descending, after);
         let few = walk.is_few();
         let free = filter.takes_all() && matches!(walk, Walk::Endpoint(..)) || matches!(walk, Walk::Messages(_));
-        // Where nothing is passed over, one stretch after another fills the page.
+        // If few rows are skipped, several ranges fill the page.
         let goes_on = few || filter.takes_all();
         let (mut found, mut looked): (Vec<Row>, usize) = (Vec::new(), 0);
         let stopped = loop {
@@ -257,7 +256,7 @@ impl Store {
         Ok(Scanned::new(page.map(|row| row.listed(&mut last)), stopped))
     }
 
-    /// The walk that passes over least of what is not wanted.
+    /// Chooses the scan that skips the fewest rows.
     pub(in crate::store) async fn walk(&self, tenant: &Tenant, filter: &DeliveryFilter) -> Result<Walk, StoreError> {
         if let Some(work) = filter.resent {
             return Ok(Walk::Resent(work));
@@ -279,7 +278,7 @@ impl Store {
             [State::Dead] if filter.endpoint.is_none() && filter.app.is_none() => return Ok(dead()),
             [State::Dead] if self.few_dead(&tenant.org).await? => return Ok(dead()),
             [State::Dead] => {}
-            // Retried or dead: what is dead is no longer in the queue, and walked with everything else.
+            // Retried or dead: dead deliveries are not in the queue, so this needs the full scan.
             states if states.contains(&State::Dead) => {}
             states if self.few(states).await? => return Ok(Walk::Few(states)),
             _ => {}
@@ -291,8 +290,8 @@ impl Store {
         })
     }
 
-    /// Along the endpoint's deliveries. What is pending there has no index in the list's order: where it is much, the messages of its
-    /// application have.
+    /// Scans the endpoint's deliveries. Pending ones have no index in the list's order; if there are many, scans the
+    /// application's messages instead.
     async fn walk_of_endpoint(&self, endpoint: EndpointId) -> Result<Walk, StoreError> {
         const SQL: &str = "SELECT slot, app_id, (SELECT count(*) FROM (SELECT 1 FROM due
                  WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id LIMIT $2) AS pending)
@@ -307,7 +306,8 @@ impl Store {
         })
     }
 
-    /// The attempts of these deliveries; the newest of those that have one number, as who lost a slot and who got it may both have made it.
+    /// The last attempts of these deliveries. Of attempts with the same number, which the old and the new owner of a
+    /// slot may both have made, it takes the newest.
     async fn attempts_of(&self, rows: &[Row]) -> Result<HashMap<AttemptKey, LastAttempt>, StoreError> {
         if rows.is_empty() {
             return Ok(HashMap::new());
@@ -322,7 +322,7 @@ impl Store {
         let found: Vec<Found> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         let attempt = |(message, endpoint, number, id, at, status, failure): Found| {
             let status = status.and_then(|status| u16::try_from(status).ok());
-            // A word that this release does not know is a failure all the same.
+            // A word from a newer release is still a failure.
             let failure = failure.map(|word| Failure::from_word(&word).unwrap_or(Failure::Protocol));
             ((message, endpoint, number), LastAttempt { id, at, status, failure })
         };
@@ -330,11 +330,11 @@ impl Store {
     }
 }
 
-/// A delivery's attempt by its number.
+/// Message, endpoint and attempt number.
 type AttemptKey = (MessageId, EndpointId, i32);
 
-/// A column of the last attempt of `d`: the newest of its number, which who lost a slot and who got it may both have made. `store` is
-/// the kind of the store.
+/// A column of the last attempt of `d`: the newest with its number, which the old and the new owner of a slot may both
+/// have made. `store` is the kind of database.
 pub(in crate::store) fn of_last_attempt(store: &str, column: &str) -> String {
     format!(
         "(SELECT a.{column} FROM attempt a {} WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id
@@ -343,7 +343,7 @@ pub(in crate::store) fn of_last_attempt(store: &str, column: &str) -> String {
     )
 }
 
-/// SQLite knows no numbers of rows, and might look through all that an endpoint was ever sent.
+/// Without row statistics, SQLite might choose the index of the endpoint and read all its attempts.
 fn of_message(store: &str) -> &'static str {
     if store == Store::SQLITE { "INDEXED BY sqlite_autoindex_attempt_1" } else { "" }
 }

@@ -1,23 +1,23 @@
-//! How a delivery stands, in the words of the lists: what each word means as a condition, and where few deliveries can be in it.
+//! The status filter of delivery lists.
 
 use crate::domain::deliveries::delivery::State;
 
-/// How a delivery stands, in the words of the lists.
+/// The status of a delivery in lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryStatus {
-    /// Waits for its first attempt, or for one that somebody asked for.
+    /// Waiting for its first attempt, or for a resend.
     Pending,
     Retrying,
     Delivered,
-    /// Given up, and not because somebody canceled it.
+    /// Given up, but not canceled.
     Dead,
-    /// The last attempt failed: retrying or dead.
+    /// Retrying or dead after a failed attempt.
     Failed,
     Canceled,
 }
 
 impl DeliveryStatus {
-    /// All of them.
+    /// All statuses.
     pub const ALL: [DeliveryStatus; 6] = [
         DeliveryStatus::Pending,
         DeliveryStatus::Retrying,
@@ -27,7 +27,7 @@ impl DeliveryStatus {
         DeliveryStatus::Canceled,
     ];
 
-    /// Its word in URLs.
+    /// The word in URLs.
     pub const fn word(self) -> &'static str {
         match self {
             DeliveryStatus::Pending => "pending",
@@ -39,12 +39,12 @@ impl DeliveryStatus {
         }
     }
 
-    /// The status of a word.
+    /// Parses the word.
     pub fn from_word(word: &str) -> Option<DeliveryStatus> {
         DeliveryStatus::ALL.into_iter().find(|one| one.word() == word)
     }
 
-    /// The states that it may be in, where few deliveries are in them.
+    /// The stored states, if usually few deliveries are in them.
     pub(in crate::store) fn states(self) -> &'static [State] {
         match self {
             DeliveryStatus::Pending => &[State::Fresh],
@@ -55,7 +55,7 @@ impl DeliveryStatus {
         }
     }
 
-    /// As a condition on `d`.
+    /// The SQL condition on `d`.
     pub(in crate::store) fn condition(self) -> &'static str {
         match self {
             DeliveryStatus::Pending => " AND d.state = 0",

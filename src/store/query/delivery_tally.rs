@@ -1,6 +1,6 @@
-//! Counting what a list of deliveries shows, by how they stand and by what a resend would do to them. It reads by the list's own statement, so
-//! that a number on a page is the number of rows behind its link. Counting goes on chunk by chunk: between two of them others get the connection,
-//! and the caller can stop.
+//! Counting the deliveries of a list by status and by the effect of a resend. It uses the list's own statement, so a
+//! number on a page equals the number of rows behind its link. It counts in chunks: between two of them, other readers
+//! get the connection and the caller can stop.
 
 use crate::domain::Time;
 use crate::domain::deliveries::delivery::{DeadReason, State};
@@ -9,45 +9,45 @@ use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, Reading};
 use crate::store::query::page::SCAN;
 use crate::store::{Order, Store, StoreError, Tenant, read};
 
-/// How many of what is few are counted together.
+/// Rows per statement when a scan covers few rows.
 const CHUNK: usize = 5_000;
 
-/// How many deliveries stand how, and what a resend would do to them.
+/// Deliveries by status and by the effect of a resend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryTally {
     pub pending: i64,
     pub retrying: i64,
     pub delivered: i64,
-    /// Without the canceled ones.
+    /// Without canceled ones.
     pub dead: i64,
     pub canceled: i64,
-    /// Of all these, those that cannot be sent: their content or their endpoint is gone.
+    /// Of all these: not sendable, because the content or the endpoint is deleted.
     pub gone: i64,
-    /// Of the others, those whose endpoint is disabled.
+    /// Of the others: the endpoint is disabled.
     pub disabled: i64,
-    /// Of the others, those that are due already: they are sent as soon as their endpoint takes them.
+    /// Of the others: already due, so a resend has no effect.
     pub due: i64,
-    /// Counting stopped at the number that was asked for, and there are more.
+    /// Counting stopped at its limit.
     pub more: bool,
 }
 
 impl DeliveryTally {
-    /// All of them.
+    /// The total.
     pub fn found(&self) -> i64 {
         self.pending + self.retrying + self.delivered + self.dead + self.canceled
     }
 
-    /// Those that a resend sends.
+    /// Deliveries that a resend would send.
     pub fn resendable(&self) -> i64 {
         self.found() - self.gone - self.disabled - self.due
     }
 
-    /// Those that wait for an attempt.
+    /// Deliveries waiting for an attempt.
     pub fn waiting(&self) -> i64 {
         self.pending + self.retrying
     }
 
-    /// Adds what another chunk found.
+    /// Adds the counts of another chunk.
     pub fn add(&mut self, other: &DeliveryTally) {
         self.pending += other.pending;
         self.retrying += other.retrying;
@@ -78,7 +78,7 @@ impl DeliveryTally {
     }
 }
 
-/// Why a resend passes a delivery over.
+/// The reason a resend skips a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Passed {
     Gone,
@@ -96,7 +96,7 @@ impl Passed {
         }
     }
 
-    /// The code as an expression over the tables of a list's statement; 0: nothing is in the way.
+    /// The code as an SQL expression over the tables of the list's statement; 0: not skipped.
     pub(in crate::store) fn sql(now: Time) -> String {
         format!(
             "CASE WHEN m.payload IS NULL OR e.deleted_at IS NOT NULL THEN 1 WHEN e.disabled THEN 2
@@ -115,11 +115,11 @@ struct Group {
 }
 
 impl Store {
-    /// Counts deliveries that `filter` means, at most `most` of them, going on after `from`; the newest first. The key to go on from, or
-    /// `None`: that was all, or as much as was asked for.
+    /// Counts up to `most` deliveries that match `filter`, newest first, after `from`. Returns the key to continue
+    /// from, or `None` at the end or at the limit.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn tally_deliveries(
         &self,
         tenant: &Tenant,

@@ -1,9 +1,9 @@
-//! What an endpoint was sent, and how it stands: a list that its owner can compare with what has arrived, and counts.
+//! Messages sent to an endpoint, with the status of their deliveries, and counts by status.
 //!
-//! * [`SentFilter`] – which of the messages that have a delivery at an endpoint are meant. What it says is decided here, row by row
-//!   and in one way for lists and background work on both databases; the rows are read along the index of the endpoint's deliveries.
-//! * [`EndpointMessage`] – one of them.
-//! * [`Standings`] – how many stand how.
+//! * [`SentFilter`] selects messages with a delivery to an endpoint. It is evaluated here, row by row, for lists and
+//!   background tasks on both databases; the rows are read along the index of the endpoint's deliveries.
+//! * [`EndpointMessage`] is a message and the status of its delivery.
+//! * [`Standings`] are counts by status.
 
 use std::collections::HashMap;
 
@@ -20,23 +20,23 @@ use crate::store::query::page::SCAN;
 use crate::store::queue::requeue::Found;
 use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, read};
 
-/// How many rows a filtered list reads at a time.
+/// Rows per statement of a filtered list.
 const CHUNK: usize = 1_000;
 
-/// Which messages that have a delivery at an endpoint are meant; an empty list or `None` means all.
+/// Selects messages with a delivery to an endpoint; an empty list or `None` selects all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentFilter {
-    /// Accepted at this time or later,
+    /// Accepted at this time or later.
     pub since: Time,
-    /// and before this one.
+    /// Accepted before this time.
     pub until: Time,
     pub event_types: Vec<String>,
     pub channel: Option<String>,
     pub tag: Option<String>,
     pub standings: Vec<Standing>,
-    /// Only deliveries whose last attempt failed (they are dead, or wait for the schedule's next attempt), or only the others.
+    /// Whether the last attempt failed (dead, or waiting for a retry).
     pub failing: Option<bool>,
-    /// 100, 200, … 500: the delivery's last attempt was answered in that class; 0: it was not answered.
+    /// Status class of the last attempt: 100, 200, … 500; 0: no response.
     pub status_class: Option<i32>,
 }
 
@@ -56,7 +56,7 @@ impl Default for SentFilter {
 }
 
 impl SentFilter {
-    /// Whether a delivery and its message are meant.
+    /// Whether a delivery and its message match.
     pub(in crate::store) fn takes(&self, row: &SentRow) -> Result<bool, StoreError> {
         let answered = match self.status_class {
             None => true,
@@ -72,14 +72,15 @@ impl SentFilter {
             && among(self.tag.as_deref(), row.tags.as_deref())?)
     }
 
-    /// The statement that reads the deliveries of an endpoint that may be meant, in `direction`: endpoint, application,
-    /// organization, the id to go on from (by `compare`), the first id and the one after the last, how many rows, the endpoint's slot.
+    /// The statement that reads an endpoint's candidate deliveries in `direction`. Parameters: endpoint, application,
+    /// organization, the id to continue from (compared by `compare`), the first id, the end of the ids, the limit, the
+    /// endpoint's slot.
     pub(in crate::store) fn sql(&self, store: &str, compare: &str, direction: &str) -> String {
         self.sql_and(store, compare, direction, "")
     }
 
-    /// The same for who has bounded the ids already: deliveries in other states are passed over before their messages are looked at,
-    /// and the number of rows says nothing of how many were looked at.
+    /// [`SentFilter::sql`] for a caller that bounds the ids itself. It skips deliveries in other states before it reads
+    /// their messages, so the number of rows does not limit the number of scanned rows.
     pub(in crate::store) fn sql_of_states(&self, store: &str) -> String {
         let mut states: Vec<String> = [State::Fresh, State::Retry, State::Delivered, State::Dead]
             .into_iter()
@@ -100,12 +101,12 @@ impl SentFilter {
     }
 
     fn sql_and(&self, store: &str, compare: &str, direction: &str, states: &str) -> String {
-        // Only who asks for the last answer pays for looking it up.
+        // Looked up only if the filter needs it.
         let last = match self.status_class {
             None => "CAST(NULL AS INTEGER)".to_owned(),
             Some(_) => of_last_attempt(store, "status"),
         };
-        // CROSS JOIN: SQLite then begins with the deliveries, along their index, and never with all messages.
+        // CROSS JOIN makes SQLite start with the index of deliveries instead of all messages.
         format!(
             "SELECT d.message_id, d.state, d.due_at, d.attempts, d.step, d.generation, d.reason, m.accepted_at, m.event_type,
                  m.channels, m.tags, m.payload IS NOT NULL AS content, {last} AS last_status
@@ -117,21 +118,21 @@ impl SentFilter {
         )
     }
 
-    /// The first id that may be meant, and the one after the last.
+    /// The first candidate id and the end of the range.
     pub(in crate::store) fn ids(&self) -> (MessageId, MessageId) {
         let end = if self.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(self.until) };
         (MessageId::floor(self.since), end)
     }
 }
 
-/// Whether `wanted` is one of a column's list, if anything is wanted.
+/// Whether a JSON list column contains `wanted`; `true` if nothing is wanted.
 fn among(wanted: Option<&str>, column: Option<&str>) -> Result<bool, StoreError> {
     let Some(wanted) = wanted else { return Ok(true) };
     let list: Option<Vec<String>> = codec::from_json_opt(column)?;
     Ok(list.is_some_and(|list| list.iter().any(|one| one == wanted)))
 }
 
-/// A delivery and what matters of its message.
+/// A delivery and the filtered fields of its message.
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct SentRow {
     pub message_id: MessageId,
@@ -145,13 +146,13 @@ pub(in crate::store) struct SentRow {
     event_type: String,
     channels: Option<String>,
     tags: Option<String>,
-    /// Whether there still is something to send.
+    /// Whether the message still has its content.
     pub content: bool,
     last_status: Option<i32>,
 }
 
 impl SentRow {
-    /// The delivery, as it is to be put back.
+    /// The delivery, for requeueing.
     pub(in crate::store) fn found(&self) -> Found {
         Found { message: self.message_id, state: State::from_code(self.state), generation: self.generation }
     }
@@ -160,7 +161,7 @@ impl SentRow {
         Standing::of(State::from_code(self.state), self.reason.as_deref().and_then(DeadReason::from_word))
     }
 
-    /// What somebody has sent again already begins the schedule anew: it does not count as failing until it fails again.
+    /// A resent delivery does not count as failing until it fails again.
     fn failing(&self) -> bool {
         match State::from_code(self.state) {
             State::Retry => self.step > 0,
@@ -170,35 +171,35 @@ impl SentRow {
     }
 }
 
-/// A message that has a delivery at an endpoint, and how that stands.
+/// A message and the status of its delivery to an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointMessage {
     pub message: Message,
     pub standing: Standing,
-    /// Whether its last attempt failed.
+    /// Whether the last attempt failed.
     pub failing: bool,
-    /// When the next attempt is due, while it is pending.
+    /// The time of the next attempt, while pending.
     pub next_at: Option<Time>,
 }
 
-/// How many of an endpoint's deliveries stand how.
+/// Counts of deliveries by status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standings {
     pub delivered: i64,
     pub pending: i64,
     pub dead: i64,
     pub canceled: i64,
-    /// There were more than [`Standings::MOST`]: those of messages before this time are not counted.
+    /// Set if there were more than [`Standings::MOST`]: messages before this time are not counted.
     pub cut_off: Option<Time>,
 }
 
 impl Standings {
-    /// How many deliveries are counted at most.
+    /// The most deliveries counted.
     pub const MOST: i64 = 1_000_000;
-    /// How many one statement counts: between two of them, others get the connection.
+    /// Deliveries per statement. Between two statements other readers get the connection.
     const CHUNK: i64 = 50_000;
 
-    /// So many more that stand like this.
+    /// Adds to the count of a status.
     pub(in crate::store) fn add(&mut self, standing: Standing, count: i64) {
         *match standing {
             Standing::Delivered => &mut self.delivered,
@@ -210,21 +211,21 @@ impl Standings {
 }
 
 impl Store {
-    /// The slot of an endpoint, by which its pending deliveries are found; -1 if there is no such endpoint.
+    /// The slot of an endpoint, which is part of the key of its pending deliveries; -1 if it does not exist.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn slot_of_endpoint(&self, endpoint: EndpointId) -> Result<i16, StoreError> {
         const SQL: &str = "SELECT slot FROM endpoint WHERE id = $1";
         let slot: Option<i16> = read!(self, db => sqlx::query_scalar(SQL).bind(endpoint).fetch_optional(db).await)?;
         Ok(slot.unwrap_or(-1))
     }
 
-    /// The messages that have a delivery at an endpoint of the tenant's application. With a filter, a page looks at no more than
-    /// [`SCAN`] of them and may end short.
+    /// The messages with a delivery to an endpoint of the tenant's application. With a filter, a page scans at most
+    /// [`SCAN`] rows and may end early.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn endpoint_messages(
         &self,
         tenant: &Tenant,
@@ -260,7 +261,7 @@ impl Store {
                 last => break last,
             }
         };
-        // The page ends early where its payloads have more bytes than a page may have.
+        // The page ends early if its payloads exceed the page's byte limit.
         let ids: Vec<MessageId> = found.iter().take(page.limit).map(|row| row.message_id).collect();
         let messages = self.load_within(&ids, PAGE_BYTES, Readers::Pages).await?;
         let mut messages: HashMap<MessageId, Message> = messages.into_iter().map(|one| (one.id, one)).collect();
@@ -277,15 +278,15 @@ impl Store {
             Some(EndpointMessage { message, standing, failing, next_at })
         };
         let more = page.more || cut;
-        // One that the retention took a moment ago is left out.
+        // Skips messages that retention has just deleted.
         let data = page.data.into_iter().filter_map(of).collect();
         Ok(Scanned::new(crate::store::Page { data, more }, stopped))
     }
 
-    /// How the endpoint's deliveries of messages accepted in `since..until` stand, to the millisecond. The newest are counted first.
+    /// Counts the endpoint's deliveries of messages accepted in `since..until` (to the millisecond), newest first.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn standings(
         &self,
         tenant: &Tenant,

@@ -1,34 +1,34 @@
-//! The way deliveries are looked for, along the index that passes over least: newest message first for lists, oldest first for background work.
+//! Scans for filtered deliveries along the index that skips the fewest rows: newest message first for lists, oldest
+//! first for background tasks.
 //!
-//! What is few (at most [`SCAN`] rows of what is pending or retried; the organization's dead ones; what an endpoint has of both) is found there,
-//! however old it is.
-//! Everything else is walked through, message by message or along an endpoint's deliveries, and a page looks at no more than [`SCAN`]
-//! deliveries, those of [`MESSAGES_SCANNED`] messages, or [`TEXT_BYTES`] of payloads.
+//! Small sets (at most [`SCAN`] pending or retried deliveries, the organization's dead ones, an endpoint's of both) are
+//! scanned completely, however old. Everything else is scanned by message or along an endpoint's deliveries. A page
+//! scans at most [`SCAN`] deliveries, those of [`MESSAGES_SCANNED`] messages, or [`TEXT_BYTES`] of payloads.
 
 use crate::domain::deliveries::delivery::State;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::statement::{Statement, Value, query_of};
 use crate::store::query::page::SCAN;
-use crate::store::{Engine, Order, Store, StoreError, read};
+use crate::store::{Backend, Order, Store, StoreError, read};
 
-/// How many bytes of payloads are looked at for one page.
+/// Bytes of payloads searched for one page.
 pub const TEXT_BYTES: i64 = 32 * 1024 * 1024;
 
-/// How many messages are looked at for a page: they lie scattered in their table, and each may have deliveries.
+/// Messages scanned for one page. They are scattered in their table, and each may have several deliveries.
 pub(in crate::store) const MESSAGES_SCANNED: usize = messages_scanned(SCAN);
 
-/// How many messages are looked at in place of so many deliveries.
+/// The number of messages scanned instead of `deliveries` deliveries.
 const fn messages_scanned(deliveries: usize) -> usize {
     deliveries / 4
 }
 
-/// The slot of deliveries that have ended, in the view.
+/// The slot of finished deliveries in the view `delivery`.
 const ENDED: i64 = -1;
 
-/// Where a delivery stands in a list.
+/// The position of a delivery in a list.
 pub type DeliveryKey = (MessageId, EndpointId);
 
-/// What is walked along.
+/// The rows to scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Walk {
     /// The messages of the organization.
@@ -38,30 +38,30 @@ pub(in crate::store) enum Walk {
     Endpoint(EndpointId, i16),
     /// The organization's dead deliveries.
     Dead(OrgId),
-    /// All pending deliveries of these kinds: they were counted before, and are few.
+    /// All pending deliveries in these states, if few.
     Few(&'static [State]),
-    /// The retried and dead deliveries of an endpoint in this slot, in these states: counted before, and few.
+    /// Deliveries of an endpoint in this slot in these states, if few.
     FewAt(EndpointId, i16, &'static [State]),
-    /// Deliveries that background work made pending, as far as they were [noted](crate::store::jobs::resent).
+    /// Deliveries resent by a background task, as far as [recorded](crate::store::jobs::resent).
     Resent(BackgroundId),
     Messages(Vec<MessageId>),
 }
 
-/// A stretch of a walk.
+/// A range of a scan.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Stretch {
-    /// The direction of the walk, by message id.
+    /// The direction, by message id.
     pub order: Order,
-    /// Only what comes after this one,
+    /// Exclusive start.
     pub from: DeliveryKey,
-    /// up to this message,
+    /// The last message, inclusive.
     pub last: MessageId,
-    /// and nothing after this one.
+    /// Inclusive end, if earlier.
     pub end: Option<DeliveryKey>,
 }
 
 impl Walk {
-    /// The column of the message's id: that of the table which the walk goes along, or SQLite would not follow its order.
+    /// The column with the message's id. It must be that of the scanned table, or SQLite would not use its order.
     pub(in crate::store) fn message_id(&self) -> &'static str {
         match self {
             Walk::Organization(_) | Walk::Application(_) => "w.id",
@@ -69,19 +69,19 @@ impl Walk {
         }
     }
 
-    /// How the rows are sorted. The columns are those of the walk, and must be selected.
+    /// The ORDER BY clause. Its columns must be selected.
     pub(in crate::store) fn order(&self, stretch: &Stretch) -> String {
         let direction = stretch.sql().direction;
         format!(" ORDER BY {} {direction}, d.endpoint_id {direction}", self.message_id())
     }
 
-    /// Whether it goes along what is few.
+    /// Whether it covers a small set.
     pub(in crate::store) fn is_few(&self) -> bool {
         matches!(self, Walk::Few(_) | Walk::FewAt(..) | Walk::Dead(_) | Walk::Resent(_))
     }
 
-    /// `select`, from the walk's deliveries `d` and `more` tables, where they lie in `stretch`. Tables are written in the order in which
-    /// they are to be joined, and SQLite keeps to it for `CROSS JOIN`.
+    /// `select` from the scanned deliveries `d` and `more` tables, within `stretch`. Tables are listed in join order,
+    /// which SQLite keeps for `CROSS JOIN`.
     pub(in crate::store) fn statement(&self, store: &Store, select: &str, more: &str, stretch: &Stretch) -> Statement {
         let mut sql = Statement::default();
         match self {
@@ -149,7 +149,7 @@ impl Walk {
         sql
     }
 
-    /// The same for the keys alone.
+    /// A statement that reads only the keys.
     fn keys(&self, store: &Store, select: &str, stretch: &Stretch) -> Statement {
         let mut sql = Statement::new(select);
         match self {
@@ -162,7 +162,7 @@ impl Walk {
     }
 }
 
-/// The messages of a walk along messages, and their deliveries.
+/// Appends the messages of a scan by message, and their deliveries.
 fn along<'s>(sql: &'s mut Statement, stretch: &Stretch) -> &'s mut Statement {
     let Direction { from, to, .. } = stretch.sql();
     sql.push(&format!(" AND w.id {from} ")).bind(stretch.from.0);
@@ -173,13 +173,13 @@ fn text(org: &OrgId) -> Value {
     Value::Text(org.as_str().to_owned())
 }
 
-/// The comparisons of a direction.
+/// The comparison operators of a direction.
 struct Direction {
     direction: &'static str,
-    /// With the first message of a stretch, and with the last.
+    /// Operators for the first and the last message of a range.
     from: &'static str,
     to: &'static str,
-    /// Strictly on from a key.
+    /// Strictly after a key.
     beyond: &'static str,
     /// Strictly before a key.
     before: &'static str,
@@ -201,7 +201,7 @@ impl Stretch {
         self.end.map_or(self.last, |end| nearer(end.0))
     }
 
-    /// The key after which nothing of this message comes.
+    /// The last possible key of this message.
     fn after_message(&self, message: MessageId) -> DeliveryKey {
         let endpoint = match self.order {
             Order::Descending => uuid::Uuid::nil(),
@@ -224,17 +224,18 @@ impl Stretch {
     }
 }
 
-/// The pending deliveries in a state, as `d`. SQLite knows no numbers of rows, and would rather walk the table in the list's order.
+/// The pending deliveries in a state, as `d`. Without row statistics, SQLite would scan the table in the list's order
+/// instead.
 fn pending_rows(store: &Store, state: State) -> String {
-    let index = match (&store.inner.engine, state) {
-        (Engine::Sqlite(_), State::Retry) => "INDEXED BY due_retry",
+    let index = match (&store.inner.backend, state) {
+        (Backend::Sqlite(_), State::Retry) => "INDEXED BY due_retry",
         _ => "",
     };
     format!("due d {index} WHERE d.kind = {}", state.code())
 }
 
 impl Store {
-    /// Whether so few deliveries are pending in these states that all of them can be looked at for a page.
+    /// Whether the pending deliveries in these states are few enough to scan completely.
     pub(in crate::store) async fn few(&self, states: &[State]) -> Result<bool, StoreError> {
         let mut found = 0;
         for state in states {
@@ -248,7 +249,7 @@ impl Store {
         Ok(found <= SCAN as i64)
     }
 
-    /// The endpoint's slot, if so few of its deliveries are retried or dead that all of them can be looked at for a page.
+    /// The endpoint's slot, if its retried and dead deliveries are few enough to scan completely.
     pub(in crate::store) async fn few_at(&self, endpoint: EndpointId) -> Result<Option<i16>, StoreError> {
         const SQL: &str = "SELECT slot,
                  (SELECT count(*) FROM (SELECT 1 FROM due WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id
@@ -261,7 +262,7 @@ impl Store {
         Ok(found.filter(|(_, count)| *count < most).map(|(slot, _)| slot))
     }
 
-    /// Whether so few of the organization's deliveries are dead.
+    /// Whether the organization's dead deliveries are few enough to scan completely.
     pub(in crate::store) async fn few_dead(&self, org: &OrgId) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT count(*) FROM (SELECT 1 FROM dead WHERE org = $1 LIMIT $2) AS found";
         let found: i64 =
@@ -269,7 +270,7 @@ impl Store {
         Ok(found <= SCAN as i64)
     }
 
-    /// The last delivery of the walk that a page looks at, `rows` on; `None`: the walk ends before.
+    /// The last delivery that a page scans, `rows` from the start; `None`: the scan ends before.
     pub(in crate::store) async fn end_of_walk(
         &self,
         walk: &Walk,
@@ -304,8 +305,7 @@ impl Store {
 }
 
 impl Store {
-    /// The last of the messages whose deliveries are looked at together with those of `rows` deliveries, of the messages with this value in the
-    /// column.
+    /// The end of a scan by message, over messages with this value in `column`; `rows` is a number of deliveries.
     async fn end_of_messages(
         &self,
         (column, value): (&str, Value),
@@ -314,22 +314,22 @@ impl Store {
         payloads: bool,
     ) -> Result<Option<DeliveryKey>, StoreError> {
         let Direction { direction, from, to, .. } = stretch.sql();
-        // Of the first message, some may be on the page before.
+        // Some deliveries of the first message may be on the previous page.
         let mut sql = Statement::new(if payloads { SIZED_MESSAGES } else { "SELECT m.id FROM message m" });
         sql.push(&format!(" WHERE {column} = ")).bind(value);
         sql.push(&format!(" AND m.id {from} ")).bind(stretch.from.0);
         sql.push(&format!(" AND m.id {to} ")).bind(stretch.last).push(&format!(" ORDER BY m.id {direction}"));
         end_of_ids(&mut sql, messages_scanned(rows), payloads, direction);
         let end: Option<MessageId> = read!(self, db => query_of!(query_scalar, &sql).fetch_optional(db).await)?;
-        // All of its deliveries are looked at.
+        // The scan includes all deliveries of the last message.
         Ok(end.map(|end| stretch.after_message(end)))
     }
 }
 
-/// The beginning of a statement of ids and sizes.
+/// Selects ids and payload sizes.
 pub(in crate::store) const SIZED_MESSAGES: &str = "SELECT m.id, COALESCE(length(m.payload), 0) AS size FROM message m";
 
-/// Makes of a statement of messages, sorted in this direction, one of the last id that is looked at.
+/// Turns a statement that selects messages into one that selects the last id to scan.
 pub(in crate::store) fn end_of_ids(sql: &mut Statement, rows: usize, payloads: bool, direction: &str) {
     if payloads {
         sql.push(&format!(" LIMIT {rows}"));
@@ -339,7 +339,7 @@ pub(in crate::store) fn end_of_ids(sql: &mut Statement, rows: usize, payloads: b
     }
 }
 
-/// The first of the rows that `looked` gives with their `size` up to which there are [`TEXT_BYTES`], or the last of `rows`.
+/// Selects the row of `looked` at which the sum of `size` reaches [`TEXT_BYTES`], or the last of `rows`.
 fn end_by_size(looked: &str, order: &str, key: &str, rows: usize) -> String {
     format!(
         "SELECT {key} FROM (SELECT {key}, SUM(size) OVER up_to AS bytes, COUNT(*) OVER up_to AS n FROM ({looked}) AS looked
@@ -348,7 +348,7 @@ fn end_by_size(looked: &str, order: &str, key: &str, rows: usize) -> String {
     )
 }
 
-/// The accepted times of a filter: pushed as a condition on `m`.
+/// Appends the acceptance times of a filter as a condition on `m`.
 pub(in crate::store) fn push_times(sql: &mut Statement, since: Time, until: Time) {
     if since > Time::ZERO {
         sql.push(" AND m.accepted_at >= ").bind(Value::Number(since.micros()));
@@ -358,21 +358,21 @@ pub(in crate::store) fn push_times(sql: &mut Statement, since: Time, until: Time
     }
 }
 
-/// Event types and a text of the payload, byte by byte: conditions on `m`.
+/// Appends event types and a payload substring (compared by bytes) as conditions on `m`.
 pub(in crate::store) fn push_contents(store: &Store, sql: &mut Statement, event_types: &[String], text: Option<&str>) {
     if !event_types.is_empty() {
         sql.push(" AND m.event_type IN ").list(event_types.iter().cloned().map(Value::Text));
     }
     if let Some(text) = text {
         let bytes = Value::Bytes(text.as_bytes().to_vec());
-        match &store.inner.engine {
-            Engine::Sqlite(_) => sql.push(" AND instr(m.payload, ").bind(bytes).push(") > 0"),
-            Engine::Postgres(_) => sql.push(" AND position(").bind(bytes).push(" IN m.payload) > 0"),
+        match &store.inner.backend {
+            Backend::Sqlite(_) => sql.push(" AND instr(m.payload, ").bind(bytes).push(") > 0"),
+            Backend::Postgres(_) => sql.push(" AND position(").bind(bytes).push(" IN m.payload) > 0"),
         };
     }
 }
 
-/// Whose applications: a condition on `p`. What goes to operational endpoints is seen only by who asks for it.
+/// Appends the tenant as a condition on `p`. The operational application is excluded unless `app` names it.
 pub(in crate::store) fn push_tenant(sql: &mut Statement, tenant: &crate::store::Tenant, app: Option<AppId>) {
     sql.push(" AND p.org = ").bind(Value::Text(tenant.org.as_str().to_owned())).push(" AND p.deleted_at IS NULL");
     match app.or(tenant.only) {

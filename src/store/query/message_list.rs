@@ -1,5 +1,4 @@
-//! Messages as people look for them: of an organization or of one application; newest first, page by page, with how their deliveries
-//! stand.
+//! The filtered list of messages of an organization or an application, newest first, with counts of their deliveries.
 
 use std::collections::HashMap;
 
@@ -16,18 +15,18 @@ use crate::store::query::messages::ceiling;
 use crate::store::query::page::SCAN;
 use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
-/// Which messages are wanted; an empty list or `None` means all.
+/// Selects messages; an empty list or `None` selects all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageSearch {
     pub app: Option<AppId>,
     pub event_types: Vec<String>,
-    /// Accepted at this time or later,
+    /// Accepted at this time or later.
     pub since: Time,
-    /// and before this one.
+    /// Accepted before this time.
     pub until: Time,
-    /// These and no others.
+    /// Only these messages.
     pub messages: Option<Vec<MessageId>>,
-    /// In the payload, byte by byte.
+    /// Substring of the payload, compared by bytes.
     pub text: Option<String>,
 }
 
@@ -53,7 +52,7 @@ pub struct ListedMessage {
     pub event_type: String,
     pub event_id: Option<String>,
     pub accepted_at: Time,
-    /// Of the payload, in bytes; `None`: it is gone.
+    /// Payload size in bytes; `None`: deleted.
     pub size: Option<i64>,
     pub standings: Standings,
 }
@@ -70,7 +69,8 @@ struct Row {
 }
 
 impl MessageSearch {
-    /// `select` and `more` tables, for the messages `m` between `from` and `floor`: of the application if one is named, or of `org`.
+    /// `select` from the messages `m` and `more` tables, between `from` and `floor`, of the filter's application or of
+    /// `org`.
     fn statement(&self, org: &OrgId, select: &str, more: &str, from: Uuid, floor: MessageId) -> Statement {
         let mut sql = Statement::new(select);
         sql.push(more).push(" WHERE m.id < ").bind(from).push(" AND m.id >= ").bind(floor);
@@ -86,11 +86,11 @@ impl MessageSearch {
 }
 
 impl Store {
-    /// The tenant's messages that `search` means, `limit` at most, after the given one. A page looks at a bounded number of them and
-    /// may end short: see [`Scanned`].
+    /// Up to `limit` of the tenant's messages that match `search`, after the given one. A page scans a bounded number
+    /// of rows and may end early, see [`Scanned`].
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn list_messages(
         &self,
         tenant: &Tenant,
@@ -132,7 +132,7 @@ impl Store {
         Ok(Scanned::new(page.map(listed), stopped))
     }
 
-    /// The last message that a page looks at; `None`: the list ends before.
+    /// The last message that a page scans; `None`: the list ends before.
     async fn end_of_search(
         &self,
         org: &OrgId,
@@ -140,7 +140,7 @@ impl Store {
         from: Uuid,
         floor: MessageId,
     ) -> Result<Option<MessageId>, StoreError> {
-        // Where all of an application's are wanted, none is passed over.
+        // Without other filters no row is skipped.
         let all = MessageSearch { app: search.app, ..MessageSearch::default() };
         if search.messages.is_some() || search.app.is_some() && *search == all {
             return Ok(None);
@@ -158,7 +158,7 @@ impl Store {
         Ok(read!(self, db => query_of!(query_scalar, &sql).fetch_optional(db).await)?)
     }
 
-    /// How the deliveries of each of these messages stand.
+    /// Counts of deliveries by status, for each message.
     async fn standings_of(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Standings>, StoreError> {
         let mut all: HashMap<MessageId, Standings> = HashMap::new();
         if ids.is_empty() {

@@ -1,4 +1,4 @@
-//! Messages, as they are read.
+//! Reading messages: one, a page of an application's, or a batch with payloads.
 
 use std::collections::HashMap;
 
@@ -12,9 +12,9 @@ use crate::store::db::codec::{self, MESSAGE, MessageRow};
 use crate::store::db::postgres::Postgres;
 use crate::store::db::sqlite::Sqlite;
 use crate::store::query::page::SCAN;
-use crate::store::{Engine, MessageRef, Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
+use crate::store::{Backend, MessageRef, Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
-/// Which messages are wanted; an empty list or `None` means all.
+/// Selects messages of an application; an empty list or `None` selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageFilter {
     pub event_types: Vec<String>,
@@ -27,40 +27,40 @@ pub struct MessageFilter {
 }
 
 impl MessageFilter {
-    /// Whether it may pass over most of what it looks at.
+    /// Whether it may skip most scanned rows.
     fn selective(&self) -> bool {
         *self != MessageFilter::default()
     }
 
-    /// The ids between which everything lies that was accepted in its times. An id says when it was made: ids never lag behind, but
-    /// run ahead for as long as a clock that was set back has not caught up.
+    /// The range of ids that contains all messages accepted in the filter's times. Ids never lag behind the clock, but
+    /// run ahead after a clock was set back, until it has caught up.
     fn ids(&self) -> (MessageId, MessageId) {
         let floor = MessageId::floor(self.after.unwrap_or(Time::ZERO));
         (floor, self.before.map_or(MessageId(Uuid::max()), ceiling))
     }
 }
 
-/// By whose connections something is read.
+/// The connections to read with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Readers {
-    /// Those of requests and pages.
+    /// For requests and pages.
     Pages,
-    /// Those of the engine.
+    /// For the engine.
     Vital,
 }
 
 impl Readers {
-    fn sqlite(self, engine: &Sqlite) -> &SqlitePool {
+    fn sqlite(self, backend: &Sqlite) -> &SqlitePool {
         match self {
-            Readers::Pages => &engine.pages,
-            Readers::Vital => &engine.vital,
+            Readers::Pages => &backend.pages,
+            Readers::Vital => &backend.vital,
         }
     }
 
-    fn postgres(self, engine: &Postgres) -> &PgPool {
+    fn postgres(self, backend: &Postgres) -> &PgPool {
         match self {
-            Readers::Pages => &engine.front,
-            Readers::Vital => &engine.engine,
+            Readers::Pages => &backend.front,
+            Readers::Vital => &backend.engine,
         }
     }
 }
@@ -69,7 +69,7 @@ impl Store {
     /// The message, if the tenant's application has it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn message(
         &self,
         tenant: &Tenant,
@@ -98,11 +98,11 @@ impl Store {
         row.map(MessageRow::message).transpose()
     }
 
-    /// The messages of the tenant's application; the newest first unless the page says otherwise. With a filter, a page looks at no
-    /// more than [`SCAN`] of them and may end short.
+    /// The messages of the tenant's application, in the order of the page. With a filter, a page scans at most [`SCAN`]
+    /// rows and may end early.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn messages(
         &self,
         tenant: &Tenant,
@@ -116,7 +116,7 @@ impl Store {
         let _scan = if filter.selective() { Some(self.scan(tenant).await?) } else { None };
         let (compare, direction) = page.sql();
         let end = if filter.selective() { self.end_of_scan(app, filter, page).await? } else { None };
-        // Times are ranges of the key too.
+        // Time filters are ranges of the key as well.
         let mut limits = vec![(compare, page.bound())];
         limits.extend(filter.before.map(|before| ("<", ceiling(before).0)));
         limits.extend(filter.after.map(|after| (">=", MessageId::floor(after).0)));
@@ -128,8 +128,8 @@ impl Store {
         };
         let page = read!(self, db => {
             let mut sql = QueryBuilder::<Db>::new(format!("SELECT {MESSAGE} FROM message WHERE "));
-            // As in `along_application`.
-            let both = matches!(self.inner.engine, Engine::Postgres(_));
+            // See `along_application`.
+            let both = matches!(self.inner.backend, Backend::Postgres(_));
             if both {
                 sql.push("app_id >= ").push_bind(app).push(" AND app_id <= ").push_bind(app);
             } else {
@@ -169,7 +169,7 @@ impl Store {
         Ok(Scanned::new(page, end))
     }
 
-    /// The last message that a filtered page looks at; `None`: the list, or the filter's times, end before.
+    /// The last message that a filtered page scans; `None`: the list or the filter's time range ends before.
     async fn end_of_scan(
         &self,
         app: AppId,
@@ -192,16 +192,16 @@ impl Store {
         Ok(end.filter(|end| (floor..=ceiling).contains(end)))
     }
 
-    /// The first of these messages, as many as have payloads of `most` bytes together; the first that exists in any case. Sizes are read
-    /// before payloads, so that no more memory is taken than that.
+    /// Loads messages until their payloads reach `most` bytes, but at least one. Sizes are read before payloads, which
+    /// bounds the memory.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn load_messages_within(&self, ids: &[MessageId], most: usize) -> Result<Vec<Message>, StoreError> {
         self.load_within(ids, most, Readers::Vital).await
     }
 
-    /// The same with these connections.
+    /// [`Store::load_messages_within`] with the given connections.
     pub(in crate::store) async fn load_within(
         &self,
         ids: &[MessageId],
@@ -211,23 +211,23 @@ impl Store {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        // The bounds keep PostgreSQL out of partitions that hold none of them, whatever the plan.
+        // The bounds let PostgreSQL skip partitions, whatever the plan.
         const SIZES: &str = "SELECT id, coalesce(octet_length(payload), 0)::bigint FROM message
              WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
         type Row = (MessageId, i64);
-        let rows: Vec<Row> = match &self.inner.engine {
-            crate::store::Engine::Sqlite(engine) => {
+        let rows: Vec<Row> = match &self.inner.backend {
+            crate::store::Backend::Sqlite(backend) => {
                 sqlx::query_as(
                     "SELECT id, coalesce(length(payload), 0) FROM message
                      WHERE id IN (SELECT unhex(value) FROM json_each($1))",
                 )
                 .bind(crate::store::db::sqlite::id_list(codec::uuids(ids)))
-                .fetch_all(readers.sqlite(engine))
+                .fetch_all(readers.sqlite(backend))
                 .await?
             }
-            crate::store::Engine::Postgres(engine) => {
+            crate::store::Backend::Postgres(backend) => {
                 let (list, least, greatest) = codec::bounded(ids);
-                sqlx::query_as(SIZES).bind(list).bind(least).bind(greatest).fetch_all(readers.postgres(engine)).await?
+                sqlx::query_as(SIZES).bind(list).bind(least).bind(greatest).fetch_all(readers.postgres(backend)).await?
             }
         };
         let sizes: HashMap<MessageId, i64> = rows.into_iter().collect();
@@ -242,10 +242,10 @@ impl Store {
         self.load(&chosen, readers).await
     }
 
-    /// These messages, whole, however large they are; for requests and pages.
+    /// Loads messages with payloads of any size, for requests and pages.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn load_messages(&self, ids: &[MessageId]) -> Result<Vec<Message>, StoreError> {
         self.load(ids, Readers::Pages).await
     }
@@ -254,28 +254,29 @@ impl Store {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let rows: Vec<MessageRow> = match &self.inner.engine {
-            crate::store::Engine::Sqlite(engine) => {
+        let rows: Vec<MessageRow> = match &self.inner.backend {
+            crate::store::Backend::Sqlite(backend) => {
                 let sql = format!("SELECT {MESSAGE} FROM message WHERE id IN (SELECT unhex(value) FROM json_each($1))");
                 sqlx::query_as(sqlx::AssertSqlSafe(sql))
                     .bind(crate::store::db::sqlite::id_list(codec::uuids(ids)))
-                    .fetch_all(readers.sqlite(engine))
+                    .fetch_all(readers.sqlite(backend))
                     .await?
             }
-            crate::store::Engine::Postgres(engine) => {
+            crate::store::Backend::Postgres(backend) => {
                 let sql = format!("SELECT {MESSAGE} FROM message WHERE id = ANY($1) AND id BETWEEN $2 AND $3");
                 let (list, least, greatest) = codec::bounded(ids);
                 let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(list).bind(least).bind(greatest);
-                query.fetch_all(readers.postgres(engine)).await?
+                query.fetch_all(readers.postgres(backend)).await?
             }
         };
         rows.into_iter().map(MessageRow::message).collect()
     }
 }
 
-/// The condition that a message is the application's (a parameter) and its id within these limits. On PostgreSQL the planner must not go along the ids
-/// of all applications, which may be millions behind the last one of this: limits that compare both columns, and the [order by
-/// both](in_order_of_application), leave it the index of applications alone. The limits of the id keep it out of partitions.
+/// The condition that a message belongs to the application (a parameter) with an id within these limits. On PostgreSQL
+/// it compares both columns and is [ordered by both](in_order_of_application), so the planner can only use the
+/// application's index; the index of all ids may have millions of other applications' rows to skip. The limits on the
+/// id alone exclude partitions.
 pub(in crate::store) fn along_application<const N: usize>(store: &str, app: &str, limits: [&str; N]) -> String {
     let of_ids = limits.map(|limit| format!(" AND id {limit}")).concat();
     if store != Store::POSTGRES {
@@ -288,33 +289,33 @@ pub(in crate::store) fn along_application<const N: usize>(store: &str, app: &str
     format!("app_id >= {app} AND app_id <= {app}{}{of_ids}", of_both.concat())
 }
 
-/// The order by ids of what lies [along an application](along_application).
+/// The ORDER BY clause for [`along_application`].
 pub(in crate::store) fn in_order_of_application(store: &str, direction: &str) -> String {
     if store == Store::POSTGRES { format!("app_id {direction}, id {direction}") } else { format!("id {direction}") }
 }
 
-/// The id before which everything lies that was accepted before `time`.
+/// An upper bound for the ids of messages accepted before `time`.
 pub(in crate::store) fn ceiling(time: Time) -> MessageId {
     MessageId::floor(time.plus(AHEAD))
 }
 
-/// Whether the column of channels, a JSON text, names one. Not with LIKE: SQLite's takes `A` for `a`.
+/// The condition that the JSON column of channels contains one. LIKE is case-insensitive on SQLite and cannot be used.
 pub(in crate::store) fn on_channel(store: &Store) -> &'static str {
-    match store.inner.engine {
-        crate::store::Engine::Sqlite(_) => " AND instr(channels, ",
-        crate::store::Engine::Postgres(_) => " AND strpos(channels, ",
+    match store.inner.backend {
+        crate::store::Backend::Sqlite(_) => " AND instr(channels, ",
+        crate::store::Backend::Postgres(_) => " AND strpos(channels, ",
     }
 }
 
-/// The same of tags.
+/// The condition that the JSON column of tags contains one.
 pub(in crate::store) fn on_tag(store: &Store) -> &'static str {
-    match store.inner.engine {
-        crate::store::Engine::Sqlite(_) => " AND instr(tags, ",
-        crate::store::Engine::Postgres(_) => " AND strpos(tags, ",
+    match store.inner.backend {
+        crate::store::Backend::Sqlite(_) => " AND instr(tags, ",
+        crate::store::Backend::Postgres(_) => " AND strpos(tags, ",
     }
 }
 
-/// A channel or tag as it stands in that text; whatever else somebody asks for stands nowhere in it.
+/// A channel or tag as a JSON string. Other texts never occur in the column.
 pub(in crate::store) fn quoted(name: &str) -> String {
     serde_json::Value::from(name).to_string()
 }

@@ -1,7 +1,16 @@
-//! Lists, single rows, counts and search, for the API and the pages.
+//! Lists, single records, counts and search for the API and the dashboard. Come here when a list is slow, wrong or
+//! lacks a filter.
 //!
-//! Invariants: nothing here writes, except where [`deliveries`] acts on a delivery for a person. Every list is read along an index, in pages,
-//! and examines a bounded number of rows. Every query has the tenant in it.
+//! * [`messages`], [`attempts`], [`deliveries`], [`endpoint_messages`] – records of one application.
+//! * [`message_list`], [`delivery_list`] – filtered lists across applications, read by a [`list_scan`].
+//! * [`counts`] – rollups by time. [`tail`] – the newest attempts. [`search_terms`] – resolving a typed id or name.
+//! * [`page`] – pages, their limits and cursors.
+//!
+//! Invariants:
+//!
+//! * Nothing here writes, except that [`deliveries`] resends one delivery and ends those of deleted endpoints.
+//! * Every list is read along an index in pages and scans a bounded number of rows.
+//! * Every query for a caller is restricted to its tenant.
 
 pub mod attempts;
 pub mod counts;

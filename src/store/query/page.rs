@@ -1,4 +1,4 @@
-//! Lists are read page by page, along their ids: an iterator is the id to go on from, never an offset.
+//! Pagination by key: an iterator is the key to continue after, never an offset.
 
 use futures_util::{Stream, StreamExt};
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::domain::limits::PAGE_BYTES;
 use crate::store::StoreError;
 
-/// Which way a list runs.
+/// The order of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// Oldest first.
@@ -25,15 +25,15 @@ impl Order {
     }
 }
 
-/// Which part of a list is wanted.
+/// The requested part of a list.
 #[derive(Clone, Debug)]
 pub struct PageRequest<K> {
-    /// At most this many items, 1–250.
+    /// The most items, 1–250.
     pub limit: usize,
     pub order: Order,
-    /// Go on after this key.
+    /// The key to continue after.
     pub after: Option<K>,
-    /// Walk back from `after` instead of on.
+    /// Read the items before `after` instead.
     pub back: bool,
 }
 
@@ -43,12 +43,12 @@ impl<K> PageRequest<K> {
         PageRequest { limit, order, after: None, back: false }
     }
 
-    /// The order in which the rows are to be read: walking back reads towards the beginning.
+    /// The order in which rows are read: reversed when paging back.
     pub(in crate::store) fn reading(&self) -> Order {
         if self.back { self.order.reversed() } else { self.order }
     }
 
-    /// The comparison and the direction of the statement that reads the page.
+    /// The comparison operator and the sort direction.
     pub(in crate::store) fn sql(&self) -> (&'static str, &'static str) {
         match self.reading() {
             Order::Ascending => (">", "ASC"),
@@ -56,16 +56,16 @@ impl<K> PageRequest<K> {
         }
     }
 
-    /// How many rows to read: one more than wanted tells whether there are more.
+    /// The number of rows to read: one extra row tells whether there are more.
     pub(in crate::store) fn rows(&self) -> i64 {
         self.limit as i64 + 1
     }
 
-    /// Makes a page of rows as they are read; `make` gives an item and about how many bytes it has. It ends early where its items have
-    /// more than [`PAGE_BYTES`], so that no more than that is held.
+    /// Builds a page from a stream of rows; `make` returns an item and its approximate size in bytes. The page ends
+    /// early at [`PAGE_BYTES`], which bounds the memory.
     ///
     /// # Errors
-    /// The store is away, or a row cannot be read.
+    /// The store is unavailable, or a row cannot be read.
     pub(in crate::store) async fn fill<R, T>(
         &self,
         rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
@@ -76,7 +76,7 @@ impl<K> PageRequest<K> {
         Ok(Page { more: page.more || cut, ..page })
     }
 
-    /// Makes a page of the rows that were read.
+    /// Builds a page from the rows read.
     pub(in crate::store) fn page<T>(&self, mut rows: Vec<T>) -> Page<T> {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
@@ -87,10 +87,11 @@ impl<K> PageRequest<K> {
     }
 }
 
-/// Reads rows until their items have more than [`PAGE_BYTES`]. The second value says that this is why it ended: there may be more.
+/// Reads rows until their items exceed [`PAGE_BYTES`]. The second value is `true` if that limit ended it and there may
+/// be more.
 ///
 /// # Errors
-/// The store is away, or a row cannot be read.
+/// The store is unavailable, or a row cannot be read.
 pub(in crate::store) async fn read_within<R, T>(
     mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
     mut make: impl FnMut(R) -> Result<(T, usize), StoreError>,
@@ -108,7 +109,7 @@ pub(in crate::store) async fn read_within<R, T>(
 }
 
 impl<K: Copy + Into<Uuid>> PageRequest<K> {
-    /// The id to read on from; before the first or after the last one where the request names none.
+    /// The id to continue after; by default the smallest or largest possible one.
     pub(in crate::store) fn bound(&self) -> Uuid {
         match (self.after, self.reading()) {
             (Some(after), _) => after.into(),
@@ -122,37 +123,37 @@ impl<K: Copy + Into<Uuid>> PageRequest<K> {
 #[derive(Clone, Debug)]
 pub struct Page<T> {
     pub data: Vec<T>,
-    /// Whether there are more in the direction that was walked.
+    /// Whether there are more in the direction of reading.
     pub more: bool,
 }
 
 impl<T> Page<T> {
-    /// The same page of other things.
+    /// Converts the items.
     pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
         Page { data: self.data.into_iter().map(convert).collect(), more: self.more }
     }
 }
 
-/// How many rows are looked at for one page of a filtered list: what a filter costs that nothing matches.
+/// The most rows scanned for one page of a filtered list, even if none matches.
 pub const SCAN: usize = 10_000;
 
-/// A page of a filtered list. It may end before it is full, because only [`SCAN`] rows are looked at for it.
+/// A page of a filtered list. It may end before it is full, because at most [`SCAN`] rows are scanned for it.
 #[derive(Clone, Debug)]
 pub struct Scanned<T, K> {
     pub data: Vec<T>,
-    /// Whether there are, or after such an end may be, more in the direction that was walked.
+    /// Whether there are, or after an early end may be, more in the direction of reading.
     pub more: bool,
-    /// The last key that was looked at, where that is why the page ended: go on after it.
+    /// The last scanned key, if the scan limit ended the page: continue after it.
     pub stopped: Option<K>,
 }
 
 impl<T, K> Scanned<T, K> {
-    /// Nothing, and nothing more.
+    /// An empty page.
     pub(in crate::store) fn nothing() -> Scanned<T, K> {
         Scanned { data: Vec::new(), more: false, stopped: None }
     }
 
-    /// `page`, which was looked for up to `end` if that is `Some`.
+    /// `page`, with the key at which the scan stopped.
     pub(in crate::store) fn new(page: Page<T>, end: Option<K>) -> Scanned<T, K> {
         let stopped = end.filter(|_| !page.more);
         Scanned { data: page.data, more: page.more || stopped.is_some(), stopped }

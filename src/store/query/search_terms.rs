@@ -1,16 +1,16 @@
-//! What somebody means who types an id or a name into a list's search field. Names of the callers' own belong to applications, and the
-//! first [`APPS`] of those are asked.
+//! Resolving an id or a name typed into a search field. Uids and event ids are unique per application, so they are
+//! looked up in up to [`APPS`] applications.
 
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId};
 use crate::store::db::statement::{Statement, Value, query_of};
 use crate::store::{AppRef, EndpointRef, MessageRef, Store, StoreError, Tenant, read};
 
-/// How many applications are asked for a name, the newest first: each is one look at an index.
+/// The number of applications searched for a name, newest first; each costs one index lookup.
 const APPS: i64 = 10_000;
-/// How many things of one name are found at most.
+/// The most results for a name.
 const MOST: i64 = 50;
 
-/// What an id or a name stands for; the text itself, if it is none that is known.
+/// The meaning of a search term. An unknown term is a text to search for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sought {
     Messages(Vec<MessageId>),
@@ -20,11 +20,11 @@ pub enum Sought {
 }
 
 impl Store {
-    /// What `text` stands for, among the tenant's things or those of one application: an id of a message, attempt, endpoint or
-    /// application, an event id, a uid.
+    /// Resolves `text` within the tenant or one application: an id of a message, attempt, endpoint or application, an
+    /// event id, or a uid.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn sought(&self, tenant: &Tenant, app: Option<AppId>, text: &str) -> Result<Sought, StoreError> {
         let tenant = &Tenant { only: app.or(tenant.only), ..tenant.clone() };
         let messages = match (text.parse::<AttemptId>(), MessageRef::parse(text)) {
@@ -48,10 +48,10 @@ impl Store {
         Ok(Sought::Text(text.to_owned()))
     }
 
-    /// The tenant's endpoints of an id (at most one, deleted or not) or a uid (one in each of several applications).
+    /// The tenant's endpoints with an id (at most one, even if deleted) or a uid (one per application).
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn endpoints_named(&self, tenant: &Tenant, named: &EndpointRef) -> Result<Vec<EndpointId>, StoreError> {
         let mut sql = Statement::new("SELECT e.id FROM ");
         match named {
@@ -100,7 +100,7 @@ impl Store {
     }
 }
 
-/// A condition on `p`.
+/// Appends the tenant as a condition on `p`.
 fn owned(sql: &mut Statement, tenant: &Tenant) {
     sql.push(" AND p.org = ").bind(Value::Text(tenant.org.as_str().to_owned())).push(" AND p.deleted_at IS NULL");
     if let Some(only) = tenant.only {
@@ -108,7 +108,7 @@ fn owned(sql: &mut Statement, tenant: &Tenant) {
     }
 }
 
-/// The tenant's newest applications, as `p`.
+/// Appends the tenant's newest applications, as `p`.
 fn apps(sql: &mut Statement, tenant: &Tenant) {
     sql.push("(SELECT p.id FROM application p WHERE 1 = 1");
     owned(sql, tenant);

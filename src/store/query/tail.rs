@@ -1,10 +1,10 @@
-//! The tail: the newest attempts of an organization, and those that came since.
+//! The live tail: an organization's newest attempts, and those recorded since.
 //!
-//! * [`TailFilter`] – which of them somebody wants to see; decided here row by row, for the page and for what comes after it.
+//! [`TailFilter`] is evaluated here, row by row, for the first page and for updates.
 //!
-//! An attempt's id is made when it begins and is in the store once it has ended: ids do not come in order. Whoever asks what came
-//! since reads a span of time anew and drops what it has seen. Most attempts are short: the span for these is short as well, and the
-//! long ones are asked for apart.
+//! An attempt gets its id when it starts and is stored when it ends, so ids do not arrive in order. A follower reads a
+//! recent time span again and drops attempts it has seen. Most attempts are short; a short span covers them, and a
+//! second query finds long ones.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use crate::store::query::attempts::{AttemptLine, LINES};
 use crate::store::query::page::SCAN;
 use crate::store::{Store, StoreError, Tenant, read};
 
-/// How many attempts a page with a filter reads at a time.
+/// Attempts per statement of a filtered page.
 const CHUNK: usize = 500;
 
-/// Which attempts are wanted; `None` means all.
+/// Selects attempts; `None` selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TailFilter {
     pub app: Option<AppId>,
     pub endpoint: Option<EndpointId>,
     pub event_type: Option<String>,
-    /// Only those that failed.
+    /// Only failed attempts.
     pub failed: bool,
 }
 
 impl TailFilter {
-    /// Whether an attempt is wanted.
+    /// Whether an attempt matches.
     pub fn takes(&self, line: &AttemptLine) -> bool {
         self.app.is_none_or(|app| line.app_id == app)
             && self.endpoint.is_none_or(|endpoint| line.endpoint_id == endpoint)
@@ -37,10 +37,10 @@ impl TailFilter {
 }
 
 impl Store {
-    /// The tenant's newest attempts that the filter takes, the newest first; among the newest [`SCAN`] that it has.
+    /// The tenant's newest matching attempts, newest first, among its newest [`SCAN`].
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn tail(
         &self,
         tenant: &Tenant,
@@ -72,11 +72,10 @@ impl Store {
         Ok(found)
     }
 
-    /// The tenant's attempts that began at `since` or later, the newest first and at most `limit` of them; only those that took at
-    /// least `took`.
+    /// Up to `limit` of the tenant's attempts that started at `since` or later and took at least `took`, newest first.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn attempts_since(
         &self,
         tenant: &Tenant,

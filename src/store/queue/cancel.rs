@@ -1,4 +1,4 @@
-//! Ending a delivery while it waits, because somebody wants it so.
+//! Canceling a pending delivery on request.
 
 use crate::domain::access::audit::act;
 use crate::domain::deliveries::delivery::DeadReason;
@@ -8,12 +8,12 @@ use crate::store::queue::dead::{self, Ending};
 use crate::store::{Store, StoreError, Tenant, on};
 
 impl Store {
-    /// Cancels a pending delivery: it is dead, *canceled*, and can be resent. An attempt that is in flight meanwhile is recorded and
-    /// changes nothing of this. `false` if the tenant's application has no such delivery, or it is not pending (any more). `now` is
-    /// when it ends.
+    /// Cancels a pending delivery: it becomes dead with the reason *canceled*, and can be resent. An attempt in
+    /// flight is recorded but does not change the delivery. `false` if the tenant's application has no such delivery
+    /// or it is not pending.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn cancel(
         &self,
         tenant: &Tenant,

@@ -1,7 +1,7 @@
-//! Deliveries that end undelivered: they leave the queue for the table `dead`, where they can be resent.
+//! Dead deliveries: they move from the queue to the table `dead`, from where they can be resent.
 //!
-//! * [`insert`] – those whose last attempt was just recorded: the record has taken them out of the queue already.
-//! * [`end_pending`] – those that are ended while they wait: canceled, without content, of a deleted endpoint.
+//! * [`insert`]: deliveries that were ended by their last attempt. The record has deleted them from the queue already.
+//! * [`end_pending`]: pending deliveries that were canceled, or whose content or endpoint was deleted.
 
 use std::fmt::Write as _;
 
@@ -13,14 +13,14 @@ use crate::store::db::sqlite;
 use crate::store::recording::record::{Finished, count_dead};
 use crate::store::{StoreError, Tx};
 
-/// A delivery that its last attempt has ended.
+/// A delivery that was ended by its last attempt.
 pub(in crate::store) struct NewDead<'f> {
     finished: &'f Finished,
     reason: DeadReason,
 }
 
 impl<'f> NewDead<'f> {
-    /// `None`: `finished` has not ended as dead.
+    /// `None` if the delivery is not dead.
     pub(in crate::store) fn of(finished: &'f Finished) -> Option<NewDead<'f>> {
         match finished.next {
             Next::Dead(reason) => Some(NewDead { finished, reason }),
@@ -33,7 +33,7 @@ impl<'f> NewDead<'f> {
     }
 }
 
-/// Inserts deliveries that have left the queue in the same transaction.
+/// Inserts deliveries that the same transaction has deleted from the queue.
 pub(in crate::store) async fn insert(tx: &mut Tx, dead: &[NewDead<'_>]) -> Result<(), StoreError> {
     const HEAD: &str =
         "INSERT INTO dead (message_id, endpoint_id, app_id, org, reason, at, attempts, step, generation) ";
@@ -78,17 +78,16 @@ pub(in crate::store) async fn insert(tx: &mut Tx, dead: &[NewDead<'_>]) -> Resul
     }
 }
 
-/// Which pending deliveries end.
+/// The pending deliveries to end.
 pub(in crate::store) enum Ending<'e> {
-    /// One delivery of an application.
     One(AppId, MessageId, EndpointId),
-    /// All of these messages, which the caller has bounded.
+    /// All deliveries of these messages. The caller bounds their number.
     Messages(&'e [MessageId]),
-    /// The first of an endpoint, at most so many.
+    /// The first deliveries of an endpoint, at most this many.
     Endpoint(EndpointId, i64),
 }
 
-/// A delivery that was ended while it waited.
+/// A delivery that was ended while pending.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub(in crate::store) struct Ended {
     pub endpoint_id: EndpointId,
@@ -98,23 +97,22 @@ pub(in crate::store) struct Ended {
     pub attempts: i32,
 }
 
-/// Ends pending deliveries: they move from `due` to `dead`, under the next generation, so that an attempt in flight meanwhile changes
-/// nothing of it. Gives back which.
+/// Moves pending deliveries from `due` to `dead` and returns them. They get the next generation, so an attempt in
+/// flight cannot change them.
 pub(in crate::store) async fn end_pending(
     tx: &mut Tx,
     ending: Ending<'_>,
     reason: DeadReason,
     now: Time,
 ) -> Result<Vec<Ended>, StoreError> {
-    /// What moves, and what is told of it. The organization is the application's.
     const MOVE: &str = "INSERT INTO dead (message_id, endpoint_id, app_id, org, reason, at, attempts, step, generation)
          SELECT moved.message_id, moved.endpoint_id, moved.app_id,
              (SELECT org FROM application WHERE application.id = moved.app_id), $1, $2, moved.attempts, moved.step,
              moved.generation + 1";
-    const TOLD: &str = "RETURNING endpoint_id, message_id, app_id, org, attempts";
+    const RETURNING: &str = "RETURNING endpoint_id, message_id, app_id, org, attempts";
     match tx {
         Tx::Sqlite(tx) => {
-            // Nobody else writes: both statements see the same rows.
+            // SQLite has one writer: both statements see the same rows.
             let (which, list) = match &ending {
                 Ending::One(..) => ("message_id = $3 AND endpoint_id = $4 AND app_id = $5", None),
                 Ending::Messages(ids) => (
@@ -128,7 +126,7 @@ pub(in crate::store) async fn end_pending(
                     None,
                 ),
             };
-            let insert = format!("{MOVE} FROM due AS moved WHERE {which} {TOLD}");
+            let insert = format!("{MOVE} FROM due AS moved WHERE {which} {RETURNING}");
             let delete = format!("DELETE FROM due WHERE $1 IS NOT NULL AND $2 IS NOT NULL AND {which}");
             let insert = sqlx::query_as(sqlx::AssertSqlSafe(insert)).bind(reason.word()).bind(now);
             let delete = sqlx::query(sqlx::AssertSqlSafe(delete)).bind(reason.word()).bind(now);
@@ -154,7 +152,7 @@ pub(in crate::store) async fn end_pending(
             let mut locked = format!("SELECT message_id, endpoint_id FROM due WHERE {which}");
             match &ending {
                 Ending::One(..) => {}
-                // Locked in the order in which records lock them: neither waits for the other in a circle.
+                // The lock order of records, to avoid deadlocks.
                 Ending::Messages(_) => locked.push_str(" ORDER BY message_id, endpoint_id"),
                 Ending::Endpoint(..) => locked.push_str(" ORDER BY kind, due_at LIMIT $4"),
             }
@@ -164,7 +162,7 @@ pub(in crate::store) async fn end_pending(
                 "WITH locked AS ({locked} FOR UPDATE),
                      moved AS (DELETE FROM due USING locked WHERE due.message_id = locked.message_id
                          AND due.endpoint_id = locked.endpoint_id RETURNING due.*)
-                 {MOVE} FROM moved {TOLD}"
+                 {MOVE} FROM moved {RETURNING}"
             );
             let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(reason.word()).bind(now);
             let query = match ending {
@@ -177,7 +175,7 @@ pub(in crate::store) async fn end_pending(
     }
 }
 
-/// Counts, after the commit, what [`end_pending`] ended.
+/// Updates the metrics after the commit of [`end_pending`].
 pub(in crate::store) fn count(reason: DeadReason, ended: &[Ended]) {
     count_dead(reason, ended.len() as u64);
 }

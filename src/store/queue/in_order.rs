@@ -1,25 +1,26 @@
-//! What an **ordered** endpoint's lane reads: the first of its pending deliveries by their numbers ([`ordering`](crate::store::queue::ordering)), whatever their states.
+//! Reading the queue of **ordered** endpoints: their first pending deliveries by [sequence
+//! number](crate::store::queue::ordering), regardless of state and due time.
 
 use std::collections::HashMap;
 
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
 use crate::store::queue::waiting::{LONGEST_SCHEDULE, Waiting, WaitingRow};
-use crate::store::{Engine, Store, StoreError, Tenant, read};
+use crate::store::{Backend, Store, StoreError, Tenant, read};
 
-/// What an ordered endpoint's lane reads.
+/// The head of an ordered endpoint's queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InOrder {
     pub endpoint: EndpointId,
-    /// The first that are pending, due or not, by their numbers.
+    /// The first pending deliveries by sequence number, due or not.
     pub waiting: Vec<Waiting>,
-    /// Nothing else that is pending has a number up to this one.
+    /// `waiting` has all pending deliveries with sequence numbers up to this one.
     pub up_to: i64,
-    /// There is more than was asked for.
+    /// There may be more than were asked for.
     pub more: bool,
-    /// Something has to be [numbered](Store::number_pending) before anything may be sent.
+    /// Some deliveries must be [numbered](Store::number_pending) before anything may be sent.
     pub unnumbered: bool,
-    /// When something that is scheduled comes to its time.
+    /// When the next scheduled delivery is due.
     pub scheduled: Option<Time>,
 }
 
@@ -30,19 +31,20 @@ struct NumberedRow {
     waiting: WaitingRow,
 }
 
-/// Next number, when to look for what has none, and when something scheduled comes to its time.
+/// Endpoint, next sequence number, when to look for unnumbered deliveries, when the next scheduled delivery is due.
 pub(in crate::store) type OrderingRow = (EndpointId, i64, Option<Time>, Option<Time>);
 
 impl Store {
-    /// The first pending deliveries of ordered endpoints by their numbers, up to `most` of each.
+    /// The first pending deliveries of ordered endpoints by sequence number, up to `most` per endpoint.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn in_order(&self, endpoints: &[EndpointId], most: i64, now: Time) -> Result<Vec<InOrder>, StoreError> {
         if endpoints.is_empty() {
             return Ok(Vec::new());
         }
-        // The number comes before the rows: what is numbered in between is among them, and nothing up to it is missing.
+        // Read the next number before the rows: deliveries numbered in between are among the rows, so none up to it
+        // is missing.
         let mut numbers: HashMap<EndpointId, OrderingRow> =
             self.orderings(endpoints).await?.into_iter().map(|row| (row.0, row)).collect();
         let mut rows: HashMap<EndpointId, Vec<NumberedRow>> = HashMap::new();
@@ -68,10 +70,10 @@ impl Store {
         Ok(endpoints.iter().map(in_order).collect())
     }
 
-    /// The head of an ordered endpoint of the tenant's: the first message that is pending there, for which all others wait.
+    /// The first pending message of an ordered endpoint, which blocks all others.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn head(
         &self,
         tenant: &Tenant,
@@ -89,21 +91,21 @@ impl Store {
         })?)
     }
 
-    /// The endpoints' rows; one that was never ordered has none.
+    /// The rows of `ordering`. An endpoint that was never ordered has none.
     pub(in crate::store) async fn orderings(&self, endpoints: &[EndpointId]) -> Result<Vec<OrderingRow>, StoreError> {
         const ORDERING: &str = "SELECT endpoint_id, next_seq, number_at,
                  (SELECT due_at FROM due WHERE seq = 0 AND due.endpoint_id = ordering.endpoint_id
                   ORDER BY due_at LIMIT 1)
              FROM ordering WHERE endpoint_id";
         let ids = codec::uuids(endpoints);
-        Ok(match &self.inner.engine {
-            Engine::Sqlite(engine) => {
+        Ok(match &self.inner.backend {
+            Backend::Sqlite(backend) => {
                 let sql = sqlx::AssertSqlSafe(format!("{ORDERING} IN (SELECT unhex(value) FROM json_each($1))"));
-                sqlx::query_as(sql).bind(sqlite::id_list(ids)).fetch_all(&engine.vital).await?
+                sqlx::query_as(sql).bind(sqlite::id_list(ids)).fetch_all(&backend.vital).await?
             }
-            Engine::Postgres(engine) => {
+            Backend::Postgres(backend) => {
                 let sql = sqlx::AssertSqlSafe(format!("{ORDERING} = ANY($1)"));
-                sqlx::query_as(sql).bind(ids).fetch_all(&engine.engine).await?
+                sqlx::query_as(sql).bind(ids).fetch_all(&backend.engine).await?
             }
         })
     }
@@ -112,10 +114,10 @@ impl Store {
         const ROWS: &str =
             "SELECT seq, message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger FROM due";
         const FIRST: &str = "AND seq > 0 ORDER BY seq LIMIT";
-        match &self.inner.engine {
-            Engine::Sqlite(engine) => {
+        match &self.inner.backend {
+            Backend::Sqlite(backend) => {
                 let sql = format!("{ROWS} WHERE endpoint_id = $1 {FIRST} $2");
-                let mut connection = engine.vital.acquire().await?;
+                let mut connection = backend.vital.acquire().await?;
                 let mut rows = Vec::new();
                 for endpoint in endpoints {
                     let statement = sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str())).bind(endpoint).bind(most);
@@ -124,13 +126,13 @@ impl Store {
                 }
                 Ok(rows)
             }
-            Engine::Postgres(engine) => {
+            Backend::Postgres(backend) => {
                 let sql = format!(
                     "SELECT d.* FROM UNNEST($1::uuid[]) AS lane (endpoint_id),
                      LATERAL ({ROWS} WHERE endpoint_id = lane.endpoint_id {FIRST} $2) AS d"
                 );
                 let statement = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(codec::uuids(endpoints)).bind(most);
-                Ok(statement.fetch_all(&engine.engine).await?)
+                Ok(statement.fetch_all(&backend.engine).await?)
             }
         }
     }

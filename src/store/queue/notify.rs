@@ -1,12 +1,13 @@
-//! How processes that share a PostgreSQL tell each other what has just become due: NOTIFY, as an accelerator. An announcement that is
-//! lost (a full queue, a connection that was cut, a pooler that does not let LISTEN through) costs nothing but the time until the
+//! LISTEN and NOTIFY between processes that share a PostgreSQL: notifications of due deliveries and released slots.
+//! They only reduce latency. A notification that is lost (full queue, broken connection) delays the work until the
 //! engine's next scan.
 //!
-//! - Each engine listens on a channel of its own, and is sent the endpoints of the slots that it owns. The database finds the owners, in the
-//!   statement that notifies them. An empty announcement says: look everywhere.
-//! - All engines listen on [`FREED`]: slots were handed back. Lost, it costs the time until the next heartbeat.
-//! - The announcer sends them after the commit, in transactions of their own that are not flushed. PostgreSQL lets one transaction
-//!   with a NOTIFY commit at a time, in the whole server: inside the accepting transaction that would be for as long as its flush takes.
+//! - Each engine listens on its own channel and gets the endpoints of the slots that it owns. The notifying statement
+//!   looks up the owners. An empty notification means: look at all endpoints.
+//! - All engines listen on [`FREED`]: slots were released. If it is lost, the next heartbeat takes them.
+//! - A task sends the notifications after the commit, in their own transactions with `synchronous_commit = off`.
+//!   PostgreSQL serializes the commits of all transactions with NOTIFY in the whole server: inside the accepting
+//!   transaction, each flush would block all others.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -17,21 +18,20 @@ use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
 
 use crate::domain::EndpointId;
-use crate::store::{Engine, Inner, Store, StoreError, Tx};
-use crate::supervisor::Supervised;
+use crate::store::{Backend, Inner, Store, StoreError, Tx};
+use crate::supervisor::SupervisedTask;
 
-/// An engine's own channel is this, and its process id without hyphens. Channels belong to a database, so that two Sendoffs on one
-/// server do not hear each other.
+/// The prefix of an engine's channel; its process id without hyphens follows. Channels are local to a database.
 const DUE: &str = "sendoff_due_";
-/// The channel on which processes say that they have handed slots back; the payload is their id.
+/// The channel for released slots; the payload is the id of the process that released them.
 const FREED: &str = "sendoff_freed";
-/// How many endpoints one announcement names: PostgreSQL takes less than 8,000 bytes.
+/// Endpoints per notification: PostgreSQL limits the payload to 8,000 bytes.
 const NAMED: usize = 200;
-/// With more endpoints than this, an announcement names none.
+/// With more endpoints than this, an empty notification is sent.
 pub(super) const MOST: usize = 4 * NAMED;
 
-/// Announces until the store is dropped. What comes up while one is under way goes together with the next. The queue outlives a run that
-/// panicked.
+/// Sends notifications until the store is dropped. Endpoints that arrive during one transaction are sent together in
+/// the next. The queue survives a panic of this task.
 pub(in crate::store) async fn run(store: Weak<Inner>, queue: Arc<Mutex<mpsc::Receiver<Vec<EndpointId>>>>) {
     let mut queue = queue.lock().await;
     while let Some(first) = queue.recv().await {
@@ -39,30 +39,30 @@ pub(in crate::store) async fn run(store: Weak<Inner>, queue: Arc<Mutex<mpsc::Rec
         while let Ok(more) = queue.try_recv() {
             endpoints.extend(more);
         }
-        Supervised::Announcer.panic_point();
+        SupervisedTask::Announcer.panic_point();
         let Some(inner) = store.upgrade() else { return };
-        let Engine::Postgres(engine) = &inner.engine else { return };
-        let sql = announcing(inner.signals.owner(), endpoints);
-        if let Err(error) = engine.engine.execute(sqlx::AssertSqlSafe(sql)).await {
-            tracing::debug!(%error, "what is due is not announced: others find it with their scan");
+        let Backend::Postgres(backend) = &inner.backend else { return };
+        let sql = notify_statements(inner.signals.owner(), endpoints);
+        if let Err(error) = backend.engine.execute(sqlx::AssertSqlSafe(sql)).await {
+            tracing::debug!(%error, "cannot notify other processes of due deliveries; they will find them by scanning");
         }
     }
 }
 
-/// The statements that tell the other owners. Sent together, they are one transaction.
-fn announcing(own: Option<Uuid>, endpoints: BTreeSet<EndpointId>) -> String {
-    // Nothing of it was written by anybody: hexadecimal digits, spaces and commas.
+/// The statements that notify the other owners. Sent together, they are one transaction.
+fn notify_statements(own: Option<Uuid>, endpoints: BTreeSet<EndpointId>) -> String {
+    // No SQL injection: only UUIDs are formatted into the text.
     let others = own.map_or(String::new(), |own| format!(" AND slot.owner <> '{own}'"));
-    let tell = format!("SELECT pg_notify('{DUE}' || replace(CAST(slot.owner AS text), '-', ''), ");
+    let select = format!("SELECT pg_notify('{DUE}' || replace(CAST(slot.owner AS text), '-', ''), ");
     let mut sql = "SET LOCAL synchronous_commit = off".to_owned();
     if endpoints.is_empty() || endpoints.len() > MOST {
-        sql.push_str(&format!("; {tell}'') FROM slot WHERE slot.owner IS NOT NULL{others} GROUP BY slot.owner"));
+        sql.push_str(&format!("; {select}'') FROM slot WHERE slot.owner IS NOT NULL{others} GROUP BY slot.owner"));
         return sql;
     }
     let endpoints: Vec<String> = endpoints.iter().map(|endpoint| format!("'{}'", endpoint.0)).collect();
     for named in endpoints.chunks(NAMED) {
         sql.push_str(&format!(
-            "; {tell}string_agg(replace(CAST(endpoint.id AS text), '-', ''), ' '))
+            "; {select}string_agg(replace(CAST(endpoint.id AS text), '-', ''), ' '))
              FROM endpoint JOIN slot ON slot.slot = endpoint.slot
              WHERE endpoint.id IN ({}) AND slot.owner IS NOT NULL{others} GROUP BY slot.owner",
             named.join(", ")
@@ -71,18 +71,18 @@ fn announcing(own: Option<Uuid>, endpoints: BTreeSet<EndpointId>) -> String {
     sql
 }
 
-/// What was heard.
+/// A received notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// Something of these endpoints has become due.
+    /// These endpoints have due deliveries.
     Due(Vec<EndpointId>),
-    /// Slots were handed back: they are for whoever is short of them.
+    /// Another process released slots.
     Freed,
-    /// Of any endpoint: too many to name, or there was a time in which nothing could be heard.
+    /// Any endpoint may have due deliveries: too many to list, or notifications were lost while reconnecting.
     Anything,
 }
 
-/// Listens for notifications from other processes. It keeps a connection.
+/// Listens for notifications from other processes, on a connection of its own.
 #[derive(Debug)]
 pub struct Listener {
     listener: PgListener,
@@ -90,24 +90,24 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Waits for the next announcement.
+    /// Waits for the next notification.
     ///
     /// # Errors
-    /// The connection is gone and there is no other: listen anew.
+    /// The connection is lost and cannot be reopened: call [`Store::listen`] again.
     pub async fn next(&mut self) -> Result<Heard, StoreError> {
         loop {
-            let Some(told) = self.listener.try_recv().await? else { return Ok(Heard::Anything) };
-            match told.channel() {
-                FREED if Uuid::try_parse(told.payload()) == Ok(self.process) => {}
+            let Some(notification) = self.listener.try_recv().await? else { return Ok(Heard::Anything) };
+            match notification.channel() {
+                FREED if Uuid::try_parse(notification.payload()) == Ok(self.process) => {}
                 FREED => return Ok(Heard::Freed),
-                _ => return Ok(understood(told.payload())),
+                _ => return Ok(parse_due(notification.payload())),
             }
         }
     }
 }
 
-/// Anybody who may connect to the database may announce: what cannot be understood makes us look, and nothing else.
-fn understood(payload: &str) -> Heard {
+/// Any database user can send notifications: an invalid payload only causes a scan.
+fn parse_due(payload: &str) -> Heard {
     let words = payload.split(' ').filter(|word| !word.is_empty());
     let named: Result<Vec<EndpointId>, _> = words.map(|word| Uuid::try_parse(word).map(EndpointId)).collect();
     match named {
@@ -116,7 +116,7 @@ fn understood(payload: &str) -> Heard {
     }
 }
 
-/// Announces that slots are free, with the transaction that frees them: a rare one, so that it may be a commit that others wait for.
+/// Notifies of released slots, inside the transaction that releases them. It is rare enough for a serialized commit.
 pub(in crate::store) async fn freed(tx: &mut Tx, process: Uuid) -> Result<(), StoreError> {
     if let Tx::Postgres(tx) = tx {
         sqlx::query("SELECT pg_notify($1, $2)").bind(FREED).bind(process.to_string()).execute(&mut **tx).await?;
@@ -125,15 +125,15 @@ pub(in crate::store) async fn freed(tx: &mut Tx, process: Uuid) -> Result<(), St
 }
 
 impl Store {
-    /// Begins to listen for what other processes announce to the engine of this one, which owns slots as `process`; `None`: no other
-    /// process shares this store.
+    /// Listens for notifications to this process's engine, which owns slots as `process`. `None`: the store cannot be
+    /// shared.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn listen(&self, process: Uuid) -> Result<Option<Listener>, StoreError> {
-        let Engine::Postgres(engine) = &self.inner.engine else { return Ok(None) };
+        let Backend::Postgres(backend) = &self.inner.backend else { return Ok(None) };
         self.inner.signals.set_owner(process);
-        let mut listener = PgListener::connect_with(&engine.engine).await?;
+        let mut listener = PgListener::connect_with(&backend.engine).await?;
         listener.listen_all([FREED, format!("{DUE}{}", process.simple()).as_str()]).await?;
         Ok(Some(Listener { listener, process }))
     }
@@ -148,27 +148,26 @@ mod tests {
     }
 
     #[test]
-    fn an_announcement_is_bounded_and_names_every_endpoint() {
+    fn a_notification_is_bounded_and_names_every_endpoint() {
         let own = Uuid::from_u128(1);
-        let sql = announcing(Some(own), endpoints(450));
+        let sql = notify_statements(Some(own), endpoints(450));
         assert_eq!(sql.matches("pg_notify").count(), 3);
         assert!(endpoints(450).iter().all(|endpoint| sql.contains(&format!("'{}'", endpoint.0))));
         assert_eq!(sql.matches(&format!("slot.owner <> '{own}'")).count(), 3);
-        // What one statement sends at most: PostgreSQL takes less than 8,000 bytes.
-        const { assert!(NAMED * 33 < 8_000) };
+        const { assert!(NAMED * 33 < 8_000, "PostgreSQL's limit of a payload") };
         for many in [0, MOST as u128 + 1, 100_000] {
-            let sql = announcing(None, endpoints(many));
+            let sql = notify_statements(None, endpoints(many));
             assert_eq!(sql.matches("pg_notify").count(), 1, "{many}");
             assert!(sql.len() < 400, "it names none of {many}");
         }
     }
 
     #[test]
-    fn what_cannot_be_understood_makes_us_look_everywhere() {
+    fn an_invalid_payload_causes_a_scan() {
         let named = EndpointId(Uuid::from_u128(7));
-        assert_eq!(understood(&format!("{0} {0}", named.0.simple())), Heard::Due(vec![named, named]));
+        assert_eq!(parse_due(&format!("{0} {0}", named.0.simple())), Heard::Due(vec![named, named]));
         for payload in ["", "hello", "0 1 2"] {
-            assert_eq!(understood(payload), Heard::Anything, "{payload}");
+            assert_eq!(parse_due(payload), Heard::Anything, "{payload}");
         }
     }
 }

@@ -1,15 +1,15 @@
-//! The order of **ordered** endpoints. Each of their deliveries has a number (`seq`), and the next one is sent when all before it are
-//! delivered or dead.
+//! Sequence numbers of **ordered** endpoints. Each of their deliveries has a sequence number (`seq`), and the next
+//! one is sent when all before it are delivered or dead.
 //!
-//! * The numbers of an endpoint are drawn from its row of `ordering`, which stays locked until the commit: whoever draws next sees
-//!   all that was numbered before. So the order of the numbers is the order of the commits, and no number comes to light behind one that was
-//!   sent. A transaction draws for all its endpoints at once, sorted, and after all other locks: nobody waits in a circle.
-//! * What is **scheduled** has the number 0 until its time has come; then it gets one, behind what waits.
-//! * What was pending when an endpoint became ordered has none at first. [`Store::number_pending`] gives them out by age, from a range of
-//!   their own below all that came since.
-//! * What waits keeps its number when somebody resends it. What had ended gets a new one.
+//! * An endpoint's numbers are allocated from its row of `ordering`, which stays locked until the commit. So numbers
+//!   are committed in order, and no number appears below one that was sent. A transaction allocates for all its
+//!   endpoints at once, sorted by id and after all other locks, which rules out deadlocks.
+//! * **Scheduled** deliveries have the number 0 until they are due; then they go to the end.
+//! * Deliveries that were pending when the endpoint became ordered have no number at first. [`Store::number_pending`]
+//!   numbers them by age, from a reserved range below all later ones.
+//! * A resent pending delivery keeps its number; a resent dead or delivered one gets a new number.
 //!
-//! Endpoints that are not ordered pay for none of this: no statement, no lock, no row in an index.
+//! Unordered endpoints pay for none of this: no statement, no lock, no index entry.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -26,39 +26,40 @@ use crate::store::queue::signals::Admission;
 use crate::store::queue::waiting::LONGEST_SCHEDULE;
 use crate::store::{Store, StoreError, Tx, on};
 
-/// The range that is left for what is pending already when an endpoint becomes ordered.
+/// The size of the range reserved for deliveries that are pending when an endpoint becomes ordered.
 const EARLY: i64 = 1 << 40;
-/// How many deliveries one transaction numbers at most.
+/// Maximum deliveries numbered per transaction.
 const STEP: usize = 2_000;
-/// How often an endpoint that has become ordered is looked at for what was accepted by a transaction that did not know of it yet.
+/// Interval of checks, after an endpoint became ordered, for deliveries of accepting transactions that had read it as
+/// unordered.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// Which numbers are given out.
+/// The range to allocate numbers from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Range {
-    /// Behind all that has one.
+    /// After all allocated numbers.
     End,
-    /// Those for what was pending when the endpoint became ordered.
+    /// The range reserved for deliveries that were pending when the endpoint became ordered.
     Early,
 }
 
-/// Which deliveries are numbered.
+/// The deliveries to number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lacking {
-    /// They never had a number.
+    /// Never numbered.
     Any,
-    /// They were waiting for their time.
+    /// Scheduled.
     Scheduled,
 }
 
-/// The endpoint has just been written; `before` says whether it was ordered, or `None` that it is new.
+/// Prepares an endpoint that was just written. `before`: whether it was ordered; `None` if it is new.
 pub(in crate::store) async fn set_up(tx: &mut Tx, endpoint: &Endpoint, before: Option<bool>) -> Result<(), StoreError> {
     if !endpoint.spec.ordered || before == Some(true) {
         return Ok(());
     }
     const BEGIN: &str = "INSERT INTO ordering (endpoint_id, next_seq, early_seq, ordered_at) VALUES ($1, 1, 1, $2)
          ON CONFLICT DO NOTHING";
-    // Nothing is pending at a new one.
+    // Not for a new endpoint, which has no pending deliveries.
     const SWITCH_ON: &str =
         "UPDATE ordering SET early_seq = next_seq, next_seq = next_seq + $2, ordered_at = $3, number_at = 0
          WHERE endpoint_id = $1";
@@ -72,8 +73,8 @@ pub(in crate::store) async fn set_up(tx: &mut Tx, endpoint: &Endpoint, before: O
     Ok(())
 }
 
-/// On PostgreSQL, where several processes may relay at once: waits for the turn of this one, if there is any ordered endpoint. Rows that one
-/// writer committed one after another could change places otherwise.
+/// Serializes relay steps on PostgreSQL, where several processes may relay at once, if there is an ordered endpoint.
+/// Otherwise rows that one writer committed one after another could be reordered.
 pub(in crate::store) async fn turn_of_relay(tx: &mut Tx) -> Result<(), StoreError> {
     if let Tx::Postgres(tx) = tx {
         const SQL: &str = "SELECT 1 FROM ordering WHERE endpoint_id = $1 FOR UPDATE";
@@ -82,7 +83,7 @@ pub(in crate::store) async fn turn_of_relay(tx: &mut Tx) -> Result<(), StoreErro
     Ok(())
 }
 
-/// When the last ordered endpoint is gone, or no longer ordered, relays need not take turns any more: the row by which they did is removed.
+/// Removes the row that serializes relay steps, if there is no ordered endpoint any more.
 pub(in crate::store) async fn forget_turns(store: &Store) -> Result<(), StoreError> {
     store
         .repeated(|| async {
@@ -96,8 +97,8 @@ pub(in crate::store) async fn forget_turns(store: &Store) -> Result<(), StoreErr
                 return Ok(());
             }
             if let Tx::Postgres(tx) = &mut tx {
-                // An endpoint that is just becoming ordered has found the row, and is not committed: the lock waits for it. Nobody waits long for the
-                // lock, because no endpoint is ordered; and if it is not to be had, the row is removed another time.
+                // The lock waits for uncommitted transactions that make an endpoint ordered and have seen the row. On
+                // a timeout the row is removed another time.
                 sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(&mut **tx).await?;
                 let locked = sqlx::query("LOCK TABLE ordering IN SHARE ROW EXCLUSIVE MODE").execute(&mut **tx).await;
                 if locked.as_ref().is_err_and(error::is_lock_timeout) {
@@ -111,12 +112,14 @@ pub(in crate::store) async fn forget_turns(store: &Store) -> Result<(), StoreErr
         .await
 }
 
-/// Draws so many numbers for each endpoint; gives back the first of each.
-async fn draw(tx: &mut Tx, counts: &BTreeMap<EndpointId, i64>) -> Result<HashMap<EndpointId, i64>, StoreError> {
+/// Allocates `counts` numbers for each endpoint; returns the first of each.
+async fn allocate(tx: &mut Tx, counts: &BTreeMap<EndpointId, i64>) -> Result<HashMap<EndpointId, i64>, StoreError> {
     let ends: Vec<(EndpointId, i64)> = match tx {
         Tx::Sqlite(tx) => {
-            const SQL: &str = "INSERT INTO ordering (endpoint_id, next_seq, early_seq, ordered_at) VALUES ($1, $2 + 1, 1, 0)
-                 ON CONFLICT (endpoint_id) DO UPDATE SET next_seq = ordering.next_seq + $2 RETURNING endpoint_id, next_seq";
+            const SQL: &str = "INSERT INTO ordering (endpoint_id, next_seq, early_seq, ordered_at)
+                 VALUES ($1, $2 + 1, 1, 0)
+                 ON CONFLICT (endpoint_id) DO UPDATE SET next_seq = ordering.next_seq + $2
+                 RETURNING endpoint_id, next_seq";
             let mut ends = Vec::with_capacity(counts.len());
             for (endpoint, count) in counts {
                 ends.push(sqlx::query_as(SQL).bind(endpoint).bind(count).fetch_one(&mut **tx).await?);
@@ -124,7 +127,7 @@ async fn draw(tx: &mut Tx, counts: &BTreeMap<EndpointId, i64>) -> Result<HashMap
             ends
         }
         Tx::Postgres(tx) => {
-            // Inserted, and so locked, in the order of their ids.
+            // ORDER BY: rows are locked in the order of their ids.
             sqlx::query_as(
                 "INSERT INTO ordering (endpoint_id, next_seq, early_seq, ordered_at)
                  SELECT id, count + 1, 1, 0 FROM UNNEST($1::uuid[], $2::bigint[]) AS new (id, count) ORDER BY id
@@ -140,18 +143,18 @@ async fn draw(tx: &mut Tx, counts: &BTreeMap<EndpointId, i64>) -> Result<HashMap
     Ok(ends.into_iter().map(|(id, end)| (id, end - counts.get(&id).copied().unwrap_or(0))).collect())
 }
 
-/// Those of an admission's endpoints that are ordered.
+/// The ordered endpoints of an admission.
 fn ordered(admission: &Admission) -> impl Iterator<Item = &LiveEndpoint> {
     admission.endpoints.iter().map(AsRef::as_ref).filter(|live| live.endpoint.spec.ordered)
 }
 
-/// Numbers what is about to be inserted, in the order of the batch.
+/// Numbers deliveries that are about to be inserted, in the order of the batch.
 pub(in crate::store) async fn number_new(tx: &mut Tx, admissions: &mut [Admission]) -> Result<(), StoreError> {
     let mut counts: BTreeMap<EndpointId, i64> = BTreeMap::new();
     for admission in admissions.iter().filter(|admission| !is_scheduled(&admission.message)) {
         ordered(admission).for_each(|live| *counts.entry(live.endpoint.id).or_default() += 1);
     }
-    let mut next = if counts.is_empty() { HashMap::new() } else { draw(tx, &counts).await? };
+    let mut next = if counts.is_empty() { HashMap::new() } else { allocate(tx, &counts).await? };
     for admission in admissions {
         let scheduled = is_scheduled(&admission.message);
         let mut number = |live: &LiveEndpoint| match next.get_mut(&live.endpoint.id).filter(|_| !scheduled) {
@@ -170,8 +173,8 @@ fn is_scheduled(message: &Message) -> bool {
     message.first_due() > message.accepted_at
 }
 
-/// Of these deliveries, which have just been made pending (again), those without a number go to the end, by age: if their endpoint is
-/// ordered.
+/// If the endpoint is ordered, numbers those of its deliveries of `messages` that have no number, by age, at the end.
+/// Called after the deliveries were made pending.
 pub(in crate::store) async fn to_the_end(
     tx: &mut Tx,
     endpoint: EndpointId,
@@ -187,7 +190,7 @@ pub(in crate::store) async fn to_the_end(
     Ok(())
 }
 
-/// Numbers those of `messages` that are pending and lack a number, in this order.
+/// Numbers the pending deliveries of `messages` that are `lacking` a number, in the order given.
 async fn number(
     tx: &mut Tx,
     endpoint: EndpointId,
@@ -200,7 +203,7 @@ async fn number(
         Lacking::Any => "seq IS NULL",
         Lacking::Scheduled => "seq = 0",
     };
-    // What is scheduled and was neither tried nor resent yet waits for its time.
+    // The second column: scheduled for later, and neither attempted nor resent.
     let read = format!(
         "SELECT message_id, attempts = 0 AND due_at > $3 AND EXISTS
              (SELECT 1 FROM message m WHERE m.id = due.message_id AND m.deliver_at > $3) FROM due
@@ -213,7 +216,7 @@ async fn number(
             sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(endpoint).bind(list).bind(now).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
-            // Locked in the order in which records lock them.
+            // The lock order of records, to avoid deadlocks.
             let sql = format!("{read} = ANY($2) ORDER BY message_id FOR UPDATE");
             let list = codec::uuids(messages);
             sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(endpoint).bind(list).bind(now).fetch_all(&mut **tx).await?
@@ -226,16 +229,18 @@ async fn number(
     let mut seqs: Vec<(MessageId, i64)> = later.into_iter().map(|id| (id, 0)).collect();
     if !due.is_empty() {
         let first = match range {
-            Range::End => draw(tx, &BTreeMap::from([(endpoint, due.len() as i64)])).await?.remove(&endpoint),
-            Range::Early => draw_early(tx, endpoint, due.len() as i64).await?,
+            Range::End => allocate(tx, &BTreeMap::from([(endpoint, due.len() as i64)])).await?.remove(&endpoint),
+            Range::Early => allocate_early(tx, endpoint, due.len() as i64).await?,
         };
-        let first = first.ok_or_else(|| StoreError::Damaged(format!("{endpoint} is ordered and has no numbers")))?;
+        let first = first.ok_or_else(|| {
+            StoreError::Damaged(format!("ordered endpoint {endpoint} has no row in the table ordering"))
+        })?;
         seqs.extend(due.into_iter().zip(first..));
     }
     set(tx, endpoint, &seqs).await
 }
 
-async fn draw_early(tx: &mut Tx, endpoint: EndpointId, count: i64) -> Result<Option<i64>, StoreError> {
+async fn allocate_early(tx: &mut Tx, endpoint: EndpointId, count: i64) -> Result<Option<i64>, StoreError> {
     const SQL: &str = "UPDATE ordering SET early_seq = early_seq + $2 WHERE endpoint_id = $1 RETURNING early_seq - $2";
     Ok(on!(tx, db => sqlx::query_scalar(SQL).bind(endpoint).bind(count).fetch_optional(db).await)?)
 }
@@ -272,12 +277,12 @@ async fn set(tx: &mut Tx, endpoint: EndpointId, seqs: &[(MessageId, i64)]) -> Re
 }
 
 impl Store {
-    /// Numbers what is pending at an ordered endpoint and has no number: what is scheduled and has come to its time, behind all that
-    /// waits; and what was there before the endpoint became ordered, by age and before all that came since. In steps, and begun anew
-    /// harmless: the next numbers go to the oldest that have none.
+    /// Numbers the pending deliveries of an ordered endpoint that have no number: scheduled ones that are due, at the
+    /// end; and those from before the endpoint became ordered, by age, before all later ones. Runs in several
+    /// transactions and may be interrupted and repeated.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn number_pending(&self, endpoint: EndpointId, now: Time) -> Result<(), StoreError> {
         const DUE: &str =
             "SELECT message_id FROM due WHERE endpoint_id = $1 AND seq = 0 AND (due_at <= $2 OR due_at > $3)

@@ -1,12 +1,13 @@
-//! Putting deliveries back into the queue, whatever they have come to: a resend by hand, and the steps of background work.
+//! Putting deliveries back into the queue, whatever their state: manual resends, and the steps of background jobs.
 //!
-//! A delivery is in one place: `due`, `dead`, or the attempt that delivered it. Moving it races records and other resends, so the steps
-//! have one order, which is the lock order of all transactions (horizon, due, dead, attempt):
+//! A delivery is in one place: `due`, `dead`, or the attempt that delivered it. Moving it races with records and
+//! other resends. Therefore the steps follow the lock order of all transactions (horizon, due, dead, attempt):
 //!
-//! 0. hold the horizon, below which nothing is put back: its partition may be about to be dropped;
-//! 1. insert into `due`, which takes the lock of the key: whoever ends or moves the same delivery comes before or after;
-//! 2. take the delivery out of where it was, in a statement of its own, which sees what was committed before the lock was had;
-//! 3. continue its numbers: the next generation, and the attempts that were made.
+//! 0. Lock the horizon. Deliveries below it are not requeued, because their partition may be about to be dropped.
+//! 1. Insert into `due`. This locks the key, and serializes all changes of the same delivery.
+//! 2. Delete the delivery from its old place, in a separate statement, which sees everything committed before the
+//!    lock was acquired.
+//! 3. Continue its counters: the next generation, and the number of attempts.
 
 use std::collections::HashMap;
 
@@ -20,7 +21,7 @@ use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
 use crate::store::{StoreError, Tx, on, partitions};
 
-/// The endpoint whose deliveries are put back.
+/// The endpoint whose deliveries are requeued.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct To {
     pub endpoint: EndpointId,
@@ -28,7 +29,7 @@ pub(in crate::store) struct To {
     pub slot: u8,
 }
 
-/// A delivery as it was read before.
+/// A delivery as read before the transaction.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Found {
     pub message: MessageId,
@@ -36,7 +37,7 @@ pub(in crate::store) struct Found {
     pub generation: i32,
 }
 
-/// What an ended delivery had come to.
+/// The counters of an ended delivery.
 #[derive(sqlx::FromRow)]
 struct Past {
     message_id: MessageId,
@@ -44,13 +45,12 @@ struct Past {
     attempts: i32,
 }
 
-/// When a delivery that is put back is due: at once,
+/// SQL of the due time: now, or when a scheduled message is due.
 const AT_ONCE: &str = "$4";
-/// or, if its message is scheduled, at that time.
 const WHEN_SCHEDULED: &str = "CASE WHEN deliver_at > $4 THEN deliver_at ELSE $4 END";
 
-/// Sends one delivery again, at once and as a fresh one, whatever it is; also one that there never was. The message is there and has a
-/// content, and the caller has seen to it that it stays so. `false`: it is past the retention, and nothing was done.
+/// Makes a delivery fresh and due now, whatever its state, or creates it. The caller has checked and locked that the
+/// message has its content. `false`: the message is past the retention period, and nothing was done.
 pub(in crate::store) async fn resend(tx: &mut Tx, to: To, message: MessageId, now: Time) -> Result<bool, StoreError> {
     const SQL: &str = "INSERT INTO due
              (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger)
@@ -71,8 +71,8 @@ pub(in crate::store) async fn resend(tx: &mut Tx, to: To, message: MessageId, no
     Ok(true)
 }
 
-/// Makes deliveries of one endpoint pending again, as retries, which do not stand in the way of what is new. One that others have moved
-/// on since it was `found` stays as they left it, and so does what is past the retention. Gives back which were put back.
+/// Makes deliveries of one endpoint pending again, as retries, so they do not delay new messages. Deliveries that
+/// changed since they were `found`, or are past the retention period, are skipped. Returns the requeued ones.
 pub(in crate::store) async fn put_back(
     tx: &mut Tx,
     to: To,
@@ -85,7 +85,7 @@ pub(in crate::store) async fn put_back(
     let mut done = send_pending_again(tx, to, &pending, now).await?;
     let ended: HashMap<MessageId, i32> = ended.iter().map(|one| (one.message, one.generation)).collect();
     let inserted = insert_retries(tx, to, &codec::uuids(ended.keys()), AT_ONCE, now).await?;
-    // Between reading and locking others may have resent one, and it has ended again, or it is gone.
+    // Between the read and the lock, a delivery may have been resent and ended again, or deleted.
     let places = ended_among(tx, to.endpoint, &inserted).await?;
     let (same, moved_on): (Vec<MessageId>, Vec<MessageId>) =
         inserted.into_iter().partition(|message| places.get(message) == ended.get(message));
@@ -96,9 +96,9 @@ pub(in crate::store) async fn put_back(
     Ok(done)
 }
 
-/// Gives the endpoint a delivery of each of these messages that it has none of yet, as retries. A scheduled one still waits for its
-/// time; one that is past the retention gets none. Gives back for which.
-pub(in crate::store) async fn give(
+/// Creates deliveries of `messages` to the endpoint where it has none, as retries. Scheduled ones keep their time;
+/// messages past the retention period are skipped. Returns the messages with new deliveries.
+pub(in crate::store) async fn create_missing(
     tx: &mut Tx,
     to: To,
     messages: &[MessageId],
@@ -107,7 +107,7 @@ pub(in crate::store) async fn give(
     let horizon = partitions::hold_horizon(tx).await?;
     let kept: Vec<Uuid> = codec::uuids(messages.iter().filter(|message| **message >= horizon));
     let inserted = insert_retries(tx, to, &kept, WHEN_SCHEDULED, now).await?;
-    // One that was given between reading and locking, and has ended already, is in another place.
+    // Between the read and the lock, a delivery may have been created and have ended.
     let places = ended_among(tx, to.endpoint, &inserted).await?;
     let (elsewhere, given): (Vec<MessageId>, Vec<MessageId>) =
         inserted.into_iter().partition(|message| places.contains_key(message));
@@ -121,7 +121,7 @@ async fn send_pending_again(tx: &mut Tx, to: To, found: &[Found], now: Time) -> 
     Ok(match tx {
         _ if found.is_empty() => Vec::new(),
         Tx::Sqlite(tx) => {
-            // It may have been read before this transaction began, so the row has to be as it was found.
+            // The deliveries may have been read before this transaction: compare their state.
             let sql = format!(
                 "{SET} FROM (SELECT unhex(value ->> 0) AS message_id, value ->> 1 AS kind, value ->> 2 AS generation
                       FROM json_each($5)) AS read
@@ -161,8 +161,8 @@ async fn send_pending_again(tx: &mut Tx, to: To, found: &[Found], now: Time) -> 
     })
 }
 
-/// Inserts retries of those of `messages` that are not in the queue; gives back which. Sorted, as everywhere: two that insert the same
-/// wait for each other in one order.
+/// Inserts retries for those of `messages` that are not in the queue, and returns them. Sorted by id to avoid
+/// deadlocks.
 async fn insert_retries(
     tx: &mut Tx,
     to: To,
@@ -208,13 +208,14 @@ async fn insert_retries(
     })
 }
 
-/// Takes deliveries that have ended out of where they are: dead ones out of `dead`; from the attempt of a delivered one, that it settles.
+/// Removes ended deliveries from their old place: dead ones from `dead`; delivered ones by clearing `settles` of
+/// their attempt.
 async fn take_ended(tx: &mut Tx, endpoint: EndpointId, messages: &[MessageId]) -> Result<Vec<Past>, StoreError> {
     const DEAD: &str = "DELETE FROM dead WHERE";
     const DELIVERED: &str =
         "SELECT message_id, generation, settles AS attempts FROM attempt WHERE settles IS NOT NULL AND";
     const UNSETTLE: &str = "UPDATE attempt SET settles = NULL WHERE settles IS NOT NULL AND";
-    // What is given back must be what the update changes. On SQLite nobody else writes.
+    // Locked, so the update changes exactly the rows returned. SQLite has one writer.
     let lock = match tx {
         Tx::Sqlite(_) => "",
         Tx::Postgres(_) => "ORDER BY message_id FOR UPDATE",
@@ -225,7 +226,7 @@ async fn take_ended(tx: &mut Tx, endpoint: EndpointId, messages: &[MessageId]) -
     Ok(past)
 }
 
-/// Which of these messages have ended at the endpoint, and under which generation.
+/// The ended deliveries of these messages, with their generation.
 async fn ended_among(
     tx: &mut Tx,
     endpoint: EndpointId,
@@ -242,7 +243,8 @@ async fn delete_due(tx: &mut Tx, endpoint: EndpointId, messages: &[MessageId]) -
     among::<(MessageId,)>(tx, "DELETE FROM due WHERE", endpoint, messages, "RETURNING message_id").await.map(drop)
 }
 
-/// Runs `sql`, which ends with a condition to be continued, for these messages at one endpoint; `rest` follows. Gives back its rows.
+/// Completes `sql`, which ends with `WHERE` or `AND`, by the condition on these messages and the endpoint, and
+/// appends `rest`.
 async fn among<T>(
     tx: &mut Tx,
     sql: &str,
@@ -273,7 +275,7 @@ where
     })
 }
 
-/// What was put back goes on under the next generation, numbered on.
+/// Sets the next generation and the number of attempts of requeued deliveries.
 async fn continue_numbers(tx: &mut Tx, endpoint: EndpointId, past: &[Past]) -> Result<(), StoreError> {
     match tx {
         _ if past.is_empty() => {}

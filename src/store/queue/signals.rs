@@ -1,7 +1,8 @@
-//! How the store tells an engine in the same process what has just become due, without either knowing the other.
+//! Signals from the store to the engine of the same process: what has just become due. Neither depends on the other.
 //!
-//! A signal only ever speeds things up: when one is lost (a queue that is full, in signals or in bytes), the engine finds the work by reading the store. What the
-//! engine of this process does not send, or all of it where there is no engine, is [announced](crate::store::queue::notify) to other processes.
+//! Signals only reduce latency: when one is lost because the queue is full (in signals or bytes), the engine finds
+//! the work by reading the store. Work for other engines, or all work in a process without one, is sent as
+//! [notifications](crate::store::queue::notify).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,37 +17,38 @@ use crate::store::ingest::message_insert::NewMessage;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::notify;
 
-/// How many signals may wait for the engine, and how many for the announcer; one carries a whole batch.
+/// Capacity of the engine's queue and of the notification queue. One signal carries a whole batch.
 const QUEUE: usize = 1_024;
-/// How many bytes the signals may hold that the engine has not taken in yet, in its own queue as well. A signal that does not fit is lost.
+/// Maximum bytes held by signals that the engine has not processed, including those in its own queue. Larger signals
+/// are lost.
 const HELD_BYTES: usize = 64 * 1024 * 1024;
-/// What a message takes beside its payload and its list of endpoints, about.
+/// Approximate memory of a message without its payload and endpoints.
 const MESSAGE_BYTES: usize = 512;
 
-/// What the engine should know.
+/// A change that the engine should know.
 #[derive(Debug)]
 pub enum Signal {
-    /// Accepted and committed just now: these deliveries are due, or will be when their message says.
+    /// These messages were accepted and committed. Their deliveries are due now or at the message's `deliver_at`.
     Accepted(Vec<Admission>),
-    /// Something of these endpoints has become due (a resend).
+    /// These endpoints have newly due deliveries, for example after a resend.
     Look(Vec<EndpointId>),
-    /// These were ended while they waited: what is queued of them is not to be sent any more.
+    /// These deliveries were ended while pending: drop them from the engine's queue.
     Withdrawn(Vec<(EndpointId, MessageId)>),
-    /// The application or one of its endpoints has changed: what is remembered of them is stale.
+    /// The application or one of its endpoints has changed: cached copies are stale.
     Changed(AppId),
 }
 
-/// A message and the endpoints that get it, as they were inside the accepting transaction.
+/// A message and its endpoints, as of the accepting transaction.
 #[derive(Debug, Clone)]
 pub struct Admission {
     pub message: Arc<Message>,
     pub endpoints: Vec<Arc<LiveEndpoint>>,
-    /// The numbers of its deliveries to ordered endpoints; 0: it is scheduled and has none yet.
+    /// The sequence numbers of its deliveries to ordered endpoints; 0 if the message is scheduled.
     pub seqs: HashMap<EndpointId, i64>,
 }
 
 impl Admission {
-    /// Not numbered yet.
+    /// An admission without sequence numbers.
     pub fn new(message: Arc<Message>, endpoints: Vec<Arc<LiveEndpoint>>) -> Admission {
         Admission { message, endpoints, seqs: HashMap::new() }
     }
@@ -56,14 +58,14 @@ impl Admission {
         MESSAGE_BYTES + self.message.size() + size_of_val(self.endpoints.as_slice()) + numbers
     }
 
-    /// Its message, to be inserted for `org`; it has `packed` deliveries more.
+    /// The message to insert for `org`, with `packed` additional deliveries.
     pub(in crate::store) fn new_message<'a>(&'a self, org: &'a OrgId, packed: usize) -> NewMessage<'a> {
         NewMessage { message: &self.message, org, deliveries: self.endpoints.len() + packed }
     }
 }
 
 impl Signal {
-    /// How much memory it holds, about.
+    /// Approximate memory.
     fn bytes(&self) -> usize {
         match self {
             Signal::Accepted(admissions) => admissions.iter().map(Admission::bytes).sum(),
@@ -74,7 +76,7 @@ impl Signal {
     }
 }
 
-/// A signal on its way, and the bytes that it takes of [`HELD_BYTES`].
+/// A queued signal, and its share of [`HELD_BYTES`].
 #[derive(Debug)]
 pub struct Told {
     pub signal: Signal,
@@ -82,7 +84,7 @@ pub struct Told {
 }
 
 impl From<Signal> for Told {
-    /// One that no store has sent: it takes nothing.
+    /// A signal that is not counted, for tests and simulation.
     fn from(signal: Signal) -> Told {
         Told { signal, held: Held(None) }
     }
@@ -94,12 +96,12 @@ impl From<Told> for Signal {
     }
 }
 
-/// Bytes that are given back when this is dropped.
+/// A reservation of bytes, released on drop.
 #[derive(Debug)]
 pub struct Held(Option<(Arc<AtomicUsize>, usize)>);
 
 impl Held {
-    /// Takes `bytes` more, if no more than [`HELD_BYTES`] are then held.
+    /// Reserves `bytes`; `None` beyond [`HELD_BYTES`].
     fn take(held: &Arc<AtomicUsize>, bytes: usize) -> Option<Held> {
         let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= HELD_BYTES);
         held.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
@@ -119,17 +121,18 @@ impl Drop for Held {
 #[derive(Debug)]
 pub struct Signals {
     sender: OnceLock<mpsc::Sender<Told>>,
-    /// How many bytes the signals hold that are on their way.
+    /// Bytes held by unprocessed signals.
     held: Arc<AtomicUsize>,
     missed: AtomicBool,
-    /// To the other processes, if the store is shared.
+    /// To other processes, if the store is shared.
     announcer: Option<mpsc::Sender<Vec<EndpointId>>>,
-    /// As what the engine of this process owns slots, once it listens: nothing is announced to itself.
+    /// The process id under which this process's engine owns slots, once it listens. It is not notified of its own
+    /// work.
     owner: OnceLock<Uuid>,
 }
 
 impl Signals {
-    /// Without a listener yet; and what the announcer takes from, if there may be other processes.
+    /// Without a listener yet. If the store is shared, also returns the queue of notifications.
     pub(in crate::store) fn new(shared: bool) -> (Signals, Option<mpsc::Receiver<Vec<EndpointId>>>) {
         let (announcer, announcements) = shared.then(|| mpsc::channel(QUEUE)).unzip();
         let (sender, owner) = (OnceLock::new(), OnceLock::new());
@@ -137,34 +140,34 @@ impl Signals {
         (Signals { sender, held, missed, announcer, owner }, announcements)
     }
 
-    /// The engine of this process owns slots as `owner`. Only the first call counts.
+    /// Sets the process id under which the engine owns slots. Only the first call has an effect.
     pub(in crate::store) fn set_owner(&self, owner: Uuid) {
         let _ = self.owner.set(owner);
     }
 
-    /// As what the engine of this process owns slots, if it listens.
+    /// The process id under which the engine owns slots, if it listens.
     pub(in crate::store) fn owner(&self) -> Option<Uuid> {
         self.owner.get().copied()
     }
 
-    /// Tells other processes that something of these endpoints has become due.
+    /// Notifies other processes of newly due deliveries of these endpoints.
     pub fn announce(&self, mut endpoints: Vec<EndpointId>) {
-        // With more, an announcement names none.
+        // A notification of more endpoints than this lists none of them.
         endpoints.truncate(notify::MOST + 1);
         endpoints.shrink_to_fit();
         if let (Some(announcer), false) = (&self.announcer, endpoints.is_empty()) {
-            // Full: others find it with their scan.
+            // If the queue is full, other processes find the work by scanning.
             let _ = announcer.try_send(endpoints);
         }
     }
 
-    /// Begins to listen. Only the first caller gets a receiver: one engine per process.
+    /// Returns the receiver of signals to the first caller: there is one engine per process.
     pub fn listen(&self) -> Option<mpsc::Receiver<Told>> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         self.sender.set(sender).is_ok().then_some(receiver)
     }
 
-    /// Whether a signal was lost since the last call: time to read the store.
+    /// Whether a signal was lost since the last call, so the engine has to read the store.
     pub fn take_missed(&self) -> bool {
         self.missed.swap(false, Ordering::AcqRel)
     }
@@ -182,7 +185,7 @@ impl Signals {
                 self.announce(endpoints.collect());
             }
             (None, Signal::Look(endpoints)) => self.announce(endpoints),
-            // Others look at what has changed with each scan.
+            // Other processes notice these changes with their next scan.
             (None, Signal::Withdrawn(_) | Signal::Changed(_)) => {}
         }
     }
@@ -214,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_in_bytes_and_what_does_not_fit_is_missed() {
+    fn queued_signals_are_bounded_in_bytes_and_larger_ones_are_missed() {
         let (signals, _) = Signals::new(false);
         let mut listener = signals.listen().unwrap();
         let each = 8 * MIB - MESSAGE_BYTES;
@@ -225,7 +228,7 @@ mod tests {
         assert!(signals.take_missed(), "not a byte more");
         signals.send(Signal::Changed(AppId::new(Time::ZERO)));
         assert!(!signals.take_missed());
-        // What was received is held until it is taken in.
+        // A received signal holds its bytes until it is dropped.
         let first = listener.try_recv().unwrap();
         signals.send(accepted(each));
         assert!(signals.take_missed());
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_holds_no_bytes_of_what_it_refused() {
+    fn a_full_queue_holds_no_bytes_of_lost_signals() {
         let (signals, _) = Signals::new(false);
         let _listener = signals.listen().unwrap();
         (0..QUEUE + 10).for_each(|_| signals.send(accepted(0)));

@@ -1,51 +1,51 @@
-//! Slots and their leases: who sends for which endpoints. There are 256 slots; an endpoint gets its own when it is created and keeps
-//! it ([`slot_for`]).
+//! Slots and their leases: which process sends for which endpoints. There are 256 slots; an endpoint gets one for
+//! life when it is created ([`slot_for`]).
 //!
-//! A process keeps its leases with one heartbeat. Each change of owner gives a slot a new **epoch**; a lease that merely ran out and
-//! was taken by nobody keeps its owner and epoch, however long the store was away.
+//! A heartbeat renews all leases of a process. Each change of owner increments the slot's **epoch**. A lease that
+//! expired but was not taken keeps its owner and epoch, however long the store was unavailable.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::crash::Place;
+use crate::crash::CrashPoint;
 use crate::domain::{AppId, Time};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::notify::freed;
-use crate::store::{DATABASE_CLOCK, Engine, Store, StoreError, Tx, on, read};
+use crate::store::{DATABASE_CLOCK, Backend, Store, StoreError, Tx, on, read};
 
-/// How many slots there are.
+/// The number of slots.
 pub const SLOTS: usize = 256;
-/// How long a lease lasts without a heartbeat.
+/// The duration of a lease without a heartbeat.
 pub const LEASE: Duration = Duration::from_secs(10);
 
-/// A process that sends, as the lease table knows it.
+/// A sending process in the lease table.
 #[derive(Clone, Debug)]
 pub struct Process {
     pub id: Uuid,
-    /// Host and pid, for people.
+    /// Host and pid, for display.
     pub name: String,
     pub started_at: Time,
 }
 
-/// What a heartbeat takes beside what the process has.
+/// The slots that a heartbeat may acquire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Take {
     Nothing,
-    /// What nobody holds.
+    /// Slots without an owner.
     Free,
-    /// That, and what has run out.
+    /// Slots without an owner or with an expired lease.
     RunOut,
 }
 
-/// Where a process stands among those that are alive, by id: its share of the slots, and its turn at whatever the fleet does by turns, follow
-/// from it, so that all processes agree without asking each other.
+/// The rank of a process among the living ones, by id. Its share of the slots and its turn in periodic work follow
+/// from it, so processes agree without talking to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
-    /// How many living processes have a smaller id.
+    /// The number of living processes with a smaller id.
     pub index: usize,
-    /// How many are alive; at least 1.
+    /// The number of living processes; at least 1.
     pub of: usize,
 }
 
@@ -53,19 +53,19 @@ impl Rank {
     /// The only process of a store.
     pub const ALONE: Rank = Rank { index: 0, of: 1 };
 
-    /// How many slots the process should own: all 256 are shared out evenly, and the first ranks get one more where they do not divide
-    /// evenly. Ids grow with the time of start, so a process that joins changes nobody's rank.
+    /// The number of slots that the process should own: an even share of all 256, with the remainder going to the
+    /// first ranks. Ids grow with the start time, so a process that joins changes no other rank.
     pub fn share(self) -> usize {
         self.share_of(SLOTS)
     }
 
-    /// The same of so many slots.
+    /// The process's share of `slots` slots.
     pub fn share_of(self, slots: usize) -> usize {
         slots / self.of + usize::from(self.index < slots % self.of)
     }
 }
 
-/// What a heartbeat brought.
+/// The result of a heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// The slots that the process owns now.
@@ -73,25 +73,25 @@ pub struct Heartbeat {
     pub rank: Rank,
 }
 
-/// A process, as people see it.
+/// A process as displayed to operators.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct ProcessView {
     /// Host and pid.
     pub name: String,
     pub started_at: Time,
-    /// Its last heartbeat is recent enough for it to send.
+    /// Its leases have not expired.
     pub alive: bool,
-    /// How many slots it holds.
+    /// The number of slots it owns.
     pub slots: i64,
 }
 
 /// The slots that a process owns: slot → epoch.
 pub type Leases = BTreeMap<u8, i64>;
 
-/// The owner of this slot does the maintenance of the whole store. It is the last that a process hands over, so that the work seldom
-/// changes hands.
+/// The owner of this slot does the maintenance of the whole store. A process releases it last, so maintenance rarely
+/// moves.
 pub const MAINTENANCE: u8 = 0;
-/// How many endpoints of an application share a slot before its next endpoints get the next one.
+/// Consecutive endpoints of an application that share a slot.
 pub const ENDPOINTS_PER_SLOT: i64 = 64;
 
 /// The slot of an endpoint.
@@ -99,44 +99,45 @@ pub fn slot_of(live: &LiveEndpoint) -> u8 {
     live.slot
 }
 
-/// The slot of an application's endpoint number `ordinal`, counted from 0 over all that were ever created there. An endpoint keeps its
-/// slot for life: one that moved would have two owners for a while. Applications spread over the slots by the last byte of their
-/// UUIDv7, which is random; the endpoints of one share few slots, so that one process sees most of its traffic.
+/// The slot of an application's endpoint number `ordinal`, counted from 0 over all endpoints ever created there. An
+/// endpoint never changes its slot, because it would have two owners for a while. The last byte of an application's
+/// UUIDv7 is random and spreads applications over the slots; the endpoints of an application share few slots, so one
+/// process handles most of its traffic.
 pub(in crate::store) fn slot_for(app: AppId, ordinal: i64) -> u8 {
     let base = i64::from(app.0.as_bytes()[15]);
     ((base + ordinal.max(0) / ENDPOINTS_PER_SLOT) % SLOTS as i64) as u8
 }
 
-/// Over how many slots so many endpoints of an application are spread.
+/// The number of slots over which an application's endpoints are spread.
 pub(in crate::store) fn slots_for(endpoints_made: i64) -> u16 {
     let slots = endpoints_made.max(1).unsigned_abs().div_ceil(ENDPOINTS_PER_SLOT.unsigned_abs());
     slots.min(SLOTS as u64) as u16
 }
 
 impl Store {
-    /// One heartbeat: renews what is ours, takes what is free up to a fair share, and says what we own now.
+    /// A heartbeat: renews the leases of the process and acquires free or expired slots up to its share.
     ///
-    /// Leases go by the database's clock, the only thing that does.
+    /// Leases use the database's clock; nothing else does.
     ///
     /// # Errors
-    /// The store is away: then nothing is known, and the leases we had run on to their end.
+    /// The store is unavailable: existing leases hold until they expire.
     pub async fn heartbeat(&self, process: &Process, now: Time) -> Result<Heartbeat, StoreError> {
         self.beat(process, now, Take::RunOut).await
     }
 
-    /// The same for a process that could not reach the store for a while. It takes nothing whose lease ran out: the store may have
-    /// been away for all, and whoever comes back a moment later still has results of what it sent.
+    /// A heartbeat after an outage: acquires no expired slots. The store may have been unavailable for all processes,
+    /// and their owners still have attempts to record.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn sparing_heartbeat(&self, process: &Process, now: Time) -> Result<Heartbeat, StoreError> {
         self.beat(process, now, Take::Free).await
     }
 
-    /// The same for a process that is leaving: it keeps what it has, takes nothing, and no share is left for it.
+    /// A heartbeat of a process that is shutting down: renews its leases, acquires nothing, and gives up its share.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn last_heartbeat(&self, process: &Process, now: Time) -> Result<Heartbeat, StoreError> {
         self.beat(process, now, Take::Nothing).await
     }
@@ -146,7 +147,7 @@ impl Store {
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
             let until = clock.plus(LEASE);
-            // Who leaves needs no share: what it hands back is for others at once.
+            // A process that shuts down counts as dead for the shares: others acquire the slots it releases at once.
             let alive_until = if what == Take::Nothing { clock } else { until };
             const ALIVE: &str = "INSERT INTO process (id, name, started_at, expires_at) VALUES ($1, $2, $3, $4)
              ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
@@ -162,29 +163,29 @@ impl Store {
             let rank = rank(&mut tx, process.id, clock).await?;
             let missing = rank.share().saturating_sub(mine.len());
             if missing > 0 && what != Take::Nothing {
-                // Before the beginning of time, no lease has run out.
+                // Time zero: no lease has expired.
                 let run_out = if what == Take::RunOut { clock } else { Time::ZERO };
                 mine.extend(take(&mut tx, process.id, run_out, until, missing as i64).await?);
             }
-            tx.commit_of(&[Place::Lease]).await?;
+            tx.commit_of(&[CrashPoint::Lease]).await?;
             Ok(Heartbeat { leases: mine, rank })
         })
         .await
     }
 
-    /// Hands slots back, so that another process takes them at once and not after [`LEASE`].
+    /// Releases slots, so another process can acquire them before [`LEASE`] is over.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn hand_back(&self, process: Uuid, slots: &[u8]) -> Result<(), StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
-            // Numbers of ours, at most 256: they may be part of the text, which then is the same for both.
-            let list: Vec<String> = slots.iter().map(u8::to_string).collect();
-            let sql =
-                format!("UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1 AND slot IN ({})", list.join(", "));
+            // Formatted into the text, because SQLite has no arrays: at most 256 numbers.
+            let list = slots.iter().map(u8::to_string).collect::<Vec<String>>().join(", ");
+            let sql = format!("UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1 AND slot IN ({list})");
+            let sql = sqlx::AssertSqlSafe(sql);
             if !slots.is_empty() {
-                on!(tx, db => sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false).bind(process).execute(db).await.map(drop))?;
+                on!(tx, db => sqlx::query(sql).persistent(false).bind(process).execute(db).await.map(drop))?;
                 freed(&mut tx, process).await?;
             }
             tx.commit().await
@@ -192,10 +193,10 @@ impl Store {
         .await
     }
 
-    /// Says good-bye: hands every slot back and leaves the list of processes.
+    /// Releases all slots and removes the process from the list.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn depart(&self, process: Uuid) -> Result<(), StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
@@ -209,10 +210,10 @@ impl Store {
         .await
     }
 
-    /// Forgets processes that died long ago.
+    /// Deletes processes that died before `before`.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn forget_processes(&self, before: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
@@ -223,24 +224,24 @@ impl Store {
         .await
     }
 
-    /// The processes that are alive or died lately, for people; the ones that have been there longest first.
+    /// The processes that are alive or died recently, oldest first.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn processes(&self, now: Time) -> Result<Vec<ProcessView>, StoreError> {
         const SQL: &str = "SELECT name, started_at, expires_at > $1 AS alive,
                  (SELECT count(*) FROM slot WHERE owner = process.id AND slot.expires_at > $1) AS slots
              FROM process ORDER BY started_at, id";
-        // The clock that leases go by.
-        let clock = match &self.inner.engine {
-            Engine::Sqlite(_) => now,
-            Engine::Postgres(engine) => sqlx::query_scalar(DATABASE_CLOCK).fetch_one(&engine.front).await?,
+        // The clock of the leases, see [`Store::lease_clock`].
+        let clock = match &self.inner.backend {
+            Backend::Sqlite(_) => now,
+            Backend::Postgres(backend) => sqlx::query_scalar(DATABASE_CLOCK).fetch_one(&backend.front).await?,
         };
         Ok(read!(self, db => sqlx::query_as(SQL).bind(clock).fetch_all(db).await)?)
     }
 }
 
-/// Where a process stands among those that are alive. On SQLite there is one, whatever a crashed one has left behind.
+/// The rank of a process. SQLite has one process, whatever rows a crashed one has left.
 async fn rank(tx: &mut Tx, process: Uuid, clock: Time) -> Result<Rank, StoreError> {
     let Tx::Postgres(tx) = tx else { return Ok(Rank::ALONE) };
     const SQL: &str = "SELECT count(*), count(*) FILTER (WHERE id < $2) FROM process WHERE expires_at > $1";
@@ -253,8 +254,8 @@ fn leases(rows: Vec<(i16, i64)>) -> Leases {
     rows.into_iter().filter_map(|(slot, epoch)| Some((u8::try_from(slot).ok()?, epoch))).collect()
 }
 
-/// Takes up to `most` slots that nobody holds, or whose lease ended before `run_out`. With SQLite there is one process, which the file's lock has let in: whoever held
-/// a slot before is gone.
+/// Acquires up to `most` slots without an owner or whose lease expired before `run_out`. On SQLite all slots: the
+/// file lock guarantees that their previous owner has ended.
 async fn take(tx: &mut Tx, owner: Uuid, run_out: Time, until: Time, most: i64) -> Result<Leases, StoreError> {
     let taken = match tx {
         Tx::Sqlite(tx) => {
@@ -263,7 +264,7 @@ async fn take(tx: &mut Tx, owner: Uuid, run_out: Time, until: Time, most: i64) -
             sqlx::query_as(SQL).bind(owner).bind(until).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
-            // Processes that come at the same moment take different slots instead of waiting for each other.
+            // SKIP LOCKED: concurrent heartbeats acquire different slots instead of waiting for each other.
             sqlx::query_as(
                 "UPDATE slot SET owner = $1, epoch = epoch + 1, expires_at = $2 WHERE slot = ANY(ARRAY(
                      SELECT slot FROM slot WHERE owner IS NULL OR expires_at < $3
@@ -283,7 +284,7 @@ async fn take(tx: &mut Tx, owner: Uuid, run_out: Time, until: Time, most: i64) -
 impl Store {
     /// Whether several processes can share this store.
     pub fn shared(&self) -> bool {
-        matches!(self.inner.engine, Engine::Postgres(_))
+        matches!(self.inner.backend, Backend::Postgres(_))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What waits: the deliveries that the engine's lanes read, by the time they are due, and which lanes have any.
+//! Reading the queue: pending deliveries of the engine's lanes by due time, and the lanes that have any.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -9,16 +9,16 @@ use crate::domain::deliveries::delivery::{Progress, State};
 use crate::domain::deliveries::message::SCHEDULE_LIMIT;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
-use crate::store::{Engine, Store, StoreError, read_vital};
+use crate::store::{Backend, Store, StoreError, read_vital};
 
-/// No retry waits longer: one that seems to was noted by a clock that was wrong (or ours is).
+/// A retry that is due later than this was scheduled with a wrong clock, or ours is wrong.
 const LONGEST_WAIT: Duration = Duration::from_secs(2 * WAIT_LIMIT.as_secs());
-/// Nothing is scheduled further ahead.
+/// The same limit for scheduled messages.
 pub(in crate::store) const LONGEST_SCHEDULE: Duration = Duration::from_secs(SCHEDULE_LIMIT.as_secs() + 86_400);
-/// So late is a lane read in which something fresh waits that does not seem to be due: machines' clocks may be far apart.
+/// A lane with fresh deliveries is read at least after this time, due or not: clocks of machines may differ.
 const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 
-/// A delivery that waits to be sent.
+/// A pending delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
     pub message_id: MessageId,
@@ -31,8 +31,9 @@ pub struct Waiting {
 impl Waiting {
     /// Whether it may be sent at `now`.
     ///
-    /// What was due when it was accepted (or resent) is due, whatever the clock says by now: that of the process which accepted it may be
-    /// ahead, or was set back between two runs. And no retry waits longer than the longest wait: one that would was noted by a clock that was wrong.
+    /// A delivery that was due when accepted or resent is due regardless of the clock: the accepting process's clock
+    /// may be ahead, or ours was set back. A retry or schedule beyond its limit is due as well, because it was set
+    /// with a wrong clock.
     pub fn is_due(&self, now: Time) -> bool {
         let resent = self.progress.trigger == Trigger::Manual;
         let at_once = resent || self.due_at.millis() <= self.message_id.time().millis();
@@ -44,23 +45,22 @@ impl Waiting {
     }
 }
 
-/// What a lane wants to read.
+/// A lane's request for pending deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneWants {
     pub endpoint: EndpointId,
-    /// Its slot.
     pub slot: u8,
-    /// At most this many of the fresh ones, and of the retries: each kind by itself, so that neither crowds out the other.
+    /// Maximum fresh deliveries and maximum retries; separate limits, so neither kind crowds out the other.
     pub fresh: i64,
     pub retries: i64,
-    /// None that is due before. Rows that were deleted, and that an open snapshot keeps, are passed over below it.
+    /// Minimum due times. They skip index entries of deleted rows that an open snapshot keeps from being vacuumed.
     pub fresh_from: Time,
     pub retries_from: Time,
-    /// Its endpoint is ordered: what comes first is read by [`Store::in_order`] instead, at most `fresh`.
+    /// The endpoint is ordered: read up to `fresh` deliveries with [`Store::in_order`] instead.
     pub ordered: bool,
 }
 
-/// An endpoint with something pending, and when the first of each kind is due.
+/// An endpoint with pending deliveries, and when the first of each kind is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingLane {
     pub endpoint: EndpointId,
@@ -70,8 +70,8 @@ pub struct PendingLane {
 }
 
 impl PendingLane {
-    /// When the lane is to be read, as of `now`. What is fresh may be due although it does not look so ([`Waiting::is_due`]): it is
-    /// looked at within a minute.
+    /// When to read the lane. Fresh deliveries may be due regardless of their due time ([`Waiting::is_due`]), so they
+    /// are read within a minute.
     pub fn look_at(&self, now: Time) -> Time {
         let fresh = self.fresh_due.map(|due| due.min(now.plus(LOOK_ANYWAY)));
         let retry = self.retry_due.map(|due| if due > now.plus(LONGEST_WAIT) { Time::ZERO } else { due });
@@ -109,8 +109,8 @@ impl From<WaitingRow> for Waiting {
     }
 }
 
-/// SQLite knows no LATERAL: the first rows of each lane are found by the lane's index, and read by their keys. Each lane is its endpoint's
-/// 16 bytes in $1 and a number in $2, see [`place`].
+/// SQLite has no LATERAL: the inner query finds the first keys of each lane by index. $1 has the 16 bytes of each
+/// lane's endpoint, $2 a number per lane, see [`pack_lane`].
 const SQLITE_LANES: &str =
     "SELECT d.message_id, d.endpoint_id, d.kind, d.due_at, d.attempts, d.step, d.generation, d.trigger
      FROM json_each($2) AS lane CROSS JOIN due AS d
@@ -119,36 +119,33 @@ const SQLITE_LANES: &str =
              AND kind = $3 AND due_at >= (lane.value >> 8)
          ORDER BY due_at LIMIT $4)";
 
-/// A lane's slot and floor in one number: the slot in the lowest 8 bits, above them the time in microseconds, which has room until the year
-/// 3111.
-fn place(slot: u8, from: Time) -> i64 {
+/// A lane's slot in the lowest 8 bits, and above them its minimum due time in microseconds (up to the year 3111).
+fn pack_lane(slot: u8, from: Time) -> i64 {
     const LATEST: i64 = i64::MAX >> 8;
     from.micros().clamp(0, LATEST) << 8 | i64::from(slot)
 }
 
 impl Store {
-    /// The first pending deliveries of each lane from its floors on, due or not, by the time they are due: a few for each, never "the oldest
-    /// of all".
+    /// The first pending deliveries of each lane by due time, due or not. The limits apply per lane, so one lane's
+    /// backlog does not hide the others.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn waiting(&self, lanes: &[LaneWants]) -> Result<Vec<Waiting>, StoreError> {
         if lanes.is_empty() {
             return Ok(Vec::new());
         }
-        let rows: Vec<WaitingRow> = match &self.inner.engine {
-            Engine::Sqlite(engine) => {
-                // A limit cannot differ from row to row there: lanes that want about as many are asked for together.
+        let rows: Vec<WaitingRow> = match &self.inner.backend {
+            Backend::Sqlite(backend) => {
+                // LIMIT cannot differ per lane: lanes are grouped by their limit, rounded up to a power of two.
                 let mut asked: BTreeMap<(i16, u64), sqlite::Packed> = BTreeMap::new();
                 for lane in lanes {
-                    let kinds = [
-                        (State::Fresh, lane.fresh, lane.fresh_from),
-                        (State::Retry, lane.retries, lane.retries_from),
-                    ];
+                    let kinds =
+                        [(State::Fresh, lane.fresh, lane.fresh_from), (State::Retry, lane.retries, lane.retries_from)];
                     for (state, most, from) in kinds {
                         if let Some(most) = u64::try_from(most).ok().filter(|most| *most > 0) {
                             let packed = asked.entry((state.code(), most.next_power_of_two())).or_default();
-                            packed.push(&[&lane.endpoint.0.as_bytes()[..]], &place(lane.slot, from))?;
+                            packed.push(&[&lane.endpoint.0.as_bytes()[..]], &pack_lane(lane.slot, from))?;
                         }
                     }
                 }
@@ -156,29 +153,37 @@ impl Store {
                 for ((kind, most), packed) in asked {
                     let (ids, list) = packed.values()?;
                     let query = sqlx::query_as(SQLITE_LANES).bind(ids).bind(list).bind(kind).bind(most as i64);
-                    rows.extend(query.fetch_all(&engine.vital).await?);
+                    rows.extend(query.fetch_all(&backend.vital).await?);
                 }
                 rows
             }
-            Engine::Postgres(engine) => sqlx::query_as(
-                "SELECT d.* FROM UNNEST($1::smallint[], $2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[]) AS lane (slot, endpoint_id, kind, most, due_from),
+            Backend::Postgres(backend) => {
+                sqlx::query_as(
+                    "SELECT d.* FROM UNNEST($1::smallint[], $2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[])
+                         AS lane (slot, endpoint_id, kind, most, due_from),
                      LATERAL (SELECT message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger
                               FROM due WHERE slot = lane.slot AND endpoint_id = lane.endpoint_id AND kind = lane.kind
                                   AND due_at >= lane.due_from
                               ORDER BY due_at LIMIT lane.most) AS d",
-            )
-            .bind(lanes.iter().flat_map(|lane| [i16::from(lane.slot); 2]).collect::<Vec<i16>>())
-            .bind(lanes.iter().flat_map(|lane| [lane.endpoint.0; 2]).collect::<Vec<_>>())
-            .bind(lanes.iter().flat_map(|_| [State::Fresh.code(), State::Retry.code()]).collect::<Vec<i16>>())
-            .bind(lanes.iter().flat_map(|lane| [lane.fresh, lane.retries]).collect::<Vec<i64>>())
-            .bind(lanes.iter().flat_map(|lane| [lane.fresh_from.micros(), lane.retries_from.micros()]).collect::<Vec<i64>>())
-            .fetch_all(&engine.engine)
-            .await?,
+                )
+                .bind(lanes.iter().flat_map(|lane| [i16::from(lane.slot); 2]).collect::<Vec<i16>>())
+                .bind(lanes.iter().flat_map(|lane| [lane.endpoint.0; 2]).collect::<Vec<_>>())
+                .bind(lanes.iter().flat_map(|_| [State::Fresh.code(), State::Retry.code()]).collect::<Vec<i16>>())
+                .bind(lanes.iter().flat_map(|lane| [lane.fresh, lane.retries]).collect::<Vec<i64>>())
+                .bind(
+                    lanes
+                        .iter()
+                        .flat_map(|lane| [lane.fresh_from.micros(), lane.retries_from.micros()])
+                        .collect::<Vec<i64>>(),
+                )
+                .fetch_all(&backend.engine)
+                .await?
+            }
         };
         let mut waiting: Vec<Waiting> = rows.into_iter().map(Waiting::from).collect();
         waiting.sort_by_key(|one| (one.endpoint_id, one.due_at, one.message_id));
-        if matches!(&self.inner.engine, Engine::Sqlite(_)) {
-            // No more than each lane asked for.
+        if matches!(&self.inner.backend, Backend::Sqlite(_)) {
+            // Apply the exact limits.
             let mut left: HashMap<(EndpointId, i16), i64> = HashMap::with_capacity(2 * lanes.len());
             for lane in lanes {
                 left.insert((lane.endpoint, State::Fresh.code()), lane.fresh);
@@ -194,12 +199,12 @@ impl Store {
         Ok(waiting)
     }
 
-    /// Up to `most` endpoints of these slots that have something pending; of each slot those after the endpoint that goes with it
-    /// (nil: all), by id. Fewer than `most` means that there are no more; else go on after the last of each slot. Steps from endpoint
-    /// to endpoint along the index: a few steps for each, however much is pending there.
+    /// Up to `most` endpoints with pending deliveries in these slots, by id, starting after the given endpoint of
+    /// each slot (nil: from the start). If `most` were found, continue after the last endpoint of each slot. A loose
+    /// index scan: a few steps per endpoint, independent of its backlog.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn pending_lanes(&self, slots: &[(u8, EndpointId)], most: usize) -> Result<Vec<PendingLane>, StoreError> {
         const SQLITE: &str = "WITH RECURSIVE lane (slot, endpoint_id) AS (
                  SELECT json_extract(value, '$[0]'),
@@ -210,9 +215,9 @@ impl Store {
                  SELECT slot, (SELECT endpoint_id FROM due WHERE slot = lane.slot AND endpoint_id > lane.endpoint_id
                                ORDER BY endpoint_id LIMIT 1)
                  FROM lane WHERE lane.endpoint_id IS NOT NULL)";
-        // SQLite knows no LATERAL.
         const POSTGRES: &str = "WITH RECURSIVE lane (slot, endpoint_id) AS (
-                 SELECT slots.slot, first.endpoint_id FROM UNNEST($1::smallint[], $3::uuid[]) AS slots (slot, after), LATERAL (
+                 SELECT slots.slot, first.endpoint_id
+                 FROM UNNEST($1::smallint[], $3::uuid[]) AS slots (slot, after), LATERAL (
                      SELECT endpoint_id FROM due WHERE slot = slots.slot AND endpoint_id > slots.after
                      ORDER BY endpoint_id LIMIT 1) AS first
                  UNION ALL
@@ -226,22 +231,22 @@ impl Store {
                   ORDER BY due_at LIMIT 1)
              FROM lane WHERE endpoint_id IS NOT NULL LIMIT $2";
         type Row = (i16, EndpointId, Option<Time>, Option<Time>);
-        let rows: Vec<Row> = match &self.inner.engine {
-            Engine::Sqlite(engine) => {
+        let rows: Vec<Row> = match &self.inner.backend {
+            Backend::Sqlite(backend) => {
                 let list: Vec<(u8, String)> =
                     slots.iter().map(|(slot, after)| (*slot, after.0.simple().to_string())).collect();
                 sqlx::query_as(sqlx::AssertSqlSafe(format!("{SQLITE} {FIRST_DUE}")))
                     .bind(codec::json(&list)?)
                     .bind(most as i64)
-                    .fetch_all(&engine.vital)
+                    .fetch_all(&backend.vital)
                     .await?
             }
-            Engine::Postgres(engine) => {
+            Backend::Postgres(backend) => {
                 sqlx::query_as(sqlx::AssertSqlSafe(format!("{POSTGRES} {FIRST_DUE}")))
                     .bind(slots.iter().map(|(slot, _)| i16::from(*slot)).collect::<Vec<i16>>())
                     .bind(most as i64)
                     .bind(codec::uuids(slots.iter().map(|(_, after)| after)))
-                    .fetch_all(&engine.engine)
+                    .fetch_all(&backend.engine)
                     .await?
             }
         };
@@ -254,10 +259,10 @@ impl Store {
         Ok(rows.into_iter().map(lane).collect())
     }
 
-    /// How many deliveries are pending; counted up to `most`.
+    /// The number of pending deliveries, counted up to `most`.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn pending_count(&self, most: i64) -> Result<i64, StoreError> {
         const SQL: &str = "SELECT count(*) FROM (SELECT 1 FROM due LIMIT $1) AS pending";
         Ok(read_vital!(self, db => sqlx::query_scalar(SQL).bind(most).fetch_one(db).await)?)
@@ -269,16 +274,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_s_place_keeps_slot_and_floor() {
+    fn a_packed_lane_keeps_slot_and_due_time() {
         let now = Time::from_micros(1_763_800_000_123_456);
-        assert_eq!((place(255, now) & 255, place(255, now) >> 8), (255, now.micros()));
-        assert_eq!((place(7, Time::ZERO) & 255, place(7, Time::ZERO) >> 8), (7, 0));
-        let latest = place(255, Time::from_micros(i64::MAX));
+        assert_eq!((pack_lane(255, now) & 255, pack_lane(255, now) >> 8), (255, now.micros()));
+        assert_eq!((pack_lane(7, Time::ZERO) & 255, pack_lane(7, Time::ZERO) >> 8), (7, 0));
+        let latest = pack_lane(255, Time::from_micros(i64::MAX));
         assert!(latest & 255 == 255 && latest >> 8 > now.micros() * 20, "{latest}");
     }
 
     #[test]
-    fn what_was_due_when_it_was_accepted_is_due_whatever_the_clock_says() {
+    fn deliveries_due_when_accepted_are_due_whatever_the_clock_says() {
         let accepted = Time::from_micros(1_763_800_000_123_456);
         let message_id = MessageId::floor(accepted);
         let minute = Duration::from_secs(60);

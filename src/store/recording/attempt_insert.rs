@@ -12,11 +12,12 @@ use crate::store::partitions::Table;
 use crate::store::recording::record::{Care, Finished};
 use crate::store::{StoreError, Tx};
 
-const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, app_id, org, number, generation, settles, trigger, at, url, \
-     request_headers, failure, detail, status, duration_us, response_headers, response_body, next_at) ";
+const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, app_id, org, number, generation, \
+     settles, trigger, at, url, request_headers, failure, detail, status, duration_us, response_headers, \
+     response_body, next_at) ";
 
-/// Inserts the attempts that are not in the store yet and returns their ids. `settled`: whether the attempt delivered its delivery. `None`:
-/// see [`Care::Expecting`].
+/// Inserts the attempts that are not in the store yet and returns their ids. `settled`: whether the attempt delivered
+/// its delivery. `None`: see [`Care::Expecting`].
 pub(in crate::store) async fn append(
     tx: &mut Tx,
     finished: &[Finished],
@@ -121,8 +122,9 @@ async fn append_postgres(
     let finished = &finished[..];
     const TAIL: &str =
         "SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::integer[], $7::integer[],
-         $8::integer[], $9::smallint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::integer[],
-         $16::bigint[], $17::text[], $18::bytea[], $19::bigint[]) ON CONFLICT DO NOTHING RETURNING id";
+         $8::integer[], $9::smallint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[],
+         $15::integer[], $16::bigint[], $17::text[], $18::bytea[], $19::bigint[])
+         ON CONFLICT DO NOTHING RETURNING id";
     let appended: Result<Vec<AttemptId>, sqlx::Error> =
         sqlx::query_scalar(sqlx::AssertSqlSafe(format!("{ATTEMPT_INSERT}{TAIL}")))
             .bind(column(finished, |a| a.id.0))

@@ -1,9 +1,10 @@
-//! Endpoints that do nothing but fail: warned of, then disabled. What is told of it (the operational event, the mail, the line in the audit
-//! log) is written in the transaction that notes it at the endpoint, so each is told once per streak, whoever else looks and whenever this
-//! process ends.
+//! Endpoints that only fail: warnings first, then they are disabled. The operational event, the mail and the audit
+//! entry are written in the transaction that updates the endpoint, so each is sent exactly once per streak even with
+//! several processes or a crash.
 //!
-//! * [`Store::judge_failing`] – what the maintenance asks for: the rule is [`domain::failing`](crate::domain::deliveries::failing)'s.
-//! * [`disable_gone`] – endpoints that answered 410, as that is recorded.
+//! * [`Store::judge_failing`]: a step of the maintenance. [`domain::failing`](crate::domain::deliveries::failing) has
+//!   the rule.
+//! * [`disable_gone`]: disables endpoints that answered 410, when the attempt is recorded.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,20 +25,20 @@ use crate::store::recording::record::Finished;
 use crate::store::recording::{mail, operational};
 use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
 
-/// How many endpoints one transaction judges.
+/// Maximum endpoints per transaction.
 const STEP: i64 = 100;
 
-/// What was done about endpoints that do nothing but fail.
+/// The result of a step of [`Store::judge_failing`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judged {
-    /// Each with the number of its warning, from 1.
+    /// Endpoints with the number of their warning, from 1.
     pub warned: Vec<(EndpointId, i16)>,
     pub disabled: Vec<EndpointId>,
-    /// There are others, for another call.
+    /// More endpoints are due: call again.
     pub more: bool,
 }
 
-/// An endpoint about whose streak something is due.
+/// An endpoint that is due for a warning or for being disabled.
 #[derive(sqlx::FromRow)]
 struct Row {
     id: EndpointId,
@@ -50,15 +51,15 @@ struct Row {
     failed_at: Time,
 }
 
-/// Notices by application: a mail of several is one.
+/// Notices by application: one mail lists all notices of an application.
 type Notices = BTreeMap<AppId, Vec<Notice>>;
 
 impl Store {
-    /// Warns of endpoints that do nothing but fail, and disables those that have done so for `disable_after`: some of them, see
-    /// [`Judged::more`].
+    /// Warns about endpoints that only fail, and disables those that have only failed for `disable_after`. Handles a
+    /// limited number of endpoints, see [`Judged::more`].
     ///
     /// # Errors
-    /// The store is away: nothing was done.
+    /// The store is unavailable; nothing was changed.
     pub async fn judge_failing(&self, disable_after: Duration, now: Time) -> Result<Judged, StoreError> {
         self.repeated(|| async {
             let mut rows = self.failing(disable_after, now).await?;
@@ -102,8 +103,8 @@ impl Store {
         .await
     }
 
-    /// Those of which something is due, the longest streak first. Who has had no new failure since is passed over by the database, however
-    /// many they are.
+    /// The endpoints that are due, longest streak first. The query filters out endpoints without a failure since
+    /// their last warning.
     async fn failing(&self, disable_after: Duration, now: Time) -> Result<Vec<Row>, StoreError> {
         const SQL: &str = "SELECT * FROM (
                  SELECT e.id, e.app_id, p.org, e.uid, e.url, e.failing_since, e.warned,
@@ -124,7 +125,7 @@ impl Store {
     }
 }
 
-/// Notes the warning, unless the streak has ended meanwhile or another process was quicker.
+/// Stores the warning. `None` if the streak has ended or another process has warned.
 async fn warn(
     tx: &mut Tx,
     row: &Row,
@@ -143,19 +144,20 @@ async fn warn(
     Ok((noted > 0).then(|| What::Failing { uid: row.uid.clone(), fail_since: row.failing_since, warning }))
 }
 
-/// Disables the endpoint, on the same conditions.
+/// Disables the endpoint. `None` if the streak has ended or another process was first.
 async fn disable_failing(tx: &mut Tx, row: &Row, now: Time) -> Result<Option<What>, StoreError> {
     let done = disable(tx, row.id, DisabledReason::Failing, Some(row.failing_since), now).await?;
     if done.is_none() {
         return Ok(None);
     }
-    note(tx, &row.org, row.app_id, row.id, &row.url, "nothing but failures for too long", now).await?;
+    write_audit_entry(tx, &row.org, row.app_id, row.id, &row.url, "every attempt failed for too long", now).await?;
     let uid = row.uid.clone();
     Ok(Some(What::Disabled { by: DisabledBy::Automatic, uid, fail_since: Some(row.failing_since) }))
 }
 
-/// Disables endpoints because of what `records` say, whose applications were [touched](applications::touch). Gives back what there is to tell
-/// of it: nothing of one that was disabled or deleted before.
+/// Disables the endpoints of `records` that are marked with [`Finished::disable`], and returns the events. The caller
+/// has [touched](applications::touch) their applications. Endpoints that were already disabled or deleted are
+/// skipped.
 pub(in crate::store) async fn disable_gone<'f>(
     inner: &Inner,
     tx: &mut Tx,
@@ -167,7 +169,8 @@ pub(in crate::store) async fn disable_gone<'f>(
         let attempt = &one.attempt;
         let Some(reason) = one.disable else { continue };
         let Some(found) = disable(tx, attempt.endpoint_id, reason, None, attempt.at).await? else { continue };
-        note(tx, &one.org, attempt.app_id, attempt.endpoint_id, &found.url, "410 Gone", attempt.at).await?;
+        write_audit_entry(tx, &one.org, attempt.app_id, attempt.endpoint_id, &found.url, "410 Gone", attempt.at)
+            .await?;
         let what = What::Disabled { by: DisabledBy::Automatic, uid: found.uid, fail_since: found.failing_since };
         let told = operational_event::of_record(one, what);
         latest = latest.max(told.at);
@@ -184,7 +187,7 @@ pub(in crate::store) async fn disable_gone<'f>(
     Ok(happened)
 }
 
-/// What an endpoint was when it was disabled.
+/// An endpoint that was just disabled.
 #[derive(sqlx::FromRow)]
 struct Found {
     uid: Option<Uid>,
@@ -192,8 +195,8 @@ struct Found {
     failing_since: Option<Time>,
 }
 
-/// Disables an endpoint that is not yet, and whose streak began at `since` if that is said. What is pending waits until somebody enables it
-/// again.
+/// Disables an enabled endpoint; if `since` is given, only if its streak began then. Pending deliveries wait until it
+/// is enabled again.
 async fn disable(
     tx: &mut Tx,
     endpoint: EndpointId,
@@ -210,8 +213,8 @@ async fn disable(
     })?)
 }
 
-/// The line in the audit log.
-async fn note(
+/// Writes the audit entry.
+async fn write_audit_entry(
     tx: &mut Tx,
     org: &OrgId,
     app: AppId,

@@ -9,8 +9,8 @@ use crate::store::{StoreError, Tx};
 
 /// Updates the failure streaks after a batch.
 ///
-/// `failing_since` is set by the first failure after a delivery and cleared by the first delivery after failures; both reset the
-/// [warnings](crate::store::recording::failing). A batch with both ends the streak.
+/// `failing_since` is set by the first failure after a delivery and cleared by the first delivery after failures;
+/// both reset the [warnings](crate::store::recording::failing). A batch with both ends the streak.
 ///
 /// `rests_until` is written by each failure that opens the endpoint's circuit breaker, and is never cleared by time.
 pub(in crate::store) async fn note(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
@@ -42,8 +42,8 @@ impl Streak {
     }
 }
 
-/// Clears `failing_since` where it is set. Searches only the index of failing endpoints: reading the wide row of a healthy endpoint for each
-/// delivery took 15 % of the statement time with 100,000 endpoints.
+/// Clears `failing_since` where it is set. Searches only the index of failing endpoints: reading the wide row of a
+/// healthy endpoint for each delivery took 15 % of the statement time with 100,000 endpoints.
 async fn end_streaks(tx: &mut Tx, delivered: &[EndpointId]) -> Result<(), StoreError> {
     match tx {
         _ if delivered.is_empty() => {}

@@ -1,12 +1,12 @@
-//! Mails to applications' contacts, an outbox of their own: a row is [written](write) in the transaction of what it tells, and sent
-//! afterwards by whoever [takes](Store::take_mail) it.
+//! The mail queue: mails to the contacts of applications. A mail is [written](write) in the transaction of the change
+//! it reports, and sent by the process that [leases](Store::take_mail) it.
 //!
-//! * At least once: who took a mail and ended before saying what became of it leaves it to the next, after its lease. Its id is its
-//!   `Message-ID`, and nothing is added to it once it was taken, so a second one is the same mail.
-//! * No flood: until it is taken, what else is to be told of the same application to the same address is added to it, and an application's
-//!   next one is planned an hour after the last.
+//! * At least once: if the sender ends before it reports a result, the mail is sent again after its lease. A leased
+//!   mail never changes and its id is its `Message-ID`, so a duplicate is identical.
+//! * Rate limit: until it is leased, further notices for the same application and address are added to it. An
+//!   application's next mail is planned an hour after the last.
 //!
-//! Where no mail is sent ([`Store::write_mails`] was not called), none is written.
+//! No mail is written in a process that sends none ([`Store::write_mails`] was not called).
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,46 +16,46 @@ use crate::domain::{AppId, MailId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
 
-/// How long who took a mail has to send it: longer than a try is given.
+/// The lease of a mail being sent; longer than the timeout of an attempt to send it.
 const LEASE: Duration = Duration::from_secs(60);
-/// The states.
+/// The column `state`.
 const WAITS: i16 = 0;
 const SENT: i16 = 1;
 const GIVEN_UP: i16 = 2;
-/// How many characters of what the mail server said are kept.
+/// Maximum characters kept of the mail server's error.
 const FAILURE: usize = 500;
 
-/// A mail that was taken to be sent.
+/// A leased mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mail {
     pub id: MailId,
     pub app: AppId,
-    /// On one line.
+    /// Without line breaks.
     pub app_name: String,
     pub recipient: String,
     pub letter: Letter,
     pub created_at: Time,
-    /// With this try. Who takes a mail has a number that nobody else has.
+    /// Including this one. Identifies the lease.
     pub attempts: i32,
 }
 
-/// What became of a try.
+/// The result of an attempt to send a mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tried {
     Sent,
-    /// Not taken: to be tried again at `due`.
+    /// Failed; retry at `due`.
     Again {
         due: Time,
         failure: String,
     },
-    /// Not taken, and not tried again.
+    /// Failed for good.
     GivenUp {
         failure: String,
     },
 }
 
 impl Inner {
-    /// Whether contacts are written to.
+    /// Whether mails are written.
     pub(in crate::store) fn writes_mail(&self) -> bool {
         self.mailing.load(Ordering::Relaxed)
     }
@@ -64,7 +64,7 @@ impl Inner {
 /// Writes a mail to the contact of `app` inside `tx`, if it has one.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub(in crate::store) async fn write(
     tx: &mut Tx,
     app: AppId,
@@ -102,14 +102,15 @@ pub(in crate::store) async fn write(
     Ok(())
 }
 
-/// A mail of the application to this address that nobody has taken yet; nobody takes it before the transaction ends.
+/// Locks the application's mail to this address that was never leased, if any.
 async fn unsent(tx: &mut Tx, app: AppId, recipient: &str) -> Result<Option<(MailId, String)>, StoreError> {
     const SQL: &str = "SELECT id, letter FROM mail
          WHERE app_id = $1 AND recipient = $2 AND state = 0 AND attempts = 0 ORDER BY id LIMIT 1";
     Ok(match tx {
         Tx::Sqlite(tx) => sqlx::query_as(SQL).bind(app).bind(recipient).fetch_optional(&mut **tx).await?,
         Tx::Postgres(tx) => {
-            // Not SKIP LOCKED: who adds to it at this moment is waited for, and what is taken meanwhile fits no more.
+            // Not SKIP LOCKED: waits for another writer that adds to it. A mail that is leased meanwhile no longer
+            // matches.
             let sql = sqlx::AssertSqlSafe(format!("{SQL} FOR UPDATE"));
             sqlx::query_as(sql).bind(app).bind(recipient).fetch_optional(&mut **tx).await?
         }
@@ -117,18 +118,18 @@ async fn unsent(tx: &mut Tx, app: AppId, recipient: &str) -> Result<Option<(Mail
 }
 
 impl Store {
-    /// From now on contacts are written to: this process sends mail.
+    /// Enables writing mails: this process sends mail.
     pub fn write_mails(&self) {
         self.inner.mailing.store(true, Ordering::Relaxed);
     }
 
-    /// Takes the mail that has been due longest; `None`: there is none, or others have it.
+    /// Leases the mail that has been due longest; `None`: none is due, or all are leased.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn take_mail(&self, now: Time) -> Result<Option<Mail>, StoreError> {
         self.repeated(|| async {
-            // Nearly always there is none: no need to hold up the writer.
+            // Nearly always none is due: do not wait for the write lock.
             const ANY: &str = "SELECT 1 FROM mail WHERE state = 0 AND due_at <= $1 LIMIT 1";
             let any: Option<i32> = read_vital!(self, db => sqlx::query_scalar(ANY).bind(now).fetch_optional(db).await)?;
             if any.is_none() {
@@ -148,9 +149,9 @@ impl Store {
             let Some(id) = next else { return Ok(None) };
             const TAKE: &str = "UPDATE mail SET leased_until = $2, attempts = attempts + 1 WHERE id = $1
              RETURNING app_id, app_name, recipient, letter, created_at, attempts";
-            type Taken = (AppId, String, String, String, Time, i32);
+            type Leased = (AppId, String, String, String, Time, i32);
             let until = clock.plus(LEASE);
-            let (app, app_name, recipient, text, created_at, attempts): Taken =
+            let (app, app_name, recipient, text, created_at, attempts): Leased =
                 on!(tx, db => sqlx::query_as(TAKE).bind(id).bind(until).fetch_one(db).await)?;
             let letter = codec::from_json(&text)?;
             tx.commit().await?;
@@ -159,10 +160,11 @@ impl Store {
         .await
     }
 
-    /// Notes what became of a mail that was taken. `false`: another one has taken it since, and says it. That it was sent counts in any case.
+    /// Stores the result of an attempt to send a leased mail. `false`: another process has leased it since, and the
+    /// result is ignored. A mail that was sent is marked as sent in any case.
     ///
     /// # Errors
-    /// The store is away: it will be sent again once its lease has run out.
+    /// The store is unavailable: the mail will be sent again after its lease.
     pub async fn settle_mail(&self, mail: &Mail, tried: &Tried) -> Result<bool, StoreError> {
         self.repeated(|| async {
             const SQL: &str =
@@ -186,17 +188,19 @@ impl Store {
         .await
     }
 
-    /// Forgets up to `limit` mails from before `before` that do not wait any more. Gives back how many went.
+    /// Deletes up to `limit` mails created before `before` that were sent or given up. Returns the number deleted.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn forget_mails(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
         self.repeated(|| async {
             const SQL: &str = "DELETE FROM mail WHERE id IN
                  (SELECT id FROM mail WHERE id < $1 AND state <> 0 ORDER BY id LIMIT $2)";
             let mut tx = self.begin().await?;
             let gone = on!(tx, db => {
-                sqlx::query(SQL).bind(MailId::floor(before)).bind(limit).execute(db).await.map(|done| done.rows_affected())
+                sqlx::query(SQL)
+                    .bind(MailId::floor(before)).bind(limit)
+                    .execute(db).await.map(|done| done.rows_affected())
             })?;
             tx.commit().await?;
             Ok(gone)

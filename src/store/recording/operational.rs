@@ -1,9 +1,10 @@
-//! Storing operational events. Each organization has at most one hidden *operational application*, which owns its operational endpoints.
-//! An event about another application's endpoint or delivery becomes a message of it **in the same transaction as the change**: both are
-//! stored or neither is. The engine sends these messages like all others.
+//! Storing operational events. Each organization has at most one hidden *operational application*, which owns its
+//! operational endpoints. An event about another application's endpoint or delivery becomes a message of it **in the
+//! same transaction as the change**: both are stored or neither is. The engine sends these messages like all others.
 //!
 //! * [`Happening`]: an event that may be stored.
-//! * [`tell`]: stores events as messages for the organizations that subscribe. Without a subscription the cost is one indexed read.
+//! * [`tell`]: stores events as messages for the organizations that subscribe. Without a subscription the cost is one
+//!   indexed read.
 //! * [`admit`]: signals the messages to the engine after the commit.
 //!
 //! Invariant: changes of operational endpoints and messages emit no events, because that could loop forever.
@@ -32,8 +33,9 @@ use crate::store::{Inner, Store, StoreError, Tenant, Tx, on, read};
 /// The display name of the operational application.
 const NAME: &str = "Operational webhooks";
 
-/// Stores events as messages of the operational applications, inside `tx`. Returns the admissions for the engine, to be
-/// [admitted](admit) after the commit. Events that the database rejects are logged and dropped: they must not fail the change itself.
+/// Stores events as messages of the operational applications, inside `tx`. Returns the admissions for the engine, to
+/// be [admitted](admit) after the commit. Events that the database rejects are logged and dropped: they must not fail
+/// the change itself.
 ///
 /// # Errors
 /// The store is unavailable.
@@ -54,7 +56,7 @@ pub(in crate::store) async fn tell(
     execute(tx, "SAVEPOINT telling").await?;
     let told = match store(inner, tx, &happened).await {
         Err(error @ (StoreError::Refused(_) | StoreError::Damaged(_))) => {
-            tracing::error!(%error, events = happened.len(), "operational events were rejected by the database and will not be sent");
+            tracing::error!(%error, events = happened.len(), "operational events are lost: the database rejected them");
             execute(tx, "ROLLBACK TO SAVEPOINT telling").await?;
             Vec::new()
         }
@@ -317,7 +319,8 @@ impl Store {
                 "INSERT INTO application (id, org, name, metadata, operational, version, created_at, updated_at)
                  VALUES ($1, $2, $3, '{}', TRUE, 1, $4, $4) ON CONFLICT DO NOTHING";
             let not_an_org = || {
-                StoreError::Invalid(vec![Invalid::new("org", "operational webhooks belong to an organization, not to an application")])
+                let reason = "operational webhooks belong to an organization, not to an application";
+                StoreError::Invalid(vec![Invalid::new("org", reason)])
             };
             if tenant.only.is_some() {
                 return Err(not_an_org());
@@ -328,7 +331,9 @@ impl Store {
             // ON CONFLICT: another caller may create it at the same time.
             let mut tx = self.begin().await?;
             on!(tx, db => {
-                sqlx::query(SQL).bind(AppId::new(now)).bind(&tenant.org).bind(NAME).bind(now).execute(db).await.map(drop)
+                sqlx::query(SQL)
+                    .bind(AppId::new(now)).bind(&tenant.org).bind(NAME).bind(now)
+                    .execute(db).await.map(drop)
             })?;
             tx.commit().await?;
             self.operational_application(tenant).await?.ok_or_else(not_an_org)

@@ -1,5 +1,5 @@
-//! Operational events before they are [stored](crate::store::recording::operational): changes of endpoints and deliveries that an
-//! organization may subscribe to.
+//! Operational events before they are [stored](crate::store::recording::operational): changes of endpoints and
+//! deliveries that an organization may subscribe to.
 //!
 //! * [`of_records`]: the events of a batch of recorded attempts.
 //! * [`of_unsent`]: the events of deliveries that expired.

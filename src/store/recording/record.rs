@@ -56,13 +56,15 @@ impl Store {
     /// Records a batch. Returns one result per attempt, in order, after the commit.
     ///
     /// # Errors
-    /// The store is unavailable: record the batch again. Safe even if the commit itself failed, because an attempt is inserted once.
+    /// The store is unavailable: record the batch again. Safe even if the commit itself failed, because an attempt is
+    /// inserted once.
     pub async fn record(&self, finished: impl Into<Arc<[Finished]>>) -> Result<Vec<Recorded>, StoreError> {
         self.inner.queues.record(finished.into()).await
     }
 }
 
-/// How SQLite statements check which rows they wrote: `RETURNING` costs more than the writes themselves. PostgreSQL always returns the rows.
+/// How SQLite statements check which rows they wrote: `RETURNING` costs more than the writes themselves. PostgreSQL
+/// always returns the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Care {
     /// Optimistic: compare the number of written rows. It nearly always is that of the batch.
@@ -74,8 +76,8 @@ pub(in crate::store) enum Care {
 /// The results of a batch, and the operational messages to send after the commit.
 pub(in crate::store) type Recording = (Vec<Recorded>, Vec<Admission>);
 
-/// Records `finished` inside `tx`. `None`: [`Care::Expecting`] found an unexpected number of rows. Roll back and repeat with
-/// [`Care::Telling`].
+/// Records `finished` inside `tx`. `None`: [`Care::Expecting`] found an unexpected number of rows. Roll back and
+/// repeat with [`Care::Telling`].
 pub(in crate::store) async fn record_in(
     inner: &Inner,
     tx: &mut Tx,
@@ -117,8 +119,9 @@ pub(in crate::store) async fn record_in(
     Ok(Some((recorded, told)))
 }
 
-/// Splits a batch into rounds with at most one attempt per delivery. After an outage of the store, a batch may hold several attempts of one
-/// delivery, which apply in order. Each round is sorted, so two processes that record the same rows cannot deadlock.
+/// Splits a batch into rounds with at most one attempt per delivery. After an outage of the store, a batch may hold
+/// several attempts of one delivery, which apply in order. Each round is sorted, so two processes that record the
+/// same rows cannot deadlock.
 fn rounds<'f>(finished: impl Iterator<Item = &'f Finished>) -> Vec<Vec<&'f Finished>> {
     let mut sorted: Vec<&Finished> = finished.collect();
     sorted.sort_by_key(|one| (one.attempt.message_id, one.attempt.endpoint_id, one.before.attempts));
@@ -162,8 +165,9 @@ async fn epochs(tx: &mut Tx, finished: &[Finished]) -> Result<HashMap<i16, i64>,
 
 type Moved = HashSet<(MessageId, EndpointId)>;
 
-/// Applies the next states. Returns the deliveries that were in the state from which their attempt started. A delivery that has ended leaves
-/// `due`: a dead one moves to `dead`, a delivered one is represented by its attempt, which is inserted next.
+/// Applies the next states. Returns the deliveries that were in the state from which their attempt started. A
+/// delivery that has ended leaves `due`: a dead one moves to `dead`, a delivered one is represented by its attempt,
+/// which is inserted next.
 async fn advance(tx: &mut Tx, finished: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
     let is_retry = |one: &&&Finished| matches!(one.next, Next::Retry { .. });
     let (retries, ended): (Vec<&Finished>, Vec<&Finished>) = finished.iter().partition(|one| is_retry(one));
@@ -210,7 +214,8 @@ async fn reschedule(tx: &mut Tx, retries: &[&Finished], mode: Care) -> Result<Op
             Ok(Some(moved))
         }
         Tx::Postgres(tx) => {
-            const SQL: &str = "UPDATE due SET kind = 1, due_at = new.due_at, attempts = new.attempts + 1, step = new.step, trigger = 0
+            const SQL: &str = "UPDATE due SET
+                     kind = 1, due_at = new.due_at, attempts = new.attempts + 1, step = new.step, trigger = 0
                  FROM UNNEST($1::uuid[], $2::uuid[], $3::integer[], $4::integer[], $5::bigint[], $6::integer[])
                      AS new (message_id, endpoint_id, attempts, generation, due_at, step)
                  WHERE due.message_id = new.message_id AND due.endpoint_id = new.endpoint_id
@@ -290,7 +295,8 @@ fn with_returning(sql: &str, mode: Care) -> String {
     }
 }
 
-/// Executes a SQLite statement for `finished` and returns the keys of the rows it wrote. `None`: under [`Care::Expecting`], not all rows.
+/// Executes a SQLite statement for `finished` and returns the keys of the rows it wrote. `None`: under
+/// [`Care::Expecting`], not all rows.
 async fn execute<'q>(
     connection: &mut sqlx::SqliteConnection,
     query: sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
@@ -309,7 +315,8 @@ async fn execute<'q>(
     }
 }
 
-/// Counts an attempt whose delivery was changed by others, so the next attempt gets the next number. The delivery is in one of three tables.
+/// Counts an attempt whose delivery was changed by others, so the next attempt gets the next number. The delivery is
+/// in one of three tables.
 async fn count_attempt(tx: &mut Tx, one: &Finished) -> Result<(), StoreError> {
     const DUE: &str = "UPDATE due SET attempts = $3 WHERE message_id = $1 AND endpoint_id = $2 AND attempts < $3";
     const DEAD: &str = "UPDATE dead SET attempts = $3 WHERE message_id = $1 AND endpoint_id = $2 AND attempts < $3";

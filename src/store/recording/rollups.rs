@@ -1,8 +1,8 @@
-//! Rollups: attempt counts per minute, for each endpoint and (under the nil id) each organization, updated as attempts are recorded. Charts
-//! read rollups and never count rows of the attempt table.
+//! Rollups: attempt counts per minute, for each endpoint and (under the nil id) each organization, updated as
+//! attempts are recorded. Charts read rollups and never count rows of the attempt table.
 //!
-//! [`rollup_compaction`](crate::store::maintenance::rollup_compaction) merges old minutes into hours and old hours into days;
-//! [`counts`](crate::store::query::counts) reads all three.
+//! [`rollup_compaction`](crate::store::maintenance::rollup_compaction) merges old minutes into hours and old hours
+//! into days; [`counts`](crate::store::query::counts) reads all three.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -99,8 +99,8 @@ impl Counts {
         self.delivered + self.failed
     }
 
-    /// The latency quantile `share` (above 0, at most 1), by linear interpolation within the histogram's buckets. Attempts longer than the
-    /// last bound count as that bound. `None`: there was no attempt.
+    /// The latency quantile `share` (above 0, at most 1), by linear interpolation within the histogram's buckets.
+    /// Attempts longer than the last bound count as that bound. `None`: there was no attempt.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let all: i64 = self.latency.iter().sum();
         let wanted = all as f64 * share;

@@ -34,7 +34,7 @@ async fn a_server_with_a_private_ca_is_verified() {
     let unknown = told(&format!("{named}?sslmode=verify-full"));
     assert!(unknown.contains("sslrootcert=/path/ca.pem") && unknown.contains("localhost"), "{unknown}");
     let other_name = told(&format!("{plain}?sslmode=verify-full&sslrootcert={root}"));
-    assert!(other_name.contains("verify-full wants the host's name"), "{other_name}");
+    assert!(other_name.contains("verify-full requires the host name"), "{other_name}");
     let missing = told(&format!("{named}?sslmode=verify-full&sslrootcert=/none/such.pem"));
     assert!(missing.contains("SENDOFF_DATABASE_URL names a file for sslrootcert that can't be read"), "{missing}");
     let by_ca = Binary::on(&format!("{plain}?sslmode=verify-ca&sslrootcert={root}")).run(&["migrate"]);

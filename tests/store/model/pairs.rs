@@ -87,7 +87,7 @@ fn item(tenant: &Tenant, app: AppId, event_id: Option<&str>, now: Time) -> Accep
     let event_id = event_id.map(|id| Uid::parse("eventId", id, "msg_").expect("an event id"));
     let spec =
         MessageSpec { event_type: "invoice.paid".into(), event_id, payload: "{}".into(), ..MessageSpec::default() };
-    AcceptItem { tenant: Some(tenant.clone()), app: AppRef::Id(app), only_endpoint: None, spec, at: now, once: None }
+    AcceptItem { tenant: Some(tenant.clone()), app: AppRef::Id(app), only_endpoint: None, spec, at: now, idempotency_key: None }
 }
 
 /// The handles of two processes; an SQLite file has one.

@@ -11,8 +11,8 @@ use sendoff::domain::deliveries::failing::{Due, due};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
-use sendoff::store::ingest::accept::{AcceptItem, Refusal};
-use sendoff::store::ingest::idempotency::{ONCE_LIFE, Once};
+use sendoff::store::ingest::accept::{AcceptItem, Rejection};
+use sendoff::store::ingest::idempotency::{IDEMPOTENCY_TTL, IdempotencyKey};
 use sendoff::store::recording::failing::Judged;
 use sendoff::store::recording::record::{Finished, Recorded};
 use uuid::Uuid;
@@ -23,48 +23,48 @@ use super::state::{Counted, Delivery, Model};
 pub const DURATIONS: [u64; 4] = [1, 5, 6, 20_000];
 
 /// What becomes of an item, and where it goes.
-pub type Draft = Result<(Message, Vec<EndpointId>), Refusal>;
+pub type Draft = Result<(Message, Vec<EndpointId>), Rejection>;
 
 impl Model {
     /// Whether a call under this key came before.
-    pub fn is_repeat(&self, once: Option<&Once>, now: Time) -> bool {
-        once.is_some_and(|once| self.once.get(&once.hash).is_some_and(|(known, _)| known.at > now.minus(ONCE_LIFE)))
+    pub fn is_repeat(&self, once: Option<&IdempotencyKey>, now: Time) -> bool {
+        once.is_some_and(|once| self.once.get(&once.hash).is_some_and(|(known, _)| known.at > now.minus(IDEMPOTENCY_TTL)))
     }
 
-    pub fn enter_once(&mut self, once: Option<Once>, made: String) {
+    pub fn enter_once(&mut self, once: Option<IdempotencyKey>, made: String) {
         if let Some(once) = once {
             self.once.insert(once.hash, (once, made));
         }
     }
 
     /// What was refused after its key had been entered leaves none, not even one that was there and is too old to count.
-    pub fn leave_once(&mut self, once: Option<&Once>) {
+    pub fn leave_once(&mut self, once: Option<&IdempotencyKey>) {
         if let Some(once) = once {
             self.once.remove(&once.hash);
         }
     }
 
     /// What becomes of `item`, whose id nobody knows yet.
-    pub fn draft(&self, item: &AcceptItem, once: Option<&Once>, max_payload: usize) -> Draft {
-        item.check(max_payload).map_err(Refusal::Invalid)?;
+    pub fn draft(&self, item: &AcceptItem, once: Option<&IdempotencyKey>, max_payload: usize) -> Draft {
+        item.check(max_payload).map_err(Rejection::Invalid)?;
         let app = match self.named(item.tenant.as_ref(), &item.app)[..] {
             [app] => app,
-            [] => return Err(Refusal::UnknownApplication(item.app.to_string())),
-            _ => return Err(Refusal::AmbiguousApplication(item.app.to_string())),
+            [] => return Err(Rejection::UnknownApplication(item.app.to_string())),
+            _ => return Err(Rejection::AmbiguousApplication(item.app.to_string())),
         };
         let there =
             |only: EndpointId| self.ends_of(app).any(|end| end.endpoint.id == only && !end.endpoint.spec.disabled);
         if item.only_endpoint.is_some_and(|only| !there(only)) {
-            return Err(Refusal::Unreachable);
+            return Err(Rejection::Unreachable);
         }
         if self.is_repeat(once, item.at) {
-            return Err(Refusal::Repeated);
+            return Err(Rejection::Repeated);
         }
         let spec = &item.spec;
         if let Some(id) = &spec.event_id
             && self.event_ids.contains_key(&(app, id.to_string()))
         {
-            return Err(Refusal::Duplicate(id.to_string()));
+            return Err(Rejection::Duplicate(id.to_string()));
         }
         let first_due = spec.deliver_at.map_or(item.at, |at| at.max(item.at));
         let message = Message {
@@ -341,7 +341,7 @@ impl Model {
     /// Forgets keys that are past their life, and ended work that is older than a day.
     pub fn forget(&mut self, now: Time) -> u64 {
         let before = self.once.len();
-        self.once.retain(|_, (once, _)| once.at > now.minus(ONCE_LIFE));
+        self.once.retain(|_, (once, _)| once.at > now.minus(IDEMPOTENCY_TTL));
         let day = now.minus(Duration::from_secs(86_400));
         self.works.retain(|_, work| work.runs() || work.work.updated_at >= day);
         (before - self.once.len()) as u64

@@ -18,7 +18,7 @@ use sendoff::domain::Time;
 use sendoff::domain::deliveries::background::Stage;
 use sendoff::domain::deliveries::delivery::Progress;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId};
-use sendoff::store::ingest::idempotency::Once;
+use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::jobs::background::{Background, BackgroundSpec};
 use sendoff::store::jobs::job_lease::Turn;
 use sendoff::store::recording::record::Finished;
@@ -169,13 +169,13 @@ impl World {
     }
 
     /// The handle that acts under a key, if there is one.
-    pub(super) fn acting(&self, once: Option<&Once>) -> Store {
-        once.map_or_else(|| self.store().clone(), |once| self.store().once(once.clone()))
+    pub(super) fn acting(&self, once: Option<&IdempotencyKey>) -> Store {
+        once.map_or_else(|| self.store().clone(), |once| self.store().with_idempotency_key(once.clone()))
     }
 
     /// A call's key.
-    pub(super) fn once(&self, key: Option<u8>) -> Option<Once> {
-        key.map(|key| Once { hash: [key; 32], body: [key + 1; 32], at: self.now })
+    pub(super) fn once(&self, key: Option<u8>) -> Option<IdempotencyKey> {
+        key.map(|key| IdempotencyKey { hash: [key; 32], body: [key + 1; 32], at: self.now })
     }
 
     /// Does what only somebody else, or time, could.

@@ -13,7 +13,7 @@ use sendoff::domain::deliveries::delivery::{DeadReason, Next, Progress, Standing
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, KeyId, MessageId, OrgId, Time};
 use sendoff::store::access::sign_in_links::TokenHash;
-use sendoff::store::ingest::idempotency::Once;
+use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::jobs::background::Background;
 use sendoff::store::{AppRef, Tenant};
 
@@ -122,7 +122,7 @@ pub struct Model {
     pub counted: Vec<Counted>,
     /// What was counted before may be forgotten.
     pub forgotten: Time,
-    pub once: BTreeMap<[u8; 32], (Once, String)>,
+    pub once: BTreeMap<[u8; 32], (IdempotencyKey, String)>,
     pub outbox: Vec<OutboxRow>,
     pub slots: Vec<Slot>,
     /// Until when each is heard of.

@@ -21,7 +21,7 @@ fn org() -> OrgId {
 /// The tenant of `token` at the time `now`.
 fn read(tokens: &Tokens, token: &str, now: Time) -> Result<Tenant, TokenError> {
     let grant = tokens.verify(token)?;
-    grant.at(now).map(|()| grant.tenant)
+    grant.check_at(now).map(|()| grant.tenant)
 }
 
 /// A token with any header and claims, signed by `sign`.
@@ -70,11 +70,11 @@ fn header(algorithm: Algorithm) -> String {
 
 fn public(algorithm: Algorithm) -> Tokens {
     let pem = if algorithm == Algorithm::EdDsa { ED_PUBLIC } else { RSA_PUBLIC };
-    Tokens::under(&TokenKey::Public(algorithm, PublicKey::parse(pem).unwrap()))
+    Tokens::with_key(&TokenKey::Public(algorithm, PublicKey::parse(pem).unwrap()))
 }
 
 fn shared(algorithm: Algorithm, secret: &[u8]) -> Tokens {
-    Tokens::under(&TokenKey::Shared(algorithm, Zeroizing::new(secret.to_vec())))
+    Tokens::with_key(&TokenKey::Shared(algorithm, Zeroizing::new(secret.to_vec())))
 }
 
 #[test]
@@ -129,10 +129,10 @@ fn a_token_made_by_hand_is_as_good_and_times_may_have_fractions() {
 fn what_was_tampered_with_is_refused() {
     let tokens = Tokens::new(b"secret");
     let token = tokens.mint_org(&org(), NOW, HOUR).unwrap();
-    let stranger = Tokens::new(b"another").mint_org(&org(), NOW, HOUR).unwrap();
+    let foreign = Tokens::new(b"another").mint_org(&org(), NOW, HOUR).unwrap();
     let unsigned = format!("{}.", token.rsplit_once('.').unwrap().0);
     let none = format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), token.split('.').nth(1).unwrap());
-    for bad in [stranger, unsigned, none, token[..token.len() - 2].to_owned(), "sk_x".into(), String::new()] {
+    for bad in [foreign, unsigned, none, token[..token.len() - 2].to_owned(), "sk_x".into(), String::new()] {
         assert_eq!(read(&tokens, &bad, NOW), Err(TokenError::Unreadable(Algorithm::Hs256)), "{bad}");
     }
 }
@@ -229,23 +229,30 @@ fn an_application_s_token_says_what_it_may() {
     };
     // The wall clock is ahead of Sendoff's, which `until` follows: the token is still valid for an hour.
     let wall = NOW.plus(Duration::from_millis(999));
-    let token = tokens.mint_visit(&org(), app, &options, wall, HOUR).unwrap();
+    let token = tokens.mint_portal(&org(), app, &options, wall, HOUR).unwrap();
     let grant = tokens.verify(&token).unwrap();
     assert_eq!(grant.tenant, Tenant { org: org(), only: Some(app) });
-    assert_eq!((grant.rights, grant.flags), (Rights::Visit(options.capabilities), options.feature_flags));
+    assert_eq!(
+        (grant.permissions, grant.flags),
+        (Permissions::Application(options.capabilities), options.feature_flags)
+    );
     assert_eq!(grant.expires, Some(Time::from_micros(wall.plus(HOUR).seconds() * 1_000_000)));
     assert_eq!(grant.not_before.map(|from| grant.expires.unwrap().since(from)), Some(HOUR));
     let plain = tokens.mint_app(&org(), app, NOW, HOUR).unwrap();
-    assert_eq!(tokens.verify(&plain).unwrap().rights, Rights::Visit(None));
+    assert_eq!(tokens.verify(&plain).unwrap().permissions, Permissions::Application(None));
 
     let ours = header(Algorithm::Hs256);
     let claims = |more: &str| format!(r#"{{"sub":"{app}","org":"org_abc",{more}}}"#);
     let grant = |more: &str| tokens.verify(&signed(b"secret", &ours, &claims(more)));
     let unknown = grant(r#""caps":["Fly"]"#).unwrap();
-    assert_eq!(unknown.rights, Rights::Visit(Some(vec![])), "what is not known grants nothing");
+    assert_eq!(unknown.permissions, Permissions::Application(Some(vec![])), "what is not known grants nothing");
     for bad in [r#""caps":"all""#, r#""flags":{"a":true}"#, r#""flags":[1]"#] {
-        assert_eq!(grant(bad).unwrap_err(), TokenError::Lists, "{bad}");
+        assert_eq!(grant(bad).unwrap_err(), TokenError::ClaimType, "{bad}");
     }
     let theirs = signed(b"secret", &ours, r#"{"sub":"org_abc","flags":{"a":true},"caps":7}"#);
-    assert_eq!(tokens.verify(&theirs).unwrap().rights, Rights::All, "an organization's may say what it likes");
+    assert_eq!(
+        tokens.verify(&theirs).unwrap().permissions,
+        Permissions::All,
+        "an organization's may say what it likes"
+    );
 }

@@ -2,32 +2,32 @@
 
 /// One field of a body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Field<T> {
+pub enum FieldValue<T> {
     #[default]
     Absent,
     Null,
     Set(T),
 }
 
-impl<T> Field<T> {
+impl<T> FieldValue<T> {
     /// The value. For new resources, absent and `null` mean the same.
     pub fn set(self) -> Option<T> {
         match self {
-            Field::Set(value) => Some(value),
-            Field::Absent | Field::Null => None,
+            FieldValue::Set(value) => Some(value),
+            FieldValue::Absent | FieldValue::Null => None,
         }
     }
 
     /// This field or, if absent, the one under its deprecated name.
-    pub fn or(self, old: Field<T>) -> Field<T> {
-        if matches!(self, Field::Absent) { old } else { self }
+    pub fn or(self, old: FieldValue<T>) -> FieldValue<T> {
+        if matches!(self, FieldValue::Absent) { old } else { self }
     }
 
-    /// Like [`Field::or`]. If both are set, this field is used and `check` validates the deprecated one.
-    pub fn or_checked(self, old: Field<T>, check: impl FnOnce(T)) -> Field<T> {
+    /// Like [`FieldValue::or`]. If both are set, this field is used and `check` validates the deprecated one.
+    pub fn or_checked(self, old: FieldValue<T>, check: impl FnOnce(T)) -> FieldValue<T> {
         match (&self, old) {
-            (Field::Absent, old) => old,
-            (_, Field::Set(old)) => {
+            (FieldValue::Absent, old) => old,
+            (_, FieldValue::Set(old)) => {
                 check(old);
                 self
             }
@@ -36,23 +36,23 @@ impl<T> Field<T> {
     }
 
     /// Applies it to an optional value: absent keeps it, `null` clears it.
-    pub fn put(self, place: &mut Option<T>) {
+    pub fn apply(self, place: &mut Option<T>) {
         match self {
-            Field::Absent => {}
-            Field::Null => *place = None,
-            Field::Set(value) => *place = Some(value),
+            FieldValue::Absent => {}
+            FieldValue::Null => *place = None,
+            FieldValue::Set(value) => *place = Some(value),
         }
     }
 
     /// Applies it to a required value: absent keeps it, `null` resets it to the default.
-    pub fn put_or_default(self, place: &mut T)
+    pub fn apply_or_default(self, place: &mut T)
     where
         T: Default,
     {
         match self {
-            Field::Absent => {}
-            Field::Null => *place = T::default(),
-            Field::Set(value) => *place = value,
+            FieldValue::Absent => {}
+            FieldValue::Null => *place = T::default(),
+            FieldValue::Set(value) => *place = value,
         }
     }
 }

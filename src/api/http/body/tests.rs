@@ -7,18 +7,18 @@ use futures_util::stream;
 
 use crate::api::http::body::*;
 
-fn body(text: &'static str) -> Body {
-    Body { bytes: Bytes::from_static(text.as_bytes()), _reserved: Reserved::default() }
+fn body(text: &'static str) -> JsonBody {
+    JsonBody { bytes: Bytes::from_static(text.as_bytes()), _reservation: Reservation::default() }
 }
 
 #[test]
 fn absent_null_and_set_are_three_things() {
     let body = body(r#"{"a": null, "\u0062": "x", "b": "y", "n": 7}"#);
     let mut fields = body.fields().unwrap();
-    assert_eq!(fields.text("a"), Field::Null);
-    assert_eq!(fields.text("b"), Field::Set("y".to_owned()), "the later one counts");
-    assert_eq!(fields.text("c"), Field::Absent);
-    assert_eq!(fields.take::<u16>("n", "a number"), Field::Set(7));
+    assert_eq!(fields.text("a"), FieldValue::Null);
+    assert_eq!(fields.text("b"), FieldValue::Set("y".to_owned()), "the later one counts");
+    assert_eq!(fields.text("c"), FieldValue::Absent);
+    assert_eq!(fields.take::<u16>("n", "a number"), FieldValue::Set(7));
     assert!(fields.done(Ok(())).is_ok());
 }
 
@@ -26,8 +26,8 @@ fn absent_null_and_set_are_three_things() {
 fn everything_that_is_wrong_is_told_at_once_and_nothing_twice() {
     let body = body(r#"{"name": 7, "uid": "a b", "tags": ["x"], "ordered": false, "url": null}"#);
     let mut fields = body.fields().unwrap();
-    assert_eq!(fields.text("name"), Field::Absent);
-    assert_eq!(fields.parsed("uid", |text| crate::domain::Uid::parse("uid", text, "app_")), Field::Absent);
+    assert_eq!(fields.text("name"), FieldValue::Absent);
+    assert_eq!(fields.parsed("uid", |text| crate::domain::Uid::parse("uid", text, "app_")), FieldValue::Absent);
     fields.unsupported("tags", &["[]"]);
     fields.unsupported("ordered", &["false"]);
     fields.require("url");
@@ -43,7 +43,7 @@ fn everything_that_is_wrong_is_told_at_once_and_nothing_twice() {
 fn a_part_is_cut_out_as_it_was_written() {
     let body = body("{\"payload\":  {\"b\":1e400,\n \"a\":\"\\ud83d\"}  ,\"x\":1}");
     let fields = body.fields().unwrap();
-    let Field::Set(raw) = fields.raw("payload") else { panic!("no payload") };
+    let FieldValue::Set(raw) = fields.raw("payload") else { panic!("no payload") };
     let bytes = body.bytes_of(raw);
     assert_eq!(&bytes[..], b"{\"b\":1e400,\n \"a\":\"\\ud83d\"}");
     assert_eq!(bytes.as_ptr(), raw.get().as_ptr(), "no copy");
@@ -67,7 +67,7 @@ fn bodies_share_a_budget_that_is_checked_piece_by_piece() {
     let refused = refused.err().expect("no room");
     assert_eq!(refused.status_code(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.error_response().headers().contains_key("retry-after"));
-    assert!(read(&[20, 20]).is_ok(), "a refused body returns what it had reserved");
+    assert!(read(&[20, 20]).is_ok(), "a refused body returns what it had reservation");
     drop(held);
     assert!(read(&[50, 50]).is_ok(), "an answered one too");
     assert!(read(&[50, 51]).is_err());

@@ -1,10 +1,10 @@
 //! Descriptions as paragraphs. Of Markdown they use only paragraphs, `code` and **bold**.
 
 /// A description.
-pub(super) struct Prose(pub Vec<Vec<Run>>);
+pub(super) struct Prose(pub Vec<Vec<TextRun>>);
 
 /// A run of text in one style.
-pub(super) enum Run {
+pub(super) enum TextRun {
     Plain(String),
     Code(String),
     Bold(String),
@@ -21,15 +21,19 @@ impl Prose {
 }
 
 /// Code is taken literally; bold text contains no other markup.
-fn runs(paragraph: &str) -> Vec<Run> {
+fn runs(paragraph: &str) -> Vec<TextRun> {
     let mut runs = Vec::new();
     for (i, piece) in paragraph.split('`').enumerate() {
         if i % 2 == 1 {
-            runs.push(Run::Code(piece.to_owned()));
+            runs.push(TextRun::Code(piece.to_owned()));
             continue;
         }
         for (i, piece) in piece.split("**").enumerate().filter(|(_, piece)| !piece.is_empty()) {
-            runs.push(if i % 2 == 1 { Run::Bold(piece.to_owned()) } else { Run::Plain(piece.replace('\n', " ")) });
+            runs.push(if i % 2 == 1 {
+                TextRun::Bold(piece.to_owned())
+            } else {
+                TextRun::Plain(piece.replace('\n', " "))
+            });
         }
     }
     runs
@@ -43,10 +47,10 @@ mod tests {
     fn three_things_of_markdown_are_known() {
         let prose = Prose::of("**A** list of `a*b**` and\nmore.\n\n\n\nLast");
         assert_eq!(prose.0.len(), 2);
-        let shown = |run: &Run| match run {
-            Run::Plain(text) => text.clone(),
-            Run::Code(text) => format!("<{text}>"),
-            Run::Bold(text) => format!("[{text}]"),
+        let shown = |run: &TextRun| match run {
+            TextRun::Plain(text) => text.clone(),
+            TextRun::Code(text) => format!("<{text}>"),
+            TextRun::Bold(text) => format!("[{text}]"),
         };
         let first: Vec<String> = prose.0[0].iter().map(shown).collect();
         assert_eq!(first.concat(), "[A] list of <a*b**> and more.");

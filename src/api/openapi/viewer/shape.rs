@@ -1,8 +1,8 @@
 //! Schemas as readable text.
 //!
-//! * [`Schemas`]: all schemas of the document by name.
-//! * [`Kind`]: the type of a value on one line: `integer, 1 to 250, or null`, with links to named schemas.
-//! * [`Field`]: a member of an object, or a parameter, with its type and description.
+//! * [`SchemaIndex`]: all schemas of the document by name.
+//! * [`TypeText`]: the type of a value on one line: `integer, 1 to 250, or null`, with links to named schemas.
+//! * [`FieldDoc`]: a member of an object, or a parameter, with its type and description.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,22 +15,22 @@ use crate::api::openapi::schemas::NAME;
 use crate::api::openapi::viewer::prose::Prose;
 
 /// All schemas of the document.
-pub(super) struct Schemas<'d>(pub &'d BTreeMap<String, RefOr<Schema>>);
+pub(super) struct SchemaIndex<'d>(pub &'d BTreeMap<String, RefOr<Schema>>);
 
 /// The type of a value: pieces of text, each with an optional anchor of a schema.
 #[derive(Default)]
-pub(super) struct Kind(pub Vec<(String, Option<String>)>);
+pub(super) struct TypeText(pub Vec<(String, Option<String>)>);
 
 /// A member of an object, or a parameter.
-pub(super) struct Field {
+pub(super) struct FieldDoc {
     pub name: String,
     pub required: bool,
-    pub kind: Kind,
+    pub kind: TypeText,
     pub about: Prose,
 }
 
-impl Kind {
-    fn say(&mut self, text: impl Into<String>) -> &mut Kind {
+impl TypeText {
+    fn text(&mut self, text: impl Into<String>) -> &mut TypeText {
         self.0.push((text.into(), None));
         self
     }
@@ -59,20 +59,20 @@ fn name_of(reference: &str) -> &str {
     reference.rsplit('/').next().unwrap_or_default()
 }
 
-impl<'d> Schemas<'d> {
+impl<'d> SchemaIndex<'d> {
     fn get(&self, reference: &str) -> Option<&'d RefOr<Schema>> {
         self.0.get(name_of(reference))
     }
 
     /// A member of an object, or a parameter. Its own description takes precedence over its schema's.
-    pub fn field(&self, name: &str, schema: Option<&RefOr<Schema>>, required: bool, own: &str) -> Field {
+    pub fn field(&self, name: &str, schema: Option<&RefOr<Schema>>, required: bool, own: &str) -> FieldDoc {
         let kind = schema.map(|schema| self.kind(schema)).unwrap_or_default();
         let about = if own.is_empty() { schema.map(about).unwrap_or_default() } else { own };
-        Field { name: name.to_owned(), required, kind, about: Prose::of(about) }
+        FieldDoc { name: name.to_owned(), required, kind, about: Prose::of(about) }
     }
 
     /// The members of an object.
-    pub fn fields(&self, schema: &RefOr<Schema>) -> Vec<Field> {
+    pub fn fields(&self, schema: &RefOr<Schema>) -> Vec<FieldDoc> {
         let object = match schema {
             RefOr::Ref(named) => {
                 return self.get(&named.ref_location).map(|schema| self.fields(schema)).unwrap_or_default();
@@ -87,81 +87,81 @@ impl<'d> Schemas<'d> {
     }
 
     /// The type; named schemas are links.
-    pub fn kind(&self, schema: &RefOr<Schema>) -> Kind {
-        let mut kind = Kind::default();
+    pub fn kind(&self, schema: &RefOr<Schema>) -> TypeText {
+        let mut kind = TypeText::default();
         match schema {
             RefOr::Ref(named) => kind.link(name_of(&named.ref_location)),
-            RefOr::T(schema) => self.tell(schema, &mut kind),
+            RefOr::T(schema) => self.describe(schema, &mut kind),
         }
         kind
     }
 
     /// The type, with a named schema expanded.
-    pub fn unfolded(&self, schema: &RefOr<Schema>) -> Kind {
-        let mut kind = Kind::default();
+    pub fn expanded(&self, schema: &RefOr<Schema>) -> TypeText {
+        let mut kind = TypeText::default();
         if let RefOr::T(schema) = schema {
-            self.tell(schema, &mut kind);
+            self.describe(schema, &mut kind);
         }
         kind
     }
 
-    fn tell(&self, schema: &Schema, kind: &mut Kind) {
+    fn describe(&self, schema: &Schema, kind: &mut TypeText) {
         match schema {
-            Schema::Object(object) => self.tell_object(object, kind),
-            Schema::Array(array) => self.tell_array(array, kind),
+            Schema::Object(object) => self.describe_object(object, kind),
+            Schema::Array(array) => self.describe_array(array, kind),
             Schema::OneOf(choice) => {
                 for (i, one) in choice.items.iter().enumerate() {
                     if i > 0 {
-                        kind.say(" or ");
+                        kind.text(" or ");
                     }
                     kind.0.extend(self.kind(one).0);
                 }
             }
-            Schema::AllOf(_) | Schema::AnyOf(_) => drop(kind.say("any")),
+            Schema::AllOf(_) | Schema::AnyOf(_) => drop(kind.text("any")),
             _ => {}
         }
     }
 
-    fn tell_array(&self, array: &Array, kind: &mut Kind) {
-        kind.say("list of ");
+    fn describe_array(&self, array: &Array, kind: &mut TypeText) {
+        kind.text("list of ");
         if let ArrayItems::RefOrSchema(items) = &array.items {
             kind.0.extend(self.kind(items).0);
         }
         match (array.min_items, array.max_items) {
-            (Some(least), Some(most)) => drop(kind.say(format!(", {least} to {most}"))),
-            (Some(1), None) => drop(kind.say(", not empty")),
-            (None, Some(most)) => drop(kind.say(format!(", at most {most}"))),
+            (Some(least), Some(most)) => drop(kind.text(format!(", {least} to {most}"))),
+            (Some(1), None) => drop(kind.text(", not empty")),
+            (None, Some(most)) => drop(kind.text(format!(", at most {most}"))),
             _ => {}
         }
         if nullable(&array.schema_type) {
-            kind.say(" or null");
+            kind.text(" or null");
         }
     }
 
-    fn tell_object(&self, object: &Object, kind: &mut Kind) {
+    fn describe_object(&self, object: &Object, kind: &mut TypeText) {
         if let Some(words) = &object.enum_values {
             let words: Vec<String> = words.iter().map(plain).collect();
-            kind.say(words.join(", "));
+            kind.text(words.join(", "));
         } else if let (Some(AdditionalProperties::RefOr(values)), true) =
             (object.additional_properties.as_deref(), object.properties.is_empty())
         {
-            kind.say("object of ").0.extend(self.kind(values).0);
+            kind.text("object of ").0.extend(self.kind(values).0);
             if let Some(most) = object.max_properties {
-                kind.say(format!(", at most {most}"));
+                kind.text(format!(", at most {most}"));
             }
         } else if !object.properties.is_empty() && object.properties.len() < 4 {
-            kind.say("{");
+            kind.text("{");
             for (i, (name, schema)) in object.properties.iter().enumerate() {
-                kind.say(format!("{}{name}: ", if i > 0 { ", " } else { "" }));
+                kind.text(format!("{}{name}: ", if i > 0 { ", " } else { "" }));
                 kind.0.extend(self.kind(schema).0);
             }
-            kind.say("}");
+            kind.text("}");
         } else {
-            kind.say(word(&object.schema_type));
-            kind.say(limits(object));
+            kind.text(word(&object.schema_type));
+            kind.text(limits(object));
         }
         if nullable(&object.schema_type) {
-            kind.say(" or null");
+            kind.text(" or null");
         }
     }
 

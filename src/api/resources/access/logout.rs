@@ -1,33 +1,32 @@
-//! Logging out: the token that is shown is refused from then on.
+//! Logout: revokes the token of the request.
 
 use std::time::Duration;
 
-use crate::api::authn::authenticator::Shown;
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::request::{Call, nothing};
+use crate::api::authn::authenticator::CredentialRef;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::request::{ApiCall, no_content};
 use crate::domain::Time;
 
-/// How long a revoked token is remembered beyond its end: another process's clock may be behind.
+/// Revoked tokens are remembered this long beyond their expiry: another process's clock may be behind.
 const MARGIN: Duration = Duration::from_secs(10 * 60);
 
 /// Log out
 ///
-/// The token that is shown is refused from then on; one without an end, for good. An API key is not logged out but
-/// revoked.
+/// Revokes the token of this request, permanently if it has no expiry. API keys cannot be logged out, only revoked.
 #[utoipa::path(
     post, path = "/auth/logout",
-    responses((status = 204, description = "The token is good no more."))
+    responses((status = 204, description = "The token is revoked."))
 )]
-pub(in crate::api) async fn log_out(call: Call) -> Answer {
-    match &call.caller.shown {
-        Shown::Token { hash, expires } => {
+pub(in crate::api) async fn log_out(call: ApiCall) -> ApiResult {
+    match &call.caller.credential {
+        CredentialRef::Token { hash, expires } => {
             let until = expires.map_or(Time::MAX, |expires| expires.plus(MARGIN));
-            call.callers().log_out(hash, until).await?;
-            nothing()
+            call.authenticator().log_out(hash, until).await?;
+            no_content()
         }
-        // Many services may share it: none of them ends it for the others.
-        Shown::Key(id) => Err(ApiError::lacks(format!(
-            "an API key is not logged out: whoever looks after this server ends it with `sendoff key revoke {id}`"
+        // Services may share a key: none may end it for the others.
+        CredentialRef::Key(id) => Err(ApiError::permission_denied(format!(
+            "API keys cannot be logged out: revoke this one on the server with `sendoff key revoke {id}`"
         ))),
     }
 }

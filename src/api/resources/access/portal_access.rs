@@ -1,4 +1,4 @@
-//! The team's way to let a customer in: a token for one application, and a link into the portal that is good once.
+//! Portal access for a customer: a token for one application, and a single-use link into the portal.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, json};
+use crate::api::http::body::{Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::api::resources::application;
 use crate::domain::access::api_key;
@@ -20,90 +20,90 @@ use crate::domain::catalog::application::Application;
 use crate::domain::{Invalid, Time, limits};
 use crate::store::AppRef;
 
-/// How long a visit lasts if nothing is said, at least and at most, in seconds.
+/// Duration of the access in seconds: default, minimum, maximum.
 const EXPIRY: (u64, u64, u64) = (7 * 24 * 3_600, 3_600, 7 * 24 * 3_600);
-/// How long the link can be used.
+/// Lifetime of the link.
 const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// A customer's way in.
+/// Access to an application.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AppPortalAccessOut)]
 struct AccessOut {
-    /// A token for the one application.
+    /// A token for the application.
     token: String,
-    /// A link into the portal that is good once, within 15 minutes.
+    /// A link into the portal. It works once, within 15 minutes.
     url: String,
 }
 
-/// What the customer may do, and for how long.
+/// The permissions of the customer, their duration, and the look of the portal.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"expiry": 3600, "readOnly": true}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct AppPortalAccessIn {
-    /// For how many seconds the token is good; 7 days if nothing is said.
+    /// Seconds until the token expires; 7 days by default.
     #[schema(minimum = 3600, maximum = 604800)]
     expiry: Option<u32>,
-    /// The customer may look, and change nothing.
+    /// Grants read access only.
     read_only: Option<bool>,
-    /// What the customer may do; everything if nothing is said.
+    /// The customer's permissions; all by default.
     #[schema(max_items = 6)]
     capabilities: Option<Vec<Capability>>,
-    /// A name of the team's own for this visit.
-    #[schema(value_type = Option<schemas::Session>)]
+    /// A name of your own for this session, to expire it by.
+    #[schema(value_type = Option<schemas::PortalSessionName>)]
     session_id: Option<String>,
-    /// Event types that need these flags are shown too.
-    #[schema(value_type = Option<schemas::Flags>)]
+    /// Feature flags of the customer: event types behind them are visible.
+    #[schema(value_type = Option<schemas::FeatureFlags>)]
     feature_flags: Option<Vec<String>>,
-    /// What of the portal there is to see; everything if nothing is said. Not of the token.
+    /// The visible pages of the portal; all by default. Does not restrict the token.
     #[schema(min_items = 1, max_items = 5)]
     pages: Option<Vec<PortalPage>>,
-    /// How the portal looks.
+    /// The look of the portal.
     theme: Option<ThemeIn>,
-    /// `false` leaves the portal's head and navigation out, for a page around it that has its own.
+    /// `false` hides the portal's header and navigation, for embedding.
     navigation: Option<bool>,
-    /// Makes the application, if the path names a uid that there is not.
+    /// Creates the application if the uid in the path does not exist.
     application: Option<application::ApplicationIn>,
 }
 
-/// How the portal looks to the customer.
+/// The look of the portal.
 #[derive(ToSchema)]
 #[schema(as = AppPortalThemeIn, example = json!({"accent": "#0b6e4f", "logo": "https://cdn.example.com/logo.svg", "mode": "auto"}))]
 #[expect(dead_code, reason = "for the document alone: `theme` reads it")]
 struct ThemeIn {
-    /// Of links and main buttons. Darkened in light and lightened in dark until text in it can be read.
+    /// The color of links and primary buttons. Adjusted in light and dark mode until text on it is readable.
     #[schema(value_type = Option<schemas::ColourText>)]
     accent: Option<String>,
-    /// Grounds and ink where it is light. What cannot be read on them (a contrast below 4.5:1) is refused.
+    /// Colors of light mode. A contrast below 4.5:1 is rejected.
     light: Option<PaletteIn>,
-    /// The same where it is dark.
+    /// Colors of dark mode, with the same rule.
     dark: Option<PaletteIn>,
-    /// How round corners are, in pixels.
+    /// The corner radius in pixels.
     #[schema(minimum = 0, maximum = 16)]
     radius: Option<u8>,
-    /// An image, at an https URL, in place of the mark.
+    /// The https URL of an image to show instead of the Sendoff logo.
     #[schema(max_length = 2048, pattern = "^https://")]
     logo: Option<String>,
-    /// Which of the two it is, until the customer chooses.
+    /// The initial mode, until the customer chooses one.
     mode: Option<Mode>,
 }
 
-/// Grounds and ink.
+/// Colors of one mode.
 #[derive(ToSchema)]
 #[schema(as = AppPortalPaletteIn)]
 #[expect(dead_code, reason = "for the document alone: `palette` reads it")]
 struct PaletteIn {
-    /// Of the page.
+    /// The page background.
     #[schema(value_type = Option<schemas::ColourText>)]
     ground: Option<String>,
-    /// Of what lies on it: tables, fields.
+    /// The background of tables and fields.
     #[schema(value_type = Option<schemas::ColourText>)]
     surface: Option<String>,
-    /// Of text.
+    /// The text color.
     #[schema(value_type = Option<schemas::ColourText>)]
     ink: Option<String>,
 }
 
-/// What the body says, and the application that it describes.
+/// Reads the body; the second value is its `application`.
 fn read<'a>(fields: &mut Fields<'a>, now: Time) -> Result<(PortalOptions, Option<Fields<'a>>), ApiError> {
     let (usual, least, most) = EXPIRY;
     let expiry = fields.take::<u64>("expiry", "a whole number of seconds").set().unwrap_or(usual);
@@ -116,7 +116,7 @@ fn read<'a>(fields: &mut Fields<'a>, now: Time) -> Result<(PortalOptions, Option
         capabilities: fields.take_with("capabilities", capabilities).set(),
         session_id: fields.text("sessionId").set(),
         pages: fields.take_with("pages", pages).set(),
-        theme: theme.map(|read| fields.inside(read)).transpose()?.flatten(),
+        theme: theme.map(|read| fields.nested(read)).transpose()?.flatten(),
         navigation: fields.flag("navigation").set().unwrap_or(true),
         ..PortalOptions::all(now.plus(Duration::from_secs(expiry)).micros())
     };
@@ -136,7 +136,7 @@ fn theme(mut fields: Fields<'_>) -> Result<Theme, ApiError> {
     let mut palettes = [Palette::default(), Palette::default()];
     for (place, (name, shade)) in palettes.iter_mut().zip([("light", Shade::Light), ("dark", Shade::Dark)]) {
         if let Some(read) = fields.object(name).set().map(|fields| palette(fields, shade)) {
-            *place = fields.inside(read)?.unwrap_or_default();
+            *place = fields.nested(read)?.unwrap_or_default();
         }
     }
     let [light, dark] = palettes;
@@ -178,71 +178,71 @@ fn capabilities(text: &str) -> Result<Vec<Capability>, String> {
     serde_json::from_str(text).map_err(|_| known())
 }
 
-/// Let a customer in
+/// Grant portal access
 ///
-/// A token for the application, and a link into the portal. Again under the same `idempotency-key` the same rights are
-/// given anew: what was given out is kept nowhere.
+/// Returns a token for the application and a single-use link into the portal. Repeating the request with the same
+/// `idempotency-key` grants the same access with a new token and link: neither is stored.
 #[utoipa::path(
     post, path = "/auth/app-portal-access/{app_id}", request_body = AppPortalAccessIn,
     responses(
-        (status = 200, description = "The way in.", body = AccessOut),
-        (status = 501, description = "This server only verifies tokens, by a public key, and cannot make any."),
+        (status = 200, description = "The token and the link.", body = AccessOut),
+        (status = 501, description = "This server verifies tokens with a public key and cannot issue any."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
-    let act = async |call: &Call| give(call, &body).await;
-    once(call, body.bytes(), Look::First, act, async |call, _| give(call, &body).await).await
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
+    let act = async |call: &ApiCall| grant(call, &body).await;
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, async |call, _| grant(call, &body).await).await
 }
 
-/// Let a customer in, under an old path
+/// Grant portal access, by the legacy path
 ///
-/// As `/auth/app-portal-access/{app_id}` does it for a body that says nothing.
+/// The same as `/auth/app-portal-access/{app_id}` with an empty body.
 #[utoipa::path(
     post, path = "/auth/dashboard-access/{app_id}",
     responses(
-        (status = 200, description = "The way in.", body = AccessOut),
-        (status = 501, description = "This server only verifies tokens, by a public key, and cannot make any."),
+        (status = 200, description = "The token and the link.", body = AccessOut),
+        (status = 501, description = "This server verifies tokens with a public key and cannot issue any."),
     )
 )]
-pub(in crate::api) async fn create_by_old_path(call: Call) -> Answer {
-    call.for_the_organization()?;
-    let give = async |call: &Call| {
+pub(in crate::api) async fn create_by_old_path(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
+    let grant = async |call: &ApiCall| {
         can_sign(call)?;
         let options = PortalOptions::all(call.now.plus(Duration::from_secs(EXPIRY.0)).micros());
-        let app = application::found_or_made(call, &named(call)?, None).await?;
-        enter(call, app, options).await
+        let app = application::get_or_create(call, &app_ref(call)?, None).await?;
+        access_response(call, app, options).await
     };
-    once(call, &[], Look::First, give, async |call, _| give(call).await).await
+    idempotent(call, &[], KeyLookup::Eager, grant, async |call, _| grant(call).await).await
 }
 
-fn named(call: &Call) -> Result<AppRef, ApiError> {
-    AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))
+fn app_ref(call: &ApiCall) -> Result<AppRef, ApiError> {
+    AppRef::parse(call.path_param("app")).map_err(|wrong| ApiError::path("app_id", wrong))
 }
 
-/// Before anything is made for a token that cannot be.
-fn can_sign(call: &Call) -> Result<(), ApiError> {
-    call.callers().tokens().can_sign().map_err(|error| ApiError::not_possible(error.to_string()))
+/// Checked before anything is created.
+fn can_sign(call: &ApiCall) -> Result<(), ApiError> {
+    call.authenticator().tokens().can_sign().map_err(|error| ApiError::not_configured(error.to_string()))
 }
 
-async fn give(call: &Call, body: &Body) -> Answer {
+async fn grant(call: &ApiCall, body: &JsonBody) -> ApiResult {
     can_sign(call)?;
-    let named = named(call)?;
+    let named = app_ref(call)?;
     let mut fields = body.fields()?;
     let (options, given) = read(&mut fields, call.now)?;
-    let application = given.map(|given| application::read_named(given, &named)).transpose();
+    let application = given.map(|given| application::read_for_path(given, &named)).transpose();
     fields.done(Ok(()))?;
-    let app = application::found_or_made(call, &named, application?).await?;
-    enter(call, app, options).await
+    let app = application::get_or_create(call, &named, application?).await?;
+    access_response(call, app, options).await
 }
 
 /// The token and the link.
-async fn enter(call: &Call, app: Application, options: PortalOptions) -> Answer {
+async fn access_response(call: &ApiCall, app: Application, options: PortalOptions) -> ApiResult {
     let ttl = Time::from_micros(options.until).since(call.now);
     let token = call
-        .callers()
+        .authenticator()
         .tokens()
-        .mint_visit(&app.org, app.id, &options, call.wall(), ttl)
+        .mint_portal(&app.org, app.id, &options, call.wall(), ttl)
         .map_err(|error| ApiError::internal(&error))?;
     let code = api_key::random_text();
     let link = PortalLink { org: app.org, app_id: app.id, options, expires_at: call.now.plus(LINK_LIFE) };

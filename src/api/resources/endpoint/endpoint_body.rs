@@ -1,4 +1,4 @@
-//! What a body says of an endpoint: what it may have, and how it is read onto what was before.
+//! Endpoint bodies: their fields, and how they apply to an existing endpoint.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::Number;
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Field, Fields};
+use crate::api::http::body::{FieldValue, Fields};
 use crate::api::http::errors::ApiError;
-use crate::api::http::request::Call;
+use crate::api::http::request::ApiCall;
 use crate::api::openapi::schemas;
 use crate::api::resources::application::throttle_rate;
 use crate::domain::catalog::application::Metadata;
@@ -18,7 +18,7 @@ use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::{EndpointId, Invalid, Uid, ids, limits};
 
-/// What every body about an endpoint may have.
+/// The fields of every endpoint body.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document alone: `fill` reads it")]
@@ -26,51 +26,51 @@ struct EndpointFields {
     uid: Option<Uid>,
     #[schema(value_type = Option<schemas::DescriptionText>)]
     description: Option<String>,
-    /// Which event types it wants; `null`: all.
-    #[schema(value_type = Option<schemas::Names>)]
+    /// The event types to receive; `null`: all.
+    #[schema(value_type = Option<schemas::EventTypeNames>)]
     event_types: Option<Vec<String>>,
-    /// Which channels it listens to, at most 10; `null`: all messages, whatever their channels.
+    /// The channels to receive, at most 10; `null`: messages on any channel or none.
     #[schema(value_type = Option<schemas::Channels>)]
     channels: Option<Vec<String>>,
-    /// Messages a second; `null`: no limit.
+    /// Maximum messages per second; `null`: no limit.
     #[schema(minimum = 1, maximum = 65535)]
     throttle_rate: Option<u16>,
-    #[schema(value_type = Option<schemas::Metadata>)]
+    #[schema(value_type = Option<schemas::MetadataPairs>)]
     metadata: Option<Metadata>,
-    /// Sent with each request, at most 50. The values may be secrets and are not given out. Where `url` changes its
-    /// scheme, host or port, those that are not given out are dropped, unless `headers` is in the same request.
-    #[schema(value_type = Option<schemas::Headers>)]
+    /// Custom headers of each request, at most 50. Values may be secrets and are not returned. If the scheme, host or
+    /// port of `url` changes, headers with secret values are dropped unless the request includes `headers`.
+    #[schema(value_type = Option<schemas::EndpointHeaders>)]
     headers: Option<BTreeMap<String, String>>,
-    /// How long one attempt may take; `null`: as the server is set.
+    /// The timeout of an attempt; `null`: the server's default.
     #[schema(minimum = 1, maximum = 30)]
     request_timeout_seconds: Option<u64>,
-    /// The waits between attempts in seconds; `null`: as the server is set.
-    #[schema(value_type = Option<schemas::Waits>)]
+    /// Delays between attempts in seconds; `null`: the server's default.
+    #[schema(value_type = Option<schemas::RetryDelays>)]
     retry_schedule: Option<Vec<Number>>,
-    /// One delivery at a time, in the order in which they were accepted: each waits until the one before is delivered
-    /// or dead.
+    /// Delivers one message at a time, in the order of acceptance. Each waits until the previous one is delivered or
+    /// has failed for good.
     ordered: Option<bool>,
-    /// A number that is kept, and has no effect.
+    /// Stored without effect.
     #[schema(minimum = 1, maximum = 2147483647)]
     version: Option<u32>,
     #[schema(max_items = 4)]
     extra_signatures: Option<Vec<ExtraSignature>>,
-    /// The old name of `eventTypes`; it counts where that is absent.
-    #[schema(value_type = Option<schemas::Names>)]
+    /// Deprecated name of `eventTypes`; ignored if that is present.
+    #[schema(value_type = Option<schemas::EventTypeNames>)]
     filter_types: Option<Vec<String>>,
-    /// The old name of `throttleRate`; it counts where that is absent.
+    /// Deprecated name of `throttleRate`; ignored if that is present.
     #[schema(minimum = 1, maximum = 65535)]
     rate_limit: Option<u16>,
 }
 
-/// An endpoint that replaces another.
+/// A replacement of an endpoint.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"url": "https://example.com/hook", "eventTypes": ["invoice.paid"]}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 pub(in crate::api) struct EndpointUpdate {
-    #[schema(value_type = schemas::Url)]
+    #[schema(value_type = schemas::EndpointUrl)]
     url: String,
-    /// Nothing is sent while it is; what is pending waits.
+    /// While disabled, nothing is sent and pending deliveries wait.
     disabled: Option<bool>,
     #[serde(flatten)]
     fields: EndpointFields,
@@ -81,48 +81,48 @@ pub(in crate::api) struct EndpointUpdate {
 #[schema(rename_all = "camelCase", example = json!({"url": "https://example.com/hook", "eventTypes": ["invoice.paid"]}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 pub(in crate::api) struct EndpointIn {
-    #[schema(value_type = schemas::Url)]
+    #[schema(value_type = schemas::EndpointUrl)]
     url: String,
-    /// Nothing is sent while it is; what is pending waits.
+    /// While disabled, nothing is sent and pending deliveries wait.
     disabled: Option<bool>,
     #[serde(flatten)]
     fields: EndpointFields,
-    /// As the server is set if nothing is said, nor by the prefix of `secret`.
+    /// The signature algorithm; by default that of `secret`, or the server's default.
     signature_type: Option<SignatureType>,
-    /// What deliveries are signed with. It gets one of its own if nothing is said.
+    /// The signing secret; generated if absent.
     #[schema(value_type = Option<schemas::SecretText>)]
     secret: Option<String>,
 }
 
-/// What is to change of an endpoint.
+/// A partial update of an endpoint.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"disabled": true}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 pub(in crate::api) struct EndpointPatch {
-    #[schema(value_type = schemas::Url, required = false)]
+    #[schema(value_type = schemas::EndpointUrl, required = false)]
     url: String,
-    /// Nothing is sent while it is; what is pending waits.
+    /// While disabled, nothing is sent and pending deliveries wait.
     #[schema(nullable = false)]
     disabled: Option<bool>,
     #[serde(flatten)]
     fields: EndpointFields,
 }
 
-/// What a body is to: something new, all of something that exists, or parts of it.
-pub(in crate::api) enum For<'a> {
+/// The effect of a body: create, replace or update.
+pub(in crate::api) enum WriteMode<'a> {
     New,
     Replace(&'a EndpointSpec),
     Patch(&'a EndpointSpec),
 }
 
-impl For<'_> {
-    /// What holds where the body says nothing. Replacing keeps what only Sendoff knows: clients that know nothing of it
-    /// would wipe it out.
+impl WriteMode<'_> {
+    /// The values of absent fields. A replacement keeps fields that only Sendoff has: clients that do not know them
+    /// would clear them.
     fn base(&self) -> EndpointSpec {
         match *self {
-            For::New => EndpointSpec::default(),
-            For::Patch(before) => before.clone(),
-            For::Replace(before) => EndpointSpec {
+            WriteMode::New => EndpointSpec::default(),
+            WriteMode::Patch(before) => before.clone(),
+            WriteMode::Replace(before) => EndpointSpec {
                 timeout: before.timeout,
                 retry_schedule: before.retry_schedule.clone(),
                 ordered: before.ordered,
@@ -136,36 +136,36 @@ impl For<'_> {
 
     fn existing(&self) -> Option<&EndpointSpec> {
         match self {
-            For::New => None,
-            For::Replace(before) | For::Patch(before) => Some(before),
+            WriteMode::New => None,
+            WriteMode::Replace(before) | WriteMode::Patch(before) => Some(before),
         }
     }
 }
 
-/// Makes of what was before what the body says; with it comes the secret that a new endpoint is to have.
+/// Applies the body. The second value is the secret of a new endpoint, if given.
 pub(in crate::api) async fn read(
-    call: &Call,
+    call: &ApiCall,
     mut fields: Fields<'_>,
-    what: For<'_>,
+    what: WriteMode<'_>,
     uid: Option<&Uid>,
 ) -> Result<(EndpointSpec, Option<Secret>), ApiError> {
     let mut spec = what.base();
     spec.uid = spec.uid.or(uid.cloned());
-    if matches!(what, For::Patch(_)) {
+    if matches!(what, WriteMode::Patch(_)) {
         fields.not_null("url");
         fields.not_null("disabled");
     } else {
         fields.require("url");
     }
     fill(&mut fields, &mut spec);
-    let headers_given = !matches!(fields.raw("headers"), Field::Absent);
+    let headers_given = !matches!(fields.raw("headers"), FieldValue::Absent);
     if what.existing().is_some_and(|before| moved(&before.url, &spec.url)) && !headers_given {
         spec.headers.retain(|name, _| !masked_header(name));
     }
     let secret = read_signing(&mut fields, &mut spec, what.existing(), call.signature_type());
     let known = what.existing().is_some_and(|before| before.url == spec.url);
     if !known && !spec.url.is_empty() {
-        // One that was saved before is not looked up again: each attempt checks it anyhow.
+        // A stored URL is not checked again: each attempt checks it anyway.
         if let Err(wrong) = call.egress().vet_text(&spec.url).await {
             fields.note(wrong);
         }
@@ -174,8 +174,8 @@ pub(in crate::api) async fn read(
     Ok((spec, secret))
 }
 
-/// `eventTypes`, or `filterTypes` as it was called.
-fn event_types(fields: &mut Fields<'_>) -> Field<Vec<String>> {
+/// `eventTypes`, or its deprecated name `filterTypes`.
+fn event_types(fields: &mut Fields<'_>) -> FieldValue<Vec<String>> {
     let most = limits::EVENT_TYPES;
     let (new, old) = (fields.names("eventTypes", most), fields.names("filterTypes", most));
     let mut wrong = Vec::new();
@@ -185,24 +185,24 @@ fn event_types(fields: &mut Fields<'_>) -> Field<Vec<String>> {
 }
 
 fn fill(fields: &mut Fields<'_>, spec: &mut EndpointSpec) {
-    fields.text("url").put_or_default(&mut spec.url);
-    fields.parsed("uid", |text| Uid::parse("uid", text, EndpointId::PREFIX)).put(&mut spec.uid);
-    fields.text("description").put_or_default(&mut spec.description);
-    fields.flag("disabled").put_or_default(&mut spec.disabled);
-    event_types(fields).put(&mut spec.event_types);
-    fields.names("channels", limits::ENDPOINT_CHANNELS).put(&mut spec.channels);
-    throttle_rate(fields).put(&mut spec.throttle_rate);
-    fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
-    fields.take("headers", "an object of strings").put_or_default(&mut spec.headers);
+    fields.text("url").apply_or_default(&mut spec.url);
+    fields.parsed("uid", |text| Uid::parse("uid", text, EndpointId::PREFIX)).apply(&mut spec.uid);
+    fields.text("description").apply_or_default(&mut spec.description);
+    fields.flag("disabled").apply_or_default(&mut spec.disabled);
+    event_types(fields).apply(&mut spec.event_types);
+    fields.names("channels", limits::ENDPOINT_CHANNELS).apply(&mut spec.channels);
+    throttle_rate(fields).apply(&mut spec.throttle_rate);
+    fields.take("metadata", "an object of strings").apply_or_default(&mut spec.metadata);
+    fields.take("headers", "an object of strings").apply_or_default(&mut spec.headers);
     let whole = |text: &str| {
         serde_json::from_str(text)
             .map(Duration::from_secs)
             .map_err(|_| "must be a whole number from 1 to 30".to_owned())
     };
-    fields.take_with("requestTimeoutSeconds", whole).put(&mut spec.timeout);
-    fields.take_with("retrySchedule", schedule).put(&mut spec.retry_schedule);
-    fields.flag("ordered").put_or_default(&mut spec.ordered);
-    fields.take_with("version", version).put(&mut spec.version);
+    fields.take_with("requestTimeoutSeconds", whole).apply(&mut spec.timeout);
+    fields.take_with("retrySchedule", schedule).apply(&mut spec.retry_schedule);
+    fields.flag("ordered").apply_or_default(&mut spec.ordered);
+    fields.take_with("version", version).apply(&mut spec.version);
 }
 
 fn version(text: &str) -> Result<u32, String> {
@@ -212,13 +212,13 @@ fn version(text: &str) -> Result<u32, String> {
 }
 
 fn schedule(text: &str) -> Result<Schedule, String> {
-    const WHAT: &str = "must be a list of waits in seconds, e.g. [5, 300, 1800]";
+    const WHAT: &str = "must be a list of delays in seconds, e.g. [5, 300, 1800]";
     let numbers: Vec<f64> = serde_json::from_str(text).map_err(|_| WHAT.to_owned())?;
     let waits: Result<Vec<Duration>, _> = numbers.into_iter().map(Duration::try_from_secs_f64).collect();
     Schedule::new("retrySchedule", waits.map_err(|_| WHAT.to_owned())?).map_err(|wrong| wrong.reason)
 }
 
-/// How it signs is decided once, when it is made; later only the secret changes, by rotation.
+/// The signature algorithm is set at creation, and changes later only by rotating the secret.
 fn read_signing(
     fields: &mut Fields<'_>,
     spec: &mut EndpointSpec,
@@ -233,11 +233,12 @@ fn read_signing(
         None => fields.parsed("secret", |text| Secret::parse("secret", text)).set(),
         Some(before) => {
             if wanted.is_some_and(|wanted| wanted != before.signature_type) {
-                let reason = format!("is {} and stays so: make another endpoint", before.signature_type.word());
+                let reason =
+                    format!("is {} and cannot be changed: create another endpoint", before.signature_type.word());
                 fields.note(Invalid::new("signatureType", reason));
             }
-            if matches!(fields.raw("secret"), Field::Set(_)) {
-                fields.note(Invalid::new("secret", "is changed by POST …/secret/rotate"));
+            if matches!(fields.raw("secret"), FieldValue::Set(_)) {
+                fields.note(Invalid::new("secret", "cannot be changed here: use POST …/secret/rotate"));
             }
             None
         }
@@ -253,6 +254,6 @@ fn read_signing(
             format!("must be a list such as [{{\"style\": \"github\", \"header\": \"X-Hub-Signature-256\"}}]: {error}")
         })
     };
-    fields.take_with("extraSignatures", extras).put_or_default(&mut spec.extra_signatures);
+    fields.take_with("extraSignatures", extras).apply_or_default(&mut spec.extra_signatures);
     secret
 }

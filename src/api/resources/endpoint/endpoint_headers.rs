@@ -1,5 +1,5 @@
-//! An endpoint's own headers over REST: what its owner wants on each request. A value may be a secret: it goes in and
-//! never comes out. Reading gives the names of [masked](masked_header) headers, and the values of the few others.
+//! Custom headers of an endpoint. Values may be secrets and are write-only: responses contain the names of
+//! [masked](masked_header) headers, and the values of a few harmless ones.
 
 use std::collections::BTreeMap;
 
@@ -7,54 +7,54 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::http::body::Body;
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::request::{Call, json, nothing};
+use crate::api::http::body::JsonBody;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::request::{ApiCall, json, no_content};
 use crate::api::openapi::schemas;
 use crate::domain::catalog::endpoint::{HeaderChange, Headers, check_headers, masked_header};
 use crate::domain::{Invalid, limits};
 
-/// An endpoint's headers, as they are given out.
+/// The headers of an endpoint.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EndpointHeadersOut)]
 pub(in crate::api) struct HeadersOut<'a> {
     #[schema(value_type = BTreeMap<String, String>)]
     headers: BTreeMap<&'a str, &'a str>,
-    /// The names of those whose values are kept back.
+    /// The names of headers whose values are hidden.
     sensitive: Vec<&'a str>,
 }
 
-/// The headers that an endpoint is to have, and no others.
+/// The complete headers of an endpoint.
 #[derive(ToSchema)]
 #[schema(example = json!({"headers": {"x-team": "billing"}}))]
 #[expect(dead_code, reason = "for the document alone: `put` reads it")]
 pub(in crate::api) struct EndpointHeadersIn {
-    /// At most 50, and 8 KiB in all; none that Sendoff sets itself.
-    #[schema(value_type = schemas::Headers)]
+    /// At most 50, and 8 KiB in total. Headers that Sendoff sets are not allowed.
+    #[schema(value_type = schemas::EndpointHeaders)]
     headers: BTreeMap<String, String>,
 }
 
-/// What is to change of an endpoint's headers; one of the two must be there.
+/// Changes of an endpoint's headers. At least one of the two fields is required.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"headers": {"x-team": "sales", "x-old": null}}))]
 #[expect(dead_code, reason = "for the document alone: `patch` reads it")]
 struct EndpointHeadersPatchIn {
-    /// Those to set; one that is `null` goes.
+    /// Headers to set; `null` removes a header.
     #[schema(value_type = Option<schemas::HeaderChanges>)]
     headers: Option<BTreeMap<String, Option<String>>>,
-    /// The names of those that go.
+    /// Names of headers to remove.
     #[schema(value_type = Option<schemas::HeaderNames>)]
     delete_headers: Option<Vec<String>>,
 }
 
-/// Read an endpoint's headers
+/// Retrieve an endpoint's headers
 ///
-/// Values may be secrets and are not given out, but for a few names that never carry one: `sensitive` names the others.
+/// Retrieves the custom headers of an endpoint. Values that may be secrets are hidden; `sensitive` lists their names.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/headers",
-    responses((status = 200, description = "What goes out on each request.", body = HeadersOut))
+    responses((status = 200, description = "The headers.", body = HeadersOut))
 )]
-pub(in crate::api) async fn read(call: Call) -> Answer {
+pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     let all = endpoint.spec.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -64,11 +64,13 @@ pub(in crate::api) async fn read(call: Call) -> Answer {
 }
 
 /// Replace an endpoint's headers
+///
+/// Replaces all custom headers of an endpoint.
 #[utoipa::path(
     put, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersIn,
-    responses((status = 204, description = "It has these and no others."))
+    responses((status = 204, description = "The headers were replaced."))
 )]
-pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     let mut fields = body.fields()?;
     fields.require("headers");
     let headers: Headers = fields.take("headers", "an object of strings").set().unwrap_or_default();
@@ -76,14 +78,14 @@ pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
     change(&call, HeaderChange::Replace(headers)).await
 }
 
-/// Change an endpoint's headers
+/// Update an endpoint's headers
 ///
-/// Sets some and takes others away: those that are `null`, and those that `deleteHeaders` names.
+/// Sets some custom headers and removes others: those that are `null` and those in `deleteHeaders`.
 #[utoipa::path(
     patch, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersPatchIn,
-    responses((status = 204, description = "They were changed."))
+    responses((status = 204, description = "The headers were updated."))
 )]
-pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
     let mut fields = body.fields()?;
     let delete = fields.list("deleteHeaders").set();
     if delete.is_none() {
@@ -108,7 +110,7 @@ pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
     for (name, value) in given.into_iter().take(most) {
         match value {
             Some(_) if delete.iter().any(|other| other.eq_ignore_ascii_case(&name)) => {
-                fields.note(Invalid::new("deleteHeaders", format!("header {name:?} is to be set as well")));
+                fields.note(Invalid::new("deleteHeaders", format!("header {name:?} is also in headers")));
             }
             Some(value) => drop(set.insert(name, value)),
             None => delete.push(name),
@@ -118,11 +120,11 @@ pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
     change(&call, HeaderChange::Merge { set, delete }).await
 }
 
-async fn change(call: &Call, change: HeaderChange) -> Answer {
+async fn change(call: &ApiCall, change: HeaderChange) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     match call.store().change_headers(&call.tenant, app.id, endpoint.id, &change, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("endpoint")),
     }
 }

@@ -1,60 +1,60 @@
-//! What an endpoint was sent, over REST: the list by which a receiver finds out what it missed.
+//! The messages sent to an endpoint. Receivers use this list to find what they missed.
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::query::{ListOut, Query};
-use crate::api::http::request::{Call, json};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Filtered, Paged};
-use crate::api::resources::attempt::Status;
+use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
+use crate::api::resources::attempt::ApiStatus;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::deliveries::delivery::Standing;
 use crate::domain::{MessageId, Time, ids};
 use crate::store::Order;
 use crate::store::query::endpoint_messages::{EndpointMessage, SentFilter};
 
-/// A message, and how its delivery at the endpoint stands.
+/// A message, with the status of its delivery to the endpoint.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct EndpointMessageOut<'a> {
     #[serde(flatten)]
     message: MessageOut<'a>,
-    #[schema(value_type = schemas::ExpandedStatus)]
+    #[schema(value_type = schemas::ExpandedMessageStatus)]
     status: u8,
-    #[schema(value_type = schemas::ExpandedStatusText)]
+    #[schema(value_type = schemas::ExpandedMessageStatusText)]
     status_text: &'static str,
-    /// When the next attempt is due, while one is.
+    /// When the next attempt is due; `null` if none is.
     next_attempt: Option<Time>,
 }
 
-/// Which of them.
+/// The filters of the list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `filter` reads it")]
-struct Sent {
-    /// Only those that stand so: 1 before the first attempt has failed, 3 after it.
-    #[param(value_type = Option<schemas::ExpandedStatus>)]
+struct SentParams {
+    /// Only messages with this delivery status: 1 before the first failed attempt, 3 after it.
+    #[param(value_type = Option<schemas::ExpandedMessageStatus>)]
     status: Option<u8>,
-    /// Only those with this tag.
+    /// Only messages with this tag.
     tag: Option<String>,
-    /// `false` leaves the payloads out.
+    /// `false` omits payloads.
     with_content: Option<bool>,
-    /// `true` tells canceled (4) apart from fail (2).
+    /// `true` reports canceled deliveries as canceled (4) instead of fail (2).
     expanded_statuses: Option<bool>,
 }
 
-/// List what an endpoint was sent
+/// List an endpoint's messages
 ///
-/// The newest first. What was tried, failed and will be tried again is 3, "sending". A filtered page may be short, or
-/// empty, and not the last: go on by `iterator` until `done`.
+/// Lists the messages sent to an endpoint, newest first, with the status of their delivery. A filtered page may be
+/// short or empty without being the last one: continue with `iterator` until `done`.
 #[utoipa::path(
-    get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg", params(Paged, Filtered, Sent),
-    responses((status = 200, description = "A page of them.", body = ListOut<EndpointMessageOut>))
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg", params(PageParams, MessageFilterParams, SentParams),
+    responses((status = 200, description = "A page of messages.", body = ListOut<EndpointMessageOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<MessageId>(Order::Descending, false)?;
     let (content, expanded) = (query.flag("with_content", true)?, query.flag("expanded_statuses", false)?);
@@ -67,7 +67,7 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
 }
 
 fn out(one: &EndpointMessage, content: bool, expanded: bool) -> EndpointMessageOut<'_> {
-    let status = Status::of(one.standing, one.failing, expanded);
+    let status = ApiStatus::of(one.standing, one.failing, expanded);
     EndpointMessageOut {
         message: MessageOut::new(&one.message, PayloadOut::of(&one.message, content)),
         status: status.code(),
@@ -91,7 +91,7 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<SentFilter, ApiError> {
     let usual = SentFilter::default();
     Ok(SentFilter {
         since: query.time("after")?.unwrap_or(usual.since),
-        // "Before" has that very moment in it.
+        // `before` is inclusive, `until` is not.
         until: query.time("before")?.map_or(usual.until, |before| before.plus(std::time::Duration::from_micros(1))),
         event_types: query.list("event_types"),
         channel: query.checked("channel", ids::channel)?,
@@ -102,7 +102,7 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<SentFilter, ApiError> {
     })
 }
 
-/// How a delivery stands by the dialect's number. Of those that are pending, 1 and 3 say whether an attempt has failed.
+/// The standing for a status code of the dialect. Pending deliveries are 1, or 3 after a failed attempt.
 pub(in crate::api) fn standing(status: i32) -> Option<Standing> {
     match status {
         0 => Some(Standing::Delivered),

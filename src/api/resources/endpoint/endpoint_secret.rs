@@ -1,5 +1,4 @@
-//! An endpoint's secret over REST: what its receiver verifies with, and changing it while the old one signs along for a
-//! while.
+//! Signing secrets of endpoints: revealing and rotating them.
 
 use std::time::Duration;
 
@@ -7,10 +6,10 @@ use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, json};
+use crate::api::http::body::{Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::domain::access::audit::act;
 use crate::domain::catalog::endpoint::Endpoint;
@@ -19,45 +18,47 @@ use crate::domain::signing::signature::check_extras;
 use crate::domain::{Invalid, Time};
 use crate::store::access::audit::Deed;
 
-/// What the receiver verifies with.
+/// The key that the receiver verifies with.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EndpointSecretOut)]
 pub(in crate::api) struct SecretOut {
-    /// `whsec_…`, or the public key `whpk_…`.
+    /// `whsec_…`, or for Ed25519 the public key `whpk_…`.
     #[schema(example = "whsec_cGxlYXNlIGRvIG5vdCB1c2UgdGhpcyBzZWNyZXQ=")]
     key: String,
 }
 
-/// How the secret is to change.
+/// The rotation of a secret.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"gracePeriodSeconds": 3600}))]
 #[expect(dead_code, reason = "for the document alone: `rotate` reads it")]
 pub(in crate::api) struct EndpointSecretRotateIn {
-    /// The new secret; a new one is made if nothing is said.
+    /// The new secret; generated if absent.
     #[schema(value_type = Option<schemas::SecretText>)]
     key: Option<String>,
-    /// How long the old one signs along.
+    /// How long the old secret also signs, in seconds; 24 hours by default.
     #[schema(minimum = 0, maximum = 604800)]
     grace_period_seconds: Option<u64>,
 }
 
-fn out(secret: &Secret) -> Answer {
+fn out(secret: &Secret) -> ApiResult {
     let mut answer = json(StatusCode::OK, &SecretOut { key: secret.shown() })?;
     answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     Ok(answer)
 }
 
-/// Read an endpoint's secret
+/// Retrieve an endpoint's secret
+///
+/// Retrieves the key that the receiver verifies with. Each retrieval is recorded in the audit log.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/secret",
-    responses((status = 200, description = "What the receiver verifies with.", body = SecretOut))
+    responses((status = 200, description = "The key.", body = SecretOut))
 )]
-pub(in crate::api) async fn read(call: Call) -> Answer {
+pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     let secret = call.store().endpoint_secret(&call.tenant, app.id, endpoint.id).await?;
     let secret = secret.ok_or_else(|| ApiError::not_found("endpoint"))?;
-    // Noted first: what cannot be noted is not shown.
+    // Recorded first: a secret is never revealed without an audit entry.
     let thing = endpoint.id.to_string();
     let revealed = Deed::of(&app.org, act::SECRET_REVEALED, &thing).within(app.id);
     call.store().note_look(revealed, call.now).await?;
@@ -66,29 +67,29 @@ pub(in crate::api) async fn read(call: Call) -> Answer {
 
 /// Rotate an endpoint's secret
 ///
-/// The old one signs along for a day, or as long as `gracePeriodSeconds` says; at most five do. The new key's prefix
-/// says how the endpoint signs from now on: `whsec_` HMAC-SHA256, `whsk_` Ed25519.
+/// Replaces the secret. The old one also signs for 24 hours, or for `gracePeriodSeconds`; at most five old secrets are
+/// active. The prefix of the new key sets the signature algorithm: `whsec_` for HMAC-SHA256, `whsk_` for Ed25519.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate", request_body = EndpointSecretRotateIn,
     responses(
-        (status = 200, description = "The new one.", body = SecretOut),
-        (status = 400, description = "Five old ones sign along already: it says when the next of them stops."),
+        (status = 200, description = "The new key.", body = SecretOut),
+        (status = 400, description = "Five old secrets are still active; the error says when the next one expires."),
     )
 )]
-pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
-    let act = async |call: &Call| change(call, &endpoint, &body).await;
-    let again = async |call: &Call, made: &str| {
-        let missing = || ApiError::not_found("this secret, which is in use no more,");
+    let act = async |call: &ApiCall| change(call, &endpoint, &body).await;
+    let again = async |call: &ApiCall, made: &str| {
+        let missing = || ApiError::not_found("secret created with this idempotency-key");
         let made_at = Time::from_micros(made.parse().map_err(|_| missing())?);
         let secret = call.store().endpoint_secret_of(&call.tenant, endpoint.app_id, endpoint.id, made_at).await?;
         out(&secret.ok_or_else(missing)?)
     };
-    once(call, body.bytes(), Look::First, act, again).await
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
-async fn change(call: &Call, endpoint: &Endpoint, body: &Body) -> Answer {
+async fn change(call: &ApiCall, endpoint: &Endpoint, body: &JsonBody) -> ApiResult {
     let (secret, grace) = read_rotation(body.fields()?, Some(endpoint))?;
     match call.store().rotate_secret(&call.tenant, endpoint.app_id, endpoint.id, &secret, grace, call.now).await? {
         true => out(&secret),
@@ -96,7 +97,7 @@ async fn change(call: &Call, endpoint: &Endpoint, body: &Body) -> Answer {
     }
 }
 
-/// The new secret of an endpoint (or of one that is not made yet), and for how long the old one signs along.
+/// Reads the new secret and its grace period. `endpoint` is `None` if it does not exist yet.
 pub(in crate::api) fn read_rotation(
     mut fields: Fields<'_>,
     endpoint: Option<&Endpoint>,

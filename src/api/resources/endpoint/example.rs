@@ -1,49 +1,48 @@
-//! Sending an example over REST: a real, signed message of an event type's example, to one endpoint, so that its owner
-//! sees that what they built works.
+//! Example messages: a real, signed message to one endpoint, so its owner can test the receiver.
 
 use actix_web::http::StatusCode;
 use utoipa::ToSchema;
 
-use crate::api::http::body::Body;
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, json};
+use crate::api::http::body::JsonBody;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
-use crate::api::resources::endpoint::must_be_enabled;
-use crate::api::resources::event_type::offered;
+use crate::api::resources::endpoint::require_enabled;
+use crate::api::resources::event_type::is_visible;
 use crate::api::resources::message::{MessageOut, PayloadOut, accepted};
 use crate::domain::Invalid;
 use crate::domain::catalog::event_type::EventTypeSpec;
 
-/// Of which event type the example is to be.
+/// The example to send.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"eventType": "invoice.paid"}))]
 #[expect(dead_code, reason = "for the document alone: `make` reads it")]
 struct EventExampleIn {
-    #[schema(value_type = schemas::Name)]
+    #[schema(value_type = schemas::NameText)]
     event_type: String,
-    /// Which of the schema's `examples`, counted from 0.
+    /// The index in the schema's `examples`, from 0.
     #[schema(minimum = 0, maximum = 65535)]
     example_index: Option<u16>,
 }
 
 /// Send an example
 ///
-/// The example of the event type's schema, as a real, signed message. It goes to this endpoint alone, whatever its
-/// filters say. `sendoff.ping` and `svix.ping` need not be in the catalog.
+/// Sends the example of the event type's schema as a real, signed message. It goes only to this endpoint, whatever its
+/// filters. The event types `sendoff.ping` and `svix.ping` need not be in the catalog.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/send-example", request_body = EventExampleIn,
     responses(
-        (status = 202, description = "It is on its way.", body = MessageOut),
-        (status = 409, description = "The endpoint was disabled or deleted at this moment."),
+        (status = 202, description = "The message was accepted.", body = MessageOut),
+        (status = 409, description = "The endpoint was disabled or deleted concurrently."),
     )
 )]
-pub(in crate::api) async fn send(call: Call, body: Body) -> Answer {
-    let act = async |call: &Call| make(call, &body).await;
-    once(call, body.bytes(), Look::First, act, async |call, made| accepted(call, made, true).await).await
+pub(in crate::api) async fn send(call: ApiCall, body: JsonBody) -> ApiResult {
+    let act = async |call: &ApiCall| make(call, &body).await;
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, async |call, made| accepted(call, made, true).await).await
 }
 
-async fn make(call: &Call, body: &Body) -> Answer {
+async fn make(call: &ApiCall, body: &JsonBody) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     let mut fields = body.fields()?;
@@ -52,8 +51,8 @@ async fn make(call: &Call, body: &Body) -> Answer {
     let index = fields.take::<u16>("exampleIndex", "a whole number from 0 to 65535").set().map(usize::from);
     fields.unsupported("payload", &[]);
     fields.done(Ok(()))?;
-    must_be_enabled(&endpoint)?;
-    let found = call.store().event_type(&call.tenant, &name).await?.filter(|found| offered(call, found));
+    require_enabled(&endpoint)?;
+    let found = call.store().event_type(&call.tenant, &name).await?.filter(|found| is_visible(call, found));
     let unknown = || ApiError::from(vec![Invalid::new("eventType", "is not in the catalog")]);
     let event_type = found.map(|found| found.spec).or_else(|| EventTypeSpec::ping(&name)).ok_or_else(unknown)?;
     let message = call.store().send_example(&call.tenant, &endpoint, &event_type, index, call.now).await??;

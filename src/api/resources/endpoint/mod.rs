@@ -1,5 +1,11 @@
-//! Endpoints over REST: where an application wants its events. Secrets and the endpoint's own headers go in and never
-//! come out here.
+//! Endpoints: the URLs that receive an application's events.
+//!
+//! * This file: create, retrieve, list, replace, update and delete.
+//! * [`endpoint_body`]: request bodies. [`endpoint_headers`]: custom headers. [`endpoint_secret`]: signing secrets.
+//! * [`endpoint_message`]: the messages of an endpoint. [`example`]: test messages.
+//!
+//! Invariants: an endpoint in a response contains no secret and no custom header. Its signature algorithm changes only
+//! by rotation.
 
 pub(in crate::api) mod endpoint_body;
 pub(in crate::api) mod endpoint_headers;
@@ -16,15 +22,15 @@ use serde_json::Number;
 use url::Url;
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::{Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{Call, done, json, nothing};
+use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Ordered, Paged};
-use crate::api::resources::application::same_uid;
-use crate::api::resources::endpoint::endpoint_body::{EndpointIn, EndpointPatch, EndpointUpdate, For, read};
+use crate::api::openapi::schemas::{OrderParams, PageParams};
+use crate::api::resources::application::check_uid;
+use crate::api::resources::endpoint::endpoint_body::{EndpointIn, EndpointPatch, EndpointUpdate, WriteMode, read};
 use crate::domain::catalog::application::Metadata;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use crate::domain::deliveries::backoff::Schedule;
@@ -33,47 +39,47 @@ use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::{AppId, EndpointId, Invalid, Time, Uid};
 use crate::store::{EndpointRef, Order};
 
-/// An endpoint, as it is given out.
+/// An endpoint.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::api) struct EndpointOut<'a> {
     id: EndpointId,
     uid: Option<&'a Uid>,
-    /// As it is requested: normalized.
+    /// The normalized URL.
     url: Cow<'a, str>,
     description: &'a str,
-    /// Nothing is sent while it is; what is pending waits.
+    /// While disabled, nothing is sent and pending deliveries wait.
     disabled: bool,
     #[schema(value_type = Option<DisabledReason>)]
     disabled_reason: Option<&'static str>,
-    /// Which event types it wants; `null`: all.
-    #[schema(value_type = Option<schemas::Names>)]
+    /// The event types it receives; `null`: all.
+    #[schema(value_type = Option<schemas::EventTypeNames>)]
     event_types: Option<&'a [String]>,
-    /// Which channels it listens to; `null`: all messages, whatever their channels.
+    /// The channels it receives; `null`: messages on any channel or none.
     #[schema(value_type = Option<schemas::Channels>)]
     channels: Option<&'a [String]>,
-    /// Messages a second; `null`: no limit.
+    /// Maximum messages per second; `null`: no limit.
     throttle_rate: Option<u16>,
-    /// How long one attempt may take; `null`: as the server is set.
+    /// The timeout of an attempt; `null`: the server's default.
     request_timeout_seconds: Option<u64>,
-    /// The waits between attempts in seconds; `null`: as the server is set.
+    /// Delays between attempts in seconds; `null`: the server's default.
     #[schema(value_type = Option<Vec<f64>>)]
     retry_schedule: Option<Vec<Number>>,
-    /// Whether its deliveries go one after another, in the order in which they were accepted.
+    /// Whether messages are delivered one at a time, in the order of acceptance.
     ordered: bool,
     #[schema(value_type = SignatureType)]
     signature_type: &'static str,
     extra_signatures: &'a [ExtraSignature],
-    #[schema(value_type = schemas::Metadata)]
+    #[schema(value_type = schemas::MetadataPairs)]
     metadata: &'a Metadata,
     created_at: Time,
     updated_at: Time,
-    /// The old name of `eventTypes`.
-    #[schema(value_type = Option<schemas::Names>)]
+    /// Deprecated name of `eventTypes`.
+    #[schema(value_type = Option<schemas::EventTypeNames>)]
     filter_types: Option<&'a [String]>,
-    /// The old name of `throttleRate`.
+    /// Deprecated name of `throttleRate`.
     rate_limit: Option<u16>,
-    /// A number that is kept, and has no effect.
+    /// Stored without effect.
     version: u32,
 }
 
@@ -106,72 +112,76 @@ impl<'a> From<&'a Endpoint> for EndpointOut<'a> {
     }
 }
 
-/// Whole seconds as a whole number.
+/// Seconds, as an integer if whole.
 fn seconds(wait: Duration) -> Option<Number> {
     if wait.subsec_nanos() == 0 { Some(wait.as_secs().into()) } else { Number::from_f64(wait.as_secs_f64()) }
 }
 
-pub(in crate::api) fn out(status: StatusCode, endpoint: &Endpoint) -> Answer {
+pub(in crate::api) fn out(status: StatusCode, endpoint: &Endpoint) -> ApiResult {
     json(status, &EndpointOut::from(endpoint))
 }
 
-/// Nothing is sent to a disabled endpoint: what would wait there is better not asked for.
+/// Rejects requests to send to a disabled endpoint: the messages would only wait.
 ///
 /// # Errors
-/// 422: it is disabled.
-pub(in crate::api) fn must_be_enabled(endpoint: &Endpoint) -> Result<(), ApiError> {
-    let reason = "is disabled, so nothing would be sent: enable it first";
+/// 422: the endpoint is disabled.
+pub(in crate::api) fn require_enabled(endpoint: &Endpoint) -> Result<(), ApiError> {
+    let reason = "is disabled: enable it first";
     if endpoint.spec.disabled { Err(ApiError::path("endpoint_id", Invalid::new("endpoint", reason))) } else { Ok(()) }
 }
 
 /// Create an endpoint
+///
+/// Creates an endpoint in an application.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint", request_body = EndpointIn,
     responses(
-        (status = 201, description = "It was made.", body = EndpointOut),
+        (status = 201, description = "The new endpoint.", body = EndpointOut),
         (status = 409, description = "Another endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?.id;
-    let act = async |call: &Call| make(call, app, body.fields()?, None).await;
-    let again = async |call: &Call, made: &str| {
+    let act = async |call: &ApiCall| make(call, app, body.fields()?, None).await;
+    let again = async |call: &ApiCall, made: &str| {
         let missing = || ApiError::not_found("endpoint");
         let named = EndpointRef::parse(made).map_err(|_| missing())?;
         let endpoint = call.store().endpoint(&call.tenant, app, &named).await?;
         out(StatusCode::CREATED, &endpoint.ok_or_else(missing)?)
     };
-    once(call, body.bytes(), Look::First, act, again).await
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
-async fn make(call: &Call, app: AppId, fields: Fields<'_>, path: Option<&Uid>) -> Answer {
-    let (spec, secret) = read(call, fields, For::New, path).await?;
+async fn make(call: &ApiCall, app: AppId, fields: Fields<'_>, path: Option<&Uid>) -> ApiResult {
+    let (spec, secret) = read(call, fields, WriteMode::New, path).await?;
     if let Some(path) = path {
-        same_uid(spec.uid.as_ref(), path)?;
+        check_uid(spec.uid.as_ref(), path)?;
     }
     let secret = secret.unwrap_or_else(|| Secret::generate(spec.signature_type));
     let endpoint = call.store().create_endpoint(&call.tenant, app, spec, &secret, call.now).await?;
     out(StatusCode::CREATED, &endpoint)
 }
 
-/// Read an endpoint
+/// Retrieve an endpoint
+///
+/// Retrieves an endpoint by its id or uid.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint/{endpoint_id}",
     responses((status = 200, description = "The endpoint.", body = EndpointOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     out(StatusCode::OK, &call.endpoint(app.id).await?)
 }
 
 /// List endpoints
 ///
-/// The newest first, if `order` says nothing.
+/// Lists all endpoints of an application, newest first by default.
 #[utoipa::path(
-    get, path = "/app/{app_id}/endpoint", params(Paged, Ordered),
-    responses((status = 200, description = "A page of them.", body = ListOut<EndpointOut>))
+    get, path = "/app/{app_id}/endpoint", params(PageParams, OrderParams),
+    responses((status = 200, description = "A page of endpoints.", body = ListOut<EndpointOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let request = call.query().page::<EndpointId>(Order::Descending, true)?;
     let page = call.store().endpoints(&call.tenant, app.id, &request).await?;
@@ -180,32 +190,35 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
 
 /// Replace an endpoint
 ///
-/// Makes a new one where the path has a uid that there is not. Without a `uid` in the body, one that the path names by
-/// its id has none afterwards, and one that it names by its uid keeps it. What only Sendoff knows (timeout, schedule,
-/// signatures, headers) stays where the body does not have it. How it signs stays as it is: the secret changes by
-/// rotation. A URL with another scheme, host or port drops the headers whose values are not given out, unless `headers`
-/// is in the same request.
+/// Replaces all fields, or creates the endpoint if the path has a uid that does not exist. If the body has no `uid`, an
+/// endpoint addressed by its id loses its uid, and one addressed by its uid keeps it. Absent fields that other servers
+/// do not know (timeout, retry schedule, extra signatures, headers) stay unchanged. The signature algorithm cannot be
+/// changed here: rotate the secret.
+///
+/// If the scheme, host or port of the URL changes, headers with secret values are dropped unless the request includes
+/// `headers`.
 #[utoipa::path(
     put, path = "/app/{app_id}/endpoint/{endpoint_id}", request_body = EndpointUpdate,
     responses(
-        (status = 200, description = "It was replaced.", body = EndpointOut),
-        (status = 201, description = "It was made.", body = EndpointOut),
+        (status = 200, description = "The replaced endpoint.", body = EndpointOut),
+        (status = 201, description = "The new endpoint.", body = EndpointOut),
         (status = 409, description = "Another endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
-    let named = EndpointRef::parse(call.part("endpoint")).map_err(|wrong| ApiError::path("endpoint_id", wrong))?;
+    let named =
+        EndpointRef::parse(call.path_param("endpoint")).map_err(|wrong| ApiError::path("endpoint_id", wrong))?;
     let found = async || call.store().endpoint(&call.tenant, app.id, &named).await;
     let uid = match &named {
         EndpointRef::Uid(uid) => Some(uid),
         EndpointRef::Id(_) => None,
     };
-    let replace = async |before| change(&call, &body, before, |before| For::Replace(before), uid).await;
+    let replace = async |before| change(&call, &body, before, |before| WriteMode::Replace(before), uid).await;
     match (found().await?, &named) {
         (Some(before), _) => replace(before).await,
         (None, EndpointRef::Uid(uid)) => match make(&call, app.id, body.fields()?, Some(uid)).await {
-            // Somebody else made it at the same moment.
+            // A concurrent request created it.
             Err(error) if error.is_conflict() => replace(found().await?.ok_or(error)?).await,
             made => made,
         },
@@ -213,46 +226,45 @@ pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
     }
 }
 
-/// Change an endpoint
+/// Update an endpoint
 ///
-/// A URL with another scheme, host or port drops the headers whose values are not given out, unless `headers` is in the
-/// same request.
+/// Updates the fields in the body and leaves all others unchanged. If the scheme, host or port of the URL changes,
+/// headers with secret values are dropped unless the request includes `headers`.
 #[utoipa::path(
     patch, path = "/app/{app_id}/endpoint/{endpoint_id}", request_body = EndpointPatch,
     responses(
-        (status = 200, description = "It was changed.", body = EndpointOut),
+        (status = 200, description = "The updated endpoint.", body = EndpointOut),
         (status = 409, description = "Another endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
     let before = call.endpoint(app.id).await?;
-    change(&call, &body, before, |before| For::Patch(before), None).await
+    change(&call, &body, before, |before| WriteMode::Patch(before), None).await
 }
 
-/// Makes of `before`, or of what it has become meanwhile, what the body says.
-/// `uid` is what it is called where the body does not say.
+/// Applies the body to `before`, or to its current state after a concurrent update. `uid` is used if the body has none.
 pub(in crate::api) async fn change(
-    call: &Call,
-    body: &Body,
+    call: &ApiCall,
+    body: &JsonBody,
     before: Endpoint,
-    what: fn(&EndpointSpec) -> For<'_>,
+    what: fn(&EndpointSpec) -> WriteMode<'_>,
     uid: Option<&Uid>,
-) -> Answer {
+) -> ApiResult {
     let work = async |before: &Endpoint| Ok(read(call, body.fields()?, what(&before.spec), uid).await?.0);
     let changed = call.store().change_endpoint(&call.tenant, before, work, call.now).await?;
-    out(StatusCode::OK, &done(changed, "endpoint")?)
+    out(StatusCode::OK, &change_result(changed, "endpoint")?)
 }
 
 /// Delete an endpoint
 ///
-/// What was pending for it is not sent any more.
-#[utoipa::path(delete, path = "/app/{app_id}/endpoint/{endpoint_id}", responses((status = 204, description = "It is gone.")))]
-pub(in crate::api) async fn delete(call: Call) -> Answer {
+/// Deletes an endpoint. Its pending deliveries are not sent.
+#[utoipa::path(delete, path = "/app/{app_id}/endpoint/{endpoint_id}", responses((status = 204, description = "The endpoint was deleted.")))]
+pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     match call.store().delete_endpoint(&call.tenant, app.id, endpoint.id, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("endpoint")),
     }
 }

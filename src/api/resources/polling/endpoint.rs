@@ -1,28 +1,28 @@
-//! Polling endpoints over REST. The dialect calls what a message can go to, other than a URL, a destination, and knows
-//! several types of them; this is the one that Sendoff has.
+//! Polling endpoints: create, retrieve, list, replace, update and delete. The dialect calls them destinations and has
+//! several types; this is the only one that Sendoff supports.
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Field, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::{FieldValue, Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{Call, done, json, nothing};
-use crate::api::openapi::schemas::{self, Ordered, Paged};
-use crate::api::resources::application::same_uid;
+use crate::api::http::request::{ApiCall, change_result, json, no_content};
+use crate::api::openapi::schemas::{self, OrderParams, PageParams};
+use crate::api::resources::application::check_uid;
 use crate::domain::catalog::application::Metadata;
 use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
 use crate::domain::feed::FeedFilter;
 use crate::domain::{AppId, Invalid, PollingEndpointId, Time, Uid, limits};
 use crate::store::{Order, PollingEndpointRef};
 
-/// The type of all destinations that there are.
+/// The only supported type.
 const TYPE: &str = "pollingEndpoint";
 
-/// The types that a destination can have.
+/// The type of a destination.
 #[derive(ToSchema)]
 #[schema(as = DestinationType, rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document alone")]
@@ -30,7 +30,7 @@ enum PollerType {
     PollingEndpoint,
 }
 
-/// Whether a destination gives messages out.
+/// Whether messages can be fetched.
 #[derive(ToSchema)]
 #[schema(as = DestinationStatus, rename_all = "lowercase")]
 #[expect(dead_code, reason = "for the document alone")]
@@ -39,7 +39,7 @@ enum PollerStatus {
     Disabled,
 }
 
-/// A polling endpoint, as it is given out.
+/// A polling endpoint.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = DestinationOut)]
@@ -48,26 +48,27 @@ pub(in crate::api) struct PollerOut<'a> {
     uid: Option<&'a Uid>,
     #[schema(value_type = PollerType)]
     r#type: &'static str,
-    /// Nothing can be fetched while it is disabled.
+    /// While disabled, no messages can be fetched.
     #[schema(value_type = PollerStatus)]
     status: &'static str,
-    /// Which event types can be fetched; absent: all.
+    /// The event types to include; absent: all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = schemas::Names, required = false)]
+    #[schema(value_type = schemas::EventTypeNames, required = false)]
     event_types: Option<&'a [String]>,
-    /// Messages on one of these channels can be fetched; absent: all messages, whatever their channels.
+    /// The channels to include; absent: messages on any channel or none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schemas::Channels, required = false)]
     channels: Option<&'a [String]>,
-    #[schema(value_type = schemas::Metadata)]
+    #[schema(value_type = schemas::MetadataPairs)]
     metadata: &'a Metadata,
-    /// Where readers begin that name no position: at what was accepted since the polling endpoint was made.
+    /// The start position of readers without an iterator: the first message accepted after the polling endpoint was
+    /// created.
     current_iterator: String,
-    /// How many messages a page has if nothing is said.
+    /// The default page size.
     batch_size: usize,
-    /// How long a request waits for a message if nothing is said, in seconds.
+    /// The default wait for a message, in seconds.
     max_wait_secs: u64,
-    /// Empty: a polling endpoint has none.
+    /// Always empty.
     #[schema(value_type = schemas::JsonObject)]
     config: Map<String, Value>,
     created_at: Time,
@@ -95,26 +96,26 @@ impl<'a> From<&'a PollingEndpoint> for PollerOut<'a> {
     }
 }
 
-/// The fields that every body about a destination may have.
+/// The fields of every destination body.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct PollerFields {
     uid: Option<Uid>,
-    /// Nothing can be fetched while it is disabled.
+    /// While disabled, no messages can be fetched.
     #[schema(value_type = Option<PollerStatus>)]
     status: Option<PollerStatus>,
-    /// Which event types can be fetched; `null`: all.
+    /// The event types to include; `null`: all.
     #[schema(value_type = Option<schemas::EventTypeFilter>)]
     event_types: Option<Vec<String>>,
-    /// Messages on one of these channels can be fetched, at most 10; `null`: all messages, whatever their channels.
+    /// The channels to include, at most 10; `null`: messages on any channel or none.
     #[schema(value_type = Option<schemas::ChannelFilter>)]
     channels: Option<Vec<String>>,
-    #[schema(value_type = Option<schemas::Metadata>)]
+    #[schema(value_type = Option<schemas::MetadataPairs>)]
     metadata: Option<Metadata>,
 }
 
-/// A destination, as it is to be.
+/// A new destination, or a replacement.
 #[derive(ToSchema)]
 #[schema(as = DestinationIn, rename_all = "camelCase", example = json!({"type": "pollingEndpoint", "uid": "warehouse", "eventTypes": ["invoice.paid"]}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
@@ -124,19 +125,19 @@ pub(in crate::api) struct PollerIn {
     fields: PollerFields,
 }
 
-/// A change of a destination.
+/// A partial update of a destination.
 #[derive(ToSchema)]
 #[schema(as = DestinationPatch, rename_all = "camelCase", example = json!({"status": "disabled"}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct PollerPatch {
-    /// It can't be changed; what is given here must be what it is.
+    /// The type cannot be changed. If given, it must be the current one.
     #[schema(nullable = false)]
     r#type: Option<PollerType>,
     #[serde(flatten)]
     fields: PollerFields,
 }
 
-/// Makes of `base` what the body says; `whole`: of something new, or all of something that exists.
+/// Applies the body to `base`. With `whole`, required fields must be present.
 pub(in crate::api) fn read(
     mut fields: Fields<'_>,
     base: PollingEndpointSpec,
@@ -148,78 +149,82 @@ pub(in crate::api) fn read(
     } else {
         fields.not_null("type");
     }
-    if let Field::Set(other) = fields.text("type")
+    if let FieldValue::Set(other) = fields.text("type")
         && other != TYPE
     {
         fields.note(Invalid::new("type", format!("must be {TYPE}: this release supports no other type")));
     }
-    fields.parsed("uid", |text| Uid::parse("uid", text, PollingEndpointId::PREFIX)).put(&mut spec.uid);
+    fields.parsed("uid", |text| Uid::parse("uid", text, PollingEndpointId::PREFIX)).apply(&mut spec.uid);
     let status = fields.parsed("status", |text| match text {
         "enabled" => Ok(false),
         "disabled" => Ok(true),
         _ => Err(Invalid::new("status", "must be enabled or disabled")),
     });
-    status.put_or_default(&mut spec.disabled);
-    // The dialect's empty list lets everything through.
-    let filter = |list: Field<Vec<String>>| match list {
-        Field::Set(list) if list.is_empty() => Field::Null,
+    status.apply_or_default(&mut spec.disabled);
+    // In the dialect, an empty list matches everything.
+    let filter = |list: FieldValue<Vec<String>>| match list {
+        FieldValue::Set(list) if list.is_empty() => FieldValue::Null,
         list => list,
     };
-    filter(fields.names("eventTypes", limits::EVENT_TYPES)).put(&mut spec.filter.event_types);
-    filter(fields.names("channels", limits::ENDPOINT_CHANNELS)).put(&mut spec.filter.channels);
-    fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
+    filter(fields.names("eventTypes", limits::EVENT_TYPES)).apply(&mut spec.filter.event_types);
+    filter(fields.names("channels", limits::ENDPOINT_CHANNELS)).apply(&mut spec.filter.channels);
+    fields.take("metadata", "an object of strings").apply_or_default(&mut spec.metadata);
     fields.unsupported("batchSize", &["50"]);
     fields.unsupported("maxWaitSecs", &["0"]);
     fields.done(spec.check())?;
     Ok(spec)
 }
 
-pub(in crate::api) fn out(status: StatusCode, endpoint: &PollingEndpoint) -> Answer {
+pub(in crate::api) fn out(status: StatusCode, endpoint: &PollingEndpoint) -> ApiResult {
     json(status, &PollerOut::from(endpoint))
 }
 
 /// Create a polling endpoint
 ///
-/// An application can have 20.
+/// Creates a polling endpoint, at most 20 for each application.
 #[utoipa::path(
     post, path = "/app/{app_id}/destination", request_body = PollerIn,
     responses(
-        (status = 201, description = "It was made.", body = PollerOut),
+        (status = 201, description = "The new polling endpoint.", body = PollerOut),
         (status = 409, description = "Another polling endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?.id;
-    let act = async |call: &Call| make(call, app, read(body.fields()?, PollingEndpointSpec::default(), true)?).await;
-    let again = async |call: &Call, made: &str| {
+    let act = async |call: &ApiCall| make(call, app, read(body.fields()?, PollingEndpointSpec::default(), true)?).await;
+    let again = async |call: &ApiCall, made: &str| {
         let missing = || ApiError::not_found("polling endpoint");
         let named = PollingEndpointRef::parse(made).map_err(|_| missing())?;
         let found = call.store().polling_endpoint(&call.tenant, app, &named).await?;
         out(StatusCode::CREATED, &found.ok_or_else(missing)?)
     };
-    once(call, body.bytes(), Look::First, act, again).await
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
-async fn make(call: &Call, app: AppId, spec: PollingEndpointSpec) -> Answer {
+async fn make(call: &ApiCall, app: AppId, spec: PollingEndpointSpec) -> ApiResult {
     out(StatusCode::CREATED, &call.store().create_polling_endpoint(&call.tenant, app, spec, call.now).await?)
 }
 
-/// Read a polling endpoint
+/// Retrieve a polling endpoint
+///
+/// Retrieves a polling endpoint by its id or uid.
 #[utoipa::path(
     get, path = "/app/{app_id}/destination/{sink_id}",
     responses((status = 200, description = "The polling endpoint.", body = PollerOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     out(StatusCode::OK, &call.polling_endpoint(app.id).await?)
 }
 
 /// List polling endpoints
+///
+/// Lists all polling endpoints of an application, oldest first by default.
 #[utoipa::path(
-    get, path = "/app/{app_id}/destination", params(Paged, Ordered),
-    responses((status = 200, description = "A page of them.", body = ListOut<PollerOut>))
+    get, path = "/app/{app_id}/destination", params(PageParams, OrderParams),
+    responses((status = 200, description = "A page of polling endpoints.", body = ListOut<PollerOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let request = call.query().page::<PollingEndpointId>(Order::Ascending, true)?;
     let page = call.store().polling_endpoints(&call.tenant, app.id, &request).await?;
@@ -228,18 +233,19 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
 
 /// Replace a polling endpoint
 ///
-/// Makes a new one where the path has a uid that there is not. The uid stays unless the body names another or `null`.
+/// Replaces all fields, or creates the polling endpoint if the path has a uid that does not exist. An absent `uid`
+/// stays unchanged; `null` removes it.
 #[utoipa::path(
     put, path = "/app/{app_id}/destination/{sink_id}", request_body = PollerIn,
     responses(
-        (status = 200, description = "It was replaced.", body = PollerOut),
-        (status = 201, description = "It was made.", body = PollerOut),
+        (status = 200, description = "The replaced polling endpoint.", body = PollerOut),
+        (status = 201, description = "The new polling endpoint.", body = PollerOut),
         (status = 409, description = "Another polling endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?.id;
-    let named = PollingEndpointRef::parse(call.part("sink")).map_err(|wrong| ApiError::path("sink_id", wrong))?;
+    let named = PollingEndpointRef::parse(call.path_param("sink")).map_err(|wrong| ApiError::path("sink_id", wrong))?;
     let base = |uid| PollingEndpointSpec { uid, ..PollingEndpointSpec::default() };
     match (call.store().polling_endpoint(&call.tenant, app, &named).await?, named) {
         (Some(before), _) => {
@@ -247,52 +253,54 @@ pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
         }
         (None, PollingEndpointRef::Uid(uid)) => {
             let spec = read(body.fields()?, base(Some(uid.clone())), true)?;
-            same_uid(spec.uid.as_ref(), &uid)?;
+            check_uid(spec.uid.as_ref(), &uid)?;
             make(&call, app, spec).await
         }
         (None, PollingEndpointRef::Id(_)) => Err(ApiError::not_found("polling endpoint")),
     }
 }
 
-/// Change a polling endpoint
+/// Update a polling endpoint
+///
+/// Updates the fields in the body and leaves all others unchanged.
 #[utoipa::path(
     patch, path = "/app/{app_id}/destination/{sink_id}", request_body = PollerPatch,
     responses(
-        (status = 200, description = "It was changed.", body = PollerOut),
+        (status = 200, description = "The updated polling endpoint.", body = PollerOut),
         (status = 409, description = "Another polling endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?.id;
     let before = call.polling_endpoint(app).await?;
     change(&call, &before, |before| read(body.fields()?, before.clone(), false)).await
 }
 
 async fn change(
-    call: &Call,
+    call: &ApiCall,
     before: &PollingEndpoint,
     work: impl Fn(&PollingEndpointSpec) -> Result<PollingEndpointSpec, ApiError>,
-) -> Answer {
+) -> ApiResult {
     let (app, id) = (before.app_id, before.id);
     let work = |before: &PollingEndpoint| work(&before.spec);
     let changed = call.store().update_polling_endpoint(&call.tenant, app, id, work, call.now).await?;
-    out(StatusCode::OK, &done(changed, "polling endpoint")?)
+    out(StatusCode::OK, &change_result(changed, "polling endpoint")?)
 }
 
 /// Delete a polling endpoint
 ///
-/// With the positions of its consumers and its tokens. The messages stay.
-#[utoipa::path(delete, path = "/app/{app_id}/destination/{sink_id}", responses((status = 204, description = "It is gone.")))]
-pub(in crate::api) async fn delete(call: Call) -> Answer {
+/// Deletes a polling endpoint with its tokens and the positions of its consumers. Messages remain.
+#[utoipa::path(delete, path = "/app/{app_id}/destination/{sink_id}", responses((status = 204, description = "The polling endpoint was deleted.")))]
+pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.polling_endpoint(app.id).await?;
     match call.store().delete_polling_endpoint(&call.tenant, &endpoint, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("polling endpoint")),
     }
 }
 
-/// The filter that lets through what both filters do.
-pub(super) fn also(event_type: Option<String>, channel: Option<String>) -> FeedFilter {
+/// The filter of a request, applied in addition to the polling endpoint's.
+pub(super) fn request_filter(event_type: Option<String>, channel: Option<String>) -> FeedFilter {
     FeedFilter { event_types: event_type.map(|one| vec![one]), channels: channel.map(|one| vec![one]) }
 }

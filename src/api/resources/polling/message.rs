@@ -1,4 +1,4 @@
-//! A message, as it is given out to those who fetch it.
+//! A message as a poller gets it.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use crate::api::resources::message::PayloadOut;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{MessageId, Time, Uid};
 
-/// A message, as it is fetched.
+/// A fetched message.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::api) struct PollingEndpointMessageOut<'a> {
     id: MessageId,
     event_id: Option<&'a Uid>,
     event_type: &'a str,
-    /// As it was written; `{}` where there is a `rawPayload`.
+    /// The payload as sent; `{}` if there is a `rawPayload`.
     #[schema(value_type = schemas::JsonObject)]
     payload: PayloadOut<'a>,
-    /// The bytes of a payload that need not be JSON.
+    /// A raw payload, which need not be JSON.
     raw_payload: Option<&'a str>,
     /// The content type of a raw payload.
     #[schema(value_type = Option<schemas::RawHeaders>)]
@@ -29,11 +29,11 @@ pub(in crate::api) struct PollingEndpointMessageOut<'a> {
     channels: Option<&'a [String]>,
     #[schema(value_type = Option<schemas::Tags>)]
     tags: Option<&'a [String]>,
-    /// When it was accepted.
+    /// When the message was accepted.
     timestamp: Time,
-    /// When it happened, if its sender said so; else when it was accepted.
+    /// When the event occurred, as given by the sender; by default when it was accepted.
     occurred_at: Time,
-    /// Not to be sent before then, if that was asked for. It can be fetched at once.
+    /// The scheduled delivery time, if any. The message can be fetched before.
     deliver_at: Option<Time>,
 }
 

@@ -1,8 +1,8 @@
-//! Server-sent events: the messages of a polling endpoint as they are accepted, for scripts and browsers.
+//! Server-sent events: a polling endpoint's messages as they are accepted, for scripts and browsers.
 //!
-//! Each event has the iterator behind its message as its id, so that a reader that comes again with `Last-Event-ID`
-//! misses nothing, and one that goes on by polling uses the same. Streams are bounded, hold one page each, and end with
-//! their token, their polling endpoint and the process.
+//! The id of each event is the iterator after its message. A reader that reconnects with `Last-Event-ID` misses
+//! nothing, and can continue by polling with the same iterator. Streams are limited in number, buffer one page each,
+//! and end when their token is revoked, their polling endpoint is deleted or disabled, or the process stops.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,11 +14,13 @@ use actix_web::web::Bytes;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::request::Call;
-use crate::api::resources::polling::endpoint::also;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::request::ApiCall;
+use crate::api::resources::polling::endpoint::request_filter;
 use crate::api::resources::polling::message::PollingEndpointMessageOut;
-use crate::api::resources::polling::poll::{Chosen, beginning, chosen, enabled, may_go_on};
+use crate::api::resources::polling::poll::{
+    PollFilterParams, check_enabled, check_retention, iterator_param, start_position,
+};
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::domain::feed::{FeedFilter, FeedIterator, Position};
 use crate::domain::ids;
@@ -26,90 +28,90 @@ use crate::store::StoreError;
 use crate::store::feed::read::FeedRequest;
 use crate::store::feed::wakeups::FeedListener;
 
-/// How many streams a process has at most.
-const STREAMS: usize = 256;
-/// How many messages are read at once.
-const PAGE: usize = 20;
-/// How often a stream checks that its caller may still read: a token that was taken back ends it within a few seconds.
-const CHECK: Duration = Duration::from_secs(3);
-/// After how much silence a comment is sent, so that nobody on the way takes the connection for dead.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How long to wait while the store is away.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The most streams of a process.
+const STREAM_LIMIT: usize = 256;
+/// Messages per read.
+const PAGE_SIZE: usize = 20;
+/// Interval at which a stream checks that its token and polling endpoint are still valid.
+const CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// Idle time after which a comment is sent, so no proxy closes the connection.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// Retry interval while the store is unavailable.
+const STORE_RETRY: Duration = Duration::from_secs(1);
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// A place among the streams of the process.
-struct Place;
+/// A slot among the streams of the process, freed on drop.
+struct StreamSlot;
 
-impl Place {
-    fn take() -> Option<Place> {
-        if OPEN.fetch_add(1, Ordering::AcqRel) < STREAMS {
-            return Some(Place);
+impl StreamSlot {
+    fn take() -> Option<StreamSlot> {
+        if OPEN.fetch_add(1, Ordering::AcqRel) < STREAM_LIMIT {
+            return Some(StreamSlot);
         }
         OPEN.fetch_sub(1, Ordering::AcqRel);
         None
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
         OPEN.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-/// Where a stream begins.
+/// The start of a stream.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `stream` reads it")]
-struct Begun {
-    /// An `iterator` of an answer, or the id of an event. `Last-Event-ID` counts first.
+struct StreamParams {
+    /// The `iterator` of a response, or the id of an event. `Last-Event-ID` takes precedence.
     iterator: Option<String>,
 }
 
-/// Fetch messages as a stream
+/// Stream messages
 ///
-/// Server-sent events (`text/event-stream`): `event: message`, with a message as in a page as its data, and as its id
-/// the iterator behind it. A reader that comes again shows the last id in `Last-Event-ID`. Otherwise it begins as a
-/// page does. A process has 256 streams at most.
+/// Streams messages as server-sent events (`text/event-stream`) named `message`. The data is a message as in a page,
+/// the id is the iterator after it. A reader that reconnects sends the last id in `Last-Event-ID`; others start as with
+/// a page. A server process has at most 256 streams.
 #[utoipa::path(
-    get, path = "/app/{app_id}/poller/{sink_id}/stream", params(Begun, Chosen),
+    get, path = "/app/{app_id}/poller/{sink_id}/stream", params(StreamParams, PollFilterParams),
     responses(
         (status = 200, description = "Messages, as they are accepted.", body = String, content_type = "text/event-stream"),
         (status = 409, description = "The polling endpoint is disabled."),
-        (status = 410, description = "Messages behind the position may be past the retention: begin with `after`."),
+        (status = 410, description = "Messages after the position may be past the retention: start with `after`."),
     )
 )]
-pub(in crate::api) async fn stream(call: Call) -> Answer {
+pub(in crate::api) async fn stream(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
-    let endpoint = enabled(call.polling_endpoint(app.id).await?)?;
+    let endpoint = check_enabled(call.polling_endpoint(app.id).await?)?;
     let query = call.query();
-    let filter = also(query.checked("event_type", ids::event_type)?, query.checked("channel", ids::channel)?);
+    let filter = request_filter(query.checked("event_type", ids::event_type)?, query.checked("channel", ids::channel)?);
     let last = call.request().headers().get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
     let shown = match last.filter(|last| !last.is_empty()) {
         Some(last) => {
             Some(FeedIterator::parse(last, app.id).map_err(|wrong| ApiError::header("last-event-id", wrong.reason))?)
         }
-        None => chosen(&query, &endpoint)?,
+        None => iterator_param(&query, &endpoint)?,
     };
-    // A reader that comes again still has the time in its URL with which it began.
+    // The URL of a reconnecting reader still has its original start time.
     let after = if last.is_some() { None } else { query.time("after")? };
-    let from = beginning(&call, &endpoint, shown, after)?;
-    may_go_on(&call, from)?;
+    let from = start_position(&call, &endpoint, shown, after)?;
+    check_retention(&call, from)?;
     let full = || ApiError::from(StoreError::Overloaded);
-    let place = Place::take().ok_or_else(full)?;
+    let slot = StreamSlot::take().ok_or_else(full)?;
     let listener = call.store().listen_to_feed(app.id).ok_or_else(full)?;
     let now = Instant::now();
-    let stream = Stream {
+    let stream = MessageStream {
         call,
         endpoint,
         filter,
         at: from,
         listener,
         ready: VecDeque::from([Bytes::from_static(b"retry: 3000\n\n")]),
-        check: now + CHECK,
-        beat: now + HEARTBEAT,
-        _place: place,
+        check: now + CHECK_INTERVAL,
+        beat: now + HEARTBEAT_INTERVAL,
+        _slot: slot,
     };
     let events = futures_util::stream::unfold(stream, async |mut stream| {
         let piece = stream.next().await?;
@@ -118,49 +120,49 @@ pub(in crate::api) async fn stream(call: Call) -> Answer {
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
         .insert_header(("cache-control", "no-store"))
-        // Proxies that collect answers would hold the events back.
+        // Buffering proxies would delay the events.
         .insert_header(("x-accel-buffering", "no"))
         .streaming(Box::pin(events)))
 }
 
 /// One reader's stream.
-struct Stream {
-    call: Call,
+struct MessageStream {
+    call: ApiCall,
     endpoint: PollingEndpoint,
-    /// What the reader asked for, beyond what the polling endpoint lets through.
+    /// The reader's filter, in addition to the polling endpoint's.
     filter: FeedFilter,
     at: FeedIterator,
     listener: FeedListener,
     ready: VecDeque<Bytes>,
     check: Instant,
     beat: Instant,
-    _place: Place,
+    _slot: StreamSlot,
 }
 
-impl Stream {
-    /// The next piece of the answer; `None`: it is over.
+impl MessageStream {
+    /// The next chunk of the response; `None` ends it.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
-                self.beat = Instant::now() + HEARTBEAT;
+                self.beat = Instant::now() + HEARTBEAT_INTERVAL;
                 return Some(piece);
             }
             if self.listener.is_closed() {
                 return None;
             }
             if Instant::now() >= self.check {
-                self.check = Instant::now() + CHECK;
-                if !self.lasts().await {
+                self.check = Instant::now() + CHECK_INTERVAL;
+                if !self.is_authorized().await {
                     return None;
                 }
             }
             match self.read().await {
                 Ok(false) => continue,
                 Ok(true) => {}
-                // Nobody knows: the reader waits.
+                // The store is unavailable: the reader waits.
                 Err(error) => {
                     tracing::debug!(%error, "a stream waits for the store");
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(STORE_RETRY).await;
                 }
             }
             if !self.ready.is_empty() {
@@ -168,18 +170,19 @@ impl Stream {
             }
             self.listener.wait(self.at.position, self.check.min(self.beat)).await;
             if Instant::now() >= self.beat {
-                // The id alone: it moves on over messages that the filters keep back.
+                // The id advances past filtered messages, even without an event.
                 self.ready
                     .push_back(Bytes::from(format!("id: {}\n: nothing new\n\n", self.at.text(self.endpoint.app_id))));
             }
         }
     }
 
-    /// Makes events of the next page. `true`: nothing follows it yet.
+    /// Turns the next page into events. `true` if nothing follows it yet.
     async fn read(&mut self) -> Result<bool, StoreError> {
         let now = self.call.clock().now();
         let filters = [self.endpoint.spec.filter.clone(), self.filter.clone()];
-        let request = FeedRequest { after: self.at.position, filters: &filters, delivered: None, limit: PAGE, now };
+        let request =
+            FeedRequest { after: self.at.position, filters: &filters, delivered: None, limit: PAGE_SIZE, now };
         let page = self.call.store().feed(&self.call.tenant, self.endpoint.app_id, request).await?;
         for message in &page.messages {
             let behind = self.at.next(Position::of(message.id), false, now).text(self.endpoint.app_id);
@@ -191,9 +194,9 @@ impl Stream {
         Ok(page.done)
     }
 
-    /// Whether the caller may still read, and from what there is.
-    async fn lasts(&mut self) -> bool {
-        if !self.call.is_still_good().await {
+    /// Whether the token and the polling endpoint are still valid.
+    async fn is_authorized(&mut self) -> bool {
+        if !self.call.is_still_authorized().await {
             return false;
         }
         let named = self.endpoint.id.into();
@@ -203,13 +206,13 @@ impl Stream {
                 true
             }
             Ok(_) => false,
-            // Nobody knows.
+            // Unknown while the store is unavailable.
             Err(_) => true,
         }
     }
 }
 
-/// A line break would end the field: each line of `data` has its own.
+/// A line break would end the field, so each line of `data` becomes a field.
 fn event(id: &str, data: &str) -> Bytes {
     let lines: Vec<&str> = data.split(['\n', '\r']).collect();
     Bytes::from(format!("id: {id}\nevent: message\ndata: {}\n\n", lines.join("\ndata: ")))
@@ -226,9 +229,9 @@ mod tests {
 
     #[test]
     fn there_are_so_many_places() {
-        let places: Vec<Place> = (0..STREAMS).map_while(|_| Place::take()).collect();
-        assert!(places.len() == STREAMS && Place::take().is_none());
-        drop(places);
-        assert!(Place::take().is_some());
+        let slots: Vec<StreamSlot> = (0..STREAM_LIMIT).map_while(|_| StreamSlot::take()).collect();
+        assert!(slots.len() == STREAM_LIMIT && StreamSlot::take().is_none());
+        drop(slots);
+        assert!(StreamSlot::take().is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens that open one polling endpoint: for the program that fetches, so that it need not have the application's.
+//! Tokens for one polling endpoint, so a program that fetches messages needs no application token.
 
 use std::time::Duration;
 
@@ -6,44 +6,44 @@ use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::http::body::Body;
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, json};
+use crate::api::http::body::JsonBody;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, json};
 use crate::domain::access::api_key;
 use crate::domain::catalog::polling::{LONGEST_LIFE, LONGEST_OVERLAP, OVERLAP, PollingEndpoint, PollingToken};
 use crate::domain::{Invalid, OrgId, PollingTokenId, Time};
 
-/// A token.
+/// The token of a polling endpoint.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ApiTokenOut<'a> {
     id: PollingTokenId,
-    /// `sk_poll_…`. It is shown once, when it is made; later only its last characters are.
+    /// `sk_poll_…`, in full only when it is created; later only the last characters.
     token: &'a str,
-    /// A token has no name.
+    /// Always `null`.
     name: Option<&'a str>,
-    /// `null`: never.
+    /// `null`: it does not expire.
     expires_at: Option<Time>,
-    /// What it may do.
+    /// The permissions of the token.
     scopes: [&'static str; 1],
     created_at: Time,
 }
 
-/// How a token is to change.
+/// The rotation of a token.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"expiry": 2592000, "oldTokenExpiry": 3600}))]
 #[expect(dead_code, reason = "for the document alone: `rotate` reads it")]
 struct RotatePollerTokenIn {
-    /// For how many seconds the new one is good, at most a year; for good if nothing is said.
+    /// Seconds until the new token expires, at most a year; by default it does not expire.
     #[schema(minimum = 1, maximum = 31536000)]
     expiry: Option<u32>,
-    /// For how many seconds those before it stay good; 300 if nothing is said.
+    /// Seconds until older tokens expire; 300 by default.
     #[schema(minimum = 0, maximum = 86400)]
     old_token_expiry: Option<u32>,
 }
 
-fn out(token: &PollingToken, text: &str) -> Answer {
+fn out(token: &PollingToken, text: &str) -> ApiResult {
     let shown = ApiTokenOut {
         id: token.id,
         token: text,
@@ -57,14 +57,14 @@ fn out(token: &PollingToken, text: &str) -> Answer {
     Ok(answer)
 }
 
-/// Read about a polling endpoint's token
+/// Retrieve a polling endpoint's token
 ///
-/// The newest one. Only its last characters are known any more.
+/// Retrieves the newest token of a polling endpoint, censored: only its last characters are stored in clear.
 #[utoipa::path(
     get, path = "/auth/app/{app_id}/poller/{sink_id}/token",
-    responses((status = 200, description = "The token, censored.", body = ApiTokenOut))
+    responses((status = 200, description = "The censored token.", body = ApiTokenOut))
 )]
-pub(in crate::api) async fn read(call: Call) -> Answer {
+pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.polling_endpoint(app.id).await?;
     let token = call.store().polling_token(&call.tenant, &endpoint).await?;
@@ -74,22 +74,22 @@ pub(in crate::api) async fn read(call: Call) -> Answer {
 
 /// Rotate a polling endpoint's token
 ///
-/// Makes the first one, too. It is shown here and nowhere else, so a request that comes again under the same
-/// `idempotency-key` makes another.
+/// Creates a new token, which may be the first one. It is returned only here and not stored: repeating the request with
+/// the same `idempotency-key` creates another token.
 #[utoipa::path(
     post, path = "/auth/app/{app_id}/poller/{sink_id}/token/rotate", request_body = RotatePollerTokenIn,
-    responses((status = 200, description = "The new one.", body = ApiTokenOut))
+    responses((status = 200, description = "The new token.", body = ApiTokenOut))
 )]
-pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.polling_endpoint(app.id).await?;
-    let act = async |call: &Call| make(call, &app.org, &endpoint, &body).await;
-    // Nothing is remembered under the key, as what it stood for could not be shown.
-    let again = async |_: &Call, _: &str| Err(ApiError::not_found("the token of this key"));
-    once(call, body.bytes(), Look::First, act, again).await
+    let act = async |call: &ApiCall| make(call, &app.org, &endpoint, &body).await;
+    // The token could not be returned again.
+    let again = async |_: &ApiCall, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
-async fn make(call: &Call, org: &OrgId, endpoint: &PollingEndpoint, body: &Body) -> Answer {
+async fn make(call: &ApiCall, org: &OrgId, endpoint: &PollingEndpoint, body: &JsonBody) -> ApiResult {
     let mut fields = body.fields()?;
     let mut seconds = |name, least: u64, most: Duration| {
         let span = fields.take::<u64>(name, "a whole number of seconds").set()?;

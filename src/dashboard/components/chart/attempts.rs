@@ -1,4 +1,4 @@
-//! Attempts by time: what was delivered, what failed and is retried, what failed for good, one on the other.
+//! Attempts over time, as stacked bars: delivered, failed and retried, dead.
 
 use askama::Template;
 use askama::filters::HtmlSafe;
@@ -8,17 +8,17 @@ use crate::dashboard::components::format::count;
 use crate::store::query::counts::Range;
 use crate::store::recording::rollups::{Bucket, Counts, total};
 
-/// The least height of a bar that is not zero, in pixels: a hairline. All others are in proportion to their counts.
+/// The minimum height of a part that is not zero, in pixels. Larger parts are in proportion to their counts.
 const LEAST: f64 = 1.0;
 
-/// A part of a bar. Text, because SVG's attributes are.
+/// A part of a bar, with formatted SVG attributes.
 struct Part {
     kind: &'static str,
     y: String,
     height: String,
 }
 
-/// What is drawn for a bucket with something in it.
+/// The bar of a bucket that is not empty.
 struct Bar {
     x: String,
     width: String,
@@ -27,7 +27,6 @@ struct Bar {
     href: String,
 }
 
-/// A row of the table.
 struct Row {
     time: String,
     href: String,
@@ -36,13 +35,12 @@ struct Row {
     failed: String,
 }
 
-/// The chart with its table.
 #[derive(Template)]
 #[template(path = "parts/chart.html")]
 pub struct Chart {
-    /// What a bar stands for: `minute`, `3 hours`.
+    /// The length of a bucket: `minute`, `3 hours`.
     per: &'static str,
-    /// The width of a bar with its share of the gaps, in percent.
+    /// The width of a bar including its gap, in percent.
     slot: String,
     bars: Vec<Bar>,
     labels: Vec<Label>,
@@ -54,8 +52,8 @@ pub struct Chart {
 impl HtmlSafe for Chart {}
 
 impl Chart {
-    /// Of the buckets of a range, in their order. A bar leads to `list`, the path and query of a list of deliveries up to where `since` and
-    /// `until` are to be added: `/deliveries?`, `/deliveries?app=app_…&`.
+    /// Draws the buckets of a range, in order. Bars link to `list`, the path and query of a list of deliveries, to
+    /// which `since` and `until` are appended: `/deliveries?`, `/deliveries?app=app_…&`.
     pub fn new(buckets: &[Bucket], range: Range, list: &str) -> Chart {
         let axis = Axis { buckets, range, list };
         let most = buckets.iter().map(|bucket| bucket.counts.attempts()).max().unwrap_or(0);
@@ -115,8 +113,8 @@ fn said(counts: &Counts) -> String {
     format!("{delivered} delivered, {retried} failed and retried, {dead} dead")
 }
 
-/// Where each part of a bar begins and how high it is, from the base up: in proportion, but at least a hairline. Where that is too much, the highest
-/// part gives way.
+/// The top and height of each part, from the base up: in proportion, but at least [`LEAST`]. If the sum exceeds the
+/// plot, the highest part shrinks.
 fn stack(parts: [i64; 3], top: i64) -> [(f64, f64); 3] {
     let height = |part: i64| if part > 0 { (part as f64 / top.max(1) as f64 * ROOM).max(LEAST) } else { 0.0 };
     let mut heights = parts.map(height);
@@ -131,7 +129,7 @@ fn stack(parts: [i64; 3], top: i64) -> [(f64, f64); 3] {
     })
 }
 
-/// The next round number that has a half: 2, 4, 6, 8, 10, 12, 16, 20, 24, 30 …
+/// The next round number with a round half: 2, 4, 6, 8, 10, 12, 16, 20, 24, 30 …
 fn round_up(most: i64) -> i64 {
     const ROUND: [i64; 14] = [2, 4, 6, 8, 10, 12, 16, 20, 24, 30, 40, 50, 60, 80];
     let mut unit = 1i64;
@@ -141,7 +139,7 @@ fn round_up(most: i64) -> i64 {
     ROUND.map(|n| n.saturating_mul(unit)).into_iter().find(|n| *n >= most).unwrap_or(i64::MAX)
 }
 
-/// `8,000`, `120k`, `1.2M`: round numbers in little room.
+/// Round numbers in short: `8,000`, `120k`, `1.2M`.
 fn short(n: i64) -> String {
     match n {
         0..10_000 => count(n),

@@ -1,8 +1,7 @@
-//! How long receivers took, by time: half of the attempts within the lowest line, 95 % and 99 % within the others, where there are enough attempts to
-//! say so.
+//! Response times over time: p50, p95 and p99. A line is interrupted where there are too few attempts.
 //!
-//! The scale is logarithmic, as the histogram is that the lines are estimated from: a median of 20 ms and a slowest hundredth of 4 s
-//! are to be told apart on one chart.
+//! The scale is logarithmic, like the histogram that the quantiles are estimated from: a p50 of 20 ms and a p99 of 4 s
+//! both stay readable.
 
 use std::time::Duration;
 
@@ -15,25 +14,24 @@ use crate::dashboard::endpoints::rates::{ResponseTimes, about};
 use crate::store::query::counts::Range;
 use crate::store::recording::rollups::{Bucket, total};
 
-/// The lines: class and name, in the order of [`ResponseTimes::all`].
+/// The CSS class and name of each line, in the order of [`ResponseTimes::all`].
 const LINES: [&str; 3] = ["p50", "p95", "p99"];
-/// How wide a bucket is in the coordinates of the lines, which are stretched.
+/// The width of a bucket in the coordinates of the lines, which are stretched.
 const STEP: f64 = 10.0;
 
-/// A line without a gap.
+/// A line without gaps.
 struct Run {
     kind: &'static str,
     points: String,
 }
 
-/// What a bucket says and where it leads.
+/// The tooltip and link of a bucket.
 struct Spot {
     x: String,
     title: String,
     href: String,
 }
 
-/// A row of the table.
 struct Row {
     time: String,
     href: String,
@@ -41,7 +39,6 @@ struct Row {
     attempts: String,
 }
 
-/// The chart with its table.
 #[derive(Template)]
 #[template(path = "parts/latency.html")]
 pub struct LatencyChart {
@@ -60,7 +57,8 @@ pub struct LatencyChart {
 impl HtmlSafe for LatencyChart {}
 
 impl LatencyChart {
-    /// Of the buckets of a range, in their order; `list` as for [`Chart`](crate::dashboard::components::chart::Chart::new).
+    /// Draws the buckets of a range, in order; `list` as for
+    /// [`Chart`](crate::dashboard::components::chart::Chart::new).
     pub fn new(buckets: &[Bucket], range: Range, list: &str) -> LatencyChart {
         let axis = Axis { buckets, range, list };
         let values: Vec<Option<ResponseTimes>> =
@@ -97,7 +95,7 @@ impl LatencyChart {
     }
 }
 
-/// The lines of one kind: one for each stretch of buckets with attempts. One bucket alone is a dash.
+/// The segments of a line: one per run of consecutive buckets with a value. A single bucket becomes a dash.
 fn runs(kind: &'static str, values: &[Option<Duration>], y: impl Fn(Duration) -> f64) -> Vec<Run> {
     let mut found = Vec::new();
     let mut place = 0;
@@ -117,7 +115,7 @@ fn runs(kind: &'static str, values: &[Option<Duration>], y: impl Fn(Duration) ->
     found
 }
 
-/// From one power of ten of milliseconds to another.
+/// A logarithmic scale: powers of ten in milliseconds.
 struct Scale {
     least: i32,
     most: i32,
@@ -129,7 +127,7 @@ impl Scale {
         let least = values.clone().map(power).fold(f64::INFINITY, f64::min);
         let most = values.map(power).fold(0.0, f64::max);
         let least = if least.is_finite() { least.floor() as i32 } else { 0 };
-        // Attempts that took just a power of ten need no room above it.
+        // A maximum just at a power of ten needs no room above it.
         Scale { least, most: ((most - 0.001).ceil() as i32).max(least + 1) }
     }
 
@@ -154,7 +152,7 @@ mod tests {
     use crate::domain::Time;
     use crate::store::recording::rollups::Counts;
 
-    /// So many attempts in the histogram's bucket of that number, every minute; none where the number is 99.
+    /// One bucket per minute with `count` attempts in the given histogram slot; slot 99 means none.
     fn minutes(of: &[(usize, i64)]) -> Vec<Bucket> {
         let start = Time::parse("2026-11-22T14:00:00Z").unwrap();
         let bucket = |(n, (place, count)): (usize, &(usize, i64))| {

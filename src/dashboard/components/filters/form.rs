@@ -1,4 +1,4 @@
-//! The form above a list, and the chips of the filters that are on.
+//! The filter form above a list, with chips of the active filters.
 
 use std::collections::HashMap;
 
@@ -11,37 +11,36 @@ use crate::domain::catalog::event_type::EventType;
 use crate::store::query::delivery_list::DeliveryStatus;
 use crate::store::{Order, PageRequest, Store, Tenant};
 
-/// How many names a field proposes.
+/// How many suggestions a field has.
 const PROPOSED: usize = 100;
 
-/// A choice of a field, or what it proposes.
+/// An option of a select, or a suggestion of a text field.
 pub struct Choice {
     pub value: Line,
     pub name: Line,
     pub chosen: bool,
 }
 
-/// A field of the form.
+/// A field of the filter form.
 pub struct Field {
     pub name: &'static str,
     pub label: &'static str,
     pub hint: &'static str,
     pub value: Line,
     pub wrong: Option<Line>,
-    /// One of these is to be chosen; else they are proposed.
+    /// A select; otherwise the options are suggestions.
     pub closed: bool,
     pub choices: Vec<Choice>,
 }
 
-/// A filter that is on.
+/// An active filter.
 pub struct Chip {
     pub label: &'static str,
     pub value: Line,
-    /// The list without it.
+    /// The list without this filter.
     pub without: String,
 }
 
-/// The form above a list, and the chips.
 pub struct Form {
     pub action: String,
     pub fields: Vec<Field>,
@@ -50,10 +49,10 @@ pub struct Form {
 }
 
 impl Form {
-    /// For a list with the filters `names`; within one application, which then is no filter.
+    /// Builds the form for a list with the filters `names`. Within one application, `app` is not a filter.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn of(
         store: &Store,
         viewer: &Viewer,
@@ -99,20 +98,20 @@ impl Form {
         Ok(Form { action: asked.path.clone(), fields, chips, button: "Filter" })
     }
 
-    /// With another word on its button.
+    /// Replaces the button's label.
     pub fn with_button(self, button: &'static str) -> Form {
         Form { button, ..self }
     }
 }
 
 impl Field {
-    /// A filter without a field: it comes from a link, and is kept.
+    /// A filter without a visible field: it comes from a link and is kept.
     pub fn hidden(&self) -> bool {
         self.name == "resend"
     }
 }
 
-/// A field's label and help.
+/// A field's label and placeholder.
 fn words(name: &str) -> (&'static str, &'static str) {
     match name {
         "q" => ("Search", "id, uid, event id or text"),
@@ -151,7 +150,7 @@ async fn applications(store: &Store, tenant: &Tenant) -> Result<Vec<Choice>, Pag
     for app in &apps {
         *names.entry(app.name.to_lowercase()).or_default() += 1;
     }
-    // A name that several have says nothing.
+    // An ambiguous name is no help; suggest the id instead.
     let choice = |app: Application| {
         let id = app.uid.map_or_else(|| app.id.to_string(), |uid| uid.to_string());
         match names.get(&app.name.to_lowercase()) {
@@ -172,7 +171,7 @@ async fn endpoints(store: &Store, inside: Option<&Inside>) -> Result<Vec<Choice>
     Ok(endpoints.data.into_iter().map(choice).collect())
 }
 
-/// A customer is shown what is behind no flags but theirs.
+/// Customers see only event types whose feature flags they all have.
 async fn event_types(store: &Store, viewer: &Viewer) -> Result<Vec<Choice>, PageError> {
     let tenant = Tenant::org(viewer.org.clone());
     let all = store.event_types(&tenant, false, &PageRequest::first(PROPOSED, Order::Ascending)).await?;

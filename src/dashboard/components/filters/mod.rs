@@ -1,9 +1,9 @@
-//! The filters above a list: a form of one line, chips that take a filter away again, and links that keep them. All of their state is
-//! the URL.
+//! Filters of a list: a one-line form, chips that remove a filter, and links that keep them. The URL holds all of their
+//! state.
 //!
-//! * [`Asked`] – what the URL (or a form's POST) asks for, as it was typed; it makes every link of a list.
-//! * [`Filters`] – what that means: ids, times, texts; and, for each field that means nothing, why.
-//! * [`Form`] – what the template shows of both.
+//! * [`FilterParams`] – the raw parameters of a URL or a form; builds every link of a list.
+//! * [`Filters`] – the parsed parameters, and the error of each invalid field.
+//! * [`FilterForm`] – the template's view of both.
 
 mod form;
 
@@ -20,38 +20,38 @@ use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
 use crate::store::query::search_terms::Sought;
 use crate::store::{EndpointRef, Store, Tenant};
 
-/// How far back payloads are searched where nothing else is said.
+/// The default time range of payload searches.
 const TEXT_SPAN: Duration = Duration::from_secs(24 * 3_600);
 
-/// The filters of the list of deliveries, by their names in the URL.
+/// The filters of the list of deliveries, by URL parameter.
 pub const OF_DELIVERIES: [&str; 9] = ["q", "status", "app", "endpoint", "type", "class", "since", "until", "resend"];
-/// Those of the list of messages.
+/// The filters of the list of messages, by URL parameter.
 pub const OF_MESSAGES: [&str; 5] = ["q", "app", "type", "since", "until"];
-/// In place of a status: what was never sent.
+/// A pseudo status: messages that were never sent.
 const MISSING: &str = "missing";
-/// The classes of answers.
+/// The response classes.
 pub const CLASSES: [(&str, u16); 5] = [("2xx", 200), ("3xx", 300), ("4xx", 400), ("5xx", 500), ("none", 0)];
 
-/// What the URL of a list asks for.
+/// The raw filter parameters of a list.
 pub struct Asked {
     path: String,
     given: Vec<(&'static str, String)>,
-    /// It may ask for what was never sent.
+    /// The status may be [`MISSING`].
     missing: bool,
 }
 
 impl Asked {
-    /// Of the list at `path`, which has the filters `names`.
+    /// Reads the parameters `names` of the list at `path`.
     pub fn of(path: String, names: &[&'static str], query: &Query) -> Asked {
         Asked::from(path, names, |name| query.all(name).collect())
     }
 
-    /// The same by a look-up of the values of a name.
+    /// Reads the parameters by a lookup of their values.
     pub fn from<'v>(path: String, names: &[&'static str], values: impl Fn(&'static str) -> Vec<&'v str>) -> Asked {
         let mut given = Vec::new();
         for name in names {
             for value in values(name) {
-                // Several event types may stand in one field.
+                // One field may hold several event types.
                 let values: Vec<&str> = match *name {
                     "type" => value.split(|c: char| c == ',' || c.is_whitespace()).collect(),
                     _ => vec![value.trim()],
@@ -64,7 +64,7 @@ impl Asked {
         Asked { path, given, missing: false }
     }
 
-    /// That may ask for what was never sent.
+    /// Allows the status [`MISSING`].
     pub fn with_missing(self) -> Asked {
         Asked { missing: true, ..self }
     }
@@ -78,7 +78,7 @@ impl Asked {
         self.given.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether there is any filter.
+    /// Whether any filter is set.
     pub fn any(&self) -> bool {
         !self.given.is_empty()
     }
@@ -88,22 +88,22 @@ impl Asked {
         matches!(&self.given[..], [(key, _)] if *key == name)
     }
 
-    /// The list without any filter.
+    /// The list without filters.
     pub fn bare(&self) -> &str {
         &self.path
     }
 
-    /// The list's first page.
+    /// The first page.
     pub fn first(&self) -> String {
         self.href(None, &[])
     }
 
-    /// The list from a cursor on.
+    /// The page after a cursor.
     pub fn after(&self, cursor: &str) -> String {
         self.href(None, &[("after", cursor)])
     }
 
-    /// Another page's URL with the same filters, and more.
+    /// Another path with the same filters and additional parameters.
     pub fn elsewhere(&self, path: &str, more: &[(&str, &str)]) -> String {
         let kept = Asked { path: path.to_owned(), given: self.given.clone(), missing: self.missing };
         kept.href(None, more)
@@ -124,11 +124,11 @@ impl Asked {
     }
 }
 
-/// What is asked for, understood.
+/// Parsed filters.
 #[derive(Default)]
 pub struct Filters {
     pub status: Option<DeliveryStatus>,
-    /// Messages that were never sent, which is no status of a delivery.
+    /// Messages that were never sent: not a status of a delivery.
     pub missing: bool,
     pub app: Option<AppId>,
     pub endpoint: Option<EndpointId>,
@@ -138,18 +138,18 @@ pub struct Filters {
     pub until: Option<Time>,
     pub messages: Option<Vec<MessageId>>,
     pub text: Option<String>,
-    /// The deliveries that this bulk resend made pending.
+    /// The deliveries that this bulk resend queued.
     pub resent: Option<BackgroundId>,
-    /// What was decided for the reader.
+    /// A note about an implied filter.
     pub note: Option<&'static str>,
     wrong: Vec<(&'static str, String)>,
 }
 
 impl Filters {
-    /// Understands what is asked for, within one application where one is given.
+    /// Parses the parameters, within one application if given.
     ///
     /// # Errors
-    /// The store is away. What is typed wrong is no error: see [`Filters::wrong`].
+    /// The store is unavailable. Invalid input is not an error: see [`Filters::wrong`].
     pub async fn of(
         store: &Store,
         tenant: &Tenant,
@@ -195,7 +195,7 @@ impl Filters {
         Ok(filters)
     }
 
-    /// The deliveries that are meant.
+    /// The filter of deliveries.
     pub fn deliveries(&self) -> DeliveryFilter {
         DeliveryFilter {
             status: self.status,
@@ -211,27 +211,27 @@ impl Filters {
         }
     }
 
-    /// Whether messages are searched for.
+    /// Whether there is a search.
     pub fn searches(&self) -> bool {
         self.messages.is_some() || self.text.is_some()
     }
 
-    /// Why a field means nothing.
+    /// The error of a field.
     pub fn wrong(&self, name: &str) -> Option<&str> {
         self.wrong.iter().find(|(key, _)| *key == name).map(|(_, why)| why.as_str())
     }
 
-    /// Whether all fields mean something.
+    /// Whether all fields are valid.
     pub fn good(&self) -> bool {
         self.wrong.is_empty()
     }
 
-    /// Notes that a field cannot be taken as it is.
+    /// Adds an error to a field.
     pub fn refuse(&mut self, name: &'static str, why: impl Into<String>) {
         self.wrong.push((name, why.into()));
     }
 
-    /// What can be understood without the store.
+    /// Parses the filters that need no store.
     fn plain(&mut self, asked: &Asked, now: Time) {
         if let Some(word) = asked.get("status") {
             self.status = DeliveryStatus::from_word(word);

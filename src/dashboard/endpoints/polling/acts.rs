@@ -1,4 +1,4 @@
-//! Create, change, disable, enable and delete polling endpoints.
+//! Creates, edits, enables, disables and deletes polling endpoints.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -59,7 +59,7 @@ fn edit_page(inside: &Inside, endpoint: &PollingEndpoint, form: Form) -> FormPag
     }
 }
 
-/// The spec that was typed, on top of the one before.
+/// Applies the form to `before`.
 fn read(posted: &Posted, before: &PollingEndpointSpec) -> Result<PollingEndpointSpec, Vec<Invalid>> {
     let list = |name| Some(lines(posted.get(name))).filter(|list| !list.is_empty());
     let mut wrong = Vec::new();
@@ -73,7 +73,7 @@ fn read(posted: &Posted, before: &PollingEndpointSpec) -> Result<PollingEndpoint
     if wrong.is_empty() { Ok(spec) } else { Err(wrong) }
 }
 
-/// The same, where an event type that is not offered to a customer is as if it were not there.
+/// [`read`], where event types that are hidden from a customer do not exist.
 async fn checked(
     state: &DashboardState,
     inside: &Inside,
@@ -100,7 +100,7 @@ pub async fn new(inside: Inside) -> Result<HttpResponse, PageError> {
     new_page(&inside, form(&PollingEndpointSpec::default())).answer()
 }
 
-/// `POST {place}/polling/new`: the answer shows its first token.
+/// `POST {place}/polling/new`: the response shows its first token.
 pub async fn create(
     state: web::Data<DashboardState>,
     inside: Inside,
@@ -116,7 +116,7 @@ pub async fn create(
         Err(wrong) => Err(wrong),
     };
     match made {
-        // Who may make one may make tokens of it.
+        // Creating an endpoint implies the permission to create its tokens.
         Ok(endpoint) => token::show_new(&state, &inside, &endpoint, None).await?.ok_or(PageError::NotFound),
         Err(wrong) => new_page(&inside, form(&PollingEndpointSpec::default()).typed(&posted).blame(&wrong?)).answer(),
     }
@@ -155,7 +155,7 @@ pub async fn change(
     }
 }
 
-/// Makes of it what `what` says; with a form, only where it still is what the form was filled in on.
+/// Updates the polling endpoint; with a form, only if it has not changed since the form was opened.
 async fn save(
     state: &DashboardState,
     inside: &Inside,

@@ -1,4 +1,4 @@
-//! An application's polling endpoints.
+//! The list of an application's polling endpoints.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -21,7 +21,7 @@ struct Row {
     state: Badge,
     filter: Line,
     consumers: String,
-    /// When the last of its consumers asked.
+    /// The latest poll of any consumer.
     polled: Option<When>,
 }
 
@@ -30,7 +30,7 @@ struct Row {
 struct ListPage {
     frame: Frame,
     rows: Vec<Row>,
-    /// Where a new one is made; `None`: not by this viewer.
+    /// The form for a new one, if the user may create one.
     new: Option<String>,
 }
 

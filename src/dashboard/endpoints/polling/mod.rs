@@ -1,8 +1,10 @@
-//! Polling endpoints on the pages of an application: for operators and in the portal.
+//! Polling endpoints of an application, on the dashboard and in the portal.
 //!
-//! * [`list`] – all of an application's; [`show`] – one of them: its readers, how far behind they are, how to fetch from it.
-//! * [`acts`] – create, change, disable, enable, delete; [`token`] – make a token, which is shown once.
-//! * [`snippets`] – how to fetch, in several languages.
+//! * [`list`] – all of them.   [`show`] – one, with its consumers and code to fetch events.
+//! * [`actions`] – create, edit, enable, disable, delete.   [`polling_token`] – creates a token, shown once.
+//! * [`fetch_snippets`] – the code.
+//!
+//! Invariant: a token is shown only in the response to the form that created it; the store keeps its hash.
 
 mod acts;
 mod list;
@@ -20,7 +22,6 @@ use crate::dashboard::{page, read};
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::store::{PollingEndpointRef, Store};
 
-/// Mounts the pages below an application's.
 pub fn routes(config: &mut web::ServiceConfig) {
     let act = |path: &str| format!("/polling/{{poller}}/{path}");
     config
@@ -34,31 +35,31 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(page(&act("token"), read().to(token::ask)).route(web::post().to(token::make)));
 }
 
-/// The frame of a page below the list of them.
+/// The layout of a page below the list.
 fn frame(inside: &Inside) -> Frame {
     Frame::of(inside, Here::Polling).below(inside, [(inside.place.page("polling"), Line::new("Polling endpoints"))])
 }
 
-/// The polling endpoint that the path names.
+/// The polling endpoint in the path.
 ///
 /// # Errors
-/// The application has none of this name.
+/// Not found in the application.
 async fn named(store: &Store, request: &HttpRequest, inside: &Inside) -> Result<PollingEndpoint, PageError> {
     let named = PollingEndpointRef::parse(part(request, "poller")?).map_err(|_| PageError::NotFound)?;
     store.polling_endpoint(&inside.tenant(), inside.app.id, &named).await?.ok_or(PageError::NotFound)
 }
 
-/// Where its page is.
+/// The path of its page.
 fn path_of(inside: &Inside, endpoint: &PollingEndpoint) -> String {
     inside.place.page(&format!("polling/{}", endpoint.id))
 }
 
-/// How people know it: by its uid, or else its id.
+/// The uid, or the id without one.
 fn name_of(endpoint: &PollingEndpoint) -> String {
     endpoint.spec.uid.as_ref().map_or_else(|| endpoint.id.to_string(), |uid| uid.as_str().to_owned())
 }
 
-/// The filter, in words.
+/// The filter as text.
 fn filter_of(endpoint: &PollingEndpoint) -> String {
     let filter = &endpoint.spec.filter;
     let named =

@@ -1,4 +1,4 @@
-//! One polling endpoint: who reads from it, how far behind they are, and how to fetch from it.
+//! The page of a polling endpoint: consumers, their lag, and code to fetch events.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -16,16 +16,16 @@ use crate::dashboard::http::viewer::Inside;
 use crate::domain::access::portal::Capability;
 use crate::store::feed::read::BEHIND;
 
-/// A reader whose position is kept.
+/// A consumer with a stored position.
 struct Reader {
     name: Line,
-    /// It commits what it has done; otherwise it asks by iterators.
+    /// It leases and commits; otherwise it polls with iterators.
     leased: bool,
-    /// A lease of it lasts until then.
+    /// The end of its lease.
     held: Option<When>,
-    /// What it has done with reaches up to there.
+    /// The time of its position.
     position: When,
-    /// How many of the application's messages are behind that, whatever the filters let through.
+    /// How many of the application's messages are after the position, before filtering.
     behind: String,
     polled: When,
 }
@@ -42,7 +42,7 @@ struct ShowPage {
     filter: Line,
     created: When,
     readers: Vec<Reader>,
-    /// The last characters of the newest token, and when it ends.
+    /// The last characters and expiry of the newest token.
     token: Option<(String, Option<When>)>,
     manages: bool,
     rotates: bool,

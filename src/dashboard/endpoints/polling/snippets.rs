@@ -1,24 +1,24 @@
-//! How to fetch from a polling endpoint, in the languages that receivers are written in. The code is in `snippets/`, as files of its language, with
-//! a place for the URL; `tests/snippets.rs` runs it.
+//! Code that fetches from a polling endpoint, by language. The files are in `snippets/` with a placeholder for the URL;
+//! `tests/snippets.rs` runs them.
 
 use url::Url;
 
 use crate::domain::catalog::application::Application;
 use crate::domain::catalog::polling::PollingEndpoint;
 
-/// The placeholder for the URL in the code.
+/// The placeholder.
 const PLACE: &str = "https://hooks.example.com/api/v1/app/acme/poller/warehouse";
 
-/// The code of one language.
+/// The code for one language.
 pub struct Snippet {
-    /// Its word in a URL.
+    /// Its value in the URL.
     pub word: &'static str,
     pub name: &'static str,
     code: &'static str,
 }
 
 impl Snippet {
-    /// The code for the polling endpoint at `url`.
+    /// The code with the polling endpoint's URL.
     pub fn code(&self, url: &str) -> String {
         self.code.replace(PLACE, url)
     }
@@ -30,19 +30,19 @@ macro_rules! snippet {
     };
 }
 
-/// All of them; the first is shown unless another one is asked for.
+/// All languages; the first is the default.
 pub static ALL: [Snippet; 3] = [
     snippet!("curl", "curl", "poll.sh"),
     snippet!("python", "Python", "poll.py"),
     snippet!("javascript", "JavaScript", "poll.mjs"),
 ];
 
-/// The one of that word.
+/// The language with this value.
 pub fn of(word: Option<&str>) -> &'static Snippet {
     word.and_then(|word| ALL.iter().find(|one| one.word == word)).unwrap_or(&ALL[0])
 }
 
-/// Where the polling endpoint is fetched from.
+/// The polling endpoint's API URL.
 pub fn url(public: &Url, app: &Application, endpoint: &PollingEndpoint) -> String {
     let base = public.as_str().trim_end_matches('/');
     format!("{base}/api/v1/app/{}/poller/{}", app.id, crate::dashboard::endpoints::polling::name_of(endpoint))

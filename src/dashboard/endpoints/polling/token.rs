@@ -1,4 +1,4 @@
-//! Tokens of a polling endpoint: made by a button, and shown on the answer to it and nowhere else.
+//! Tokens of a polling endpoint. A token is shown only in the response to the form that created it.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::domain::catalog::polling::{OVERLAP, PollingEndpoint, PollingToken};
 use crate::store::StoreError;
 
 const DAY: u32 = 86_400;
-/// How long a token may be made to last: the form's word, days, how it is said.
+/// Choices of the lifetime: value, days, label.
 const LIVES: [(&str, Option<u32>, &str); 4] = [
     ("never", None, "Never"),
     ("30d", Some(30), "In 30 days"),
@@ -90,7 +90,7 @@ pub async fn make(
     }
 }
 
-/// Makes a token and shows it. `None`: the polling endpoint is gone.
+/// Creates and shows a token. `None`: the polling endpoint is gone.
 pub async fn show_new(
     state: &DashboardState,
     inside: &Inside,

@@ -1,4 +1,4 @@
-//! A message as something to paste elsewhere: its newest attempt as a curl command, and all of it as JSON.
+//! A message for the clipboard: its latest attempt as a curl command, and the message as JSON.
 
 use serde_json::value::RawValue;
 
@@ -6,11 +6,11 @@ use crate::dashboard::components::format::Block;
 use crate::domain::deliveries::attempt::Attempt;
 use crate::domain::deliveries::message::Message;
 
-/// A payload with more bytes is not shown once more for this.
+/// Longer payloads are not repeated.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// The attempt as a command for a shell: the same headers and body to the same URL. The signature is of the attempt's time, so a receiver that
-/// checks it refuses it after some minutes. `None`: the payload is too long, or is no text that comes through a clipboard as it is.
+/// The attempt as a shell command. The signature has the attempt's timestamp, so a verifying receiver rejects it after
+/// some minutes. `None`: the payload is too long, or not text that survives the clipboard.
 pub fn curl(attempt: &Attempt, message: &Message) -> Option<Block> {
     let payload = text(message)?;
     let mut command = format!("curl -X POST {}", quoted(&attempt.url));
@@ -21,7 +21,7 @@ pub fn curl(attempt: &Attempt, message: &Message) -> Option<Block> {
     shown(&command)
 }
 
-/// The message with its payload as it is, token by token. `None`: as for [`curl`], or the payload is no JSON.
+/// The message with its original payload. `None`: as for [`curl`], or the payload is not JSON.
 pub fn json(message: &Message) -> Option<Block> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -54,13 +54,13 @@ fn text(message: &Message) -> Option<&str> {
     std::str::from_utf8(payload).ok()
 }
 
-/// Characters that hide or rearrange text: it would be shown, and copied, as something else.
+/// Rejects text with hidden or reordering characters: the visible text would differ from the copied one.
 fn shown(text: &str) -> Option<Block> {
     let block = Block::new(text.as_bytes());
     (block.to_string() == text).then_some(block)
 }
 
-/// One word of a POSIX shell.
+/// Quotes a word for a POSIX shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

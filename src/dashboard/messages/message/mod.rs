@@ -1,6 +1,7 @@
-//! One message: what it is, what it says, and how each of its deliveries went, attempt by attempt.
+//! The page of a message: its payload, and the timeline of each delivery.
 //!
-//! * [`waiting`] – why a pending delivery waits.   [`others`] – the endpoints that have no delivery of it.   [`copies`] – it as something to paste.
+//! * [`waiting_reason`] – why a pending delivery waits.   [`other_endpoints`] – endpoints without a delivery.  
+//!   [`copies`] – curl and JSON.
 
 mod copies;
 mod others;
@@ -33,20 +34,20 @@ use crate::store::query::attempts::AttemptFilter;
 use crate::store::query::deliveries::DeliveryView;
 use crate::store::{MessageRef, Order, PageRequest};
 
-/// How many attempts are on a page, over all deliveries.
+/// Attempts per page, of all deliveries together.
 const ATTEMPTS: usize = 50;
-/// So many of a delivery's attempts are open to see; the rest is folded.
+/// How many attempts of a delivery are unfolded.
 const OPEN: usize = 5;
 
-/// The page refreshes itself for attempts that are due within this.
+/// The page refreshes itself if an attempt is due within this time.
 const SOON: Duration = Duration::from_secs(60);
 
-/// How many of a message's endpoints are asked for their rate, to say why a delivery waits.
+/// For how many endpoints the reason of waiting is determined.
 const RATES: usize = 20;
 
-/// One attempt of a timeline.
+/// An attempt in a timeline.
 struct Step {
-    /// Its anchor.
+    /// The anchor.
     id: String,
     badge: Badge,
     number: i32,
@@ -54,21 +55,21 @@ struct Step {
     /// `503 Service Unavailable after 214 ms`.
     came_to: Line,
     when: When,
-    /// The failure in one sentence, where the status alone does not say it.
+    /// The failure, unless the status says it.
     detail: Option<Line>,
     hint: Option<&'static str>,
     next: Option<When>,
-    /// Where it went, if that is not the endpoint's URL any more.
+    /// The URL of the attempt, if the endpoint's URL has changed since.
     elsewhere: Option<Address>,
     request_headers: Vec<(Line, Line)>,
     response_headers: Vec<(Line, Line)>,
     body: Block,
     body_note: Option<String>,
-    /// The answer is unfolded: what the receiver says about the latest failure is what one came for.
+    /// Whether the response is unfolded, as for the latest failure.
     open: bool,
 }
 
-/// One delivery with its timeline.
+/// A delivery with its timeline.
 struct Card {
     badge: Badge,
     endpoint: String,
@@ -77,13 +78,13 @@ struct Card {
     address: Address,
     description: Line,
     facts: String,
-    /// What the delivery waits for, or why it is dead.
+    /// The reason why the delivery waits or is dead.
     why: Option<Line>,
     due: Option<When>,
-    /// What the button says; `None`: there is nowhere to send it.
+    /// The label of the resend button; `None`: cannot be resent.
     button: Option<&'static str>,
     urgent: bool,
-    /// It waits, and may be ended.
+    /// Whether it can be canceled.
     cancel: bool,
     steps: Vec<Step>,
     earlier: Vec<Step>,
@@ -102,33 +103,33 @@ struct MessagePage {
     event_id: Option<Line>,
     channels: Vec<Line>,
     tags: Vec<Line>,
-    /// The message of which this one is an edited copy: its id, and where it is.
+    /// The id and path of the original, if this message is an edited copy.
     copy_of: Option<(Id, String)>,
-    /// Where it is edited and sent as a new one, by operators.
+    /// The form to edit and resend the message, for operators.
     edit: Option<String>,
-    /// What a raw payload is said to be.
+    /// The content type of a raw payload.
     raw_type: Option<Line>,
     accepted: When,
     occurred: Option<When>,
-    /// Not to be sent before.
+    /// Scheduled delivery time.
     deliver: Option<When>,
     size: String,
-    /// `None`: it is gone.
+    /// `None`: deleted.
     payload: Option<Payload>,
     cards: Vec<Card>,
     others: Others,
-    /// The newest attempt as a command, and the message as JSON.
+    /// The latest attempt as a command, and the message as JSON.
     curl: Option<Block>,
     json: Option<Block>,
-    /// Something is about to be sent: the page refreshes itself.
+    /// An attempt is due soon, so the page refreshes itself.
     live: bool,
-    /// Where all deliveries are listed, if there are more than these.
+    /// The full list of deliveries, if this one was cut off.
     all: Option<String>,
     older: Option<String>,
     paged: bool,
 }
 
-/// `GET {place}/messages/{message}`: an id, or the team's own name of the event.
+/// `GET {place}/messages/{message}`: a message id or an event id.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -159,12 +160,12 @@ pub async fn show(
     }
     let sent: HashSet<EndpointId> = views.iter().map(|view| view.endpoint_id).collect();
     let others = match more {
-        // Not all that have one are known.
+        // The list of deliveries was cut off.
         true => Others::default(),
         false => Others::of(store, &inside, &message, &sent, now).await?,
     };
     let soon = |view: &DeliveryView| view.state.pending() && !view.endpoint_disabled && view.due_at <= now.plus(SOON);
-    // What failed comes first.
+    // Failures first.
     cards.sort_by_key(|card| match card.badge {
         Badge::Dead => 0,
         Badge::Retrying => 1,
@@ -212,7 +213,7 @@ pub async fn show(
     answer(StatusCode::OK, &page)
 }
 
-/// The message that a tag names as the one that was edited.
+/// The original's id in a tag.
 fn copied(tag: &str) -> Option<MessageId> {
     tag.strip_prefix(COPY_OF)?.parse().ok()
 }
@@ -221,7 +222,7 @@ impl Card {
     fn new(view: &DeliveryView, attempts: &[Attempt], inside: &Inside, now: Time) -> Card {
         let of_it = attempts.iter().filter(|attempt| attempt.endpoint_id == view.endpoint_id);
         let mut steps: Vec<Step> = of_it.map(|attempt| Step::new(attempt, view, now)).collect();
-        // The advice is about how things are now.
+        // Only the latest attempt has advice and a next attempt.
         let latest = steps.first().is_some_and(|step| step.number == view.attempts);
         for step in steps.iter_mut().skip(usize::from(latest)) {
             (step.hint, step.next, step.open) = (None, None, false);
@@ -286,7 +287,7 @@ impl Step {
             (None, Some(failure)) => in_words(failure).to_owned(),
             (None, None) => "Delivered".to_owned(),
         };
-        // What a status says already is not said again.
+        // A status needs no further description.
         let detail = outcome.failure.is_some_and(|failure| failure != Failure::Status) && !outcome.detail.is_empty();
         let lines = |headers: &[(String, String)]| {
             headers.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect::<Vec<_>>()

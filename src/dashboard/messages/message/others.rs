@@ -1,4 +1,4 @@
-//! The application's endpoints that have no delivery of a message: those that were disabled when it came; and where it can be sent besides.
+//! Endpoints without a delivery of a message: those disabled when it was accepted, and targets for a resend.
 
 use std::collections::HashSet;
 
@@ -13,35 +13,35 @@ use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoint_list::{EndpointLine, LineFilter};
 use crate::store::{Order, PageRequest, Store};
 
-/// How many of an application's endpoints are looked at, the newest first.
+/// How many of an application's endpoints are considered, newest first.
 const MOST: usize = 100;
 
-/// An endpoint that subscribes to the message and was not sent it, because it is disabled.
+/// A subscribed endpoint that was disabled when the message was accepted.
 pub struct Unsent {
     pub address: Address,
     pub href: String,
     pub since: When,
 }
 
-/// An endpoint to send the message to.
+/// An endpoint that the message can be resent to.
 pub struct Target {
     pub id: EndpointId,
     pub name: Line,
 }
 
-/// Those of a message.
+/// The endpoints without a delivery.
 #[derive(Default)]
 pub struct Others {
     pub unsent: Vec<Unsent>,
-    /// Where it can be sent besides, by a viewer who may.
+    /// Empty unless the user may resend.
     pub targets: Vec<Target>,
 }
 
 impl Others {
-    /// Beside the endpoints that have a delivery of it.
+    /// Finds the endpoints that are not in `sent`.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn of(
         store: &Store,
         inside: &Inside,

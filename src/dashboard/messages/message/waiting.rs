@@ -1,4 +1,4 @@
-//! Why a pending delivery waits, in one sentence.
+//! The reason why a pending delivery waits.
 
 use crate::dashboard::components::format::{Line, roughly};
 use crate::dashboard::http::error::PageError;
@@ -12,7 +12,7 @@ use crate::store::catalog::endpoint_list::Rest;
 use crate::store::query::deliveries::DeliveryView;
 
 impl Card {
-    /// Says why a pending delivery waits.
+    /// Sets the reason of a pending delivery.
     pub(super) async fn say_why(
         &mut self,
         store: &Store,
@@ -37,7 +37,7 @@ impl Card {
     }
 }
 
-/// Why one that is due has not been sent yet.
+/// The reason why a due delivery was not sent yet.
 async fn overdue(
     store: &Store,
     inside: &Inside,
@@ -70,5 +70,5 @@ async fn overdue(
     })
 }
 
-/// Shorter waits are shown as this.
+/// The shortest wait shown.
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);

@@ -9,27 +9,27 @@
 use std::time::Duration;
 
 /// Longer samples count as this: minutes say no more about congestion than a second does.
-const LONGEST_SAMPLE: Duration = Duration::from_secs(1);
+const MAX_SAMPLE: Duration = Duration::from_secs(1);
 /// The rate changes after this time and this many samples,
 const EPOCH: Duration = Duration::from_millis(50);
-const SAMPLES: usize = 16;
+const MIN_SAMPLES: usize = 16;
 /// More samples per epoch add no information.
-const MOST_SAMPLES: usize = 4_096;
+const MAX_SAMPLES: usize = 4_096;
 /// but at the latest after this time. Two epochs with fewer samples and nothing queued mean that no other lane is
 /// active.
-const LONGEST_EPOCH: Duration = Duration::from_secs(1);
+const MAX_EPOCH: Duration = Duration::from_secs(1);
 /// The first and the lowest rate, in deliveries per second.
-const FIRST: f64 = 1_000.0;
-const LEAST: f64 = 100.0;
+const INITIAL_RATE: f64 = 1_000.0;
+const MIN_RATE: f64 = 100.0;
 /// The factors of the rate: before the latency first rose, after it did, and while it is high.
-const SOONER: f64 = 1.5;
-const SOON: f64 = 1.05;
-const LATER: f64 = 0.6;
-/// Latency is high above this multiple of the usual one, plus `GRAIN`.
-const NOTICED: f64 = 1.5;
-const GRAIN: Duration = Duration::from_micros(100);
+const FAST_INCREASE: f64 = 1.5;
+const SLOW_INCREASE: f64 = 1.05;
+const DECREASE: f64 = 0.6;
+/// Latency is high above this multiple of the usual one, plus `MIN_LATENCY`.
+const HIGH_LATENCY: f64 = 1.5;
+const MIN_LATENCY: Duration = Duration::from_micros(100);
 /// The usual latency changes by at most this share per epoch, so one disk stall does not shift it.
-const DRIFT: f64 = 0.03;
+const MAX_DRIFT: f64 = 0.03;
 /// Unused allowance is kept for this long. Timers are no finer than a fifth of it.
 const SLACK: Duration = Duration::from_millis(5);
 
@@ -37,121 +37,121 @@ const SLACK: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct BacklogThrottle {
     /// In deliveries per second.
-    pace: f64,
+    rate: f64,
     /// Whether the latency has ever been high.
-    noticed: bool,
+    latency_rose: bool,
     /// The last epoch had too few samples.
-    few: bool,
+    few_samples: bool,
     /// No other lane is active: there is no limit.
-    alone: bool,
+    unlimited: bool,
     /// Backlogged lanes sent something under the limit in the last epoch.
-    paced: bool,
+    limited: bool,
     /// When a backlogged lane may send next.
     next_at: Duration,
     /// The start of this epoch, its latency samples, and its deliveries to other and to backlogged lanes.
     began: Duration,
-    took: Vec<Duration>,
-    left: (u32, u32),
+    samples: Vec<Duration>,
+    sent: (u32, u32),
     /// The latency while backlogged lanes send no more than the others.
-    usual: Option<Duration>,
+    usual_latency: Option<Duration>,
 }
 
 impl BacklogThrottle {
     pub fn new() -> BacklogThrottle {
         BacklogThrottle {
-            pace: FIRST,
-            noticed: false,
-            few: true,
-            alone: true,
-            paced: false,
+            rate: INITIAL_RATE,
+            latency_rose: false,
+            few_samples: true,
+            unlimited: true,
+            limited: false,
             next_at: Duration::ZERO,
             began: Duration::ZERO,
-            took: Vec::new(),
-            left: (0, 0),
-            usual: None,
+            samples: Vec::new(),
+            sent: (0, 0),
+            usual_latency: None,
         }
     }
 
     /// The limit in deliveries per second. `None`: unlimited.
-    pub fn pace(&self) -> Option<f64> {
-        self.paced.then_some(self.pace)
+    pub fn rate(&self) -> Option<f64> {
+        self.limited.then_some(self.rate)
     }
 
     /// Adds the latency of a delivery to a lane without backlog.
-    pub fn came(&mut self, took: Duration) {
-        if self.took.len() < MOST_SAMPLES {
-            self.took.push(took.min(LONGEST_SAMPLE));
+    pub fn sample(&mut self, took: Duration) {
+        if self.samples.len() < MAX_SAMPLES {
+            self.samples.push(took.min(MAX_SAMPLE));
         }
     }
 
     /// Until when backlogged lanes must wait. `None`: they may send now.
     pub fn wait(&self, now: Duration) -> Option<Duration> {
-        (!self.alone && now < self.next_at).then_some(self.next_at)
+        (!self.unlimited && now < self.next_at).then_some(self.next_at)
     }
 
     /// Counts a delivery that starts.
-    pub fn leaves(&mut self, behind: bool, now: Duration) {
+    pub fn count_send(&mut self, behind: bool, now: Duration) {
         if !behind {
-            self.left.0 += 1;
+            self.sent.0 += 1;
             return;
         }
-        self.left.1 += 1;
-        if !self.alone {
-            self.next_at = self.next_at.max(now.saturating_sub(SLACK)) + Duration::from_secs_f64(1.0 / self.pace);
+        self.sent.1 += 1;
+        if !self.unlimited {
+            self.next_at = self.next_at.max(now.saturating_sub(SLACK)) + Duration::from_secs_f64(1.0 / self.rate);
         }
     }
 
     /// Adjusts the rate at the end of an epoch. `others_wait`: something is queued for lanes without backlog.
-    pub fn look(&mut self, now: Duration, others_wait: bool) {
+    pub fn update(&mut self, now: Duration, others_wait: bool) {
         let lasted = now.saturating_sub(self.began);
-        if lasted < EPOCH || (self.took.len() < SAMPLES && lasted < LONGEST_EPOCH) {
+        if lasted < EPOCH || (self.samples.len() < MIN_SAMPLES && lasted < MAX_EPOCH) {
             return;
         }
-        let [others, behind] = [self.left.0, self.left.1].map(|count| f64::from(count) / lasted.as_secs_f64());
-        let few = self.took.len() < SAMPLES;
+        let [others, behind] = [self.sent.0, self.sent.1].map(|count| f64::from(count) / lasted.as_secs_f64());
+        let few_samples = self.samples.len() < MIN_SAMPLES;
         // Samples are rare on an overloaded machine too, which is no reason to send more.
-        self.alone = few && !others_wait && (self.alone || self.few);
-        self.few = few;
-        self.paced = !self.alone && behind > 0.0;
-        if self.alone || behind == 0.0 {
-            (self.pace, self.noticed) = (FIRST, false);
+        self.unlimited = few_samples && !others_wait && (self.unlimited || self.few_samples);
+        self.few_samples = few_samples;
+        self.limited = !self.unlimited && behind > 0.0;
+        if self.unlimited || behind == 0.0 {
+            (self.rate, self.latency_rose) = (INITIAL_RATE, false);
         }
-        if few && others_wait {
-            self.noticed = true;
-            self.pace = (self.pace.min(behind) * LATER).max(others).max(LEAST);
+        if few_samples && others_wait {
+            self.latency_rose = true;
+            self.rate = (self.rate.min(behind) * DECREASE).max(others).max(MIN_RATE);
         }
-        if !few {
-            let least = others.max(LEAST);
-            let present = median(&mut self.took);
+        if !few_samples {
+            let least = others.max(MIN_RATE);
+            let present = median(&mut self.samples);
             // The limit is met to within a few percent.
-            let usual = self.learn(present, behind <= least * 1.1);
-            self.pace = match usual {
+            let usual_latency = self.learn(present, behind <= least * 1.1);
+            self.rate = match usual_latency {
                 // Unknown usual latency: slow down and learn it.
                 None => least,
-                Some(usual) if present > usual.mul_f64(NOTICED) + GRAIN => {
-                    self.noticed = true;
-                    (self.pace.min(behind) * LATER).max(least)
+                Some(usual_latency) if present > usual_latency.mul_f64(HIGH_LATENCY) + MIN_LATENCY => {
+                    self.latency_rose = true;
+                    (self.rate.min(behind) * DECREASE).max(least)
                 }
                 Some(_) => {
-                    let more = self.pace * if self.noticed { SOON } else { SOONER };
+                    let more = self.rate * if self.latency_rose { SLOW_INCREASE } else { FAST_INCREASE };
                     // An unused limit proves nothing.
-                    more.min((behind * 2.0).max(FIRST)).max(least)
+                    more.min((behind * 2.0).max(INITIAL_RATE)).max(least)
                 }
             };
         }
         self.began = now;
-        self.took.clear();
-        self.left = (0, 0);
+        self.samples.clear();
+        self.sent = (0, 0);
     }
 
     /// Updates the usual latency while backlogged lanes cannot affect it, and whenever the current one is better.
-    fn learn(&mut self, present: Duration, in_nobodys_way: bool) -> Option<Duration> {
-        let usual = self.usual.unwrap_or(present);
-        if in_nobodys_way || (self.usual.is_some() && present < usual) {
-            let near = present.clamp(usual.mul_f64(1.0 - DRIFT), usual.mul_f64(1.0 + DRIFT));
-            self.usual = Some(near.max(GRAIN));
+    fn learn(&mut self, present: Duration, unaffected: bool) -> Option<Duration> {
+        let usual_latency = self.usual_latency.unwrap_or(present);
+        if unaffected || (self.usual_latency.is_some() && present < usual_latency) {
+            let near = present.clamp(usual_latency.mul_f64(1.0 - MAX_DRIFT), usual_latency.mul_f64(1.0 + MAX_DRIFT));
+            self.usual_latency = Some(near.max(MIN_LATENCY));
         }
-        self.usual
+        self.usual_latency
     }
 }
 

@@ -15,7 +15,7 @@
 //!
 //! * The shares are counted from the requests in flight, not measured. They hold at every start.
 //! * Every lane is checked again at a time that follows from its own state, so an endpoint becomes silent without an
-//!   event ([`lanes::upkeep`](super::lanes)).
+//!   event ([`lanes::indexes`](super::lanes)).
 //! * Overload makes the throttle's samples rare and late, and neither is taken for an idle machine. A late sample
 //!   counts as one second. Few samples mean that no other lane is active only if none of them is queued either.
 //!   Otherwise the rate falls, down to a minimum above zero.

@@ -21,21 +21,21 @@ pub enum Responsiveness {
 
 /// The recent responses of an endpoint.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Answers {
+pub struct ResponseHistory {
     /// When it last responded.
     last: Option<Duration>,
     /// Since when a request is in flight.
     busy_since: Duration,
 }
 
-impl Answers {
+impl ResponseHistory {
     /// A request is in flight from `now` on, after none was.
-    pub fn expected(&mut self, now: Duration) {
+    pub fn request_started(&mut self, now: Duration) {
         self.busy_since = now;
     }
 
     /// A response arrived.
-    pub fn came(&mut self, now: Duration) {
+    pub fn responded(&mut self, now: Duration) {
         self.last = Some(now);
     }
 
@@ -71,15 +71,15 @@ mod tests {
 
     #[test]
     fn next_change_is_exact() {
-        let mut answers = Answers::default();
+        let mut answers = ResponseHistory::default();
         let at = Duration::from_millis;
         assert_eq!(answers.next_change(false, Responsiveness::Unknown), None);
-        answers.expected(at(1_000));
+        answers.request_started(at(1_000));
         let (before, silent) = (at(1_500) - GRAIN, at(1_500));
         assert_eq!(answers.next_change(true, Responsiveness::Unknown), Some(silent));
         assert_eq!(answers.responsiveness(true, false, before), Responsiveness::Unknown);
         assert_eq!(answers.responsiveness(true, false, silent), Responsiveness::Silent);
-        answers.came(at(2_000));
+        answers.responded(at(2_000));
         let forgotten = at(62_000) + GRAIN;
         assert_eq!(answers.next_change(false, Responsiveness::Responsive), Some(forgotten));
         assert_eq!(answers.responsiveness(false, false, at(62_000)), Responsiveness::Responsive);

@@ -37,13 +37,13 @@ impl Shares {
     }
 
     /// Counts a request that starts.
-    pub fn began(&mut self, kind: Responsiveness) {
+    pub fn start(&mut self, kind: Responsiveness) {
         self.in_flight += 1;
         self.by_kind[kind as usize] += 1;
     }
 
     /// Counts a request that ended. `None`: its lane no longer exists.
-    pub fn ended(&mut self, kind: Option<Responsiveness>) {
+    pub fn end(&mut self, kind: Option<Responsiveness>) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(kind) = kind {
             self.by_kind[kind as usize] -= 1;
@@ -51,7 +51,7 @@ impl Shares {
     }
 
     /// Moves an endpoint with this many requests in flight to another kind.
-    pub fn moved(&mut self, before: Responsiveness, now: Responsiveness, in_flight: usize) {
+    pub fn reclassify(&mut self, before: Responsiveness, now: Responsiveness, in_flight: usize) {
         self.by_kind[before as usize] -= in_flight;
         self.by_kind[now as usize] += in_flight;
     }
@@ -94,15 +94,15 @@ mod tests {
     fn silent_and_unknown_endpoints_leave_a_quarter_to_responsive_ones() {
         let mut shares = Shares::new(16);
         let (app, id) = (AppId(uuid::Uuid::nil()), EndpointId(uuid::Uuid::nil()));
-        (0..8).for_each(|_| shares.began(Responsiveness::Silent));
+        (0..8).for_each(|_| shares.start(Responsiveness::Silent));
         assert!(shares.full(Responsiveness::Silent) && !shares.full(Responsiveness::Unknown));
         shares.wait(app, id, Responsiveness::Silent);
         assert_eq!(shares.next(Responsiveness::Silent), None);
-        (0..4).for_each(|_| shares.began(Responsiveness::Unknown));
+        (0..4).for_each(|_| shares.start(Responsiveness::Unknown));
         assert!(shares.full(Responsiveness::Unknown) && !shares.full(Responsiveness::Responsive));
-        shares.ended(Some(Responsiveness::Silent));
+        shares.end(Some(Responsiveness::Silent));
         assert_eq!(shares.next(Responsiveness::Silent), Some(id));
-        shares.moved(Responsiveness::Silent, Responsiveness::Responsive, 7);
+        shares.reclassify(Responsiveness::Silent, Responsiveness::Responsive, 7);
         assert_eq!((shares.in_flight(), shares.counts()), (11, ([7, 4, 0], 0)));
     }
 }

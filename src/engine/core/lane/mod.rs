@@ -1,8 +1,8 @@
 //! A **lane** is the in-memory queue of one endpoint: its order, rate limit, concurrency and health. A hanging, dead,
 //! slow or very busy endpoint uses up its own lane only.
 
-mod floors;
-mod listed;
+mod index_positions;
+mod read_watermarks;
 mod responsiveness;
 
 use std::collections::hash_map::Entry;
@@ -16,20 +16,20 @@ use crate::domain::{MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::Responsiveness;
 use crate::engine::core::concurrency::circuit_breaker::CircuitBreaker;
-use crate::engine::core::concurrency::responsiveness::Answers;
-use crate::engine::core::rate_limit::{AppLimits, Limit};
+use crate::engine::core::concurrency::responsiveness::ResponseHistory;
+use crate::engine::core::rate_limit::{AppRateLimits, RateLimit};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::slots::slot_of;
 use crate::store::queue::waiting::LaneWants;
-use floors::Floors;
-pub use listed::Listed;
+pub use index_positions::IndexPositions;
+use read_watermarks::ReadWatermarks;
 
 /// The most first attempts, and the most retries, queued in memory. Others wait in the store.
 pub const QUEUE: usize = 128;
 
 /// A delivery that is queued to be sent.
 #[derive(Clone, Debug)]
-pub struct Work {
+pub struct QueuedDelivery {
     pub message: Arc<Message>,
     pub progress: Progress,
     /// As in the row of the queue.
@@ -47,13 +47,13 @@ pub enum Hold {
 
 /// Which pending deliveries of an ordered endpoint the lane holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum SequenceCoverage {
     /// Unknown until the next read.
-    Unread,
+    Unknown,
     /// All up to this sequence number. The next number may follow in memory.
     UpTo(i64),
     /// All up to one that may not be sent yet. Until that is read again, everything else stays in the store.
-    Waiting,
+    Blocked,
 }
 
 /// One endpoint's lane.
@@ -64,40 +64,40 @@ pub struct Lane {
     pub owned: bool,
     /// How many changes of that lease it has applied.
     pub lease_seen: u64,
-    fresh: VecDeque<Work>,
-    retries: VecDeque<Work>,
+    fresh: VecDeque<QueuedDelivery>,
+    retries: VecDeque<QueuedDelivery>,
     /// Deliveries queued, in flight, or sent and not yet recorded, each with its state and due time in the store.
     held: HashMap<MessageId, (State, Time)>,
-    floors: Floors,
+    watermarks: ReadWatermarks,
     pub in_flight: usize,
-    answers: Answers,
+    responses: ResponseHistory,
     /// The kind noted last. Requests in flight are counted under it.
     pub kind: Responsiveness,
     /// Until when the lane counts as backlogged. `None`: it does not.
-    pub behind_until: Option<Duration>,
-    limit: Option<Limit>,
+    pub backlogged_until: Option<Duration>,
+    limit: Option<RateLimit>,
     breaker: CircuitBreaker,
     /// Whether a retry goes next when both kinds are queued.
     retry_next: bool,
     /// When the store may have something due. `None`: never, as far as is known.
-    look_at: Option<Time>,
+    read_due: Option<Time>,
     /// The endpoint was deleted: nothing more is sent.
-    pub gone: bool,
+    pub deleted: bool,
     /// A read is under way. Deliveries that ended meanwhile are listed, as its rows may still show them as pending.
     reading: bool,
     /// The lease under which the read began has ended: other processes may have sent its rows.
     outdated: bool,
     settled_meanwhile: Vec<MessageId>,
     /// For an ordered endpoint.
-    pub reach: Reach,
+    pub coverage: SequenceCoverage,
     /// Sequence numbers are being assigned. The lane is read only afterwards.
     pub numbering: bool,
     /// The last activity.
-    pub touched: Duration,
+    pub last_active: Duration,
     /// How many attempts in a row could not be made for a local reason, and until when none is tried.
-    not_made: u32,
-    rests_until: Duration,
-    pub listed: Listed,
+    local_failures: u32,
+    paused_until: Duration,
+    pub positions: IndexPositions,
     /// The number of its last start among all starts. Among lanes that wake at the same time, the lowest goes first.
     pub turn: u64,
 }
@@ -112,25 +112,25 @@ impl Lane {
             fresh: VecDeque::new(),
             retries: VecDeque::new(),
             held: HashMap::new(),
-            floors: Floors::default(),
+            watermarks: ReadWatermarks::default(),
             in_flight: 0,
-            answers: Answers::default(),
+            responses: ResponseHistory::default(),
             kind: Responsiveness::Unknown,
-            behind_until: None,
-            limit: live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, owned_since)),
+            backlogged_until: None,
+            limit: live.endpoint.spec.throttle_rate.map(|rate| RateLimit::new(rate, owned_since)),
             breaker: CircuitBreaker::new(cap),
             retry_next: false,
-            look_at: None,
-            gone: false,
+            read_due: None,
+            deleted: false,
             reading: false,
             outdated: false,
             settled_meanwhile: Vec::new(),
-            reach: Reach::Unread,
+            coverage: SequenceCoverage::Unknown,
             numbering: false,
-            touched: Duration::ZERO,
-            not_made: 0,
-            rests_until: Duration::ZERO,
-            listed: Listed::default(),
+            last_active: Duration::ZERO,
+            local_failures: 0,
+            paused_until: Duration::ZERO,
+            positions: IndexPositions::default(),
             turn: 0,
             live,
         }
@@ -139,20 +139,20 @@ impl Lane {
     /// Replaces the endpoint's data.
     pub fn refresh(&mut self, live: Arc<LiveEndpoint>, now: ClockReading) {
         let rate = live.endpoint.spec.throttle_rate;
-        if rate != self.limit.as_ref().map(Limit::rate) {
-            self.limit = rate.map(|rate| Limit::new(rate, now.mono));
+        if rate != self.limit.as_ref().map(RateLimit::rate) {
+            self.limit = rate.map(|rate| RateLimit::new(rate, now.mono));
         }
         let enabled = self.live.endpoint.spec.disabled && !live.endpoint.spec.disabled;
         let reordered = self.ordered() != live.endpoint.spec.ordered;
         self.slot = slot_of(&live);
         self.live = live;
-        self.gone = false;
+        self.deleted = false;
         if reordered {
             // The next read tells. An ordered endpoint's lane never counts as backlogged.
-            self.behind_until = None;
+            self.backlogged_until = None;
         }
         if enabled || reordered || self.paused() {
-            self.look(Time::ZERO);
+            self.schedule_read(Time::ZERO);
         }
     }
 
@@ -168,7 +168,7 @@ impl Lane {
 
     /// Whether nothing may be sent: the endpoint is disabled or deleted. Pending deliveries stay in the store.
     pub fn paused(&self) -> bool {
-        self.gone || self.live.endpoint.spec.disabled
+        self.deleted || self.live.endpoint.spec.disabled
     }
 
     /// Drops queued deliveries, but not those in flight. Returns the payload bytes freed.
@@ -178,8 +178,8 @@ impl Lane {
             bytes += work.message.size();
             self.held.remove(&work.message.id);
         }
-        self.reach = Reach::Unread;
-        self.floors.forget();
+        self.coverage = SequenceCoverage::Unknown;
+        self.watermarks.forget();
         bytes
     }
 
@@ -187,21 +187,21 @@ impl Lane {
     /// freed.
     pub fn hold_back(&mut self) -> usize {
         let bytes = self.clear();
-        self.reach = Reach::Waiting;
+        self.coverage = SequenceCoverage::Blocked;
         bytes
     }
 
     /// The lease ended: the next owner may send everything queued here. Returns the payload bytes freed.
-    pub fn lapse(&mut self) -> usize {
+    pub fn end_lease(&mut self) -> usize {
         self.outdated = self.reading;
         self.clear()
     }
 
     /// A new lease began at `since`. Deliveries of the previous owner are unknown, so the bucket starts empty.
     pub fn begin_lease(&mut self, since: Duration) {
-        self.limit = self.live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, since));
-        self.floors.forget();
-        self.look(Time::ZERO);
+        self.limit = self.live.endpoint.spec.throttle_rate.map(|rate| RateLimit::new(rate, since));
+        self.watermarks.forget();
+        self.schedule_read(Time::ZERO);
     }
 
     /// Drops a delivery that ended, if it is queued. A read under way may still show it. Returns the payload bytes
@@ -224,8 +224,8 @@ impl Lane {
     }
 
     /// Queues a delivery unless it is held already. Returns `false` if the queue is full; it then waits in the store.
-    pub fn push(&mut self, work: Work, kind: State) -> bool {
-        let most = self.most_queued();
+    pub fn push(&mut self, work: QueuedDelivery, kind: State) -> bool {
+        let most = self.queue_limit();
         let queue = if kind == State::Retry { &mut self.retries } else { &mut self.fresh };
         if queue.len() >= most {
             return false;
@@ -267,35 +267,35 @@ impl Lane {
     }
 
     /// The store may have something due at `at`.
-    pub fn look(&mut self, at: Time) {
-        self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
+    pub fn schedule_read(&mut self, at: Time) {
+        self.read_due = Some(self.read_due.map_or(at, |known| known.min(at)));
     }
 
     /// When the next read is due. `None`: one is under way, or nothing may be read.
-    pub fn look_at(&self) -> Option<Time> {
-        if self.reading || self.numbering || self.paused() || !self.owned { None } else { self.look_at }
+    pub fn read_due(&self) -> Option<Time> {
+        if self.reading || self.numbering || self.paused() || !self.owned { None } else { self.read_due }
     }
 
     /// Whether a read is due or under way.
-    pub fn wants_reading(&self, now: Time) -> bool {
-        self.reading || self.numbering || self.look_at.is_some_and(|at| at <= now)
+    pub fn awaits_read(&self, now: Time) -> bool {
+        self.reading || self.numbering || self.read_due.is_some_and(|at| at <= now)
     }
 
     /// Starts a read. It requests as many rows of each kind as there is room for, at most `most_new`, plus as many as
     /// it will return although they are held.
-    pub fn begin_reading(&mut self, now: ClockReading, most_new: usize) -> LaneWants {
+    pub fn begin_read(&mut self, now: ClockReading, most_new: usize) -> LaneWants {
         self.reading = true;
-        self.look_at = None;
+        self.read_due = None;
         self.settled_meanwhile.clear();
-        self.floors.begin(now.mono);
+        self.watermarks.begin(now.mono);
         let (endpoint, slot, ordered) = (self.live.endpoint.id, self.slot, self.ordered());
         if ordered {
             let (from, fresh) = (Time::ZERO, QUEUE as i64);
             return LaneWants { endpoint, slot, fresh, fresh_from: from, retries: 0, retries_from: from, ordered };
         }
-        let most = self.most_queued();
-        let wants = |kind, queue: &VecDeque<Work>| {
-            let from = self.floors.of(kind, now.time);
+        let most = self.queue_limit();
+        let wants = |kind, queue: &VecDeque<QueuedDelivery>| {
+            let from = self.watermarks.of(kind, now.time);
             let shown = self.held.values().filter(|(held, due_at)| *held == kind && *due_at >= from).count();
             ((most.saturating_sub(queue.len()).min(most_new) + shown) as i64, from)
         };
@@ -305,14 +305,14 @@ impl Lane {
     }
 
     /// Every delivery of this kind due before `known` is held or has ended. It need not be read again.
-    pub fn raise_floor(&mut self, kind: State, known: Time) {
-        self.floors.raise(kind, known);
+    pub fn raise_watermark(&mut self, kind: State, known: Time) {
+        self.watermarks.raise(kind, known);
     }
 
     /// Ends the read. Returns the deliveries to skip in its rows. `None`: skip all of them.
-    pub fn end_reading(&mut self, now: Duration) -> Option<Vec<MessageId>> {
+    pub fn end_read(&mut self, now: Duration) -> Option<Vec<MessageId>> {
         self.reading = false;
-        self.floors.end(now);
+        self.watermarks.end(now);
         let settled = std::mem::take(&mut self.settled_meanwhile);
         (!std::mem::take(&mut self.outdated)).then_some(settled)
     }
@@ -324,15 +324,15 @@ impl Lane {
     ///
     /// # Errors
     /// The reason, and until when it holds.
-    pub fn next(&mut self, now: ClockReading, free: usize, apps: &AppLimits) -> Result<Work, Hold> {
+    pub fn next(&mut self, now: ClockReading, free: usize, apps: &AppRateLimits) -> Result<QueuedDelivery, Hold> {
         if self.queued() == 0 || self.paused() || !self.owned {
             return Err(Hold::Idle);
         }
         if self.ordered() && self.held.len() > self.queued() {
             return Err(Hold::Idle);
         }
-        if now.mono < self.rests_until {
-            return Err(Hold::Until(self.rests_until));
+        if now.mono < self.paused_until {
+            return Err(Hold::Until(self.paused_until));
         }
         let cap = self.breaker.cap(now.mono).map_err(Hold::Until)?;
         if self.in_flight >= cap.min((free / 4).max(1)) {
@@ -351,44 +351,44 @@ impl Lane {
         let queue = if retry { &mut self.retries } else { &mut self.fresh };
         let work = queue.pop_front().ok_or(Hold::Idle)?;
         if self.in_flight == 0 {
-            self.answers.expected(now.mono);
+            self.responses.request_started(now.mono);
         }
         self.in_flight += 1;
-        self.touched = now.mono;
+        self.last_active = now.mono;
         Ok(work)
     }
 
     /// An attempt ended. Its delivery stays held until the result is recorded.
     pub fn sent(&mut self, outcome: &crate::domain::deliveries::attempt::Outcome, now: ClockReading) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.not_made = 0;
+        self.local_failures = 0;
         self.breaker.learn(outcome, now.mono);
         if !self.breaker.unreachable() {
-            self.answers.came(now.mono);
+            self.responses.responded(now.mono);
         }
-        self.touched = now.mono;
+        self.last_active = now.mono;
     }
 
     /// How long the circuit breaker still pauses the lane, if it does.
-    pub fn rest(&self, now: ClockReading) -> Option<Duration> {
+    pub fn breaker_pause(&self, now: ClockReading) -> Option<Duration> {
         self.breaker.cap(now.mono).err().map(|until| until.saturating_sub(now.mono))
     }
 
     /// An attempt was not made for a local reason, which says nothing about the endpoint. The lane pauses for
     /// `wait(failures in a row)`; attempts that fail together count once. Returns the remaining pause.
-    pub fn not_made(&mut self, now: Duration, wait: impl Fn(u32) -> Duration) -> Duration {
+    pub fn failed_locally(&mut self, now: Duration, wait: impl Fn(u32) -> Duration) -> Duration {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if now >= self.rests_until {
-            self.not_made = self.not_made.saturating_add(1);
-            self.rests_until = now + wait(self.not_made);
+        if now >= self.paused_until {
+            self.local_failures = self.local_failures.saturating_add(1);
+            self.paused_until = now + wait(self.local_failures);
         }
-        self.touched = now;
-        self.rests_until - now
+        self.last_active = now;
+        self.paused_until - now
     }
 
     /// The delivery was not sent and the store knows nothing of it: no longer held, read again at `at`.
     pub fn give_back(&mut self, message: MessageId, at: Time) {
-        self.floors.forget();
+        self.watermarks.forget();
         self.recorded(message, Some(at));
     }
 
@@ -399,18 +399,18 @@ impl Lane {
             self.settled_meanwhile.push(message);
         }
         if let Some(due) = due {
-            self.look(due);
+            self.schedule_read(due);
         }
     }
 
     /// Whether the lane can be dropped without losing information.
-    pub fn forgettable(&self, now: ClockReading, idle: Duration) -> bool {
+    pub fn droppable(&self, now: ClockReading, idle: Duration) -> bool {
         self.held.is_empty()
             && !self.reading
             && !self.numbering
-            && (self.look_at.is_none() || !self.owned || self.gone)
+            && (self.read_due.is_none() || !self.owned || self.deleted)
             && !self.breaker.probing()
-            && now.mono.saturating_sub(self.touched) >= idle
+            && now.mono.saturating_sub(self.last_active) >= idle
     }
 
     /// Whether anything is queued, in flight or unrecorded.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Lane, QUEUE, Reach};
+use super::{Lane, QUEUE, SequenceCoverage};
 use crate::domain::Time;
 use crate::engine::core::concurrency::Responsiveness;
 
@@ -11,19 +11,19 @@ const SILENT_QUEUE: usize = 8;
 
 impl Lane {
     /// The most deliveries of each kind that may be queued.
-    pub(super) fn most_queued(&self) -> usize {
+    pub(super) fn queue_limit(&self) -> usize {
         if self.kind == Responsiveness::Silent { SILENT_QUEUE } else { QUEUE }
     }
 
     /// The kind of the endpoint at `now`.
     pub fn responsiveness(&self, now: Duration) -> Responsiveness {
-        self.answers.responsiveness(self.in_flight > 0, self.breaker.unreachable(), now)
+        self.responses.responsiveness(self.in_flight > 0, self.breaker.unreachable(), now)
     }
 
     /// When time alone changes the kind or ends the backlogged state. `None`: only an event does. May lie in the past.
     pub fn next_change(&self) -> Option<Duration> {
-        let behind = self.behind_until.filter(|until| *until != Duration::MAX);
-        self.answers.next_change(self.in_flight > 0, self.kind).into_iter().chain(behind).min()
+        let behind = self.backlogged_until.filter(|until| *until != Duration::MAX);
+        self.responses.next_change(self.in_flight > 0, self.kind).into_iter().chain(behind).min()
     }
 
     /// Drops queued deliveries beyond those a silent endpoint needs; they wait in the store. Returns the payload
@@ -38,9 +38,9 @@ impl Lane {
         }
         // Payloads may be empty, so `bytes` does not tell.
         if self.held.len() < before {
-            self.reach = Reach::Unread;
-            self.floors.forget();
-            self.look(Time::ZERO);
+            self.coverage = SequenceCoverage::Unknown;
+            self.watermarks.forget();
+            self.schedule_read(Time::ZERO);
         }
         bytes
     }

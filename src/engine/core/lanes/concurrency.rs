@@ -21,74 +21,74 @@ impl Lanes {
             return;
         }
         lane.kind = present;
-        self.shares.moved(before, present, lane.in_flight);
+        self.shares.reclassify(before, present, lane.in_flight);
         if present == Responsiveness::Silent {
             self.queued_bytes = self.queued_bytes.saturating_sub(lane.trim());
         }
-        if let Some(place) = lane.listed.crowded.take() {
+        if let Some(place) = lane.positions.awaiting_share.take() {
             // It waits for the share of its new kind.
             self.shares.leave(lane.live.endpoint.app_id, id, place);
-            lane.listed.in_line = false;
-            self.line_up(id);
+            lane.positions.enqueued = false;
+            self.enqueue(id);
         }
         self.index(id);
     }
 
     /// The next lane that waited for a share and can get one. These lanes go before the queue, where other lanes of
     /// their kind could take the share again and again. Backlogged lanes that are throttled return to their queue.
-    pub(super) fn next_crowded(&mut self, now: ClockReading) -> Option<EndpointId> {
+    pub(super) fn next_with_share(&mut self, now: ClockReading) -> Option<EndpointId> {
         let throttled = self.throttle.wait(now.mono).is_some();
         for kind in [Responsiveness::Unknown, Responsiveness::Silent] {
             while self.visits < PER_STEP {
                 let Some(id) = self.shares.next(kind) else { break };
                 let Some(lane) = self.lanes.get_mut(&id) else { continue };
-                lane.listed.crowded = None;
-                if lane.behind_until.is_none() || !throttled {
+                lane.positions.awaiting_share = None;
+                if lane.backlogged_until.is_none() || !throttled {
                     return Some(id);
                 }
                 self.visits += 1;
-                lane.listed.in_line = false;
-                self.line_up(id);
+                lane.positions.enqueued = false;
+                self.enqueue(id);
             }
         }
         None
     }
 
-    /// Whether the share of the lane's kind is used up. If so, the lane waits until [`Lanes::next_crowded`] takes it.
-    pub(super) fn crowded(&mut self, id: EndpointId, now: ClockReading) -> bool {
+    /// Whether the share of the lane's kind is used up. If so, the lane waits until [`Lanes::next_with_share`] takes it.
+    pub(super) fn must_await_share(&mut self, id: EndpointId, now: ClockReading) -> bool {
         self.note_responsiveness(id, now);
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
         let full = self.shares.full(lane.kind);
         if full {
             let ticket = self.shares.wait(lane.live.endpoint.app_id, id, lane.kind);
-            lane.listed.crowded = Some((lane.kind, ticket));
+            lane.positions.awaiting_share = Some((lane.kind, ticket));
         }
         full
     }
 
     /// The store holds more deliveries for this endpoint than its lane can.
-    pub(super) fn fall_behind(&mut self, id: EndpointId) {
+    pub(super) fn mark_backlogged(&mut self, id: EndpointId) {
         if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.paused()) {
-            lane.behind_until = Some(Duration::MAX);
+            lane.backlogged_until = Some(Duration::MAX);
         }
     }
 
     /// All pending deliveries of this endpoint are in its lane.
     pub(super) fn catch_up(&mut self, id: EndpointId, now: ClockReading) {
         if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.behind_until = lane.behind_until.map(|until| until.min(now.mono + LINGER));
+            lane.backlogged_until = lane.backlogged_until.map(|until| until.min(now.mono + LINGER));
             self.index(id);
         }
     }
 
     /// A first attempt was queued.
-    pub(super) fn came(&mut self, id: EndpointId, message: &Message, now: ClockReading) {
+    pub(super) fn sample_latency(&mut self, id: EndpointId, message: &Message, now: ClockReading) {
         let took = now.time.since(message.first_due());
         let since = self.owned_since(id).unwrap_or(now.mono);
         // Waiting from before we leased the slot says nothing about this machine.
         let ours = took <= now.mono.saturating_sub(since);
-        if ours && self.lanes.get(&id).is_some_and(|lane| lane.behind_until.is_none()) {
-            self.throttle.came(took);
+        if ours && self.lanes.get(&id).is_some_and(|lane| lane.backlogged_until.is_none()) {
+            self.throttle.sample(took);
         }
     }
 }

@@ -17,7 +17,7 @@ impl Lanes {
         let id = live.endpoint.id;
         if let Some(lane) = self.lanes.get(&id) {
             if lane.live.version < live.version {
-                self.know(std::slice::from_ref(live), now);
+                self.update_endpoints(std::slice::from_ref(live), now);
             }
             self.renew(id);
             return self.lanes.get(&id).filter(|lane| lane.owned).map(|_| id);
@@ -33,14 +33,14 @@ impl Lanes {
         };
         let mut lane = Lane::new(live.clone(), true, since, self.lane_cap);
         lane.lease_seen = slot.changes;
-        lane.touched = now.mono;
-        self.know_app(live, since);
+        lane.last_active = now.mono;
+        self.update_app_limit(live, since);
         self.lanes.insert(id, lane);
         self.list(id);
         Some(id)
     }
 
-    fn know_app(&mut self, live: &LiveEndpoint, since: Duration) {
+    fn update_app_limit(&mut self, live: &LiveEndpoint, since: Duration) {
         let part = (live.endpoint.app_id, live.slot);
         match live.app_throttle {
             Some(rate) => {
@@ -52,7 +52,7 @@ impl Lanes {
     }
 
     /// Updates lanes with the current data of endpoints.
-    pub fn know(&mut self, lives: &[Arc<LiveEndpoint>], now: ClockReading) {
+    pub fn update_endpoints(&mut self, lives: &[Arc<LiveEndpoint>], now: ClockReading) {
         for live in lives {
             let id = live.endpoint.id;
             self.renew(id);
@@ -62,7 +62,7 @@ impl Lanes {
             }
             if self.lanes.contains_key(&id) {
                 // If we do not lease the slot, its bucket starts when we do.
-                self.know_app(live, now.mono);
+                self.update_app_limit(live, now.mono);
             }
             if let Some(lane) = self.lanes.get_mut(&id) {
                 if live.endpoint.spec.disabled || live.endpoint.spec.ordered != lane.ordered() {
@@ -74,9 +74,9 @@ impl Lanes {
                     self.change_slot(id, before);
                 }
                 self.index(id);
-                self.line_up(id);
+                self.enqueue(id);
             } else if let Some(id) = self.lane(live, now) {
-                self.look(id, Time::ZERO);
+                self.schedule_read(id, Time::ZERO);
             }
         }
     }
@@ -86,21 +86,21 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let [old, new] = [before, lane.slot].map(usize::from);
         self.slots[old].lanes.remove(&id);
-        self.slots[old].busy -= usize::from(std::mem::take(&mut lane.listed.busy));
+        self.slots[old].busy -= usize::from(std::mem::take(&mut lane.positions.busy));
         self.slots[new].lanes.insert(id);
         lane.lease_seen = self.slots[new].changes;
         lane.owned = self.slots[new].lease.is_some();
-        self.queued_bytes = self.queued_bytes.saturating_sub(lane.lapse());
-        lane.look(Time::ZERO);
+        self.queued_bytes = self.queued_bytes.saturating_sub(lane.end_lease());
+        lane.schedule_read(Time::ZERO);
     }
 
     /// These endpoints were deleted. The store ends their pending deliveries.
-    pub fn forget(&mut self, gone: &HashSet<EndpointId>) {
+    pub fn mark_deleted(&mut self, gone: &HashSet<EndpointId>) {
         for id in gone {
             self.renew(*id);
             if let Some(lane) = self.lanes.get_mut(id) {
                 self.queued_bytes = self.queued_bytes.saturating_sub(lane.clear());
-                lane.gone = true;
+                lane.deleted = true;
                 self.index(*id);
             }
         }

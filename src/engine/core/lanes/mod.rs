@@ -1,24 +1,24 @@
 //! All lanes and their shared state: which delivery goes next.
 //!
 //! Each event is a method (admit, read, sent, recorded, lease, …). The results are the next deliveries to send
-//! ([`Lanes::start`] in [`starting`]) and the next lanes to read for ([`Lanes::begin_reading`] in [`reading`]).
+//! ([`Lanes::next_dispatch`] in [`dispatch`]) and the next lanes to read for ([`Lanes::begin_read`] in [`reading`]).
 //!
-//! * [`endpoint_cache`]: the endpoints' data. [`leases`]: which lanes this process may send for.
+//! * [`endpoint_cache`]: the endpoints' data. [`slot_leases`]: which lanes this process may send for.
 //! * [`concurrency`]: requests in flight. [`ordered`]: endpoints with ordered delivery.
 //!
 //! Invariants: no event and no step iterates over all lanes. The [`table`] has no iterator; changes to many lanes go
-//! through the indexes of [`upkeep`], at most [`PER_STEP`] lanes at a time. Time is always an argument
+//! through the indexes of [`indexes`], at most [`PER_STEP`] lanes at a time. Time is always an argument
 //! ([`ClockReading`]).
 
 mod concurrency;
+mod dispatch;
 mod endpoint_cache;
-mod leases;
-mod not_made;
+mod indexes;
+mod local_failures;
 mod ordered;
 pub mod reading;
-mod starting;
+mod slot_leases;
 mod table;
-mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -33,13 +33,13 @@ use crate::engine::core::concurrency::backlog_throttle::BacklogThrottle;
 use crate::engine::core::concurrency::fair_queue::FairQueue;
 use crate::engine::core::concurrency::shares::Shares;
 use crate::engine::core::headroom::Headroom;
-use crate::engine::core::lane::{Lane, Work};
-use crate::engine::core::rate_limit::AppLimits;
+use crate::engine::core::lane::{Lane, QueuedDelivery};
+use crate::engine::core::rate_limit::AppRateLimits;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::signals::Admission;
 use crate::store::queue::slots::SLOTS;
 use crate::store::queue::waiting::PendingLane;
-use leases::Slot;
+use slot_leases::SlotLanes;
 use table::LaneTable;
 
 /// The most payload bytes queued and in flight. Other deliveries wait in the store. A lane with an empty queue may
@@ -62,9 +62,9 @@ const FOREIGN: usize = 262_144;
 
 /// The next delivery to send.
 #[derive(Clone, Debug)]
-pub struct Start {
+pub struct Dispatch {
     pub live: Arc<LiveEndpoint>,
-    pub work: Work,
+    pub work: QueuedDelivery,
     pub slot: u8,
     pub epoch: i64,
 }
@@ -74,7 +74,7 @@ pub struct Start {
 pub enum Ownership {
     Ours,
     Others,
-    No,
+    Unknown,
 }
 
 /// All lanes with something to do, and their shared state.
@@ -83,15 +83,15 @@ pub struct Lanes {
     /// The endpoints with a lane, by application.
     by_app: HashMap<AppId, BTreeSet<EndpointId>>,
     /// All slots, by number.
-    slots: Vec<Slot>,
+    slots: Vec<SlotLanes>,
     /// Slots with a lease change that not all lanes have applied yet, each with the last lane done.
     renewing: BTreeMap<u8, Option<EndpointId>>,
     /// The rate limits of applications.
-    apps: AppLimits,
+    apps: AppRateLimits,
     /// The lanes that may have something to send: without backlog, and backlogged.
     lines: [FairQueue; 2],
     /// Whether a backlogged lane goes next when both may send.
-    behind_next: bool,
+    backlogged_next: bool,
     /// Whether the last turn left lanes without backlog in their queue, for lack of capacity or time.
     others_left: bool,
     /// Whether the last read left lanes without backlog unread. Their deliveries are in the store only.
@@ -103,10 +103,10 @@ pub struct Lanes {
     wakes: BTreeSet<(Duration, u64, EndpointId)>,
     turns: u64,
     /// When lanes are due to be read.
-    looks: BTreeSet<(Time, EndpointId)>,
+    reads_due: BTreeSet<(Time, EndpointId)>,
     /// The lanes due to be read (without backlog, and backlogged), and which of the two goes next.
     to_read: [FairQueue; 2],
-    behind_read_next: bool,
+    backlogged_read_next: bool,
     /// When lanes are checked for changes by time alone. Contains every lane.
     checks: BTreeSet<(Duration, EndpointId)>,
     /// Endpoints in slots of other processes, so they are not loaded again and again.
@@ -132,20 +132,20 @@ impl Lanes {
         Lanes {
             lanes: LaneTable::default(),
             by_app: HashMap::new(),
-            slots: std::iter::repeat_with(Slot::default).take(SLOTS).collect(),
+            slots: std::iter::repeat_with(SlotLanes::default).take(SLOTS).collect(),
             renewing: BTreeMap::new(),
-            apps: AppLimits::default(),
+            apps: AppRateLimits::default(),
             lines: Default::default(),
-            behind_next: false,
+            backlogged_next: false,
             others_left: false,
             others_unread: false,
             visits: 0,
             throttle: BacklogThrottle::new(),
             wakes: BTreeSet::new(),
             turns: 0,
-            looks: BTreeSet::new(),
+            reads_due: BTreeSet::new(),
             to_read: Default::default(),
-            behind_read_next: false,
+            backlogged_read_next: false,
             checks: BTreeSet::new(),
             foreign: HashMap::new(),
             recently_read: HashSet::new(),
@@ -171,8 +171,8 @@ impl Lanes {
     }
 
     /// The rate limit of backlogged lanes, together, in deliveries per second. `None`: unlimited.
-    pub fn pace_of_those_behind(&self) -> Option<f64> {
-        self.throttle.pace()
+    pub fn backlog_rate(&self) -> Option<f64> {
+        self.throttle.rate()
     }
 
     /// Whether every result is recorded.
@@ -201,19 +201,19 @@ impl Lanes {
         } else if self.recently_read.contains(&(id, message.id)) {
             // It is held, or was sent.
         } else if self.late(id, message, now) {
-            self.look(id, Time::ZERO);
+            self.schedule_read(id, Time::ZERO);
         } else if due > now.time {
-            self.look(id, due);
+            self.schedule_read(id, due);
         } else {
-            let work = Work { message: message.clone(), progress: Progress::default(), due_at: due };
+            let work = QueuedDelivery { message: message.clone(), progress: Progress::default(), due_at: due };
             if self.queue(id, work, State::Fresh, now) {
-                self.came(id, message, now);
+                self.sample_latency(id, message, now);
             }
         }
     }
 
     /// Queues a due delivery if there is room. Otherwise it waits in the store.
-    fn queue(&mut self, id: EndpointId, work: Work, state: State, now: ClockReading) -> bool {
+    fn queue(&mut self, id: EndpointId, work: QueuedDelivery, state: State, now: ClockReading) -> bool {
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
         // An empty lane may always queue one, so other lanes cannot block it.
         let room = self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0;
@@ -224,26 +224,26 @@ impl Lanes {
         let queued = !lane.paused() && room && lane.push(work, state);
         if queued {
             self.queued_bytes += bytes;
-            self.line_up(id);
+            self.enqueue(id);
             self.index(id);
         } else {
-            self.fall_behind(id);
-            self.look(id, now.time);
+            self.mark_backlogged(id);
+            self.schedule_read(id, now.time);
         }
         queued
     }
 
-    fn line_up(&mut self, id: EndpointId) {
-        if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.listed.in_line) {
-            lane.listed.in_line = true;
-            self.lines[usize::from(lane.behind_until.is_some())].push(lane.live.endpoint.app_id, id);
+    fn enqueue(&mut self, id: EndpointId) {
+        if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.positions.enqueued) {
+            lane.positions.enqueued = true;
+            self.lines[usize::from(lane.backlogged_until.is_some())].push(lane.live.endpoint.app_id, id);
         }
     }
 
-    fn look(&mut self, id: EndpointId, at: Time) {
+    fn schedule_read(&mut self, id: EndpointId, at: Time) {
         self.renew(id);
         if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.look(at);
+            lane.schedule_read(at);
             self.index(id);
         }
     }
@@ -256,7 +256,7 @@ impl Lanes {
                 self.queued_bytes = self.queued_bytes.saturating_sub(lane.withdraw(*message));
                 if lane.ordered() {
                     // The next deliveries may have waited for it.
-                    lane.look(Time::ZERO);
+                    lane.schedule_read(Time::ZERO);
                 }
                 self.index(*id);
             }
@@ -264,11 +264,11 @@ impl Lanes {
     }
 
     /// A delivery to this endpoint is due at `at`.
-    pub fn nudge(&mut self, id: EndpointId, at: Time) -> Ownership {
-        self.look(id, at);
+    pub fn note_due(&mut self, id: EndpointId, at: Time) -> Ownership {
+        self.schedule_read(id, at);
         match self.lanes.get(&id) {
             Some(lane) if lane.owned => Ownership::Ours,
-            None if !self.is_foreign(id) => Ownership::No,
+            None if !self.is_foreign(id) => Ownership::Unknown,
             _ => Ownership::Others,
         }
     }
@@ -284,7 +284,7 @@ impl Lanes {
         for one in page {
             if self.lanes.contains_key(&one.endpoint) {
                 // Not before the due time: a lane whose first rows are all held would be read again and again.
-                self.look(one.endpoint, one.look_at(now.time));
+                self.schedule_read(one.endpoint, one.look_at(now.time));
             } else if !self.is_foreign(one.endpoint) {
                 unknown.push(one.endpoint);
             }
@@ -297,15 +297,15 @@ impl Lanes {
     pub fn sent(&mut self, key: (EndpointId, MessageId), outcome: &Outcome, now: ClockReading) -> Option<Duration> {
         let id = key.0;
         self.in_flight_bytes -= self.in_flight_sizes.remove(&key).unwrap_or(0);
-        self.shares.ended(self.lanes.get(&id).map(|lane| lane.kind));
+        self.shares.end(self.lanes.get(&id).map(|lane| lane.kind));
         self.unrecorded += 1;
-        self.headroom.made();
+        self.headroom.succeeded();
         self.renew(id);
         let lane = self.lanes.get_mut(&id)?;
         lane.sent(outcome, now);
-        let rest = lane.rest(now);
+        let rest = lane.breaker_pause(now);
         self.note_responsiveness(id, now);
-        self.line_up(id);
+        self.enqueue(id);
         self.index(id);
         rest
     }
@@ -322,7 +322,7 @@ impl Lanes {
             lane.recorded(message, due);
             self.index(id);
             if ordered {
-                self.line_up(id);
+                self.enqueue(id);
             }
         }
     }

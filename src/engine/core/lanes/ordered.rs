@@ -14,7 +14,7 @@ use crate::domain::deliveries::delivery::{Progress, State};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::lane::{Reach, Work};
+use crate::engine::core::lane::{QueuedDelivery, SequenceCoverage};
 use crate::store::queue::in_order::InOrder;
 use crate::store::queue::signals::Admission;
 
@@ -25,26 +25,27 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let due = admission.message.first_due();
         if due > now.time {
-            return self.look(id, due);
+            return self.schedule_read(id, due);
         }
         // A lane due to be read gets nothing more in memory. Otherwise it might never be empty, and never be read.
-        let follows = room && !lane.paused() && !lane.wants_reading(now.time);
-        match (lane.reach, admission.seqs.get(&id)) {
-            (Reach::Waiting, Some(seq)) if *seq > 0 => {}
-            (Reach::UpTo(known), Some(seq)) if *seq > 0 && *seq <= known => {}
-            (Reach::UpTo(known), Some(seq)) if *seq == known + 1 && follows => {
-                let work = Work { message: admission.message.clone(), progress: Progress::default(), due_at: due };
+        let follows = room && !lane.paused() && !lane.awaits_read(now.time);
+        match (lane.coverage, admission.seqs.get(&id)) {
+            (SequenceCoverage::Blocked, Some(seq)) if *seq > 0 => {}
+            (SequenceCoverage::UpTo(known), Some(seq)) if *seq > 0 && *seq <= known => {}
+            (SequenceCoverage::UpTo(known), Some(seq)) if *seq == known + 1 && follows => {
+                let work =
+                    QueuedDelivery { message: admission.message.clone(), progress: Progress::default(), due_at: due };
                 let bytes = work.message.size();
                 if lane.push(work, State::Fresh) {
-                    lane.reach = Reach::UpTo(*seq);
+                    lane.coverage = SequenceCoverage::UpTo(*seq);
                     self.queued_bytes += bytes;
-                    self.line_up(id);
+                    self.enqueue(id);
                     self.index(id);
                 } else {
-                    self.look(id, now.time);
+                    self.schedule_read(id, now.time);
                 }
             }
-            _ => self.look(id, now.time),
+            _ => self.schedule_read(id, now.time),
         }
     }
 
@@ -61,14 +62,14 @@ impl Lanes {
             let id = order.endpoint;
             self.renew(id);
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            let ended = lane.end_reading(now.mono);
+            let ended = lane.end_read(now.mono);
             match ended.filter(|_| lane.ordered() && lane.quiet()) {
-                None => lane.look(Time::ZERO),
+                None => lane.schedule_read(Time::ZERO),
                 Some(_) if order.unnumbered => {
                     lane.numbering = true;
                     unnumbered.push(id);
                 }
-                Some(ended) => self.take_in_order(order, &ended, messages, now),
+                Some(ended) => self.apply_in_order(order, &ended, messages, now),
             }
             self.index(id);
         }
@@ -76,7 +77,7 @@ impl Lanes {
     }
 
     /// Queues the rows that may be sent in sequence, without a gap.
-    fn take_in_order(
+    fn apply_in_order(
         &mut self,
         order: &InOrder,
         ended: &[MessageId],
@@ -85,25 +86,28 @@ impl Lanes {
     ) {
         let id = order.endpoint;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        lane.reach = Reach::UpTo(order.up_to);
+        lane.coverage = SequenceCoverage::UpTo(order.up_to);
         let again = order.more.then_some(now.time);
-        again.into_iter().chain(order.scheduled).for_each(|at| lane.look(at));
+        again.into_iter().chain(order.scheduled).for_each(|at| lane.schedule_read(at));
         for one in order.waiting.iter().filter(|one| !ended.contains(&one.message_id)) {
             let room = (lane.quiet() || self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES) && !lane.paused();
             let message = messages.get(&one.message_id).filter(|_| room && one.is_due(now.time));
             let bytes = message.map_or(0, |message| message.size());
-            let work =
-                message.map(|message| Work { message: message.clone(), progress: one.progress, due_at: one.due_at });
+            let work = message.map(|message| QueuedDelivery {
+                message: message.clone(),
+                progress: one.progress,
+                due_at: one.due_at,
+            });
             if work.is_some_and(|work| lane.push(work, State::Fresh)) {
                 self.queued_bytes += bytes;
                 continue;
             }
             // It stays next: nothing passes it.
-            lane.reach = Reach::Waiting;
-            lane.look(if !one.is_due(now.time) { one.due_at } else { now.time.plus(READ_AGAIN) });
+            lane.coverage = SequenceCoverage::Blocked;
+            lane.schedule_read(if !one.is_due(now.time) { one.due_at } else { now.time.plus(READ_AGAIN) });
             break;
         }
-        self.line_up(id);
+        self.enqueue(id);
     }
 
     /// Sequence numbers were assigned, or (`false`) the store was unavailable.
@@ -111,7 +115,7 @@ impl Lanes {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.numbering = false;
         }
-        self.look(id, if done { Time::ZERO } else { now.time.plus(READ_AGAIN) });
+        self.schedule_read(id, if done { Time::ZERO } else { now.time.plus(READ_AGAIN) });
     }
 }
 

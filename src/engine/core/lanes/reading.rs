@@ -10,8 +10,8 @@ use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::fair_queue::FairQueue;
-use crate::engine::core::event::Reading;
-use crate::engine::core::lane::Work;
+use crate::engine::core::event::ReadResult;
+use crate::engine::core::lane::QueuedDelivery;
 use crate::store::queue::in_order::InOrder;
 use crate::store::queue::waiting::{LaneWants, Waiting};
 
@@ -33,7 +33,7 @@ pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
 /// The rows of a read that no step has applied yet. Their lanes still count as being read: changes to their
 /// deliveries are noted and win over the rows.
 #[derive(Debug)]
-pub struct Arrived {
+pub struct ReadRows {
     lanes: VecDeque<(LaneWants, Vec<Waiting>)>,
     in_order: VecDeque<InOrder>,
     messages: HashMap<MessageId, Arc<Message>>,
@@ -41,7 +41,7 @@ pub struct Arrived {
 
 /// The lanes of a read that one step applies.
 #[derive(Debug, Default)]
-pub struct Part {
+pub struct ReadPortion {
     pub wants: Vec<LaneWants>,
     pub waiting: Vec<Waiting>,
     pub in_order: Vec<InOrder>,
@@ -49,7 +49,7 @@ pub struct Part {
 
 /// The rows of one kind that a read returned for one lane.
 #[derive(Default)]
-struct Kind {
+struct RowCoverage {
     /// The number of due rows.
     due: i64,
     /// The due time of the last row before the first `gap`.
@@ -58,7 +58,7 @@ struct Kind {
     gap: bool,
 }
 
-impl Kind {
+impl RowCoverage {
     /// The next row is held or has ended.
     fn known(&mut self, due_at: Time) {
         if !self.gap {
@@ -67,8 +67,8 @@ impl Kind {
     }
 }
 
-impl Arrived {
-    pub fn new(reading: Reading) -> Arrived {
+impl ReadRows {
+    pub fn new(reading: ReadResult) -> ReadRows {
         let mut by_lane: HashMap<EndpointId, Vec<Waiting>> = HashMap::with_capacity(reading.wants.len());
         for one in reading.waiting {
             by_lane.entry(one.endpoint_id).or_default().push(one);
@@ -76,7 +76,7 @@ impl Arrived {
         // Ordered lanes have rows of their own, in `in_order`.
         let wants = reading.wants.into_iter().filter(|want| !want.ordered);
         let lanes = wants.map(|want| (want, by_lane.remove(&want.endpoint).unwrap_or_default())).collect();
-        Arrived { lanes, in_order: reading.in_order.into(), messages: reading.messages }
+        ReadRows { lanes, in_order: reading.in_order.into(), messages: reading.messages }
     }
 
     /// The messages of the rows.
@@ -91,8 +91,8 @@ impl Arrived {
 
     /// Takes whole lanes with up to [`ROWS_PER_STEP`] rows in total, at least one lane. A lane without rows counts as
     /// one row.
-    pub fn next_part(&mut self) -> Part {
-        let (mut part, mut rows) = (Part::default(), 0);
+    pub fn next_portion(&mut self) -> ReadPortion {
+        let (mut part, mut rows) = (ReadPortion::default(), 0);
         let mut fits = |more: usize| {
             let more = more.max(1);
             let fits = rows == 0 || rows + more <= ROWS_PER_STEP;
@@ -125,9 +125,9 @@ impl Lanes {
 
     /// The lanes to read for, and their held deliveries, which need not be loaded. The lanes count as being read until
     /// [`Lanes::read`] or [`Lanes::read_failed`].
-    pub fn begin_reading(&mut self, now: ClockReading) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
+    pub fn begin_read(&mut self, now: ClockReading) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
         let (mut wants, mut held) = (Vec::new(), HashSet::new());
-        self.line_up_due(now);
+        self.enqueue_due_reads(now);
         let lanes = self.to_read.iter().map(FairQueue::len).sum::<usize>().clamp(1, LANES_PER_READING);
         let (most_new, mut rows) = (ROWS_PER_READING / (2 * lanes), 0);
         for _ in 0..PER_STEP {
@@ -139,8 +139,8 @@ impl Lanes {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             // No room: the lane stays due, and is indexed again when a send makes room.
             let room = self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0;
-            if lane.look_at().is_some_and(|look_at| look_at <= now.time) && room {
-                let want = lane.begin_reading(now, most_new);
+            if lane.read_due().is_some_and(|due| due <= now.time) && room {
+                let want = lane.begin_read(now, most_new);
                 rows += usize::try_from(want.fresh + want.retries).unwrap_or(usize::MAX);
                 held.extend(lane.held().map(|message| (id, message)));
                 wants.push(want);
@@ -152,25 +152,25 @@ impl Lanes {
 
     /// Queues the lanes due to be read. Applications take turns, and a backlog does not keep other lanes from being
     /// read.
-    fn line_up_due(&mut self, now: ClockReading) {
+    fn enqueue_due_reads(&mut self, now: ClockReading) {
         for _ in 0..PER_STEP {
-            let Some((at, id)) = self.looks.first().copied().filter(|(at, _)| *at <= now.time) else { break };
-            self.looks.remove(&(at, id));
+            let Some((at, id)) = self.reads_due.first().copied().filter(|(at, _)| *at <= now.time) else { break };
+            self.reads_due.remove(&(at, id));
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            lane.listed.look = None;
-            let line = usize::from(lane.behind_until.is_some());
+            lane.positions.read_due = None;
+            let line = usize::from(lane.backlogged_until.is_some());
             let app = lane.live.endpoint.app_id;
-            lane.listed.to_read = Some((line, self.to_read[line].push(app, id)));
+            lane.positions.to_read = Some((line, self.to_read[line].push(app, id)));
         }
     }
 
     /// The next lane to read for, alternating between lanes without backlog and backlogged ones.
     fn next_to_read(&mut self) -> Option<EndpointId> {
-        self.behind_read_next = !self.behind_read_next;
-        let line = usize::from(self.behind_read_next);
+        self.backlogged_read_next = !self.backlogged_read_next;
+        let line = usize::from(self.backlogged_read_next);
         let id = self.to_read[line].pop().or_else(|| self.to_read[1 - line].pop())?;
         if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.listed.to_read = None;
+            lane.positions.to_read = None;
         }
         Some(id)
     }
@@ -187,16 +187,16 @@ impl Lanes {
         self.forget_recently_read(now);
         let mut settled: HashMap<EndpointId, HashSet<MessageId>> = HashMap::new();
         let mut left_out: HashSet<EndpointId> = HashSet::new();
-        let mut kinds: HashMap<(EndpointId, State), Kind> = HashMap::new();
+        let mut kinds: HashMap<(EndpointId, State), RowCoverage> = HashMap::new();
         let wants = || wants.iter().filter(|want| !want.ordered);
         for want in wants() {
             self.renew(want.endpoint);
             if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
-                match lane.end_reading(now.mono) {
+                match lane.end_read(now.mono) {
                     Some(meanwhile) if !lane.ordered() => {
                         drop(settled.insert(want.endpoint, meanwhile.into_iter().collect()))
                     }
-                    _ => lane.look(Time::ZERO),
+                    _ => lane.schedule_read(Time::ZERO),
                 }
             }
         }
@@ -209,16 +209,16 @@ impl Lanes {
                 continue;
             }
             if !one.is_due(now.time) {
-                self.look(one.endpoint_id, one.due_at);
+                self.schedule_read(one.endpoint_id, one.due_at);
             } else if let Some(message) = messages.get(&one.message_id) {
-                let work = Work { message: message.clone(), progress: one.progress, due_at: one.due_at };
+                let work = QueuedDelivery { message: message.clone(), progress: one.progress, due_at: one.due_at };
                 let first = one.progress == Progress::default();
                 if first {
                     self.recently_read.insert((one.endpoint_id, one.message_id));
                     self.recently_read_order.push_back((now.mono, (one.endpoint_id, one.message_id)));
                 }
                 if self.queue(one.endpoint_id, work, one.state, now) && first {
-                    self.came(one.endpoint_id, message, now);
+                    self.sample_latency(one.endpoint_id, message, now);
                 }
             } else if self.lanes.get(&one.endpoint_id).is_some_and(|lane| !lane.holds(one.message_id)) {
                 left_out.insert(one.endpoint_id);
@@ -232,21 +232,21 @@ impl Lanes {
             let Some(lane) = self.lanes.get_mut(&want.endpoint) else { continue };
             for state in [State::Fresh, State::Retry] {
                 if let Some(known) = kinds.get(&(want.endpoint, state)).and_then(|kind| kind.known_to) {
-                    lane.raise_floor(state, known);
+                    lane.raise_watermark(state, known);
                 }
             }
         }
         for want in wants() {
             if left_out.contains(&want.endpoint) {
                 // Over the byte budget, or its content was deleted.
-                self.fall_behind(want.endpoint);
-                self.look(want.endpoint, now.time.plus(BUDGET_AGAIN));
+                self.mark_backlogged(want.endpoint);
+                self.schedule_read(want.endpoint, now.time.plus(BUDGET_AGAIN));
                 continue;
             }
             let full = |state, most| kinds.get(&(want.endpoint, state)).is_some_and(|kind| kind.due >= most);
             if full(State::Fresh, want.fresh) || full(State::Retry, want.retries) {
-                self.fall_behind(want.endpoint);
-                self.look(want.endpoint, now.time);
+                self.mark_backlogged(want.endpoint);
+                self.schedule_read(want.endpoint, now.time);
             } else {
                 self.catch_up(want.endpoint, now);
                 // Changes during the read may have made the lane due again.
@@ -277,9 +277,9 @@ impl Lanes {
         for want in wants {
             self.renew(want.endpoint);
             if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
-                drop(lane.end_reading(now.mono));
+                drop(lane.end_read(now.mono));
             }
-            self.look(want.endpoint, now.time.plus(READ_AGAIN));
+            self.schedule_read(want.endpoint, now.time.plus(READ_AGAIN));
         }
     }
 }

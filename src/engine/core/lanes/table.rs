@@ -1,5 +1,5 @@
 //! The lanes by endpoint. The table has no iterator, so nothing in the event loop can walk over all lanes. Changes to
-//! many lanes go through an index ([`upkeep`](super::upkeep)).
+//! many lanes go through an index ([`indexes`](super::indexes)).
 
 #[cfg(test)]
 use std::cell::Cell;
@@ -15,7 +15,7 @@ pub(super) struct LaneTable {
     lanes: HashMap<EndpointId, Box<Lane>>,
     /// The number of lane lookups, including those through an index.
     #[cfg(test)]
-    visited: Cell<u64>,
+    lookups: Cell<u64>,
 }
 
 impl LaneTable {
@@ -24,42 +24,42 @@ impl LaneTable {
     }
 
     pub(super) fn contains_key(&self, id: &EndpointId) -> bool {
-        self.saw(1);
+        self.count_lookups(1);
         self.lanes.contains_key(id)
     }
 
     pub(super) fn get(&self, id: &EndpointId) -> Option<&Lane> {
-        self.saw(1);
+        self.count_lookups(1);
         self.lanes.get(id).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, id: &EndpointId) -> Option<&mut Lane> {
-        self.saw(1);
+        self.count_lookups(1);
         self.lanes.get_mut(id).map(Box::as_mut)
     }
 
     pub(super) fn insert(&mut self, id: EndpointId, lane: Lane) {
-        self.saw(1);
+        self.count_lookups(1);
         self.lanes.insert(id, Box::new(lane));
     }
 
     pub(super) fn remove(&mut self, id: &EndpointId) -> Option<Box<Lane>> {
-        self.saw(1);
+        self.count_lookups(1);
         self.lanes.remove(id)
     }
 
     /// Counts lanes listed from an index.
     #[cfg(test)]
-    pub(super) fn saw(&self, lanes: usize) {
-        self.visited.set(self.visited.get() + lanes as u64);
+    pub(super) fn count_lookups(&self, lanes: usize) {
+        self.lookups.set(self.lookups.get() + lanes as u64);
     }
 
     #[cfg(not(test))]
-    pub(super) fn saw(&self, _: usize) {}
+    pub(super) fn count_lookups(&self, _: usize) {}
 
     #[cfg(test)]
-    pub(super) fn visited(&self) -> u64 {
-        self.visited.get()
+    pub(super) fn lookups(&self) -> u64 {
+        self.lookups.get()
     }
 
     /// All lanes, for tests only.

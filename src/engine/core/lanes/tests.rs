@@ -3,14 +3,14 @@
 //! again.
 
 mod applications;
-mod behind;
+mod backlogs;
 mod bounds;
-mod floors;
 mod indexes;
-mod leases;
-mod not_made;
-mod parts;
+mod local_failures;
 mod rates;
+mod read_portions;
+mod read_watermarks;
+mod slot_leases;
 pub mod world;
 
 use proptest::prelude::*;
@@ -58,25 +58,25 @@ fn scheduled_deliveries_are_sent_on_time_and_block_nothing() {
     let mut world = World::new(1, 8, 8);
     let at = START.plus(Duration::from_secs(60));
     (0..1_000).for_each(|_| world.schedule(Heard::AtOnce, Some(at)));
-    world.lanes.nudge(world.lives[0].endpoint.id, START);
-    world.begin_reading();
+    world.lanes.note_due(world.lives[0].endpoint.id, START);
+    world.begin_read();
     assert!(world.reading.is_some());
-    world.end_reading();
+    world.end_read();
     world.start();
     assert!(world.in_flight.is_empty());
-    assert_eq!(world.lanes.begin_reading(world.now).0, [], "scheduled rows are no reason to read on");
+    assert_eq!(world.lanes.begin_read(world.now).0, [], "scheduled rows are no reason to read on");
     assert_eq!(world.lanes.idle_for(world.now), Some(Duration::from_secs(60)));
     world.accept(Heard::Never);
     world.scan();
-    world.begin_reading();
-    world.end_reading();
+    world.begin_read();
+    world.end_read();
     world.start();
     assert_eq!(world.in_flight.len(), 1, "due deliveries go before scheduled ones");
     world.finish(0, true);
     world.record(1);
     world.advance(60_000);
-    world.begin_reading();
-    world.end_reading();
+    world.begin_read();
+    world.end_read();
     world.start();
     assert!(!world.in_flight.is_empty(), "no signal was needed");
     world.settle();
@@ -92,10 +92,10 @@ fn withdrawn_deliveries_are_not_sent_from_the_queue_nor_from_a_read() {
     world.withdraw(MessageId(uuid::Uuid::from_u128(queued)));
     world.accept(Heard::Never);
     world.scan();
-    world.begin_reading();
+    world.begin_read();
     assert!(world.reading.is_some());
     world.withdraw(MessageId(uuid::Uuid::from_u128(queued + 1)));
-    world.end_reading();
+    world.end_read();
     assert_eq!(world.lanes.queued_bytes, 2, "of the remaining delivery");
     // `World::start` fails if it is sent although it is not pending.
     world.settle();
@@ -155,13 +155,13 @@ fn trimmed_deliveries_are_read_again_even_if_they_were_empty() {
         let message = Arc::new(Message { payload: Some("".into()), ..Message::clone(&message(number)) });
         world.lanes.admit_all(&Admission::new(message, world.lives.clone()), world.now);
     }
-    assert!(world.lanes.start(world.now).is_some(), "one hangs");
-    assert_eq!(world.lanes.begin_reading(world.now).0, [], "all others are queued");
+    assert!(world.lanes.next_dispatch(world.now).is_some(), "one hangs");
+    assert_eq!(world.lanes.begin_read(world.now).0, [], "all others are queued");
     world.advance(1_000);
     world.lanes.begin_turn(world.now);
-    assert!(world.lanes.start(world.now).is_none());
+    assert!(world.lanes.next_dispatch(world.now).is_none());
     let lane = &world.lanes.lanes[&world.lives[0].endpoint.id];
-    assert_eq!((lane.queued(), lane.look_at()), (8, Some(Time::ZERO)));
+    assert_eq!((lane.queued(), lane.read_due()), (8, Some(Time::ZERO)));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn an_endpoint_changes_its_kind_without_an_event() {
     world.finish(0, true);
     world.record(1);
     // A delivery due in an hour keeps the lane from being dropped.
-    world.lanes.nudge(id, world.now.time.plus(Duration::from_secs(3_600)));
+    world.lanes.note_due(id, world.now.time.plus(Duration::from_secs(3_600)));
     world.advance(59_900);
     world.start();
     assert_eq!(kind(&world), Responsiveness::Responsive);
@@ -205,7 +205,7 @@ fn a_silent_lane_is_not_read_while_something_is_queued() {
     world.start();
     assert_eq!(world.in_flight.len(), 1, "one hangs, two are queued");
     world.scan();
-    assert_eq!(world.lanes.begin_reading(world.now).0, [], "otherwise every scan would cause a read");
+    assert_eq!(world.lanes.begin_read(world.now).0, [], "otherwise every scan would cause a read");
     world.settle();
     assert_eq!(world.delivered, 3);
 }
@@ -227,13 +227,13 @@ fn a_paused_lane_sends_nothing_until_it_is_enabled() {
     let mut world = World::new(1, 8, 8);
     (0..3).for_each(|_| world.accept(Heard::AtOnce));
     let off = live(1, |spec| spec.disabled = true);
-    world.lanes.know(&[off], world.now);
+    world.lanes.update_endpoints(&[off], world.now);
     world.scan();
-    world.begin_reading();
-    world.end_reading();
+    world.begin_read();
+    world.end_read();
     world.start();
     assert!(world.in_flight.is_empty());
-    world.lanes.know(&world.lives.clone(), world.now);
+    world.lanes.update_endpoints(&world.lives.clone(), world.now);
     world.settle();
     assert_eq!(world.delivered, 3);
 }
@@ -250,8 +250,8 @@ fn first_attempts_and_retries_take_turns() {
         world.messages.insert(message.id, message);
     }
     world.scan();
-    world.begin_reading();
-    world.end_reading();
+    world.begin_read();
+    world.end_read();
     world.start();
     let kinds: Vec<bool> = world.in_flight.iter().map(|start| start.work.progress.attempts > 0).collect();
     assert_eq!(kinds.iter().filter(|retry| **retry).count() * 2, kinds.len(), "{kinds:?}");
@@ -263,12 +263,12 @@ fn the_read_index_does_not_grow_with_traffic() {
     let id = world.lives[0].endpoint.id;
     world.accept(Heard::AtOnce);
     world.start();
-    world.lanes.nudge(id, START.plus(Duration::from_secs(3_600)));
+    world.lanes.note_due(id, START.plus(Duration::from_secs(3_600)));
     for _ in 0..1_000 {
         world.accept(Heard::AtOnce);
         world.start();
         world.finish(0, true);
         world.record(1);
     }
-    assert!(world.lanes.looks.len() < 10, "{}", world.lanes.looks.len());
+    assert!(world.lanes.reads_due.len() < 10, "{}", world.lanes.reads_due.len());
 }

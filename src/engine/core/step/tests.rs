@@ -9,11 +9,11 @@ use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, OwnFailure};
 use crate::domain::deliveries::backoff::Schedule;
 use crate::domain::deliveries::delivery::{Progress, State};
 use crate::domain::{AppId, MessageId, OrgId};
-use crate::engine::core::event::{NotMade, Reading};
-use crate::engine::core::lanes::Start;
+use crate::engine::core::event::{ReadResult, UnsentAttempt};
+use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::lanes::tests::world::{START, accepted, all_slots};
 use crate::engine::core::scanning::{PAGE, SCAN_SHARED};
-use crate::engine::runtime::send::finished;
+use crate::engine::runtime::sender::finished;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::queue::slots::Leases;
@@ -30,9 +30,9 @@ struct Crowd {
     now: ClockReading,
     lives: Vec<Arc<LiveEndpoint>>,
     messages: u128,
-    in_flight: Vec<Start>,
+    in_flight: Vec<Dispatch>,
     unrecorded: Vec<Finished>,
-    asked: Vec<Action>,
+    asked: Vec<CoreAction>,
     /// The most lookups in one step, and its name.
     worst: (u64, &'static str),
 }
@@ -70,27 +70,27 @@ impl Crowd {
             asked: Vec::new(),
             worst: (0, ""),
         };
-        crowd.step("leases", [Event::Leases(all_slots(), Duration::MAX)]);
+        crowd.step("leases", [CoreEvent::Leases(all_slots(), Duration::MAX)]);
         crowd
     }
 
     /// Steps until nothing is left undone. No step may look up too many lanes.
-    fn step(&mut self, name: &'static str, events: impl IntoIterator<Item = Event>) {
-        let mut events: Vec<Event> = events.into_iter().collect();
+    fn step(&mut self, name: &'static str, events: impl IntoIterator<Item = CoreEvent>) {
+        let mut events: Vec<CoreEvent> = events.into_iter().collect();
         for steps in 0.. {
-            let before = self.core.visited();
+            let before = self.core.lookups();
             for action in self.core.step(std::mem::take(&mut events), self.now) {
                 match action {
-                    Action::Send(start) => self.in_flight.push(start),
-                    Action::Record(finished) => self.unrecorded.push(*finished),
+                    CoreAction::Send(start) => self.in_flight.push(start),
+                    CoreAction::Record(finished) => self.unrecorded.push(*finished),
                     other => self.asked.push(other),
                 }
             }
-            let visited = self.core.visited() - before;
+            let visited = self.core.lookups() - before;
             self.worst = self.worst.max((visited, name));
             assert!(visited <= MOST, "{name}: {visited} look-ups in one step");
             assert!(steps < 1_000, "{name}: it never ends");
-            if !self.core.hearing() && self.core.arrived.is_none() && !self.core.lanes.overdue(self.now) {
+            if !self.core.has_signals() && self.core.arrived.is_none() && !self.core.lanes.overdue(self.now) {
                 break;
             }
         }
@@ -115,30 +115,30 @@ impl Crowd {
         let id = message.id;
         self.step(
             "accepted",
-            [Event::Signal(Signal::Accepted(vec![Admission::new(message, self.lives.clone())]).into())],
+            [CoreEvent::Signal(Signal::Accepted(vec![Admission::new(message, self.lives.clone())]).into())],
         );
         id
     }
 
-    fn finish(&mut self, start: Start) -> Event {
+    fn finish(&mut self, start: Dispatch) -> CoreEvent {
         let schedule = Schedule::new("", vec![Duration::from_secs(1)]).unwrap_or_default();
         let outcome =
             Outcome { failure: None, status: Some(200), ..Outcome::failed(Failure::Status, "", Duration::ZERO) };
         let times = (self.now.time, self.now.time);
-        Event::Sent(Box::new(finished(start, Vec::new(), outcome, times, &schedule, 0.0)))
+        CoreEvent::Sent(Box::new(finished(start, Vec::new(), outcome, times, &schedule, 0.0)))
     }
 
     /// Answers and records requests until none is in flight.
     fn deliver_all(&mut self) {
         while !self.in_flight.is_empty() {
-            let sent: Vec<Event> =
+            let sent: Vec<CoreEvent> =
                 std::mem::take(&mut self.in_flight).into_iter().map(|start| self.finish(start)).collect();
             for some in chunks(sent, 256) {
                 self.step("sent", some);
             }
             let settled = std::mem::take(&mut self.unrecorded);
             let settled = settled.iter().map(|one| settled_of(&one.attempt)).collect();
-            self.step("recorded", [Event::Recorded(settled)]);
+            self.step("recorded", [CoreEvent::Recorded(settled)]);
         }
     }
 
@@ -147,18 +147,18 @@ impl Crowd {
         for _ in 0..LANES {
             let Some(asked) = self.asked.pop() else { return };
             match asked {
-                Action::Read(wants, ..) => {
+                CoreAction::Read(wants, ..) => {
                     let (in_order, messages) = (Vec::new(), HashMap::new());
-                    let reading = Reading { wants, waiting: Vec::new(), in_order, messages };
-                    self.step("read", [Event::Read(Ok(reading))]);
+                    let reading = ReadResult { wants, waiting: Vec::new(), in_order, messages };
+                    self.step("read", [CoreEvent::Read(Ok(reading))]);
                     self.pass("the pause behind it", READING_PAUSE);
                 }
-                Action::Scan(scan) => self.step("scanned", [Event::Scanned(Some(scan.page(Vec::new(), PAGE)))]),
-                Action::Load(load) => {
+                CoreAction::Scan(scan) => self.step("scanned", [CoreEvent::Scanned(Some(scan.page(Vec::new(), PAGE)))]),
+                CoreAction::Load(load) => {
                     let known: BTreeMap<EndpointId, &Arc<LiveEndpoint>> =
                         self.lives.iter().map(|live| (live.endpoint.id, live)).collect();
-                    let lives = load.asked.iter().filter_map(|id| known.get(id).copied().cloned()).collect();
-                    self.step("loaded", [Event::Loaded(Loaded { load, lives: Some(lives) })]);
+                    let lives = load.endpoints.iter().filter_map(|id| known.get(id).copied().cloned()).collect();
+                    self.step("loaded", [CoreEvent::Loaded(LoadResult { load, lives: Some(lives) })]);
                 }
                 _ => {}
             }
@@ -167,11 +167,11 @@ impl Crowd {
     }
 
     fn loads(&self) -> usize {
-        self.asked.iter().filter(|asked| matches!(asked, Action::Load(_))).count()
+        self.asked.iter().filter(|asked| matches!(asked, CoreAction::Load(_))).count()
     }
 }
 
-fn chunks(mut events: Vec<Event>, most: usize) -> Vec<Vec<Event>> {
+fn chunks(mut events: Vec<CoreEvent>, most: usize) -> Vec<Vec<CoreEvent>> {
     let mut chunks = Vec::new();
     while !events.is_empty() {
         let rest = events.split_off(most.min(events.len()));
@@ -180,8 +180,8 @@ fn chunks(mut events: Vec<Event>, most: usize) -> Vec<Vec<Event>> {
     chunks
 }
 
-fn settled_of(attempt: &Attempt) -> Settled {
-    Settled { endpoint: attempt.endpoint_id, message: attempt.message_id, due: None, disabled: None }
+fn settled_of(attempt: &Attempt) -> RecordResult {
+    RecordResult { endpoint: attempt.endpoint_id, message: attempt.message_id, due: None, disabled: None }
 }
 
 /// Events for single lanes next to all the others.
@@ -189,10 +189,10 @@ fn single_events(crowd: &mut Crowd) {
     let ids: Vec<EndpointId> = crowd.lives.iter().map(|live| live.endpoint.id).collect();
     let message = crowd.message();
     let one = Admission::new(message, crowd.lives[..1].to_vec());
-    crowd.step("accepted for one", [Event::Signal(Signal::Accepted(vec![one]).into())]);
-    crowd.step("look", [Event::Signal(Signal::Look(vec![ids[7]]).into())]);
-    crowd.step("announced", [Event::Announced(Heard::Due(ids[..200].to_vec()))]);
-    crowd.step("announced, of any", [Event::Announced(Heard::Anything)]);
+    crowd.step("accepted for one", [CoreEvent::Signal(Signal::Accepted(vec![one]).into())]);
+    crowd.step("look", [CoreEvent::Signal(Signal::Look(vec![ids[7]]).into())]);
+    crowd.step("announced", [CoreEvent::Notified(Heard::Due(ids[..200].to_vec()))]);
+    crowd.step("announced, of any", [CoreEvent::Notified(Heard::Anything)]);
     let wants = |id: &EndpointId| LaneWants {
         endpoint: *id,
         slot: 0,
@@ -202,11 +202,11 @@ fn single_events(crowd: &mut Crowd) {
         retries_from: Time::ZERO,
         ordered: false,
     };
-    crowd.step("not read", [Event::Read(Err(ids[..64].iter().map(wants).collect()))]);
-    crowd.step("numbered", [Event::Numbered(ids[3], false)]);
-    crowd.step("changed", [Event::Signal(Signal::Changed(AppId(uuid::Uuid::from_u128(0))).into())]);
-    crowd.step("signal lost", [Event::SignalLost]);
-    crowd.step("not scanned", [Event::Scanned(None)]);
+    crowd.step("not read", [CoreEvent::Read(Err(ids[..64].iter().map(wants).collect()))]);
+    crowd.step("numbered", [CoreEvent::Numbered(ids[3], false)]);
+    crowd.step("changed", [CoreEvent::Signal(Signal::Changed(AppId(uuid::Uuid::from_u128(0))).into())]);
+    crowd.step("signal lost", [CoreEvent::SignalLost]);
+    crowd.step("not scanned", [CoreEvent::Scanned(None)]);
     crowd.step("not loaded", std::iter::empty());
     let pending = |id: &EndpointId| PendingLane {
         endpoint: *id,
@@ -214,12 +214,12 @@ fn single_events(crowd: &mut Crowd) {
         fresh_due: Some(START),
         retry_due: None,
     };
-    let page = super::super::scanning::Scan::of(vec![0]).page(ids[..PAGE].iter().map(pending).collect(), PAGE);
-    crowd.step("scanned", [Event::Scanned(Some(page))]);
+    let page = super::super::scanning::ScanPosition::of(vec![0]).page(ids[..PAGE].iter().map(pending).collect(), PAGE);
+    crowd.step("scanned", [CoreEvent::Scanned(Some(page))]);
     if let Some(start) = crowd.in_flight.pop() {
         let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
-        let one = NotMade { endpoint, message, why: OwnFailure::Panic, jitter: 0.0 };
-        crowd.step("not made", [Event::NotMade(one)]);
+        let one = UnsentAttempt { endpoint, message, why: OwnFailure::Panic, jitter: 0.0 };
+        crowd.step("not made", [CoreEvent::NotSent(one)]);
     }
     crowd.answer();
 }
@@ -233,15 +233,15 @@ fn no_event_looks_up_all_lanes_however_busy_they_are() {
     single_events(&mut crowd);
     crowd.pass("nobody answers", Duration::from_secs(1));
     crowd.pass("still nobody answers", Duration::from_secs(61));
-    crowd.step("heartbeat", [Event::Leases(all_slots(), Duration::MAX)]);
+    crowd.step("heartbeat", [CoreEvent::Leases(all_slots(), Duration::MAX)]);
     let others: Leases = (0..=255).map(|slot| (slot, 2)).collect();
-    crowd.step("all slots under another lease", [Event::Leases(others, Duration::MAX)]);
+    crowd.step("all slots under another lease", [CoreEvent::Leases(others, Duration::MAX)]);
     crowd.core.check_indexes();
     crowd.accept();
     let ended: Vec<_> = crowd.lives.iter().map(|live| (live.endpoint.id, first)).collect();
-    crowd.step("withdrawn", [Event::Signal(Signal::Withdrawn(ended).into())]);
-    crowd.step("release", [Event::Release((0..=255).collect())]);
-    crowd.step("drain", [Event::Drain]);
+    crowd.step("withdrawn", [CoreEvent::Signal(Signal::Withdrawn(ended).into())]);
+    crowd.step("release", [CoreEvent::Release((0..=255).collect())]);
+    crowd.step("drain", [CoreEvent::Drain]);
     crowd.core.check_indexes();
     println!("{} look-ups at most in one step: {}", crowd.worst.0, crowd.worst.1);
 }
@@ -255,11 +255,11 @@ fn no_event_looks_up_all_lanes_while_they_idle_and_are_dropped() {
     crowd.core.check_indexes();
     single_events(&mut crowd);
     crowd.deliver_all();
-    crowd.step("signal lost", [Event::SignalLost]);
+    crowd.step("signal lost", [CoreEvent::SignalLost]);
     assert_eq!(crowd.loads(), 2, "a chunk each, not everything");
     crowd.answer();
-    crowd.step("no slot is ours", [Event::Leases(Leases::new(), Duration::MAX)]);
-    crowd.step("all slots are", [Event::Leases(all_slots(), Duration::MAX)]);
+    crowd.step("no slot is ours", [CoreEvent::Leases(Leases::new(), Duration::MAX)]);
+    crowd.step("all slots are", [CoreEvent::Leases(all_slots(), Duration::MAX)]);
     crowd.answer();
     crowd.pass("idle", Duration::from_secs(61));
     crowd.answer();
@@ -273,10 +273,10 @@ fn no_event_looks_up_all_lanes_while_they_idle_and_are_dropped() {
 fn small_reads_are_spaced_and_large_ones_are_not() {
     let mut crowd = Crowd::of(2);
     let ids: Vec<EndpointId> = crowd.lives.iter().map(|live| live.endpoint.id).collect();
-    let announce = |crowd: &mut Crowd, id| crowd.step("announced", [Event::Announced(Heard::Due(vec![id]))]);
+    let announce = |crowd: &mut Crowd, id| crowd.step("announced", [CoreEvent::Notified(Heard::Due(vec![id]))]);
     let answer = |crowd: &mut Crowd, rows: usize| {
-        let reading = crowd.asked.drain(..).find(|asked| matches!(asked, Action::Read(..)));
-        let Some(Action::Read(wants, ..)) = reading else { panic!("no read was requested") };
+        let reading = crowd.asked.drain(..).find(|asked| matches!(asked, CoreAction::Read(..)));
+        let Some(CoreAction::Read(wants, ..)) = reading else { panic!("no read was requested") };
         let waiting = |number| Waiting {
             message_id: MessageId(uuid::Uuid::from_u128(number as u128)),
             endpoint_id: wants[0].endpoint,
@@ -286,7 +286,7 @@ fn small_reads_are_spaced_and_large_ones_are_not() {
         };
         let (in_order, messages) = (Vec::new(), HashMap::new());
         let waiting = (0..rows).map(waiting).collect();
-        crowd.step("read", [Event::Read(Ok(Reading { wants, waiting, in_order, messages }))]);
+        crowd.step("read", [CoreEvent::Read(Ok(ReadResult { wants, waiting, in_order, messages }))]);
     };
     for id in &ids {
         announce(&mut crowd, *id);
@@ -299,7 +299,7 @@ fn small_reads_are_spaced_and_large_ones_are_not() {
     answer(&mut crowd, SMALL_READING - 2);
     announce(&mut crowd, ids[1]);
     crowd.pass("most of the pause", READING_PAUSE - Duration::from_micros(1));
-    assert!(!crowd.asked.iter().any(|asked| matches!(asked, Action::Read(..))), "{:?}", crowd.asked);
+    assert!(!crowd.asked.iter().any(|asked| matches!(asked, CoreAction::Read(..))), "{:?}", crowd.asked);
     assert!(crowd.core.nap(crowd.now) <= Duration::from_millis(1), "it is still pending");
     crowd.pass("the rest of the pause", Duration::from_micros(1));
     answer(&mut crowd, SMALL_READING - 1);
@@ -316,13 +316,13 @@ fn a_record_says_until_when_its_endpoint_pauses() {
     let mut rests = Vec::new();
     for _ in 0..16 {
         let admission = Admission::new(crowd.message(), vec![one.clone()]);
-        crowd.step("accepted for one", [Event::Signal(Signal::Accepted(vec![admission]).into())]);
+        crowd.step("accepted for one", [CoreEvent::Signal(Signal::Accepted(vec![admission]).into())]);
         let start = crowd.in_flight.pop().expect("an attempt");
         let refused = Outcome::failed(Failure::Refused, "", Duration::ZERO);
         let sent = finished(start, Vec::new(), refused, (crowd.now.time, crowd.now.time), &schedule, 0.0);
-        crowd.step("sent", [Event::Sent(Box::new(sent))]);
+        crowd.step("sent", [CoreEvent::Sent(Box::new(sent))]);
         let record = crowd.unrecorded.pop().expect("a record");
-        crowd.step("recorded", [Event::Recorded(vec![settled_of(&record.attempt)])]);
+        crowd.step("recorded", [CoreEvent::Recorded(vec![settled_of(&record.attempt)])]);
         rests.push(record.rests_until);
     }
     assert_eq!(rests[..15], [None; 15]);

@@ -1,10 +1,10 @@
-//! The servers that a PostgreSQL URL names, and which of them is used: the one that takes writes.
+//! The servers of a PostgreSQL URL, and failover to the one that accepts writes.
 //!
-//! * A URL may name several (`postgres://user@a:5432,b:5432/product`), as libpq's do: a primary and those that may take its place.
-//! * When statements fail because of the server, all of them are asked which one takes writes. The pools then connect there, and close
-//!   their older sessions.
-//! * A pooler that gives each transaction another session is found at the start and refused: settings of a session, LISTEN and prepared
-//!   statements do not work behind it.
+//! * As in libpq, a URL may list a primary and its standbys (`postgres://user@a:5432,b:5432/product`).
+//! * When statements fail because of the server, all servers are probed for the one that accepts writes. The pools
+//!   connect to it and close their older sessions.
+//! * A pooler in transaction mode is detected at startup and rejected, because it breaks session settings, LISTEN and
+//!   prepared statements.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -20,17 +20,17 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::store::db::postgres::sessions;
-use crate::store::{Engine, Inner, StoreError};
+use crate::store::{Backend, Inner, StoreError};
 
-/// How many servers a URL may name.
+/// Maximum servers in a URL.
 const MOST: usize = 8;
-/// How long a server may take to say whether it takes writes.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How often is looked whether statements failed because of the server.
-const LOOK: Duration = Duration::from_millis(250);
-/// A statement that takes longer is logged.
+/// Timeout of a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Interval of checks whether statements failed because of the server.
+const POLL: Duration = Duration::from_millis(250);
+/// Slower statements are logged.
 const SLOW: Duration = Duration::from_secs(5);
-/// How often two connections are asked for their sessions to find a pooler.
+/// Probes of two connections to detect a pooler.
 const ROUNDS: usize = 3;
 
 /// The servers, in the order of the URL.
@@ -38,50 +38,50 @@ const ROUNDS: usize = 3;
 pub(in crate::store) struct Servers {
     /// At least one.
     all: Vec<PgConnectOptions>,
-    /// Which of them is used.
+    /// The index of the server in use.
     current: AtomicUsize,
 }
 
 impl Servers {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// The end of a sentence about the URL; nothing of it is quoted but names of parameters and files.
+    /// The end of a sentence about the URL. It quotes only names of parameters and files, never credentials.
     pub(in crate::store::db) fn parse(url: &str) -> Result<Servers, String> {
         let all: Result<Vec<PgConnectOptions>, String> = urls(url)?.iter().map(|url| options(url)).collect();
         Ok(Servers { all: all?, current: AtomicUsize::new(0) })
     }
 
-    /// How the server that is used is connected to.
+    /// The options of the server in use.
     pub(in crate::store) fn current(&self) -> PgConnectOptions {
         self.all[self.current.load(Ordering::Relaxed)].clone()
     }
 
-    /// Whether there is more than one.
     pub(in crate::store) fn several(&self) -> bool {
         self.all.len() > 1
     }
 
-    /// Their names, for people.
+    /// The names of all servers, for messages.
     pub(in crate::store::db) fn names(&self) -> String {
         let names: Vec<String> = self.all.iter().map(name).collect();
         names.join(" or ")
     }
 
-    /// Asks all of them at once, and takes the first that says that it takes writes; if none does, the first that answers.
-    /// Gives back whether it takes writes.
+    /// Probes all servers concurrently and selects the first that accepts writes, or else the first that answers.
+    /// Returns whether it accepts writes.
     ///
     /// # Errors
-    /// None answers; what the last one came to.
+    /// No server answers; the error of the last one.
     pub(in crate::store::db) async fn find(&self) -> Result<bool, sqlx::Error> {
-        let look = |(index, options): (usize, &PgConnectOptions)| {
+        let probe = |(index, options): (usize, &PgConnectOptions)| {
             let options = options.clone();
-            async move { (index, timeout(PATIENCE, takes_writes(&options)).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))) }
+            let timed_out = Err(sqlx::Error::PoolTimedOut);
+            async move { (index, timeout(PROBE_TIMEOUT, accepts_writes(&options)).await.unwrap_or(timed_out)) }
         };
-        let mut looks: FuturesUnordered<_> = self.all.iter().enumerate().map(look).collect();
+        let mut probes: FuturesUnordered<_> = self.all.iter().enumerate().map(probe).collect();
         let (mut reads, mut failed) = (None, sqlx::Error::PoolTimedOut);
-        while let Some((index, looked)) = looks.next().await {
-            match looked {
+        while let Some((index, result)) = probes.next().await {
+            match result {
                 Ok(true) => {
                     self.current.store(index, Ordering::Relaxed);
                     return Ok(true);
@@ -94,16 +94,16 @@ impl Servers {
         Ok(false)
     }
 
-    /// That each connection has a session of its own, as far as can be seen.
+    /// Detects a pooler in transaction mode, by the process ids of the sessions.
     ///
     /// # Errors
-    /// Two share one, or one has another with each transaction; or the server is away.
+    /// Two connections share a session or a connection changes its session; or the server is unavailable.
     pub(in crate::store::db) async fn check_pooler(&self) -> Result<(), StoreError> {
         let options = self.current();
-        let connect = async || timeout(PATIENCE, options.clone().disable_statement_logging().connect()).await;
+        let connect = async || timeout(PROBE_TIMEOUT, options.clone().disable_statement_logging().connect()).await;
         let Ok(first) = connect().await else { return Ok(()) };
         let mut first = first?;
-        // A server without room for another one has no pooler before it that shares sessions.
+        // A server that has no connection left is not behind a pooler in transaction mode.
         let Ok(Ok(mut second)) = connect().await else { return Ok(()) };
         let sessions = async {
             let mut seen = Vec::with_capacity(ROUNDS);
@@ -112,12 +112,12 @@ impl Servers {
             }
             Ok::<_, sqlx::Error>(seen)
         };
-        let Ok(seen) = timeout(PATIENCE, sessions).await else { return Ok(()) };
+        let Ok(seen) = timeout(PROBE_TIMEOUT, sessions).await else { return Ok(()) };
         let _ = tokio::join!(first.close(), second.close());
         if shared(&seen?) {
             return Err(StoreError::Unusable(format!(
-                "{} is a pooler that gives each transaction another session (pool_mode = transaction): Sendoff needs one for as long as \
-                 it is connected. Set pool_mode = session for it, or connect to PostgreSQL itself",
+                "{} is a pooler in transaction mode (pool_mode = transaction), and Sendoff needs sessions of its own: \
+                 set pool_mode = session, or connect to PostgreSQL directly",
                 name(&options)
             )));
         }
@@ -125,18 +125,18 @@ impl Servers {
     }
 }
 
-/// Whether connections have no sessions of their own, by what each of the two had in each round.
+/// Whether sessions are shared, by the sessions of two connections in each round.
 fn shared(seen: &[[i32; 2]]) -> bool {
     seen.iter().any(|[first, second]| first == second) || seen.windows(2).any(|pair| pair[0] != pair[1])
 }
 
-/// The process id of the session. Without a prepared statement, which may be another session's behind a pooler.
+/// The process id of the session. Uses no prepared statement, which could belong to another session behind a pooler.
 async fn session(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     use sqlx::Row;
     sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }
 
-async fn takes_writes(options: &PgConnectOptions) -> Result<bool, sqlx::Error> {
+async fn accepts_writes(options: &PgConnectOptions) -> Result<bool, sqlx::Error> {
     use sqlx::Row;
     let mut connection = options.clone().disable_statement_logging().connect().await?;
     let row = sqlx::raw_sql("SHOW transaction_read_only").fetch_one(&mut connection).await?;
@@ -145,7 +145,7 @@ async fn takes_writes(options: &PgConnectOptions) -> Result<bool, sqlx::Error> {
     Ok(read_only == "off")
 }
 
-/// A server as it is named in sentences; never the password.
+/// A server's name in messages, without credentials.
 pub(in crate::store::db) fn name(options: &PgConnectOptions) -> String {
     match options.get_socket() {
         Some(folder) => folder.display().to_string(),
@@ -153,26 +153,26 @@ pub(in crate::store::db) fn name(options: &PgConnectOptions) -> String {
     }
 }
 
-/// Follows the primary for as long as the store is open.
+/// Switches the pools to the new primary after a failover, until the store is dropped.
 pub(in crate::store) async fn follow(store: Weak<Inner>) {
-    let mut handled = sessions::troubles();
+    let mut handled = sessions::server_errors();
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
         let Some(inner) = store.upgrade() else { return };
-        let Engine::Postgres(engine) = &inner.engine else { return };
-        let troubles = sessions::troubles();
-        if troubles == handled {
+        let Backend::Postgres(backend) = &inner.backend else { return };
+        let errors = sessions::server_errors();
+        if errors == handled {
             continue;
         }
-        let before = engine.servers.current.load(Ordering::Relaxed);
-        if let Ok(true) = engine.servers.find().await {
-            handled = troubles;
-            if engine.servers.current.load(Ordering::Relaxed) != before {
-                let options = engine.servers.current();
-                tracing::warn!("PostgreSQL at {} takes writes: it is used from now on", name(&options));
-                engine.front.set_connect_options(options.clone());
-                engine.engine.set_connect_options(options);
-                sessions::end_older(Instant::now());
+        let before = backend.servers.current.load(Ordering::Relaxed);
+        if let Ok(true) = backend.servers.find().await {
+            handled = errors;
+            if backend.servers.current.load(Ordering::Relaxed) != before {
+                let options = backend.servers.current();
+                tracing::warn!("switched to PostgreSQL at {}, which accepts writes", name(&options));
+                backend.front.set_connect_options(options.clone());
+                backend.engine.set_connect_options(options);
+                sessions::invalidate_older(Instant::now());
             }
         }
     }
@@ -196,7 +196,7 @@ fn urls(url: &str) -> Result<Vec<String>, String> {
     Ok(hosts.iter().map(|host| format!("{scheme}://{user}{at}{host}{path}")).collect())
 }
 
-/// How a server is connected to, by the URL of this one alone.
+/// The connect options for the URL of one server.
 fn options(url: &str) -> Result<PgConnectOptions, String> {
     let malformed = || "is not a URL such as postgres://user:password@host/database".to_owned();
     let mut url: Url = url.parse().map_err(|_| malformed())?;
@@ -205,7 +205,7 @@ fn options(url: &str) -> Result<PgConnectOptions, String> {
         match name.as_str() {
             "host" | "port" | "hostaddr" if value.contains(',') => {
                 return Err(format!(
-                    "names several in {name}=: put them before the database instead, as a:5432,b:5432"
+                    "lists several hosts in {name}=: list them before the database instead, as a:5432,b:5432"
                 ));
             }
             "sslrootcert" | "sslcert" | "sslkey" if !value.starts_with("-----BEGIN") => {
@@ -214,14 +214,12 @@ fn options(url: &str) -> Result<PgConnectOptions, String> {
                 }
             }
             "target_session_attrs" if !["any", "read-write", "primary"].contains(&value.as_str()) => {
-                return Err(
-                    "asks for a server that takes no writes (target_session_attrs), and Sendoff writes".to_owned()
-                );
+                return Err("asks for a read-only server (target_session_attrs), but Sendoff writes".to_owned());
             }
             _ => {}
         }
     }
-    // The server that takes writes is always the one that is used.
+    // Not needed: the server that accepts writes is always used.
     let all = parameters.len();
     parameters.retain(|(name, _)| name != "target_session_attrs");
     if parameters.len() < all {
@@ -230,7 +228,7 @@ fn options(url: &str) -> Result<PgConnectOptions, String> {
             url.query_pairs_mut().extend_pairs(parameters);
         }
     }
-    // A pooler knows few parameters of a session's beginning, and this one makes no difference since PostgreSQL 12.
+    // Poolers reject unknown startup parameters, and this one has no effect since PostgreSQL 12.
     let options = PgConnectOptions::from_str(url.as_str()).map_err(|_| malformed())?.extra_float_digits(None::<i8>);
     Ok(options.application_name("sendoff").log_slow_statements(tracing::log::LevelFilter::Warn, SLOW))
 }
@@ -244,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_names_one_server_or_several() {
+    fn a_url_lists_one_server_or_several() {
         assert_eq!(named("postgres://me:p%40ss@a/db").as_deref(), Ok("a:5432"));
         assert_eq!(named("postgres://me@a:1,b,[::1]:3/db?sslmode=disable").as_deref(), Ok("a:1 or b:5432 or [::1]:3"));
         let servers =
@@ -266,9 +264,9 @@ mod tests {
     }
 
     #[test]
-    fn sessions_that_are_shared_or_change_are_a_poolers() {
+    fn shared_or_changing_sessions_reveal_a_pooler() {
         assert!(!shared(&[[1, 2], [1, 2], [1, 2]]));
         assert!(shared(&[[1, 1], [1, 1], [1, 1]]), "one session for both");
-        assert!(shared(&[[1, 2], [2, 1], [1, 2]]), "in turns");
+        assert!(shared(&[[1, 2], [2, 1], [1, 2]]), "swapped");
     }
 }

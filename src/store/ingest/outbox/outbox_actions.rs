@@ -1,7 +1,7 @@
 //! Operator actions on a stuck outbox row: retry it, change its application or event type, or discard it.
 //!
-//! Rows have no primary key, and on PostgreSQL a writer may set any `id`. An action identifies its row by id and `stuck_since`, and fails as
-//! ambiguous if another row has both.
+//! Rows have no primary key, and on PostgreSQL a writer may set any `id`. An action identifies its row by id and
+//! `stuck_since`, and fails as ambiguous if another row has both.
 
 use crate::domain::access::audit::act;
 use crate::domain::{OrgId, Time};
@@ -39,7 +39,8 @@ pub enum OutboxActed {
 }
 
 impl Store {
-    /// Performs an action on a stuck row. The row belongs to no organization yet, so the audit entry goes to `org`, that of the operator.
+    /// Performs an action on a stuck row. The row belongs to no organization yet, so the audit entry goes to `org`,
+    /// that of the operator.
     ///
     /// # Errors
     /// The store is unavailable.

@@ -1,8 +1,10 @@
-//! The low watermark of the outbox on PostgreSQL: the id from which a poll starts. While a snapshot is held open, vacuum cannot remove the
-//! relayed rows from the index; a poll from its start would skip over all of them, 40 times per second.
+//! The low watermark of the outbox on PostgreSQL: the id from which a poll starts. While a snapshot is held open,
+//! vacuum cannot remove the relayed rows from the index; a poll from its start would skip over all of them, 40 times
+//! per second.
 //!
-//! Ids are assigned before the commit, and a writer may leave them NULL, so a row below the watermark can still appear. Therefore an id
-//! becomes the watermark only some time after no row below it was seen, and full scans run in between.
+//! Ids are assigned before the commit, and a writer may leave them NULL, so a row below the watermark can still
+//! appear. Therefore an id becomes the watermark only some time after no row below it was seen, and full scans run in
+//! between.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,8 +13,8 @@ use crate::domain::Time;
 
 /// How long after no row below it was seen an id becomes the watermark. Rows committed until then are found at once.
 const LAG: Duration = Duration::from_secs(10);
-/// Interval of full scans, and so the maximum delay of a row whose transaction was open longer than [`LAG`], whose id was set by its writer,
-/// or whose retry was requested by another process.
+/// Interval of full scans, and so the maximum delay of a row whose transaction was open longer than [`LAG`], whose id
+/// was set by its writer, or whose retry was requested by another process.
 const FULL: Duration = Duration::from_secs(2);
 
 /// The low watermark of rows that were never tried. Stuck rows are found by their retry time instead.

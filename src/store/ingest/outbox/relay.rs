@@ -1,7 +1,7 @@
 //! A relay step: lock due outbox rows, accept them as messages and delete them, all **in one transaction**.
 //!
-//! The relay never selects "ids greater than the last": transactions commit out of order, and rows would be skipped. Rows are untrusted
-//! input: every column is read as bytes and validated.
+//! The relay never selects "ids greater than the last": transactions commit out of order, and rows would be skipped.
+//! Rows are untrusted input: every column is read as bytes and validated.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::domain::deliveries::message::{MessageSpec, too_large};
 use crate::domain::{AppId, Invalid, MessageId, Time, Uid};
 use crate::store::db::budget::Budget;
 use crate::store::db::codec;
-use crate::store::ingest::accept::{AcceptItem, Outcome, Refusal, accept_in};
+use crate::store::ingest::accept::{AcceptItem, ItemOutcome, Rejection, accept_in};
 use crate::store::ingest::outbox::{RelayRequest, Relayed};
 use crate::store::queue::ordering;
 use crate::store::queue::signals::Admission;
@@ -31,8 +31,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(600);
 pub(in crate::store) const SQLITE_LOOK_AT: &str = "CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END";
 pub(in crate::store) const POSTGRES_LOOK_AT: &str = "coalesce(look_at, 0)";
 
-/// A condition that skips untried rows below the [watermark](crate::store::ingest::outbox::outbox_floor), on the same index. The watermark
-/// is bound at `place`, also if it is `None`.
+/// A condition that skips untried rows below the [watermark](crate::store::ingest::outbox::outbox_floor), on the same
+/// index. The watermark is bound at `place`, also if it is `None`.
 pub(in crate::store) fn postgres_floor(floor: Option<i64>, place: &str) -> String {
     match floor {
         Some(_) => format!("AND ({POSTGRES_LOOK_AT}, id) >= (0, {place})"),
@@ -54,8 +54,8 @@ struct Columns {
     stuck_since: Option<Time>,
 }
 
-/// Identifies a row within the transaction. The table has no unique key, because a constraint could fail the writer's transaction. On
-/// PostgreSQL the `ctid` is stable while the row is locked.
+/// Identifies a row within the transaction. The table has no unique key, because a constraint could fail the writer's
+/// transaction. On PostgreSQL the `ctid` is stable while the row is locked.
 #[derive(Clone)]
 enum RowKey {
     /// SQLite's rowid.
@@ -92,7 +92,7 @@ impl OutboxRow {
             ..MessageSpec::default()
         };
         spec.check(max_payload).map_err(|mut wrong| wrong.swap_remove(0))?;
-        Ok(AcceptItem { tenant: None, app, only_endpoint: None, spec, at: now, once: None })
+        Ok(AcceptItem { tenant: None, app, only_endpoint: None, spec, at: now, idempotency_key: None })
     }
 
     fn name(&self) -> String {
@@ -135,8 +135,8 @@ fn written_time(text: &str) -> Result<Time, Invalid> {
     Time::parse(&written).map_err(|error| Invalid::new("occurred_at", error.to_string()))
 }
 
-/// Locks due rows, accepts as many of them as fit into `budget` and deletes those. Returns the result, the admissions for the engine, and
-/// the applications of the accepted messages if feed readers wait.
+/// Locks due rows, accepts as many of them as fit into `budget` and deletes those. Returns the result, the admissions
+/// for the engine, and the applications of the accepted messages if feed readers wait.
 pub(in crate::store) async fn relay_in(
     inner: &Inner,
     tx: &mut Tx,
@@ -162,13 +162,13 @@ pub(in crate::store) async fn relay_in(
     let apps = if inner.wakeups.is_idle() { Vec::new() } else { accepted.apps().collect() };
     for (row, outcome) in brought.into_iter().zip(accepted.outcomes) {
         match outcome {
-            Outcome::Decided(Ok(_)) => relayed.accepted += 1,
-            Outcome::Decided(Err(Refusal::Duplicate(_))) => relayed.duplicates += 1,
-            Outcome::Decided(Err(refusal)) => {
+            ItemOutcome::Decided(Ok(_)) => relayed.accepted += 1,
+            ItemOutcome::Decided(Err(Rejection::Duplicate(_))) => relayed.duplicates += 1,
+            ItemOutcome::Decided(Err(refusal)) => {
                 stuck.push((row, refusal.to_string()));
                 continue;
             }
-            Outcome::NotLoaded(app) => {
+            ItemOutcome::NotLoaded(app) => {
                 relayed.not_loaded.insert(app);
                 continue;
             }

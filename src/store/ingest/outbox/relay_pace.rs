@@ -1,5 +1,5 @@
-//! The adaptive batch size of the relay. A failed step is retried with fewer rows until the row that fails is alone; that row is then marked
-//! as stuck and blocks no others.
+//! The adaptive batch size of the relay. A failed step is retried with fewer rows until the row that fails is alone;
+//! that row is then marked as stuck and blocks no others.
 
 use crate::domain::Time;
 use crate::store::ingest::outbox::{RelayRequest, Relayed};
@@ -8,8 +8,8 @@ use crate::store::{Store, StoreError};
 
 /// Maximum rows per step.
 const MOST: i64 = 256;
-/// Consecutive failures of a single-row step, while the store is otherwise available, before the row is marked as stuck. A row that the
-/// database rejects is marked at once.
+/// Consecutive failures of a single-row step, while the store is otherwise available, before the row is marked as
+/// stuck. A row that the database rejects is marked at once.
 const TRIES_ALONE: u32 = 5;
 
 /// State between two steps of [`Store::relay_next`]; it may be lost at any time.

@@ -1,4 +1,5 @@
-//! How many endpoints an accepting transaction reads. `tests/store/routing.rs` tests the cached views on both databases.
+//! How many endpoints an accepting transaction reads. `tests/store/routing.rs` tests the cached views on both
+//! databases.
 
 use super::*;
 use crate::domain::OrgId;

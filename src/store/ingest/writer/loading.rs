@@ -1,4 +1,5 @@
-//! Messages to applications that have to be loaded first. They wait beside the queue: everybody else's messages go on meanwhile.
+//! Messages to applications that have to be loaded first. They wait beside the queue: everybody else's messages go on
+//! meanwhile.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,8 +23,8 @@ pub(super) struct Loading {
 }
 
 impl Loading {
-    /// Takes messages whose applications have to be loaded, and has the next one loaded. Beyond `most` messages in all, callers are turned
-    /// away.
+    /// Takes messages whose applications have to be loaded, and has the next one loaded. Beyond `most` messages in
+    /// all, callers are turned away.
     pub(super) fn wait(&mut self, inner: &Arc<Inner>, writes: Vec<(AppId, Write)>, most: usize) {
         for (app, write) in writes {
             if self.count >= most {
@@ -36,7 +37,8 @@ impl Loading {
             }
             self.waiting.entry(app).or_default().push(write);
         }
-        // Only now that what was loaded before has had its transaction: with another one in between it might be forgotten again.
+        // Only now that what was loaded before has had its transaction: with another one in between it might be
+        // forgotten again.
         if self.task.is_none()
             && let Some(app) = self.next.pop_front()
         {
@@ -45,7 +47,8 @@ impl Loading {
         }
     }
 
-    /// The messages whose application has been loaded. Never, if none is being loaded. Dropped before it is done, it loses nothing.
+    /// The messages whose application has been loaded. Never, if none is being loaded. Dropped before it is done, it
+    /// loses nothing.
     pub(super) async fn ready(&mut self) -> Vec<Write> {
         let (app, loaded) = match &mut self.task {
             Some((app, task)) => (*app, task.await),

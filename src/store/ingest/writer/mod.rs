@@ -1,5 +1,6 @@
-//! Batches that form themselves. A writer takes whatever queued up while its last commit ran, stores it in one transaction, and
-//! answers everybody after the commit. No timer, no least delay: one message alone goes at once, a thousand share a commit.
+//! Batches that form themselves. A writer takes whatever queued up while its last commit ran, stores it in one
+//! transaction, and answers everybody after the commit. No timer, no least delay: one message alone goes at once, a
+//! thousand share a commit.
 //!
 //! On SQLite there is one writer for everything, so accepts, records and relayed rows that wait go into the *same*
 //! transaction. On PostgreSQL each kind has a writer of its own.
@@ -16,9 +17,9 @@ use tokio::sync::mpsc;
 use self::loading::Loading;
 pub(in crate::store) use self::queue::{Queues, queues};
 use self::queue::{Write, gather, gone};
-use super::accept::{AcceptItem, Accepted, Outcome, Refusal, accept_in};
+use super::accept::{AcceptItem, AcceptedBatch, ItemOutcome, Rejection, accept_in};
 use super::outbox::Relayed;
-use crate::crash::Place;
+use crate::crash::CrashPoint;
 use crate::domain::AppId;
 use crate::store::db::budget::{self, Budget, Pace};
 use crate::store::db::repeat::{Undone, repeated};
@@ -27,15 +28,17 @@ use crate::store::ingest::outbox::relay::relay_in;
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::operational;
 use crate::store::recording::record::{Care, Finished, Recorded, record_in};
-use crate::store::{Engine, Inner, StoreError, Tx};
-use crate::supervisor::Supervised;
+use crate::store::{Backend, Inner, StoreError, Tx};
+use crate::supervisor::SupervisedTask;
 
-/// SQLite's lock is left free between two transactions when more is waiting, so that the team's own writers get their turn: they
-/// poll for it, up to 100 ms apart, so what counts is the share of the time for which it is free. That is at least this long,
+/// SQLite's lock is left free between two transactions when more is waiting, so that the team's own writers get their
+/// turn: they poll for it, up to 100 ms apart, so what counts is the share of the time for which it is free. That is
+/// at least this long,
 const BREATH: Duration = Duration::from_millis(1);
 /// at most this long,
 const LONGEST_BREATH: Duration = Duration::from_millis(20);
-/// and in between this part of what the transaction took: as long as it took when others have written lately, else a tenth.
+/// and in between this part of what the transaction took: as long as it took when others have written lately, else a
+/// tenth.
 const SHARE_OF_NOBODY: u32 = 10;
 /// For how long after a commit of others they are taken to be there.
 const OTHERS_STAY: Duration = Duration::from_secs(60);
@@ -64,7 +67,7 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
         let Some(inner) = store.upgrade() else { return };
         let begun = Instant::now();
         let batch = gather(std::mem::take(&mut left), &mut queue);
-        Supervised::Writer.panic_point();
+        SupervisedTask::Writer.panic_point();
         metrics::histogram!("sendoff_batch_size", "kind" => "write").record(batch.len() as f64);
         let settled = settle(&inner, batch, &mut pace).await;
         left = settled.left;
@@ -79,24 +82,25 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
             }
         }
         held += begun.elapsed();
-        match &inner.engine {
-            Engine::Sqlite(_) if left.is_empty() && queue.is_empty() => held = Duration::ZERO,
-            Engine::Sqlite(engine) => {
+        match &inner.backend {
+            Backend::Sqlite(_) if left.is_empty() && queue.is_empty() => held = Duration::ZERO,
+            Backend::Sqlite(backend) => {
                 // A timer is no finer than a breath: shorter ones are saved up.
                 if held / SHARE_OF_NOBODY >= BREATH {
-                    let share = if others.are_there(engine).await { 1 } else { SHARE_OF_NOBODY };
+                    let share = if others.are_there(backend).await { 1 } else { SHARE_OF_NOBODY };
                     let breath = (held / share).min(LONGEST_BREATH);
                     held = Duration::ZERO;
                     drop(inner);
                     tokio::time::sleep(breath).await;
                 }
             }
-            Engine::Postgres(_) => {}
+            Backend::Postgres(_) => {}
         }
     }
 }
 
-/// Whether other processes write to the file, as far as can be seen: SQLite counts the commits of others for each connection.
+/// Whether other processes write to the file, as far as can be seen: SQLite counts the commits of others for each
+/// connection.
 #[derive(Default)]
 struct Others {
     version: Option<i64>,
@@ -104,8 +108,8 @@ struct Others {
 }
 
 impl Others {
-    async fn are_there(&mut self, engine: &Sqlite) -> bool {
-        let version = engine.commits_of_others().await.ok();
+    async fn are_there(&mut self, backend: &Sqlite) -> bool {
+        let version = backend.data_version().await.ok();
         let before = std::mem::replace(&mut self.version, version);
         if before.is_some() && before != version {
             self.seen = Some(Instant::now());
@@ -138,8 +142,8 @@ struct Settled {
     not_loaded: Vec<(AppId, Write)>,
 }
 
-/// Stores what of `batch` fits into one transaction and answers it. When the store refuses a value, the batch is halved until the culprit
-/// is alone.
+/// Stores what of `batch` fits into one transaction and answers it. When the store refuses a value, the batch is
+/// halved until the culprit is alone.
 async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settled {
     if batch.is_empty() {
         return Settled::default();
@@ -185,8 +189,8 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
     Settled::default()
 }
 
-/// Stores what of `batch` fits into one transaction; gives back how many rows that was. `None`: not even after each statement had told what
-/// it wrote.
+/// Stores what of `batch` fits into one transaction; gives back how many rows that was. `None`: not even after each
+/// statement had told what it wrote.
 async fn store(inner: &Inner, batch: &[Write], pace: &Pace) -> Result<Option<(Stored, usize)>, Failed> {
     for care in [Care::Expecting, Care::Telling] {
         let mut budget = pace.budget();
@@ -198,7 +202,8 @@ async fn store(inner: &Inner, batch: &[Write], pace: &Pace) -> Result<Option<(St
             }
             Ok(None) => tx.roll_back().await.map_err(Failed::Within)?,
             Err(error) => {
-                // Now: PostgreSQL tells of an error before it lets go of the rows, and the relay's next step would pass over them.
+                // Now: PostgreSQL tells of an error before it lets go of the rows, and the relay's next step would
+                // pass over them.
                 let _ = tx.roll_back().await;
                 return Err(Failed::Within(error));
             }
@@ -210,7 +215,7 @@ async fn store(inner: &Inner, batch: &[Write], pace: &Pace) -> Result<Option<(St
 /// Answers for the one write that the store refuses.
 async fn refuse(inner: &Inner, write: Write, error: &StoreError) {
     match write {
-        Write::Accept(_, answer) => drop(answer.send(Ok(Err(Refusal::by_store(&error.to_string()))))),
+        Write::Accept(_, answer) => drop(answer.send(Ok(Err(Rejection::by_store(&error.to_string()))))),
         Write::Record(finished, answer) => drop(answer.send(record_apart(inner, &finished).await)),
         Write::Relay(..) => write.fail(error),
     }
@@ -239,21 +244,22 @@ async fn record_one(inner: &Inner, one: &Finished) -> Result<Recorded, StoreErro
     let nothing = || StoreError::Refused("nothing was recorded".into());
     let finished = std::slice::from_ref(one);
     let (recorded, told) = record_in(inner, &mut tx, finished, Care::Telling).await?.ok_or_else(nothing)?;
-    tx.commit_of(&[Place::Record]).await?;
+    tx.commit_of(&[CrashPoint::Record]).await?;
     operational::admit(inner, told);
     recorded.into_iter().next().ok_or_else(nothing)
 }
 
 /// What a transaction stored, in the order of its batch's kinds.
 struct Stored {
-    accepted: Option<Accepted>,
+    accepted: Option<AcceptedBatch>,
     recorded: Vec<Vec<Recorded>>,
     /// What the records make the engine tell the organizations.
     told: Vec<Admission>,
     relayed: Vec<(Relayed, Vec<Admission>, Vec<AppId>)>,
 }
 
-/// Writes what of `batch` fits. `None`: something of it was not as [expected](Care::Expecting), and nothing is to be committed.
+/// Writes what of `batch` fits. `None`: something of it was not as [expected](Care::Expecting), and nothing is to be
+/// committed.
 async fn write(
     inner: &Inner,
     tx: &mut Tx,
@@ -272,7 +278,8 @@ async fn write(
     if !items.is_empty() {
         stored.accepted = Some(accept_in(tx, inner, &items, budget).await?);
     }
-    // The records come last: they may change applications, and what the others remember of those must be what is committed.
+    // The records come last: they may change applications, and what the others remember of those must be what is
+    // committed.
     for write in batch {
         if let Write::Relay(request, _) = write {
             stored.relayed.push(relay_in(inner, tx, request, budget).await?);
@@ -291,13 +298,13 @@ async fn write(
 }
 
 /// What a batch brings into the store, for the tests that crash there.
-fn places(batch: &[Write]) -> Vec<Place> {
-    let mut places: Vec<Place> = Vec::with_capacity(3);
+fn places(batch: &[Write]) -> Vec<CrashPoint> {
+    let mut places: Vec<CrashPoint> = Vec::with_capacity(3);
     for write in batch {
         let place = match write {
-            Write::Accept(..) => Place::Accept,
-            Write::Record(..) => Place::Record,
-            Write::Relay(..) => Place::Relay,
+            Write::Accept(..) => CrashPoint::Accept,
+            Write::Record(..) => CrashPoint::Record,
+            Write::Relay(..) => CrashPoint::Relay,
         };
         if !places.contains(&place) {
             places.push(place);
@@ -307,8 +314,8 @@ fn places(batch: &[Write]) -> Vec<Place> {
 }
 
 impl Stored {
-    /// Tells the engine what is due, then everybody what became of theirs. Gives back what found no room, in its order, and what waits to be
-    /// loaded.
+    /// Tells the engine what is due, then everybody what became of theirs. Gives back what found no room, in its
+    /// order, and what waits to be loaded.
     fn answer(self, inner: &Inner, batch: Vec<Write>) -> Settled {
         let (mut outcomes, mut due) = match self.accepted {
             Some(accepted) => {
@@ -322,7 +329,7 @@ impl Stored {
         };
         let mut recorded = self.recorded.into_iter();
         metrics::counter!("sendoff_accepted_total", "way" => "rest").increment(
-            outcomes.as_slice().iter().filter(|outcome| matches!(outcome, Outcome::Decided(Ok(_)))).count() as u64,
+            outcomes.as_slice().iter().filter(|outcome| matches!(outcome, ItemOutcome::Decided(Ok(_)))).count() as u64,
         );
         let mut relayed = Vec::with_capacity(self.relayed.len());
         for (result, admissions, apps) in self.relayed {
@@ -340,8 +347,8 @@ impl Stored {
         for write in batch {
             match write {
                 Write::Accept(item, answer) => match outcomes.next() {
-                    Some(Outcome::Decided(verdict)) => drop(answer.send(Ok(verdict))),
-                    Some(Outcome::NotLoaded(app)) => settled.not_loaded.push((app, Write::Accept(item, answer))),
+                    Some(ItemOutcome::Decided(verdict)) => drop(answer.send(Ok(verdict))),
+                    Some(ItemOutcome::NotLoaded(app)) => settled.not_loaded.push((app, Write::Accept(item, answer))),
                     None => settled.left.push(Write::Accept(item, answer)),
                 },
                 Write::Record(_, answer) => drop(answer.send(recorded.next().ok_or_else(gone))),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::StoreError;
-use crate::store::ingest::accept::{AcceptItem, Verdict};
+use crate::store::ingest::accept::{AcceptItem, AcceptResult};
 use crate::store::ingest::outbox::{RelayRequest, Relayed};
 use crate::store::recording::record::{Finished, Recorded};
 
-/// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost latency.
+/// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost
+/// latency.
 const BATCH: usize = 512;
 /// How many payload bytes one transaction accepts at most, but for the first message.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
@@ -17,7 +18,7 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Something to be stored, and who waits for the answer.
 #[allow(clippy::large_enum_variant, reason = "nearly all of them are accepts, and a box for each would be paid by all")]
 pub(in crate::store) enum Write {
-    Accept(AcceptItem, oneshot::Sender<Result<Verdict, StoreError>>),
+    Accept(AcceptItem, oneshot::Sender<Result<AcceptResult, StoreError>>),
     Record(Arc<[Finished]>, oneshot::Sender<Result<Vec<Recorded>, StoreError>>),
     Relay(RelayRequest, oneshot::Sender<Result<Relayed, StoreError>>),
 }
@@ -58,7 +59,7 @@ pub(in crate::store) struct Queues {
 }
 
 impl Queues {
-    pub(in crate::store) async fn accept(&self, item: AcceptItem) -> Result<Verdict, StoreError> {
+    pub(in crate::store) async fn accept(&self, item: AcceptItem) -> Result<AcceptResult, StoreError> {
         let (answer, wait) = oneshot::channel();
         // A caller is turned away at once rather than kept in a queue that only grows.
         self.accepts.try_send(Write::Accept(item, answer)).map_err(|_| StoreError::Overloaded)?;
@@ -97,7 +98,8 @@ pub(in crate::store) fn queues(one: bool, length: usize) -> (Queues, Vec<mpsc::R
 /// Adds to `batch` what waits in the queue, within the bounds, and drops what nobody waits for any more.
 pub(super) fn gather(mut batch: Vec<Write>, queue: &mut mpsc::Receiver<Write>) -> Vec<Write> {
     let mut bytes: usize = batch.iter().map(Write::bytes).sum();
-    // A relay step is a batch of its own making: nothing of its kind joins it, so that each transaction enters event ids in order.
+    // A relay step is a batch of its own making: nothing of its kind joins it, so that each transaction enters event
+    // ids in order.
     while batch.len() < BATCH && bytes < BATCH_BYTES && !matches!(batch.last(), Some(Write::Relay(..))) {
         let Ok(next) = queue.try_recv() else { break };
         bytes += next.bytes();
@@ -114,13 +116,13 @@ mod tests {
     use crate::domain::deliveries::message::MessageSpec;
     use crate::store::AppRef;
 
-    fn write(bytes: usize) -> (Write, oneshot::Receiver<Result<Verdict, StoreError>>) {
+    fn write(bytes: usize) -> (Write, oneshot::Receiver<Result<AcceptResult, StoreError>>) {
         let (answer, wait) = oneshot::channel();
         let spec = MessageSpec { event_type: "a".into(), payload: vec![b' '; bytes].into(), ..MessageSpec::default() };
         let app = AppRef::Id(crate::domain::AppId::new(Time::ZERO));
         (
             Write::Accept(
-                AcceptItem { tenant: None, app, only_endpoint: None, spec, at: Time::ZERO, once: None },
+                AcceptItem { tenant: None, app, only_endpoint: None, spec, at: Time::ZERO, idempotency_key: None },
                 answer,
             ),
             wait,

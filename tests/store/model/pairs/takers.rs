@@ -9,9 +9,9 @@ use sendoff::domain::deliveries::delivery::State;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::{AppId, EndpointId, Uid};
 use sendoff::store::catalog::endpoints::Updated;
-use sendoff::store::ingest::accept::Refusal;
+use sendoff::store::ingest::accept::Rejection;
 use sendoff::store::ingest::fan_out_turns::FanOutTurns;
-use sendoff::store::ingest::idempotency::Once;
+use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::query::endpoint_messages::SentFilter;
@@ -43,15 +43,15 @@ async fn of_two_with_one_name_exactly_one_gets_it(world: World) {
             let same = item(&tenant, app, Some("e1"), now);
             let two = futures_util::join!(first.accept(same.clone()), second.accept(same.clone()));
             let two = [said(two.0)?, said(two.1)?];
-            let refused = two.iter().filter(|one| matches!(one, Err(Refusal::Duplicate(_)))).count();
+            let refused = two.iter().filter(|one| matches!(one, Err(Rejection::Duplicate(_)))).count();
             check(two.iter().flatten().count() == 1 && refused == 1, format!("an event id: {two:?}"))?;
 
-            let once = Once { hash: [round as u8; 32], body: [1; 32], at: now };
-            let (a, b) = (first.once(once.clone()), second.once(once));
+            let once = IdempotencyKey { hash: [round as u8; 32], body: [1; 32], at: now };
+            let (a, b) = (first.with_idempotency_key(once.clone()), second.with_idempotency_key(once));
             let same = item(&tenant, app, None, now);
             let two = futures_util::join!(a.accept(same.clone()), b.accept(same));
             let two = [said(two.0)?, said(two.1)?];
-            let refused = two.iter().filter(|one| matches!(one, Err(Refusal::Repeated))).count();
+            let refused = two.iter().filter(|one| matches!(one, Err(Rejection::Repeated))).count();
             check(two.iter().flatten().count() == 1 && refused == 1, format!("an idempotency key: {two:?}"))?;
 
             let uid = Some(Uid::parse("uid", "acme", "app_").expect("a uid"));

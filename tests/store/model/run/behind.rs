@@ -209,7 +209,7 @@ impl World {
                 said(self.store().forget_processes(old).await)?;
                 self.model.processes.retain(|_, until| *until >= old);
                 said(self.store().forget_background(now.minus(Duration::from_secs(86_400))).await)?;
-                same("forget_once", told(self.store().forget_once(now, 100).await), Ok(self.model.forget(now)))
+                same("forget_once", told(self.store().delete_expired_idempotency_keys(now, 100).await), Ok(self.model.forget(now)))
             }
             _ => Ok(()),
         }

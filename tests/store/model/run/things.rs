@@ -13,7 +13,7 @@ use sendoff::store::Tenant;
 use sendoff::store::catalog::applications::Put;
 use sendoff::store::catalog::change::Changed;
 use sendoff::store::catalog::endpoints::Updated;
-use sendoff::store::ingest::idempotency::Once;
+use sendoff::store::ingest::idempotency::IdempotencyKey;
 
 use super::{Checked, World, agree, said, same, told};
 use crate::model::acts::{Act, Ends, Pick, Who};
@@ -115,7 +115,7 @@ impl World {
     }
 
     /// Whether a call under this key may do what it may do without.
-    pub(super) fn may_once<E>(&self, once: Option<&Once>, may: Result<(), E>, repeated: E) -> Result<(), E> {
+    pub(super) fn may_once<E>(&self, once: Option<&IdempotencyKey>, may: Result<(), E>, repeated: E) -> Result<(), E> {
         if self.model.is_repeat(once, self.now) { Err(repeated) } else { may }
     }
 

@@ -9,7 +9,7 @@ use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome};
 use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::{AppId, AttemptId, MessageId, Uid};
-use sendoff::store::ingest::accept::{AcceptItem, Refusal, Verdict};
+use sendoff::store::ingest::accept::{AcceptItem, Rejection, AcceptResult};
 use sendoff::store::ingest::fan_out_turns::FanOutTurns;
 use sendoff::store::ingest::outbox::{RelayRequest, Relayed};
 use sendoff::store::query::messages::MessageFilter;
@@ -96,7 +96,7 @@ impl World {
             only_endpoint: item.only.and_then(|pick| self.model.end_of(app, pick)),
             spec,
             at: self.now,
-            once: None,
+            idempotency_key: None,
         }
     }
 
@@ -111,7 +111,7 @@ impl World {
         let mut seen = Vec::new();
         for (item, verdict) in items.iter().zip(verdicts) {
             let draft = self.model.draft(item, once.as_ref(), MAX_PAYLOAD);
-            if matches!(draft, Err(Refusal::Duplicate(_))) {
+            if matches!(draft, Err(Rejection::Duplicate(_))) {
                 self.model.leave_once(once.as_ref());
             }
             if let Some(message) = self.settle("accept", said(verdict)?, draft)? {
@@ -129,7 +129,7 @@ impl World {
     }
 
     /// Compares what became of an item, and takes in what was accepted.
-    fn settle(&mut self, what: &str, found: Verdict, draft: Draft) -> Result<Option<(AppId, MessageId)>, String> {
+    fn settle(&mut self, what: &str, found: AcceptResult, draft: Draft) -> Result<Option<(AppId, MessageId)>, String> {
         let (wanted, ends) = match draft {
             Ok((message, ends)) => (Ok(message), ends),
             Err(refusal) => (Err(refusal), Vec::new()),
@@ -142,7 +142,7 @@ impl World {
             return Err(format!("{what}: {id} came after {last}"));
         }
         let wanted = wanted.map(|message| Message { id: id.unwrap_or(message.id), ..message });
-        let found: Result<Message, Refusal> = found.map(|message| (*message).clone());
+        let found: Result<Message, Rejection> = found.map(|message| (*message).clone());
         same(what, &found, &wanted)?;
         Ok(wanted.ok().map(|message| {
             let seen = (message.app_id, message.id);
@@ -169,7 +169,7 @@ impl World {
             only_endpoint: Some(id),
             spec,
             at: self.now,
-            once: None,
+            idempotency_key: None,
         };
         let draft = self.model.draft(&item, None, MAX_PAYLOAD);
         Ok(self.settle("send_example", said(verdict)?, draft)?.into_iter().collect())
@@ -217,7 +217,7 @@ impl World {
             ..MessageSpec::default()
         };
         let app = AppRef::parse(&row.application).expect("a name");
-        AcceptItem { tenant: None, app, only_endpoint: None, spec, at: self.now, once: None }
+        AcceptItem { tenant: None, app, only_endpoint: None, spec, at: self.now, idempotency_key: None }
     }
 
     async fn relay(&mut self, limit: usize) -> Result<Vec<(AppId, MessageId)>, String> {
@@ -236,11 +236,11 @@ impl World {
                     }
                     accepted.push((message, ends));
                 }
-                Err(Refusal::Duplicate(_)) => wanted.duplicates += 1,
+                Err(Rejection::Duplicate(_)) => wanted.duplicates += 1,
                 Err(refusal) => {
                     self.model.stick(row.number, now);
                     let reason = (row.application, refusal.to_string());
-                    if matches!(refusal, Refusal::Invalid(_)) {
+                    if matches!(refusal, Rejection::Invalid(_)) {
                         wanted.stuck.push(reason)
                     } else {
                         refused.push(reason)

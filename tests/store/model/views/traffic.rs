@@ -94,13 +94,13 @@ impl World {
             same("message by event id", found, Ok(wanted))?;
         }
         for (once, made) in self.model.once.values() {
-            use sendoff::store::ingest::idempotency::{Before, Once};
-            let again = Once { at: self.now, ..once.clone() };
+            use sendoff::store::ingest::idempotency::{PriorRequest, IdempotencyKey};
+            let again = IdempotencyKey { at: self.now, ..once.clone() };
             let known = self.model.is_repeat(Some(&again), self.now);
-            let found = told(self.store().before(&again).await);
-            same("before", found, Ok(known.then(|| Before::Made(made.clone()))))?;
-            let another = Once { body: [99; 32], ..again };
-            same("before", told(self.store().before(&another).await), Ok(known.then_some(Before::Another)))?;
+            let found = told(self.store().prior_request(&again).await);
+            same("before", found, Ok(known.then(|| PriorRequest::SameBody(made.clone()))))?;
+            let another = IdempotencyKey { body: [99; 32], ..again };
+            same("before", told(self.store().prior_request(&another).await), Ok(known.then_some(PriorRequest::OtherBody)))?;
         }
         self.deliveries_as(&tenant, app, id).await
     }

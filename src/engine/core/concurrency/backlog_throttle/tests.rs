@@ -56,20 +56,20 @@ impl Machine {
 
     fn tick(&mut self) {
         self.now += Duration::from_millis(1);
-        self.throttle.look(self.now, self.waiting);
+        self.throttle.update(self.now, self.waiting);
         let mut work = 0.0;
         self.owed += self.others / 1_000.0;
         while self.owed >= 1.0 {
             self.owed -= 1.0;
             let took = self.stalls.unwrap_or(ONE.div_f64(1.0 - self.busy));
-            self.throttle.came(took);
+            self.throttle.sample(took);
             self.took.push(took);
-            self.throttle.leaves(false, self.now);
+            self.throttle.count_send(false, self.now);
             work += 1.0;
         }
         let most = self.most.min(CAN) / 1_000.0;
         while self.backlog && work < most && self.throttle.wait(self.now).is_none() {
-            self.throttle.leaves(true, self.now);
+            self.throttle.count_send(true, self.now);
             self.left += 1;
             work += 1.0;
         }
@@ -215,7 +215,7 @@ fn overload_is_never_taken_for_an_idle_machine() {
         machine.stalls = Some(LONGEST_SAMPLE * (1 + round as u32 % 3));
         for _ in 0..1_500 {
             machine.tick();
-            assert!(!machine.throttle.alone, "round {round}: {:?}", machine.throttle);
+            assert!(!machine.throttle.unlimited, "round {round}: {:?}", machine.throttle);
         }
         let (left, _) = machine.run(1_000);
         assert!(round < 8 || (90..200).contains(&left), "round {round}: the lowest rate: {left}");

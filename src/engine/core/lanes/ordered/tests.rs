@@ -35,7 +35,7 @@ fn deliveries_without_a_gap_need_no_read() {
     world.read();
     for _ in 0..1_000 {
         world.accept(0, None);
-        assert_eq!(world.lanes.begin_reading(world.now).0, [], "it is in memory");
+        assert_eq!(world.lanes.begin_read(world.now).0, [], "it is in memory");
         world.deliver();
     }
     assert_eq!(world.sent.len(), 1_001);
@@ -66,7 +66,7 @@ fn a_failed_delivery_blocks_the_others_until_it_is_due_without_reads() {
         world.read();
         assert_eq!(world.sent.len(), 1);
     }
-    assert_eq!(world.lanes.begin_reading(world.now).0, []);
+    assert_eq!(world.lanes.begin_read(world.now).0, []);
     assert_eq!(world.lanes.queued_bytes, 0, "they wait in the store");
     world.advance(50);
     world.read();
@@ -131,16 +131,16 @@ fn becoming_ordered_waits_for_requests_in_flight_and_drops_the_queue() {
         world.lanes.admit_all(&Admission::new(scheduled(number, None), vec![free.clone()]), world.now);
     }
     let mut flying = Vec::new();
-    while let Some(start) = world.lanes.start(world.now) {
+    while let Some(start) = world.lanes.next_dispatch(world.now) {
         flying.push(start);
     }
     assert!(flying.len() > 1);
-    world.lanes.know(&[world.live.clone()], world.now);
+    world.lanes.update_endpoints(&[world.live.clone()], world.now);
     assert_eq!(world.lanes.queued_bytes, 0);
     world.accept(0, None);
     let outcome = Outcome { failure: None, ..Outcome::failed(Failure::Status, "", Duration::ZERO) };
     for start in flying {
-        assert_eq!(world.lanes.begin_reading(world.now).0, [], "not before they are recorded");
+        assert_eq!(world.lanes.begin_read(world.now).0, [], "not before they are recorded");
         world.lanes.sent((world.id(), start.work.message.id), &outcome, world.now);
         world.lanes.recorded(world.id(), start.work.message.id, None);
     }
@@ -152,10 +152,10 @@ fn becoming_ordered_waits_for_requests_in_flight_and_drops_the_queue() {
 fn a_read_from_before_the_endpoint_became_ordered_is_dropped() {
     let mut world = World::new();
     let id = world.id();
-    world.lanes.know(&[live(1, |_| {})], world.now);
-    let (wants, _) = world.lanes.begin_reading(world.now);
+    world.lanes.update_endpoints(&[live(1, |_| {})], world.now);
+    let (wants, _) = world.lanes.begin_read(world.now);
     assert!(!wants[0].ordered);
-    world.lanes.know(&[world.live.clone()], world.now);
+    world.lanes.update_endpoints(&[world.live.clone()], world.now);
     let message = scheduled(7, None);
     let waiting = Waiting {
         message_id: message.id,
@@ -165,7 +165,7 @@ fn a_read_from_before_the_endpoint_became_ordered_is_dropped() {
         progress: Progress::default(),
     };
     world.lanes.read(&wants, &[waiting], &HashMap::from([(message.id, message)]), world.now);
-    assert!(world.lanes.start(world.now).is_none());
-    let (wants, _) = world.lanes.begin_reading(world.now);
+    assert!(world.lanes.next_dispatch(world.now).is_none());
+    let (wants, _) = world.lanes.begin_read(world.now);
     assert!(wants[0].ordered, "it is read again");
 }

@@ -64,15 +64,15 @@ fn another_application_is_part_of_the_next_read() {
     let mut world = World::new(WIDE, 64, 16);
     world.accept(Heard::Never);
     world.scan();
-    world.begin_reading();
-    world.end_reading();
+    world.begin_read();
+    world.end_read();
     world.advance(10);
     let id = accept_another(&mut world, Heard::Never);
-    world.lanes.know(&[of_another_application()], world.now);
-    world.begin_reading();
+    world.lanes.update_endpoints(&[of_another_application()], world.now);
+    world.begin_read();
     let (wants, _) = world.reading.as_ref().expect("a reading");
     assert!(wants.iter().any(|want| want.endpoint == id), "thousands of others were due before");
     assert!(wants.len() > 1, "and the others are read too");
-    world.end_reading();
+    world.end_read();
     world.settle();
 }

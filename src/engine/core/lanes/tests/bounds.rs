@@ -10,11 +10,11 @@ fn lanes_waiting_for_a_share_cost_nothing() {
     world.start();
     assert_eq!(world.in_flight.len(), 32, "half is for unknown endpoints");
     for round in 0..100 {
-        let before = world.lanes.visited();
+        let before = world.lanes.lookups();
         world.finish(round, true);
         world.record(1);
         world.start();
-        let (visited, looked_up) = (world.lanes.visits, world.lanes.visited() - before);
+        let (visited, looked_up) = (world.lanes.visits, world.lanes.lookups() - before);
         assert!(visited <= 4, "{visited} lanes visited because one attempt ended");
         assert!(looked_up <= 64, "{looked_up} look-ups because one attempt ended");
     }
@@ -43,15 +43,15 @@ fn messages_beyond_the_byte_budget_are_read_again_later() {
     let mut world = World::new(1, 8, 8);
     (0..3).for_each(|_| world.accept(Heard::Never));
     world.scan();
-    world.begin_reading();
+    world.begin_read();
     let all = world.messages.clone();
     let first = *all.keys().min().unwrap();
     world.messages.retain(|id, _| *id == first);
-    world.end_reading();
+    world.end_read();
     world.messages = all;
     world.start();
     assert_eq!(world.in_flight.len(), 1);
-    assert_eq!(world.lanes.begin_reading(world.now).0, [], "not in a hot loop");
+    assert_eq!(world.lanes.begin_read(world.now).0, [], "not in a hot loop");
     world.settle();
     assert_eq!(world.delivered, 3);
 }
@@ -61,9 +61,9 @@ fn a_read_requests_a_bounded_number_of_rows() {
     for (endpoints, lanes, of_each) in [(2_000, 512, 16), (10, 10, 128)] {
         let mut world = World::new(endpoints, 64, 16);
         let lives = world.lives.clone();
-        world.lanes.know(&lives, world.now);
+        world.lanes.update_endpoints(&lives, world.now);
         let mut read = std::collections::HashSet::new();
-        let (wants, _) = world.lanes.begin_reading(world.now);
+        let (wants, _) = world.lanes.begin_read(world.now);
         assert_eq!(wants.len(), lanes);
         assert!(
             wants.iter().all(|want| (want.fresh, want.retries) == (of_each, of_each) && read.insert(want.endpoint))

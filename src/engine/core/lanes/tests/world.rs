@@ -9,7 +9,7 @@ use crate::domain::deliveries::attempt::{Failure, OwnFailure};
 use crate::domain::deliveries::message::Message;
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::Signing;
-use crate::engine::core::event::NotMade;
+use crate::engine::core::event::UnsentAttempt;
 use crate::store::queue::slots::Leases;
 use crate::store::queue::waiting::{LaneWants, Waiting};
 
@@ -77,7 +77,7 @@ pub(super) struct World {
     pub(super) messages: HashMap<MessageId, Arc<Message>>,
     /// Pending deliveries in the store: state, due time, progress.
     pub(super) pending: BTreeMap<(EndpointId, MessageId), (State, Time, Progress)>,
-    pub(super) in_flight: Vec<Start>,
+    pub(super) in_flight: Vec<Dispatch>,
     pub(super) unrecorded: Vec<(EndpointId, MessageId, Progress, bool)>,
     pub(super) reading: Option<(Vec<LaneWants>, Vec<Waiting>)>,
     /// Signals that arrive after their commit is visible.
@@ -176,12 +176,12 @@ impl World {
 
     fn start_some(&mut self) {
         self.lanes.begin_turn(self.now);
-        while let Some(start) = self.lanes.start(self.now) {
+        while let Some(start) = self.lanes.next_dispatch(self.now) {
             let key = (start.live.endpoint.id, start.work.message.id);
             let row = self.pending.get(&key).expect("only pending deliveries are sent, however late the signal");
             assert!(row.1 <= self.now.time, "never before it is due");
             assert_eq!(row.2, start.work.progress, "never with an outdated progress");
-            let twin = |other: &Start| (other.live.endpoint.id, other.work.message.id) == key;
+            let twin = |other: &Dispatch| (other.live.endpoint.id, other.work.message.id) == key;
             assert!(!self.in_flight.iter().any(twin), "in flight twice");
             assert!(!self.unrecorded.iter().any(|one| (one.0, one.1) == key), "sent again before the record");
             self.in_flight.push(start);
@@ -211,7 +211,7 @@ impl World {
     pub(super) fn cannot_make_for(&mut self, at: usize, why: OwnFailure) {
         let start = self.in_flight.swap_remove(at);
         let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
-        self.lanes.not_made(NotMade { endpoint, message, why, jitter: 0.5 }, self.now);
+        self.lanes.failed_locally(UnsentAttempt { endpoint, message, why, jitter: 0.5 }, self.now);
     }
 
     /// Records some results and reports them to the lanes.
@@ -232,11 +232,11 @@ impl World {
     }
 
     /// Starts a read. Its rows are those in the store now.
-    pub(super) fn begin_reading(&mut self) {
+    pub(super) fn begin_read(&mut self) {
         if self.reading.is_some() {
             return;
         }
-        let (wants, _) = self.lanes.begin_reading(self.now);
+        let (wants, _) = self.lanes.begin_read(self.now);
         let mut waiting = Vec::new();
         for want in &wants {
             let kinds = [(State::Fresh, want.fresh, want.fresh_from), (State::Retry, want.retries, want.retries_from)];
@@ -263,7 +263,7 @@ impl World {
         }
     }
 
-    pub(super) fn end_reading(&mut self) {
+    pub(super) fn end_read(&mut self) {
         if let Some((wants, waiting)) = self.reading.take() {
             self.lanes.read(&wants, &waiting, &self.messages, self.now);
         }
@@ -285,7 +285,7 @@ impl World {
             .collect();
         let load = self.lanes.pending(&pending, self.now);
         let lives: Vec<_> = self.lives.iter().filter(|live| load.contains(&live.endpoint.id)).cloned().collect();
-        self.lanes.know(&lives, self.now);
+        self.lanes.update_endpoints(&lives, self.now);
     }
 
     pub(super) fn step(&mut self, choice: u32) {
@@ -300,13 +300,13 @@ impl World {
             2 if self.late.is_empty() => self.advance(1 + pick as u64 % 80),
             2 => self.hear_late(),
             3 => self.scan(),
-            4 | 5 => self.begin_reading(),
-            6 | 7 => self.end_reading(),
+            4 | 5 => self.begin_read(),
+            6 | 7 => self.end_read(),
             8 | 9 => self.record(1 + pick % 5),
             // Idle lanes are dropped.
             10 => self.advance(61_000),
             12 => self.cannot_make(pick),
-            11 => self.lanes.know(&self.lives.clone(), self.now),
+            11 => self.lanes.update_endpoints(&self.lives.clone(), self.now),
             _ => self.finish(pick, !pick.is_multiple_of(4)),
         }
         self.start();
@@ -324,8 +324,8 @@ impl World {
                 self.scan();
             }
             self.advance(10);
-            self.begin_reading();
-            self.end_reading();
+            self.begin_read();
+            self.end_read();
             self.start();
             while !self.in_flight.is_empty() {
                 self.finish(0, true);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::*;
 use crate::domain::deliveries::attempt::{Failure, Outcome};
 use crate::domain::deliveries::delivery::State;
-use crate::engine::core::lanes::Start;
+use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::lanes::tests::world::{START, all_slots, live, scheduled};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::slots::Leases;
@@ -29,7 +29,7 @@ pub(super) struct World {
     /// Ended deliveries, with their progress.
     pub(super) ended: Vec<(MessageId, Progress)>,
     pub(super) next_seq: i64,
-    pub(super) in_flight: Vec<(Start, bool)>,
+    pub(super) in_flight: Vec<(Dispatch, bool)>,
     /// Whether the attempt succeeded, and whether it was sent under an ended lease.
     pub(super) unrecorded: Vec<(MessageId, Progress, bool, bool)>,
     pub(super) reading: Option<(Vec<LaneWants>, Vec<InOrder>)>,
@@ -112,7 +112,7 @@ impl World {
 
     pub(super) fn start(&mut self) {
         self.lanes.begin_turn(self.now);
-        while let Some(start) = self.lanes.start(self.now) {
+        while let Some(start) = self.lanes.next_dispatch(self.now) {
             let message = start.work.message.id;
             let (first, row) = self.head().expect("only pending deliveries are sent");
             assert_eq!(message, first, "only the first one is sent");
@@ -161,11 +161,11 @@ impl World {
         }
     }
 
-    pub(super) fn begin_reading(&mut self) {
+    pub(super) fn begin_read(&mut self) {
         if self.reading.is_some() {
             return;
         }
-        let (wants, held) = self.lanes.begin_reading(self.now);
+        let (wants, held) = self.lanes.begin_read(self.now);
         if wants.is_empty() {
             return;
         }
@@ -195,7 +195,7 @@ impl World {
         self.reading = Some((wants, vec![order]));
     }
 
-    pub(super) fn end_reading(&mut self) {
+    pub(super) fn end_read(&mut self) {
         if let Some((wants, orders)) = self.reading.take() {
             self.lanes.read(&wants, &[], &HashMap::new(), self.now);
             self.numbering |= !self.lanes.read_in_order(&orders, &self.messages, self.now).is_empty();
@@ -230,7 +230,7 @@ impl World {
             let seq = self.draw();
             self.pending.insert(message, Row { seq, due: now, progress: again(progress) });
         }
-        self.lanes.nudge(self.id(), Time::ZERO);
+        self.lanes.note_due(self.id(), Time::ZERO);
     }
 
     pub(super) fn cancel(&mut self, pick: usize) {
@@ -268,7 +268,7 @@ impl World {
             })
             .collect();
         if !self.lanes.pending(&pending, self.now).is_empty() {
-            self.lanes.know(std::slice::from_ref(&self.live), self.now);
+            self.lanes.update_endpoints(std::slice::from_ref(&self.live), self.now);
         }
     }
 
@@ -283,15 +283,15 @@ impl World {
             6 => self.hear_late(pick),
             7 => self.advance(1 + pick as u64 % 80),
             8 => self.scan(),
-            9 | 10 => self.begin_reading(),
-            11 | 12 => self.end_reading(),
+            9 | 10 => self.begin_read(),
+            11 | 12 => self.end_read(),
             13 | 14 => self.record(),
             15 => self.number(!pick.is_multiple_of(4)),
             16 => self.resend(pick),
             17 => self.cancel(pick),
             18 if pick.is_multiple_of(4) => self.change_owners(pick / 4),
             18 => self.advance(61_000),
-            19 => self.lanes.know(std::slice::from_ref(&self.live), self.now),
+            19 => self.lanes.update_endpoints(std::slice::from_ref(&self.live), self.now),
             _ => self.finish(!pick.is_multiple_of(3)),
         }
         self.start();
@@ -309,8 +309,8 @@ impl World {
                 self.scan();
             }
             self.advance(10);
-            self.begin_reading();
-            self.end_reading();
+            self.begin_read();
+            self.end_read();
             self.number(true);
             self.start();
             self.finish(true);
@@ -321,8 +321,8 @@ impl World {
     }
 
     pub(super) fn read(&mut self) {
-        self.begin_reading();
-        self.end_reading();
+        self.begin_read();
+        self.end_read();
         self.start();
     }
 

@@ -1,0 +1,76 @@
+//! The listening sockets of the HTTP server.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use tokio::net::TcpSocket;
+
+use crate::app::AppError;
+use crate::config::HttpConfig;
+
+/// Connections that the kernel queues while all workers are busy.
+const BACKLOG: u32 = 2_048;
+/// Response bytes that the kernel buffers for a peer that does not read.
+const SEND_BUFFER: u32 = 256 * 1024;
+
+#[derive(Debug)]
+pub struct Listeners {
+    pub(super) main: TcpListener,
+    /// Serves only the probes, which `main` then does not.
+    pub(super) admin: Option<TcpListener>,
+    /// Serves only the portal, which `main` then does not.
+    pub(super) portal: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Opens the configured ports.
+    ///
+    /// # Errors
+    /// A port is in use or may not be opened.
+    pub fn open(http: &HttpConfig) -> Result<Listeners, AppError> {
+        let main = listen(http.listen, "SENDOFF_LISTEN")?;
+        let admin = http.admin_listen.map(|address| listen(address, "SENDOFF_ADMIN_LISTEN")).transpose()?;
+        let portal = http.portal_listen.map(|address| listen(address, "SENDOFF_PORTAL_LISTEN")).transpose()?;
+        Ok(Listeners { main, admin, portal })
+    }
+
+    /// Opens a single port for everything.
+    ///
+    /// # Errors
+    /// The port is in use or may not be opened.
+    pub fn at(address: SocketAddr) -> Result<Listeners, AppError> {
+        Ok(Listeners { main: listen(address, "SENDOFF_LISTEN")?, admin: None, portal: None })
+    }
+
+    /// The bound addresses.
+    pub(in crate::app) fn addresses(&self) -> io::Result<ListenAddresses> {
+        let of = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
+        Ok(ListenAddresses { main: self.main.local_addr()?, admin: of(&self.admin)?, portal: of(&self.portal)? })
+    }
+}
+
+/// Bound addresses; `None` where `main` serves.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::app) struct ListenAddresses {
+    pub main: SocketAddr,
+    pub admin: Option<SocketAddr>,
+    pub portal: Option<SocketAddr>,
+}
+
+fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, AppError> {
+    let open = || -> io::Result<TcpListener> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Connections of the previous process in TIME_WAIT do not block the port.
+        socket.set_reuseaddr(true)?;
+        // Accepted connections inherit it.
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?.into_std()
+    };
+    open().map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            AppError::Start(format!("{address} is in use by another process: stop it or set {setting} to another port"))
+        }
+        _ => AppError::Start(format!("can't listen on {address} ({setting}): {error}")),
+    })
+}

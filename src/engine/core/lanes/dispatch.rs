@@ -1,0 +1,78 @@
+//! The next deliveries to send. Lanes that may have something to send are queued: applications take turns, and so do
+//! the lanes of each. A lane that may send only later is woken then. A lane that waits for a share is retried when
+//! one of its kind ends.
+
+use super::{Dispatch, Lanes, PER_STEP, UNRECORDED};
+use crate::domain::EndpointId;
+use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::lane::Hold;
+
+impl Lanes {
+    /// The next delivery to send, if any may be sent. Also returns `None` after [`PER_STEP`] lanes since
+    /// [`Lanes::begin_turn`]; the next step continues.
+    pub fn next_dispatch(&mut self, now: ClockReading) -> Option<Dispatch> {
+        self.throttle.update(now.mono, self.others_left || self.others_unread);
+        let start = self.dispatch_first(now);
+        if start.is_none() {
+            self.others_left = !self.lines[0].is_empty();
+        }
+        start
+    }
+
+    fn dispatch_first(&mut self, now: ClockReading) -> Option<Dispatch> {
+        let most = self.shares.most().min(self.headroom.most(now.mono));
+        while self.in_flight() < most && self.in_flight() + self.unrecorded < UNRECORDED && self.visits < PER_STEP {
+            self.visits += 1;
+            let id = match self.next_with_share(now) {
+                Some(id) => id,
+                None => self.next_queued(now)?,
+            };
+            self.renew(id);
+            if self.must_await_share(id, now) {
+                continue;
+            }
+            let behind = self.lanes.get(&id).is_some_and(|lane| lane.backlogged_until.is_some());
+            if let Some(start) = self.dispatch_from(id, now) {
+                self.backlogged_next = !behind;
+                return Some(start);
+            }
+        }
+        None
+    }
+
+    /// The next queued lane, alternating between lanes without backlog and, as far as the throttle allows, backlogged
+    /// ones.
+    fn next_queued(&mut self, now: ClockReading) -> Option<EndpointId> {
+        let may = !self.lines[1].is_empty() && self.throttle.wait(now.mono).is_none();
+        let behind = may && (self.backlogged_next || self.lines[0].is_empty());
+        self.lines[usize::from(behind)].pop()
+    }
+
+    /// The next delivery of a lane taken from its queue, if the lane may send.
+    fn dispatch_from(&mut self, id: EndpointId, now: ClockReading) -> Option<Dispatch> {
+        let lane = self.lanes.get_mut(&id)?;
+        lane.positions.enqueued = false;
+        let work = match lane.next(now, self.shares.most() - self.shares.in_flight(), &self.apps) {
+            Ok(work) => work,
+            Err(Hold::Until(at)) => {
+                self.wake_at(id, at);
+                return None;
+            }
+            Err(Hold::Idle) => return None,
+        };
+        let epoch = self.slots[usize::from(lane.slot)].lease.map_or(0, |(epoch, _)| epoch);
+        let start = Dispatch { live: lane.live.clone(), slot: lane.slot, epoch, work };
+        self.turns += 1;
+        lane.turn = self.turns;
+        self.shares.start(lane.kind);
+        self.throttle.count_send(lane.backlogged_until.is_some(), now.mono);
+        let bytes = start.work.message.size();
+        self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+        self.in_flight_bytes += bytes;
+        self.in_flight_sizes.insert((id, start.work.message.id), bytes);
+        // Back to the end of the queue, so the lanes of an application take turns.
+        self.enqueue(id);
+        self.index(id);
+        Some(start)
+    }
+}

@@ -1,0 +1,108 @@
+//! Attempts that fail locally: the delivery returns to the store and its endpoint pauses, or all do if all are
+//! affected.
+
+use super::world::{Heard, World};
+use super::*;
+use crate::domain::deliveries::attempt::OwnFailure;
+use crate::engine::core::event::UnsentAttempt;
+use crate::store::queue::slots::Leases;
+
+impl World {
+    /// Every request in flight fails for this reason. Returns their number.
+    fn fail_all(&mut self, why: OwnFailure) -> usize {
+        let failed = std::mem::take(&mut self.in_flight);
+        for start in &failed {
+            let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
+            self.lanes.failed_locally(UnsentAttempt { endpoint, message, why, jitter: 0.0 }, self.now);
+        }
+        failed.len()
+    }
+
+    /// Advances the time, with scans and reads as often as possible. Returns the number of attempts started.
+    fn pass(&mut self, millis: u64) -> usize {
+        let before = self.in_flight.len();
+        for _ in 0..millis / 50 {
+            self.advance(50);
+            self.scan();
+            self.begin_read();
+            self.end_read();
+            self.start();
+        }
+        self.in_flight.len() - before
+    }
+}
+
+#[test]
+fn a_local_failure_does_not_count_as_an_attempt() {
+    let mut world = World::new(1, 64, 16);
+    (0..10).for_each(|_| world.accept(Heard::AtOnce));
+    world.start();
+    let first = world.fail_all(OwnFailure::Ports);
+    assert!(first > 0);
+    assert!(world.lanes.settled() && world.lanes.in_flight() == 0, "nothing is unrecorded");
+    assert_eq!(world.pass(950), 0, "however often it is read");
+    assert!(world.pass(100) > 0);
+    // `World::start` compares the progress with that in the store.
+    assert!(world.in_flight.iter().all(|start| start.work.progress == Progress::default()));
+    world.fail_all(OwnFailure::Ports);
+    assert_eq!(world.pass(1_900), 0, "twice in a row");
+    assert!(world.pass(200) > 0);
+    world.finish(0, true);
+    world.fail_all(OwnFailure::Ports);
+    assert!(world.pass(1_100) > 0, "an attempt that was made ends the row");
+    world.settle();
+    assert_eq!(world.delivered, 10);
+}
+
+#[test]
+fn a_pause_after_a_local_failure_affects_no_other_endpoint() {
+    let mut world = World::new(2, 64, 16);
+    (0..20).for_each(|_| world.accept(Heard::AtOnce));
+    world.start();
+    let resting = world.lives[0].endpoint.id;
+    for _ in 0..40 {
+        let mine = |start: &Dispatch| start.live.endpoint.id == resting;
+        while let Some(at) = world.in_flight.iter().position(mine) {
+            world.cannot_make_for(at, OwnFailure::Panic);
+        }
+        world.finish(0, true);
+        world.record(usize::MAX);
+        world.pass(50);
+    }
+    let left = world.pending.keys().filter(|(endpoint, _)| *endpoint != resting).count();
+    assert_eq!(left, 0, "the other endpoint is served");
+    world.settle();
+    assert_eq!(world.delivered, 40);
+}
+
+#[test]
+fn if_all_are_affected_all_pause_and_one_probes() {
+    let mut world = World::new(40, 64, 16);
+    (0..3).for_each(|_| world.accept(Heard::AtOnce));
+    world.start();
+    let all = world.fail_all(OwnFailure::Descriptors);
+    assert_eq!(all, 32, "half of the capacity, for unknown endpoints");
+    let (mut begun, mut rounds) = (0, 0);
+    // For a minute no request can be made.
+    for _ in 0..1_200 {
+        begun += world.pass(50);
+        rounds += usize::from(world.fail_all(OwnFailure::Descriptors) > 0);
+    }
+    assert!((4..=8).contains(&rounds) && begun == rounds, "{begun} attempts in {rounds} rounds");
+    world.settle();
+    assert_eq!(world.delivered, 120);
+}
+
+#[test]
+fn a_lease_that_ends_meanwhile_leaves_no_state() {
+    let mut world = World::new(1, 8, 8);
+    world.accept(Heard::AtOnce);
+    world.start();
+    world.lanes.lease(&Leases::new(), world.now);
+    world.fail_all(OwnFailure::Descriptors);
+    assert!(world.lanes.busy_slots().is_empty(), "the slot can be returned");
+    assert_eq!(world.pass(5_000), 0);
+    world.lanes.lease(&super::world::all_slots(), world.now);
+    world.settle();
+    assert_eq!(world.delivered, 1);
+}

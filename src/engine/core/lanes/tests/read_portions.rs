@@ -1,0 +1,112 @@
+//! The rows of a read are applied in portions, so no step handles too many.
+
+use std::collections::BTreeMap;
+
+use super::super::reading::{ROWS_PER_STEP, ReadRows};
+use super::super::*;
+use super::world::{Heard, World};
+use crate::engine::core::event::ReadResult;
+use crate::store::queue::in_order::InOrder;
+use crate::store::queue::waiting::{LaneWants, Waiting};
+
+fn row(endpoint: EndpointId, number: u128) -> Waiting {
+    Waiting {
+        message_id: MessageId(uuid::Uuid::from_u128(number)),
+        endpoint_id: endpoint,
+        state: State::Fresh,
+        due_at: Time::ZERO,
+        progress: Progress::default(),
+    }
+}
+
+fn id(number: usize) -> EndpointId {
+    EndpointId(uuid::Uuid::from_u128(number as u128 + 1))
+}
+
+#[test]
+fn a_large_read_is_applied_in_portions_of_whole_lanes() {
+    let lanes = 64;
+    let want = |n: usize, ordered| LaneWants {
+        endpoint: id(n),
+        slot: 0,
+        fresh: 128,
+        retries: 128,
+        fresh_from: Time::ZERO,
+        retries_from: Time::ZERO,
+        ordered,
+    };
+    let order = |n: usize| InOrder {
+        endpoint: id(n),
+        waiting: (0..128).map(|number| row(id(n), number)).collect(),
+        up_to: 128,
+        more: true,
+        unnumbered: false,
+        scheduled: None,
+    };
+    let mut arrived = ReadRows::new(ReadResult {
+        wants: (0..lanes).map(|n| want(n, false)).chain((lanes..2 * lanes).map(|n| want(n, true))).collect(),
+        waiting: (0..lanes).flat_map(|n| (0..256).map(move |number| row(id(n), number))).collect(),
+        in_order: (lanes..2 * lanes).map(order).collect(),
+        messages: HashMap::new(),
+    });
+    let (mut parts, mut rows): (usize, BTreeMap<EndpointId, usize>) = (0, BTreeMap::new());
+    while !arrived.is_empty() {
+        let part = arrived.next_portion();
+        let ordered: usize = part.in_order.iter().map(|order| order.waiting.len()).sum();
+        assert!(part.waiting.len() + ordered <= ROWS_PER_STEP);
+        assert_eq!(part.waiting.len(), part.wants.len() * 256, "lanes are whole");
+        let taken = part.waiting.iter().chain(part.in_order.iter().flat_map(|order| &order.waiting));
+        taken.for_each(|one| *rows.entry(one.endpoint_id).or_default() += 1);
+        parts += 1;
+    }
+    assert_eq!(parts, lanes * (256 + 128) / ROWS_PER_STEP);
+    assert!(rows.len() == 2 * lanes && rows.values().sum::<usize>() == lanes * (256 + 128));
+}
+
+#[test]
+fn a_lane_beyond_the_step_budget_comes_alone_and_empty_lanes_count() {
+    let want = |n: usize| LaneWants {
+        endpoint: id(n),
+        slot: 0,
+        fresh: 1,
+        retries: 1,
+        fresh_from: Time::ZERO,
+        retries_from: Time::ZERO,
+        ordered: false,
+    };
+    let mut arrived = ReadRows::new(ReadResult {
+        wants: (0..2 * ROWS_PER_STEP).map(want).collect(),
+        waiting: (0..ROWS_PER_STEP as u128 + 1).map(|number| row(id(0), number)).collect(),
+        in_order: Vec::new(),
+        messages: HashMap::new(),
+    });
+    let mut parts = Vec::new();
+    while !arrived.is_empty() {
+        parts.push(arrived.next_portion().wants.len());
+    }
+    assert_eq!(parts, [1, ROWS_PER_STEP, ROWS_PER_STEP - 1]);
+}
+
+#[test]
+fn deliveries_recorded_between_portions_are_not_sent_again() {
+    let mut world = World::new(2, 8, 8);
+    world.accept(Heard::AtOnce);
+    world.start();
+    assert_eq!(world.in_flight.len(), 2);
+    // Both are in flight while their lanes are read.
+    for live in world.lives.clone() {
+        world.lanes.note_due(live.endpoint.id, Time::ZERO);
+    }
+    world.begin_read();
+    let (wants, waiting) = world.reading.take().unwrap();
+    for want in wants.chunks(1) {
+        world.finish(0, true);
+        world.record(1);
+        let rows: Vec<Waiting> = waiting.iter().filter(|one| one.endpoint_id == want[0].endpoint).copied().collect();
+        world.lanes.read(want, &rows, &world.messages, world.now);
+        // `World::start` fails if it is sent although it is not pending.
+        world.start();
+    }
+    world.settle();
+    assert_eq!(world.delivered, 2);
+}

@@ -1,0 +1,50 @@
+//! Runs background work: replays, recoveries and the like. Each step is one transaction in the store.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::fleet::FleetWatch;
+use super::periodic::{self, PollSettings};
+use crate::domain::time::Clock;
+use crate::store::jobs::job_lease::Stepped;
+use crate::store::{Store, StoreError};
+use crate::supervisor::SupervisedTask;
+
+/// The poll interval of an idle fleet.
+const POLL: Duration = Duration::from_millis(250);
+/// The most steps per turn, before other work gets one.
+const STEPS: usize = 25;
+/// The pause between two steps, so other transactions get through.
+const STEP_PAUSE: Duration = Duration::from_millis(5);
+/// The longest poll interval of one process, and the longest wait while the store is unavailable.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// Runs until `stop` turns true. After an error, the lease of the work expires and the work is retried later;
+/// meanwhile other work goes on.
+pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
+    let pace = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
+    periodic::run(pace, "background work waits", stop.clone(), || turn(&store, clock, &stop)).await;
+}
+
+/// Runs one turn. Returns `false` if there was no work.
+async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Result<bool, StoreError> {
+    let Some(mut turn) = store.take_turn(clock.now()).await? else { return Ok(false) };
+    SupervisedTask::Background.panic_point();
+    for _ in 0..STEPS {
+        match store.step_background(turn, clock.now()).await? {
+            Stepped::More(next) => turn = next,
+            Stepped::Ended(stage) => {
+                tracing::info!(id = %turn.id, "background work {} has ended: {}", turn.id, stage.word());
+                return Ok(true);
+            }
+            Stepped::Lost => return Ok(true),
+        }
+        if *stop.borrow() {
+            break;
+        }
+        tokio::time::sleep(STEP_PAUSE).await;
+    }
+    store.end_turn(turn, clock.now()).await?;
+    Ok(true)
+}

@@ -1,0 +1,131 @@
+//! The relay: accepts outbox rows, and fans out messages for very many endpoints. Each step is one transaction in the
+//! store. The two alternate, so no more is relayed than can be fanned out.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::fleet::{FleetWatch, until_turn};
+use crate::domain::time::Clock;
+use crate::store::Store;
+use crate::store::ingest::fan_out_turns::FanOutTurns;
+use crate::store::ingest::outbox::relay_pace::{RelayPace, RelayStep};
+use crate::store::queue::slots::Rank;
+use crate::supervisor::SupervisedTask;
+
+/// The poll interval of the fleet, whose processes poll in turns: an outbox row is noticed within this time.
+const POLL: Duration = Duration::from_millis(25);
+/// The shortest poll interval of one process once the outbox has been empty for [`QUIET`]: 40 polls a second would be
+/// most of an idle process's CPU use. In a fleet of four or more, no process polls more often anyway.
+const IDLE_POLL: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_secs(10);
+/// The interval at which the fleet looks for wide messages of processes that ended, and the longest one of a single
+/// process. Each process knows its own wide messages.
+const FAN_OUT_POLL: Duration = Duration::from_secs(1);
+const LONGEST_FAN_OUT_POLL: Duration = Duration::from_secs(10);
+/// The longest wait while the store is unavailable.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Runs until `stop` turns true.
+pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch::Receiver<bool>) {
+    // The cause may be fixed: a setting may have changed.
+    if let Err(error) = store.outbox_retry_all().await {
+        tracing::warn!(%error, "retrying stuck outbox rows failed");
+    }
+    let (mut pace, mut backoff) = (RelayPace::default(), None::<Duration>);
+    let (mut turns, mut failing, mut fan_out_at) = (FanOutTurns::default(), false, Instant::now());
+    let mut last_row = Instant::now();
+    while !*stop.borrow() {
+        SupervisedTask::Relay.panic_point();
+        let wide = store.took_wide_message() || Instant::now() >= fan_out_at;
+        let more = wide && fan_out(&store, clock, &mut turns, &mut failing).await;
+        if wide {
+            let idle = fleet.borrow().interval(FAN_OUT_POLL, LONGEST_FAN_OUT_POLL);
+            fan_out_at = Instant::now() + if more { Duration::ZERO } else { idle };
+        }
+        match store.relay_next(&mut pace, clock.now()).await {
+            Ok(RelayStep::Nothing) => {
+                backoff = None;
+                if more {
+                    continue;
+                }
+            }
+            Ok(step) => {
+                report(&step);
+                // It may contain a wide message.
+                (backoff, fan_out_at) = (None, Instant::now());
+                last_row = Instant::now();
+                continue;
+            }
+            Err(error) => {
+                if backoff.is_none() {
+                    tracing::warn!(%error, "the relay cannot reach the store and will retry");
+                }
+                backoff = Some(backoff.map_or(POLL * 2, |wait| wait * 2).min(LONGEST_WAIT));
+            }
+        }
+        let rank = fleet.borrow().rank;
+        let poll = if last_row.elapsed() < QUIET { POLL } else { idle_poll(rank) };
+        tokio::select! {
+            _ = tokio::time::sleep(backoff.unwrap_or_else(|| until_turn(rank, poll, clock.now()))) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+/// The fleet's poll interval while idle: each process polls every [`IDLE_POLL`], or in larger fleets every [`POLL`]
+/// times the number of processes.
+fn idle_poll(rank: Rank) -> Duration {
+    (IDLE_POLL / u32::try_from(rank.of).unwrap_or(u32::MAX).max(1)).max(POLL)
+}
+
+/// Runs one step of the fan-out. Returns whether there may be more to do. Logs the first of several errors.
+async fn fan_out(store: &Store, clock: Clock, turns: &mut FanOutTurns, failing: &mut bool) -> bool {
+    let step = store.fan_out(turns, clock.now()).await;
+    let failed_before = std::mem::replace(failing, step.is_err());
+    match step {
+        Ok(Some(step)) => {
+            metrics::counter!("sendoff_fanned_out_total").increment(step.due as u64);
+            true
+        }
+        Ok(None) => false,
+        Err(error) => {
+            if !failed_before {
+                let application = turns.last().map(|app| app.to_string()).unwrap_or_default();
+                tracing::warn!(%error, %application, "fanning out a message failed and will be retried");
+            }
+            false
+        }
+    }
+}
+
+fn report(step: &RelayStep) {
+    match step {
+        RelayStep::Relayed(relayed) => {
+            metrics::histogram!("sendoff_batch_size", "kind" => "relay").record(relayed.rows() as f64);
+            metrics::counter!("sendoff_outbox_relayed_total").increment(relayed.accepted as u64);
+            metrics::counter!("sendoff_outbox_duplicates_total").increment(relayed.duplicates as u64);
+            if let Some((application, reason)) = relayed.stuck.first() {
+                let rows = relayed.stuck.len();
+                tracing::warn!(rows, %application, %reason, "{rows} outbox rows could not be routed; see the first reason");
+            }
+        }
+        RelayStep::Marked(reason) => {
+            tracing::warn!(%reason, "an outbox row could not be stored and was marked as stuck");
+        }
+        RelayStep::Nothing | RelayStep::Fewer => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_process_polls_ten_times_a_second() {
+        let poll = |of| idle_poll(Rank { index: 0, of }).as_millis();
+        assert_eq!([1, 2, 4, 50].map(poll), [100, 50, 25, 25]);
+        assert_eq!(Rank::ALONE.of, 1);
+    }
+}

@@ -1,0 +1,179 @@
+//! Sending: one delivery becomes one signed POST, and its outcome becomes a [`Finished`] attempt to record.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+
+use crate::crash::{self, CrashPhase, CrashPoint};
+use crate::domain::catalog::endpoint::DisabledReason;
+use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, OwnFailure};
+use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::delivery;
+use crate::domain::deliveries::delivery::Progress;
+use crate::domain::deliveries::message::Message;
+use crate::domain::signing::signature::ExtraSignature;
+use crate::domain::time::Clock;
+use crate::domain::{AttemptId, Time};
+use crate::egress::{self, Egress, Post};
+use crate::engine::core::event::UnsentAttempt;
+use crate::engine::core::lanes::Dispatch;
+use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::recording::record::Finished;
+
+/// Replaces the values of an endpoint's own headers in records, as they may be secrets.
+const MASK: &str = "***";
+
+/// An episode of a local failure ends after this long without one: twice the longest wait between retries.
+const EPISODE: Duration = Duration::from_secs(60);
+
+/// The settings and connections for sending.
+#[derive(Clone, Debug)]
+pub struct AttemptSender {
+    pub egress: Egress,
+    /// For endpoints without their own schedule or timeout.
+    pub schedule: Schedule,
+    pub timeout: Duration,
+    pub episodes: FailureEpisodes,
+}
+
+impl AttemptSender {
+    /// Makes the attempt. Takes at most the endpoint's timeout, plus 2 s to find out whether the name servers
+    /// respond. A failure at the receiver is an outcome, not an error.
+    ///
+    /// # Errors
+    /// The attempt could not be made for a local reason. Counted, and logged once per episode.
+    pub async fn attempt(&self, start: Dispatch, clock: Clock) -> Result<Finished, UnsentAttempt> {
+        let at = clock.now();
+        // Wall-clock time: the receiver compares the timestamp with its own clock.
+        match self.post(&start, clock.wall()).await {
+            Ok((headers, outcome)) => {
+                Ok(finished(start, headers, outcome, (at, clock.now()), &self.schedule, rand::random()))
+            }
+            Err(egress::NotSent(why)) => Err(self.local_failure(&start, why)),
+        }
+    }
+
+    /// Counts and logs an attempt that could not be made.
+    pub fn local_failure(&self, start: &Dispatch, why: OwnFailure) -> UnsentAttempt {
+        metrics::counter!("sendoff_attempts_not_made_total", "reason" => why.word()).increment(1);
+        if self.episodes.begins(why, Instant::now()) {
+            tracing::error!(reason = why.word(), "attempts cannot be made and will be retried: {}", why.sentence());
+        }
+        UnsentAttempt { endpoint: start.live.endpoint.id, message: start.work.message.id, why, jitter: rand::random() }
+    }
+
+    /// Signs and sends at the time `wall`. Returns the headers to record and the outcome.
+    async fn post(&self, start: &Dispatch, wall: Time) -> Result<(Vec<(String, String)>, Outcome), egress::NotSent> {
+        let (live, message) = (&start.live, &start.work.message);
+        let cannot = |why: &str| Ok((Vec::new(), Outcome::failed(Failure::Request, why, Duration::ZERO)));
+        // Rare: deleting a payload also ends its deliveries.
+        let Some(payload) = &message.payload else { return cannot("the message's payload was deleted") };
+        let Some(url) = &live.url else {
+            return cannot("the endpoint's URL is invalid: correct it, then resend");
+        };
+        let signing = match &live.signing {
+            Ok(signing) => signing,
+            Err(why) => return cannot(why),
+        };
+        let mut headers = own_headers(live);
+        let own = headers.clone();
+        headers.insert(CONTENT_TYPE, content_type(message));
+        signing.sign(&mut headers, message.id, wall, payload);
+        let recorded = recorded_headers(&headers, &own);
+        let timeout = live.endpoint.spec.timeout.unwrap_or(self.timeout);
+        let typed = typed_names(live);
+        let post = Post { url, headers, exact_case: &typed, body: payload.clone(), timeout, now: wall };
+        crash::point(CrashPoint::Post, CrashPhase::Before);
+        let outcome = self.egress.post(post).await;
+        crash::point(CrashPoint::Post, CrashPhase::After);
+        Ok((recorded, outcome?))
+    }
+}
+
+/// When each local failure last happened, so each episode is logged once. Clones share the state.
+#[derive(Clone, Debug, Default)]
+pub struct FailureEpisodes {
+    last: Arc<Mutex<HashMap<OwnFailure, Instant>>>,
+}
+
+impl FailureEpisodes {
+    /// Notes a failure `now`. Returns `true` if it begins an episode.
+    fn begins(&self, why: OwnFailure, now: Instant) -> bool {
+        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(why, now);
+        before.is_none_or(|before| now.saturating_duration_since(before) > EPISODE)
+    }
+}
+
+/// The result of an attempt that began at `at` and whose outcome became known `now`. `schedule` is for endpoints
+/// without their own.
+pub(crate) fn finished(
+    start: Dispatch,
+    request_headers: Vec<(String, String)>,
+    outcome: Outcome,
+    (at, now): (Time, Time),
+    schedule: &Schedule,
+    jitter: f64,
+) -> Finished {
+    let Dispatch { live, work, slot, epoch } = start;
+    let Progress { step, attempts, trigger, .. } = work.progress;
+    let spec = &live.endpoint.spec;
+    let schedule = spec.retry_schedule.as_ref().unwrap_or(schedule);
+    let next = delivery::after(&outcome, step, schedule, now, jitter);
+    let disable = (outcome.status == Some(410)).then_some(DisabledReason::Gone);
+    let attempt = Attempt {
+        id: AttemptId::new(at),
+        app_id: work.message.app_id,
+        message_id: work.message.id,
+        endpoint_id: live.endpoint.id,
+        number: attempts + 1,
+        trigger,
+        at,
+        url: spec.url.clone(),
+        request_headers,
+        outcome,
+        next_at: next.due(),
+    };
+    Finished { org: live.org.clone(), attempt, before: work.progress, next, slot, epoch, disable, rests_until: None }
+}
+
+/// The content type of the payload. A raw one was validated on acceptance.
+fn content_type(message: &Message) -> HeaderValue {
+    let raw = message.raw_type.as_deref().and_then(|raw_type| HeaderValue::from_str(raw_type).ok());
+    raw.unwrap_or_else(|| HeaderValue::from_static("application/json"))
+}
+
+/// The custom headers of the endpoint.
+fn own_headers(live: &LiveEndpoint) -> HeaderMap {
+    let own = &live.endpoint.spec.headers;
+    let mut headers = HeaderMap::with_capacity(own.len() + 8);
+    for (name, value) in own {
+        // Validated when they were saved.
+        if let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+/// The names of custom headers with the case their owner used.
+fn typed_names(live: &LiveEndpoint) -> Vec<&str> {
+    let spec = &live.endpoint.spec;
+    spec.headers
+        .keys()
+        .map(String::as_str)
+        .chain(spec.extra_signatures.iter().filter_map(ExtraSignature::header))
+        .collect()
+}
+
+fn recorded_headers(headers: &HeaderMap, own: &HeaderMap) -> Vec<(String, String)> {
+    let shown = |(name, value): (&HeaderName, &HeaderValue)| {
+        let masked = own.contains_key(name);
+        let value = if masked { MASK } else { value.to_str().unwrap_or_default() };
+        (name.as_str().to_owned(), value.to_owned())
+    };
+    headers.iter().map(shown).collect()
+}
