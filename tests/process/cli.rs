@@ -1,4 +1,4 @@
-//! The commands, with the real binary. (The settings are in `settings.rs`.)
+//! The commands, with the real binary.
 
 mod development;
 

@@ -76,7 +76,7 @@ const NOT_MODELLED: [(&str, &[&str]); 22] = [
         "go by the partitions that there happen to be on one of the two engines: tests/store/partitions_past.rs",
         &["make_partitions", "drop_partitions", "analyze_partitions", "retain"],
     ),
-    ("changes how secrets lie in the store, and no secret: tests/environment/master_key.rs", &["reseal"]),
+    ("changes how secrets lie in the store, and no secret: tests/process/environment/master_key.rs", &["reseal"]),
     (
         "what pages count and lead to, held against the lists themselves: tests/store/listed.rs, tests/store/resting.rs",
         &["tally_deliveries", "resting", "newest_at"],
