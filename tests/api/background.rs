@@ -3,8 +3,8 @@
 use sendoff::store::jobs::job_lease::Stepped;
 use serde_json::{Value, json};
 
-use crate::support::on_both;
 use crate::resources::has;
+use crate::support::on_both;
 use crate::world::{HOUR, World};
 
 on_both! {

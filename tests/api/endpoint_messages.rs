@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::on_both;
 use crate::resources::has;
+use crate::support::on_both;
 use crate::world::{HOUR, World};
 
 on_both! {

@@ -4,8 +4,8 @@ use base64::Engine as _;
 use sendoff::domain::access::api_key::Scope;
 use serde_json::{Value, json};
 
-use crate::support::on_both;
 use crate::resources::has;
+use crate::support::on_both;
 use crate::support::{SOON, eventually};
 use crate::world::{HOUR, Said, World};
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::conformance::{operations, resolved};
 use crate::support::kind::OnStore;
 use crate::support::{Kind, on_both};
-use crate::world::World;
+use crate::world::{Settings, World};
 
 /// The most bytes of a payload: the default of the setting.
 const MAX_PAYLOAD: usize = 256 * 1024;
@@ -17,10 +17,7 @@ struct Roomy(World);
 
 impl OnStore for Roomy {
     async fn on(kind: Kind) -> Roomy {
-        Roomy(match kind {
-            Kind::Sqlite => World::sqlite_of(MAX_PAYLOAD).await,
-            Kind::Postgres => World::postgres_of(MAX_PAYLOAD).await,
-        })
+        Roomy(World::with(kind, Settings { max_payload: MAX_PAYLOAD, ..Settings::default() }).await)
     }
 }
 

@@ -9,8 +9,8 @@ use sendoff::domain::deliveries::message::Message;
 use sendoff::store::Tenant;
 use serde_json::{Value, json};
 
-use crate::support::on_both;
 use crate::resources::has;
+use crate::support::on_both;
 use crate::world::{HOUR, MAX_PAYLOAD, World};
 
 on_both! {

@@ -4,8 +4,8 @@
 use sendoff::store::queue::waiting::LaneWants;
 use serde_json::{Value, json};
 
-use crate::support::on_both;
 use crate::resources::has;
+use crate::support::on_both;
 use crate::world::{HOUR, World};
 
 on_both! {

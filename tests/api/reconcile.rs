@@ -4,9 +4,9 @@ use sendoff::domain::access::api_key::Scope;
 use sendoff::store::jobs::job_lease::Stepped;
 use serde_json::{Value, json};
 
-use crate::support::on_both;
 use crate::resources::has;
-use crate::world::{HOUR, World, said};
+use crate::support::{Kind, on_both};
+use crate::world::{HOUR, Settings, World, said};
 
 on_both! {
     what_a_receiver_misses
@@ -112,7 +112,7 @@ async fn bad_reconciliations(world: World) {
         assert_eq!(world.call("POST", &path, body.clone()).await.refused(), [field], "{body}");
     }
     // A body of so many ids is read.
-    let wide = World::sqlite_of(256 * 1024).await;
+    let wide = World::with(Kind::Sqlite, Settings { max_payload: 256 * 1024, ..Settings::default() }).await;
     let (path, _) = three(&wide).await;
     assert_eq!(wide.call("POST", &path, json!({"since": day, "has": many})).await.refused(), ["body.has"]);
     wide.call("POST", &path, json!({"since": day, "has": &many[1..]})).await.expect(200);

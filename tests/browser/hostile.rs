@@ -7,8 +7,8 @@ use sendoff::domain::deliveries::attempt::{Failure, Outcome};
 use sendoff::domain::deliveries::delivery::Next;
 
 use crate::driver::{Browser, Kind, WIDTHS};
-use crate::world::{World, MINUTE, Try, at, dead, execute, retry};
 use crate::story::Story;
+use crate::world::{MINUTE, Try, World, at, dead, execute, retry};
 
 /// What would be seen if anything of it ran.
 const CANARY: &str = "window.__ran=1;document.title='ran'";

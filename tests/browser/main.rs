@@ -10,11 +10,11 @@ mod support;
 
 // Shared with the tests of the pages over HTTP; each uses a part of it.
 #[allow(dead_code)]
-#[path = "../dashboard/world.rs"]
-mod world;
-#[allow(dead_code)]
 #[path = "../dashboard/html.rs"]
 mod html;
+#[allow(dead_code)]
+#[path = "../dashboard/world.rs"]
+mod world;
 
 mod access;
 mod driver;

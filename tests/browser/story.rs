@@ -12,7 +12,7 @@ use sendoff::domain::deliveries::attempt::Failure;
 use sendoff::domain::deliveries::message::Message;
 
 use crate::driver::Browser;
-use crate::world::{self, World, MINUTE, Try, dead, retry};
+use crate::world::{self, MINUTE, Try, World, dead, retry};
 
 /// A page of the list.
 pub struct Page {

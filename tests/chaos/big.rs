@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use crate::world::{World, Kind};
 use crate::ledger::{SECRET, WIDE, note};
 use crate::support::backlog::backlog;
 use crate::support::{SOON, eventually};
+use crate::world::{Kind, World};
 
 async fn to_many(kind: Kind, endpoints: usize) {
     let mut world = World::on(kind);
@@ -48,8 +48,13 @@ async fn one_message_to_many_endpoints_is_complete_after_kills_on_postgres() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "long: make chaos"]
-async fn long_one_message_to_ten_thousand_endpoints_is_complete_after_kills() {
+async fn long_one_message_to_ten_thousand_endpoints_is_complete_after_kills_on_sqlite() {
     to_many(Kind::Sqlite, 10_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "long: make chaos"]
+async fn long_one_message_to_ten_thousand_endpoints_is_complete_after_kills_on_postgres() {
     to_many(Kind::Postgres, 10_000).await;
 }
 
@@ -109,7 +114,12 @@ async fn a_hundred_thousand_that_wait_slow_no_start_on_postgres() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "long: make chaos"]
-async fn long_a_million_that_wait_slow_no_start() {
+async fn long_a_million_that_wait_slow_no_start_on_sqlite() {
     a_backlog(Kind::Sqlite, 1_000_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "long: make chaos"]
+async fn long_a_million_that_wait_slow_no_start_on_postgres() {
     a_backlog(Kind::Postgres, 1_000_000).await;
 }

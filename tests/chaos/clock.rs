@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use crate::world::{World, Kind};
 use crate::ledger::note;
 use crate::support::{SOON, eventually};
+use crate::world::{Kind, World};
 
 const HOUR: i64 = 3_600;
 const YEAR: i64 = 365 * 24 * HOUR;

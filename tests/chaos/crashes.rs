@@ -1,6 +1,6 @@
 //! Processes die, without a word and with one.
 
-use crate::world::{World, Kind};
+use crate::world::{Kind, World};
 
 /// Something between the two: where in its work a process is killed is left to chance.
 fn some() -> usize {
@@ -99,7 +99,12 @@ async fn a_rolling_restart_costs_nothing_on_postgres() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "long: make chaos"]
-async fn long_orderly_ends_cost_nothing() {
+async fn long_orderly_ends_cost_nothing_on_sqlite() {
     told_to_end(Kind::Sqlite, &["all"], 50).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "long: make chaos"]
+async fn long_orderly_ends_cost_nothing_on_postgres() {
     told_to_end(Kind::Postgres, &["all", "worker", "all"], 50).await;
 }

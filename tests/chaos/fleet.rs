@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::world::{World, Kind, REST};
 use crate::ledger::{WIDE, note};
 use crate::load::Load;
 use crate::support::eventually;
+use crate::world::{Kind, REST, World};
 
 /// Another process serves the endpoints of one that died within this.
 const TAKEN_OVER: Duration = Duration::from_secs(15);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
-use crate::world::{World, Kind, REST};
 use crate::support::{Durability, Postgres, Prints, eventually, sqlite_file};
+use crate::world::{Kind, REST, World};
 
 const EVERYWHERE: [Prints; 3] = [Prints::Unheard, Prints::Refused, Prints::Blocked];
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::world::{World, Kind, REST};
 use crate::load::Load;
 use crate::support::eventually;
+use crate::world::{Kind, REST, World};
 
 /// Between two events of the one caller.
 const PACE: Duration = Duration::from_millis(8);

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::world::{World, Kind, REST};
 use crate::ledger::note;
 use crate::strace::Injected;
 use crate::support::{Durability, Postgres, SOON, eventually};
+use crate::world::{Kind, REST, World};
 
 /// So soon after the store is back, events are accepted and delivered again.
 const BACK: Duration = Duration::from_secs(3);

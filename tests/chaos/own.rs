@@ -11,8 +11,8 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::world::{World, Kind, REST};
 use crate::support::{SOON, eventually};
+use crate::world::{Kind, REST, World};
 
 /// How many events wait for a descriptor.
 const EVENTS: usize = 20;

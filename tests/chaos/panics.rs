@@ -1,10 +1,10 @@
 //! Every long-running task panics once. One that keeps state takes the process down, and others (or the next start) go on; the others are
 //! started again. Nothing that was accepted is lost.
 
-use crate::world::{World, Kind, REST};
 use crate::ledger::Toll;
 use crate::points::stir;
 use crate::support::eventually;
+use crate::world::{Kind, REST, World};
 
 /// What a process exits with that lost an essential task.
 const LOST: i32 = 70;

@@ -4,8 +4,8 @@ use std::os::unix::process::ExitStatusExt;
 
 use serde_json::json;
 
-use crate::world::{World, Kind};
 use crate::ledger::Toll;
+use crate::world::{Kind, World};
 
 /// Where, and at which time of coming there: late enough that there is traffic.
 const PLACES: [(&str, u32); 7] =

@@ -1,8 +1,8 @@
 //! The team's database publishes all of its tables (change data capture, an upgrade to a new server), and somebody subscribes.
 
 use crate::books::Books;
-use crate::world::{World, Kind};
 use crate::support::{Binary, Durability, Postgres, SOON, eventually};
+use crate::world::{Kind, World};
 
 /// Tables of which a publication of all tables refuses updates and deletes.
 const WITHOUT_IDENTITY: &str = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

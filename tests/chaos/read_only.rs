@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::world::{World, Kind, REST};
 use crate::support::{Durability, Postgres, SOON, eventually};
+use crate::world::{Kind, REST, World};
 
 /// Ends all sessions of Sendoff on this database.
 fn end_sessions(postgres: &Postgres, database: &str) {

@@ -11,9 +11,9 @@ use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::jobs::job_lease::Stepped;
 use sendoff::store::{Order, PageRequest, Tenant};
 
-use crate::support::on_both;
-use crate::world::{Browser, World, MINUTE, Try, dead, location, retry};
 use crate::pages::{link, rows, words};
+use crate::support::on_both;
+use crate::world::{Browser, MINUTE, Try, World, dead, location, retry};
 
 on_both! {
     what_is_chosen_is_counted_and_sent_and_nothing_else
@@ -114,8 +114,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else(world: World) {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    for part in
-        ["<progress value=\"0\" max=\"3\"", "hx-trigger=\"every 2s\"", "<noscript><meta http-equiv=\"refresh\""]
+    for part in ["<progress value=\"0\" max=\"3\"", "hx-trigger=\"every 2s\"", "<noscript><meta http-equiv=\"refresh\""]
     {
         assert!(running.contains(part), "{part}: {running}");
     }
@@ -157,7 +156,9 @@ async fn a_resend_is_canceled_once_and_what_it_did_stands(world: World) {
     let path = press(&browser, &page).await;
     assert!(matches!(step(&world).await, Stepped::More(_)));
     let page = browser.page(&path).await;
-    assert!(page.contains(">Cancel remaining other 10</button>") && page.contains("<progress value=\"200\" max=\"210\""));
+    assert!(
+        page.contains(">Cancel remaining other 10</button>") && page.contains("<progress value=\"200\" max=\"210\"")
+    );
     let cancel = format!("{path}/cancel");
     assert_eq!(browser.post(&cancel, &[("csrf", "x".into())]).await.status(), StatusCode::FORBIDDEN);
     let csrf = crate::world::field(&page, "csrf");

@@ -4,9 +4,9 @@ use sendoff::domain::access::portal::Capability;
 use sendoff::domain::deliveries::attempt::Failure;
 use sendoff::domain::time::Clock;
 
-use crate::support::on_both;
-use crate::world::{Try, World, MINUTE, dead, location, retry};
 use crate::pages::{link, rows, words};
+use crate::support::on_both;
+use crate::world::{MINUTE, Try, World, dead, location, retry};
 
 on_both! {
     enabling_says_what_was_never_sent_meanwhile
@@ -38,10 +38,7 @@ async fn enabling_says_what_was_never_sent_meanwhile(world: World) {
         }
         let last = last.unwrap();
         let message = words(&browser.page(&format!("{place}/messages/{}", last.id)).await);
-        assert!(
-            message.contains("Never sent to https://a.example/hook Endpoint disabled"),
-            "{message}"
-        );
+        assert!(message.contains("Never sent to https://a.example/hook Endpoint disabled"), "{message}");
         let (said, page) = turn("enable").await;
         assert!(
             said.contains("3 messages accepted while this endpoint was disabled were never sent to it. Replay them…"),
@@ -103,7 +100,12 @@ async fn an_endpoint_that_rests_says_so_everywhere(world: World) {
         "{page}"
     );
     let page = said(format!("{place}/messages/{}", waits.id)).await;
-    assert!(page.contains("The endpoint is backing off: one attempt at a time until one succeeds. The next one is in 1 min."), "{page}");
+    assert!(
+        page.contains(
+            "The endpoint is backing off: one attempt at a time until one succeeds. The next one is in 1 min."
+        ),
+        "{page}"
+    );
     assert!(!page.contains("An attempt is in flight"), "{page}");
     let page = said("/".to_owned()).await;
     assert!(page.contains("1 endpoint backing off: one attempt at a time; 2 deliveries waiting. https://a.example/hook of Acme: next attempt in 1 min"), "{page}");

@@ -7,7 +7,7 @@ use sendoff::domain::deliveries::attempt::{Failure, Outcome};
 use sendoff::store::ingest::outbox::RelayRequest;
 
 use crate::support::on_both;
-use crate::world::{Try, World, MINUTE, dead, execute, retry};
+use crate::world::{MINUTE, Try, World, dead, execute, retry};
 
 on_both! {
     foreign_text_is_shown_as_text_wherever_it_comes_from
@@ -71,8 +71,7 @@ async fn foreign_text_is_shown_as_text_wherever_it_comes_from(world: World) {
             description: (*text).to_owned(),
             ..EndpointSpec::default()
         };
-        let (endpoint, other) =
-            (world.endpoint_with(&app, spec.clone()).await, world.endpoint_with(&app, spec).await);
+        let (endpoint, other) = (world.endpoint_with(&app, spec.clone()).await, world.endpoint_with(&app, spec).await);
         let payload = serde_json::json!({ *text: [text], "nested": { "x": text } }).to_string();
         let message = world.message(&app, "a.b", payload, world.ago(MINUTE * 3)).await;
         let outcome = Outcome {
@@ -162,16 +161,11 @@ async fn what_is_typed_into_a_filter_stays_text(world: World) {
         for path in ["/deliveries", "/messages"] {
             for query in [
                 format!("q={odd}"),
-                format!(
-                    "q={odd}&status={odd}&app={odd}&endpoint={odd}&type={odd}&class={odd}&since={odd}&until={odd}"
-                ),
+                format!("q={odd}&status={odd}&app={odd}&endpoint={odd}&type={odd}&class={odd}&since={odd}&until={odd}"),
             ] {
                 let (status, page) = browser.get(&format!("{path}?{query}")).await;
                 let expected = matches!(status, StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY);
-                assert!(
-                    expected && !page.contains("<script>") && !page.contains("<img"),
-                    "{status} {query}: {page}"
-                );
+                assert!(expected && !page.contains("<script>") && !page.contains("<img"), "{status} {query}: {page}");
             }
         }
     }

@@ -13,9 +13,9 @@ use sendoff::store::access::sign_in_links::TokenHash;
 use sendoff::store::ingest::accept::AcceptItem;
 use sha2::{Digest, Sha256};
 
-use crate::support::on_both;
-use crate::world::{Browser, World, MINUTE, Try, dead, execute, field, location, retry};
 use crate::pages::{link, rows, words};
+use crate::support::on_both;
+use crate::world::{Browser, MINUTE, Try, World, dead, execute, field, location, retry};
 
 on_both! {
     each_filter_in_the_url_narrows_the_list
@@ -66,8 +66,14 @@ async fn seeded(world: &World) -> (AppId, AppId, Endpoint) {
         ..MessageSpec::default()
     };
     let at = ago(10);
-    let item =
-        AcceptItem { tenant: Some(world.tenant()), app: globex.id.into(), only_endpoint: None, spec, at, idempotency_key: None };
+    let item = AcceptItem {
+        tenant: Some(world.tenant()),
+        app: globex.id.into(),
+        only_endpoint: None,
+        spec,
+        at,
+        idempotency_key: None,
+    };
     world.store.accept(item).await.unwrap().unwrap();
     (acme.id, globex.id, endpoint)
 }
@@ -198,9 +204,7 @@ async fn an_application_is_named_as_people_call_it(world: World) {
     }
     let page = browser.page("/deliveries").await;
     assert!(page.contains("<option value=\"Acme\">"), "a name that one has is proposed: {page}");
-    assert!(
-        !page.contains("<option value=\"Initech\">") && page.contains(&format!("<option value=\"{}\">", one.id))
-    );
+    assert!(!page.contains("<option value=\"Initech\">") && page.contains(&format!("<option value=\"{}\">", one.id)));
     for (path, there) in [
         ("/endpoints?app=acme", true),
         ("/endpoints?app=globex", false),
@@ -309,7 +313,9 @@ async fn a_pending_delivery_can_be_canceled_and_resent(world: World) {
     let done = browser.post(&format!("{path}/cancel"), &form).await;
     assert_eq!(location(&done), format!("{path}?notice=canceled"));
     let page = browser.page(&format!("{path}?notice=canceled")).await;
-    assert!(page.contains("badge canceled") && page.contains("The delivery was canceled.") && !page.contains("/cancel\""));
+    assert!(
+        page.contains("badge canceled") && page.contains("The delivery was canceled.") && !page.contains("/cancel\"")
+    );
     let again = browser.post(&format!("{path}/cancel"), &form).await;
     assert_eq!(location(&again), format!("{path}?notice=not-canceled"));
 
@@ -363,8 +369,7 @@ async fn a_customer_sees_their_own_and_does_what_they_may(world: World) {
     let action =
         page.split("action=\"").skip(1).find(|rest| rest.contains("/resend\"")).unwrap().split('"').next().unwrap();
     assert!(action.starts_with("/portal/messages/msg_"), "{action}");
-    let form =
-        [("csrf", field(&page, "csrf")), ("endpoint", endpoint.id.to_string()), ("back", field(&page, "back"))];
+    let form = [("csrf", field(&page, "csrf")), ("endpoint", endpoint.id.to_string()), ("back", field(&page, "back"))];
     let done = all.post(action, &form).await;
     assert_eq!(location(&done), "/portal/deliveries?status=dead&notice=resent");
     let message = action.strip_suffix("/resend").unwrap();

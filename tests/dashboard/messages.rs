@@ -3,9 +3,9 @@
 use reqwest::StatusCode;
 use sendoff::domain::deliveries::delivery::State;
 
-use crate::support::on_both;
-use crate::world::{Try, World, MINUTE, dead, field, location, retry};
 use crate::pages::{link, words};
+use crate::support::on_both;
+use crate::world::{MINUTE, Try, World, dead, field, location, retry};
 
 on_both! {
     a_message_is_edited_and_sent_as_a_new_one
@@ -57,10 +57,7 @@ async fn a_message_is_sent_to_another_endpoint_and_copied(world: World) {
             assert!(curl.contains(part), "{part}: {curl}");
         }
         let json = words(page.split("id=\"payload-json\"").nth(1).unwrap().split("</pre>").next().unwrap());
-        assert!(
-            json.contains(&format!("\"payload\": {payload}")) && json.contains("\"eventType\": \"a.b\""),
-            "{json}"
-        );
+        assert!(json.contains(&format!("\"payload\": {payload}")) && json.contains("\"eventType\": \"a.b\""), "{json}");
         if !portal {
             assert!(page.contains(&format!("<option value=\"{}\">", other.id)), "{page}");
             let form = [("csrf", field(&page, "csrf")), ("endpoint", other.id.to_string())];

@@ -1,8 +1,8 @@
 //! The numbers that pages begin with: each is what its link lists, and two of one page agree.
 
-use crate::support::on_both;
-use crate::world::{Try, World, MINUTE, dead, retry};
 use crate::pages::{rows, words};
+use crate::support::on_both;
+use crate::world::{MINUTE, Try, World, dead, retry};
 
 on_both! {
     every_number_is_what_its_link_lists
@@ -84,8 +84,7 @@ async fn response_times_of_a_page_agree(world: World) {
     let browser = world.sign_in().await;
     let place = format!("/applications/{}/endpoints/{}", acme.id, endpoint.id);
     let mut sent = 0;
-    for (count, wanted) in
-        [(3, "p50 37 ms"), (20, "p50 37 ms · p95 48 ms"), (100, "p50 37 ms · p95 48 ms · p99 49 ms")]
+    for (count, wanted) in [(3, "p50 37 ms"), (20, "p50 37 ms · p95 48 ms"), (100, "p50 37 ms · p95 48 ms · p99 49 ms")]
     {
         while sent < count {
             let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE)).await;

@@ -2,9 +2,9 @@
 
 use sendoff::domain::catalog::endpoint::EndpointSpec;
 
-use crate::support::on_both;
-use crate::world::{Try, World, MINUTE, dead};
 use crate::pages::words;
+use crate::support::on_both;
+use crate::world::{MINUTE, Try, World, dead};
 
 on_both! {
     a_delivery_that_waits_for_another_says_for_which

@@ -3,9 +3,9 @@
 use reqwest::StatusCode;
 use sendoff::store::ingest::outbox::RelayRequest;
 
+use crate::pages::words;
 use crate::support::on_both;
 use crate::world::{World, execute, location};
-use crate::pages::words;
 
 on_both! {
     a_stuck_row_is_retried_edited_or_discarded

@@ -12,7 +12,7 @@ use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::ingest::outbox::RelayRequest;
 
 use crate::support::on_both;
-use crate::world::{World, MINUTE, Try, dead, field, location, retry};
+use crate::world::{MINUTE, Try, World, dead, field, location, retry};
 
 on_both! {
     the_overview_counts_what_was_recorded
@@ -120,9 +120,7 @@ async fn attempts_go_on_from_page_to_page(world: World) {
     let (mut path, mut seen) = ("/".to_owned(), Vec::new());
     loop {
         let page = browser.page(&path).await;
-        seen.extend(
-            page.split("<bdi>n.").skip(1).map(|rest| rest.split('<').next().unwrap().parse::<u32>().unwrap()),
-        );
+        seen.extend(page.split("<bdi>n.").skip(1).map(|rest| rest.split('<').next().unwrap().parse::<u32>().unwrap()));
         let Some(older) = link(&page, "Older") else { break };
         path = older;
     }
@@ -196,10 +194,7 @@ async fn resend_puts_a_delivery_back_and_needs_the_forms_token(world: World) {
     assert_eq!(state().await, (State::Dead, 1), "nothing of that did anything");
 
     let response = browser.post(&post, &[("csrf", csrf.clone()), ("endpoint", named.clone())]).await;
-    assert_eq!(
-        (response.status(), location(&response)),
-        (StatusCode::SEE_OTHER, &*format!("{path}?notice=resent"))
-    );
+    assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, &*format!("{path}?notice=resent")));
     assert_eq!(state().await, (State::Fresh, 1));
     let page = browser.page(&format!("{path}?notice=resent")).await;
     assert!(page.contains("Resent.") && page.contains("badge pending") && page.contains("due now"));
@@ -336,16 +331,11 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
     let id = world.store.waiting(&[wants]).await.unwrap()[0].message_id;
     let message = world.store.load_messages(&[id]).await.unwrap().remove(0);
     let at = world.ago(MINUTE * 5);
-    world
-        .tries(&message, &ears, [Try::answered(at, 500, "", retry(at, 1)), Try::answered(at, 500, "", dead())])
-        .await;
+    world.tries(&message, &ears, [Try::answered(at, 500, "", retry(at, 1)), Try::answered(at, 500, "", dead())]).await;
 
     let page = words(&browser.page("/").await);
     assert!(page.contains("In the last hour 0 deliveries: 0 delivered, 0 being retried, 0 dead."), "{page}");
-    assert!(
-        page.contains("Operational webhooks 0 attempts delivered, 2 failed")
-            && page.contains("No attempts yet")
-    );
+    assert!(page.contains("Operational webhooks 0 attempts delivered, 2 failed") && page.contains("No attempts yet"));
     assert_eq!(rows(&browser.page("/deliveries?status=dead").await), 0);
     let page = browser.page("/operational").await;
     assert_eq!(rows(&page), 2);

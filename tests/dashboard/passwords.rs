@@ -222,8 +222,7 @@ async fn behind_a_trusted_proxy_each_caller_has_tries_of_its_own() {
 
 async fn a_new_password_ends_the_other_sessions_and_no_more(world: World) {
     account(&world, "anna", None).await;
-    let (one, other, link) =
-        (signed_in(&world, "anna").await, signed_in(&world, "anna").await, world.sign_in().await);
+    let (one, other, link) = (signed_in(&world, "anna").await, signed_in(&world, "anna").await, world.sign_in().await);
     let page = one.page("/operators").await;
     let new = "a better one, much longer";
     let change = async |current: &str, new: &str, again: &str| {
@@ -255,7 +254,6 @@ async fn a_new_password_ends_the_other_sessions_and_no_more(world: World) {
     let visitor = Visitor::at(&world).await;
     assert_eq!(visitor.types("anna", PASSWORD).await.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(visitor.types("anna", new).await.status(), StatusCode::SEE_OTHER);
-    let form =
-        [("csrf", field(&link.page("/operators").await, "csrf")), ("current", new.into()), ("new", new.into())];
+    let form = [("csrf", field(&link.page("/operators").await, "csrf")), ("current", new.into()), ("new", new.into())];
     assert_eq!(link.post("/operators/password", &form).await.status(), StatusCode::FORBIDDEN, "a link has none");
 }

@@ -6,9 +6,9 @@ use sendoff::domain::access::audit::{Actor, ActorKind};
 use sendoff::store::Tenant;
 use sendoff::store::access::audit::Deed;
 
+use crate::passwords::{account, signed_in};
 use crate::support::on_both;
 use crate::world::{Browser, World, field, location};
-use crate::passwords::{account, signed_in};
 
 on_both! {
     accounts_are_made_and_removed
@@ -102,8 +102,7 @@ async fn an_account_of_some_organizations_sees_those_and_looks_after_nobody(worl
     assert_eq!(world.store.operators().await.unwrap().len(), 2);
 
     let menu = bert.page("/").await;
-    let options: Vec<_> =
-        menu.split("<option value=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let options: Vec<_> = menu.split("<option value=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert_eq!(options, ["org_b", "org_c"], "{menu}");
     for (org, wanted) in
         [("org_c", "/"), ("org_default", "/?notice=no-organization"), ("org_a", "/?notice=no-organization")]

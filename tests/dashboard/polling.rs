@@ -11,7 +11,7 @@ use sendoff::domain::feed::{FeedIterator, Position};
 use sendoff::store::{Order, PageRequest};
 
 use crate::support::on_both;
-use crate::world::{Browser, World, MINUTE, field, location};
+use crate::world::{Browser, MINUTE, World, field, location};
 
 on_both! {
     a_polling_endpoint_is_made_changed_and_deleted_by_operators_and_customers_alike

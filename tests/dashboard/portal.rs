@@ -7,7 +7,7 @@ use sendoff::domain::access::theme::{Mode, Theme};
 use sendoff::domain::catalog::application::Application;
 
 use crate::support::on_both;
-use crate::world::{Browser, Try, World, MINUTE, at, dead, field, framed, location, set_cookie};
+use crate::world::{Browser, MINUTE, Try, World, at, dead, field, framed, location, set_cookie};
 
 on_both! {
     a_link_is_used_up_by_its_button_and_opens_one_application
@@ -141,8 +141,7 @@ async fn a_visit_has_the_pages_and_the_looks_that_the_team_decided(world: World)
     assert!(css.starts_with(":root {") && css.contains("--accent:") && css.contains("--radius: 2px;"), "{css}");
     let known = |line: &str| line.starts_with("  --") || matches!(line, ":root {" | "}");
     assert!(css.lines().all(known), "tokens and nothing else: {css}");
-    let shown =
-        world.request(Method::GET, "/portal/endpoints").header("cookie", &visitor.cookie).send().await.unwrap();
+    let shown = world.request(Method::GET, "/portal/endpoints").header("cookie", &visitor.cookie).send().await.unwrap();
     let policy = shown.headers()["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy.contains("img-src 'self' https://cdn.example.com;"), "{policy}");
 

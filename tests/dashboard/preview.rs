@@ -9,7 +9,7 @@ use sendoff::domain::deliveries::attempt::Failure;
 use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::store::queue::waiting::LaneWants;
 
-use crate::world::{World, MINUTE, Try, at, dead, execute, retry};
+use crate::world::{MINUTE, Try, World, at, dead, execute, retry};
 
 #[tokio::test]
 #[ignore = "serves until it is interrupted"]

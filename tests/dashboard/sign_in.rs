@@ -46,8 +46,7 @@ async fn a_link_is_used_up_by_its_button_and_by_nothing_else(world: World) {
 
 async fn what_is_too_old_opens_nothing(world: World) {
     let old = world.ago(Duration::from_secs(16 * 60));
-    let link =
-        sendoff::dashboard::sign_in::login::new_link(&world.store, &world.org, &world.url, old).await.unwrap();
+    let link = sendoff::dashboard::sign_in::login::new_link(&world.store, &world.org, &world.url, old).await.unwrap();
     let response = world.request(Method::GET, &link).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let page = response.text().await.unwrap();

@@ -9,8 +9,8 @@ use sendoff::domain::catalog::endpoint::Endpoint;
 use sendoff::domain::time::Clock;
 use sendoff::store::Tenant;
 
-use crate::world::{Browser, Try, World, MINUTE, dead, field};
 use crate::support::{eventually, on_both};
+use crate::world::{Browser, MINUTE, Try, World, dead, field};
 
 on_both! {
     attempts_arrive_as_they_happen_and_filters_hold
@@ -143,8 +143,7 @@ async fn a_stream_ends_with_its_session_and_at_shutdown(world: World) {
 
     world.feeds.close();
     lasting.end(Duration::from_secs(2)).await;
-    let refused =
-        world.request(Method::GET, "/tail/events").header("cookie", &browser.cookie).send().await.unwrap();
+    let refused = world.request(Method::GET, "/tail/events").header("cookie", &browser.cookie).send().await.unwrap();
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused.headers()["retry-after"], "10");
 }

@@ -10,9 +10,9 @@ use sendoff::domain::signing::secret::SignatureType;
 use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::{AppRef, Order, PageRequest, Store};
 
-use crate::support::on_both;
-use crate::world::{self, Browser, Try, World, MINUTE, field, hidden, location, retry};
 use crate::pages::words;
+use crate::support::on_both;
+use crate::world::{self, Browser, MINUTE, Try, World, field, hidden, location, retry};
 
 on_both! {
     an_application_is_made_changed_found_and_deleted
@@ -72,10 +72,7 @@ async fn an_application_is_made_changed_found_and_deleted(world: World) {
     let typed = [("name", ""), ("uid", "a b"), ("throttleRate", "0"), ("contactEmail", "x"), ("metadata", "plan")];
     let wrong = ["name", "uid", "throttleRate", "contactEmail", "metadata"];
     let html = refused(&browser, new, new, &typed, &wrong).await;
-    assert!(
-        html.contains("value=\"a b\"") && html.contains("aria-invalid=\"true\""),
-        "what was typed is kept: {html}"
-    );
+    assert!(html.contains("value=\"a b\"") && html.contains("aria-invalid=\"true\""), "what was typed is kept: {html}");
     let typed = [("name", "Zürich & Söhne"), ("uid", "zs"), ("throttleRate", "50"), ("metadata", "plan=pro")];
     let response = browser.submit(new, new, &typed).await;
     assert_eq!(response.status(), StatusCode::SEE_OTHER);
@@ -84,8 +81,7 @@ async fn an_application_is_made_changed_found_and_deleted(world: World) {
     refused(&browser, new, new, &[("name", "x"), ("uid", "zs")], &["uid"]).await;
 
     world.app("Acme").await;
-    for (text, found) in [("zürich", true), ("ZS", true), (&place["/applications/".len()..], true), ("öhne", false)]
-    {
+    for (text, found) in [("zürich", true), ("ZS", true), (&place["/applications/".len()..], true), ("öhne", false)] {
         let page = browser.page(&format!("/applications?q={text}")).await;
         assert_eq!(page.contains("Zürich"), found, "{text}: {page}");
         assert!(!page.contains(">Acme<"));
@@ -271,9 +267,8 @@ async fn an_endpoint_that_fails_says_what_comes_of_it(world: World) {
     fail(&ended, &[6, 0]).await;
     let judged = world.store.judge_failing(DAY * 5, world.now).await.unwrap();
     assert_eq!((judged.warned, judged.disabled), (vec![(failing.id, 1)], vec![ended.id]));
-    let page = async |endpoint: &Endpoint| {
-        browser.page(&format!("/applications/{}/endpoints/{}", acme.id, endpoint.id)).await
-    };
+    let page =
+        async |endpoint: &Endpoint| browser.page(&format!("/applications/{}/endpoints/{}", acme.id, endpoint.id)).await;
     let html = page(&failing).await;
     assert!(html.contains("Every attempt has failed. First failure <time"), "{html}");
     assert!(html.contains("A warning was sent <time") && html.contains("it will be disabled <time"), "{html}");
@@ -395,10 +390,7 @@ async fn the_catalog_is_written_by_operators_and_read_by_customers(world: World)
     assert_eq!(location(&response), "/event-types/invoice.paid?notice=created");
     refused(&browser, new, new, &form, &["name"]).await;
     let page = browser.page("/event-types/invoice.paid").await;
-    assert!(
-        page.contains("Paid &#60;in full&#62;") && page.matches("4200").count() == 2,
-        "schema and example: {page}"
-    );
+    assert!(page.contains("Paid &#60;in full&#62;") && page.matches("4200").count() == 2, "schema and example: {page}");
     event_type(&world, "beta", &["beta"], None).await;
 
     let acme = world.app("Acme").await;
@@ -448,9 +440,7 @@ async fn a_message_is_sent_by_hand_and_a_test_event_to_one_endpoint(world: World
     let response = browser.submit(&path, &test, &[("eventType", "a.b")]).await;
     let page = browser.page(location(&response)).await;
     assert!(
-        page.contains("1 delivery")
-            && page.contains(&one.id.to_string())
-            && !page.contains(&format!("/{}", two.id))
+        page.contains("1 delivery") && page.contains(&one.id.to_string()) && !page.contains(&format!("/{}", two.id))
     );
     assert_eq!(acts(&world).await[0].1, "test event sent");
     browser.submit(&path, &format!("{path}/disable"), &[]).await;
@@ -459,8 +449,7 @@ async fn a_message_is_sent_by_hand_and_a_test_event_to_one_endpoint(world: World
 }
 
 async fn pages_of_things_need_a_session(world: World) {
-    for path in
-        ["/applications", "/applications/new", "/endpoints", "/event-types", "/applications/a/endpoints/b/edit"]
+    for path in ["/applications", "/applications/new", "/endpoints", "/event-types", "/applications/a/endpoints/b/edit"]
     {
         let response = world.request(Method::GET, path).send().await.unwrap();
         assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"), "{path}");

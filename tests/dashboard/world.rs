@@ -30,7 +30,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::support::kind::OnStore;
-use crate::support::{Kind, Postgres, SqliteFile, free_port, sqlite_file};
+use crate::support::{Database, Kind, SqliteFile, free_port, sqlite_file};
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 
@@ -99,13 +99,8 @@ pub fn dead() -> Next {
 
 impl OnStore for World {
     async fn on(kind: Kind) -> World {
-        let (location, file) = match kind {
-            Kind::Sqlite => {
-                let file = sqlite_file();
-                (Location::Sqlite(file.path()), Some(file))
-            }
-            Kind::Postgres => (Location::parse(&Postgres::shared().fresh_database()).unwrap(), None),
-        };
+        let Database { url, file } = Database::on(kind);
+        let location = Location::parse(&url).unwrap();
         World::open(location, file, None, Vec::new(), Traffic::default(), SignatureType::Hmac256).await
     }
 }

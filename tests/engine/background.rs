@@ -15,9 +15,9 @@ use sendoff::store::jobs::background::{Background, BackgroundSpec, Begun};
 use sendoff::store::query::endpoint_messages::{SentFilter, Standings};
 use sqlx::{AssertSqlSafe, Connection};
 
-use crate::world::{World, Kind, on_both};
 use crate::support::server::MASTER_KEY;
-use crate::support::{Answer, Binary, Postgres, Receiver, SOON, eventually, sqlite_file};
+use crate::support::{Answer, Binary, Database, Receiver, SOON, eventually};
+use crate::world::{Kind, World, on_both};
 
 on_both! {
     what_died_is_sent_again_and_what_was_missed_is_sent
@@ -108,13 +108,7 @@ async fn what_is_new_does_not_wait_behind_what_is_sent_again(kind: Kind) {
 
 async fn a_kill_loses_nothing_and_does_nothing_twice(kind: Kind) {
     const COUNT: i64 = 3_000;
-    let (url, file) = match kind {
-        Kind::Sqlite => {
-            let file = sqlite_file();
-            (file.url(), Some(file))
-        }
-        Kind::Postgres => (Postgres::shared().fresh_database(), None),
-    };
+    let Database { url, file } = Database::on(kind);
     let world = World::at_with(&url, file, MasterKey::parse(MASTER_KEY).unwrap()).await;
     let receiver = Receiver::start(|_| Answer::status(500));
     let (endpoint, _) = world.endpoint_with(once(receiver.url("/"))).await;

@@ -10,9 +10,9 @@ use sendoff::domain::deliveries::delivery::State;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::time::Clock;
 
-use crate::world::{World, Kind, on_both};
 use crate::signing::official;
 use crate::support::{Receiver, SOON, eventually};
+use crate::world::{Kind, World, on_both};
 
 on_both! {
     a_deleted_endpoint_gets_no_more_and_what_waited_is_dead

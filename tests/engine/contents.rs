@@ -11,8 +11,8 @@ use sendoff::store::AppRef;
 use sendoff::store::ingest::accept::AcceptItem;
 
 use crate::background::number;
-use crate::world::{World, Kind, on_both, options};
-use crate::support::{Answer, Postgres, Receiver, SOON, eventually, sqlite_file};
+use crate::support::{Answer, Database, Receiver, SOON, eventually};
+use crate::world::{Kind, World, on_both, options};
 
 on_both! {
     what_is_scheduled_goes_at_its_time_and_holds_nothing_up
@@ -122,13 +122,7 @@ async fn what_waits_without_content_is_never_sent(kind: Kind) {
 
 /// What only two processes bring about: more than a lane reads at a time is pending, and has nothing to send.
 async fn pending_without_content_holds_up_nobody(kind: Kind) {
-    let (url, file) = match kind {
-        Kind::Sqlite => {
-            let file = sqlite_file();
-            (file.url(), Some(file))
-        }
-        Kind::Postgres => (Postgres::shared().fresh_database(), None),
-    };
+    let Database { url, file } = Database::on(kind);
     let mut world = World::at(&url, file).await;
     let receiver = Receiver::ok();
     world.endpoint(receiver.url("/")).await;

@@ -8,8 +8,8 @@ use sendoff::domain::deliveries::backoff::Schedule;
 use sendoff::domain::deliveries::delivery::State;
 use sendoff::domain::time::Clock;
 
-use crate::world::{World, Kind, on_both, options};
 use crate::support::{Answer, Receiver, SOON, eventually};
+use crate::world::{Kind, World, on_both, options};
 
 on_both! {
     bytes_arrive_as_they_came

@@ -13,8 +13,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use crate::world::{World, Kind, egress, open, options};
 use crate::support::{Postgres, SOON, eventually, eventually_blocking, sqlite_file};
+use crate::world::{Kind, World, egress, open, options};
 
 /// The statements that this thread sends to a database.
 #[derive(Clone, Default)]

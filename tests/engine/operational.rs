@@ -12,9 +12,9 @@ use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::EndpointRef;
 
-use crate::world::{World, Kind, on_both};
 use crate::signing::official;
 use crate::support::{Answer, Receiver, SOON, eventually};
+use crate::world::{Kind, World, on_both};
 
 on_both! {
     each_of_the_seven_arrives_once_though_its_receiver_fails_first

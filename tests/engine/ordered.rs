@@ -12,8 +12,8 @@ use sendoff::domain::time::Clock;
 use sendoff::store::AppRef;
 use sendoff::store::ingest::accept::AcceptItem;
 
-use crate::world::{World, Kind, on_both, options};
 use crate::support::{Answer, Received, Receiver, SOON, eventually};
+use crate::world::{Kind, World, on_both, options};
 
 on_both! {
     two_hundred_arrive_in_order_although_every_third_attempt_fails

@@ -8,8 +8,8 @@ use sendoff::domain::time::Clock;
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::{AppRef, StoreError};
 
-use crate::world::{World, options};
 use crate::support::{Answer, Durability, Postgres, Receiver, SOON, eventually};
+use crate::world::{World, options};
 
 fn item(world: &World) -> AcceptItem {
     let spec = MessageSpec { event_type: "a".into(), payload: "{}".into(), ..MessageSpec::default() };

@@ -7,8 +7,8 @@ use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::deliveries::backoff::Schedule;
 use sendoff::domain::time::Clock;
 
-use crate::world::{World, Kind, on_both, options};
 use crate::support::{Answer, Receiver, SOON, eventually};
+use crate::world::{Kind, World, on_both, options};
 
 on_both! {
     a_throttle_holds_and_slows_nobody_else

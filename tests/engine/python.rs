@@ -10,8 +10,8 @@ use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::signing::signature::{ExtraSignature, KeyForm};
 use sendoff::domain::time::Clock;
 
-use crate::world::{World, Kind, on_both};
 use crate::support::{SOON, eventually, python};
+use crate::world::{Kind, World, on_both};
 
 on_both! { receivers_as_people_write_them_accept_what_we_sign }
 

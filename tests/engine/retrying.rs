@@ -8,8 +8,8 @@ use sendoff::domain::deliveries::backoff::Schedule;
 use sendoff::domain::deliveries::delivery::State;
 use sendoff::domain::time::Clock;
 
-use crate::world::{World, Kind, on_both};
 use crate::support::{Answer, Receiver, SOON, eventually, free_port};
+use crate::world::{Kind, World, on_both};
 
 on_both! {
     failures_walk_the_schedule_and_a_resend_begins_anew

@@ -7,8 +7,8 @@ use sendoff::domain::signing::signature::{ExtraSignature, KeyForm};
 use sendoff::domain::time::Clock;
 use std::time::Duration;
 
-use crate::world::{World, Kind, on_both};
 use crate::support::{Received, Receiver};
+use crate::world::{Kind, World, on_both};
 
 on_both! {
     the_official_library_accepts_it_through_a_rotation

@@ -15,9 +15,9 @@ use sendoff::store::{AppRef, Store};
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType};
 
-use crate::world::{World, egress, open, options};
 use crate::support::server::MASTER_KEY;
 use crate::support::{Binary, Postgres, Receiver, SOON, eventually};
+use crate::world::{World, egress, open, options};
 
 /// What the next version might change: a column, a table, an index on a large table.
 fn next_version() -> Vec<Migration> {
@@ -45,8 +45,14 @@ async fn load(store: Store, app: AppId, stop: Arc<AtomicBool>) -> usize {
             payload: format!("{{\"n\":{accepted}}}").into(),
             ..MessageSpec::default()
         };
-        let item =
-            AcceptItem { tenant: None, app: AppRef::Id(app), only_endpoint: None, spec, at: Clock.now(), idempotency_key: None };
+        let item = AcceptItem {
+            tenant: None,
+            app: AppRef::Id(app),
+            only_endpoint: None,
+            spec,
+            at: Clock.now(),
+            idempotency_key: None,
+        };
         store.accept(item).await.expect("the store").expect("accepted");
         accepted += 1;
         tokio::time::sleep(Duration::from_millis(2)).await;

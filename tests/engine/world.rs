@@ -1,4 +1,4 @@
-//! A world for the engine's tests: a store of either kind, an engine on it, one application.
+//! The world of the engine's tests: a store of either kind with one application, and an engine on it.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::deliveries::DeliveryView;
 use sendoff::store::{AppRef, Location, MessageRef, Order, PageRequest, Store, StoreOptions, Tenant};
 
-use super::support::{self, Postgres, SOON, SqliteFile, eventually};
-pub(crate) use super::support::{Kind, on_both};
+use crate::support::{Database, SOON, SqliteFile, eventually};
+pub(crate) use crate::support::{Kind, on_both};
 
 pub struct World {
     pub store: Store,
@@ -33,7 +33,7 @@ pub struct World {
     _file: Option<SqliteFile>,
 }
 
-/// What the tests retry by, unless they say otherwise: quick, and long enough to count on.
+/// The default options: retries come soon, but with measurable delays.
 pub fn options() -> EngineOptions {
     EngineOptions {
         schedule: Schedule::new("schedule", vec![Duration::from_millis(40), Duration::from_millis(80)]).unwrap(),
@@ -58,13 +58,7 @@ pub fn egress() -> Egress {
 impl World {
     /// A store without an engine.
     pub async fn quiet(kind: Kind) -> World {
-        let (url, file) = match kind {
-            Kind::Sqlite => {
-                let file = support::sqlite_file();
-                (file.url(), Some(file))
-            }
-            Kind::Postgres => (Postgres::shared().fresh_database(), None),
-        };
+        let Database { url, file } = Database::on(kind);
         World::at(&url, file).await
     }
 

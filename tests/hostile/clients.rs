@@ -8,9 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::interval;
 
-use crate::world::World;
 use crate::receiver::{Door, Receiver, Step};
 use crate::support::eventually;
+use crate::world::World;
 
 /// Between two bytes of a client that drips.
 const DRIP: Duration = Duration::from_secs(2);

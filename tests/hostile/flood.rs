@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::behaviours::{Behaviour, KEPT, Wait, Wanted, table};
-use crate::world::{Belongings, World};
 use crate::receiver::Step::{Deaf, Endless, ReadSome, Say};
 use crate::receiver::{Door, Receiver};
 use crate::support::eventually;
 use crate::trap;
+use crate::world::{Belongings, World};
 
 /// By so much resident memory may grow, in KiB.
 const GROWTH: usize = 50 * 1024;

@@ -13,18 +13,18 @@ mod support;
 mod behaviours;
 mod clients;
 mod flood;
-mod world;
 mod receiver;
 mod reuse;
+mod world;
 
 use std::time::Duration;
 
 use serde_json::Value;
 
 use behaviours::{Behaviour, KEPT, Until, Wait, Wanted, table};
-use world::{Entry, World};
 use receiver::{Door, Receiver, Step};
 use support::eventually;
+use world::{Entry, World};
 
 /// The endpoints' deadline in the table: long enough that what ends by itself does so before it, on a busy machine too.
 const DEADLINE: Duration = Duration::from_secs(2);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::world::World;
 use crate::receiver::Step::{Hush, Pause, Read, Say};
 use crate::receiver::{Door, Receiver};
 use crate::support::{SOON, eventually};
+use crate::world::World;
 
 /// Messages to each receiver.
 const MESSAGES: i64 = 60;

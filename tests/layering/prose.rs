@@ -35,7 +35,8 @@ pub fn prose(file: &str, source: &str) -> Vec<Violation> {
         let continues = before.0 + 1 == line && !ends_sentence(&before.1);
         for opening in OPENINGS {
             let opens = |sentence: &str| sentence.strip_prefix(opening).is_some_and(|rest| rest.starts_with(' '));
-            let question = |sentence: &str| sentence.split_inclusive(['.', '?']).next().is_some_and(|s| s.ends_with('?'));
+            let question =
+                |sentence: &str| sentence.split_inclusive(['.', '?']).next().is_some_and(|s| s.ends_with('?'));
             let mut sentences = text.split(". ").enumerate().filter(|(i, _)| *i > 0 || !continues);
             if sentences.any(|(_, sentence)| opens(sentence.trim_start()) && !question(sentence)) {
                 add(format!("a sentence opens with \"{opening}\"; open it with a noun"));

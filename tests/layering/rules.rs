@@ -94,9 +94,7 @@ pub fn dependencies(file: &str, source: &str) -> Vec<Violation> {
                 "`{}` names something at the crate's root; name it by its layer",
                 path.segments.join("::")
             )),
-            None => Some(
-                "the crate's root as a whole hides the dependency; name the layer".to_owned(),
-            ),
+            None => Some("the crate's root as a whole hides the dependency; name the layer".to_owned()),
         }
     };
     paths(&kept).iter().filter_map(|path| Some(violation(path.line, refused(path)?))).collect()

@@ -56,13 +56,9 @@ fn siblings_do_not_see_each_other_and_egress_sees_the_domain_only() {
 
 #[test]
 fn the_crate_root_hides_no_dependency() {
-    for source in [
-        "use crate::*;",
-        "use crate as all;",
-        "use super::super::*;",
-        "use crate::Engine;",
-        "use crate::{self as c};",
-    ] {
+    for source in
+        ["use crate::*;", "use crate as all;", "use super::super::*;", "use crate::Engine;", "use crate::{self as c};"]
+    {
         assert_eq!(dependencies("src/store/accept.rs", source).len(), 1, "{source}");
     }
     assert_eq!(dependencies("src/misc.rs", "fn f() {}").len(), 1, "a module that is not a layer");
@@ -88,9 +84,7 @@ fn text_that_only_looks_like_a_dependency_is_none() {
 
 #[test]
 fn code_that_is_not_for_tests_alone_counts() {
-    for attribute in
-        ["#[cfg(not(test))]", "#[cfg(any(test, unix))]", "#[cfg_attr(test, allow(unused))]", "#[inline]"]
-    {
+    for attribute in ["#[cfg(not(test))]", "#[cfg(any(test, unix))]", "#[cfg_attr(test, allow(unused))]", "#[inline]"] {
         let source = format!("{attribute}\nfn f() {{ crate::engine::run() }}");
         assert_eq!(lines(&dependencies("src/store/mod.rs", &source)), [2], "{attribute}");
     }
@@ -106,10 +100,7 @@ fn clocks_and_io_are_found_below_the_engine() {
     assert_eq!(lines(&purity("src/domain/deliveries/message.rs", source)), [1, 2, 3, 3, 3]);
     assert_eq!(lines(&purity("src/store/accept.rs", source)), [3, 3], "a store does I/O and may measure durations");
     assert_eq!(purity("src/engine/runtime/relay_loop.rs", source), []);
-    assert_eq!(
-        purity("src/domain/deliveries/backoff.rs", "fn f(now: Time) { let later = now.plus(x); g(now) }"),
-        []
-    );
+    assert_eq!(purity("src/domain/deliveries/backoff.rs", "fn f(now: Time) { let later = now.plus(x); g(now) }"), []);
 }
 
 #[test]
@@ -205,7 +196,9 @@ fn an_exception_that_is_no_longer_needed_is_found() {
 
 #[test]
 fn a_type_name_with_two_meanings_is_found() {
-    for second in ["struct Place;", "pub enum Place {}", "trait Place {}", "type Place = u8;", "mod x { struct Place<T>(T); }"] {
+    for second in
+        ["struct Place;", "pub enum Place {}", "trait Place {}", "type Place = u8;", "mod x { struct Place<T>(T); }"]
+    {
         let files = [file("src/a.rs", "pub struct Place { a: u8 }"), file("src/b.rs", second)];
         let found = type_names(&files, &[]);
         assert!(found.len() == 1 && found[0].what.ends_with("src/a.rs, src/b.rs"), "{second}: {found:?}");
@@ -231,7 +224,8 @@ fn a_type_name_with_two_meanings_is_found() {
 #[test]
 fn a_file_name_in_two_folders_is_found() {
     let files = ["src/a/x.rs", "src/b/x.rs", "src/a/mod.rs", "src/b/mod.rs", "src/a/tests.rs", "src/b/tests.rs"];
-    let files = [&files.map(|path| file(path, ""))[..], &[file("src/b/tests/y.rs", ""), file("src/b/y.rs", "")]].concat();
+    let files =
+        [&files.map(|path| file(path, ""))[..], &[file("src/b/tests/y.rs", ""), file("src/b/y.rs", "")]].concat();
     let found = file_names(&files, &[]);
     assert!(found.len() == 1 && found[0].file == "x.rs" && found[0].what.ends_with("src/a, src/b"), "{found:?}");
     assert_eq!(file_names(&files, &["x.rs"]), []);

@@ -91,6 +91,7 @@ fn several(places: &BTreeMap<String, BTreeSet<&str>>, excepted: &[&str]) -> Vec<
 pub fn against(found: &BTreeSet<&str>, excepted: &[&str], what: &str) -> Vec<Violation> {
     let new = found.iter().filter(|name| !excepted.contains(name)).map(|name| at_top(name, what.to_owned()));
     let stale = excepted.iter().filter(|name| !found.contains(*name));
-    let stale = stale.map(|name| at_top(name, "is no exception any more; remove it from tests/layering/exceptions.rs".to_owned()));
+    let stale = stale
+        .map(|name| at_top(name, "is no exception any more; remove it from tests/layering/exceptions.rs".to_owned()));
     new.chain(stale).collect()
 }

@@ -36,7 +36,8 @@ pub fn tokens(source: &str) -> Vec<Token> {
 pub fn comments(source: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (line, text) in read(source).1 {
-        let inner = |text: &str| text.trim().trim_start_matches(['/', '!', '*']).trim_end_matches("*/").trim().to_owned();
+        let inner =
+            |text: &str| text.trim().trim_start_matches(['/', '!', '*']).trim_end_matches("*/").trim().to_owned();
         found.extend(text.lines().enumerate().map(|(i, text)| (line + i, inner(text))));
     }
     found

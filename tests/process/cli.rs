@@ -7,8 +7,15 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use crate::support::{
+    Binary, Database, Kind, Postgres, SOON, complaint, eventually_blocking, free_port, on_both, sqlite_file,
+};
 use sqlx::{ConnectOptions, Connection};
-use crate::support::{Binary, Postgres, SOON, complaint, eventually_blocking, free_port, sqlite_file};
+
+on_both! {
+    migrate_can_be_repeated_and_refuses_a_newer_schema
+    keys_are_made_listed_and_revoked_beside_a_server
+}
 
 #[test]
 fn what_is_typed_wrong_is_one_line_too() {
@@ -71,19 +78,17 @@ async fn newer(url: &str) {
     }
 }
 
-#[tokio::test]
-async fn migrate_can_be_repeated_and_refuses_a_newer_schema() {
-    let file = sqlite_file();
-    for url in [file.url(), Postgres::shared().fresh_database()] {
-        for _ in 0..2 {
-            let finished = Binary::on(&url).run(&["migrate"]);
-            assert!(finished.status.success() && finished.stdout.lines().count() == 1, "{finished:?}");
-        }
-        newer(&url).await;
-        for command in ["migrate", "serve", "login-link"] {
-            let line = complaint(&Binary::on(&url).set("SENDOFF_LISTEN", "127.0.0.1:0").run(&[command]), 1);
-            assert!(line.contains("newer than this binary"), "{command}: {line}");
-        }
+async fn migrate_can_be_repeated_and_refuses_a_newer_schema(kind: Kind) {
+    let database = Database::on(kind);
+    let url = &database.url;
+    for _ in 0..2 {
+        let finished = Binary::on(url).run(&["migrate"]);
+        assert!(finished.status.success() && finished.stdout.lines().count() == 1, "{finished:?}");
+    }
+    newer(url).await;
+    for command in ["migrate", "serve", "login-link"] {
+        let line = complaint(&Binary::on(url).set("SENDOFF_LISTEN", "127.0.0.1:0").run(&[command]), 1);
+        assert!(line.contains("newer than this binary"), "{command}: {line}");
     }
 }
 
@@ -178,9 +183,10 @@ fn a_token_is_one_line_that_the_api_accepts() {
     );
 }
 
-/// Keys are made and ended beside a running server, on either store.
-fn keys_beside_a_server(url: &str) {
-    let server = Binary::on(url).serve();
+/// `key create` and `key revoke` while a server runs on the same store.
+async fn keys_are_made_listed_and_revoked_beside_a_server(kind: Kind) {
+    let database = Database::on(kind);
+    let server = Binary::on(&database.url).serve();
     let binary = server.binary();
     let create = |arguments: &[&str]| {
         let finished = binary.run(&[&["key", "create"], arguments].concat());
@@ -215,13 +221,6 @@ fn keys_beside_a_server(url: &str) {
     eventually_blocking("the end of a key", SOON, || (get(&server.url(), "/api/v1/app/", &all).0 == 401).then_some(()));
     assert_eq!(get(&server.url(), "/api/v1/app/", &read).0, 200);
     assert!(binary.run(&["key", "list"]).stdout.contains("revoked 2"));
-}
-
-#[test]
-fn keys_are_made_listed_and_revoked_beside_a_server() {
-    let file = sqlite_file();
-    keys_beside_a_server(&file.url());
-    keys_beside_a_server(&Postgres::shared().fresh_database());
 }
 
 #[test]

@@ -3,10 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
 use crate::support::{
-    Answer, Binary, MailServer, Manner, Postgres, Receiver, SOON, Server, eventually, eventually_blocking, sqlite_file,
+    Answer, Binary, Database, Kind, MailServer, Manner, Receiver, SOON, Server, eventually, eventually_blocking,
+    on_both, sqlite_file,
 };
+use serde_json::{Value, json};
+
+on_both! { an_endpoint_that_fails_is_disabled_told_and_mailed_once }
 
 /// A team that speaks REST.
 struct Team {
@@ -63,7 +66,8 @@ fn metric(server: &Server, line: &str) -> bool {
 /// The types of the events that came to a receiver, each message once.
 fn told(ears: &Receiver) -> Vec<(String, Value)> {
     let mut seen = std::collections::HashSet::new();
-    let new = |request: &crate::support::Received| seen.insert(request.header("webhook-id").unwrap_or_default().to_owned());
+    let new =
+        |request: &crate::support::Received| seen.insert(request.header("webhook-id").unwrap_or_default().to_owned());
     let mut received = ears.received();
     received.retain(new);
     let body = |request: &crate::support::Received| serde_json::from_slice(&request.body).unwrap();
@@ -71,13 +75,14 @@ fn told(ears: &Receiver) -> Vec<(String, Value)> {
     events.map(|event: Value| (event["type"].as_str().unwrap().to_owned(), event["data"].clone())).collect()
 }
 
-async fn it_is_disabled_told_and_mailed_once(database: &str) {
+async fn an_endpoint_that_fails_is_disabled_told_and_mailed_once(kind: Kind) {
+    let database = Database::on(kind);
     let mail = MailServer::start(|session| match session {
         0 => Manner::Refuse("MAIL", "451 4.3.0 come later"),
         _ => Manner::Take,
     });
     let smtp = format!("smtp://hooks:s3cret-password@127.0.0.1:{}", mail.port());
-    let server = binary(database, &smtp).serve();
+    let server = binary(&database.url, &smtp).serve();
     let team = Team::of(&server);
     let (bad, ears) = (Receiver::start(|_| Answer::status(503)), Receiver::ok());
     team.post("operational-webhook/endpoint", json!({"url": ears.url("/")})).await;
@@ -144,17 +149,6 @@ async fn it_is_disabled_told_and_mailed_once(database: &str) {
     assert_eq!(team.get(&format!("app/acme/endpoint/{brief}")).await["disabled"], false);
     let kinds: Vec<String> = told(&ears).into_iter().map(|(kind, _)| kind).collect();
     assert_eq!(kinds.iter().filter(|kind| *kind == "endpoint.disabled").count(), 1, "{kinds:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sqlite_an_endpoint_that_fails_is_disabled_told_and_mailed_once() {
-    let file = sqlite_file();
-    it_is_disabled_told_and_mailed_once(&file.url()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_an_endpoint_that_fails_is_disabled_told_and_mailed_once() {
-    it_is_disabled_told_and_mailed_once(&Postgres::shared().fresh_database()).await;
 }
 
 /// A server that has a mail and does not say so gets it again, the same.

@@ -362,7 +362,8 @@ fn a_database_without_its_master_key_gets_no_new_one() {
     assert!(!master.exists(), "no new one in its place");
     fs::rename(&away, &master).unwrap();
     assert!(bare(&file).run(&["migrate"]).status.success());
-    let line = complaint(&bare(&file).set("SENDOFF_MASTER_KEY", crate::support::server::MASTER_KEY).run(&["migrate"]), 1);
+    let line =
+        complaint(&bare(&file).set("SENDOFF_MASTER_KEY", crate::support::server::MASTER_KEY).run(&["migrate"]), 1);
     assert!(line.contains("another master key"), "{line}");
     fs::write(&master, "nonsense\n").unwrap();
     let line = complaint(&bare(&file).run(&["migrate"]), 1);

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{Connection, PgConnection};
 use crate::support::{Answer, Durability, Postgres, Receiver, SOON, eventually};
+use sqlx::{Connection, PgConnection};
 
 fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();

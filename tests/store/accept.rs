@@ -107,8 +107,19 @@ async fn each_item_gets_a_verdict_of_its_own(home: Home) {
     let unknown = "unknown_application";
     assert_eq!(
         words,
-        ["accepted", "accepted", unknown, unknown, unknown, unknown, unknown, "duplicate", "accepted", "invalid",
-         "invalid"]
+        [
+            "accepted",
+            "accepted",
+            unknown,
+            unknown,
+            unknown,
+            unknown,
+            unknown,
+            "duplicate",
+            "accepted",
+            "invalid",
+            "invalid"
+        ]
     );
     assert_eq!(store.max_payload(), MAX_PAYLOAD);
     assert_eq!(home.number("SELECT count(*) FROM message").await, 4);

@@ -34,9 +34,7 @@ async fn what_is_older_goes_in_steps_with_all_that_hangs_on_it(home: Home) {
             offered.unwrap().unwrap();
         }
     }
-    let all: Vec<_> = {
-        store.waiting(&[wants(store, made.id, 5_000, 1).await]).await.unwrap()
-    };
+    let all: Vec<_> = { store.waiting(&[wants(store, made.id, 5_000, 1).await]).await.unwrap() };
     assert_eq!(all.len(), 1_210);
     let done = all.iter().map(|one| {
         let mut done = finished(app.id, one, answered(200), Next::Delivered);
@@ -74,7 +72,9 @@ async fn no_step_deletes_more_than_a_few_thousand_rows(home: Home) {
         false => format!("CAST('{id}' AS uuid)"),
     };
     let from = |rows: u64| match home.is_sqlite() {
-        true => format!("(WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {rows}) SELECT i FROM s) AS n"),
+        true => format!(
+            "(WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {rows}) SELECT i FROM s) AS n"
+        ),
         false => format!("generate_series(1, {rows}) AS n (i)"),
     };
     let id = |kind: u32, n: &str| match home.is_sqlite() {
@@ -86,8 +86,11 @@ async fn no_step_deletes_more_than_a_few_thousand_rows(home: Home) {
     };
     let (app, made, time, empty) = (literal(app.id.0), literal(made.id.0), at(0).micros(), home.either("x''", "''"));
     let message = |id: &str, rows: u64| {
-        format!("INSERT INTO message (id, app_id, org, event_type, deliveries, occurred_at, accepted_at)
-             SELECT {id}, {app}, 'org_default', 'a', 1, {time}, {time} FROM {}", from(rows))
+        format!(
+            "INSERT INTO message (id, app_id, org, event_type, deliveries, occurred_at, accepted_at)
+             SELECT {id}, {app}, 'org_default', 'a', 1, {time}, {time} FROM {}",
+            from(rows)
+        )
     };
     let attempt = |message: &str, endpoint: &str, number: u32, rows: u64| {
         format!("INSERT INTO attempt (id, message_id, endpoint_id, app_id, org, number, generation, trigger, at, url, request_headers,
@@ -97,15 +100,20 @@ async fn no_step_deletes_more_than_a_few_thousand_rows(home: Home) {
     };
     let one = id(2, "1");
     let left = |kind: u32, table: &str, columns: &str, values: &str, rows: u64| {
-        format!("INSERT INTO {table} (message_id, endpoint_id, app_id, attempts, step, generation, {columns})
-             SELECT {one}, {}, {app}, 3, 0, 0, {values} FROM {}", id(kind, "i"), from(rows))
+        format!(
+            "INSERT INTO {table} (message_id, endpoint_id, app_id, attempts, step, generation, {columns})
+             SELECT {one}, {}, {app}, 3, 0, 0, {values} FROM {}",
+            id(kind, "i"),
+            from(rows)
+        )
     };
     for sql in [
         // Fan-out 1.
         message(&id(1, "i"), 1_200),
         attempt(&id(1, "i"), &made, 1, 1_200),
         "INSERT INTO message_key (app_id, event_id, message_id)
-             SELECT app_id, 'key-' || row_number() OVER (ORDER BY id), id FROM message".to_owned(),
+             SELECT app_id, 'key-' || row_number() OVER (ORDER BY id), id FROM message"
+            .to_owned(),
         // One message to many endpoints: 3,000 with three attempts each, 5,000 that wait, and 5,000 that are dead.
         message(&one, 1),
         attempt(&one, &id(3, "i"), 1, 3_000),

@@ -48,8 +48,11 @@ async fn an_owner_hears_of_its_own_slots_alone(home: Home) {
     let channel = format!("sendoff_due_{}", owner.id.simple());
     home.execute(&format!("SELECT pg_notify('{channel}', 'whoever it was')")).await;
     assert_eq!(next(&mut listener).await, Heard::Anything, "what cannot be understood makes us look");
-    home.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'
-         AND datname = current_database()").await;
+    home.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'
+         AND datname = current_database()",
+    )
+    .await;
     assert_eq!(next(&mut listener).await, Heard::Anything, "meanwhile something may have been said");
     other.signals().announce(vec![endpoint.id]);
     assert_eq!(next(&mut listener).await, Heard::Due(vec![endpoint.id]), "and it hears again");

@@ -69,8 +69,12 @@ async fn what_is_done_on_behalf_of_somebody_is_noted(home: Home) {
     assert!(store.change_headers(&me, app.id, fourth.id, &change, NOW).await.unwrap());
     assert!(store.rotate_secret(&me, app.id, fourth.id, &secret(), Duration::from_secs(60), NOW).await.unwrap());
     let wanted = [
-        "endpoint created: example.com", "endpoint disabled: example.com", "endpoint enabled: example.com",
-        "endpoint changed: example.com", "endpoint changed: headers, example.com", "secret rotated",
+        "endpoint created: example.com",
+        "endpoint disabled: example.com",
+        "endpoint enabled: example.com",
+        "endpoint changed: example.com",
+        "endpoint changed: headers, example.com",
+        "secret rotated",
     ];
     assert_eq!(acts(&store, &mut seen).await, wanted, "and no more of the URL than its host");
 
@@ -85,7 +89,8 @@ async fn what_is_done_on_behalf_of_somebody_is_noted(home: Home) {
     assert!(store.delete_event_type(&me, "a.b", false, NOW).await.unwrap());
     assert!(store.delete_event_type(&me, "a.b", true, NOW).await.unwrap());
     assert!(!store.delete_event_type(&me, "a.b", true, NOW).await.unwrap());
-    let wanted = ["event type changed: created", "event type changed", "event type changed: archived", "event type deleted"];
+    let wanted =
+        ["event type changed: created", "event type changed", "event type changed: archived", "event type deleted"];
     assert_eq!(acts(&store, &mut seen).await, wanted);
 
     assert!(store.delete_endpoint(&me, app.id, fourth.id, NOW).await.unwrap());
@@ -182,7 +187,8 @@ async fn the_log_is_looked_through_page_by_page_and_forgotten_by_age(home: Home)
     assert_eq!(things(&all, &on).await, ("10".into(), false));
     let back = PageRequest { after: Some(page.data[2].id), back: true, ..newest.clone() };
     assert_eq!(things(&all, &back).await, ("54".into(), false));
-    let filter = |act: Option<&str>, who: Option<&str>| AuditFilter { act: act.map(str::to_owned), who: who.map(str::to_owned) };
+    let filter =
+        |act: Option<&str>, who: Option<&str>| AuditFilter { act: act.map(str::to_owned), who: who.map(str::to_owned) };
     assert_eq!(things(&filter(Some(act::KEY_CREATED), None), &newest).await.0, "543");
     assert_eq!(things(&filter(None, Some("bert")), &newest).await.0, "531");
     assert_eq!(things(&filter(Some(act::KEY_CREATED), Some("anna")), &newest).await.0, "4");

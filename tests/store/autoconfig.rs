@@ -33,7 +33,13 @@ async fn a_subscription_knows_what_was_made_by_it(home: Home) {
     assert_eq!(store.autoconfig_of(&hash).await.unwrap().as_ref(), Some(&made));
     assert_eq!(store.autoconfig(&stranger(), app, made.id).await.unwrap(), None);
     assert_eq!(store.autoconfig_secret(&made).await.unwrap().unwrap().text(), secret.text());
-    assert!(!home.bytes("SELECT secret FROM autoconfig").await.windows(16).any(|part| part == &secret.text().as_bytes()[6..22]));
+    assert!(
+        !home
+            .bytes("SELECT secret FROM autoconfig")
+            .await
+            .windows(16)
+            .any(|part| part == &secret.text().as_bytes()[6..22])
+    );
 
     let (first, second) = (endpoint(store, app, endpoint_spec()).await, endpoint(store, app, endpoint_spec()).await);
     let bind = async |made_by| store.bind_autoconfig(&tenant(), &made, made_by, NOW).await.unwrap();

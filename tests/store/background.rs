@@ -121,7 +121,10 @@ async fn what_is_dead_is_sent_again_once(home: Home) {
     assert_eq!(sent, [ids[1], ids[4]], "in the time, dead, not canceled, with something to send");
     for one in &again {
         // Among the retries, so that what is new does not wait behind them; numbered on, with a fresh schedule.
-        assert_eq!((one.state, one.due_at, one.progress), (State::Retry, later(2_000), progress(1, 0, 1, Trigger::Manual)));
+        assert_eq!(
+            (one.state, one.due_at, one.progress),
+            (State::Retry, later(2_000), progress(1, 0, 1, Trigger::Manual))
+        );
     }
     assert_eq!(delivery(store, app.id, delivered, made.id).await.state, State::Delivered);
     assert_eq!(delivery(store, app.id, ids[1], other.id).await.state, State::Dead, "no other endpoint's");
@@ -192,7 +195,12 @@ async fn what_was_missed_is_sent_as_the_filters_are_now(home: Home) {
     let made = endpoint(store, app.id, spec).await;
     store.resend(&tenant(), app.id, ids[3], made.id, NOW).await.unwrap();
     settle(store, app.id, made.id, answered(200), Next::Delivered).await;
-    home.execute(&format!("UPDATE message SET deliver_at = {} WHERE id = {}", later(9_000).micros(), literal(&home, ids[4]))).await;
+    home.execute(&format!(
+        "UPDATE message SET deliver_at = {} WHERE id = {}",
+        later(9_000).micros(),
+        literal(&home, ids[4])
+    ))
+    .await;
     let sister = application(store, "sister").await;
     accept(store, sister.id).await;
 
@@ -272,10 +280,15 @@ async fn it_fails_with_its_endpoint_and_is_seen_by_whose_it_is(home: Home) {
     assert_eq!(list(&tenant(), None, Some(Kind::Recover)).await, [work.id]);
     for who in [stranger(), other.clone()] {
         assert_eq!(store.background(&who, work.id).await.unwrap(), None);
-        let refused = store.begin_background(&who, spec(Scope::Endpoint(app.id, made.id), Kind::Recover, since(0, 9)), NOW).await.unwrap();
+        let refused = store
+            .begin_background(&who, spec(Scope::Endpoint(app.id, made.id), Kind::Recover, since(0, 9)), NOW)
+            .await
+            .unwrap();
         assert_eq!(refused, Begun::NotThere);
     }
-    let refused = store.begin_background(&tenant(), spec(Scope::Endpoint(app.id, sisters.id), Kind::Recover, since(0, 9)), NOW).await;
+    let refused = store
+        .begin_background(&tenant(), spec(Scope::Endpoint(app.id, sisters.id), Kind::Recover, since(0, 9)), NOW)
+        .await;
     assert_eq!(refused.unwrap(), Begun::NotThere, "another application's");
 
     store.delete_endpoint(&tenant(), app.id, made.id, NOW).await.unwrap();
@@ -298,7 +311,9 @@ async fn an_application_may_have_only_so_much_of_it(home: Home) {
     for _ in 0..5 {
         begin(store, app.id, made.id, Kind::Recover, failed(0, 9)).await;
     }
-    let one_more = store.begin_background(&tenant(), spec(Scope::Endpoint(app.id, made.id), Kind::Recover, failed(0, 9)), NOW).await;
+    let one_more = store
+        .begin_background(&tenant(), spec(Scope::Endpoint(app.id, made.id), Kind::Recover, failed(0, 9)), NOW)
+        .await;
     assert_eq!(one_more.unwrap(), Begun::TooMany(5));
     let (sister, sisters) = customer(store, "sister").await;
     begin(store, sister.id, sisters.id, Kind::Recover, failed(0, 9)).await;

@@ -122,7 +122,10 @@ async fn canceled_work_stops_and_what_it_did_stands(home: Home) {
     home.execute("UPDATE background SET leased_until = 0").await;
     assert!(store.take_turn(later(9_000)).await.unwrap().is_none());
     let theirs = begin_at(store, Scope::Application(acme), Kind::Recover, failed(0, 900)).await;
-    assert!(store.cancel_background(&mine, theirs.id, NOW).await.unwrap(), "an application's own can be canceled with its token");
+    assert!(
+        store.cancel_background(&mine, theirs.id, NOW).await.unwrap(),
+        "an application's own can be canceled with its token"
+    );
     store.forget_background(later(9_000)).await.unwrap();
     assert_eq!(store.background(&tenant(), work.id).await.unwrap(), None);
 }
@@ -149,7 +152,9 @@ async fn failing_is_dead_or_waiting_for_the_schedule(home: Home) {
     let of_400 = spec(scope, Kind::BulkReplay, SentFilter { status_class: Some(400), ..failing() });
     assert_eq!(count(store, &tenant(), &of_400).await, 0);
     let with_total = BackgroundSpec { total: Some(Total { count: 4, more: false }), ..asked.clone() };
-    let Begun::Begun(work) = store.begin_background(&tenant(), with_total.clone(), NOW).await.unwrap() else { panic!() };
+    let Begun::Begun(work) = store.begin_background(&tenant(), with_total.clone(), NOW).await.unwrap() else {
+        panic!()
+    };
     assert_eq!(work_off(store).await, (1, Stage::Finished));
     let done = found(store, work.id).await;
     assert_eq!((done.sent, &done.spec), (4, &with_total), "what is asked for is kept");
@@ -186,7 +191,8 @@ async fn what_is_counted_is_what_is_sent_however_long_it_is(home: Home) {
         let work = begin_at(store, asked.scope, kind, asked.filter.clone()).await;
         assert_eq!(work_off(store).await.1, Stage::Finished);
         assert_eq!(found(store, work.id).await.sent, counted);
-        home.execute(&format!("DELETE FROM delivery WHERE endpoint_id = {}", literal(&home, MessageId(second.id.0)))).await;
+        home.execute(&format!("DELETE FROM delivery WHERE endpoint_id = {}", literal(&home, MessageId(second.id.0))))
+            .await;
     }
 }
 

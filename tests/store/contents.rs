@@ -146,9 +146,8 @@ async fn an_attempts_answer_is_deleted_and_nothing_else_of_it(home: Home) {
     let done = finished(app.id, &only_waiting(store, made.id).await, outcome, retry(60, 1));
     let id = done.attempt.id;
     store.record(vec![done]).await.unwrap();
-    let delete = async |who: Tenant, message, id| {
-        store.delete_attempt_content(&who, app.id, message, id, NOW).await.unwrap()
-    };
+    let delete =
+        async |who: Tenant, message, id| store.delete_attempt_content(&who, app.id, message, id, NOW).await.unwrap();
     assert!(!delete(stranger(), message, id).await);
     assert!(!delete(Tenant { only: Some(AppId::new(NOW)), ..tenant() }, message, id).await);
     assert!(!delete(tenant(), MessageId::new(NOW), id).await && !delete(tenant(), message, AttemptId::new(NOW)).await);

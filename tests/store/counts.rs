@@ -108,7 +108,11 @@ async fn a_step_moves_so_much_and_no_more(home: Home) {
     let now = later(5_000 * MINUTE);
     for left in [3_000, 1_000, 80] {
         store.widen_counts(now).await.unwrap();
-        assert_eq!(home.number("SELECT count(*) FROM rollup").await, left, "the hour, and what of the one before it counts");
+        assert_eq!(
+            home.number("SELECT count(*) FROM rollup").await,
+            left,
+            "the hour, and what of the one before it counts"
+        );
     }
     assert_eq!(home.number("SELECT CAST(sum(delivered) AS BIGINT) FROM rollup_hour").await, 4_920);
     let all = sum(store, &tenant(), Scope::Endpoint(made.id), Range::Month, now).await;
@@ -194,9 +198,8 @@ async fn each_sees_what_is_its_own(home: Home) {
     store.delete_endpoint(&tenant(), beta.id, three.id, now).await.unwrap();
     assert_eq!(worst(&tenant(), Range::Week, 5).await, [second], "nothing can be done about a deleted one");
 
-    let tried = async |since, until| {
-        store.attempt_counts(&tenant(), acme.id, None, later(since), later(until)).await.unwrap()
-    };
+    let tried =
+        async |since, until| store.attempt_counts(&tenant(), acme.id, None, later(since), later(until)).await.unwrap();
     assert_eq!(tried(0, 4 * HOUR).await, AttemptCounts { delivered: 3, failed: 3 });
     assert_eq!(tried(30 * MINUTE, 4 * HOUR).await, AttemptCounts { delivered: 3, failed: 3 }, "all of the hour");
     assert_eq!(tried(HOUR, 4 * HOUR).await, AttemptCounts { delivered: 0, failed: 1 });
@@ -237,7 +240,11 @@ async fn records_go_on_while_counts_are_moved(home: Home) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::join!(records, moves(store), async { if !home.is_sqlite() { moves(&other).await } });
+    tokio::join!(records, moves(store), async {
+        if !home.is_sqlite() {
+            moves(&other).await
+        }
+    });
     let all = sum(store, &tenant(), Scope::Organization, Range::Day, later(5 * HOUR)).await;
     assert_eq!((all.delivered, all.latency[2]), (200, 200));
     widen(store, later(5 * HOUR)).await;

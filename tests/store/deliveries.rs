@@ -156,7 +156,11 @@ async fn a_resend_sends_whatever_became_of_it(home: Home) {
         generation += 1;
         let again = only_waiting(store, made.id).await;
         assert_eq!((again.state, again.due_at), (State::Fresh, later(10)));
-        assert_eq!(again.progress, progress(round as i32 + 1, 0, generation, Trigger::Manual), "numbered on, a fresh schedule");
+        assert_eq!(
+            again.progress,
+            progress(round as i32 + 1, 0, generation, Trigger::Manual),
+            "numbered on, a fresh schedule"
+        );
         assert_eq!(delivery(store, app.id, message, made.id).await.reason, None);
     }
     assert!(resend(later(20)).await, "also while it is pending");
@@ -215,10 +219,15 @@ async fn deliveries_of_deleted_endpoints_end_a_few_at_a_time(home: Home) {
 
     // A transaction that had begun before the deletion brings one more.
     let message = dead[0].message_id.0.simple();
-    home.execute(&home.either(
-        &format!("UPDATE delivery SET state = 0 WHERE message_id = unhex('{message}')"),
-        &format!("UPDATE delivery SET state = 0 WHERE message_id = '{message}'"),
-    ).replace(';', "")).await;
+    home.execute(
+        &home
+            .either(
+                &format!("UPDATE delivery SET state = 0 WHERE message_id = unhex('{message}')"),
+                &format!("UPDATE delivery SET state = 0 WHERE message_id = '{message}'"),
+            )
+            .replace(';', ""),
+    )
+    .await;
     let late = store.cancel_pending_of_deleted(4, later(2)).await.unwrap();
     assert_eq!(late, 1);
     assert_eq!(store.cancel_pending_of_deleted(4, later(600)).await.unwrap(), 0);
@@ -237,12 +246,15 @@ async fn people_see_how_things_stand(home: Home) {
     let all = waiting(store, made.id).await;
     let of = |n: usize| all.iter().find(|one| one.message_id == ids[n]).unwrap();
     let dead = |n, reason| finished(app.id, of(n), answered(500), Next::Dead(reason));
-    store.record(vec![
-        dead(0, DeadReason::Exhausted),
-        dead(1, DeadReason::Gone),
-        finished(app.id, of(2), answered(500), retry(60, 1)),
-        finished(app.id, of(3), answered(500), retry(30, 1)),
-    ]).await.unwrap();
+    store
+        .record(vec![
+            dead(0, DeadReason::Exhausted),
+            dead(1, DeadReason::Gone),
+            finished(app.id, of(2), answered(500), retry(60, 1)),
+            finished(app.id, of(3), answered(500), retry(30, 1)),
+        ])
+        .await
+        .unwrap();
     let view = delivery(store, app.id, ids[1], made.id).await;
     assert_eq!((view.state, view.attempts, view.reason), (State::Dead, 1, Some(DeadReason::Gone)));
     assert_eq!((view.url.as_str(), view.endpoint_description.as_str()), ("https://example.com/hook", "main"));

@@ -97,10 +97,10 @@ async fn headers_change_and_nothing_else_does(home: Home) {
         let (one, two) = (format!("x-one-{round}"), format!("x-two-{round}"));
         let set = |name: &str| HeaderChange::Merge { set: of(&[(name, "v")]), delete: vec![] };
         let (one, two) = (set(&one), set(&two));
-        let (first, second) = tokio::join!(
-            async { store.change_headers(&tenant(), app.id, made.id, &one, NOW).await },
-            async { other.change_headers(&tenant(), app.id, made.id, &two, NOW).await },
-        );
+        let (first, second) =
+            tokio::join!(async { store.change_headers(&tenant(), app.id, made.id, &one, NOW).await }, async {
+                other.change_headers(&tenant(), app.id, made.id, &two, NOW).await
+            },);
         assert!(first.unwrap() && second.unwrap());
     }
     let headers = store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap().unwrap().spec.headers;

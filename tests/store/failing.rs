@@ -14,8 +14,8 @@ use sendoff::store::recording::record::Recorded;
 use serde_json::json;
 
 use crate::home::*;
-use crate::support::on_both;
 use crate::operational::{allow, kinds, listener, payload, refuse, told};
+use crate::support::on_both;
 
 const HOUR: u64 = 3_600;
 const FIVE_DAYS: Duration = Duration::from_secs(5 * 24 * HOUR);
@@ -79,7 +79,11 @@ on_both! {
 async fn a_streak_is_warned_of_twice_and_then_ends(home: Home) {
     let store = &home.store;
     let (app, id) = failing(store, "acme", 1).await;
-    let ears = listener(store, EndpointSpec { event_types: Some(strings(&["endpoint.failing", "endpoint.disabled"])), ..endpoint_spec() }).await;
+    let ears = listener(
+        store,
+        EndpointSpec { event_types: Some(strings(&["endpoint.failing", "endpoint.disabled"])), ..endpoint_spec() },
+    )
+    .await;
     let nothing = Judged::default();
     for (at, expected) in [
         (23, nothing.clone()),
@@ -96,7 +100,10 @@ async fn a_streak_is_warned_of_twice_and_then_ends(home: Home) {
     }
     assert_eq!(is_disabled(store, app, id).await, Some(DisabledReason::Failing));
     let line = store.endpoint_line(&tenant(), app, id).await.unwrap().unwrap();
-    assert_eq!((line.failing_since, line.warned_at, line.disabled_at), (Some(hour(0)), Some(hour(72)), Some(hour(120))));
+    assert_eq!(
+        (line.failing_since, line.warned_at, line.disabled_at),
+        (Some(hour(0)), Some(hour(72)), Some(hour(120)))
+    );
 
     let told = told(store, ears.id).await;
     let whose = json!({"appId": app.to_string(), "appUid": "acme", "endpointId": id.to_string(), "endpointUid": null,
@@ -163,9 +170,8 @@ async fn enabling_begins_anew(home: Home) {
 async fn warnings_that_would_come_too_late_are_left_out(home: Home) {
     let store = &home.store;
     let (app, id) = failing(store, "acme", 2).await;
-    let within = async |hours: u64, at: u64| {
-        store.judge_failing(Duration::from_secs(hours * HOUR), hour(at)).await.unwrap()
-    };
+    let within =
+        async |hours: u64, at: u64| store.judge_failing(Duration::from_secs(hours * HOUR), hour(at)).await.unwrap();
     assert_eq!(within(3, 9).await, Judged::default());
     attempt(store, app, id, 503, 47).await;
     assert_eq!(within(48, 47).await, warned(id, 1));
@@ -211,7 +217,10 @@ async fn all_of_it_is_noted_or_nothing(home: Home) {
     assert_eq!(home.number("SELECT CAST(max(warned) AS BIGINT) FROM endpoint").await, 0);
     allow(&home, "mail").await;
     assert_eq!(judge(store, 24).await, warned(id, 1));
-    assert_eq!((kinds(store, ears.id).await, home.number("SELECT count(*) FROM mail").await), (strings(&["endpoint.failing"]), 1));
+    assert_eq!(
+        (kinds(store, ears.id).await, home.number("SELECT count(*) FROM mail").await),
+        (strings(&["endpoint.failing"]), 1)
+    );
     assert_eq!(is_disabled(store, app, id).await, None);
 }
 
@@ -257,7 +266,11 @@ async fn what_was_disabled_by_itself_is_in_the_audit_log(home: Home) {
     let (app, id) = failing(store, "acme", 120).await;
     judge(store, 120).await;
     let log = store.audit_log(&tenant(), &AuditFilter::default(), &first()).await.unwrap();
-    let lines: Vec<_> = log.data.iter().map(|line| (line.actor.kind, line.act.as_str(), line.thing.clone(), line.detail.as_str())).collect();
+    let lines: Vec<_> = log
+        .data
+        .iter()
+        .map(|line| (line.actor.kind, line.act.as_str(), line.thing.clone(), line.detail.as_str()))
+        .collect();
     let detail = "every attempt failed for too long, example.com";
     assert_eq!(lines, [(ActorKind::Engine, "endpoint disabled", id.to_string(), detail)]);
     assert_eq!(log.data[0].app, Some(app));
@@ -291,7 +304,10 @@ async fn a_content_that_was_kept_no_longer_is_told_and_one_that_was_deleted_is_n
     store.expire_contents(NOW).await.unwrap();
     let told = told(store, ears.id).await;
     assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!((payload(&told[0])["type"].clone(), payload(&told[0])["data"]["msgId"].clone()), (json!("message.expired"), json!(two.id.to_string())));
+    assert_eq!(
+        (payload(&told[0])["type"].clone(), payload(&told[0])["data"]["msgId"].clone()),
+        (json!("message.expired"), json!(two.id.to_string()))
+    );
     assert_eq!(delivery(store, app.id, two.id, made.id).await.reason, Some(DeadReason::ContentDeleted));
 }
 
@@ -310,7 +326,8 @@ async fn the_dead_of_a_day_are_read_from_the_counts(home: Home) {
     let mut one = item(theirs);
     one.tenant = Some(stranger());
     offer(store, one).await.unwrap();
-    let mut done = finished(theirs, &only_waiting(store, there).await, answered(500), Next::Dead(DeadReason::Exhausted));
+    let mut done =
+        finished(theirs, &only_waiting(store, there).await, answered(500), Next::Dead(DeadReason::Exhausted));
     done.org = org("org_stranger");
     store.record(vec![done]).await.unwrap();
     assert_eq!(store.dead_within_a_day(later(60)).await.unwrap(), 3, "in all organizations");

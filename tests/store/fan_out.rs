@@ -108,7 +108,9 @@ async fn the_engine_is_told_what_was_moved(home: Home) {
     let message = accept(&packing, app).await;
     while signals.try_recv().is_ok() {}
     fan_out(&packing).await.unwrap();
-    let Ok(Signal::Accepted(admitted)) = signals.try_recv().map(Signal::from) else { panic!("the endpoints are remembered") };
+    let Ok(Signal::Accepted(admitted)) = signals.try_recv().map(Signal::from) else {
+        panic!("the endpoints are remembered")
+    };
     assert_eq!(admitted[0].message, message);
     assert_eq!(admitted[0].endpoints.iter().map(|live| live.endpoint.id).collect::<BTreeSet<_>>(), ids(&endpoints));
     // Another process remembers none of them.

@@ -87,7 +87,9 @@ async fn an_endpoint_that_cannot_be_read_fails_alone(home: Home) {
 async fn a_retired_secret_does_not_open_in_place_of_the_current_one(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
-    assert!(store.rotate_secret(&tenant(), app.id, made.id, &secret(), Duration::from_secs(60), later(1)).await.unwrap());
+    assert!(
+        store.rotate_secret(&tenant(), app.id, made.id, &secret(), Duration::from_secs(60), later(1)).await.unwrap()
+    );
     assert!(store.endpoint_secret(&tenant(), app.id, made.id).await.unwrap().is_some());
     const BACK: &str = "UPDATE endpoint_secret SET sealed =
              (SELECT o.sealed FROM endpoint_secret o WHERE o.endpoint_id = endpoint_secret.endpoint_id AND o.expires_at IS NOT NULL)

@@ -130,7 +130,8 @@ async fn what_was_delivered_everywhere_is_told_from_what_was_not(home: Home) {
     store.cancel_pending_of_deleted(1_000, later(5)).await.unwrap();
     let all = waiting(store, made.id).await;
     let ends = [Next::Delivered, Next::Dead(DeadReason::Exhausted), retry(60, 1)].into_iter().zip(&all);
-    let ends = ends.map(|(next, one)| finished(app.id, one, answered(if next == Next::Delivered { 200 } else { 500 }), next));
+    let ends =
+        ends.map(|(next, one)| finished(app.id, one, answered(if next == Next::Delivered { 200 } else { 500 }), next));
     store.record(ends.collect::<Vec<_>>()).await.unwrap();
     let ask = async |delivered| {
         let request = FeedRequest { after: Position::START, filters: &[], delivered, limit: 9, now: later(9) };
@@ -144,7 +145,8 @@ async fn what_was_delivered_everywhere_is_told_from_what_was_not(home: Home) {
     // What is packed still waits.
     let wide = home.another_that_packs(0).await;
     let packed = accept_at(&wide, app.id, later(6)).await;
-    let request = FeedRequest { after: Position::of(ids[3]), filters: &[], delivered: Some(true), limit: 9, now: later(9) };
+    let request =
+        FeedRequest { after: Position::of(ids[3]), filters: &[], delivered: Some(true), limit: 9, now: later(9) };
     assert_eq!(store.feed(&tenant(), app.id, request).await.unwrap().messages, []);
     assert_eq!(read(store, app.id, Position::of(ids[3]), 9, later(9)).await.messages[0].id, packed);
 }
@@ -259,7 +261,10 @@ async fn a_page_looks_at_so_many_messages(home: Home) {
     }
     let filters = [FeedFilter { event_types: names(&["nothing"]), channels: None }];
     let ask = async |after| {
-        store.feed(&tenant(), app, FeedRequest { after, filters: &filters, delivered: None, limit: 50, now: NOW }).await.unwrap()
+        store
+            .feed(&tenant(), app, FeedRequest { after, filters: &filters, delivered: None, limit: 50, now: NOW })
+            .await
+            .unwrap()
     };
     let first = ask(Position::START).await;
     assert!(first.messages.is_empty() && !first.done);

@@ -27,7 +27,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnect
 
 use crate::support::delivery_writes::delivery_writes;
 use crate::support::kind::OnStore;
-use crate::support::{Kind, Postgres, SqliteFile, sqlite_file};
+use crate::support::{Database, Kind, SqliteFile};
 
 /// A Sunday morning.
 pub const NOW: Time = Time::from_micros(1_795_338_000_000_000);
@@ -51,22 +51,18 @@ pub struct Home {
 
 impl OnStore for Home {
     async fn on(kind: Kind) -> Home {
-        match kind {
-            Kind::Sqlite => Home::sqlite().await,
-            Kind::Postgres => Home::postgres().await,
-        }
+        let Database { url, file } = Database::on(kind);
+        Home::of(Location::parse(&url).expect("a location"), file).await
     }
 }
 
 impl Home {
     pub async fn sqlite() -> Home {
-        let file = sqlite_file();
-        Home::of(Location::parse(&file.url()).expect("a location"), Some(file)).await
+        Home::on(Kind::Sqlite).await
     }
 
     pub async fn postgres() -> Home {
-        let url = Postgres::shared().fresh_database();
-        Home::of(Location::parse(&url).expect("a location"), None).await
+        Home::on(Kind::Postgres).await
     }
 
     pub async fn of(location: Location, file: Option<SqliteFile>) -> Home {

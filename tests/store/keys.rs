@@ -59,9 +59,7 @@ async fn a_visit_lasts_as_long_as_the_link_says_and_its_application(home: Home) 
     let app = application(store, "acme").await;
     let options = PortalOptions::all(later(3_600).micros());
     for n in 1..=3 {
-        let link = PortalLink {
-            org: tenant().org, app_id: app.id, options: options.clone(), expires_at: later(60),
-        };
+        let link = PortalLink { org: tenant().org, app_id: app.id, options: options.clone(), expires_at: later(60) };
         store.add_portal_link(&[n; 32], &link, NOW).await.unwrap();
         if n < 3 {
             store.redeem_portal_link(&[n; 32], &[n + 10; 32], NOW).await.unwrap().expect("a visit");

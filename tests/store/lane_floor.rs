@@ -30,11 +30,18 @@ async fn what_is_due_before_the_floor_of_its_kind_is_left_out(home: Home) {
         accept_at(store, app.id, later(second)).await;
     }
     for one in &waiting(store, made.id).await[..2] {
-        store.record(vec![finished(app.id, one, answered(500), retry(10 + one.due_at.since(NOW).as_secs(), 1))]).await.unwrap();
+        store
+            .record(vec![finished(app.id, one, answered(500), retry(10 + one.due_at.since(NOW).as_secs(), 1))])
+            .await
+            .unwrap();
     }
     let all = wants(store, made.id, 9, 9).await;
     assert_eq!(due(store, all).await, [3, 4, 11, 12].map(later));
-    assert_eq!(due(store, LaneWants { fresh_from: later(4), ..all }).await, [4, 11, 12].map(later), "the floor itself is in");
+    assert_eq!(
+        due(store, LaneWants { fresh_from: later(4), ..all }).await,
+        [4, 11, 12].map(later),
+        "the floor itself is in"
+    );
     assert_eq!(due(store, LaneWants { retries_from: later(12), ..all }).await, [3, 4, 12].map(later));
     let some = LaneWants { fresh: 1, fresh_from: later(4), retries: 1, retries_from: later(12), ..all };
     assert_eq!(due(store, some).await, [4, 12].map(later));

@@ -68,8 +68,16 @@ async fn what_is_leased_is_nobody_else_s_until_it_is_committed(home: Home) {
     assert_eq!(take(store, &endpoint, from, &[1, 2, 3], LONG, now).await, LeaseTaken::From(1));
     let LeaseState::Held(until) = state(store, &endpoint, "c", now).await else { panic!("it is held") };
     assert!(until > now.plus(LONG / 2) && until < now.plus(LONG * 2), "{until}");
-    assert_eq!(take(store, &endpoint, from, &[1, 2, 3], LONG, now).await, LeaseTaken::Lost, "of two at once one is given them");
-    assert_eq!(state(store, &endpoint, "other", now).await, LeaseState::Free(from), "another consumer stands by itself");
+    assert_eq!(
+        take(store, &endpoint, from, &[1, 2, 3], LONG, now).await,
+        LeaseTaken::Lost,
+        "of two at once one is given them"
+    );
+    assert_eq!(
+        state(store, &endpoint, "other", now).await,
+        LeaseState::Free(from),
+        "another consumer stands by itself"
+    );
 
     assert_eq!(commit(store, &endpoint, 4, now).await, Some(Commit::NotGiven));
     assert_eq!(commit(store, &endpoint, 2, now).await, Some(Commit::Moves(Position::at(later(2)))));
@@ -136,7 +144,10 @@ async fn what_nobody_wants_is_passed_over(home: Home) {
     let from = endpoint.beginning();
     state(store, &endpoint, "c", now).await;
     let pass = async |from, to| store.pass_over(&tenant(), &endpoint, "c", (from, to), NOW).await.unwrap();
-    let idle = |from: FeedIterator, seconds| FeedIterator { complete_at: from.complete_at.plus(Duration::from_secs(seconds)), ..from };
+    let idle = |from: FeedIterator, seconds| FeedIterator {
+        complete_at: from.complete_at.plus(Duration::from_secs(seconds)),
+        ..from
+    };
     pass(from, idle(from, 59)).await;
     assert_eq!(state(store, &endpoint, "c", now).await, LeaseState::Free(from));
     let to = idle(from, 60);
@@ -149,5 +160,9 @@ async fn what_nobody_wants_is_passed_over(home: Home) {
     assert_eq!(state(store, &endpoint, "c", now).await, LeaseState::Free(on));
     assert_eq!(take(store, &endpoint, on, &[10], LONG, now).await, LeaseTaken::From(1));
     pass(on, FeedIterator { position: Position::at(later(11)), ..on }).await;
-    assert_eq!(commit(store, &endpoint, 1, now).await, Some(Commit::Moves(Position::at(later(10)))), "what is leased is not passed over");
+    assert_eq!(
+        commit(store, &endpoint, 1, now).await,
+        Some(Commit::Moves(Position::at(later(10)))),
+        "what is leased is not passed over"
+    );
 }

@@ -12,8 +12,8 @@ use sendoff::store::{Store, Tenant};
 
 use crate::background::{dead, literal, settle};
 use crate::home::*;
-use crate::support::on_both;
 use crate::lists::{Customers, all, two_customers, with};
+use crate::support::on_both;
 
 /// When pages are looked at here: what is retried is not due yet.
 fn then() -> Time {
@@ -172,7 +172,8 @@ async fn what_is_listed_is_sent_again_and_nothing_else(home: Home) {
         // As it was, for the next filter.
         for (message, endpoint) in keys {
             let endpoint = literal(&home, MessageId(endpoint.0));
-            let sql = format!("DELETE FROM due WHERE message_id = {} AND endpoint_id = {endpoint}", literal(&home, message));
+            let sql =
+                format!("DELETE FROM due WHERE message_id = {} AND endpoint_id = {endpoint}", literal(&home, message));
             home.execute(&sql).await;
         }
     }
@@ -183,7 +184,11 @@ async fn a_long_list_is_sent_step_by_step_the_oldest_first(home: Home) {
     let (app, made) = customer(store, "acme").await;
     let ids = dead(store, app.id, made.id, 450).await;
     let filter = DeliveryFilter { app: Some(app.id), ..with(DeliveryStatus::Dead) };
-    let Begun::Begun(work) = store.begin_background(&tenant(), spec(Scope::Application(app.id), &filter), then()).await.unwrap() else { panic!() };
+    let Begun::Begun(work) =
+        store.begin_background(&tenant(), spec(Scope::Application(app.id), &filter), then()).await.unwrap()
+    else {
+        panic!()
+    };
     let turn = store.take_turn(then()).await.unwrap().unwrap();
     let Stepped::More(next) = store.step_background(turn, then()).await.unwrap() else { panic!() };
     let mut sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();

@@ -132,18 +132,27 @@ async fn each_filter_of_deliveries_leaves_its_own_and_they_combine(home: Home) {
     assert_eq!(list(DeliveryFilter { app: Some(of.globex), ..all() }).await, [(4, 3)]);
     assert_eq!(list(DeliveryFilter { endpoint: Some(of.two), ..all() }).await, [(3, 2), (2, 2), (1, 2), (0, 2)]);
     assert_eq!(list(DeliveryFilter { app: Some(of.globex), endpoint: Some(of.two), ..all() }).await, []);
-    assert_eq!(list(DeliveryFilter { event_types: strings(&["b", "c"]), ..all() }).await, everything[1..3].iter().chain(&everything[5..7]).copied().collect::<Vec<_>>());
-    for (class, wanted) in [(200, &[(2, 2), (0, 1)][..]), (300, &[]), (400, &[(2, 1)]), (500, &[(1, 1), (0, 2)]), (0, &[(3, 2)])] {
+    assert_eq!(
+        list(DeliveryFilter { event_types: strings(&["b", "c"]), ..all() }).await,
+        everything[1..3].iter().chain(&everything[5..7]).copied().collect::<Vec<_>>()
+    );
+    for (class, wanted) in
+        [(200, &[(2, 2), (0, 1)][..]), (300, &[]), (400, &[(2, 1)]), (500, &[(1, 1), (0, 2)]), (0, &[(3, 2)])]
+    {
         assert_eq!(list(DeliveryFilter { class: Some(class), ..all() }).await, wanted, "{class}");
     }
     assert_eq!(list(DeliveryFilter { since: later(1), until: later(3), ..all() }).await, everything[3..7]);
-    assert_eq!(list(DeliveryFilter { messages: Some(vec![of.ids[0], of.ids[4]]), ..all() }).await, [(4, 3), (0, 2), (0, 1)]);
+    assert_eq!(
+        list(DeliveryFilter { messages: Some(vec![of.ids[0], of.ids[4]]), ..all() }).await,
+        [(4, 3), (0, 2), (0, 1)]
+    );
     assert_eq!(list(DeliveryFilter { messages: Some(vec![]), ..all() }).await, []);
     let text = |text: &str| DeliveryFilter { text: Some(text.into()), ..all() };
     assert_eq!(list(text("\"n\": 2,")).await, [(2, 2), (2, 1)]);
     assert_eq!(list(text("zürich")).await, [], "byte by byte");
     assert_eq!(list(text("%")).await, []);
-    let both = DeliveryFilter { status: Some(Failed), class: Some(500), event_types: strings(&["a"]), ..text("Zürich") };
+    let both =
+        DeliveryFilter { status: Some(Failed), class: Some(500), event_types: strings(&["a"]), ..text("Zürich") };
     assert_eq!(list(both.clone()).await, [(0, 2)]);
     assert_eq!(list(DeliveryFilter { since: later(1), ..both }).await, []);
 }

@@ -12,8 +12,8 @@ use sendoff::store::recording::record::Recorded;
 
 use crate::failing::{attempt, failing, hour, judge};
 use crate::home::*;
-use crate::support::on_both;
 use crate::operational::gone;
+use crate::support::on_both;
 
 /// An endpoint that has failed for a day, of an application with this contact; nothing is warned of yet.
 async fn failing_with(home: &crate::home::Home, uid_text: &str, contact: Option<&str>) -> (AppId, EndpointId) {
@@ -75,9 +75,21 @@ async fn a_mail_says_what_became_of_whom(home: Home) {
     attempt(store, app, made, 500, 0).await;
     attempt(store, app, made, 404, 24).await;
     judge(store, 24).await;
-    assert!(!String::from_utf8_lossy(&home.bytes(home.either("SELECT CAST(letter AS BLOB) FROM mail", "SELECT convert_to(letter, 'UTF8') FROM mail")).await).contains("s3cret"));
+    assert!(
+        !String::from_utf8_lossy(
+            &home
+                .bytes(
+                    home.either("SELECT CAST(letter AS BLOB) FROM mail", "SELECT convert_to(letter, 'UTF8') FROM mail")
+                )
+                .await
+        )
+        .contains("s3cret")
+    );
     let mail = take(store, hour(24)).await;
-    assert_eq!((mail.app, mail.app_name.as_str(), mail.recipient.as_str()), (app, "Acme  Bcc: all@example.com", "ops@example.com"));
+    assert_eq!(
+        (mail.app, mail.app_name.as_str(), mail.recipient.as_str()),
+        (app, "Acme  Bcc: all@example.com", "ops@example.com")
+    );
     assert_eq!((mail.attempts, mail.created_at, mail.letter.len()), (1, hour(24), 1));
     let notice = &mail.letter.notices[0];
     assert_eq!((notice.endpoint, notice.address.as_str()), (made, "example.com:8443/hook"));
@@ -172,7 +184,9 @@ async fn a_mail_lists_so_many_and_counts_the_others(home: Home) {
         let mut batch = Vec::new();
         for one in store.deliveries_of(&tenant(), app.id, message.id).await.unwrap().data {
             let one = waiting(store, one.endpoint_id).await.remove(0);
-            let next = sendoff::domain::deliveries::delivery::Next::Dead(sendoff::domain::deliveries::delivery::DeadReason::Exhausted);
+            let next = sendoff::domain::deliveries::delivery::Next::Dead(
+                sendoff::domain::deliveries::delivery::DeadReason::Exhausted,
+            );
             let mut done = finished(app.id, &one, answered(503), next);
             done.attempt.at = hour(at);
             batch.push(done);

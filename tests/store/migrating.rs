@@ -40,7 +40,8 @@ on_both! {
 async fn a_newer_schema_that_says_so_can_be_used(home: Home) {
     let (app, made) = customer(&home.store, "acme").await;
     let newer = home.another().await;
-    let first_one = next(1, &format!("ALTER TABLE message ADD COLUMN note TEXT; {}", compatible(1, known_version())), false);
+    let first_one =
+        next(1, &format!("ALTER TABLE message ADD COLUMN note TEXT; {}", compatible(1, known_version())), false);
     newer.migrate_with(std::slice::from_ref(&first_one)).await.unwrap();
     for store in [&home.store, &newer] {
         store.ready().await.unwrap();
@@ -64,8 +65,11 @@ async fn a_newer_schema_that_says_so_can_be_used(home: Home) {
 }
 
 async fn a_migration_that_was_changed_afterwards_is_refused(home: Home) {
-    home.execute(home.either("UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1",
-        "UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 1")).await;
+    home.execute(home.either(
+        "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1",
+        "UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 1",
+    ))
+    .await;
     assert!(sentence(home.store.migrate().await).contains("cannot migrate the schema"));
 }
 

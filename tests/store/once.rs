@@ -3,7 +3,7 @@
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::store::StoreError;
 use sendoff::store::ingest::accept::Rejection;
-use sendoff::store::ingest::idempotency::{PriorRequest, IDEMPOTENCY_TTL, IdempotencyKey};
+use sendoff::store::ingest::idempotency::{IDEMPOTENCY_TTL, IdempotencyKey, PriorRequest};
 
 use crate::home::*;
 use crate::support::on_both;
@@ -39,7 +39,10 @@ async fn a_message_comes_twice_and_is_there_once(home: Home) {
     }
     assert_eq!(counts(&home).await, (1, 1), "one extra row, and no more");
     assert_eq!(second.prior_request(&once(1)).await.unwrap(), made(&message.id.to_string()));
-    assert_eq!(second.prior_request(&IdempotencyKey { body: [0; 32], ..once(1) }).await.unwrap(), Some(PriorRequest::OtherBody));
+    assert_eq!(
+        second.prior_request(&IdempotencyKey { body: [0; 32], ..once(1) }).await.unwrap(),
+        Some(PriorRequest::OtherBody)
+    );
     assert_eq!(second.prior_request(&once(2)).await.unwrap(), None);
     accept(&second, app.id).await;
     assert_eq!(counts(&home).await, (1, 2), "without a key there is none");
@@ -70,7 +73,10 @@ async fn what_is_refused_leaves_nothing_behind(home: Home) {
     let mut twice = item(app.id);
     twice.spec.event_id = Some(uid("order-1"));
     offer(&home.store, twice.clone()).await.expect("accepted");
-    assert_eq!(offer(&home.store.with_idempotency_key(once(1)), twice.clone()).await, Err(Rejection::Duplicate("order-1".into())));
+    assert_eq!(
+        offer(&home.store.with_idempotency_key(once(1)), twice.clone()).await,
+        Err(Rejection::Duplicate("order-1".into()))
+    );
     assert!(offer(&home.store.with_idempotency_key(once(2)), item(named("nobody"))).await.is_err());
     let taken = home.store.with_idempotency_key(once(3)).create_application(&tenant(), app_spec("acme"), NOW).await;
     assert!(matches!(taken, Err(StoreError::Taken(_))), "{taken:?}");
@@ -91,7 +97,10 @@ async fn everything_that_a_post_makes_is_made_once(home: Home) {
             store(1).create_application(&tenant(), app_spec("new"), NOW).await.map(drop),
             store(2).create_endpoint(&tenant(), app.id, endpoint_spec(), &secret(), NOW).await.map(drop),
             store(3).create_event_type(&tenant(), kind.clone(), NOW).await.map(drop),
-            store(4).rotate_secret(&tenant(), app.id, endpoint.id, &secret(), IDEMPOTENCY_TTL, later(1)).await.map(drop),
+            store(4)
+                .rotate_secret(&tenant(), app.id, endpoint.id, &secret(), IDEMPOTENCY_TTL, later(1))
+                .await
+                .map(drop),
             store(5).resend(&tenant(), app.id, message.id, endpoint.id, later(2)).await.map(drop),
         ];
         for (n, result) in results.iter().enumerate() {
@@ -113,7 +122,9 @@ async fn everything_that_a_post_makes_is_made_once(home: Home) {
         assert_eq!(home.number(sql).await, wanted, "{sql}");
     }
     // What a key made is found again by what is kept.
-    let Some(PriorRequest::SameBody(at)) = home.store.prior_request(&once(4)).await.unwrap() else { panic!("no reference") };
+    let Some(PriorRequest::SameBody(at)) = home.store.prior_request(&once(4)).await.unwrap() else {
+        panic!("no reference")
+    };
     let made_at = sendoff::domain::Time::from_micros(at.parse().expect("a time"));
     let secret_of = async |of| home.store.endpoint_secret_of(&of, app.id, endpoint.id, made_at).await.unwrap();
     let current = home.store.endpoint_secret(&tenant(), app.id, endpoint.id).await.unwrap().expect("a secret");
@@ -132,7 +143,11 @@ async fn a_key_is_forgotten_after_its_life(home: Home) {
     assert_eq!(home.store.prior_request(&at(1, end)).await.unwrap(), None);
     // Taken anew although nobody has tidied up yet, by a message and by anything else.
     offer(&home.store.with_idempotency_key(at(1, end)), item(app.id)).await.expect("accepted");
-    home.store.with_idempotency_key(at(2, end + 1)).create_application(&tenant(), app_spec("new"), NOW).await.expect("made");
+    home.store
+        .with_idempotency_key(at(2, end + 1))
+        .create_application(&tenant(), app_spec("new"), NOW)
+        .await
+        .expect("made");
     assert_eq!(offer(&home.store.with_idempotency_key(at(3, end + 1)), item(app.id)).await, Err(Rejection::Repeated));
     assert_eq!(home.store.delete_expired_idempotency_keys(later(end + 1), 10).await.unwrap(), 0);
     assert_eq!(home.store.delete_expired_idempotency_keys(later(2 * end + 10), 2).await.unwrap(), 2, "in steps");

@@ -42,7 +42,8 @@ async fn a_newer_schema_is_refused(home: Home) {
          VALUES (9999, 'from the future', 1, x'00', 1)",
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
          VALUES (9999, 'from the future', true, '\\x00', 1)",
-    )).await;
+    ))
+    .await;
     let there = home.another().await;
     for refused in [sentence(there.migrate().await), sentence(there.ready().await)] {
         assert!(refused.contains("9999") && refused.contains("newer than this binary"), "{refused}");

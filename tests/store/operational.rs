@@ -162,7 +162,10 @@ async fn a_delivery_is_told_failing_exhausted_and_recovered_each_once(home: Home
     let payloads: Vec<Value> = told.iter().map(payload).collect();
     assert_eq!(payloads.len(), 3, "{payloads:?}");
     assert_eq!(payloads[0]["data"], data(&fourth, message, json!("invoice-7"), 503));
-    assert_eq!(payloads[1], json!({"type": "message.attempt.recovered", "data": data(&recovery, message, json!("invoice-7"), 200)}));
+    assert_eq!(
+        payloads[1],
+        json!({"type": "message.attempt.recovered", "data": data(&recovery, message, json!("invoice-7"), 200)})
+    );
     assert_eq!(payloads[2]["type"], "message.attempt.exhausted");
     assert_eq!(payloads[2]["data"]["msgId"], other.to_string());
     assert_eq!(payloads[2]["data"]["msgEventId"], Value::Null);
@@ -312,7 +315,8 @@ async fn operational_endpoints_choose_by_event_and_by_application(home: Home) {
     assert_eq!((waiting(store, by_uid.id).await.len(), waiting(store, by_id.id).await.len()), (2, 4));
     assert!(waiting(store, paused.id).await.is_empty());
 
-    let unknown = EndpointSpec { event_types: Some(strings(&["endpoint.deleted", "invoice.paid", "x"])), ..endpoint_spec() };
+    let unknown =
+        EndpointSpec { event_types: Some(strings(&["endpoint.deleted", "invoice.paid", "x"])), ..endpoint_spec() };
     let house = store.operational_application(&tenant()).await.unwrap().unwrap().id;
     let said = store.create_endpoint(&tenant(), house, unknown.clone(), &secret(), NOW).await.unwrap_err().to_string();
     assert!(said.ends_with("invoice.paid, x"), "{said}");
@@ -355,7 +359,10 @@ async fn the_operational_application_is_hidden(home: Home) {
     assert!(store.make_operational_application(&only, NOW).await.is_err());
 
     assert!(matches!(offer(store, item(house)).await, Err(Rejection::UnknownApplication(_))));
-    home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES ('{house}', 'endpoint.created', '{{}}')")).await;
+    home.execute(&format!(
+        "INSERT INTO outbox (application, event_type, payload) VALUES ('{house}', 'endpoint.created', '{{}}')"
+    ))
+    .await;
     let relayed = store.relay(RelayRequest { limit: 10, now: NOW }).await.unwrap();
     assert_eq!((relayed.accepted, relayed.stuck.len()), (0, 1), "{relayed:?}");
     assert!(waiting(store, ears.id).await.is_empty());

@@ -61,7 +61,10 @@ async fn a_session_knows_whose_it_is(home: Home) {
     assert!(!store.open_session(&bert, &HASHES[1], &[1; 32], NOW, later(60)).await.unwrap(), "the password changed");
     assert!(store.open_session(&bert, &HASHES[0], &[1; 32], later(5), later(60)).await.unwrap());
     let session = store.session(&[1; 32], later(59)).await.unwrap().unwrap();
-    assert_eq!((session.org, session.operator), (org("org_b"), Some(Operator { seen_at: Some(later(5)), ..bert.clone() })));
+    assert_eq!(
+        (session.org, session.operator),
+        (org("org_b"), Some(Operator { seen_at: Some(later(5)), ..bert.clone() }))
+    );
     assert_eq!(store.session(&[1; 32], later(60)).await.unwrap(), None);
     store.move_session(&[1; 32], &org("org_a")).await.unwrap();
     assert_eq!(store.session(&[1; 32], NOW).await.unwrap().unwrap().org, org("org_a"));
@@ -109,10 +112,16 @@ async fn organizations_are_those_that_have_something(home: Home) {
     let spec = KeySpec { name: "k".into(), scopes: Scopes::EVERYTHING, expires_at: None };
     let (made, text) = ApiKey::make(org("org_key"), spec, NOW).unwrap();
     store.add_api_key(&made, &api_key::hash(&text)).await.unwrap();
-    home.execute("INSERT INTO event_type (org, name, description, archived, deprecated, feature_flags, created_at, updated_at)
-         VALUES ('org_catalog', 'a.b', '', FALSE, FALSE, '[]', 0, 0)").await;
+    home.execute(
+        "INSERT INTO event_type (org, name, description, archived, deprecated, feature_flags, created_at, updated_at)
+         VALUES ('org_catalog', 'a.b', '', FALSE, FALSE, '[]', 0, 0)",
+    )
+    .await;
     let texts = |orgs: Vec<OrgId>| orgs.iter().map(OrgId::to_string).collect::<Vec<_>>();
-    assert_eq!(texts(store.organizations(10).await.unwrap()), ["org_catalog", "org_default", "org_key", "org_stranger"]);
+    assert_eq!(
+        texts(store.organizations(10).await.unwrap()),
+        ["org_catalog", "org_default", "org_key", "org_stranger"]
+    );
     assert_eq!(store.organizations(2).await.unwrap().len(), 2);
     for (text, there) in [("org_catalog", true), ("org_key", true), ("org_default", true), ("org_none", false)] {
         assert_eq!(store.is_organization(&org(text)).await.unwrap(), there, "{text}");

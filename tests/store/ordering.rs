@@ -129,7 +129,14 @@ async fn deliveries_are_numbered_in_the_order_of_acceptance(home: Home) {
     assert_eq!((two[0].waiting.len(), two[0].up_to), (0, 0), "it has no order");
     assert_eq!((two[1].waiting.len(), two[1].up_to, two[1].more), (2, 2, true), "nothing is known of what is behind");
     assert_eq!(waiting(store, free.id).await.len(), 4);
-    assert_eq!(home.number(&format!("SELECT count(*) FROM delivery WHERE endpoint_id = {} AND seq IS NULL", literal(&home, free.id))).await, 4);
+    assert_eq!(
+        home.number(&format!(
+            "SELECT count(*) FROM delivery WHERE endpoint_id = {} AND seq IS NULL",
+            literal(&home, free.id)
+        ))
+        .await,
+        4
+    );
     // What is delivered or dead leaves; what failed keeps its number.
     let head = first_of(store, first.id).await;
     store.record(vec![finished(app.id, &head, answered(500), retry(60, 1))]).await.unwrap();
@@ -282,7 +289,12 @@ async fn many_callers_of_two_processes_agree_on_one_order(home: Home) {
     let (stop, stopped) = watch::channel(false);
     let gaps: Vec<String> = endpoints
         .iter()
-        .map(|id| format!("SELECT CAST(coalesce(max(seq), 0) - count(*) AS bigint) FROM delivery WHERE endpoint_id = {}", literal(&home, *id)))
+        .map(|id| {
+            format!(
+                "SELECT CAST(coalesce(max(seq), 0) - count(*) AS bigint) FROM delivery WHERE endpoint_id = {}",
+                literal(&home, *id)
+            )
+        })
         .collect();
     let watched = gaps.clone();
     let watching = async {
@@ -314,8 +326,13 @@ async fn many_callers_of_two_processes_agree_on_one_order(home: Home) {
         assert_eq!((order.len(), home.number(&gaps[at]).await), (160, 0));
         let place = |message: &MessageId| order.iter().position(|one| one == message);
         for mine in &sent {
-            let places: Vec<_> =
-                mine.as_ref().unwrap().iter().filter(|one| one.0 == apps[at / 3]).map(|one| place(&one.1).unwrap()).collect();
+            let places: Vec<_> = mine
+                .as_ref()
+                .unwrap()
+                .iter()
+                .filter(|one| one.0 == apps[at / 3])
+                .map(|one| place(&one.1).unwrap())
+                .collect();
             assert!(places.is_sorted(), "{places:?}");
         }
     }
@@ -343,7 +360,8 @@ async fn rows_of_one_writer_keep_their_order(home: Home) {
     });
     for row in 0..40 {
         let rows: Vec<String> = (0..10).map(|n| format!("('acme', 'a', '{{\"n\": {}}}')", row * 10 + n)).collect();
-        home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES {}", rows.join(", "))).await;
+        home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES {}", rows.join(", ")))
+            .await;
     }
     stop.send_replace(true);
     join_all(relays).await.into_iter().for_each(|done| done.unwrap());

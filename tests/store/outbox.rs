@@ -106,18 +106,23 @@ async fn nothing_that_is_inserted_is_refused_or_lost(home: Home) {
         "INSERT INTO outbox VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)".to_owned(),
         "INSERT INTO outbox (id, application) VALUES (7, 'x'), (7, 'x'), (7, 'x')".to_owned(),
         format!("INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{megabyte}')"),
-        format!("INSERT INTO outbox (application, event_type, payload, event_id, channels, occurred_at)
-                 VALUES ('{long}', '{long}', '{long}', '{long}', '{long}', '{long}')"),
-        "INSERT INTO outbox (application, event_type, payload, stuck_reason) VALUES ('acme', 'a', '{}', 'mine')".to_owned(),
+        format!(
+            "INSERT INTO outbox (application, event_type, payload, event_id, channels, occurred_at)
+                 VALUES ('{long}', '{long}', '{long}', '{long}', '{long}', '{long}')"
+        ),
+        "INSERT INTO outbox (application, event_type, payload, stuck_reason) VALUES ('acme', 'a', '{}', 'mine')"
+            .to_owned(),
     ];
     if home.is_sqlite() {
         // Whatever a column says, SQLite keeps what it is given.
         inserts.extend([
             "INSERT INTO outbox VALUES (x'00', x'ff', 1, 2.5, x'80', 3, 4, 'soon', 5, 'never')".to_owned(),
             "INSERT INTO outbox (id) VALUES ('seven')".to_owned(),
-            "INSERT INTO outbox (application, event_type, payload) VALUES ('acme' || char(0) || 'x', 'a', '{}')".to_owned(),
+            "INSERT INTO outbox (application, event_type, payload) VALUES ('acme' || char(0) || 'x', 'a', '{}')"
+                .to_owned(),
             "INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{}' || char(0))".to_owned(),
-            "INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', x'7b2261223a22ff227d')".to_owned(),
+            "INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', x'7b2261223a22ff227d')"
+                .to_owned(),
         ]);
     }
     for insert in &inserts {
@@ -158,7 +163,8 @@ async fn a_row_that_cannot_be_routed_says_why(home: Home) {
     for (values, _) in &rows {
         home.execute(&format!(
             "INSERT INTO outbox (application, event_type, payload, event_id, channels, occurred_at) VALUES ({values})"
-        )).await;
+        ))
+        .await;
     }
     if home.is_sqlite() {
         for (values, reason) in [
@@ -213,7 +219,8 @@ async fn a_stuck_row_goes_through_once_the_cause_is_gone(home: Home) {
 async fn people_retry_change_and_discard_stuck_rows(home: Home) {
     let store = &home.store;
     for name in ["late", "wrong", "nobody"] {
-        home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES ('{name}', 'a', '{{}}')")).await;
+        home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES ('{name}', 'a', '{{}}')"))
+            .await;
     }
     assert_eq!(relay(store, NOW).await.stuck.len(), 3);
     let rows = store.outbox_stuck(9).await.unwrap();
@@ -231,7 +238,11 @@ async fn people_retry_change_and_discard_stuck_rows(home: Home) {
     assert_eq!(act(another, OutboxAct::Retry).await, OutboxActed::Gone, "it has been stuck since another time");
     assert_eq!(act(key("late"), OutboxAct::Retry).await, OutboxActed::Done);
     let relayed = relay(store, NOW).await;
-    assert_eq!((relayed.accepted, relayed.stuck.len()), (1, 1), "the one that is right now, and the one that is tried again");
+    assert_eq!(
+        (relayed.accepted, relayed.stuck.len()),
+        (1, 1),
+        "the one that is right now, and the one that is tried again"
+    );
     assert_eq!(depth(store).await, (0, 1));
     assert_eq!(home.number("SELECT count(*) FROM message WHERE event_type = 'b'").await, 1);
 }
@@ -240,7 +251,8 @@ async fn a_setting_that_changed_lets_rows_through(home: Home) {
     let store = &home.store;
     application(store, "acme").await;
     let payload = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_PAYLOAD));
-    home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{payload}')")).await;
+    home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{payload}')"))
+        .await;
     assert_eq!(relay(store, NOW).await.stuck.len(), 1);
     let options = sendoff::store::StoreOptions {
         location: home.location.clone(),
@@ -275,7 +287,10 @@ async fn a_repeat_is_deleted_and_counted(home: Home) {
 async fn the_store_itself_may_refuse_a_row(home: Home) {
     let store = &home.store;
     application(store, "acme").await;
-    home.execute("INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{}'), ('acme', 'b', '{}')").await;
+    home.execute(
+        "INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{}'), ('acme', 'b', '{}')",
+    )
+    .await;
     store.relay_give_up(NOW, "too heavy").await.unwrap();
     assert_eq!(reasons(store).await, ["the database rejected it: too heavy"]);
     assert_eq!(relay(store, NOW).await.accepted, 1, "the others go on");
@@ -289,16 +304,22 @@ async fn a_row_that_makes_every_step_fail_holds_up_no_other(home: Home) {
     home.execute(&match home.is_sqlite() {
         true => format!(
             "CREATE TRIGGER fails BEFORE INSERT ON message WHEN NEW.app_id = x'{}'
-             BEGIN SELECT json(NEW.event_type); END", broken.0.simple()
+             BEGIN SELECT json(NEW.event_type); END",
+            broken.0.simple()
         ),
         false => format!(
             "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
              CREATE TRIGGER fails BEFORE INSERT ON message FOR EACH ROW WHEN (NEW.app_id = '{}')
-             EXECUTE FUNCTION fail()", broken.0
+             EXECUTE FUNCTION fail()",
+            broken.0
         ),
-    }).await;
+    })
+    .await;
     for application in ["acme", "broken", "acme", "acme"] {
-        home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES ('{application}', 'a', '{{}}')")).await;
+        home.execute(&format!(
+            "INSERT INTO outbox (application, event_type, payload) VALUES ('{application}', 'a', '{{}}')"
+        ))
+        .await;
     }
     let (mut pace, mut accepted, mut failures) = (RelayPace::default(), 0, 0);
     for _ in 0..20 {
@@ -314,7 +335,9 @@ async fn a_row_that_makes_every_step_fail_holds_up_no_other(home: Home) {
     assert_eq!((accepted, depth(store).await), (3, (0, 1)), "after {failures} failures");
     assert!(failures >= 5, "a failure that may pass is waited for: {failures}");
     home.execute(home.either("DROP TRIGGER fails", "DROP TRIGGER fails ON message")).await;
-    let Ok(RelayStep::Relayed(relayed)) = store.relay_next(&mut pace, later(5)).await else { panic!("it is tried again") };
+    let Ok(RelayStep::Relayed(relayed)) = store.relay_next(&mut pace, later(5)).await else {
+        panic!("it is tried again")
+    };
     assert_eq!((relayed.accepted, depth(store).await), (1, (0, 0)));
 }
 
@@ -331,7 +354,11 @@ async fn a_step_takes_no_more_than_it_can_hold(home: Home) {
         steps.push(relay(store, NOW).await.accepted);
     }
     assert_eq!(steps, [40, 40, 20, 0], "8 MiB at a time");
-    home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES {}", vec!["('acme', 'a', '{}')"; 30].join(", "))).await;
+    home.execute(&format!(
+        "INSERT INTO outbox (application, event_type, payload) VALUES {}",
+        vec!["('acme', 'a', '{}')"; 30].join(", ")
+    ))
+    .await;
     assert_eq!(store.relay(RelayRequest { limit: 7, now: NOW }).await.unwrap().accepted, 7);
     assert_eq!(relay(store, NOW).await.accepted, 23);
 }

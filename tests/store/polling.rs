@@ -104,8 +104,10 @@ async fn a_polling_endpoint_is_made_read_changed_listed_and_deleted(home: Home) 
         assert_eq!(home.number(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
     }
     assert_eq!(home.number("SELECT count(*) FROM polling_endpoint").await, 1, "the other application's");
-    let acts = store.audit_log(&tenant(), &Default::default(), &PageRequest::first(50, Order::Descending)).await.unwrap();
-    let acts: Vec<&str> = acts.data.iter().map(|entry| entry.act.as_str()).filter(|act| act.starts_with("polling")).collect();
+    let acts =
+        store.audit_log(&tenant(), &Default::default(), &PageRequest::first(50, Order::Descending)).await.unwrap();
+    let acts: Vec<&str> =
+        acts.data.iter().map(|entry| entry.act.as_str()).filter(|act| act.starts_with("polling")).collect();
     assert_eq!(acts.len(), 7, "{acts:?}");
 }
 
@@ -178,7 +180,11 @@ async fn a_consumer_that_waits_writes_nothing(home: Home) {
     assert_eq!(consume(store, &endpoint, "c", Some(idle(30)), later(30)).await, Consumed::From(idle(30)));
     assert_eq!((noted().await.iterator, noted().await.polled_at), (at, NOW));
     assert_eq!(consume(store, &endpoint, "c", Some(idle(60)), later(60)).await, Consumed::From(idle(60)));
-    assert_eq!((noted().await.iterator, noted().await.polled_at), (idle(60), later(60)), "and that it has missed nothing");
+    assert_eq!(
+        (noted().await.iterator, noted().await.polled_at),
+        (idle(60), later(60)),
+        "and that it has missed nothing"
+    );
 }
 
 async fn a_token_opens_one_polling_endpoint_until_it_is_rotated(home: Home) {
@@ -206,7 +212,8 @@ async fn a_token_opens_one_polling_endpoint_until_it_is_rotated(home: Home) {
     assert_eq!(store.polling_token_of(&last).await.unwrap(), None, "the oldest of too many");
     assert_eq!(home.number("SELECT count(*) FROM polling_token").await, 10);
     let (token, text) = PollingToken::make(OrgId::default_org(), &endpoint, None, NOW);
-    let foreign = store.rotate_polling_token(&stranger(), &endpoint, &token, &api_key::hash(&text), Duration::ZERO).await;
+    let foreign =
+        store.rotate_polling_token(&stranger(), &endpoint, &token, &api_key::hash(&text), Duration::ZERO).await;
     assert!(!foreign.unwrap());
 }
 

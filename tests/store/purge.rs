@@ -57,10 +57,18 @@ async fn what_is_secret_goes_some_days_after_the_deletion(home: Home) {
     assert!(store.delete_endpoint(&tenant(), app.id, gone.id, later(10)).await.unwrap());
 
     purge(&home, DAY, 0, DAY).await;
-    assert_eq!(home.number("SELECT count(*) FROM endpoint WHERE purged_at IS NOT NULL").await, 0, "a delivery of it is pending");
+    assert_eq!(
+        home.number("SELECT count(*) FROM endpoint WHERE purged_at IS NOT NULL").await,
+        0,
+        "a delivery of it is pending"
+    );
     end_deleted(&home, DAY).await;
     purge(&home, 10, 0, DAY).await;
-    assert_eq!(home.number("SELECT count(*) FROM endpoint WHERE purged_at IS NOT NULL").await, 0, "not long enough ago");
+    assert_eq!(
+        home.number("SELECT count(*) FROM endpoint WHERE purged_at IS NOT NULL").await,
+        0,
+        "not long enough ago"
+    );
     purge(&home, 11, 0, DAY).await;
 
     let secrets = "SELECT count(*) FROM endpoint_secret";

@@ -102,7 +102,8 @@ async fn attempts_by_what_came_of_them(home: Home) {
     assert_eq!(list(AttemptFilter { channel: Some("x".into()), ..any() }).await, [0, 2]);
     assert_eq!(list(AttemptFilter { channel: Some("X".into()), ..any() }).await, [] as [usize; 0]);
     assert_eq!(list(AttemptFilter { before: Some(later(2)), after: Some(later(1)), ..any() }).await, [1, 2]);
-    let both = AttemptFilter { event_types: strings(&["a"]), channel: Some("x".into()), endpoint: Some(ends[0]), ..any() };
+    let both =
+        AttemptFilter { event_types: strings(&["a"]), channel: Some("x".into()), endpoint: Some(ends[0]), ..any() };
     assert_eq!(list(both).await, [0]);
 
     let message = kept.message_id;

@@ -126,7 +126,14 @@ async fn a_page_looks_at_so_many_messages_and_goes_on(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     // Delivered long ago: as rows, since so many are slow to send.
-    let last = offer(store, { let mut one = item(app.id); one.at = later(50); one }).await.unwrap().id;
+    let last = offer(store, {
+        let mut one = item(app.id);
+        one.at = later(50);
+        one
+    })
+    .await
+    .unwrap()
+    .id;
     settle(store, app.id, made.id, answered(200), Next::Delivered).await;
     let count = sendoff::store::query::page::SCAN + 500;
     let rows = home.either(
@@ -180,8 +187,11 @@ async fn what_is_missed_is_sent_again_once(home: Home) {
 
     let foreign = store.begin_reconciliation(&stranger(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
     assert_eq!(foreign, Begun::NotThere);
-    let Begun::Begun(third) = store.begin_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap()
-    else { panic!("it is begun") };
+    let Begun::Begun(third) =
+        store.begin_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap()
+    else {
+        panic!("it is begun")
+    };
     assert!(store.cancel_background(&tenant(), third.id, later(1_000)).await.unwrap());
     store.forget_background(NOW).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM background_received").await, 0, "of what was canceled");

@@ -149,8 +149,10 @@ async fn what_others_did_meanwhile_stands(home: Home) {
     let done = finished(app.id, &again, answered(200), Next::Delivered);
     assert_eq!(record(store, done).await, Recorded::Applied);
     let all = attempts(store, app.id, message).await;
-    assert_eq!(all.iter().map(|one| (one.number, one.trigger)).collect::<Vec<_>>(),
-        [(1, Trigger::Scheduled), (2, Trigger::Manual)]);
+    assert_eq!(
+        all.iter().map(|one| (one.number, one.trigger)).collect::<Vec<_>>(),
+        [(1, Trigger::Scheduled), (2, Trigger::Manual)]
+    );
 
     let message = accept(store, app.id).await.id;
     let sent = only_waiting(store, made.id).await;
@@ -160,7 +162,13 @@ async fn what_others_did_meanwhile_stands(home: Home) {
     let view = delivery(store, app.id, message, made.id).await;
     assert_eq!((view.state, view.reason, view.attempts), (State::Dead, Some(DeadReason::EndpointDeleted), 1));
 
-    let gone = Finished { attempt: Attempt { message_id: MessageId::new(NOW), ..finished(app.id, &sent, answered(200), Next::Delivered).attempt }, ..finished(app.id, &sent, answered(200), Next::Delivered) };
+    let gone = Finished {
+        attempt: Attempt {
+            message_id: MessageId::new(NOW),
+            ..finished(app.id, &sent, answered(200), Next::Delivered).attempt
+        },
+        ..finished(app.id, &sent, answered(200), Next::Delivered)
+    };
     assert_eq!(record(store, gone).await, Recorded::Superseded, "its message is gone, it is kept all the same");
     assert_eq!(home.number("SELECT count(*) FROM attempt").await, 4);
 }
@@ -171,7 +179,8 @@ async fn who_lost_the_slot_changes_nothing_and_is_kept(home: Home) {
     let message = accept(store, app.id).await.id;
     let one = only_waiting(store, made.id).await;
     home.execute("UPDATE slot SET epoch = 7 WHERE slot = 255").await;
-    let under = |epoch| Finished { slot: 255, epoch, ..finished(app.id, &one, answered(410), Next::Dead(DeadReason::Gone)) };
+    let under =
+        |epoch| Finished { slot: 255, epoch, ..finished(app.id, &one, answered(410), Next::Dead(DeadReason::Gone)) };
     let disabling = Finished { disable: Some(DisabledReason::Gone), ..under(6) };
     assert_eq!(record(store, disabling).await, Recorded::Fenced);
     assert_eq!(only_waiting(store, made.id).await, one);

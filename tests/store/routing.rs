@@ -139,7 +139,10 @@ async fn an_application_with_many_endpoints_is_loaded_before_its_messages_are_ac
     let there = home.another().await;
     let step = there.relay(RelayRequest { limit: 100, now: NOW }).await.unwrap();
     assert_eq!((step.accepted, step.left, step.not_loaded), (2, 0, [large.id].into()), "of the small one");
-    assert_eq!(home.number("SELECT count(*) FROM outbox WHERE application = 'large' AND stuck_reason IS NULL").await, 2);
+    assert_eq!(
+        home.number("SELECT count(*) FROM outbox WHERE application = 'large' AND stuck_reason IS NULL").await,
+        2
+    );
     let mut pace = RelayPace::default();
     let mut accepted = 0;
     for _ in 0..3 {

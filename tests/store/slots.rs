@@ -72,7 +72,10 @@ async fn one_process_owns_all_and_keeps_them(home: Home) {
     let mine = beat(store, &process(1), NOW).await;
     assert_eq!(epochs(&mine), (SLOTS, 1, 1));
     assert_eq!(beat(store, &process(1), later(5)).await, mine, "no new owner, no new epoch");
-    assert_eq!(store.heartbeat(&process(1), later(5)).await.unwrap(), Heartbeat { leases: mine.clone(), rank: Rank::ALONE });
+    assert_eq!(
+        store.heartbeat(&process(1), later(5)).await.unwrap(),
+        Heartbeat { leases: mine.clone(), rank: Rank::ALONE }
+    );
     home.execute("UPDATE slot SET expires_at = 1").await;
     home.execute("UPDATE process SET expires_at = 1").await;
     assert_eq!(beat(store, &process(1), later(900)).await, mine, "it ran out and nobody took it");

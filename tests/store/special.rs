@@ -55,7 +55,10 @@ async fn everything_that_a_message_carries_is_kept(home: Home) {
     assert_eq!(raw.content_until, Some(later(60).plus(5 * DAY)), "counted from when it is due");
     assert_eq!(made[2].payload.as_deref(), Some(&b""[..]), "no bytes are not no content");
     let again = AcceptItem { at: later(1), ..tagged(app.id, &["x"]) };
-    let again = AcceptItem { spec: sendoff::domain::deliveries::message::MessageSpec { event_id: Some(uid("ev")), ..again.spec }, ..again };
+    let again = AcceptItem {
+        spec: sendoff::domain::deliveries::message::MessageSpec { event_id: Some(uid("ev")), ..again.spec },
+        ..again
+    };
     assert!(matches!(offer(store, again).await, Err(Rejection::Duplicate(_))), "special or not");
 }
 
@@ -99,8 +102,7 @@ async fn lists_are_filtered_by_tag(home: Home) {
         store.messages(&tenant(), app.id, &filter, request).await.unwrap()
     };
     let attempts = async |tag: &str, request: &PageRequest<_>| {
-        let filter =
-            AttemptFilter { endpoint: Some(made.id), tag: Some(tag.into()), ..AttemptFilter::default() };
+        let filter = AttemptFilter { endpoint: Some(made.id), tag: Some(tag.into()), ..AttemptFilter::default() };
         store.attempts(&tenant(), app.id, &filter, request).await.unwrap()
     };
     for (tag, count) in [("even", 5), ("x", 5), ("odd", 4), ("eve", 0), ("EVEN", 0), ("even\",\"x", 0), ("\0", 0)] {

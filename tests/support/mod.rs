@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, unused_macros)]
 
 pub mod backlog;
+pub mod database;
 pub mod delivery_writes;
 pub mod kind;
 pub mod mail_server;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub use database::Database;
 pub use kind::Kind;
 pub(crate) use kind::{on_both, on_both_alone};
 pub use mail_server::{MailServer, Manner, Taken};

@@ -32,7 +32,10 @@ pub fn run<F: Future<Output = ()>>(module: &str, name: &str, test: impl FnOnce()
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     print!("{stdout}");
     eprint!("{stderr}");
-    assert!(output.status.success() && stdout.contains("test result: ok. 1 passed"), "{path} failed in its own process");
+    assert!(
+        output.status.success() && stdout.contains("test result: ok. 1 passed"),
+        "{path} failed in its own process"
+    );
 }
 
 /// Makes a test of each function, which runs in a process of its own: `alone::name`.

@@ -72,7 +72,9 @@ fn the_environment_gives_root_certificates_but_no_proxy() {
     let proxy_url = format!("http://{}", proxy.local_addr().unwrap());
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates/root.pem");
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "egress::tls::in_an_environment_of_its_own", "--ignored", "--nocapture"]).env("SSL_CERT_FILE", root);
+    child
+        .args(["--exact", "egress::tls::in_an_environment_of_its_own", "--ignored", "--nocapture"])
+        .env("SSL_CERT_FILE", root);
     for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
         child.env(name, &proxy_url);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Binary, Kind, Postgres, Server, SqliteFile, sqlite_file};
+use crate::support::{Binary, Database, Kind, Server, SqliteFile};
 
 pub struct Api {
     pub server: Server,
@@ -17,14 +17,8 @@ pub struct Api {
 impl Api {
     /// On a fresh store, with these settings beside the suite's own.
     pub fn on(kind: Kind, settings: &[(&str, &str)]) -> Api {
-        match kind {
-            Kind::Sqlite => {
-                let file = sqlite_file();
-                let api = Api::at(&file.url(), settings);
-                Api { file: Some(file), ..api }
-            }
-            Kind::Postgres => Api::at(&Postgres::shared().fresh_database(), settings),
-        }
+        let Database { url, file } = Database::on(kind);
+        Api { file, ..Api::at(&url, settings) }
     }
 
     /// On the store at `url`.

@@ -4,8 +4,8 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::api::Api;
-use crate::support::{Binary, Durability, Postgres, Receiver, SOON, complaint, eventually, free_port};
 use super::way::Way;
+use crate::support::{Binary, Durability, Postgres, Receiver, SOON, complaint, eventually, free_port};
 
 /// A file of `tests/certificates`.
 fn certificate(name: &str) -> String {

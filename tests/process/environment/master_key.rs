@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use crate::support::server::MASTER_KEY;
-use crate::support::{Binary, Kind, Postgres, Receiver, SOON, complaint, on_both, sqlite_file};
+use crate::support::{Binary, Database, Kind, Receiver, SOON, complaint, on_both};
 
 on_both! {
     a_master_key_is_changed_while_a_process_serves
@@ -17,11 +17,8 @@ const NEW: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
 const ENDPOINTS: usize = 450;
 
 async fn a_master_key_is_changed_while_a_process_serves(kind: Kind) {
-    let file = sqlite_file();
-    let url = match kind {
-        Kind::Sqlite => file.url(),
-        Kind::Postgres => Postgres::shared().fresh_database(),
-    };
+    let database = Database::on(kind);
+    let url = database.url.clone();
     let api = Api::at(&url, &[]);
     let receiver = Receiver::ok();
     api.post("/app", json!({"name": "A", "uid": "a"})).await;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::world::{World, Kind, master, on_both};
+use super::world::{Kind, World, master, on_both};
 use crate::support::backlog::customers;
 
 on_both! {

@@ -1,6 +1,6 @@
 //! Several processes on one PostgreSQL share its slots evenly.
 
-use super::world::{World, Kind};
+use super::world::{Kind, World};
 use crate::support::{SOON, eventually};
 
 const PROCESSES: i64 = 8;

@@ -3,5 +3,5 @@
 
 mod fan_out;
 mod fleet;
-mod world;
 mod waiting;
+mod world;

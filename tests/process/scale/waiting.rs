@@ -1,6 +1,6 @@
 //! A process that starts with much to send: at many endpoints, and in many bytes.
 
-use super::world::{World, Kind, master, on_both, peak_mib};
+use super::world::{Kind, World, master, on_both, peak_mib};
 use crate::support::backlog::{customers, pending};
 
 on_both! {

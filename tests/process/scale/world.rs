@@ -1,4 +1,4 @@
-//! A store that is filled past the product, the real binary on it, and a receiver that counts what each path got.
+//! A store filled by SQL, the real binary on it, and a receiver that counts the deliveries of each path.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,10 +8,10 @@ use sendoff::store::{Location, Store, StoreOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
 use crate::support::server::MASTER_KEY;
-use crate::support::{Answer, Binary, Postgres, Receiver, SOON, SqliteFile, eventually, sqlite_file};
+use crate::support::{Answer, Binary, Database, Receiver, SOON, SqliteFile, eventually};
 pub(crate) use crate::support::{Kind, on_both};
 
-/// How often each message came to each path.
+/// The number of times that each message came to each path.
 type Arrived = Arc<Mutex<HashMap<(String, String), usize>>>;
 
 pub struct World {
@@ -29,13 +29,7 @@ pub fn master() -> MasterKey {
 impl World {
     /// An empty store with its schema.
     pub async fn on(kind: Kind) -> World {
-        let (url, file) = match kind {
-            Kind::Sqlite => {
-                let file = sqlite_file();
-                (file.url(), Some(file))
-            }
-            Kind::Postgres => (Postgres::shared().fresh_database(), None),
-        };
+        let Database { url, file } = Database::on(kind);
         let location = Location::parse(&url).expect("a location");
         let options =
             StoreOptions { location, master: master(), max_payload: 1 << 20, queue: 1_000, wide: sendoff::store::WIDE };

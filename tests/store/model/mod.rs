@@ -32,7 +32,7 @@ use tokio::task::block_in_place;
 
 use crate::support::on_both_alone;
 use acts::Act;
-use run::{World, Ran};
+use run::{Ran, World};
 use sequences::sequence;
 
 on_both_alone! {

@@ -24,8 +24,8 @@ use sendoff::store::recording::record::Finished;
 use sendoff::store::{AppRef, Store, Tenant};
 
 use super::acts::{Act, Ends, Look, Who};
-use super::state::{Model, Work};
 use super::run::{Checked, World, begun, fresh_time, said};
+use super::state::{Model, Work};
 use super::things::Change;
 use crate::support::on_both_alone;
 
@@ -87,7 +87,14 @@ fn item(tenant: &Tenant, app: AppId, event_id: Option<&str>, now: Time) -> Accep
     let event_id = event_id.map(|id| Uid::parse("eventId", id, "msg_").expect("an event id"));
     let spec =
         MessageSpec { event_type: "invoice.paid".into(), event_id, payload: "{}".into(), ..MessageSpec::default() };
-    AcceptItem { tenant: Some(tenant.clone()), app: AppRef::Id(app), only_endpoint: None, spec, at: now, idempotency_key: None }
+    AcceptItem {
+        tenant: Some(tenant.clone()),
+        app: AppRef::Id(app),
+        only_endpoint: None,
+        spec,
+        at: now,
+        idempotency_key: None,
+    }
 }
 
 /// The handles of two processes; an SQLite file has one.

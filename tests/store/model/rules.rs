@@ -28,7 +28,9 @@ pub type Draft = Result<(Message, Vec<EndpointId>), Rejection>;
 impl Model {
     /// Whether a call under this key came before.
     pub fn is_repeat(&self, once: Option<&IdempotencyKey>, now: Time) -> bool {
-        once.is_some_and(|once| self.once.get(&once.hash).is_some_and(|(known, _)| known.at > now.minus(IDEMPOTENCY_TTL)))
+        once.is_some_and(|once| {
+            self.once.get(&once.hash).is_some_and(|(known, _)| known.at > now.minus(IDEMPOTENCY_TTL))
+        })
     }
 
     pub fn enter_once(&mut self, once: Option<IdempotencyKey>, made: String) {

@@ -136,7 +136,6 @@ impl OnStore for World {
 }
 
 impl World {
-
     async fn of(name: &'static str, home: Home) -> World {
         // One of them packs whatever goes to two endpoints or more.
         let (stores, raw) = ([home.store.clone(), home.another_that_packs(1).await], home.connect().await);

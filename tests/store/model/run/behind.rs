@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::things::TYPES;
 use super::{Checked, World, begun, said, same, told};
-use crate::model::acts::{Act, Pick, Who};
 use crate::home::NOW;
+use crate::model::acts::{Act, Pick, Who};
 use crate::model::state::{Model, Work, one_of};
 use crate::model::work::May;
 
@@ -209,7 +209,11 @@ impl World {
                 said(self.store().forget_processes(old).await)?;
                 self.model.processes.retain(|_, until| *until >= old);
                 said(self.store().forget_background(now.minus(Duration::from_secs(86_400))).await)?;
-                same("forget_once", told(self.store().delete_expired_idempotency_keys(now, 100).await), Ok(self.model.forget(now)))
+                same(
+                    "forget_once",
+                    told(self.store().delete_expired_idempotency_keys(now, 100).await),
+                    Ok(self.model.forget(now)),
+                )
             }
             _ => Ok(()),
         }

@@ -9,7 +9,7 @@ use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome};
 use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::{AppId, AttemptId, MessageId, Uid};
-use sendoff::store::ingest::accept::{AcceptItem, Rejection, AcceptResult};
+use sendoff::store::ingest::accept::{AcceptItem, AcceptResult, Rejection};
 use sendoff::store::ingest::fan_out_turns::FanOutTurns;
 use sendoff::store::ingest::outbox::{RelayRequest, Relayed};
 use sendoff::store::query::messages::MessageFilter;
@@ -18,10 +18,10 @@ use sendoff::store::{AppRef, Order, PageRequest};
 
 use super::things::{CHANNELS, TYPES, names};
 use super::{Checked, Flight, World, agree, said, same, told};
-use crate::model::acts::{Act, Came, End, Item, Pick, Who};
 use crate::home::MAX_PAYLOAD;
-use crate::model::state::{OutboxRow, one_of};
+use crate::model::acts::{Act, Came, End, Item, Pick, Who};
 use crate::model::rules::{DURATIONS, Draft};
+use crate::model::state::{OutboxRow, one_of};
 
 /// What a message says, which is never the same twice.
 fn payload(item: &Item, number: u64) -> String {

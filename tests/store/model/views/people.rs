@@ -19,10 +19,10 @@ use sendoff::store::recording::rollups::{Counts, LATENCY_BOUNDS_MS};
 use sendoff::store::{AppRef, EndpointRef};
 
 use super::{bit, walk, walk_on};
-use crate::model::acts::{Look, Who};
 use crate::home::NOW;
+use crate::model::acts::{Look, Who};
+use crate::model::run::{Checked, TYPES, World, process, said, same, told};
 use crate::model::state::{Counted, Delivery, one_of};
-use crate::model::run::{Checked, World, TYPES, process, said, same, told};
 
 /// Whether a delivery stands like this, in the words of the lists. `failed`: its last attempt did.
 fn stands(status: DeliveryStatus, delivery: &Delivery, failed: bool) -> bool {

@@ -9,8 +9,8 @@ use sendoff::store::{AppRef, EndpointRef, Tenant};
 
 use super::{bit, walk};
 use crate::model::acts::{Look, Who};
-use crate::model::state::{End, orgs};
 use crate::model::run::{Checked, World, said, same, told};
+use crate::model::state::{End, orgs};
 
 impl World {
     /// Who looks, and at which application.

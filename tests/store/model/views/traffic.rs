@@ -18,8 +18,8 @@ use sendoff::store::{MessageRef, Tenant};
 
 use super::{bit, walk};
 use crate::model::acts::{Look, Who};
+use crate::model::run::{CHANNELS, Checked, TYPES, World, said, same, sent_filter, told};
 use crate::model::state::one_of;
-use crate::model::run::{CHANNELS, Checked, World, TYPES, said, same, sent_filter, told};
 
 impl World {
     /// How a message's deliveries stand.
@@ -94,13 +94,17 @@ impl World {
             same("message by event id", found, Ok(wanted))?;
         }
         for (once, made) in self.model.once.values() {
-            use sendoff::store::ingest::idempotency::{PriorRequest, IdempotencyKey};
+            use sendoff::store::ingest::idempotency::{IdempotencyKey, PriorRequest};
             let again = IdempotencyKey { at: self.now, ..once.clone() };
             let known = self.model.is_repeat(Some(&again), self.now);
             let found = told(self.store().prior_request(&again).await);
             same("before", found, Ok(known.then(|| PriorRequest::SameBody(made.clone()))))?;
             let another = IdempotencyKey { body: [99; 32], ..again };
-            same("before", told(self.store().prior_request(&another).await), Ok(known.then_some(PriorRequest::OtherBody)))?;
+            same(
+                "before",
+                told(self.store().prior_request(&another).await),
+                Ok(known.then_some(PriorRequest::OtherBody)),
+            )?;
         }
         self.deliveries_as(&tenant, app, id).await
     }
