@@ -33,11 +33,11 @@ pub enum CrashPoint {
 
 /// Kills the process here if a test asks for it.
 #[inline(always)]
-pub fn point(place: CrashPoint, when: CrashPhase) {
+pub fn point(place: CrashPoint, phase: CrashPhase) {
     #[cfg(debug_assertions)]
-    armed::reached(place, when);
+    armed::reached(place, phase);
     #[cfg(not(debug_assertions))]
-    let _ = (place, when);
+    let _ = (place, phase);
 }
 
 /// Panics here once if a test asks for it.
@@ -59,15 +59,15 @@ mod armed {
 
     use super::{CrashPhase, CrashPoint};
 
-    const LONG_ENOUGH: Duration = Duration::from_millis(200);
+    const SIGNAL_DELAY: Duration = Duration::from_millis(200);
     /// The crash point, the pass, and the signal.
-    static WANTED: LazyLock<Option<(String, u64, Signal)>> = LazyLock::new(|| {
+    static TARGET: LazyLock<Option<(String, u64, Signal)>> = LazyLock::new(|| {
         let wanted = std::env::var("SENDOFF_TEST_CRASH").ok()?;
         let mut parts = wanted.split(':');
         let (place, nth) = (parts.next()?.to_owned(), parts.next()?.parse().ok()?);
         Some((place, nth, if parts.next() == Some("STOP") { Signal::STOP } else { Signal::KILL }))
     });
-    static REACHED: AtomicU64 = AtomicU64::new(0);
+    static PASSES: AtomicU64 = AtomicU64::new(0);
     /// The task that panics, and the step.
     static PANIC: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
         let wanted = std::env::var("SENDOFF_TEST_PANIC").ok()?;
@@ -83,14 +83,14 @@ mod armed {
         }
     }
 
-    pub(super) fn reached(place: CrashPoint, when: CrashPhase) {
-        let Some((wanted, nth, signal)) = WANTED.as_ref() else { return };
-        if *wanted == format!("{place:?}.{when:?}").to_lowercase()
-            && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == *nth
+    pub(super) fn reached(place: CrashPoint, phase: CrashPhase) {
+        let Some((wanted, nth, signal)) = TARGET.as_ref() else { return };
+        if *wanted == format!("{place:?}.{phase:?}").to_lowercase()
+            && PASSES.fetch_add(1, Ordering::Relaxed) + 1 == *nth
         {
             let _ = kill_process(getpid(), *signal);
             // Another thread may receive the signal first. Stop this one meanwhile.
-            std::thread::sleep(LONG_ENOUGH);
+            std::thread::sleep(SIGNAL_DELAY);
         }
     }
 }

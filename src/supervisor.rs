@@ -29,9 +29,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// A task that ran this long is healthy: its backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// The supervised tasks. Their words are metric labels and appear in the log.
+/// The supervised parts of a process. Their words are metric labels and appear in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SupervisedTask {
+pub enum Component {
     EventLoop,
     Recorder,
     LeaseKeeper,
@@ -53,48 +53,48 @@ pub enum SupervisedTask {
     Load,
 }
 
-impl SupervisedTask {
+impl Component {
     /// All of them.
-    pub const ALL: [SupervisedTask; 17] = [
-        SupervisedTask::EventLoop,
-        SupervisedTask::Recorder,
-        SupervisedTask::LeaseKeeper,
-        SupervisedTask::Writer,
-        SupervisedTask::Relay,
-        SupervisedTask::Listener,
-        SupervisedTask::Announcer,
-        SupervisedTask::Maintenance,
-        SupervisedTask::LocalUpkeep,
-        SupervisedTask::Background,
-        SupervisedTask::Mail,
-        SupervisedTask::Metrics,
-        SupervisedTask::Send,
-        SupervisedTask::Read,
-        SupervisedTask::Number,
-        SupervisedTask::Scan,
-        SupervisedTask::Load,
+    pub const ALL: [Component; 17] = [
+        Component::EventLoop,
+        Component::Recorder,
+        Component::LeaseKeeper,
+        Component::Writer,
+        Component::Relay,
+        Component::Listener,
+        Component::Announcer,
+        Component::Maintenance,
+        Component::LocalUpkeep,
+        Component::Background,
+        Component::Mail,
+        Component::Metrics,
+        Component::Send,
+        Component::Read,
+        Component::Number,
+        Component::Scan,
+        Component::Load,
     ];
 
     /// The label, as in `sendoff_task_failures_total{task="event_loop"}`.
     pub const fn word(self) -> &'static str {
         match self {
-            SupervisedTask::EventLoop => "event_loop",
-            SupervisedTask::Recorder => "recorder",
-            SupervisedTask::LeaseKeeper => "lease_keeper",
-            SupervisedTask::Writer => "writer",
-            SupervisedTask::Relay => "relay",
-            SupervisedTask::Listener => "listener",
-            SupervisedTask::Announcer => "announcer",
-            SupervisedTask::Maintenance => "maintenance",
-            SupervisedTask::LocalUpkeep => "local_upkeep",
-            SupervisedTask::Background => "background",
-            SupervisedTask::Mail => "mail",
-            SupervisedTask::Metrics => "metrics",
-            SupervisedTask::Send => "send",
-            SupervisedTask::Read => "read",
-            SupervisedTask::Number => "number",
-            SupervisedTask::Scan => "scan",
-            SupervisedTask::Load => "load",
+            Component::EventLoop => "event_loop",
+            Component::Recorder => "recorder",
+            Component::LeaseKeeper => "lease_keeper",
+            Component::Writer => "writer",
+            Component::Relay => "relay",
+            Component::Listener => "listener",
+            Component::Announcer => "announcer",
+            Component::Maintenance => "maintenance",
+            Component::LocalUpkeep => "local_upkeep",
+            Component::Background => "background",
+            Component::Mail => "mail",
+            Component::Metrics => "metrics",
+            Component::Send => "send",
+            Component::Read => "read",
+            Component::Number => "number",
+            Component::Scan => "scan",
+            Component::Load => "load",
         }
     }
 
@@ -147,13 +147,13 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct Inner {
     /// The first essential task that was lost.
-    down: watch::Sender<Option<SupervisedTask>>,
+    down: watch::Sender<Option<Component>>,
     ends_expected: watch::Sender<bool>,
     pulses: Mutex<Vec<PulseEntry>>,
 }
 
 struct PulseEntry {
-    of: SupervisedTask,
+    of: Component,
     within: Duration,
     last: Arc<Mutex<Instant>>,
 }
@@ -174,7 +174,7 @@ impl Default for Supervisor {
 impl Supervisor {
     /// Starts a task that the process needs, on the current tokio runtime. If it panics, or ends before
     /// [`expect_ends`](Supervisor::expect_ends), the process is [down](Supervisor::down).
-    pub fn essential(&self, name: SupervisedTask, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    pub fn essential(&self, name: Component, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let this = self.clone();
         tokio::spawn(async move {
             let why = match name.guard(work).await {
@@ -197,7 +197,7 @@ impl Supervisor {
     /// Starts a task without state, on the current tokio runtime. If it panics, or ends before
     /// [`expect_ends`](Supervisor::expect_ends), `make` creates it again: after 100 ms, and up to 30 s if it keeps
     /// failing.
-    pub fn restarting<F>(&self, name: SupervisedTask, mut make: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
+    pub fn restarting<F>(&self, name: Component, mut make: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -241,12 +241,12 @@ impl Supervisor {
     }
 
     /// The first essential task that was lost, if any.
-    pub fn lost(&self) -> Option<SupervisedTask> {
+    pub fn lost(&self) -> Option<Component> {
         *self.shared.down.borrow()
     }
 
     /// Waits until an essential task is lost. Returns the task.
-    pub async fn down(&self) -> SupervisedTask {
+    pub async fn down(&self) -> Component {
         let mut down = self.shared.down.subscribe();
         loop {
             if let Some(name) = *down.borrow_and_update() {
@@ -259,7 +259,7 @@ impl Supervisor {
 
     /// Creates the pulse of a loop that makes a step at least every `within`, counted from `now`. Replaces an earlier
     /// pulse of this task.
-    pub fn pulse(&self, of: SupervisedTask, within: Duration, now: Instant) -> Pulse {
+    pub fn pulse(&self, of: Component, within: Duration, now: Instant) -> Pulse {
         let last = Arc::new(Mutex::new(now));
         let mut pulses = locked(&self.shared.pulses);
         pulses.retain(|watched| watched.of != of);
@@ -268,7 +268,7 @@ impl Supervisor {
     }
 
     /// A task whose pulse has stopped, and the time since its last step.
-    pub fn silent(&self, now: Instant) -> Option<(SupervisedTask, Duration)> {
+    pub fn silent(&self, now: Instant) -> Option<(Component, Duration)> {
         locked(&self.shared.pulses).iter().find_map(|watched| {
             let since = now.saturating_duration_since(*locked(&watched.last));
             (since > watched.within).then_some((watched.of, since))

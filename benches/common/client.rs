@@ -1,4 +1,4 @@
-//! A connection that posts messages, as cheap as one can be.
+//! A minimal HTTP client that posts messages.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 
 use super::receiver::STAMP;
 
-/// How long an answer is waited for: a little longer than the server's own limit.
-pub const PATIENCE: Duration = Duration::from_secs(35);
+/// Slightly longer than the server's own limit.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// A server of the REST dialect, and the applications that messages go to.
+/// A server with Sendoff's REST API, and applications to post to.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct Destination {
     /// Host and port.
     pub authority: String,
     pub token: String,
@@ -21,7 +21,7 @@ pub struct Door {
     pub applications: Vec<String>,
 }
 
-/// One connection, with its request made once but for the time in it.
+/// One connection with a prebuilt request, in which only the timestamp changes.
 pub struct Client {
     stream: TcpStream,
     request: Vec<u8>,
@@ -30,8 +30,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects, to post payloads of so many bytes (at least 40) to that application.
-    pub async fn connect(door: &Door, application: &str, payload: usize) -> io::Result<Client> {
+    /// Connects to post payloads of `payload` bytes (at least 40) to `application`.
+    pub async fn connect(destination: &Destination, application: &str, payload: usize) -> io::Result<Client> {
         let stamp = std::str::from_utf8(STAMP).expect("text");
         let fill = "x".repeat(payload.saturating_sub(stamp.len() + 24));
         let payload = format!("{stamp}{:>12}\",\"fill\":\"{fill}\"}}", 0);
@@ -39,27 +39,29 @@ impl Client {
         let request = format!(
             "POST /api/v1/app/{application}/msg/ HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            door.authority,
-            door.token,
+            destination.authority,
+            destination.token,
             body.len()
         );
         let stamp_at = request.find(stamp).expect("a stamp") + stamp.len();
-        let stream = TcpStream::connect(&door.authority).await?;
+        let stream = TcpStream::connect(&destination.authority).await?;
         stream.set_nodelay(true)?;
         Ok(Client { stream, request: request.into_bytes(), stamp_at, buffer: vec![0; 8 * 1_024 + body.len()] })
     }
 
-    /// Posts a message that counts as posted at `at`, a time since the receiver's start. `true`: accepted.
+    /// Posts a message that counts as sent at `at`, a time since the receiver's start. `true`: accepted.
     ///
     /// # Errors
-    /// The connection broke, or nothing was answered within [`PATIENCE`].
+    /// The connection broke, or there was no response within [`RESPONSE_TIMEOUT`].
     pub async fn post(&mut self, at: Duration) -> io::Result<bool> {
         let stamp = format!("{:>12}", at.as_micros());
         self.request[self.stamp_at..self.stamp_at + 12].copy_from_slice(stamp.as_bytes());
-        tokio::time::timeout(PATIENCE, self.exchange()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        tokio::time::timeout(RESPONSE_TIMEOUT, self.exchange())
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
-    /// The same, posted now.
+    /// Posts a message that counts as sent now.
     pub async fn post_now(&mut self, began: Instant) -> io::Result<bool> {
         self.post(began.elapsed()).await
     }
@@ -83,7 +85,7 @@ impl Client {
     }
 }
 
-/// Where a request's (or response's) body begins, and how long it is.
+/// The start and length of the body of a request or response.
 pub fn head(bytes: &[u8]) -> Option<(usize, usize)> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&bytes[..end]).ok()?;

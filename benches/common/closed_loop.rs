@@ -1,50 +1,50 @@
-//! A closed loop: connections that each post one message after the other, as fast as they are answered.
+//! A closed loop: each connection posts its next message when the previous one is answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::client::{Client, Door};
-use super::open_loop::Posted;
+use super::client::{Client, Destination};
+use super::open_loop::LoadResult;
 
-/// How often a connection that must wait looks again.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often a blocked connection checks the gate.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Posts over so many connections, to the applications in turn, for as long as `going` is true.
+/// Posts over `connections` connections, to the applications in turn, while `running` is true.
 pub async fn run(
-    door: &Arc<Door>,
+    destination: &Arc<Destination>,
     connections: usize,
     payload: usize,
     began: Instant,
-    going: &Arc<AtomicBool>,
-) -> Posted {
-    run_gated(door, connections, payload, began, going, Arc::new(|_| true)).await
+    running: &Arc<AtomicBool>,
+) -> LoadResult {
+    run_gated(destination, connections, payload, began, running, Arc::new(|_| true)).await
 }
 
-/// Whether to post more, by how many messages were accepted so far.
+/// Whether to post more, given the number of accepted messages.
 pub type Gate = Arc<dyn Fn(u64) -> bool + Send + Sync>;
 
-/// The same, but nothing is posted while the gate is closed: where messages are accepted much faster than they are delivered.
+/// Like [`run`], but posts only while the gate is open, for loads that are accepted much faster than delivered.
 pub async fn run_gated(
-    door: &Arc<Door>,
+    destination: &Arc<Destination>,
     connections: usize,
     payload: usize,
     began: Instant,
-    going: &Arc<AtomicBool>,
+    running: &Arc<AtomicBool>,
     gate: Gate,
-) -> Posted {
+) -> LoadResult {
     let (accepted, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut clients = Vec::new();
     for number in 0..connections {
-        let (door, going) = (Arc::clone(door), Arc::clone(going));
+        let (destination, running) = (Arc::clone(destination), Arc::clone(running));
         let (accepted, refused, gate) = (Arc::clone(&accepted), Arc::clone(&refused), Arc::clone(&gate));
         clients.push(tokio::spawn(async move {
-            let application = &door.applications[number % door.applications.len()];
-            let mut client = Client::connect(&door, application, payload).await.expect("a connection");
+            let application = &destination.applications[number % destination.applications.len()];
+            let mut client = Client::connect(&destination, application, payload).await.expect("a connection");
             let mut longest = Duration::ZERO;
-            while going.load(Ordering::Relaxed) {
+            while running.load(Ordering::Relaxed) {
                 if !gate(accepted.load(Ordering::Relaxed)) {
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                     continue;
                 }
                 let at = Instant::now();
@@ -53,25 +53,31 @@ pub async fn run_gated(
                 counter.fetch_add(1, Ordering::Relaxed);
                 longest = longest.max(at.elapsed());
                 if answer.is_err() {
-                    client = Client::connect(&door, application, payload).await.expect("a connection");
+                    client = Client::connect(&destination, application, payload).await.expect("a connection");
                 }
             }
             longest
         }));
     }
-    let mut posted = Posted::default();
+    let mut posted = LoadResult::default();
     for client in clients {
         posted.longest = posted.longest.max(client.await.expect("a client ends"));
     }
-    Posted { accepted: accepted.load(Ordering::Relaxed), failed: refused.load(Ordering::Relaxed), ..posted }
+    LoadResult { accepted: accepted.load(Ordering::Relaxed), failed: refused.load(Ordering::Relaxed), ..posted }
 }
 
-/// The same for a time.
-pub async fn run_for(door: &Arc<Door>, connections: usize, payload: usize, began: Instant, span: Duration) -> Posted {
-    let going = Arc::new(AtomicBool::new(true));
+/// Like [`run`], for a fixed time.
+pub async fn run_for(
+    destination: &Arc<Destination>,
+    connections: usize,
+    payload: usize,
+    began: Instant,
+    span: Duration,
+) -> LoadResult {
+    let running = Arc::new(AtomicBool::new(true));
     let clock = async {
         tokio::time::sleep(span).await;
-        going.store(false, Ordering::Relaxed);
+        running.store(false, Ordering::Relaxed);
     };
-    tokio::join!(run(door, connections, payload, began, &going), clock).0
+    tokio::join!(run(destination, connections, payload, began, &running), clock).0
 }

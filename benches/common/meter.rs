@@ -1,17 +1,18 @@
-//! What deliveries cost beside time: CPU of the sender and the database, bytes and rows written, index entries, memory.
+//! Costs of a delivery besides time: CPU of the sender and the database, bytes and rows written, index entries, memory.
 //!
-//! PostgreSQL's rows and index entries are counted from its write-ahead log (`pg_walinspect`), for its statistics lag by up to 10 s: a row is a record
-//! of the heap (insert, update, delete), an index entry is a record of a B-tree that adds one to a leaf. SQLite does not tell other processes
-//! how many rows it wrote; of its bytes, `/proc/PID/io` has what the process wrote to the disk: the log, and the pages that checkpoints copy from it.
+//! PostgreSQL's rows and index entries are counted from the write-ahead log (`pg_walinspect`), because its statistics
+//! lag by up to 10 s. A row is a heap record (insert, update, delete); an index entry is a B-tree record that adds to a
+//! leaf. SQLite does not expose row counts. Its bytes come from `/proc/PID/io`: the log, and the pages copied by
+//! checkpoints.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::process;
 
-/// Where the readings come from.
+/// The source of the readings.
 #[derive(Clone, Debug)]
 pub enum Meter {
-    /// A process on this machine that stores nothing we know of; `None`: on another machine, or unknown.
+    /// A process without a known database; `None`: remote or unknown.
     Process(Option<u32>),
     Sqlite {
         pid: u32,
@@ -24,7 +25,7 @@ pub enum Meter {
     },
 }
 
-/// What was counted so far.
+/// Totals at one point in time.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     cpu_us: Option<f64>,
@@ -33,16 +34,16 @@ pub struct Reading {
     position: Option<String>,
 }
 
-/// What was spent between two readings.
+/// Usage between two readings.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Spent {
+pub struct Usage {
     pub cpu_us: Option<f64>,
     pub database_cpu_us: Option<f64>,
-    /// Bytes of PostgreSQL's write-ahead log, or what SQLite wrote to the disk.
+    /// PostgreSQL: bytes of the write-ahead log. SQLite: bytes written to the disk.
     pub written_bytes: Option<f64>,
     pub rows: Option<f64>,
     pub index_entries: Option<f64>,
-    /// The most resident memory of the sender so far, in bytes.
+    /// Peak resident memory of the sender, in bytes.
     pub memory: Option<f64>,
 }
 
@@ -68,11 +69,11 @@ impl Meter {
         }
     }
 
-    /// What was spent from one reading to the next.
-    pub async fn spent(&self, before: &Reading, after: &Reading) -> Spent {
+    /// The difference between two readings.
+    pub async fn spent(&self, before: &Reading, after: &Reading) -> Usage {
         let difference = |of: fn(&Reading) -> Option<f64>| Some(of(after)? - of(before)?);
         let (rows, index_entries) = self.records(before, after).await;
-        Spent {
+        Usage {
             cpu_us: difference(|reading| reading.cpu_us),
             database_cpu_us: difference(|reading| reading.database_cpu_us),
             written_bytes: difference(|reading| reading.written),
@@ -82,7 +83,7 @@ impl Meter {
         }
     }
 
-    /// Rows and index entries written, where the server's log can be looked into.
+    /// Rows and index entries written, if the write-ahead log can be read.
     async fn records(&self, before: &Reading, after: &Reading) -> (Option<f64>, Option<f64>) {
         let (Meter::Postgres { url, .. }, Some(from), Some(to)) = (self, &before.position, &after.position) else {
             return (None, None);
@@ -100,7 +101,7 @@ impl Meter {
     }
 }
 
-/// The one value of a statement; `None` if the server refuses it.
+/// The single value of a query; `None` if it fails.
 async fn scalar<T>(url: &str, sql: &str) -> Option<T>
 where
     T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,

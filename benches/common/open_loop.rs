@@ -1,7 +1,7 @@
-//! An open loop: messages are posted at fixed times, whether or not earlier ones were answered.
+//! An open loop: messages are posted on schedule, whether or not earlier ones are answered.
 //!
-//! A message counts from its scheduled time, so that a server that stalls is charged for all that had to wait meanwhile (no coordinated omission).
-//! The clock of the schedule is a thread of its own: a runtime's timers are a millisecond apart.
+//! A message counts from its scheduled time, so a server that stalls is charged for everything that waited (no
+//! coordinated omission). The schedule has its own thread, because a runtime's timers have a resolution of 1 ms.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,39 +10,45 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::client::{Client, Door};
+use super::client::{Client, Destination};
 
-/// How many posts may be unanswered at a time; what is due beyond is counted as not posted.
-const MOST_OPEN: usize = 4_096;
+/// Maximum unanswered requests. Messages beyond it count as failed.
+const MAX_OPEN: usize = 4_096;
 
-/// What became of the messages.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Posted {
+pub struct LoadResult {
     pub accepted: u64,
-    /// Answered with something else, not answered within 35 s, or not even posted because too many were unanswered.
+    /// Rejected, not answered within 35 s, or not posted because of [`MAX_OPEN`].
     pub failed: u64,
-    /// The longest that an answer took, from the scheduled time.
+    /// The longest response time, from the scheduled time.
     pub longest: Duration,
 }
 
-/// Posts `rate` messages a second for `span`, to the applications in turn.
-pub async fn run(door: Arc<Door>, rate: f64, span: Duration, payload: usize, began: Instant) -> Posted {
-    run_while(door, rate, span, payload, began, Arc::new(AtomicBool::new(true))).await
+/// Posts `rate` messages per second for `span`, to the applications in turn.
+pub async fn run(
+    destination: Arc<Destination>,
+    rate: f64,
+    span: Duration,
+    payload: usize,
+    began: Instant,
+) -> LoadResult {
+    run_while(destination, rate, span, payload, began, Arc::new(AtomicBool::new(true))).await
 }
 
-/// The same for `most` at the longest, and only while `going` is true.
+/// Like [`run`], for at most `most` and only while `running` is true.
 pub async fn run_while(
-    door: Arc<Door>,
+    destination: Arc<Destination>,
     rate: f64,
     most: Duration,
     payload: usize,
     began: Instant,
-    going: Arc<AtomicBool>,
-) -> Posted {
+    running: Arc<AtomicBool>,
+) -> LoadResult {
     let (clock, mut due) = mpsc::unbounded_channel();
-    let pacing = std::thread::spawn(move || pace(rate, most, &clock, &going));
-    let idle: Arc<Vec<Mutex<Vec<Client>>>> = Arc::new(door.applications.iter().map(|_| Mutex::default()).collect());
-    let (mut posted, mut open) = (Posted::default(), JoinSet::new());
+    let pacing = std::thread::spawn(move || run_schedule(rate, most, &clock, &running));
+    let idle: Arc<Vec<Mutex<Vec<Client>>>> =
+        Arc::new(destination.applications.iter().map(|_| Mutex::default()).collect());
+    let (mut posted, mut open) = (LoadResult::default(), JoinSet::new());
     let mut count = |done: Option<Result<Option<Duration>, tokio::task::JoinError>>| match done {
         Some(Ok(Some(took))) => {
             posted.accepted += 1;
@@ -55,13 +61,13 @@ pub async fn run_while(
         while let Some(done) = open.try_join_next() {
             count(Some(done));
         }
-        if open.len() >= MOST_OPEN {
+        if open.len() >= MAX_OPEN {
             count(Some(Ok(None)));
             continue;
         }
-        let (door, idle) = (Arc::clone(&door), Arc::clone(&idle));
+        let (destination, idle) = (Arc::clone(&destination), Arc::clone(&idle));
         open.spawn(async move {
-            let accepted = post(&door, &idle, n, at.duration_since(began), payload).await.unwrap_or(false);
+            let accepted = post(&destination, &idle, n, at.duration_since(began), payload).await.unwrap_or(false);
             accepted.then(|| at.elapsed())
         });
     }
@@ -72,31 +78,31 @@ pub async fn run_while(
     posted
 }
 
-fn pace(rate: f64, most: Duration, clock: &mpsc::UnboundedSender<(usize, Instant)>, going: &AtomicBool) {
+fn run_schedule(rate: f64, most: Duration, clock: &mpsc::UnboundedSender<(usize, Instant)>, running: &AtomicBool) {
     let start = Instant::now();
     for n in 0..(rate * most.as_secs_f64()) as usize {
         let at = start + Duration::from_secs_f64(n as f64 / rate);
         std::thread::sleep(at.saturating_duration_since(Instant::now()));
-        if !going.load(Ordering::Relaxed) || clock.send((n, at)).is_err() {
+        if !running.load(Ordering::Relaxed) || clock.send((n, at)).is_err() {
             return;
         }
     }
 }
 
-/// Posts over a connection that nobody uses, or a new one.
+/// Posts over an idle connection, or a new one.
 async fn post(
-    door: &Door,
+    destination: &Destination,
     idle: &[Mutex<Vec<Client>>],
     n: usize,
     at: Duration,
     payload: usize,
 ) -> std::io::Result<bool> {
-    let which = n % door.applications.len();
+    let which = n % destination.applications.len();
     let locked = || idle[which].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let kept = locked().pop();
     let mut client = match kept {
         Some(client) => client,
-        None => Client::connect(door, &door.applications[which], payload).await?,
+        None => Client::connect(destination, &destination.applications[which], payload).await?,
     };
     let accepted = client.post(at).await?;
     locked().push(client);

@@ -1,4 +1,4 @@
-//! The dashboard's pages, as an operator who is signed in asks for them.
+//! Requests for dashboard pages by a signed-in operator.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use reqwest::{Client, StatusCode, redirect};
 
 use crate::support::Server;
 
-/// Every kind of page of an organization. `{app}`, `{endpoint}` and `{message}` are ones that have much.
+/// Every kind of page of an organization. `{app}`, `{endpoint}` and `{message}` stand for ids with much history.
 pub const PAGES: &[&str] = &[
     "/",
     "/?range=24h",
@@ -30,27 +30,27 @@ pub const PAGES: &[&str] = &[
     "/outbox",
 ];
 
-/// An operator with a session.
+/// A signed-in operator.
 pub struct Operator {
     client: Client,
     cookie: String,
     url: String,
 }
 
-/// How long a page took, the shortest first, and how many bytes it had the last time.
+/// Sorted response times of a page, and the size of its last response.
 #[derive(Clone, Debug, Default)]
-pub struct Took {
+pub struct PageTimes {
     pub times: Vec<Duration>,
     pub bytes: usize,
 }
 
-impl Took {
-    /// In milliseconds; 0 of nothing.
+impl PageTimes {
+    /// In milliseconds; 0 without requests.
     pub fn median_ms(&self) -> f64 {
         self.at_ms(self.times.len() / 2)
     }
 
-    /// The n-th of the times in milliseconds, at most the last.
+    /// The n-th time in milliseconds, at most the last.
     pub fn at_ms(&self, n: usize) -> f64 {
         let at = n.min(self.times.len().saturating_sub(1));
         self.times.get(at).map_or(0.0, |one| one.as_secs_f64() * 1_000.0)
@@ -58,7 +58,7 @@ impl Took {
 }
 
 impl Operator {
-    /// Signs in, with this organization shown.
+    /// Signs in to organization `org`.
     pub async fn of(server: &Server, org: &str) -> Operator {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().redirect(redirect::Policy::none()).build().expect("a client");
@@ -66,9 +66,9 @@ impl Operator {
         Operator { client, cookie, url: server.url() }
     }
 
-    /// Asks for a page so often, after once that does not count. A time is from the request to the last byte.
-    pub async fn ask(&self, path: &str, requests: usize) -> Took {
-        let mut took = Took::default();
+    /// Requests a page `requests` times after one warm-up. Times end at the last byte.
+    pub async fn measure(&self, path: &str, requests: usize) -> PageTimes {
+        let mut took = PageTimes::default();
         for round in 0..=requests {
             let began = Instant::now();
             let request = self.client.get(format!("{}{path}", self.url)).header("cookie", &self.cookie);
@@ -85,7 +85,7 @@ impl Operator {
     }
 }
 
-/// Signs in as an operator would; gives back the cookie.
+/// Signs in with a one-time link and returns the cookie.
 async fn sign_in(client: &Client, server: &Server, org: &str) -> String {
     let printed = server.binary().run(&["login-link", "--org", org]).stdout;
     let path = printed.trim().find("/login").map(|at| printed.trim()[at..].to_owned()).expect("a link");

@@ -1,4 +1,4 @@
-//! A receiver that costs as little as one can: it reads requests, answers 200, and notes how long each message took and how often each arrived.
+//! A minimal receiver: answers 200, and records end-to-end times and arrivals.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,43 +10,42 @@ use tokio::net::{TcpListener, TcpStream};
 use super::client::head;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-/// Where a payload says when it was posted: microseconds since `began`, twelve digits.
+/// Start of a payload with its time of posting: microseconds since `began`, twelve digits.
 pub const STAMP: &[u8] = b"{\"at\":\"";
-/// Where a payload says which message it is: its number, 0 for the first. The endpoint's number ends the path.
+/// Start of a payload with its message number, from 0. The endpoint's number ends the path.
 pub const NUMBER: &[u8] = b"{\"n\":";
-/// A request's head must fit; of a body only the beginning is kept.
+/// A request head must fit; of a body, only the start is kept.
 const BUFFER: usize = 64 * 1_024;
 
-/// What arrived, at a port of its own.
 pub struct Receiver {
     pub port: u16,
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
-struct Shared {
+struct Inner {
     began: Instant,
     count: AtomicU64,
-    /// End-to-end times in microseconds: from the time in the payload to its arrival.
+    /// End-to-end times in microseconds, from the time in the payload.
     times: Mutex<Vec<u32>>,
-    seen: Mutex<Seen>,
+    arrivals: Mutex<Arrivals>,
 }
 
-/// Which message arrived at which endpoint: a bit for each pair.
+/// The messages that arrived at each endpoint: one bit per pair.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Arrivals {
     endpoints: usize,
     bits: Vec<u64>,
-    /// Pairs that arrived at least once.
+    /// Pairs that arrived.
     pub distinct: u64,
-    /// Arrivals beyond the first of their pair.
+    /// Arrivals beyond the first of a pair.
     pub repeats: u64,
-    /// When the first and the last of them came.
+    /// Times of the first and last arrival.
     pub first: Option<Instant>,
     pub last: Option<Instant>,
 }
 
-impl Seen {
-    fn note(&mut self, message: usize, endpoint: usize) {
+impl Arrivals {
+    fn record(&mut self, message: usize, endpoint: usize) {
         let at = message * self.endpoints + endpoint;
         let Some(word) = self.bits.get_mut(at / 64).filter(|_| endpoint < self.endpoints) else { return };
         let bit = 1 << (at % 64);
@@ -70,44 +69,44 @@ impl Receiver {
     pub async fn start(began: Instant) -> Receiver {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("its address").port();
-        let shared =
-            Arc::new(Shared { began, count: AtomicU64::new(0), times: Mutex::default(), seen: Mutex::default() });
-        let theirs = Arc::clone(&shared);
+        let inner =
+            Arc::new(Inner { began, count: AtomicU64::new(0), times: Mutex::default(), arrivals: Mutex::default() });
+        let theirs = Arc::clone(&inner);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(answer(stream, Arc::clone(&theirs)));
             }
         });
-        Receiver { port, shared }
+        Receiver { port, inner }
     }
 
-    /// The URL of the endpoint with this number.
+    /// The URL of endpoint number `endpoint`.
     pub fn url(&self, endpoint: usize) -> String {
         format!("http://127.0.0.1:{}/{endpoint}", self.port)
     }
 
-    /// When the times in payloads begin.
+    /// The origin of the times in payloads.
     pub fn began(&self) -> Instant {
-        self.shared.began
+        self.inner.began
     }
 
     pub fn count(&self) -> u64 {
-        self.shared.count.load(Ordering::Relaxed)
+        self.inner.count.load(Ordering::Relaxed)
     }
 
-    /// From now on expects so many numbered messages at each of so many endpoints.
+    /// Expects `messages` numbered messages at each of `endpoints` endpoints from now on.
     pub fn expect(&self, messages: usize, endpoints: usize) {
         let bits = vec![0; (messages * endpoints).div_ceil(64)];
-        *locked(&self.shared.seen) = Seen { endpoints, bits, ..Seen::default() };
+        *locked(&self.inner.arrivals) = Arrivals { endpoints, bits, ..Arrivals::default() };
     }
 
-    /// What arrived of that, without the bits.
-    pub fn seen(&self) -> Seen {
-        let seen = locked(&self.shared.seen);
-        Seen { bits: Vec::new(), ..*seen }
+    /// The arrivals so far, without the bits.
+    pub fn arrivals(&self) -> Arrivals {
+        let arrivals = locked(&self.inner.arrivals);
+        Arrivals { bits: Vec::new(), ..*arrivals }
     }
 
-    /// Waits until `expected` have arrived, for as long as some still do.
+    /// Waits until `expected` requests have arrived, or none does for 10 s.
     pub async fn wait_for(&self, expected: u64) -> Instant {
         let (mut seen, mut last) = (self.count(), Instant::now());
         while seen < expected && last.elapsed() < Duration::from_secs(10) {
@@ -120,15 +119,15 @@ impl Receiver {
         last
     }
 
-    /// The times since the last call in microseconds, the shortest first.
+    /// The sorted times since the last call, in microseconds.
     pub fn take_times(&self) -> Vec<u32> {
-        let mut times = std::mem::take(&mut *locked(&self.shared.times));
+        let mut times = std::mem::take(&mut *locked(&self.inner.times));
         times.sort_unstable();
         times
     }
 }
 
-async fn answer(mut stream: TcpStream, shared: Arc<Shared>) {
+async fn answer(mut stream: TcpStream, inner: Arc<Inner>) {
     let _ = stream.set_nodelay(true);
     let (mut buffer, mut filled) = (vec![0u8; BUFFER], 0);
     loop {
@@ -142,7 +141,7 @@ async fn answer(mut stream: TcpStream, shared: Arc<Shared>) {
                 break;
             }
             let kept = end.min(filled);
-            note(&buffer[..head], &buffer[head..kept], &shared);
+            record(&buffer[..head], &buffer[head..kept], &inner);
             buffer.copy_within(kept..filled, 0);
             filled -= kept;
             if skip(&mut stream, end - kept).await.is_none() || stream.write_all(ANSWER).await.is_err() {
@@ -152,7 +151,7 @@ async fn answer(mut stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Reads so many bytes away.
+/// Reads and discards bytes.
 async fn skip(stream: &mut TcpStream, mut bytes: usize) -> Option<()> {
     let mut away = if bytes == 0 { Vec::new() } else { vec![0; BUFFER] };
     while bytes > 0 {
@@ -165,14 +164,14 @@ async fn skip(stream: &mut TcpStream, mut bytes: usize) -> Option<()> {
     Some(())
 }
 
-fn note(head: &[u8], body: &[u8], shared: &Shared) {
+fn record(head: &[u8], body: &[u8], inner: &Inner) {
     if let Some(at) = stamp(body) {
-        let took = (shared.began.elapsed().as_micros() as u64).saturating_sub(at);
-        locked(&shared.times).push(u32::try_from(took).unwrap_or(u32::MAX));
+        let took = (inner.began.elapsed().as_micros() as u64).saturating_sub(at);
+        locked(&inner.times).push(u32::try_from(took).unwrap_or(u32::MAX));
     } else if let Some((message, endpoint)) = number(head, body) {
-        locked(&shared.seen).note(message, endpoint);
+        locked(&inner.arrivals).record(message, endpoint);
     }
-    shared.count.fetch_add(1, Ordering::Relaxed);
+    inner.count.fetch_add(1, Ordering::Relaxed);
 }
 
 fn stamp(body: &[u8]) -> Option<u64> {

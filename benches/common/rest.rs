@@ -1,11 +1,11 @@
-//! A client of the REST API, for what is set up before a measurement.
+//! A REST API client for setting up a measurement.
 
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::client::Door;
+use super::client::Destination;
 
-/// A server and a token for it.
+/// A server and a token.
 #[derive(Clone, Debug)]
 pub struct Rest {
     /// Host and port.
@@ -21,27 +21,27 @@ impl Rest {
         Rest { authority: authority.to_owned(), token: token.to_owned(), client }
     }
 
-    /// Posts a body and gives the answer's.
+    /// Posts a body and returns the response's.
     ///
     /// # Panics
-    /// It is refused.
+    /// The request is rejected.
     pub async fn post(&self, path: &str, body: String) -> Value {
         let (status, text) = self.try_post(path, body).await;
         assert!(status.is_success(), "{path}: {status} {text}");
         serde_json::from_str(&text).expect("JSON")
     }
 
-    /// The same, whatever is answered.
+    /// Posts a body and returns the status and text of any response.
     pub async fn try_post(&self, path: &str, body: String) -> (StatusCode, String) {
         let request = self.client.post(format!("http://{}/api/v1{path}", self.authority)).bearer_auth(&self.token);
         let answer = request.header("content-type", "application/json").body(body).send().await.expect("an answer");
         (answer.status(), answer.text().await.expect("text"))
     }
 
-    /// The body behind a path.
+    /// Returns the body at a path.
     ///
     /// # Panics
-    /// It is refused.
+    /// The request is rejected.
     pub async fn get(&self, path: &str) -> String {
         let request = self.client.get(format!("http://{}/api/v1{path}", self.authority)).bearer_auth(&self.token);
         let answer = request.send().await.expect("an answer");
@@ -50,8 +50,8 @@ impl Rest {
         answer.text().await.expect("text")
     }
 
-    /// Makes so many applications, each with endpoints at these URLs: where messages can be posted to.
-    pub async fn furnish(&self, applications: usize, urls: &[String]) -> Door {
+    /// Creates `applications` applications with endpoints at `urls`, to post messages to.
+    pub async fn create_applications(&self, applications: usize, urls: &[String]) -> Destination {
         let mut ids = Vec::new();
         for number in 0..applications {
             let made = self.post("/app/", format!(r#"{{"name":"Bench {number}"}}"#)).await;
@@ -61,11 +61,11 @@ impl Rest {
             }
             ids.push(id);
         }
-        Door { authority: self.authority.clone(), token: self.token.clone(), applications: ids }
+        Destination { authority: self.authority.clone(), token: self.token.clone(), applications: ids }
     }
 }
 
-/// A JSON object that begins as the receiver wants it to know the message: [`super::receiver::NUMBER`].
+/// A payload that tells the receiver its message number: [`super::receiver::NUMBER`].
 pub fn numbered(message: usize) -> String {
     format!("{{\"n\":{message}}}")
 }

@@ -1,5 +1,5 @@
-//! The ceiling: what the HTTP server, the signing and the client cost by themselves. It parses the message, answers 202, signs and
-//! sends as Sendoff does, and stores nothing. This program starts itself again with [`FLAG`] to be it, so that it has a process of its own.
+//! The ceiling: the cost of the HTTP server, the signing and the client alone. It parses a message, answers 202, signs
+//! and sends like Sendoff, and stores nothing. The bench restarts itself with [`FLAG`] to run it in its own process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use url::Url;
 
-/// What tells this program to be the ceiling.
+/// Makes this program the ceiling.
 pub const FLAG: &str = "--serve-the-ceiling";
-/// The most requests in flight, as Sendoff has by default: to each endpoint, and in all.
+/// Sendoff's defaults for requests in flight: per endpoint, and in total.
 const IN_FLIGHT: (usize, usize) = (64, 1_024);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct MessageIn<'a> {
+struct MessageRequest<'a> {
     event_type: &'a str,
     #[serde(borrow)]
     payload: &'a RawValue,
@@ -42,7 +42,8 @@ impl Sender {
         let mut headers = http::HeaderMap::new();
         headers.insert("content-type", http::HeaderValue::from_static("application/json"));
         self.signing.sign(&mut headers, MessageId::new(now), now, &payload);
-        let post = Post { url: &self.url, headers, typed: &[], body: payload, timeout: Duration::from_secs(15), now };
+        let post =
+            Post { url: &self.url, headers, exact_case: &[], body: payload, timeout: Duration::from_secs(15), now };
         let outcome = self.egress.post(post).await.expect("a request that could be made");
         assert!(outcome.delivered(), "{}", outcome.detail);
     }
@@ -50,10 +51,10 @@ impl Sender {
 
 fn number(name: &str) -> usize {
     let text = std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
-    text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number is expected"))
+    text.parse().unwrap_or_else(|_| panic!("{name}={text}: expected a number"))
 }
 
-/// Serves on the port of the environment until it is killed. Each message is sent as often as `CEILING_FAN_OUT` says.
+/// Serves on `CEILING_PORT` until killed, and sends each message `CEILING_FAN_OUT` times.
 pub fn serve() {
     let port = number("CEILING_PORT") as u16;
     let fan_out = number("CEILING_FAN_OUT");
@@ -94,7 +95,7 @@ pub fn serve() {
 }
 
 async fn accept(queue: web::Data<mpsc::UnboundedSender<Bytes>>, body: Bytes) -> HttpResponse {
-    let message: MessageIn<'_> = serde_json::from_slice(&body).expect("a message");
+    let message: MessageRequest<'_> = serde_json::from_slice(&body).expect("a message");
     let payload = body.slice_ref(message.payload.get().as_bytes());
     let id = MessageId::new(Clock.now());
     let answer = format!(

@@ -1,31 +1,31 @@
-//! The loads: many connections that post one message after the other (closed), or messages at fixed times (open).
+//! The loads: closed (each connection posts its next message after a response) and open (messages at fixed times).
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Plan;
-use super::common::client::Door;
+use super::common::client::Destination;
 use super::common::closed_loop;
-use super::common::meter::{Meter, Spent};
-use super::common::open_loop::{self, Posted};
+use super::common::meter::{Meter, Usage};
+use super::common::open_loop::{self, LoadResult};
 use super::common::percentile_ms;
 use super::common::receiver::Receiver;
 
-/// What is posted.
+/// The messages to post.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
-    /// As fast as the connections are answered.
+    /// As fast as responses arrive.
     Closed {
-        /// Endpoints that want each message.
+        /// Endpoints per message.
         fan_out: usize,
     },
-    /// So many messages a second, however they are answered.
+    /// Messages per second, regardless of responses.
     Open { rate: f64 },
 }
 
 impl Load {
-    /// How many deliveries a message makes.
+    /// Deliveries per message.
     pub fn fan_out(self) -> usize {
         match self {
             Load::Closed { fan_out } => fan_out,
@@ -33,7 +33,7 @@ impl Load {
         }
     }
 
-    /// Applications: as many endpoints in all at any fan-out up to that of the plan.
+    /// Number of applications, so the total of endpoints is the same at every fan-out.
     pub fn applications(self, plan: Plan) -> usize {
         (plan.applications / self.fan_out()).max(1)
     }
@@ -48,27 +48,27 @@ impl fmt::Display for Load {
     }
 }
 
-/// What one run came to; `None` is what cannot be read about that server.
+/// Results of one run; `None` if unknown for that server.
 #[derive(Clone, Copy, Debug)]
-pub struct Measured {
+pub struct Measurement {
     pub accepted_per_second: f64,
     pub delivered_per_second: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
-    /// User and system time of the sending process per delivery, and of its database server.
+    /// CPU time per delivery of the sender, and of its database server.
     pub cpu_us: Option<f64>,
     pub database_cpu_us: Option<f64>,
     /// Per delivery.
     pub written_bytes: Option<f64>,
     pub rows: Option<f64>,
     pub index_entries: Option<f64>,
-    /// The most resident memory of the sending process, in bytes.
+    /// Peak resident memory of the sender, in bytes.
     pub memory: Option<f64>,
     pub refused: u64,
     pub lost: u64,
 }
 
-impl fmt::Display for Measured {
+impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -85,26 +85,32 @@ impl fmt::Display for Measured {
     }
 }
 
-/// Posts for as long as the plan says, then waits for what is on its way.
-pub async fn measure(plan: Plan, load: Load, door: Door, receiver: &Receiver, meter: &Meter) -> Measured {
-    let door = Arc::new(door);
-    // A second without counting: connections are made, caches fill.
-    let warm = post(plan, load, &door, receiver.began(), Duration::from_secs(1)).await;
+/// Posts for the plan's duration, then waits for outstanding deliveries.
+pub async fn measure(
+    plan: Plan,
+    load: Load,
+    destination: Destination,
+    receiver: &Receiver,
+    meter: &Meter,
+) -> Measurement {
+    let destination = Arc::new(destination);
+    // One second of warm-up opens connections and fills caches.
+    let warm = post(plan, load, &destination, receiver.began(), Duration::from_secs(1)).await;
     receiver.wait_for(warm.accepted * load.fan_out() as u64).await;
     let warm_delivered = receiver.count();
     receiver.take_times();
     let before = meter.read().await;
     let start = Instant::now();
-    let posted = post(plan, load, &door, receiver.began(), Duration::from_secs_f64(plan.seconds)).await;
+    let posted = post(plan, load, &destination, receiver.began(), Duration::from_secs_f64(plan.seconds)).await;
     let posting = start.elapsed().as_secs_f64();
     let expected = posted.accepted * load.fan_out() as u64;
     let last = receiver.wait_for(warm_delivered + expected).await;
     let delivered = receiver.count() - warm_delivered;
     let after = meter.read().await;
     let per_delivery = |sum: Option<f64>| sum.map(|sum| sum / delivered.max(1) as f64);
-    let spent: Spent = meter.spent(&before, &after).await;
+    let spent: Usage = meter.spent(&before, &after).await;
     let times = receiver.take_times();
-    Measured {
+    Measurement {
         accepted_per_second: posted.accepted as f64 / posting,
         delivered_per_second: delivered as f64 / last.duration_since(start).as_secs_f64(),
         p50_ms: percentile_ms(&times, 0.5),
@@ -120,9 +126,9 @@ pub async fn measure(plan: Plan, load: Load, door: Door, receiver: &Receiver, me
     }
 }
 
-async fn post(plan: Plan, load: Load, door: &Arc<Door>, began: Instant, span: Duration) -> Posted {
+async fn post(plan: Plan, load: Load, destination: &Arc<Destination>, began: Instant, span: Duration) -> LoadResult {
     match load {
-        Load::Closed { .. } => closed_loop::run_for(door, plan.connections, plan.payload, began, span).await,
-        Load::Open { rate } => open_loop::run(Arc::clone(door), rate, span, plan.payload, began).await,
+        Load::Closed { .. } => closed_loop::run_for(destination, plan.connections, plan.payload, began, span).await,
+        Load::Open { rate } => open_loop::run(Arc::clone(destination), rate, span, plan.payload, began).await,
     }
 }

@@ -1,15 +1,16 @@
-//! What a delivery costs: `make bench`.
+//! The cost of a delivery: `make bench`.
 //!
-//! Messages are posted to the real binary, which delivers them to a receiver in this process: once with nothing stored (the **ceiling**: the same HTTP
-//! server, signing and client, see [`ceiling`]), once on SQLite, once on PostgreSQL, in turn and several times. All of it shares one machine, so
-//! compare the ratios within a run, not the absolute figures.
+//! Messages are posted to the real binary, which delivers them to a receiver in this process: once with nothing stored
+//! (the **ceiling**: the same HTTP server, signing and client, see [`ceiling`]), once on SQLite and once on PostgreSQL,
+//! in turn, for several rounds. All processes share one machine, so compare ratios within a run, not absolute figures.
 //!
-//! The loads: 256 connections that each post one message after the other, at fan-out 1 and 10 (throughput), then 200 and 1,000 messages a second at
-//! fixed times (latency, counted from the scheduled time to the arrival). What [`common::meter`] counts is given per delivery.
+//! Loads: 256 connections in a closed loop, at fan-out 1 and 10 (throughput); then 200 and 1,000 messages per second in
+//! an open loop (latency, from the scheduled time to the arrival). Costs from [`common::meter`] are per delivery.
 //!
-//! `cargo bench --bench delivery -- --seconds 8 --rounds 3 --payload 300`. Parts of it: `--fan-out 10` or `--rate 200` runs that load alone,
-//! `--only SQLite` one target. `--binary PATH` measures another build. `--url http://host:port --token TOKEN` measures a server that runs already and
-//! has the same REST dialect (it must reach this process's loopback port); with `--pid PID`, also its CPU and memory.
+//! `cargo bench --bench delivery -- --seconds 8 --rounds 3 --payload 300`. `--fan-out 10` or `--rate 200` runs one
+//! load, and `--only SQLite` one target. `--binary PATH` measures another build. `--url http://host:port --token TOKEN`
+//! measures a running server with the same REST API, which must reach this process's loopback port; `--pid PID` adds
+//! its CPU and memory.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -31,26 +32,26 @@ use server::Target;
 /// The sizes of a run.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
-    /// How long the load lasts; what is then still on its way is waited for and counted.
+    /// Duration of a load. Outstanding deliveries are then waited for and counted.
     seconds: f64,
     rounds: usize,
     /// Of the closed loads.
     connections: usize,
-    /// Bytes of each payload.
+    /// Bytes per payload.
     payload: usize,
-    /// Endpoints at fan-out 1, each in an application of its own.
+    /// Endpoints at fan-out 1, one per application.
     applications: usize,
 }
 
-/// What was named on the command line.
-struct Given {
+/// The targets given on the command line.
+struct TargetArgs {
     /// The program to start.
     binary: String,
-    /// A server that runs already.
-    server: Option<GivenServer>,
+    /// A server that is already running.
+    server: Option<ServerArgs>,
 }
 
-struct GivenServer {
+struct ServerArgs {
     authority: String,
     token: String,
     pid: Option<u32>,
@@ -61,7 +62,7 @@ fn main() {
     if arguments.has(ceiling::FLAG) {
         return ceiling::serve();
     }
-    // `cargo test` runs benches as well; there is nothing to test here.
+    // `cargo test` runs benches too; there is nothing to test.
     if arguments.has("--test") {
         return;
     }
@@ -74,7 +75,7 @@ fn main() {
     };
     let given = given(&arguments);
     let only = arguments.text("--only");
-    let own = if given.server.is_some() { vec![Target::Given] } else { vec![Target::Sqlite, Target::Postgres] };
+    let own = if given.server.is_some() { vec![Target::External] } else { vec![Target::Sqlite, Target::Postgres] };
     let targets = [Target::Ceiling].into_iter().chain(own);
     let targets: Vec<Target> = targets.filter(|target| only.is_none_or(|name| name == target.name())).collect();
     let runtime =
@@ -85,16 +86,16 @@ fn main() {
     }
 }
 
-fn given(arguments: &Arguments) -> Given {
+fn given(arguments: &Arguments) -> TargetArgs {
     let server = arguments.text("--url").map(|url| {
-        let url: url::Url = url.parse().expect("--url: a URL such as http://127.0.0.1:8071 is expected");
-        GivenServer {
+        let url: url::Url = url.parse().expect("--url: expected a URL such as http://127.0.0.1:8071");
+        ServerArgs {
             authority: url.authority().to_owned(),
             token: arguments.text("--token").expect("--url needs --token").to_owned(),
             pid: arguments.given_number("--pid").map(|pid| pid as u32),
         }
     });
-    Given { binary: arguments.text("--binary").unwrap_or(env!("CARGO_BIN_EXE_sendoff")).to_owned(), server }
+    TargetArgs { binary: arguments.text("--binary").unwrap_or(env!("CARGO_BIN_EXE_sendoff")).to_owned(), server }
 }
 
 fn loads(arguments: &Arguments) -> Vec<Load> {
@@ -112,14 +113,14 @@ fn loads(arguments: &Arguments) -> Vec<Load> {
     ]
 }
 
-async fn run(plan: Plan, load: Load, targets: &[Target], given: &Given) {
+async fn run(plan: Plan, load: Load, targets: &[Target], given: &TargetArgs) {
     let mut rows: Vec<table::Row> = targets.iter().map(|target| (*target, Vec::new())).collect();
     for round in 1..=plan.rounds {
         for (target, measured) in &mut rows {
             let one = server::measure(*target, plan, load, given).await;
             println!("{load}, round {round}: {:<10} {one}", target.name());
             measured.push(one);
-            // The disk and the kernel finish with the last run.
+            // Lets the disk and the kernel finish the previous run.
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }

@@ -1,24 +1,23 @@
-//! The servers that are measured, each as a process of its own, started afresh for each run, or one that runs already.
+//! The measured servers: a new process for each run, or one that is already running.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::common::client::Door;
+use super::common::client::Destination;
 use super::common::meter::Meter;
 use super::common::receiver::Receiver;
 use super::common::rest::Rest;
-use super::load::{self, Load, Measured};
+use super::load::{self, Load, Measurement};
 use super::support::{Durability, Postgres, free_port, sqlite_file};
-use super::{Given, Plan, ceiling};
+use super::{Plan, TargetArgs, ceiling};
 
-/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     Ceiling,
     Sqlite,
     Postgres,
-    /// The server of `--url`.
-    Given,
+    /// The server given by `--url`.
+    External,
 }
 
 impl Target {
@@ -27,23 +26,23 @@ impl Target {
             Target::Ceiling => "ceiling",
             Target::Sqlite => "SQLite",
             Target::Postgres => "PostgreSQL",
-            Target::Given => "given",
+            Target::External => "given",
         }
     }
 }
 
-/// A child that is killed when the run is over.
-struct Running(Child);
+/// Kills its child on drop.
+struct ChildGuard(Child);
 
-impl Drop for Running {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// One run.
-pub async fn measure(target: Target, plan: Plan, load: Load, given: &Given) -> Measured {
+/// Measures one run.
+pub async fn measure(target: Target, plan: Plan, load: Load, given: &TargetArgs) -> Measurement {
     let receiver = Receiver::start(Instant::now()).await;
     match target {
         Target::Ceiling => ceiling(plan, load, &receiver).await,
@@ -52,21 +51,21 @@ pub async fn measure(target: Target, plan: Plan, load: Load, given: &Given) -> M
             sendoff(given, &file.url(), plan, load, &receiver, |pid| Meter::Sqlite { pid }).await
         }
         Target::Postgres => {
-            // With everything that makes a commit durable.
+            // With durable commits.
             let server = Postgres::start(Durability::On);
             let (url, postmaster) = (server.fresh_database(), server.postmaster());
             let meter = |pid| Meter::Postgres { pid, url: url.clone(), postmaster };
             sendoff(given, &url, plan, load, &receiver, meter).await
         }
-        Target::Given => {
+        Target::External => {
             let server = given.server.as_ref().expect("a server is given");
-            let door = furnish(&server.authority, &server.token, plan, load, &receiver).await;
-            load::measure(plan, load, door, &receiver, &Meter::Process(server.pid)).await
+            let destination = create_applications(&server.authority, &server.token, plan, load, &receiver).await;
+            load::measure(plan, load, destination, &receiver, &Meter::Process(server.pid)).await
         }
     }
 }
 
-async fn ceiling(plan: Plan, load: Load, receiver: &Receiver) -> Measured {
+async fn ceiling(plan: Plan, load: Load, receiver: &Receiver) -> Measurement {
     let port = free_port();
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     let applications = load.applications(plan);
@@ -77,22 +76,22 @@ async fn ceiling(plan: Plan, load: Load, receiver: &Receiver) -> Measured {
         .env("CEILING_TARGET", receiver.url(0))
         .env("CEILING_FAN_OUT", load.fan_out().to_string())
         .env("CEILING_ENDPOINTS", endpoints.to_string());
-    let running = Running(command.spawn().expect("the ceiling"));
+    let running = ChildGuard(command.spawn().expect("the ceiling"));
     let authority = format!("127.0.0.1:{port}");
     wait_for(&authority).await;
     let applications = (0..applications).map(|n| format!("app{n}")).collect();
-    let door = Door { authority, token: "none".into(), applications };
-    load::measure(plan, load, door, receiver, &Meter::Process(Some(running.0.id()))).await
+    let destination = Destination { authority, token: "none".into(), applications };
+    load::measure(plan, load, destination, receiver, &Meter::Process(Some(running.0.id()))).await
 }
 
 async fn sendoff(
-    given: &Given,
+    given: &TargetArgs,
     url: &str,
     plan: Plan,
     load: Load,
     receiver: &Receiver,
     meter: impl Fn(u32) -> Meter,
-) -> Measured {
+) -> Measurement {
     let authority = format!("127.0.0.1:{}", free_port());
     let command = |arguments: &[&str]| {
         let mut command = Command::new(&given.binary);
@@ -106,17 +105,17 @@ async fn sendoff(
             .env("SENDOFF_LOG", "warn");
         command
     };
-    let running = Running(command(&["serve"]).stdout(Stdio::null()).spawn().expect("sendoff serve"));
+    let running = ChildGuard(command(&["serve"]).stdout(Stdio::null()).spawn().expect("sendoff serve"));
     wait_for(&authority).await;
     let token = String::from_utf8(command(&["token"]).output().expect("sendoff token").stdout).expect("text");
-    let door = furnish(&authority, token.trim(), plan, load, receiver).await;
-    load::measure(plan, load, door, receiver, &meter(running.0.id())).await
+    let destination = create_applications(&authority, token.trim(), plan, load, receiver).await;
+    load::measure(plan, load, destination, receiver, &meter(running.0.id())).await
 }
 
-/// Makes the applications with their endpoints, over REST.
-async fn furnish(authority: &str, token: &str, plan: Plan, load: Load, receiver: &Receiver) -> Door {
+/// Creates applications with endpoints over REST.
+async fn create_applications(authority: &str, token: &str, plan: Plan, load: Load, receiver: &Receiver) -> Destination {
     let urls: Vec<String> = (0..load.fan_out()).map(|endpoint| receiver.url(endpoint)).collect();
-    Rest::new(authority, token).furnish(load.applications(plan), &urls).await
+    Rest::new(authority, token).create_applications(load.applications(plan), &urls).await
 }
 
 async fn wait_for(authority: &str) {

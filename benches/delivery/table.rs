@@ -1,13 +1,13 @@
-//! The figures of all rounds as a Markdown table.
+//! Prints the results of all rounds as a Markdown table.
 
 use super::common::median;
-use super::load::{Load, Measured};
+use super::load::{Load, Measurement};
 use super::server::Target;
 
-/// What a target came to in each round.
-pub type Row = (Target, Vec<Measured>);
+/// A target and its results per round.
+pub type Row = (Target, Vec<Measurement>);
 
-/// Prints the medians, and the shares of the ceiling of the same round if it was measured.
+/// Prints medians, and shares of the same round's ceiling if it was measured.
 pub fn print(load: Load, rows: &[Row]) {
     let rounds = rows.first().map_or(0, |(_, measured)| measured.len());
     println!("\n{load}: medians of {rounds} rounds, and as shares of the ceiling\n");
@@ -23,9 +23,9 @@ pub fn print(load: Load, rows: &[Row]) {
     println!();
 }
 
-fn cells(measured: &[Measured], ceiling: Option<&Vec<Measured>>) -> Vec<String> {
-    let number = |of: fn(&Measured) -> f64| median(measured.iter().map(of).collect());
-    let known = |of: fn(&Measured) -> Option<f64>, unit: &str, digits: usize| {
+fn cells(measured: &[Measurement], ceiling: Option<&Vec<Measurement>>) -> Vec<String> {
+    let number = |of: fn(&Measurement) -> f64| median(measured.iter().map(of).collect());
+    let optional = |of: fn(&Measurement) -> Option<f64>, unit: &str, digits: usize| {
         let values: Vec<f64> = measured.iter().filter_map(of).collect();
         if values.is_empty() { "–".to_owned() } else { format!("{:.digits$}{unit}", median(values)) }
     };
@@ -39,11 +39,11 @@ fn cells(measured: &[Measured], ceiling: Option<&Vec<Measured>>) -> Vec<String> 
         shares.map_or("–".to_owned(), |share| format!("{:.0} %", share * 100.0)),
         format!("{:.1} ms", number(|one| one.p50_ms)),
         format!("{:.1} ms", number(|one| one.p99_ms)),
-        known(|one| one.cpu_us, " µs", 0),
-        known(|one| one.database_cpu_us, " µs", 0),
-        known(|one| one.written_bytes, " B", 0),
-        known(|one| one.rows, "", 2),
-        known(|one| one.index_entries, "", 2),
-        known(|one| one.memory.map(|bytes| bytes / 1e6), " MB", 0),
+        optional(|one| one.cpu_us, " µs", 0),
+        optional(|one| one.database_cpu_us, " µs", 0),
+        optional(|one| one.written_bytes, " B", 0),
+        optional(|one| one.rows, "", 2),
+        optional(|one| one.index_entries, "", 2),
+        optional(|one| one.memory.map(|bytes| bytes / 1e6), " MB", 0),
     ]
 }

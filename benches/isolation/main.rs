@@ -1,11 +1,11 @@
-//! Whether anybody holds up anybody else: `cargo bench --bench isolation`.
+//! Isolation of endpoints: `cargo bench --bench isolation`.
 //!
-//! A thousand endpoints, each an application of its own, get events at a steady rate. First all is quiet; then half of them **hang** until the
-//! timeout, or one gets nine tenths of the traffic (it is **busy**), or one has a **backlog** of a million. How long the events of the others
-//! take from their POST to their receiver is compared: 99 of 100 may take one and a half times as long as in the quiet before, and no more. A disk that stalls once can be most of
-//! what is slow in one round, so that the rounds are looked at together.
+//! A thousand endpoints, each in its own application, receive events at a steady rate. After a quiet phase, half of
+//! them **hang** until the timeout, or one gets 90 % of the traffic (**busy**), or one has a **backlog** of a million
+//! deliveries. The bench compares end-to-end times of the unaffected endpoints in both phases: p99 may grow by half.
+//! One stall of the disk can dominate a round, so rounds are also combined.
 //!
-//! `-- --seconds 20 --rate 400 --takes 100 --rounds 3 --store sqlite --case hang`; it ends with 1 if a ratio is above.
+//! `-- --seconds 20 --rate 400 --takes 100 --rounds 3 --store sqlite --case hang`. Exits with 1 if a ratio is too high.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -23,14 +23,14 @@ use support::backlog::backlog;
 use support::{Binary, Durability, Postgres, Server, SqliteFile, sqlite_file};
 
 const ENDPOINTS: usize = 1_000;
-/// What the others may take at most, as a share of what they take in quiet.
-const MOST: f64 = 1.5;
+/// Maximum ratio of p99 to the quiet phase.
+const MAX_RATIO: f64 = 1.5;
 const BACKLOG: usize = 1_000_000;
 
-/// What goes wrong.
+/// The disturbance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Case {
-    /// Nothing: what comes of it is the machine's own noise.
+    /// A control: the machine's own noise.
     Nothing,
     Hang,
     Busy,
@@ -41,7 +41,7 @@ impl Case {
     const ALL: [(Case, &str); 4] =
         [(Case::Nothing, "nothing"), (Case::Hang, "hang"), (Case::Busy, "busy"), (Case::Backlog, "backlog")];
 
-    fn words(self) -> &'static str {
+    fn description(self) -> &'static str {
         match self {
             Case::Nothing => "nothing (a control)",
             Case::Hang => "500 of 1,000 endpoints hang until the timeout",
@@ -51,15 +51,14 @@ impl Case {
     }
 }
 
-/// What a run is made of.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
-    /// Of each of the two halves of a run.
+    /// Per phase.
     seconds: f64,
     rounds: usize,
-    /// Events per second, in all.
+    /// Events per second, in total.
     rate: f64,
-    /// How many milliseconds receivers take to answer.
+    /// Response time of receivers, in milliseconds.
     takes: f64,
 }
 
@@ -67,7 +66,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let text = |name: &str| arguments.iter().skip_while(|argument| *argument != name).nth(1).map(String::as_str);
     let number = |name: &str, default: f64| text(name).and_then(|value| value.parse().ok()).unwrap_or(default);
-    // `cargo test` runs benches as well; there is nothing to test here.
+    // `cargo test` runs benches too; there is nothing to test.
     if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
@@ -81,7 +80,7 @@ fn main() {
         ["sqlite", "postgres"].into_iter().filter(|name| text("--store").is_none_or(|one| one == *name)).collect();
     let cases =
         Case::ALL.into_iter().filter(|(_, name)| text("--case").is_none_or(|one| one == *name)).map(|(case, _)| case);
-    // The receivers' table of descriptors does not grow meanwhile, which takes some ten milliseconds each time.
+    // Grows the receivers' descriptor table now, because growing it later would cost some 10 ms each time.
     let _ = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 4_000);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -92,7 +91,7 @@ fn main() {
 async fn run(plan: Plan, stores: &[&str], cases: &[Case]) -> bool {
     println!("{plan:?}");
     let mut table = vec![
-        "| what goes wrong | store | p50 quiet | p50 then | p99 quiet | p99 then | ratio of p99 (and of each round) |"
+        "| disturbance | store | p50 quiet | p50 then | p99 quiet | p99 then | ratio of p99 (and of each round) |"
             .to_owned(),
         "|---|---|---:|---:|---:|---:|---:|".to_owned(),
     ];
@@ -102,17 +101,19 @@ async fn run(plan: Plan, stores: &[&str], cases: &[Case]) -> bool {
             let mut rounds = Vec::new();
             for _ in 0..plan.rounds {
                 let one = measure(plan, *case, store).await;
-                let shown = [&one.quiet, &one.then].map(|times| [0.5, 0.9, 0.95, 0.99].map(|share| at(times, share)));
-                println!("{store}: {}: p50, p90, p95, p99 in ms, in quiet and then: {shown:?}", case.words());
+                let shown = [&one.quiet, &one.then]
+                    .map(|times| [0.5, 0.9, 0.95, 0.99].map(|share| percentile_ms(times, share)));
+                println!("{store}: {}: p50, p90, p95, p99 in ms, in quiet and then: {shown:?}", case.description());
                 rounds.push(one);
             }
             let each: Vec<String> = rounds.iter().map(|one| format!("{:.2}", one.ratio())).collect();
-            let all = Measured::together(rounds);
-            held &= all.ratio() <= MOST;
-            let [quiet, then] = [&all.quiet, &all.then].map(|times| [0.5, 0.99].map(|share| at(times, share)));
+            let all = Measurement::together(rounds);
+            held &= all.ratio() <= MAX_RATIO;
+            let [quiet, then] =
+                [&all.quiet, &all.then].map(|times| [0.5, 0.99].map(|share| percentile_ms(times, share)));
             table.push(format!(
                 "| {} | {store} | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} ms | **{:.2}** ({}) |",
-                case.words(),
+                case.description(),
                 quiet[0],
                 then[0],
                 quiet[1],
@@ -126,16 +127,16 @@ async fn run(plan: Plan, stores: &[&str], cases: &[Case]) -> bool {
     held
 }
 
-/// How long each event for a watched endpoint took, in microseconds, the shortest first.
+/// Sorted end-to-end times of watched endpoints, in microseconds.
 #[derive(Default)]
-struct Measured {
+struct Measurement {
     quiet: Vec<u64>,
     then: Vec<u64>,
 }
 
-impl Measured {
-    fn together(rounds: Vec<Measured>) -> Measured {
-        let mut all = Measured::default();
+impl Measurement {
+    fn together(rounds: Vec<Measurement>) -> Measurement {
+        let mut all = Measurement::default();
         for one in rounds {
             all.quiet.extend(one.quiet);
             all.then.extend(one.then);
@@ -146,17 +147,17 @@ impl Measured {
     }
 
     fn ratio(&self) -> f64 {
-        at(&self.then, 0.99) / at(&self.quiet, 0.99)
+        percentile_ms(&self.then, 0.99) / percentile_ms(&self.quiet, 0.99)
     }
 }
 
-/// What so large a share takes at most, in milliseconds.
-fn at(times: &[u64], share: f64) -> f64 {
+/// The percentile `share`, in milliseconds.
+fn percentile_ms(times: &[u64], share: f64) -> f64 {
     times[((times.len() as f64 * share) as usize).min(times.len() - 1)] as f64 / 1_000.0
 }
 
-/// A sender on a fresh store.
-struct Stage {
+/// Sendoff on a new store.
+struct BenchStore {
     server: Server,
     token: String,
     client: reqwest::Client,
@@ -164,8 +165,8 @@ struct Stage {
     _kept: (Option<SqliteFile>, Option<Postgres>),
 }
 
-impl Stage {
-    fn on(store: &str) -> Stage {
+impl BenchStore {
+    fn on(store: &str) -> BenchStore {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let kept = match store {
             "sqlite" => (Some(sqlite_file()), None),
@@ -179,7 +180,7 @@ impl Stage {
         let server = Binary::on(&url).set("SENDOFF_LOG", "warn").serve();
         let token = Binary::on(&url).token();
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Stage { server, token, client, url, _kept: kept }
+        BenchStore { server, token, client, url, _kept: kept }
     }
 
     async fn ask(&self, method: reqwest::Method, path: &str, body: String) -> reqwest::Response {
@@ -194,8 +195,8 @@ impl Stage {
         self.ask(reqwest::Method::POST, path, body.to_string()).await;
     }
 
-    /// The applications, each with an endpoint: the first half is watched.
-    async fn furnish(&self, receiver: &Receiver) {
+    /// Creates the applications, each with an endpoint. The first half is watched.
+    async fn create_applications(&self, receiver: &Receiver) {
         stream::iter(0..ENDPOINTS)
             .for_each_concurrent(8, async |n| {
                 self.post("/app/", json!({"name": format!("Bench {n}"), "uid": uid(n)})).await;
@@ -206,8 +207,8 @@ impl Stage {
             .await;
     }
 
-    /// A million deliveries that wait for an endpoint that is disabled.
-    async fn pile_up(&self, receiver: &Receiver) {
+    /// Creates a million deliveries for a disabled endpoint.
+    async fn create_backlog(&self, receiver: &Receiver) {
         self.post("/app/", json!({"name": "Backlog", "uid": "backlog"})).await;
         let url = format!("http://127.0.0.1:{}/backlog", receiver.port);
         self.post("/app/backlog/endpoint/", json!({"url": url, "uid": "ep", "disabled": true})).await;
@@ -226,8 +227,8 @@ impl Stage {
         }
     }
 
-    /// What was set up is on the disk and vacuumed before anything is measured: PostgreSQL would do both some time later, most likely in the second half.
-    async fn vacuum_often(&self) {
+    /// Vacuums and checkpoints the setup now. PostgreSQL would do so later, probably in the second phase.
+    async fn vacuum(&self) {
         if self.url.starts_with("sqlite:") {
             return;
         }
@@ -239,7 +240,7 @@ impl Stage {
         }
     }
 
-    /// Posts at the plan's rate; `which` says to which application the n-th event goes.
+    /// Posts at the plan's rate; `which` selects the application of the n-th event.
     async fn traffic(
         self: &Arc<Self>,
         receiver: &Arc<Receiver>,
@@ -253,22 +254,22 @@ impl Stage {
         while began.elapsed().as_secs_f64() < plan.seconds {
             let due = Duration::from_secs_f64(n as f64 / plan.rate);
             tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
-            let (stage, receiver, app) = (Arc::clone(self), Arc::clone(receiver), which(n));
+            let (bench, receiver, app) = (Arc::clone(self), Arc::clone(receiver), which(n));
             sent.spawn(async move {
                 let payload = receiver.stamped();
                 let body = format!(r#"{{"eventType":"bench","payload":{payload}}}"#);
-                stage.ask(reqwest::Method::POST, &format!("/app/{}/msg/", uid(app)), body).await;
+                bench.ask(reqwest::Method::POST, &format!("/app/{}/msg/", uid(app)), body).await;
             });
             while sent.try_join_next().is_some() {}
             n += 1;
         }
         sent.join_all().await;
-        // What is on its way to those who answer is there by then, or counts as late in the next measure: long enough.
+        // Enough for responsive receivers; anything later counts as late.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let mut times = receiver.times();
         let watched = (0..n).filter(|n| which(*n) < ENDPOINTS / 2).count();
         assert!(times.len() * 100 >= watched * 99, "{} of {watched} arrived", times.len());
-        // What has not arrived is later than all that has.
+        // A missing event counts as slower than all others.
         times.resize(times.len().max(watched), u64::MAX);
         times
     }
@@ -278,37 +279,37 @@ fn uid(n: usize) -> String {
     format!("a{n}")
 }
 
-async fn measure(plan: Plan, case: Case, store: &str) -> Measured {
+async fn measure(plan: Plan, case: Case, store: &str) -> Measurement {
     let receiver = Arc::new(Receiver::start(Duration::from_secs_f64(plan.takes / 1_000.0)).await);
-    let stage = Arc::new(Stage::on(store));
-    stage.furnish(&receiver).await;
+    let bench = Arc::new(BenchStore::on(store));
+    bench.create_applications(&receiver).await;
     if case == Case::Backlog {
-        stage.pile_up(&receiver).await;
+        bench.create_backlog(&receiver).await;
     }
-    stage.vacuum_often().await;
-    // Strides that reach all of them.
+    bench.vacuum().await;
+    // A stride that reaches all applications.
     let evenly = |n: usize| n * 7 % ENDPOINTS;
-    // Nobody looks yet: caches fill, connections are made.
-    stage.traffic(&receiver, Plan { seconds: 5.0, ..plan }, evenly).await;
-    let quiet = stage.traffic(&receiver, plan, evenly).await;
+    // Warm-up: fills caches and opens connections.
+    bench.traffic(&receiver, Plan { seconds: 5.0, ..plan }, evenly).await;
+    let quiet = bench.traffic(&receiver, plan, evenly).await;
     let others = receiver.others();
     let then = match case {
-        Case::Nothing => stage.traffic(&receiver, plan, evenly).await,
+        Case::Nothing => bench.traffic(&receiver, plan, evenly).await,
         Case::Hang => {
             receiver.hang(true);
-            stage.traffic(&receiver, plan, evenly).await
+            bench.traffic(&receiver, plan, evenly).await
         }
         Case::Busy => {
-            stage.traffic(&receiver, plan, |n| if n % 10 == 0 { evenly(n / 10) } else { ENDPOINTS - 1 }).await
+            bench.traffic(&receiver, plan, |n| if n % 10 == 0 { evenly(n / 10) } else { ENDPOINTS - 1 }).await
         }
         Case::Backlog => {
             let body = json!({"disabled": false}).to_string();
-            stage.ask(reqwest::Method::PATCH, "/app/backlog/endpoint/ep/", body).await;
-            stage.traffic(&receiver, plan, evenly).await
+            bench.ask(reqwest::Method::PATCH, "/app/backlog/endpoint/ep/", body).await;
+            bench.traffic(&receiver, plan, evenly).await
         }
     };
-    let went = receiver.others() - others;
-    assert!(went > 0, "something did go wrong");
-    println!("  {went} requests went to the others meanwhile");
-    Measured { quiet, then }
+    let disturbed = receiver.others() - others;
+    assert!(disturbed > 0, "the disturbance reached no other receiver");
+    println!("  {disturbed} requests went to other receivers meanwhile");
+    Measurement { quiet, then }
 }

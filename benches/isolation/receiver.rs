@@ -1,5 +1,5 @@
-//! Customers' receivers, all at one port: the path says whose it is, and some can be told to hang. What arrives at those that are watched is
-//! timed.
+//! The receivers of all endpoints, on one port: the path selects one, and some can be made to hang. Watched ones record
+//! end-to-end times.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,75 +8,75 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Where a payload says when it was posted: microseconds since the receiver's start, twelve digits.
+/// Start of a payload with its time of posting: microseconds since the receiver's start, twelve digits.
 pub const STAMP: &[u8] = b"{\"at\":\"";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
-/// Those that answer always, and are watched.
+/// Path of receivers that always answer and record times.
 pub const WATCHED: &str = "/watched";
-/// Those that hang when they are told to.
+/// Path of receivers that can hang.
 pub const OTHERS: &str = "/others";
 
 pub struct Receiver {
     pub port: u16,
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
-struct Shared {
+struct Inner {
     began: Instant,
-    takes: Duration,
-    hangs: AtomicBool,
+    delay: Duration,
+    hanging: AtomicBool,
     others: AtomicU64,
-    /// From before the POST of the message to its arrival, in microseconds.
+    /// From before the POST of a message to its arrival, in microseconds.
     times: Mutex<Vec<u64>>,
 }
 
 impl Receiver {
-    /// Everybody at it takes so long to answer.
-    pub async fn start(takes: Duration) -> Receiver {
+    /// Starts receivers that take `takes` to answer.
+    pub async fn start(delay: Duration) -> Receiver {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("its address").port();
-        let shared = Arc::new(Shared {
+        let inner = Arc::new(Inner {
             began: Instant::now(),
-            takes,
-            hangs: AtomicBool::new(false),
+            delay,
+            hanging: AtomicBool::new(false),
             others: AtomicU64::new(0),
             times: Mutex::default(),
         });
-        let theirs = Arc::clone(&shared);
+        let theirs = Arc::clone(&inner);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(serve(stream, Arc::clone(&theirs)));
             }
         });
-        Receiver { port, shared }
+        Receiver { port, inner }
     }
 
-    /// Whether the others hang from now on.
+    /// Makes the other receivers hang, or stop hanging.
     pub fn hang(&self, hang: bool) {
-        self.shared.hangs.store(hang, Ordering::Relaxed);
+        self.inner.hanging.store(hang, Ordering::Relaxed);
     }
 
-    /// A payload that was posted now.
+    /// A payload posted now.
     pub fn stamped(&self) -> String {
-        format!("{{\"at\":\"{:012}\"}}", self.shared.began.elapsed().as_micros())
+        format!("{{\"at\":\"{:012}\"}}", self.inner.began.elapsed().as_micros())
     }
 
-    /// How many requests the others got.
+    /// Requests to the other receivers.
     pub fn others(&self) -> u64 {
-        self.shared.others.load(Ordering::Relaxed)
+        self.inner.others.load(Ordering::Relaxed)
     }
 
-    /// The times since the last call, the shortest first.
+    /// The sorted times since the last call.
     pub fn times(&self) -> Vec<u64> {
-        let mut times = self.shared.times.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut times = self.inner.times.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut taken = std::mem::take(&mut *times);
         taken.sort_unstable();
         taken
     }
 }
 
-async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
+async fn serve(mut stream: TcpStream, inner: Arc<Inner>) {
     let _ = stream.set_nodelay(true);
     let (mut buffer, mut filled) = (vec![0u8; 8 * 1024], 0);
     loop {
@@ -90,28 +90,28 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
         };
         let body = &buffer[head..head + length];
         if path.starts_with(WATCHED) {
-            let now = shared.began.elapsed().as_micros() as u64;
+            let now = inner.began.elapsed().as_micros() as u64;
             if let Some(at) = stamp(body) {
-                shared.times.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(now.saturating_sub(at));
+                inner.times.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(now.saturating_sub(at));
             }
         } else {
-            shared.others.fetch_add(1, Ordering::Relaxed);
-            if path.starts_with(OTHERS) && shared.hangs.load(Ordering::Relaxed) {
-                // Until the sender has had enough.
+            inner.others.fetch_add(1, Ordering::Relaxed);
+            if path.starts_with(OTHERS) && inner.hanging.load(Ordering::Relaxed) {
+                // Until the sender gives up.
                 let _ = stream.read(&mut [0]).await;
                 return;
             }
         }
         buffer.copy_within(head + length..filled, 0);
         filled -= head + length;
-        tokio::time::sleep(shared.takes).await;
+        tokio::time::sleep(inner.delay).await;
         if stream.write_all(ANSWER).await.is_err() {
             return;
         }
     }
 }
 
-/// A request's path, where its body begins, and how long it is.
+/// A request's path, and the start and length of its body.
 fn head(bytes: &[u8]) -> Option<(String, usize, usize)> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&bytes[..end]).ok()?;

@@ -1,32 +1,32 @@
-//! Processes that share a PostgreSQL: 1, 2 and 4 workers at full load, and many that have nothing to do.
+//! Processes on one PostgreSQL: 1, 2 and 4 workers at full load, and many idle ones.
 
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::common::client::Door;
+use super::bench_store::{self, BenchStore, rest};
+use super::common::client::Destination;
 use super::common::receiver::Receiver;
 use super::common::{closed_loop, median, process};
 use super::plan::{Case, Plan};
-use super::stage::{self, Stage, rest};
 use super::support::{Kind, Server};
 use super::table::{Check, Row};
 
 const WORKERS: [usize; 3] = [1, 2, 4];
-/// Each with an endpoint, and each in a slot of its own.
+/// Each with one endpoint and its own slot.
 const APPLICATIONS: usize = 256;
-/// How long a fleet may take to share out the slots.
-const SHARED_OUT: Duration = Duration::from_secs(120);
+/// How long a fleet may take to distribute the slots.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// One process accepts, and so many others send.
+/// One process accepts, and a growing number of workers send.
 pub async fn measure_busy(plan: &Plan, store: Kind) -> Row {
-    let first = Stage::on(plan, store).await;
+    let first = BenchStore::on(plan, store).await;
     let (mut rates, mut idle) = ([const { Vec::new() }; WORKERS.len()], 0);
     for _ in 0..plan.rounds {
         for (workers, rates) in WORKERS.into_iter().zip(&mut rates) {
-            let stage = first.beside(plan).await;
-            let (rate, owners) = work(plan, &stage, workers).await;
+            let bench = first.beside(plan).await;
+            let (rate, owners) = measure_workers(plan, &bench, workers).await;
             rates.push(rate);
             idle = idle.max(workers - owners);
         }
@@ -47,22 +47,22 @@ pub async fn measure_busy(plan: &Plan, store: Kind) -> Row {
     }
 }
 
-/// What so many workers deliver a second, and how many of them own slots.
-async fn work(plan: &Plan, stage: &Stage, workers: usize) -> (f64, usize) {
+/// Deliveries per second, and how many of the workers own slots.
+async fn measure_workers(plan: &Plan, bench: &BenchStore, workers: usize) -> (f64, usize) {
     let receiver = Receiver::start(Instant::now()).await;
-    stage.customers(APPLICATIONS, 1, receiver.port).await;
-    let (api, _) = stage::start(stage.binary().set("SENDOFF_ROLE", "api"));
+    bench.customers(APPLICATIONS, 1, receiver.port).await;
+    let (api, _) = bench_store::start(bench.binary().set("SENDOFF_ROLE", "api"));
     let _workers: Vec<Server> =
-        (0..workers).map(|_| stage::start(stage.binary().set("SENDOFF_ROLE", "worker")).0).collect();
-    let owners = owners(stage, workers).await;
+        (0..workers).map(|_| bench_store::start(bench.binary().set("SENDOFF_ROLE", "worker")).0).collect();
+    let owners = owners(bench, workers).await;
     let api = rest(&api);
     let applications = (0..APPLICATIONS).map(|n| format!("app-{n}")).collect();
-    let door = Arc::new(Door { authority: api.authority, token: api.token, applications });
-    // Connections are made, caches fill.
+    let destination = Arc::new(Destination { authority: api.authority, token: api.token, applications });
+    // The first pass is a warm-up.
     for seconds in [2.0, plan.seconds] {
         let (before, began) = (receiver.count(), Instant::now());
         let span = Duration::from_secs_f64(seconds);
-        let posted = closed_loop::run_for(&door, plan.connections, plan.payload, receiver.began(), span).await;
+        let posted = closed_loop::run_for(&destination, plan.connections, plan.payload, receiver.began(), span).await;
         let last = receiver.wait_for(before + posted.accepted).await;
         if seconds == plan.seconds {
             return ((receiver.count() - before) as f64 / last.duration_since(began).as_secs_f64(), owners);
@@ -71,40 +71,40 @@ async fn work(plan: &Plan, stage: &Stage, workers: usize) -> (f64, usize) {
     unreachable!("the last of the two returns")
 }
 
-/// Waits until so many processes own slots; gives how many do.
-async fn owners(stage: &Stage, wanted: usize) -> usize {
+/// Waits until `expected` processes own slots; returns how many do.
+async fn owners(bench: &BenchStore, expected: usize) -> usize {
     const OWNERS: &str = "SELECT count(DISTINCT owner) FROM slot WHERE owner IS NOT NULL";
     let since = Instant::now();
     loop {
-        let owners = stage.number(OWNERS).await as usize;
-        if owners >= wanted || since.elapsed() >= SHARED_OUT {
+        let owners = bench.number(OWNERS).await as usize;
+        if owners >= expected || since.elapsed() >= SLOT_TIMEOUT {
             return owners;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
-/// Many processes without anything to do.
+/// Idle processes.
 pub async fn measure_idle(plan: &Plan, store: Kind) -> Row {
-    let stage = Stage::on(plan, store).await;
+    let bench = BenchStore::on(plan, store).await;
     let began = Instant::now();
-    let servers: Vec<Server> = (0..plan.processes).map(|_| stage.binary().launch()).collect();
-    let owners = owners(&stage, plan.processes).await;
+    let servers: Vec<Server> = (0..plan.processes).map(|_| bench.binary().launch()).collect();
+    let owners = owners(&bench, plan.processes).await;
     let shared_out = began.elapsed();
-    // A pool closes what nobody has used for ten seconds.
+    // A pool closes connections that are idle for ten seconds.
     tokio::time::sleep(Duration::from_secs(25)).await;
     let pids: Vec<u32> = servers.iter().map(Server::pid).collect();
     let cpu = || pids.iter().copied().map(process::cpu_us).sum::<f64>();
     let span = plan.span().max(Duration::from_secs(10));
-    let log = stage.postgres().log();
-    stage.postgres().execute("ALTER SYSTEM SET log_statement = 'all'");
-    stage.postgres().execute("SELECT pg_reload_conf()");
-    // It takes the server a moment to tell all of its processes.
+    let log = bench.postgres().log();
+    bench.postgres().execute("ALTER SYSTEM SET log_statement = 'all'");
+    bench.postgres().execute("SELECT pg_reload_conf()");
+    // The server needs a moment to reload all its processes.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (from, before, since) = (length(&log), cpu(), Instant::now());
     tokio::time::sleep(span).await;
     let (to, spent, seconds) = (length(&log), cpu() - before, since.elapsed().as_secs_f64());
-    let connections = stage
+    let connections = bench
         .number(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sendoff' AND datname = current_database()",
         )
@@ -131,7 +131,7 @@ fn length(log: &Path) -> u64 {
     std::fs::metadata(log).map_or(0, |metadata| metadata.len())
 }
 
-/// How many statements a server has logged between two places of its log: each has a line that says how it came.
+/// Statements in a part of the server's log.
 fn statements(log: &Path, from: u64, to: u64) -> usize {
     use std::io::Read;
     let mut file = std::fs::File::open(log).expect("the server's log can be read");

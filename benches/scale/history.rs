@@ -1,30 +1,30 @@
-//! A store with a long history, beside an empty one: how long a start takes, what is delivered, and the pages over it.
+//! A store with a long history beside an empty one: startup time, throughput, and the dashboard's pages.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::common::client::Door;
+use super::bench_store::{BenchStore, rest};
+use super::common::client::Destination;
 use super::common::pages::{Operator, PAGES};
 use super::common::receiver::Receiver;
 use super::common::{closed_loop, history, median};
 use super::plan::{Case, Plan};
-use super::stage::{Stage, rest};
 use super::support::{Kind, Server};
 use super::table::{Check, Row};
 
-/// Each with an endpoint, for the load.
+/// Applications of the load, each with one endpoint.
 const APPLICATIONS: usize = 8;
 
 pub async fn measure(plan: &Plan, store: Kind) -> Row {
-    let full = Stage::on(plan, store).await;
+    let full = BenchStore::on(plan, store).await;
     let empty = full.beside(plan).await;
     let (url, messages) = (full.url.clone(), plan.history as u64);
-    let seeded = std::thread::spawn(move || history::fill(&url, messages)).join().expect("the thread that fills it");
+    let ids = std::thread::spawn(move || history::fill(&url, messages)).join().expect("the thread that fills it");
     let (server, started) = full.start();
     let operator = Operator::of(&server, "org_default").await;
     let mut slowest = ("", 0.0);
     for page in PAGES.iter().copied() {
-        let took = operator.ask(&seeded.place(page), plan.requests).await.median_ms();
+        let took = operator.measure(&ids.path(page), plan.requests).await.median_ms();
         println!("  {took:>8.1} ms {page}");
         if took > slowest.1 {
             slowest = (page, took);
@@ -33,7 +33,7 @@ pub async fn measure(plan: &Plan, store: Kind) -> Row {
     let (other, _) = empty.start();
     let (mut of_full, mut of_empty) = (Load::on(&server).await, Load::on(&other).await);
     for round in 0..plan.rounds {
-        // Neither is always the first.
+        // Neither store always runs first.
         let order = if round % 2 == 0 { [&mut of_empty, &mut of_full] } else { [&mut of_full, &mut of_empty] };
         for load in order {
             load.run(plan).await;
@@ -54,25 +54,26 @@ pub async fn measure(plan: &Plan, store: Kind) -> Row {
     }
 }
 
-/// Messages that are posted to one of the two as fast as they are answered.
+/// A closed load on one of the two stores.
 struct Load {
     receiver: Receiver,
-    door: Arc<Door>,
-    /// Deliveries a second of each round.
+    destination: Arc<Destination>,
+    /// Deliveries per second and round.
     rates: Vec<f64>,
 }
 
 impl Load {
     async fn on(server: &Server) -> Load {
         let receiver = Receiver::start(Instant::now()).await;
-        let door = Arc::new(rest(server).furnish(APPLICATIONS, &[receiver.url(0)]).await);
-        Load { receiver, door, rates: Vec::new() }
+        let destination = Arc::new(rest(server).create_applications(APPLICATIONS, &[receiver.url(0)]).await);
+        Load { receiver, destination, rates: Vec::new() }
     }
 
     async fn run(&mut self, plan: &Plan) {
         let (before, began) = (self.receiver.count(), Instant::now());
         let posted =
-            closed_loop::run_for(&self.door, plan.connections, plan.payload, self.receiver.began(), plan.span()).await;
+            closed_loop::run_for(&self.destination, plan.connections, plan.payload, self.receiver.began(), plan.span())
+                .await;
         let last = self.receiver.wait_for(before + posted.accepted).await;
         self.rates.push((self.receiver.count() - before) as f64 / last.duration_since(began).as_secs_f64());
     }

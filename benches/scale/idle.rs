@@ -1,28 +1,28 @@
-//! Very many endpoints, each in an application of its own, that have nothing to do.
+//! Very many idle endpoints, each in its own application.
 
 use std::time::{Duration, Instant};
 
+use super::bench_store::BenchStore;
 use super::common::process;
 use super::plan::{Case, Plan};
-use super::stage::Stage;
 use super::support::Kind;
 use super::table::{Check, Row};
 
-/// How long what a start does is waited for.
+/// Time for the startup work to finish.
 const SETTLED: Duration = Duration::from_secs(10);
 
 pub async fn measure(plan: &Plan, store: Kind) -> Row {
-    let stage = Stage::on(plan, store).await;
-    // Nothing is sent: there is no receiver.
-    stage.customers(plan.endpoints, 1, 1).await;
-    let (server, _) = stage.start();
+    let bench = BenchStore::on(plan, store).await;
+    // No receiver: nothing is sent.
+    bench.customers(plan.endpoints, 1, 1).await;
+    let (server, _) = bench.start();
     tokio::time::sleep(SETTLED).await;
     let database = || match store {
         Kind::Sqlite => 0.0,
-        Kind::Postgres => process::postgres_cpu_us(stage.postgres().postmaster()),
+        Kind::Postgres => process::postgres_cpu_us(bench.postgres().postmaster()),
     };
     let (before, theirs, began) = (process::cpu_us(server.pid()), database(), Instant::now());
-    // Long enough for the kernel's hundredths of a second.
+    // Long enough for the kernel's resolution of 10 ms.
     tokio::time::sleep(plan.span().max(Duration::from_secs(10))).await;
     let share = |cpu_us: f64| cpu_us / began.elapsed().as_micros() as f64 * 100.0;
     let (ours, theirs) = (share(process::cpu_us(server.pid()) - before), share(database() - theirs));

@@ -1,12 +1,13 @@
-//! Whether Sendoff keeps its bounds where there is much of something: `cargo bench --bench scale`.
+//! Bounds at scale: `cargo bench --bench scale`.
 //!
-//! Each case fills a fresh store, starts the real binary on it and measures: many endpoints, large payloads, a long history, many
-//! organizations, many processes. It prints a row with its figures, their bounds and whether all of them hold. Cases run one after the other, on
-//! SQLite and on a throw-away PostgreSQL with fsync; all of it shares one machine with the receiver, which is in this process.
+//! Each case fills a new store, starts the real binary on it and measures: many endpoints, large payloads, a long
+//! history, many organizations, many processes. It prints a row with figures, bounds and whether they hold. Cases run
+//! one after the other, on SQLite and on a temporary PostgreSQL with fsync. Everything shares one machine, including
+//! the receiver in this process.
 //!
-//! `-- --short` takes minutes and says little about the bounds in time; without it the sizes are those that the bounds are meant for, and it
-//! takes hours and up to 60 GB of disk. `--case NAME` and `--only SQLite` run a part, `--binary PATH` measures another build; [`plan`] has the
-//! flags for the sizes. It ends with 1 if a bound does not hold.
+//! `-- --short` takes minutes and says little about time bounds. Without it, sizes are those that the bounds are meant
+//! for: hours, and up to 60 GB of disk. `--case NAME` and `--only SQLite` run a part, `--binary PATH` measures another
+//! build, and [`plan`] lists the flags for sizes. Exits with 1 if a bound does not hold.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -14,19 +15,19 @@ mod support;
 #[path = "../common/mod.rs"]
 mod common;
 
+mod background_load;
+mod bench_store;
 mod fan_out;
 mod fleet;
 mod history;
 mod idle;
 mod organizations;
-mod others;
-mod past;
+mod past_messages;
 mod payloads;
 mod pending;
 mod plan;
 mod retention;
 mod snapshot;
-mod stage;
 mod table;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,7 +40,7 @@ use table::Row;
 
 fn main() {
     let arguments = Arguments::read();
-    // `cargo test` runs benches as well; there is nothing to test here.
+    // `cargo test` runs benches too; there is nothing to test.
     if arguments.has("--test") {
         return;
     }
@@ -51,8 +52,8 @@ fn main() {
     let only = arguments.text("--only");
     let stores: Vec<Kind> =
         [Kind::Sqlite, Kind::Postgres].into_iter().filter(|kind| only.is_none_or(|name| name == kind.name())).collect();
-    assert!(!stores.is_empty(), "--only: SQLite or PostgreSQL is expected");
-    // The receivers' table of descriptors does not grow meanwhile, which takes some ten milliseconds each time.
+    assert!(!stores.is_empty(), "--only: expected SQLite or PostgreSQL");
+    // Grows the receivers' descriptor table now, because growing it later would cost some 10 ms each time.
     let _ = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 4_000);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -62,7 +63,7 @@ fn main() {
         for store in stores.iter().copied().filter(|store| case.runs_on(*store)) {
             println!("{}, {} (load of the machine: {}) …", case.name(), store.name(), load());
             let began = Instant::now();
-            // A case that cannot be measured does not hold, and the others are measured still.
+            // A case that panics does not hold, and the others still run.
             let measured = catch_unwind(AssertUnwindSafe(|| runtime.block_on(measure(&plan, case, store))));
             let measured = measured.unwrap_or_else(|_| vec![Row::failed(case.name(), store.name())]);
             measured.iter().for_each(|row| println!("  {row}"));
@@ -89,7 +90,7 @@ async fn measure(plan: &Plan, case: Case, store: Kind) -> Vec<Row> {
     }
 }
 
-/// How many processes have wanted to run, on average over the last minute.
+/// The load average of the last minute.
 fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()

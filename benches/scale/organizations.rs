@@ -1,13 +1,13 @@
-//! Many organizations, of which one has nearly everything: how long the lists of another one take.
+//! Many organizations, one of which has nearly all data: the response times of another one's lists.
 
 use std::time::{Duration, Instant};
 
+use super::bench_store::{BenchStore, rest};
 use super::common::median;
 use super::common::pages::Operator;
 use super::common::rest::Rest;
-use super::past::Past;
+use super::past_messages::PastMessages;
 use super::plan::{Case, Plan};
-use super::stage::{Stage, rest};
 use super::support::Kind;
 use super::table::{Check, Row};
 
@@ -28,7 +28,7 @@ const PAGES: [&str; 11] = [
     "/operational",
 ];
 
-/// The REST API's.
+/// The REST API's lists.
 const LISTS: [&str; 5] = [
     "/app/",
     "/app/{app}/endpoint/",
@@ -38,25 +38,25 @@ const LISTS: [&str; 5] = [
 ];
 
 pub async fn measure(plan: &Plan, store: Kind) -> Row {
-    let stage = Stage::on(plan, store).await;
-    // Nothing is sent: there is no receiver.
-    stage.customers(plan.organizations, 1, 1).await;
+    let bench = BenchStore::on(plan, store).await;
+    // No receiver: nothing is sent.
+    bench.customers(plan.organizations, 1, 1).await;
     let large = plan.rows / 100 * 99;
     let small = (plan.rows - large).div_ceil(plan.organizations - 1);
-    let past = |of, messages| Past { of, messages, oldest: DAY * 28, youngest: DAY, some_failed: true };
+    let past = |of, messages| PastMessages { of, messages, oldest: DAY * 28, youngest: DAY, some_failed: true };
     let mut statements = vec!["UPDATE application SET org = 'org_' || substr(uid, 5)".to_owned()];
-    statements.extend(past("a.uid = 'app-0'", large).statements(stage.is_sqlite()));
-    statements.extend(past("a.uid <> 'app-0'", small).statements(stage.is_sqlite()));
-    stage.fill(&statements).await;
-    let (server, _) = stage.start();
+    statements.extend(past("a.uid = 'app-0'", large).statements(bench.is_sqlite()));
+    statements.extend(past("a.uid <> 'app-0'", small).statements(bench.is_sqlite()));
+    bench.fill(&statements).await;
+    let (server, _) = bench.start();
 
     let quiet = plan.organizations / 2;
     let id = |table: &str, column: &str| {
-        let text = if stage.is_sqlite() { "lower(hex(x.id))" } else { "CAST(x.id AS text)" };
+        let text = if bench.is_sqlite() { "lower(hex(x.id))" } else { "CAST(x.id AS text)" };
         format!("SELECT {text} FROM {table} x JOIN application a ON a.id = x.{column} WHERE a.uid = 'app-{quiet}'")
     };
-    let app: uuid::Uuid = stage.value(&id("application", "id")).await.expect("one").parse().expect("an id");
-    let endpoint: uuid::Uuid = stage.value(&id("endpoint", "app_id")).await.expect("one").parse().expect("an id");
+    let app: uuid::Uuid = bench.value(&id("application", "id")).await.expect("one").parse().expect("an id");
+    let endpoint: uuid::Uuid = bench.value(&id("endpoint", "app_id")).await.expect("one").parse().expect("an id");
     let (app, endpoint) = (sendoff::domain::AppId(app), sendoff::domain::EndpointId(endpoint));
     let place = |path: &str| path.replace("{app}", &app.to_string()).replace("{endpoint}", &endpoint.to_string());
 
@@ -64,7 +64,7 @@ pub async fn measure(plan: &Plan, store: Kind) -> Row {
     let operator = Operator::of(&server, &org).await;
     let mut took = Vec::new();
     for page in PAGES {
-        took.push((page, operator.ask(&place(page), plan.requests).await.median_ms()));
+        took.push((page, operator.measure(&place(page), plan.requests).await.median_ms()));
     }
     let token = server.binary().run(&["token", "--org", &org]).stdout;
     let theirs = Rest::new(&rest(&server).authority, token.trim());
@@ -84,7 +84,7 @@ pub async fn measure(plan: &Plan, store: Kind) -> Row {
     }
 }
 
-/// The median of so many answers, in milliseconds; one before does not count.
+/// The median response time in milliseconds, after one warm-up.
 async fn ask(rest: &Rest, path: &str, requests: usize) -> f64 {
     rest.get(path).await;
     let mut took = Vec::new();

@@ -1,4 +1,4 @@
-//! A backlog of large payloads: they must not all be in memory, and still be sent from the first second on.
+//! A backlog of large payloads, which must not all be in memory and still be sent from the first second.
 
 use super::fan_out::{once, rate};
 use super::pending::drain_payloads;
@@ -6,16 +6,16 @@ use super::plan::{Case, Plan};
 use super::support::Kind;
 use super::table::{Check, Row};
 
-/// Applications with an endpoint each, among which the payloads are shared out.
+/// Applications that share the payloads, each with one endpoint.
 const ENDPOINTS: usize = 32;
-/// What JSON there is around the text of a payload, and a little more.
-const AROUND: usize = 100;
+/// An upper bound of the JSON around a payload's text.
+const JSON_OVERHEAD: usize = 100;
 
 pub async fn measure(plan: &Plan, store: Kind) -> Vec<Row> {
     let mut rows = Vec::new();
     for (count, kib) in [(plan.large, 256), (plan.huge, 16 * 1_024)] {
         let messages = count.div_ceil(ENDPOINTS);
-        let drained = drain_payloads(plan, store, (ENDPOINTS, messages), kib * 1_024 - AROUND).await;
+        let drained = drain_payloads(plan, store, (ENDPOINTS, messages), kib * 1_024 - JSON_OVERHEAD).await;
         let count = ENDPOINTS * messages;
         rows.push(Row {
             case: Case::Payloads.name(),

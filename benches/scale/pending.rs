@@ -1,12 +1,13 @@
-//! Very many endpoints with one pending delivery each, when the process starts; beside it, as many deliveries at 64 endpoints: the peak.
+//! Very many endpoints with one pending delivery each at startup, compared with as many deliveries at 64 endpoints (the
+//! peak).
 
 use std::time::{Duration, Instant};
 
+use super::bench_store::BenchStore;
 use super::common::process;
-use super::common::receiver::{Receiver, Seen};
+use super::common::receiver::{Arrivals, Receiver};
 use super::fan_out::{arrive, once, rate};
 use super::plan::{Case, Plan};
-use super::stage::Stage;
 use super::support::{Kind, backlog};
 use super::table::{Check, Row};
 
@@ -39,34 +40,35 @@ pub async fn measure(plan: &Plan, store: Kind) -> Row {
     }
 }
 
-/// What a process did that started with deliveries pending.
-pub struct Drained {
-    /// From its start to the first arrival.
+/// The result of a process that started with pending deliveries.
+pub struct DrainResult {
+    /// From startup to the first arrival.
     pub first: Duration,
-    pub seen: Seen,
-    /// The most resident memory, in bytes.
+    pub seen: Arrivals,
+    /// Peak resident memory, in bytes.
     pub memory: f64,
 }
 
-async fn drain(plan: &Plan, store: Kind, endpoints: usize, messages: usize) -> Drained {
+async fn drain(plan: &Plan, store: Kind, endpoints: usize, messages: usize) -> DrainResult {
     drain_payloads(plan, store, (endpoints, messages), plan.payload).await
 }
 
-/// Starts on a store with so many applications of an endpoint each, and so many messages of each pending.
+/// Starts on a store with `endpoints` applications of one endpoint each, and `messages` pending messages per
+/// application.
 pub async fn drain_payloads(
     plan: &Plan,
     store: Kind,
     (endpoints, messages): (usize, usize),
     payload: usize,
-) -> Drained {
+) -> DrainResult {
     let receiver = Receiver::start(Instant::now()).await;
-    let stage = Stage::on(plan, store).await;
-    stage.customers(endpoints, 1, receiver.port).await;
-    stage.fill(&backlog::pending(stage.is_sqlite(), messages, payload)).await;
+    let bench = BenchStore::on(plan, store).await;
+    bench.customers(endpoints, 1, receiver.port).await;
+    bench.fill(&backlog::pending(bench.is_sqlite(), messages, payload)).await;
     receiver.expect(messages, endpoints);
     let began = Instant::now();
-    let server = stage.binary().launch();
+    let server = bench.binary().launch();
     let seen = arrive(&receiver, (endpoints * messages) as u64, STALLED).await;
     let first = seen.first.map_or(STALLED, |first| first.duration_since(began));
-    Drained { first, seen, memory: process::peak_resident_bytes(server.pid()).unwrap_or(0.0) }
+    DrainResult { first, seen, memory: process::peak_resident_bytes(server.pid()).unwrap_or(0.0) }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::common::arguments::Arguments;
 use super::support::Kind;
 
-/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
     FanOut,
@@ -35,7 +34,7 @@ impl Case {
         Case::Processes,
     ];
 
-    /// What `--case` calls it.
+    /// The value of `--case`.
     pub fn name(self) -> &'static str {
         match self {
             Case::FanOut => "fan-out",
@@ -56,10 +55,10 @@ impl Case {
     pub fn parse(name: &str) -> Case {
         let names = Case::ALL.map(Case::name).join(", ");
         let found = Case::ALL.into_iter().find(|case| case.name() == name);
-        found.unwrap_or_else(|| panic!("--case {name}: one of {names} is expected"))
+        found.unwrap_or_else(|| panic!("--case {name}: expected one of {names}"))
     }
 
-    /// Snapshots that hold others up, and processes that share a store, are PostgreSQL's.
+    /// Snapshots that block others and shared stores exist on PostgreSQL only.
     pub fn runs_on(self, store: Kind) -> bool {
         store == Kind::Postgres || !matches!(self, Case::Snapshot | Case::Workers | Case::Processes)
     }
@@ -68,44 +67,44 @@ impl Case {
 /// The sizes of a run, each with its flag.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// `--binary`: the program that is measured.
+    /// `--binary`: the measured program.
     pub program: PathBuf,
-    /// `--seconds`: how long each load lasts.
+    /// `--seconds`: duration of a load.
     pub seconds: f64,
-    /// `--rounds`: how often two loads that are compared take turns.
+    /// `--rounds`: how often two compared loads alternate.
     pub rounds: usize,
-    /// `--connections`: of the loads that go as fast as they are answered.
+    /// `--connections`: of closed loads.
     pub connections: usize,
-    /// `--payload`: bytes of their payloads.
+    /// `--payload`: bytes per payload of closed loads.
     pub payload: usize,
-    /// `--rate`: events a second of the others.
+    /// `--rate`: events per second of background loads.
     pub rate: f64,
-    /// `--endpoints`: of the cases fan-out, pending and idle.
+    /// `--endpoints`: for fan-out, pending and idle.
     pub endpoints: usize,
-    /// `--messages`: to all endpoints at once, through the outbox; one more goes over REST.
+    /// `--messages`: to all endpoints, through the outbox; one more goes over REST.
     pub messages: usize,
-    /// `--large`: payloads of 256 KiB.
+    /// `--large`: number of 256 KiB payloads.
     pub large: usize,
-    /// `--huge`: payloads of 16 MiB.
+    /// `--huge`: number of 16 MiB payloads.
     pub huge: usize,
-    /// `--history`: messages in the store, each with a delivery and its attempts.
+    /// `--history`: stored messages, each with a delivery and its attempts.
     pub history: usize,
-    /// `--requests`: how often each page or list is asked for.
+    /// `--requests`: requests per page or list.
     pub requests: usize,
-    /// `--expired`: deliveries past the retention.
+    /// `--expired`: deliveries beyond the retention.
     pub expired: usize,
-    /// `--snapshot`: how many seconds a transaction is held open.
+    /// `--snapshot`: seconds that a transaction stays open.
     pub snapshot: f64,
     /// `--organizations`.
     pub organizations: usize,
     /// `--rows`: messages of all organizations.
     pub rows: usize,
-    /// `--processes`: that share a PostgreSQL and have nothing to do.
+    /// `--processes`: idle processes on one PostgreSQL.
     pub processes: usize,
 }
 
 impl Plan {
-    /// The preset that `--short` chooses, or the full one, with what the flags change.
+    /// The full preset, or the one of `--short`, changed by flags.
     pub fn read(arguments: &Arguments) -> Plan {
         let short = arguments.has("--short");
         let number = |name: &str, full: f64, less: f64| arguments.number(name, if short { less } else { full });
@@ -131,7 +130,7 @@ impl Plan {
         }
     }
 
-    /// How long each load lasts.
+    /// Duration of a load.
     pub fn span(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }

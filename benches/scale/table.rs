@@ -1,8 +1,8 @@
-//! What a case came to, as a row of a Markdown table.
+//! The results of a case, as a row of a Markdown table.
 
 use std::fmt;
 
-/// A figure, and its bound if it has one.
+/// A figure, with or without a bound.
 #[derive(Clone, Debug)]
 pub struct Check {
     what: String,
@@ -12,12 +12,12 @@ pub struct Check {
 }
 
 impl Check {
-    /// Should be no more than `bound`.
+    /// Requires `value` ≤ `bound`.
     pub fn at_most(what: &str, value: f64, bound: f64, unit: &str) -> Check {
         Check::bounded(what, value, ("≤", bound), unit, value <= bound)
     }
 
-    /// Should be no less than `bound`.
+    /// Requires `value` ≥ `bound`.
     pub fn at_least(what: &str, value: f64, bound: f64, unit: &str) -> Check {
         Check::bounded(what, value, ("≥", bound), unit, value >= bound)
     }
@@ -27,18 +27,18 @@ impl Check {
         Check { what: what.to_owned(), figure: format!("{}{unit}", number(value)), bound, holds }
     }
 
-    /// Should be so; `figure` says how it is.
+    /// Requires `holds`; `figure` is the result.
     pub fn that(what: &str, figure: &str, bound: &str, holds: bool) -> Check {
         Check { what: what.to_owned(), figure: figure.to_owned(), bound: Some(bound.to_owned()), holds }
     }
 
-    /// To be read beside the others.
+    /// A figure without a bound.
     pub fn note(what: &str, value: f64, unit: &str) -> Check {
         Check { what: what.to_owned(), figure: format!("{}{unit}", number(value)), bound: None, holds: true }
     }
 }
 
-/// Three digits that say something.
+/// Formats a value with about three significant digits.
 fn number(value: f64) -> String {
     let digits = match value.abs() {
         value if value >= 99.95 => 0,
@@ -46,7 +46,7 @@ fn number(value: f64) -> String {
         _ => 2,
     };
     let text = format!("{value:.digits$}");
-    // Of a number with a point, the zeros behind it.
+    // Drops trailing zeros after a decimal point.
     if digits > 0 { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
@@ -54,13 +54,13 @@ fn number(value: f64) -> String {
 pub struct Row {
     pub case: &'static str,
     pub store: &'static str,
-    /// How much of what there was.
+    /// The size of the case.
     pub size: String,
     pub checks: Vec<Check>,
 }
 
 impl Row {
-    /// Of a case that ended with a panic.
+    /// A case that panicked.
     pub fn failed(case: &'static str, store: &'static str) -> Row {
         let check = Check::that("the case", "failed", "can be measured", false);
         Row { case, store, size: "–".to_owned(), checks: vec![check] }
@@ -70,7 +70,7 @@ impl Row {
         self.checks.iter().all(|check| check.holds)
     }
 
-    /// The figures; those that do not hold are bold.
+    /// All figures, in bold where a bound does not hold.
     fn figures(&self) -> String {
         let one = |check: &Check| match check.holds {
             true => format!("{} {}", check.what, check.figure),

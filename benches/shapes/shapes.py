@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Measures shapes of the store's tables on SQLite and PostgreSQL, before code is moved to one of them.
+"""Measures candidate schemas for the store's tables on SQLite and PostgreSQL.
 
-    python3 benches/shapes/shapes.py variants [NAME …]  what a delivery costs in each shape
-    python3 benches/shapes/shapes.py views              which plans a UNION ALL view of deliveries gets
-    python3 benches/shapes/shapes.py snapshot           reads of the queue while a snapshot is held open
-    python3 benches/shapes/shapes.py retention          DROP of a partition beside DELETE in steps
+    python3 benches/shapes/shapes.py variants [NAME …]  cost of a delivery in each schema
+    python3 benches/shapes/shapes.py views              query plans of a UNION ALL view of deliveries
+    python3 benches/shapes/shapes.py snapshot           queue reads while a snapshot is open
+    python3 benches/shapes/shapes.py retention          DROP of a partition compared with DELETE in steps
 
-Needs psycopg 3 and PostgreSQL's initdb and pg_ctl. PostgreSQL runs in a temporary folder, with fsync. SQLite is the one that Python
-links, or that of the package pysqlite3-binary if it is installed.
+Needs psycopg 3 and PostgreSQL's initdb and pg_ctl. PostgreSQL runs in a temporary folder, with fsync. SQLite is Python's own,
+or that of pysqlite3-binary if installed.
 """
 
 import argparse
@@ -35,7 +35,7 @@ except ImportError:
 
 
 class Postgres:
-    """A cluster in a temporary folder, with fsync on; removed by `close`."""
+    """A cluster with fsync in a temporary folder, which `close` removes."""
 
     SETTINGS = "-c listen_addresses=127.0.0.1 -c shared_buffers=256MB -c max_wal_size=16GB -c checkpoint_timeout=1h -c wal_keep_size=8GB"
 
@@ -78,7 +78,7 @@ class Postgres:
 
 
 def open_sqlite(path):
-    """As Sendoff opens it, but for checkpoints: none runs by itself."""
+    """Opened like Sendoff does, but without automatic checkpoints."""
     db = sqlite3.connect(path, isolation_level=None, cached_statements=300)
     for pragma in ("page_size = 8192", "journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 0",
                    "cache_size = -65536", "temp_store = memory"):
@@ -87,7 +87,7 @@ def open_sqlite(path):
 
 
 def uuid7(micros, serial):
-    """An id that sorts by its time, then by `serial`."""
+    """An id that sorts by time, then by `serial`."""
     millis = micros // 1000
     value = millis << 80 | 7 << 76 | (serial & 0xFFF) << 64 | 2 << 62 | random.getrandbits(62)
     return uuid.UUID(int=value)
@@ -108,7 +108,7 @@ DELIVERED, RETRY, DEAD = range(3)
 
 
 class Delivery:
-    """A delivery as the engine knows it; `bit` is its place in its message's pack, None once it has left the pack."""
+    """A delivery in the engine; `bit` is its position in its message's pack, or None outside a pack."""
 
     __slots__ = ("message", "endpoint", "app", "attempts", "generation", "bit", "attempt", "at", "outcome")
 
@@ -118,8 +118,8 @@ class Delivery:
 
 
 class Load:
-    """Batches of messages, of records and of resends: 5 % of deliveries fail once, 1 % die, 1 % are resent. A batch's first attempts
-    end up in three records (60, 30 and 10 %), its retries four batches later."""
+    """Batches of messages, records and resends: 5 % of deliveries fail once, 1 % die, 1 % are resent. A batch's first attempts
+    are recorded in three batches (60, 30 and 10 %), its retries four batches later."""
 
     def __init__(self, fan_out, deliveries, seed=11):
         self.dice, self.fan_out = random.Random(seed), fan_out
@@ -133,12 +133,12 @@ class Load:
         return uuid.UUID(int=self.now // 1000 << 80 | 7 << 76 | self.dice.getrandbits(12) << 64 | 2 << 62 | self.dice.getrandbits(62))
 
     def first(self, share):
-        """The least id of a message after this share of the load."""
+        """The smallest message id after this share of the load."""
         span = self.batches * BATCH[self.fan_out] * (200 + 21 * self.fan_out)
         return uuid.UUID(int=int(1_700_000_000_000_000 + share * span) // 1000 << 80)
 
     def __iter__(self):
-        """Pairs of the name of a method of a shape and what it is called with."""
+        """Pairs of a schema's method name and its arguments."""
         records = [[] for _ in range(self.batches + 12)]
         resends = [[] for _ in range(self.batches + 12)]
         for k in range(self.batches + 8):
@@ -168,11 +168,11 @@ class Load:
                 yield "resend", sorted(resends[k], key=lambda one: (one.message, one.endpoint))
 
 
-# --- Two stores that write rows in the way Sendoff writes them ----------------------------------------------------------
+# --- Two stores that write rows like Sendoff ---------------------------------------------------------------------------
 
 
 class PostgresStore:
-    """Rows as arrays of binary values, one statement for all of them."""
+    """One statement for all rows, as arrays of binary values."""
 
     kind, by_id = "postgres", False
 
@@ -198,7 +198,7 @@ class PostgresStore:
             self.prepared.append((sql.replace("{new}", self.new(types)), [list(column) for column in zip(*rows)], expect))
 
     def commit(self):
-        """Runs what was prepared as one transaction."""
+        """Runs the prepared statements in one transaction."""
         self.db.execute("BEGIN")
         for sql, values, expect in self.prepared:
             done = self.db.execute(sql, values)
@@ -229,7 +229,7 @@ class PostgresStore:
         return {table: int(size) for table, size in zip(tables, sizes)}
 
     def records(self, before, after):
-        """How many records of each kind are in the log between two marks."""
+        """Log records of each kind between two positions."""
         text = self.server.run("pg_waldump", "--stats=record", "-p", f"{self.server.data}/pg_wal", "-s", before["lsn"], "-e", after["lsn"])
         found = {kind: (int(count), int(fpi)) for kind, count, fpi in re.findall(r"^(\w+/[\w+]+)\s+(\d+) \([^)]*\)\s+\d+ \([^)]*\)\s+(\d+)", text, re.M)}
         number = lambda *kinds: sum(found.get(kind + init, (0, 0))[0] for kind in kinds for init in ("", "+INIT"))
@@ -243,7 +243,7 @@ class PostgresStore:
 
 
 class SqliteStore:
-    """Wide rows as VALUES in chunks; narrow ones as their ids, one behind the other, and a JSON list of what else they have."""
+    """Wide rows as VALUES in chunks; narrow rows as concatenated ids and a JSON list of the other columns."""
 
     kind = "sqlite"
     CHUNKS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
@@ -323,7 +323,7 @@ class SqliteStore:
         shutil.rmtree(self.folder)
 
 
-# --- The shapes -------------------------------------------------------------------------------------------------------
+# --- The schemas ------------------------------------------------------------------------------------------------------
 
 MESSAGE = """CREATE TABLE message (id UUID PRIMARY KEY, app_id UUID NOT NULL, {org} event_type TEXT NOT NULL, event_id TEXT, channels TEXT, tags TEXT,
     payload BYTEA, raw_type TEXT, occurred_at BIGINT NOT NULL, accepted_at BIGINT NOT NULL, deliver_at BIGINT, content_until BIGINT) /*WR*/;
@@ -343,7 +343,7 @@ QUEUE = " WITH (fillfactor = 70)"
 
 
 class Shape:
-    """What all shapes have: messages, attempts and rollups."""
+    """Common to all schemas: messages, attempts and rollups."""
 
     tables, churn, org, slim, rollup_fill = (), (), False, False, None
 
@@ -414,7 +414,7 @@ class Shape:
 
 
 class RollupOnly(Shape):
-    """Messages and rollups alone: what no shape changes."""
+    """Only messages and rollups, which are the same in all schemas."""
 
     tables, settles = ("message", "rollup"), False
 
@@ -425,7 +425,7 @@ class RollupOnly(Shape):
 
 
 class RollupFill(RollupOnly):
-    """The same with room in the rollups' pages."""
+    """Like RollupOnly, with free space in the rollups' pages."""
 
     rollup_fill = 50
 
@@ -472,7 +472,7 @@ CREATE INDEX attempt_of_endpoint ON attempt (endpoint_id, id);
 
 
 class Due(Shape):
-    """1: what is still to be sent is a row of `due`, which goes when it ends."""
+    """1: a pending delivery is a row of `due`, deleted when it ends."""
 
     tables, churn, settles, partitions = ("message", "due", "dead", "attempt", "rollup"), ("due",), True, 0
     more = ""
@@ -505,7 +505,7 @@ CREATE INDEX attempt_of_endpoint ON attempt (endpoint_id, id);
         return sql
 
     def into_due(self, rows, kind):
-        """Rows of message, endpoint, app, slot, due_at, attempts, generation."""
+        """Columns: message, endpoint, app, slot, due_at, attempts, generation."""
         types = {"message_id": "uuid", "endpoint_id": "uuid", "app_id": "uuid", "slot": "smallint", "due_at": "bigint"}
         names, values = ("org, ", f"'{ORG}', ") if self.org else ("", "")
         for (attempts, generation), group in grouped(rows, lambda row: (row[5], row[6])):
@@ -555,7 +555,7 @@ DUE_LIST = "CREATE INDEX due_of_endpoint ON due (endpoint_id, message_id);\n"
 
 
 class DueLists(Due):
-    """1b: with the organization and every index that the lists use."""
+    """1b: plus the organization and every index used by lists."""
 
     org, more = True, ORG_LISTS + SETTLED + DUE_LIST
 
@@ -573,13 +573,13 @@ class DueLists3(Due):
 
 
 class DueLists4(Due):
-    """… and without attempt (endpoint, message) WHERE settles: an endpoint's deliveries along the application's messages."""
+    """… and without attempt (endpoint, message) WHERE settles: an endpoint's deliveries are found through the application's messages."""
 
     org, more = True, "CREATE INDEX attempt_of_org ON attempt (org, id);\n"
 
 
 class Packed(DueLists):
-    """2: fresh deliveries are one row for each message and slot, with a bit for each endpoint."""
+    """2: fresh deliveries share one row per message and slot, with one bit per endpoint."""
 
     tables, churn, fresh_fill = ("message", "fresh", "due", "dead", "attempt", "rollup"), ("fresh", "due"), 70
 
@@ -628,7 +628,7 @@ class Partitioned(Packed):
 
 
 class Slim(Packed):
-    """4: attempts without what can be derived."""
+    """4: attempts without derivable columns."""
 
     slim = True
 
@@ -780,7 +780,7 @@ VIEW_QUERIES = {
 
 
 def view_rows(messages):
-    """Rows for the tables of the view: 100 applications of 10 organizations with 10 endpoints, each message to 10 of them."""
+    """Rows for the view's tables: 10 organizations, 100 applications with 10 endpoints each, and 10 deliveries per message."""
     at = 1_700_000_000_000_000
     apps = [uuid7(at, n) for n in range(100)]
     endpoints = {app: [uuid7(at, n) for n in range(10)] for app in apps}
@@ -819,7 +819,7 @@ def for_postgres(sql):
 
 
 def bind(sql, values, literal):
-    """`sql` with its parameters as literals."""
+    """`sql` with literal parameters."""
     sql = sql.replace("$list", ", ".join(literal(one) for one in values["list"]))
     return re.sub(r"\$(\w+)", lambda name: literal(values[name[1]]), sql)
 
@@ -888,7 +888,7 @@ def views():
 
 
 def snapshot(turned_over):
-    """PostgreSQL: `due` after many rows came and went while somebody held a snapshot."""
+    """PostgreSQL: `due` after many rows were inserted and deleted under an open snapshot."""
     server = Postgres("-c autovacuum_naptime=5s")
     try:
         store = PostgresStore(server, "shapes")
@@ -901,7 +901,7 @@ def snapshot(turned_over):
         app = load.apps[0]
         lane = f"slot = {load.slots[app]} AND endpoint_id = '{load.endpoints[app][0]}' AND kind = 0"
         columns = "message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger"
-        # Steps from lane to lane, as `pending_lanes` does.
+        # Skips from lane to lane, like `pending_lanes`.
         scan = f"""WITH RECURSIVE first AS ((SELECT slot, endpoint_id, kind, due_at FROM due WHERE slot = ANY('{{{slots}}}')
                 ORDER BY slot, endpoint_id, kind, due_at LIMIT 1) UNION ALL SELECT next.* FROM first, LATERAL (
                 SELECT slot, endpoint_id, kind, due_at FROM due WHERE (slot, endpoint_id, kind) > (first.slot, first.endpoint_id, first.kind)
@@ -942,7 +942,7 @@ def snapshot(turned_over):
                 marks.append(store.marks())
         load.now += 100_000
         costs = [(after["cpu"] - before["cpu"]) / (turned_over / 3) / 1e3 for before, after in zip(marks, marks[1:])]
-        print("CPU for each row that came and went, by thirds:", ", ".join(f"{one:.1f} µs" for one in costs))
+        print("CPU per inserted and deleted row, by thirds:", ", ".join(f"{one:.1f} µs" for one in costs))
         look(f"{turned_over} rows came and went under the snapshot")
         other.execute("COMMIT")
         look("the snapshot is gone, nothing was vacuumed by hand")
@@ -958,7 +958,7 @@ def snapshot(turned_over):
 
 
 def retention(deliveries):
-    """What it costs to remove attempts: DELETE in steps of 20,000, or DROP of a partition."""
+    """The cost of removing attempts: DELETE in steps of 20,000, or DROP of a partition."""
     server = Postgres("-c autovacuum=off")
     try:
         for engine, name, kind in (("postgres", "lists", ""), ("postgres", "partitioned", ""), ("sqlite", "lists", ""), ("sqlite", "lists", "+attempt"),
@@ -1000,10 +1000,10 @@ def retention(deliveries):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("what", choices=["variants", "views", "snapshot", "retention"])
-    arguments.add_argument("names", nargs="*", help="shapes: " + ", ".join(SHAPES) + "; on SQLite with a kind of table: " + ", ".join(filter(None, ROWID)))
-    arguments.add_argument("--deliveries", type=int, default=20_000, help="for each variant")
-    arguments.add_argument("--turned-over", type=int, default=300_000, help="rows that come and go under the snapshot")
-    arguments.add_argument("--rounds", type=int, default=1, help="the round with the least CPU counts")
+    arguments.add_argument("names", nargs="*", help="schemas: " + ", ".join(SHAPES) + "; on SQLite, with a table kind: " + ", ".join(filter(None, ROWID)))
+    arguments.add_argument("--deliveries", type=int, default=20_000, help="deliveries per variant")
+    arguments.add_argument("--turned-over", type=int, default=300_000, help="rows inserted and deleted under the snapshot")
+    arguments.add_argument("--rounds", type=int, default=1, help="rounds; the one with the least CPU counts")
     arguments.add_argument("--engines", default="sqlite,postgres")
     arguments.add_argument("--fan-outs", default="1,10")
     given = arguments.parse_args()

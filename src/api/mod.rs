@@ -33,8 +33,8 @@ pub use crate::api::http::cors::Origins;
 use crate::api::http::errors;
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::request::ApiCall;
-use crate::api::http::routing::{RouteTable, at, op};
-use crate::api::openapi::viewer;
+use crate::api::http::route_table::{RouteTable, at, op};
+use crate::api::openapi::docs_page;
 use crate::api::resources::access::{expire_all, logout, portal_access};
 use crate::api::resources::endpoint::{endpoint_headers, endpoint_message, endpoint_secret, example};
 use crate::api::resources::{
@@ -69,7 +69,10 @@ pub struct ApiState {
 /// Mounts `/api/v1` and `/docs`. Other paths below `/api` are a 404 in JSON.
 pub fn routes(config: &mut ServiceConfig) {
     let v1 = table().mount(web::scope(openapi::BASE)).default_service(web::to(errors::no_route));
-    config.service(v1).service(web::scope("/api").default_service(web::to(errors::no_route))).configure(viewer::routes);
+    config
+        .service(v1)
+        .service(web::scope("/api").default_service(web::to(errors::no_route)))
+        .configure(docs_page::routes);
 }
 
 /// All routes in matching order, the busiest first. `op!` adds a handler's description (see [`openapi`]).

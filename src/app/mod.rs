@@ -32,13 +32,13 @@ use url::Url;
 use crate::api::authn::authenticator::Authenticator;
 use crate::api::{BodyBudget, Origins};
 use crate::config::{Config, ConfigError};
-use crate::dashboard::Feeds;
+use crate::dashboard::TailFeeds;
 use crate::dashboard::sign_in::passwords::Passwords;
 use crate::egress::smtp::Smtp;
 use crate::egress::{Egress, EgressError};
 use crate::engine::{Engine, EngineOptions, Mailer};
 use crate::store::{Store, StoreError};
-use crate::supervisor::{SupervisedTask, Supervisor};
+use crate::supervisor::{Component, Supervisor};
 use crate::telemetry;
 pub use http::Listeners;
 pub use key_files::existing_token_key;
@@ -90,7 +90,7 @@ pub struct App {
     supervisor: Supervisor,
     store: Store,
     authenticator: Authenticator,
-    feeds: Feeds,
+    feeds: TailFeeds,
     handle: ServerHandle,
     server: JoinHandle<std::io::Result<()>>,
     drain: Duration,
@@ -115,7 +115,7 @@ impl App {
         };
         let egress = Egress::new(config.egress.clone())?;
         let draining = Arc::new(AtomicBool::new(false));
-        let feeds = Feeds::default();
+        let feeds = TailFeeds::default();
         let authenticator = Authenticator::new(opened.store.clone(), opened.tokens.clone(), config.http.traffic());
         let services = http::HttpServices {
             role: config.role,
@@ -248,7 +248,7 @@ fn engine_options(config: &Config) -> Result<EngineOptions, AppError> {
 fn metrics(supervisor: &Supervisor) -> Result<http::RenderMetrics, AppError> {
     let handle = telemetry::count().map_err(|error| AppError::Start(format!("can't set up metrics: {error}")))?;
     let upkeep = handle.clone();
-    supervisor.restarting(SupervisedTask::Metrics, move || {
+    supervisor.restarting(Component::Metrics, move || {
         let upkeep = upkeep.clone();
         async move {
             let mut interval = tokio::time::interval(METRICS_UPKEEP_INTERVAL);

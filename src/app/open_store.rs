@@ -30,10 +30,10 @@ pub async fn open(config: &Config) -> Result<OpenStore, AppError> {
         check_file(path)?;
     }
     let keys = key_files::load_or_create(&config.keys, &config.store.location)?;
-    let made = keys.made_master.clone();
+    let created = keys.created_master.clone();
     let opened = connect(config, keys).await?;
     opened.store.lock()?;
-    opened.store.migrate().await.map_err(|error| match (&error, made) {
+    opened.store.migrate().await.map_err(|error| match (&error, created) {
         // A new key for an old database would hide that the original one is missing.
         (StoreError::Sealed(_), Some(file)) => {
             let _ = std::fs::remove_file(&file);

@@ -8,7 +8,7 @@ use crate::api::authn::authenticator::MAX_AGE;
 use crate::app;
 use crate::config::Config;
 use crate::domain::access::api_key;
-use crate::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
+use crate::domain::access::api_key::{ApiKey, KeySpec, KeyScope, KeyScopes};
 use crate::domain::access::audit::{Actor, ActorKind};
 use crate::domain::time::Clock;
 use crate::domain::{KeyId, OrgId, Time};
@@ -37,7 +37,7 @@ pub(super) struct CreateKey {
     org: OrgId,
     /// Limit the key to these scopes: read, send (create messages) or write (everything) [write]
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = parse_scope)]
-    scopes: Vec<Scope>,
+    scopes: Vec<KeyScope>,
     /// Expire after this time, such as 90d [never]
     #[arg(long, value_name = "SPAN", value_parser = parse_expiry)]
     expires: Option<Duration>,
@@ -60,8 +60,8 @@ pub(super) struct RevokeKey {
     org: OrgId,
 }
 
-fn parse_scope(text: &str) -> Result<Scope, String> {
-    Scope::from_word(text).ok_or_else(|| "expected read, send or write".to_owned())
+fn parse_scope(text: &str) -> Result<KeyScope, String> {
+    KeyScope::from_word(text).ok_or_else(|| "expected read, send or write".to_owned())
 }
 
 pub(super) async fn run(config: Config, command: KeyCommand) -> Result<(), CliError> {
@@ -77,8 +77,8 @@ pub(super) async fn run(config: Config, command: KeyCommand) -> Result<(), CliEr
 
 async fn create(store: &Store, options: CreateKey, now: Time) -> Result<(), CliError> {
     let scopes = match options.scopes.is_empty() {
-        true => Scopes::EVERYTHING,
-        false => Scopes::of(options.scopes),
+        true => KeyScopes::EVERYTHING,
+        false => KeyScopes::of(options.scopes),
     };
     let spec = KeySpec { name: options.name, scopes, expires_at: options.expires.map(|span| now.plus(span)) };
     let (key, text) = ApiKey::make(options.org, spec, now).map_err(|wrong| {
@@ -146,6 +146,6 @@ async fn revoke(store: &Store, options: RevokeKey, now: Time) -> Result<(), CliE
     if !store.revoke_api_key(&Tenant::org(org.clone()), id, now).await? {
         return Err(CliError::Failed(format!("{org} has no API key {id}; use --org for another organization")));
     }
-    print_result(&format!("{id} is revoked; every process rejects it within {} s.", LIFE.as_secs()));
+    print_result(&format!("{id} is revoked; every process rejects it within {} s.", MAX_AGE.as_secs()));
     Ok(())
 }

@@ -21,7 +21,7 @@ mod sources;
 use std::time::Duration;
 
 use crate::domain::address::AddressPolicy;
-use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::signing::secret::SignatureType;
 use crate::store::{Connections, Location, Tuning};
 pub use http_config::HttpConfig;
@@ -93,7 +93,7 @@ impl Role {
 /// Settings of the delivery engine.
 #[derive(Debug)]
 pub struct DeliveryConfig {
-    pub schedule: Schedule,
+    pub schedule: RetrySchedule,
     /// For new endpoints that name neither a type nor a secret.
     pub signature_type: SignatureType,
     pub timeout: Duration,
@@ -215,7 +215,7 @@ impl DeliveryConfig {
         let endpoint_max_in_flight = settings.parse("endpoint_max_in_flight", count_within(1, most))?;
         Ok(DeliveryConfig {
             schedule: settings.parse("retry_schedule", |text| {
-                Schedule::new("", parsers::spans(text)?).map_err(|wrong| wrong.reason)
+                RetrySchedule::new("", parsers::spans(text)?).map_err(|wrong| wrong.reason)
             })?,
             signature_type: settings.parse("signature_type", |text| {
                 SignatureType::from_word(text).ok_or_else(|| "is not a signature type".to_owned())

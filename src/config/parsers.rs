@@ -130,7 +130,7 @@ pub fn mailbox(text: &str) -> ParseResult<Mailbox> {
 /// Parses origins that may embed the portal. Plain HTTP is for loopback hosts only: elsewhere the page around the
 /// portal could be changed in transit.
 pub fn frame_origins(text: &str) -> ParseResult<Vec<String>> {
-    let source = |item: &str| -> ParseResult<String> {
+    let origin = |item: &str| -> ParseResult<String> {
         let url = public_url(item).map_err(|wrong| format!("contains {item:?}, which {wrong}"))?;
         let plain = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b));
         let loopback = match url.host() {
@@ -143,22 +143,22 @@ pub fn frame_origins(text: &str) -> ParseResult<Vec<String>> {
             // The origin becomes part of a header, where `*`, `;` and `,` have a meaning.
             () if !url.host_str().is_some_and(plain) => Err(format!("contains {item:?}, which is not a single host")),
             () if url.scheme() == "http" && !loopback => Err(format!("contains {item:?}, which is not https")),
-            () => Ok(url.source().ascii_serialization()),
+            () => Ok(url.origin().ascii_serialization()),
         }
     };
-    items(text).map(source).collect()
+    items(text).map(origin).collect()
 }
 
 /// Parses browser origins: `*` is any (`None`), and `none` is an empty list.
 pub fn cors_origins(text: &str) -> ParseResult<Option<Vec<String>>> {
-    let source = |item: &str| match public_url(item) {
-        Ok(url) => Ok(url.source().ascii_serialization()),
+    let origin = |item: &str| match public_url(item) {
+        Ok(url) => Ok(url.origin().ascii_serialization()),
         Err(wrong) => Err(format!("contains {item:?}, which {wrong}")),
     };
     match text {
         "*" => Ok(None),
         "none" => Ok(Some(Vec::new())),
-        list => items(list).map(source).collect::<ParseResult<_>>().map(Some),
+        list => items(list).map(origin).collect::<ParseResult<_>>().map(Some),
     }
 }
 

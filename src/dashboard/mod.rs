@@ -47,9 +47,9 @@ use crate::dashboard::deliveries::{cancel, resend};
 use crate::dashboard::endpoints::{endpoint, endpoint_actions, endpoint_secret, polling, test_event};
 use crate::dashboard::event_types::event_type_form;
 use crate::dashboard::http::{assets, error, middleware, preferences};
-pub use crate::dashboard::live::feed::Feeds;
 use crate::dashboard::live::tail;
-use crate::dashboard::messages::{message, send};
+pub use crate::dashboard::live::tail_feed::TailFeeds;
+use crate::dashboard::messages::{message, send_message};
 use crate::dashboard::settings::{api_keys, audit, operational, operators, organization, outbox};
 use crate::dashboard::sign_in::login;
 use crate::dashboard::sign_in::passwords::Passwords;
@@ -80,7 +80,7 @@ pub struct DashboardState {
     /// The key of CSRF tokens.
     pub secret: [u8; 32],
     /// Shared by the process, which closes them at shutdown.
-    pub feeds: Feeds,
+    pub feeds: TailFeeds,
     /// Verifies operators' passwords.
     pub passwords: Passwords,
     /// Rate limits.
@@ -132,7 +132,7 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
         .service(page("/operational", read().to(operational::show)))
         .service(page("/outbox", read().to(outbox::show)))
         .configure(outbox_rows)
-        .configure(again_and_live)
+        .configure(resends_and_live)
         .service(page("/login", read().to(login::show)).route(web::post().to(login::sign_in)))
         .service(page("/logout", web::post().to(login::sign_out)))
         .service(page("/organization", web::post().to(organization::choose)))
@@ -180,7 +180,7 @@ fn outbox_rows(config: &mut web::ServiceConfig) {
 }
 
 /// Bulk resends and the live tail, shared by the dashboard and the portal.
-fn again_and_live(config: &mut web::ServiceConfig) {
+fn resends_and_live(config: &mut web::ServiceConfig) {
     config
         .service(page("/resend", read().to(bulk::show)).route(web::post().to(bulk::begin)))
         .service(page("/resend/{work}", read().to(bulk::bulk_job::show)))
@@ -196,20 +196,20 @@ fn application(config: &mut web::ServiceConfig) {
         .service(page("/edit", read().to(application_form::edit)).route(web::post().to(application_form::change)))
         .service(page("/delete", read().to(application_form::ask)).route(web::post().to(application_form::delete)))
         .service(page("/portal-link", read().to(portal_link::ask)).route(web::post().to(portal_link::make)))
-        .service(page("/visits/{visit}/end", web::post().to(applications::end_visit)))
-        .service(page("/send", read().to(send::show)).route(web::post().to(send::send)));
-    inside(config);
+        .service(page("/visits/{visit}/end", web::post().to(applications::end_session)))
+        .service(page("/send", read().to(send_message::show)).route(web::post().to(send_message::send)));
+    shared_pages(config);
 }
 
 /// An application's pages that operators and its customer share.
-fn inside(config: &mut web::ServiceConfig) {
+fn shared_pages(config: &mut web::ServiceConfig) {
     config
-        .service(page("/deliveries", read().to(deliveries::inside)))
-        .service(page("/messages", read().to(messages::inside)))
-        .configure(endpoints_inside)
+        .service(page("/deliveries", read().to(deliveries::in_application)))
+        .service(page("/messages", read().to(messages::in_application)))
+        .configure(endpoint_pages)
         .configure(polling::routes)
-        .service(page("/event-types", read().to(event_types::list_inside)))
-        .service(page("/event-types/{name}", read().to(event_types::show_inside)))
+        .service(page("/event-types", read().to(event_types::list_in_application)))
+        .service(page("/event-types/{name}", read().to(event_types::show_in_application)))
         .service(page("/messages/{message}", read().to(message::show)))
         .service(page("/messages/{message}/cancel", web::post().to(cancel::cancel)))
         .service(page("/messages/{message}/resend", web::post().to(resend::resend)))
@@ -217,10 +217,10 @@ fn inside(config: &mut web::ServiceConfig) {
 }
 
 /// An application's endpoints.
-fn endpoints_inside(config: &mut web::ServiceConfig) {
+fn endpoint_pages(config: &mut web::ServiceConfig) {
     let act = |path: &str| format!("/endpoints/{{endpoint}}/{path}");
     config
-        .service(page("/endpoints", read().to(endpoints::inside)))
+        .service(page("/endpoints", read().to(endpoints::in_application)))
         .service(
             page("/endpoints/new", read().to(endpoint_actions::new)).route(web::post().to(endpoint_actions::create)),
         )

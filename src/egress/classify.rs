@@ -16,7 +16,7 @@ use super::connection::ReadLimitExceeded;
 use super::local::{NoPort, exhausted};
 use super::resolver::ResolveError;
 use crate::domain::Time;
-use crate::domain::deliveries::attempt::{Failure, OwnFailure};
+use crate::domain::deliveries::attempt::{Failure, LocalFailure};
 
 const NOT_HTTP: &str = "the response is not HTTP/1.1, or its head is too large";
 
@@ -34,7 +34,7 @@ enum ConnectPhase {
 /// The receiver's failure with its sentence, or a failure of this machine.
 type Classification = Result<(Failure, String), NotSent>;
 
-/// Classifies `error`; `tls` says whether the URL is https.
+/// Classifies `store_error`; `tls` says whether the URL is https.
 ///
 /// # Errors
 /// The failure is this machine's.
@@ -66,7 +66,7 @@ fn classify_link(link: &(dyn Error + 'static), phase: ConnectPhase) -> Option<Cl
         });
     }
     if link.is::<NoPort>() {
-        return Some(Err(NotSent(OwnFailure::Ports)));
+        return Some(Err(NotSent(LocalFailure::Ports)));
     }
     if let Some(error) = link.downcast_ref::<rustls::Error>() {
         return Some(Ok((Failure::Tls, tls_sentence(error))));
@@ -288,10 +288,10 @@ mod tests {
         let known = |error: &(dyn Error + 'static), phase| classify_link(error, phase);
         let ours = |why| Some(Err(NotSent(why)));
         for (errno, why) in [
-            (Errno::MFILE, OwnFailure::Descriptors),
-            (Errno::NFILE, OwnFailure::Descriptors),
-            (Errno::NOBUFS, OwnFailure::Memory),
-            (Errno::NOMEM, OwnFailure::Memory),
+            (Errno::MFILE, LocalFailure::Descriptors),
+            (Errno::NFILE, LocalFailure::Descriptors),
+            (Errno::NOBUFS, LocalFailure::Memory),
+            (Errno::NOMEM, LocalFailure::Memory),
         ] {
             let error = io::Error::from(errno);
             assert_eq!(known(&error, ConnectPhase::Connecting), ours(why), "{errno}");
@@ -303,10 +303,10 @@ mod tests {
             );
             assert_eq!(known(&io::Error::other(error), ConnectPhase::Connecting), ours(why), "{errno}, wrapped");
         }
-        assert_eq!(known(&NoPort, ConnectPhase::Connecting), ours(OwnFailure::Ports));
+        assert_eq!(known(&NoPort, ConnectPhase::Connecting), ours(LocalFailure::Ports));
         assert_eq!(
-            known(&ResolveError::Ours(OwnFailure::Resolver), ConnectPhase::Connecting),
-            ours(OwnFailure::Resolver)
+            known(&ResolveError::Ours(LocalFailure::Resolver), ConnectPhase::Connecting),
+            ours(LocalFailure::Resolver)
         );
         let unreachable = known(&io::Error::from(Errno::ADDRNOTAVAIL), ConnectPhase::Connecting).unwrap().unwrap();
         assert_eq!(unreachable.0, Failure::Unreachable, "an address that cannot be reached from here");

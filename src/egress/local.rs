@@ -5,21 +5,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use rustix::io::Errno;
 
-use crate::domain::deliveries::attempt::OwnFailure;
+use crate::domain::deliveries::attempt::LocalFailure;
 
 /// The destination is reachable, but no local port is free.
 #[derive(Debug, thiserror::Error)]
 #[error("no local port is left")]
 pub struct NoPort;
 
-/// The exhausted resource, if `error` names one.
-pub fn exhausted(error: &io::Error) -> Option<OwnFailure> {
+/// The exhausted resource, if `store_error` names one.
+pub fn exhausted(error: &io::Error) -> Option<LocalFailure> {
     let code = error.raw_os_error()?;
     let is = |errno: Errno| errno.raw_os_error() == code;
     if is(Errno::MFILE) || is(Errno::NFILE) {
-        Some(OwnFailure::Descriptors)
+        Some(LocalFailure::Descriptors)
     } else if is(Errno::NOMEM) || is(Errno::NOBUFS) {
-        Some(OwnFailure::Memory)
+        Some(LocalFailure::Memory)
     } else {
         None
     }
@@ -80,10 +80,10 @@ mod tests {
     #[test]
     fn errors_of_the_system_are_ours_by_their_number() {
         let table = [
-            (Errno::MFILE, Some(OwnFailure::Descriptors)),
-            (Errno::NFILE, Some(OwnFailure::Descriptors)),
-            (Errno::NOMEM, Some(OwnFailure::Memory)),
-            (Errno::NOBUFS, Some(OwnFailure::Memory)),
+            (Errno::MFILE, Some(LocalFailure::Descriptors)),
+            (Errno::NFILE, Some(LocalFailure::Descriptors)),
+            (Errno::NOMEM, Some(LocalFailure::Memory)),
+            (Errno::NOBUFS, Some(LocalFailure::Memory)),
             (Errno::CONNREFUSED, None),
             (Errno::NETUNREACH, None),
             (Errno::ADDRNOTAVAIL, None),

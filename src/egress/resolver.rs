@@ -25,8 +25,8 @@ use super::dns_config::{DnsClients, DnsConfig};
 use super::dns_health::DnsHealth;
 use super::guard::Guard;
 use super::local::exhausted;
-use crate::domain::address::Refused;
-use crate::domain::deliveries::attempt::OwnFailure;
+use crate::domain::address::BlockedAddress;
+use crate::domain::deliveries::attempt::LocalFailure;
 
 /// Files that are watched for changes.
 const CONFIG_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
@@ -48,16 +48,16 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 pub enum ResolveError {
     /// Every address of the name is refused; this is the first.
     #[error("the name resolves to {0}, which Sendoff does not connect to")]
-    Blocked(Refused),
+    Blocked(BlockedAddress),
     /// The host is an address, and it is refused.
     #[error("{0}, which Sendoff does not connect to")]
-    BlockedAddress(Refused),
+    BlockedAddress(BlockedAddress),
     /// DNS returned no address; a sentence says why.
     #[error("{0}")]
     NotFound(String),
     /// DNS could not be asked because of a failure of this machine.
     #[error("{}", .0.sentence())]
-    Ours(OwnFailure),
+    Ours(LocalFailure),
 }
 
 /// Addresses that passed the guard.
@@ -135,7 +135,7 @@ impl Resolver {
                 Some(why) => Err(ResolveError::Ours(why)),
                 // A name with broken name servers gets the same error as every name does when ours are broken.
                 None if health.is_healthy(Some(&name)).await => Err(not_found(&error)),
-                None => Err(ResolveError::Ours(OwnFailure::Resolver)),
+                None => Err(ResolveError::Ours(LocalFailure::Resolver)),
             },
         }
     }
@@ -230,7 +230,7 @@ pub fn name_of(host: &str) -> Result<Name, NetError> {
 }
 
 /// Returns the addresses that pass the guard, and the first refusal.
-fn split_allowed(guard: &Guard, mut addresses: Vec<IpAddr>) -> (Vec<IpAddr>, Option<Refused>) {
+fn split_allowed(guard: &Guard, mut addresses: Vec<IpAddr>) -> (Vec<IpAddr>, Option<BlockedAddress>) {
     let mut refused = None;
     addresses.retain(|&ip| match guard.check(ip) {
         Ok(()) => true,
@@ -268,7 +268,7 @@ pub(super) fn is_answer(error: &NetError) -> bool {
 }
 
 /// The exhausted resource that kept a query from being sent.
-fn local_failure(error: &NetError) -> Option<OwnFailure> {
+fn local_failure(error: &NetError) -> Option<LocalFailure> {
     match error {
         NetError::Io(error) => exhausted(error),
         _ => None,

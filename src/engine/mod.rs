@@ -49,12 +49,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
-use crate::store::queue::slots::{LEASE, Leases, Process};
-use crate::supervisor::SupervisedTask;
+use crate::store::queue::slots::{LEASE, Leases, EngineProcess};
+use crate::supervisor::Component;
 use runtime::clocks::Clocks;
 use runtime::event_loop::EventLoop;
 use runtime::fleet::{Fleet, FleetWatch};
@@ -68,7 +68,7 @@ use runtime::{background_worker, local_upkeep, mailer, notification_listener, re
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// For endpoints without a schedule of their own.
-    pub schedule: Schedule,
+    pub schedule: RetrySchedule,
     pub timeout: Duration,
     /// The concurrency limits: all requests of this process, and requests to one endpoint.
     pub max_in_flight: usize,
@@ -129,7 +129,7 @@ impl Engine {
         let (phase, phases) = watch::channel(Phase::Running);
         let (fleet, fleet_watch) = watch::channel(Fleet::default());
         let freed = Arc::new(Notify::new());
-        let process = Process { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
+        let process = EngineProcess { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
         let id = process.id;
         let sender = AttemptSender {
             egress,
@@ -146,37 +146,37 @@ impl Engine {
         };
         let supervisor = store.supervisor();
         let began = Instant::now().into_std();
-        let loop_pulse = supervisor.pulse(SupervisedTask::EventLoop, STALLED, began);
-        let lease_pulse = supervisor.pulse(SupervisedTask::LeaseKeeper, LEASE, began);
+        let loop_pulse = supervisor.pulse(Component::EventLoop, STALLED, began);
+        let lease_pulse = supervisor.pulse(Component::LeaseKeeper, LEASE, began);
         let keeper = LeaseKeeper::new(store.clone(), process, clocks);
         let lease_keeper = lease_keeper::run(keeper, events.clone(), fleet, Arc::clone(&freed), phases, lease_pulse);
         let mut tasks = vec![
-            supervisor.essential(SupervisedTask::EventLoop, event_loop.run(inbox, loop_pulse)),
-            supervisor.essential(SupervisedTask::Recorder, recorder::run(store.clone(), results, events.clone())),
+            supervisor.essential(Component::EventLoop, event_loop.run(inbox, loop_pulse)),
+            supervisor.essential(Component::Recorder, recorder::run(store.clone(), results, events.clone())),
         ];
         tasks.extend(start_workers(&store, clock, &fleet_watch, &stopped, options.mail));
         tasks.extend([
-            supervisor.restarting(SupervisedTask::Listener, {
+            supervisor.restarting(Component::Listener, {
                 let (store, events, stopped, id) = (store.clone(), events.clone(), stopped.clone(), id);
                 move || {
                     notification_listener::run(store.clone(), id, events.clone(), Arc::clone(&freed), stopped.clone())
                 }
             }),
-            supervisor.restarting(SupervisedTask::Maintenance, {
+            supervisor.restarting(Component::Maintenance, {
                 let (store, fleet_watch, stopped) = (store.clone(), fleet_watch.clone(), stopped.clone());
                 move || maintenance.run(store.clone(), clock, fleet_watch.clone(), stopped.clone())
             }),
-            supervisor.restarting(SupervisedTask::LocalUpkeep, {
+            supervisor.restarting(Component::LocalUpkeep, {
                 let (store, stopped) = (store.clone(), stopped.clone());
                 move || local_upkeep::run(store.clone(), clock, stopped.clone())
             }),
         ]);
         Engine {
-            relay: supervisor.restarting(SupervisedTask::Relay, {
+            relay: supervisor.restarting(Component::Relay, {
                 let (store, stopped) = (store.clone(), stopped.clone());
                 move || relay_loop::run(store.clone(), clock, fleet_watch.clone(), stopped.clone())
             }),
-            lease_keeper: supervisor.essential(SupervisedTask::LeaseKeeper, lease_keeper),
+            lease_keeper: supervisor.essential(Component::LeaseKeeper, lease_keeper),
             tasks,
             store,
             process: id,
@@ -226,7 +226,7 @@ impl Engine {
         let last = until.max(Instant::now() + MIN_RETURN_TIME);
         let by = |longest: Duration| last.min(Instant::now() + longest);
         let _ = tokio::time::timeout_at(by(Duration::from_secs(2)), self.lease_keeper).await;
-        match tokio::time::timeout_at(by(Duration::from_secs(3)), self.store.depart(self.process)).await {
+        match tokio::time::timeout_at(by(Duration::from_secs(3)), self.store.deregister(self.process)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "returning the slots failed; their leases will expire"),
             Err(_) => tracing::warn!("returning the slots failed; their leases will expire"),
@@ -246,13 +246,13 @@ fn start_workers(
     let supervisor = store.supervisor();
     let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
     let background = move || background_worker::run(ours.clone(), clock, fleet_watch.clone(), until.clone());
-    let mut started = vec![supervisor.restarting(SupervisedTask::Background, background)];
-    if let Some(mailing) = mail {
-        // Before the first record, so that no failing endpoint is missed.
-        store.write_mails();
+    let mut started = vec![supervisor.restarting(Component::Background, background)];
+    if let Some(mailer) = mail {
+        // Before the first record, or failing endpoints are missed.
+        store.enable_mail();
         let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
-        let mail = move || mailer::run(mailing.clone(), ours.clone(), clock, fleet_watch.clone(), until.clone());
-        started.push(supervisor.restarting(SupervisedTask::Mail, mail));
+        let mail = move || mailer::run(mailer.clone(), ours.clone(), clock, fleet_watch.clone(), until.clone());
+        started.push(supervisor.restarting(Component::Mail, mail));
     }
     started
 }

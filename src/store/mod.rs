@@ -36,13 +36,13 @@ use std::time::Duration;
 use crate::domain::Time;
 use crate::domain::access::audit::Actor;
 use crate::domain::signing::secret::MasterKey;
-use crate::supervisor::{SupervisedTask, Supervisor};
+use crate::supervisor::{Component, Supervisor};
 use tokio::sync::Mutex;
 
-use crate::store::ingest::outbox::outbox_floor;
+use crate::store::ingest::outbox::outbox_watermark;
 pub use access::tenant::{AppRef, EndpointRef, MessageRef, PollingEndpointRef, Tenant};
 use catalog::change::Turns;
-pub use db::error::StoreError;
+pub use db::store_error::StoreError;
 pub use db::location::Location;
 #[cfg(test)]
 use db::migrations::SQLITE_MIGRATIONS;
@@ -114,15 +114,15 @@ struct Inner {
     master: MasterKey,
     max_payload: usize,
     wide: usize,
-    directory: routing_cache::RoutingCache,
+    routing_cache: routing_cache::RoutingCache,
     signals: signals::Signals,
     queues: writer::Queues,
-    outbox_floor: outbox_floor::OutboxFloor,
+    outbox_watermark: outbox_watermark::OutboxWatermark,
     in_flight_keys: idempotency::InFlightKeys,
     /// Locks that serialize conflicting endpoint changes.
     turns: Turns,
     wakeups: feed::wakeups::FeedWakeups,
-    /// A wide message was accepted since the last [`Store::took_wide_message`].
+    /// A wide message was accepted since the last [`Store::take_packed_flag`].
     packed: AtomicBool,
     /// Mails to contacts are enabled.
     mailing: AtomicBool,
@@ -167,17 +167,17 @@ impl Store {
         };
         let scans = db::scans::ScanLimiter::new(scans);
         let (queues, takers) = writer::queues(matches!(backend, Backend::Sqlite(_)), options.queue);
-        let (signals, announcements) = signals::Signals::new(matches!(backend, Backend::Postgres(_)));
+        let (signals, notification_queue) = signals::Signals::new(matches!(backend, Backend::Postgres(_)));
         let supervisor = Supervisor::default();
         let inner = Inner {
             backend,
             master: options.master,
             max_payload: options.max_payload,
             wide: options.wide,
-            directory: routing_cache::RoutingCache::default(),
+            routing_cache: routing_cache::RoutingCache::default(),
             signals,
             queues,
-            outbox_floor: outbox_floor::OutboxFloor::default(),
+            outbox_watermark: outbox_watermark::OutboxWatermark::default(),
             in_flight_keys: idempotency::InFlightKeys::default(),
             turns: Turns::default(),
             wakeups: feed::wakeups::FeedWakeups::default(),
@@ -190,7 +190,7 @@ impl Store {
         };
         let store = Store { inner: Arc::new(inner), idempotency_key: None, actor: None };
         for taker in takers {
-            supervisor.essential(SupervisedTask::Writer, writer::run(Arc::downgrade(&store.inner), taker));
+            supervisor.essential(Component::Writer, writer::run(Arc::downgrade(&store.inner), taker));
         }
         if let Backend::Postgres(backend) = &store.inner.backend {
             tokio::spawn(postgres::close_idle(Arc::downgrade(&store.inner)));
@@ -198,9 +198,9 @@ impl Store {
                 tokio::spawn(db::postgres::servers::follow(Arc::downgrade(&store.inner)));
             }
         }
-        if let Some(announcements) = announcements {
-            let (inner, announcements) = (Arc::downgrade(&store.inner), Arc::new(Mutex::new(announcements)));
-            supervisor.restarting(SupervisedTask::Announcer, move || notify::run(inner.clone(), announcements.clone()));
+        if let Some(notification_queue) = notification_queue {
+            let (inner, notification_queue) = (Arc::downgrade(&store.inner), Arc::new(Mutex::new(notification_queue)));
+            supervisor.restarting(Component::Announcer, move || notify::run(inner.clone(), notification_queue.clone()));
         }
         Ok(store)
     }
@@ -281,7 +281,7 @@ impl Store {
 
     /// Verifies the master key with sealed data in `meta`, which the first start writes.
     async fn check_master_key(&self) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let sealed = self.inner.master.seal(MASTER_KEY_CHECK.as_bytes(), b"sendoff");
             // If several processes start with different keys, the first insert wins and the others fail to open it.

@@ -15,34 +15,34 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn an_essential_task_that_panics_is_lost_and_the_first_one_counts() {
+async fn an_essential_component_that_panics_is_lost_and_the_first_one_counts() {
     let supervisor = Supervisor::default();
     assert_eq!(supervisor.lost(), None);
-    supervisor.essential(SupervisedTask::Recorder, async { panic!("on purpose") });
-    assert_eq!(supervisor.down().await, SupervisedTask::Recorder);
-    supervisor.essential(SupervisedTask::EventLoop, async { panic!("on purpose") }).await.unwrap();
-    assert_eq!(supervisor.lost(), Some(SupervisedTask::Recorder));
+    supervisor.essential(Component::Recorder, async { panic!("on purpose") });
+    assert_eq!(supervisor.down().await, Component::Recorder);
+    supervisor.essential(Component::EventLoop, async { panic!("on purpose") }).await.unwrap();
+    assert_eq!(supervisor.lost(), Some(Component::Recorder));
 }
 
 #[tokio::test]
-async fn an_essential_task_that_ends_is_lost_unless_expected() {
+async fn an_essential_component_that_ends_is_lost_unless_expected() {
     let supervisor = Supervisor::default();
-    supervisor.essential(SupervisedTask::Writer, async {}).await.unwrap();
-    assert_eq!(supervisor.lost(), Some(SupervisedTask::Writer));
+    supervisor.essential(Component::Writer, async {}).await.unwrap();
+    assert_eq!(supervisor.lost(), Some(Component::Writer));
 
     let supervisor = Supervisor::default();
     supervisor.expect_ends();
-    supervisor.essential(SupervisedTask::Writer, async {}).await.unwrap();
+    supervisor.essential(Component::Writer, async {}).await.unwrap();
     assert_eq!(supervisor.lost(), None);
-    supervisor.essential(SupervisedTask::Writer, async { panic!("on purpose") }).await.unwrap();
-    assert_eq!(supervisor.lost(), Some(SupervisedTask::Writer), "a panic is never expected");
+    supervisor.essential(Component::Writer, async { panic!("on purpose") }).await.unwrap();
+    assert_eq!(supervisor.lost(), Some(Component::Writer), "a panic is never expected");
 }
 
 #[tokio::test]
 async fn a_loop_that_panics_or_ends_is_restarted() {
     let (supervisor, starts) = (Supervisor::default(), Arc::new(AtomicUsize::new(0)));
     let noted = Arc::clone(&starts);
-    let running = supervisor.restarting(SupervisedTask::Relay, move || {
+    let running = supervisor.restarting(Component::Relay, move || {
         let nth = noted.fetch_add(1, Ordering::SeqCst);
         async move {
             match nth {
@@ -69,7 +69,7 @@ async fn a_loop_may_end_once_expected() {
     let (supervisor, starts) = (Supervisor::default(), Arc::new(AtomicUsize::new(0)));
     let (stop, stopped) = watch::channel(false);
     let noted = Arc::clone(&starts);
-    let running = supervisor.restarting(SupervisedTask::Relay, move || {
+    let running = supervisor.restarting(Component::Relay, move || {
         noted.fetch_add(1, Ordering::SeqCst);
         let mut stopped = stopped.clone();
         async move { drop(stopped.wait_for(|stop| *stop).await) }
@@ -85,7 +85,7 @@ async fn a_loop_may_end_once_expected() {
 async fn a_shutdown_does_not_wait_for_a_restart() {
     let (supervisor, starts) = (Supervisor::default(), Arc::new(AtomicUsize::new(0)));
     let noted = Arc::clone(&starts);
-    let failing = supervisor.restarting(SupervisedTask::Relay, move || {
+    let failing = supervisor.restarting(Component::Relay, move || {
         noted.fetch_add(1, Ordering::SeqCst);
         async { panic!("on purpose") }
     });
@@ -100,26 +100,26 @@ fn a_pulse_that_stops_is_noticed() {
     let (supervisor, start) = (Supervisor::default(), Instant::now());
     let at = |seconds| start + Duration::from_secs(seconds);
     assert_eq!(supervisor.silent(at(1_000)), None, "there is no pulse");
-    let pulse = supervisor.pulse(SupervisedTask::EventLoop, Duration::from_secs(5), start);
-    let _other = supervisor.pulse(SupervisedTask::LeaseKeeper, Duration::from_secs(10), start);
+    let pulse = supervisor.pulse(Component::EventLoop, Duration::from_secs(5), start);
+    let _other = supervisor.pulse(Component::LeaseKeeper, Duration::from_secs(10), start);
     assert_eq!(supervisor.silent(at(5)), None);
-    assert_eq!(supervisor.silent(at(6)), Some((SupervisedTask::EventLoop, Duration::from_secs(6))));
+    assert_eq!(supervisor.silent(at(6)), Some((Component::EventLoop, Duration::from_secs(6))));
     pulse.beat(at(6));
     assert_eq!(supervisor.silent(at(10)), None);
-    assert_eq!(supervisor.silent(at(11)), Some((SupervisedTask::LeaseKeeper, Duration::from_secs(11))));
-    let _again = supervisor.pulse(SupervisedTask::LeaseKeeper, Duration::from_secs(10), at(11));
+    assert_eq!(supervisor.silent(at(11)), Some((Component::LeaseKeeper, Duration::from_secs(11))));
+    let _again = supervisor.pulse(Component::LeaseKeeper, Duration::from_secs(10), at(11));
     assert_eq!(supervisor.silent(at(11)), None, "the new pulse replaces the old one");
 }
 
 #[tokio::test]
 async fn a_guard_returns_the_result_or_the_panic() {
-    assert_eq!(SupervisedTask::Read.guard(async { 7 }).await, Ok(7));
-    let failed: Result<(), String> = SupervisedTask::Read.guard(async { panic!("on {}", "purpose") }).await;
+    assert_eq!(Component::Read.guard(async { 7 }).await, Ok(7));
+    let failed: Result<(), String> = Component::Read.guard(async { panic!("on {}", "purpose") }).await;
     assert_eq!(failed, Err("panicked: on purpose".to_owned()));
 }
 
 #[test]
 fn every_name_has_one_word() {
-    let words: std::collections::BTreeSet<&str> = SupervisedTask::ALL.iter().map(|one| one.word()).collect();
-    assert_eq!(words.len(), SupervisedTask::ALL.len());
+    let words: std::collections::BTreeSet<&str> = Component::ALL.iter().map(|one| one.word()).collect();
+    assert_eq!(words.len(), Component::ALL.len());
 }

@@ -1,5 +1,5 @@
-//! A queue of lines for standard output or standard error, best effort. Authenticator only enqueue; one thread writes. So
-//! no caller ever blocks, whether nobody reads the pipe, the disk is full, or the reader is gone.
+//! A queue of lines for standard output or standard error, best effort. Authenticator only enqueue; one thread
+//! writes. So no caller ever blocks, even if the pipe is not read, the disk is full, or the reader is gone.
 //!
 //! A line that does not fit, or cannot be written, is dropped and counted. The thread survives both.
 
@@ -12,11 +12,11 @@ use std::thread;
 use std::time::Duration;
 
 /// The most lines in the queue.
-const MOST_LINES: usize = 8_192;
+const MAX_LINES: usize = 8_192;
 /// The most bytes in the queue.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The wait before a retry if writing would block, as on a non-blocking pipe.
-const AGAIN: Duration = Duration::from_millis(10);
+const RETRY_WAIT: Duration = Duration::from_millis(10);
 
 /// The queue. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Lines {
     /// Queues a line, including its newline. Drops and counts it if the queue is full.
     pub fn push(&self, line: Vec<u8>) {
         let mut queue = self.shared.locked();
-        if queue.lines.len() == MOST_LINES || queue.bytes + line.len() > MOST_BYTES {
+        if queue.lines.len() == MAX_LINES || queue.bytes + line.len() > MAX_BYTES {
             self.shared.full.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -134,7 +134,7 @@ fn write_line(sink: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(written) => line = &line[written..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(AGAIN),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_WAIT),
             Err(error) => return Err(error),
         }
     }

@@ -3,7 +3,7 @@
 //! * [`CallerId`] identifies a caller; its [`CallerClass`] selects the rate.
 //! * [`TokenBucket`] holds two seconds' worth of requests and starts full. Authentication caches a caller's bucket with
 //!   the caller.
-//! * [`RateLimits`] holds all buckets of the process, at most [`MOST`]. A bucket that was not used for two seconds is
+//! * [`RateLimits`] holds all buckets of the process, at most [`MAX_BUCKETS`]. A bucket that was not used for two seconds is
 //!   full, so dropping it makes no difference.
 
 use std::cell::Cell;
@@ -24,13 +24,13 @@ use super::proxies::network;
 use crate::domain::{AppId, KeyId, OrgId};
 
 /// The most buckets. Authenticator beyond that share one per class.
-const MOST: usize = 10_000;
+const MAX_BUCKETS: usize = 10_000;
 /// The capacity of a bucket, in seconds of its rate. An unused bucket is full after this time.
-const SECONDS: u32 = 2;
+const CAPACITY_SECONDS: u32 = 2;
 /// The least time between sweeps of unused buckets,
-const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// which start at this many buckets.
-const FEW: usize = 256;
+const SWEEP_FROM: usize = 256;
 
 /// Identifies a caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -119,11 +119,11 @@ pub struct RateLimitExceeded {
 impl RateLimitExceeded {
     /// The headers of the 429 response: `Retry-After`, and those of draft-ietf-httpapi-ratelimit-headers-10.
     pub fn headers(&self) -> [(&'static str, String); 3] {
-        let (class, quota) = (self.class.word(), u64::from(self.rate) * u64::from(SECONDS));
+        let (class, quota) = (self.class.word(), u64::from(self.rate) * u64::from(CAPACITY_SECONDS));
         let wait = self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0);
         [
             ("retry-after", wait.to_string()),
-            ("ratelimit-policy", format!("\"{class}\";q={quota};w={SECONDS}")),
+            ("ratelimit-policy", format!("\"{class}\";q={quota};w={CAPACITY_SECONDS}")),
             ("ratelimit", format!("\"{class}\";r=0;t={wait}")),
         ]
     }
@@ -162,7 +162,7 @@ impl TokenBucket {
     fn new(class: CallerClass, rate: Option<NonZeroU32>, epoch: Instant, now: u64) -> TokenBucket {
         NOW.set(now);
         let limiter = rate.map(|rate| {
-            let burst = rate.saturating_mul(NonZeroU32::MIN.saturating_add(SECONDS - 1));
+            let burst = rate.saturating_mul(NonZeroU32::MIN.saturating_add(CAPACITY_SECONDS - 1));
             RateLimiter::direct_with_clock(Quota::per_second(rate).allow_burst(burst), ThreadClock)
         });
         TokenBucket { class, rate: rate.map_or(0, NonZeroU32::get), limiter, epoch, used: AtomicU64::new(now) }
@@ -185,7 +185,7 @@ impl TokenBucket {
     }
 
     fn is_full(&self, now: u64) -> bool {
-        now.saturating_sub(self.used.load(Ordering::Relaxed)) > u64::from(SECONDS) * 1_000_000_000
+        now.saturating_sub(self.used.load(Ordering::Relaxed)) > u64::from(CAPACITY_SECONDS) * 1_000_000_000
     }
 }
 
@@ -198,13 +198,13 @@ struct Inner {
     rates: Rates,
     epoch: Instant,
     buckets: Mutex<Buckets>,
-    /// For callers beyond [`MOST`].
+    /// For callers beyond [`MAX_BUCKETS`].
     shared: [Arc<TokenBucket>; 4],
 }
 
 #[derive(Debug, Default)]
 struct Buckets {
-    by: HashMap<CallerId, Arc<TokenBucket>>,
+    by_caller: HashMap<CallerId, Arc<TokenBucket>>,
     swept: u64,
 }
 
@@ -227,18 +227,20 @@ impl RateLimits {
         let class = who.class();
         let now = since(self.0.epoch, now);
         let mut buckets = self.0.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bucket) = buckets.by.get(&who) {
+        if let Some(bucket) = buckets.by_caller.get(&who) {
             return bucket.clone();
         }
-        if buckets.by.len() >= FEW && now.saturating_sub(buckets.swept) >= SWEEP.as_nanos() as u64 {
+        if buckets.by_caller.len() >= SWEEP_FROM
+            && now.saturating_sub(buckets.swept) >= SWEEP_INTERVAL.as_nanos() as u64
+        {
             buckets.swept = now;
-            buckets.by.retain(|_, bucket| !bucket.is_full(now));
+            buckets.by_caller.retain(|_, bucket| !bucket.is_full(now));
         }
-        if buckets.by.len() >= MOST {
+        if buckets.by_caller.len() >= MAX_BUCKETS {
             return self.0.shared[class as usize].clone();
         }
         let bucket = Arc::new(TokenBucket::new(class, self.0.rates.of(class), self.0.epoch, now));
-        buckets.by.insert(who, bucket.clone());
+        buckets.by_caller.insert(who, bucket.clone());
         bucket
     }
 
@@ -263,7 +265,7 @@ impl RateLimits {
 
     /// Whether the caller has a bucket, that is, called recently.
     pub fn knows(&self, who: &CallerId) -> bool {
-        self.0.buckets.lock().unwrap_or_else(PoisonError::into_inner).by.contains_key(who)
+        self.0.buckets.lock().unwrap_or_else(PoisonError::into_inner).by_caller.contains_key(who)
     }
 }
 
@@ -330,11 +332,11 @@ mod tests {
     #[test]
     fn buckets_are_bounded_and_full_ones_forgotten() {
         let (limits, start) = limits(1);
-        let count = || limits.0.buckets.lock().unwrap().by.len();
-        for n in 0..3 * MOST as u32 {
+        let count = || limits.0.buckets.lock().unwrap().by_caller.len();
+        for n in 0..3 * MAX_BUCKETS as u32 {
             let _ = limits.take(address(n), start);
         }
-        assert_eq!(count(), MOST);
+        assert_eq!(count(), MAX_BUCKETS);
         assert!(
             limits.take(address(u32::MAX), start).is_err(),
             "callers beyond the bound share one bucket, which is empty"

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sendoff::api::authn::authenticator::MAX_AGE;
 use sendoff::api::authn::jwt::Tokens;
 use sendoff::domain::access::api_key;
-use sendoff::domain::access::api_key::Scope;
+use sendoff::domain::access::api_key::KeyScope;
 use sendoff::domain::access::audit::{Actor, ActorKind};
 use sendoff::domain::access::token_key::{Algorithm, PublicKey, TokenKey};
 use sendoff::domain::{OrgId, Time};
@@ -28,7 +28,7 @@ on_both! {
 }
 
 async fn a_key_is_as_good_as_a_token_of_its_organization(world: World) {
-    let (_, text) = world.key(&[Scope::Write], None).await;
+    let (_, text) = world.key(&[KeyScope::Write], None).await;
     let made = world.call_as(&text, "POST", "/app", Some(r#"{"name":"a","uid":"a"}"#)).await.expect(201);
     assert_eq!(world.get("/app/a").await.expect(200)["id"], made["id"], "the same organization's");
     let body = r#"{"eventType":"t","payload":{}}"#;
@@ -39,8 +39,8 @@ async fn a_key_is_as_good_as_a_token_of_its_organization(world: World) {
     let other = world.tokens.mint_org(&other, world.now(), HOUR).unwrap();
     world.call_as(&other, "GET", "/app/a", None).await.expect(404);
 
-    let (key, old) = world.key(&[Scope::Write], Some(world.now().minus(HOUR))).await;
-    let (gone, revoked) = world.key(&[Scope::Write], None).await;
+    let (key, old) = world.key(&[KeyScope::Write], Some(world.now().minus(HOUR))).await;
+    let (gone, revoked) = world.key(&[KeyScope::Write], None).await;
     world.store.revoke_api_key(&Tenant::org(world.org()), gone.id, world.now()).await.unwrap();
     let last = if text.ends_with('x') { 'y' } else { 'x' };
     let close = format!("{}{last}", &text[..text.len() - 1]);
@@ -57,9 +57,9 @@ async fn a_key_does_what_its_scopes_say(world: World) {
     let secret = format!("/app/a/endpoint/{endpoint}/secret");
     let message = Some(r#"{"eventType":"t","payload":{}}"#);
     let app = Some(r#"{"name":"b"}"#);
-    let (_, read) = world.key(&[Scope::Read], None).await;
-    let (_, send) = world.key(&[Scope::Send], None).await;
-    let (_, both) = world.key(&[Scope::Read, Scope::Send], None).await;
+    let (_, read) = world.key(&[KeyScope::Read], None).await;
+    let (_, send) = world.key(&[KeyScope::Send], None).await;
+    let (_, both) = world.key(&[KeyScope::Read, KeyScope::Send], None).await;
     for (token, method, path, body, status) in [
         (&read, "GET", "/app/a/", None, 200),
         (&read, "POST", "/app/a/msg", message, 403),
@@ -81,7 +81,7 @@ async fn a_key_does_what_its_scopes_say(world: World) {
 }
 
 async fn a_revoked_key_is_refused_within_seconds_of_another_process(world: World) {
-    let (key, text) = world.key(&[Scope::Read], None).await;
+    let (key, text) = world.key(&[KeyScope::Read], None).await;
     world.call_as(&text, "GET", "/app", None).await.expect(200);
     // Not through this server's own memory: as `sendoff key revoke` does.
     assert!(world.store.revoke_api_key(&Tenant::org(world.org()), key.id, world.now()).await.unwrap());
@@ -96,7 +96,7 @@ async fn a_revoked_key_is_refused_within_seconds_of_another_process(world: World
 }
 
 async fn when_a_key_was_used_is_noted_behind_the_answer(world: World) {
-    let (_, text) = world.key(&[Scope::Read], None).await;
+    let (_, text) = world.key(&[KeyScope::Read], None).await;
     let used = async || world.store.api_key_of(&api_key::hash(&text)).await.unwrap().unwrap().last_used_at;
     assert_eq!(used().await, None);
     let before = world.now();
@@ -110,7 +110,7 @@ async fn when_a_key_was_used_is_noted_behind_the_answer(world: World) {
 
 /// Somebody else holds what the note has to be written to: the answer does not wait, and the note is written later.
 async fn a_note_does_not_keep_anybody_waiting(world: &World, lock: impl AsyncFnOnce(), let_go: impl AsyncFnOnce()) {
-    let (_, text) = world.key(&[Scope::Read], None).await;
+    let (_, text) = world.key(&[KeyScope::Read], None).await;
     lock().await;
     for _ in 0..10 {
         let answer = tokio::time::timeout(SOON, world.call_as(&text, "GET", "/app", None)).await;
@@ -162,7 +162,7 @@ async fn a_logged_out_token_is_refused(world: World) {
         world.call_as(token, "POST", "/auth/logout/", None).await.expect(401);
     }
     world.get("/app/mine").await.expect(200);
-    let (key, text) = world.key(&[Scope::Read], None).await;
+    let (key, text) = world.key(&[KeyScope::Read], None).await;
     let refused = world.call_as(&text, "POST", "/auth/logout", None).await.expect(403);
     assert!(refused["detail"].as_str().unwrap().contains(&format!("sendoff key revoke {}", key.id)), "{refused}");
     world.call_as(&text, "GET", "/app", None).await.expect(200);
@@ -172,7 +172,7 @@ async fn a_logged_out_token_is_refused(world: World) {
 async fn without_the_store_nobody_is_called_a_stranger() {
     let postgres = Postgres::start(Durability::On);
     let world = World::at(&postgres.fresh_database(), Settings::default()).await;
-    let (_, text) = world.key(&[Scope::Write], None).await;
+    let (_, text) = world.key(&[KeyScope::Write], None).await;
     postgres.crash();
     let fresh = world.tokens.mint_org(&world.org(), world.now(), HOUR).unwrap();
     for token in [&text, &fresh] {
@@ -194,7 +194,7 @@ async fn with_a_public_key_others_sign_and_keys_go_on() {
     let forged = stranger.mint_org(&world.org(), world.now(), HOUR).unwrap();
     world.call_as(&forged, "GET", "/app", None).await.expect(401);
 
-    let (_, text) = world.key(&[Scope::Write], None).await;
+    let (_, text) = world.key(&[KeyScope::Write], None).await;
     let body = json!({"application": {"name": "a", "uid": "a"}}).to_string();
     let refused = world.call_as(&text, "POST", "/auth/app-portal-access/a", Some(&body)).await.expect(501);
     let detail = refused["detail"].as_str().unwrap();
@@ -205,7 +205,7 @@ async fn with_a_public_key_others_sign_and_keys_go_on() {
 }
 
 async fn what_a_caller_changes_or_reveals_is_in_the_audit_log(world: World) {
-    let (key, text) = world.key(&[Scope::Write], None).await;
+    let (key, text) = world.key(&[KeyScope::Write], None).await;
     world.call_as(&text, "POST", "/app", Some(r#"{"name":"Acme","uid":"a"}"#)).await.expect(201);
     let url = r#"{"url":"https://example.com/hook"}"#;
     let endpoint = world.call_as(&text, "POST", "/app/a/endpoint", Some(url)).await.expect(201);
@@ -229,5 +229,5 @@ async fn what_a_caller_changes_or_reveals_is_in_the_audit_log(world: World) {
         (by_key, "application created", "Made on the way"),
     ];
     assert_eq!(told, wanted);
-    assert_eq!(log[2].thing, endpoint);
+    assert_eq!(log[2].target, endpoint);
 }

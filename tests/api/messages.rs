@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sendoff::domain::MessageId;
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::deliveries::message::Message;
 use sendoff::store::Tenant;
 use serde_json::{Value, json};
@@ -243,7 +243,10 @@ async fn contents_are_deleted(world: World) {
     let tenant = Tenant::org(world.org());
     let message: MessageId = made["id"].as_str().unwrap().parse().unwrap();
     let stands = world.store.deliveries_of(&tenant, app.parse().unwrap(), message).await.unwrap().data.remove(0);
-    assert_eq!((stands.state, stands.reason.map(|reason| reason.word())), (State::Dead, Some("content-deleted")));
+    assert_eq!(
+        (stands.state, stands.reason.map(|reason| reason.word())),
+        (DeliveryState::Dead, Some("content-deleted"))
+    );
 
     let resend = format!("/app/a/msg/ev/endpoint/{endpoint}/resend");
     let said = world.call_as(&world.token, "POST", &resend, None).await.expect(409);

@@ -1,7 +1,7 @@
 //! Operational endpoints over REST: made, read, changed and deleted like any endpoint, by the organization alone; what is done over
 //! REST is told to them; and the application behind them is nowhere to be found.
 
-use sendoff::store::queue::waiting::LaneWants;
+use sendoff::store::queue::pending_deliveries::LaneRequest;
 use serde_json::{Value, json};
 
 use crate::resources::has;
@@ -28,7 +28,7 @@ async fn told(world: &World, listener: &str) -> Vec<String> {
     let slot = world.store.slot_of_endpoint(endpoint).await.expect("the store") as u8;
     let waiting = world
         .store
-        .waiting(&[LaneWants {
+        .pending_deliveries(&[LaneRequest {
             endpoint,
             slot,
             fresh: 100,

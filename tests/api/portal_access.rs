@@ -5,7 +5,7 @@ use std::time::Duration;
 use sendoff::domain::Time;
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::portal::{Capability, PortalOptions, PortalPage};
-use sendoff::domain::access::theme::{Mode, Palette};
+use sendoff::domain::access::theme::{Palette, ThemeMode};
 use serde_json::{Value, json};
 
 use crate::support::on_both;
@@ -216,7 +216,7 @@ async fn the_portal_looks_as_the_team_says(world: World) {
         world.store.portal_link_good(&api_key::hash(code), world.now()).await.unwrap().expect("a link").options;
     assert_eq!((options.pages, options.navigation), (Some(vec![PortalPage::Endpoints, PortalPage::EventTypes]), false));
     let theme = options.theme.expect("a theme");
-    assert_eq!((theme.radius, theme.mode, theme.dark), (Some(10), Mode::Light, Palette::default()));
+    assert_eq!((theme.radius, theme.mode, theme.dark), (Some(10), ThemeMode::Light, Palette::default()));
     assert_eq!(theme.accent.map(|accent| accent.to_string()).as_deref(), Some("#0b6e4f"));
     // The token is what it was: the pages are not its business.
     let token = out["token"].as_str().unwrap();
@@ -277,7 +277,7 @@ async fn expiring_a_customer_s_access(world: World) {
             .unwrap()
             .unwrap();
     };
-    let lasts = async |hash: [u8; 32]| world.store.visit(&hash, world.now()).await.unwrap().is_some();
+    let lasts = async |hash: [u8; 32]| world.store.portal_session(&hash, world.now()).await.unwrap().is_some();
 
     let ((first, used), (second, unused), (theirs, link)) =
         (access("acme").await, access("acme").await, access("other").await);
@@ -286,7 +286,7 @@ async fn expiring_a_customer_s_access(world: World) {
         assert_eq!(calls(token, app).await, 200);
     }
     let tenant = sendoff::store::Tenant::org(world.org());
-    let open = world.store.open_visits(&tenant, acme.parse().unwrap(), 10, world.now()).await.unwrap();
+    let open = world.store.open_portal_sessions(&tenant, acme.parse().unwrap(), 10, world.now()).await.unwrap();
     assert_eq!(
         open.iter().map(|one| (one.hash, one.session_id.as_deref())).collect::<Vec<_>>(),
         [([1; 32], Some("anna"))]
@@ -325,10 +325,13 @@ async fn expiring_a_customer_s_access(world: World) {
     let (acme, other) = (acme.parse().unwrap(), other.parse().unwrap());
     let strangers = sendoff::store::Tenant::org("org_strangers".parse().unwrap());
     for (tenant, app) in [(&strangers, acme), (&tenant, other)] {
-        assert!(!world.store.end_open_visit(tenant, app, &[2; 32], world.now()).await.unwrap());
+        assert!(!world.store.revoke_portal_session(tenant, app, &[2; 32], world.now()).await.unwrap());
     }
-    assert!(world.store.open_visits(&strangers, acme, 10, world.now()).await.unwrap().is_empty());
+    assert!(world.store.open_portal_sessions(&strangers, acme, 10, world.now()).await.unwrap().is_empty());
     assert!(lasts([2; 32]).await);
-    assert!(world.store.end_open_visit(&tenant, acme, &[2; 32], world.now()).await.unwrap());
-    assert!(!lasts([2; 32]).await && !world.store.end_open_visit(&tenant, acme, &[2; 32], world.now()).await.unwrap());
+    assert!(world.store.revoke_portal_session(&tenant, acme, &[2; 32], world.now()).await.unwrap());
+    assert!(
+        !lasts([2; 32]).await
+            && !world.store.revoke_portal_session(&tenant, acme, &[2; 32], world.now()).await.unwrap()
+    );
 }

@@ -16,16 +16,16 @@ use sendoff::api::http::probes;
 use sendoff::api::http::probes::Probes;
 use sendoff::api::{self, ApiState, BodyBudget, Origins};
 use sendoff::domain::access::api_key;
-use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
+use sendoff::domain::access::api_key::{ApiKey, KeyScope, KeyScopes, KeySpec};
 use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
-use sendoff::domain::deliveries::delivery::{Next, Progress};
+use sendoff::domain::deliveries::delivery::{Progress, Transition};
 use sendoff::domain::signing::secret::{MasterKey, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time};
 use sendoff::egress::Egress;
-use sendoff::store::queue::slots::{Process, slot_of};
-use sendoff::store::recording::record::Finished;
+use sendoff::store::queue::slots::{EngineProcess, slot_of};
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{Location, Store, StoreOptions};
 use sendoff::traffic::Traffic;
 use serde_json::{Value, json};
@@ -205,8 +205,8 @@ impl World {
     }
 
     /// A new API key of the default organization, and its text.
-    pub async fn key(&self, scopes: &[Scope], expires_at: Option<Time>) -> (ApiKey, String) {
-        let spec = KeySpec { name: "test".into(), scopes: Scopes::of(scopes.iter().copied()), expires_at };
+    pub async fn key(&self, scopes: &[KeyScope], expires_at: Option<Time>) -> (ApiKey, String) {
+        let spec = KeySpec { name: "test".into(), scopes: KeyScopes::of(scopes.iter().copied()), expires_at };
         let (key, text) = ApiKey::make(self.org(), spec, self.now()).expect("a key");
         self.store.add_api_key(&key, &api_key::hash(&text)).await.expect("the store");
         (key, text.to_string())
@@ -245,7 +245,7 @@ impl World {
         let endpoint_id: EndpointId = endpoint.parse().expect("an endpoint's id");
         let app_id: AppId = app.parse().expect("an application's id");
         let message_id: MessageId = message.parse().expect("a message's id");
-        let process = Process { id: app_id.0, name: "test".into(), started_at: now };
+        let process = EngineProcess { id: app_id.0, name: "test".into(), started_at: now };
         let leases = self.store.heartbeat(&process, now).await.expect("leases").leases;
         let live = self.store.live_endpoints(&[endpoint_id]).await.expect("an endpoint").remove(0);
         let slot = slot_of(&live);
@@ -275,11 +275,11 @@ impl World {
             outcome,
             next_at: (!delivered).then_some(due),
         };
-        let finished = Finished {
+        let finished = FinishedAttempt {
             org: self.org(),
             attempt,
             before: Progress { attempts: number - 1, step: number - 1, generation: 0, trigger: Trigger::Scheduled },
-            next: if delivered { Next::Delivered } else { Next::Retry { due, step: number } },
+            next: if delivered { Transition::Delivered } else { Transition::Retry { due, step: number } },
             slot,
             epoch: leases[&slot],
             disable: None,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::driver::{Browser, Kind, WIDTHS};
+use crate::driver::{Browser, Kind, ROLLUP_LEVELS};
 use crate::story::Story;
 
 /// The source of axe-core, of the npm packages that `make npm` installs.
@@ -44,7 +44,7 @@ async fn axe_finds_nothing_and_everything_fits() {
     let (story, axe) = (Story::told().await, axe());
     let mut found = Vec::new();
     let mut looked = 0;
-    for width in WIDTHS {
+    for width in ROLLUP_LEVELS {
         let browser = Browser::open(Kind::of_width(width)).await;
         story.enter(&browser).await;
         browser.complaints().await;

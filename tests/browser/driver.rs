@@ -11,7 +11,7 @@ use thirtyfour::prelude::*;
 use crate::support::{SOON, eventually_blocking, free_port};
 
 /// What is looked at: a phone and a wide screen.
-pub const WIDTHS: [u32; 2] = [390, 1_440];
+pub const ROLLUP_LEVELS: [u32; 2] = [390, 1_440];
 
 /// The driver, for as long as the test binary runs.
 struct Driver {
@@ -51,7 +51,7 @@ pub struct Kind {
 }
 
 impl Kind {
-    pub const WIDE: Kind = Kind { width: WIDTHS[1], javascript: true, dark: false };
+    pub const WIDE: Kind = Kind { width: ROLLUP_LEVELS[1], javascript: true, dark: false };
 
     pub fn of_width(width: u32) -> Kind {
         Kind { width, ..Kind::WIDE }

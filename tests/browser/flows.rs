@@ -4,7 +4,7 @@
 use serde_json::json;
 use thirtyfour::Key;
 
-use crate::driver::{Browser, Kind, WIDTHS};
+use crate::driver::{Browser, Kind, ROLLUP_LEVELS};
 use crate::support::{Answer, Binary, Receiver, SOON, Server, eventually, sqlite_file};
 
 /// A running Sendoff with one delivery that is dead, and its receiver, which is well by now.
@@ -73,7 +73,7 @@ async fn reload_until(browser: &Browser, words: &str) {
 
 #[tokio::test]
 async fn operators_and_customers_find_a_failed_delivery_understand_it_resend_it_and_see_it_delivered() {
-    for (width, customer) in WIDTHS.into_iter().flat_map(|width| [(width, false), (width, true)]) {
+    for (width, customer) in ROLLUP_LEVELS.into_iter().flat_map(|width| [(width, false), (width, true)]) {
         for javascript in [true, false] {
             let team = Team::in_trouble().await;
             let browser = Browser::open(Kind { javascript, ..Kind::of_width(width) }).await;

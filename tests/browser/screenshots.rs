@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::driver::{Browser, Kind, WIDTHS};
+use crate::driver::{Browser, Kind, ROLLUP_LEVELS};
 use crate::story::Story;
 
 #[tokio::test]
@@ -11,7 +11,7 @@ async fn screenshots() {
     let story = Story::told().await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
     std::fs::create_dir_all(&folder).expect("a folder");
-    for width in WIDTHS {
+    for width in ROLLUP_LEVELS {
         for dark in [false, true] {
             let browser = Browser::open(Kind { dark, ..Kind::of_width(width) }).await;
             story.enter(&browser).await;

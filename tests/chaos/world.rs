@@ -21,13 +21,13 @@ pub const REST: Duration = Duration::from_secs(60);
 struct Plot;
 
 static TAKEN: Mutex<usize> = Mutex::new(0);
-static FREED: Condvar = Condvar::new();
+static SLOTS_RELEASED: Condvar = Condvar::new();
 const PLOTS: usize = 2;
 
 impl Plot {
     fn take() -> Plot {
         let taken = TAKEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let taken = FREED.wait_while(taken, |taken| *taken >= PLOTS);
+        let taken = SLOTS_RELEASED.wait_while(taken, |taken| *taken >= PLOTS);
         *taken.unwrap_or_else(|poisoned| poisoned.into_inner()) += 1;
         Plot
     }
@@ -36,7 +36,7 @@ impl Plot {
 impl Drop for Plot {
     fn drop(&mut self) {
         *TAKEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) -= 1;
-        FREED.notify_one();
+        SLOTS_RELEASED.notify_one();
     }
 }
 

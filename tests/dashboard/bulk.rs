@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use sendoff::domain::OrgId;
 use sendoff::domain::catalog::application::Application;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::deliveries::background::Stage;
+use sendoff::domain::deliveries::background::TaskStage;
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::ingest::accept::AcceptItem;
@@ -39,7 +39,8 @@ async fn failing(world: &World, name: &str, count: u32) -> (Application, Endpoin
 
 /// The hidden fields of the button that states the count.
 fn button(page: &str) -> Vec<(&str, String)> {
-    let section = page.split("<section class=\"counted\"").nth(1).expect("a count").split("</form>").next().unwrap();
+    let section =
+        page.split("<section class=\"match-count\"").nth(1).expect("a count").split("</form>").next().unwrap();
     let hidden = section.split("<input type=\"hidden\" name=\"").skip(1);
     hidden
         .map(|rest| {
@@ -78,7 +79,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else(world: World) {
     world.tries(&message, &acmes, [Try::answered(world.ago(MINUTE * 2), 503, "", retry(due, 1))]).await;
     let browser = world.sign_in().await;
     let empty = browser.page("/resend").await;
-    assert!(empty.contains("No resends yet") && !empty.contains("class=\"counted\""));
+    assert!(empty.contains("No resends yet") && !empty.contains("class=\"match-count\""));
     let (app, endpoint) = (acme.id, acmes.id);
     let since = world.ago(MINUTE * 5).to_string();
     for (query, wanted) in [
@@ -119,7 +120,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else(world: World) {
         assert!(running.contains(part), "{part}: {running}");
     }
     let before = pending(&world).await;
-    assert!(matches!(step(&world).await, Stepped::Ended(Stage::Finished)));
+    assert!(matches!(step(&world).await, Stepped::Ended(TaskStage::Finished)));
     assert_eq!(pending(&world).await - before, 3);
     let done = browser.page(&path).await;
     assert!(words(&done).contains("Resent 3 deliveries"), "{}", words(&done));
@@ -144,7 +145,7 @@ async fn what_is_missing_is_sent_within_an_application(world: World) {
     let page = browser.page(&format!("/resend?status=missing&app={}&since=24h", acme.id)).await;
     assert!(page.contains(">Send 4 deliveries</button>") && page.contains("for the first time"));
     press(&browser, &page).await;
-    assert!(matches!(step(&world).await, Stepped::Ended(Stage::Finished)));
+    assert!(matches!(step(&world).await, Stepped::Ended(TaskStage::Finished)));
     assert_eq!(pending(&world).await, 4);
 }
 
@@ -220,9 +221,9 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen(world: World) {
     let strangers = Tenant::org("org_strangers".parse::<OrgId>().unwrap());
     let theirs = world.app_of(&strangers, "Theirs").await;
     world.endpoint(&theirs, "https://theirs.example/").await;
-    let scope = sendoff::domain::deliveries::background::Scope::Application(theirs.id);
+    let scope = sendoff::domain::deliveries::background::TaskScope::Application(theirs.id);
     let spec = sendoff::store::jobs::background::BackgroundSpec {
-        kind: sendoff::domain::deliveries::background::Kind::Recover,
+        kind: sendoff::domain::deliveries::background::TaskKind::Recover,
         scope,
         filter: Default::default(),
         by: "a stranger".into(),
@@ -238,7 +239,7 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen(world: World) {
     let csrf = crate::world::field(&page, "csrf");
     browser.post(&format!("/resend/{}/cancel", work.id), &[("csrf", csrf)]).await;
     let still = world.store.background(&strangers, work.id).await.unwrap().unwrap();
-    assert_eq!(still.stage, Stage::Running);
+    assert_eq!(still.stage, TaskStage::Running);
 }
 
 /// Acme's deliveries: 4 dead, 2 being retried, 1 scheduled, in three event types; and one of another application.
@@ -309,7 +310,7 @@ async fn a_list_and_its_resend_are_one_query(world: World) {
     let page = operator.page("/resend?status=dead&type=a&type=b&since=1h").await;
     assert!(page.contains(">Resend 3 deliveries</button>"), "{}", words(&page));
     let path = press(&operator, &page).await;
-    assert!(matches!(step(&world).await, Stepped::Ended(Stage::Finished)));
+    assert!(matches!(step(&world).await, Stepped::Ended(TaskStage::Finished)));
     let done = operator.page(&path).await;
     assert!(words(&done).contains("Outcome 3 waiting or retrying"), "{}", words(&done));
     let all = link(&done, "View deliveries").unwrap();

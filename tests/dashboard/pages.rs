@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use sendoff::domain::deliveries::attempt::Failure;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::Tenant;
@@ -177,7 +177,7 @@ async fn resend_puts_a_delivery_back_and_needs_the_forms_token(world: World) {
         let views = world.store.deliveries_of(&world.tenant(), acme.id, message.id).await.unwrap().data;
         (views[0].state, views[0].attempts)
     };
-    assert_eq!(state().await, (State::Dead, 1));
+    assert_eq!(state().await, (DeliveryState::Dead, 1));
 
     let browser = world.sign_in().await;
     let path = format!("/applications/{}/messages/{}", acme.id, message.id);
@@ -191,18 +191,20 @@ async fn resend_puts_a_delivery_back_and_needs_the_forms_token(world: World) {
     let without = browser.post(&post, &[("endpoint", named.clone())]).await;
     assert_eq!(without.status(), StatusCode::FORBIDDEN);
     assert_eq!(browser.get(&post).await.0, StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(state().await, (State::Dead, 1), "nothing of that did anything");
+    assert_eq!(state().await, (DeliveryState::Dead, 1), "nothing of that did anything");
 
     let response = browser.post(&post, &[("csrf", csrf.clone()), ("endpoint", named.clone())]).await;
     assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, &*format!("{path}?notice=resent")));
-    assert_eq!(state().await, (State::Fresh, 1));
+    assert_eq!(state().await, (DeliveryState::Fresh, 1));
     let page = browser.page(&format!("{path}?notice=resent")).await;
     assert!(page.contains("Resent.") && page.contains("badge pending") && page.contains("due now"));
 
     // From the list of dead ones, back to it.
     world.tries(&message, &endpoint, []).await;
     let other = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 9)).await;
-    world.tries(&other, &endpoint, [Try::answered(world.ago(MINUTE), 410, "", Next::Dead(DeadReason::Gone))]).await;
+    world
+        .tries(&other, &endpoint, [Try::answered(world.ago(MINUTE), 410, "", Transition::Dead(DeadReason::Gone))])
+        .await;
     let page = browser.page("/deliveries?status=dead").await;
     let mut actions = page.split("action=\"").skip(1).filter_map(|rest| rest.split('"').next());
     let action = actions.find(|action| action.ends_with("/resend")).unwrap().to_owned();
@@ -280,7 +282,7 @@ async fn nothing_of_another_organization_is_seen_or_resent(mut world: World) {
     let response = browser.post(&format!("{path}/resend"), &form).await;
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     let views = world.store.deliveries_of(&theirs, app.id, message.id).await.unwrap().data;
-    assert_eq!(views[0].state, State::Dead);
+    assert_eq!(views[0].state, DeliveryState::Dead);
 }
 
 async fn stuck_rows_are_shown_with_their_reason(world: World) {
@@ -319,7 +321,7 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
     let acme = world.app("Acme").await;
     world.endpoint(&acme, "https://a.example/hook").await;
     let slot = world.store.slot_of_endpoint(ears.id).await.unwrap() as u8;
-    let wants = sendoff::store::queue::waiting::LaneWants {
+    let wants = sendoff::store::queue::pending_deliveries::LaneRequest {
         endpoint: ears.id,
         slot,
         fresh: 9,
@@ -328,7 +330,7 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
         retries_from: sendoff::domain::Time::ZERO,
         ordered: false,
     };
-    let id = world.store.waiting(&[wants]).await.unwrap()[0].message_id;
+    let id = world.store.pending_deliveries(&[wants]).await.unwrap()[0].message_id;
     let message = world.store.load_messages(&[id]).await.unwrap().remove(0);
     let at = world.ago(MINUTE * 5);
     world.tries(&message, &ears, [Try::answered(at, 500, "", retry(at, 1)), Try::answered(at, 500, "", dead())]).await;
@@ -408,7 +410,7 @@ fn a_template_with_buttons_has_their_stylesheet() {
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         if text.contains("class=\"button") {
             with_buttons += 1;
-            assert!(text.contains("acts.css"), "{} has a button and no acts.css", path.display());
+            assert!(text.contains("actions.css"), "{} has a button and no actions.css", path.display());
         }
     }
     assert!(with_buttons > 10, "{with_buttons}");

@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::audit::{Actor, ActorKind};
 use sendoff::store::Tenant;
-use sendoff::store::access::audit::Deed;
+use sendoff::store::access::audit::NewAuditEntry;
 
 use crate::passwords::{account, signed_in};
 use crate::support::on_both;
@@ -194,7 +194,7 @@ async fn the_log_is_filtered_and_turned_over(world: World) {
         let who = if n % 40 == 0 { "<script>alert(1)</script>\u{202e}" } else { "ci (…3f9a)" };
         let store = world.store.by(Actor::new(ActorKind::Key, who));
         let (act, thing) = (if n == 7 { "secret revealed" } else { "endpoint changed" }, format!("thing{n:03}"));
-        store.note_look(Deed::of(&world.org, act, &thing), world.now).await.unwrap();
+        store.write_audit_entry(NewAuditEntry::of(&world.org, act, &thing), world.now).await.unwrap();
     }
     let browser = world.sign_in().await;
     let things = |page: &str| -> Vec<String> {

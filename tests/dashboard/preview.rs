@@ -7,7 +7,7 @@ use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::deliveries::attempt::Failure;
 use sendoff::domain::deliveries::delivery::{DeadReason, Next};
-use sendoff::store::queue::waiting::LaneWants;
+use sendoff::store::queue::pending_deliveries::LaneRequest;
 
 use crate::world::{MINUTE, Try, World, at, dead, execute, retry};
 
@@ -98,7 +98,7 @@ async fn listen(world: &World) {
         world.endpoint(&new, &format!("https://initech.example/{n}")).await;
     }
     let slot = world.store.slot_of_endpoint(ops.id).await.unwrap() as u8;
-    let wants = LaneWants {
+    let wants = LaneRequest {
         endpoint: ops.id,
         slot,
         fresh: 9,
@@ -107,7 +107,8 @@ async fn listen(world: &World) {
         retries_from: sendoff::domain::Time::ZERO,
         ordered: false,
     };
-    let ids: Vec<_> = world.store.waiting(&[wants]).await.unwrap().iter().map(|one| one.message_id).collect();
+    let ids: Vec<_> =
+        world.store.pending_deliveries(&[wants]).await.unwrap().iter().map(|one| one.message_id).collect();
     for (n, message) in world.store.load_messages(&ids).await.unwrap().iter().enumerate() {
         let ago = |minutes: u32| world.ago(MINUTE * (40 - minutes - n as u32 * 5));
         let failed = |at, next| Try::answered(at, 503, "try again", next);

@@ -38,7 +38,7 @@ async fn read(world: &World, endpoint: &Endpoint) -> Option<Endpoint> {
 async fn acts(world: &World) -> Vec<(String, String, String)> {
     let page = PageRequest::first(50, Order::Descending);
     let log = world.store.audit_log(&world.tenant(), &AuditFilter::default(), &page).await.unwrap();
-    log.data.into_iter().map(|entry| (entry.actor.who, entry.act, entry.thing)).collect()
+    log.data.into_iter().map(|entry| (entry.actor.who, entry.act, entry.target)).collect()
 }
 
 async fn event_type(world: &World, name: &str, flags: &[&str], schema: Option<serde_json::Value>) {
@@ -265,7 +265,7 @@ async fn an_endpoint_that_fails_says_what_comes_of_it(world: World) {
     fail(&idle, &[8]).await;
     let ended = world.endpoint(&acme, "https://ended.example/").await;
     fail(&ended, &[6, 0]).await;
-    let judged = world.store.judge_failing(DAY * 5, world.now).await.unwrap();
+    let judged = world.store.check_failing_endpoints(DAY * 5, world.now).await.unwrap();
     assert_eq!((judged.warned, judged.disabled), (vec![(failing.id, 1)], vec![ended.id]));
     let page =
         async |endpoint: &Endpoint| browser.page(&format!("/applications/{}/endpoints/{}", acme.id, endpoint.id)).await;

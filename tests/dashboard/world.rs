@@ -7,21 +7,21 @@ use actix_web::{App, HttpServer, web};
 use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use sendoff::dashboard::sign_in::passwords::Passwords;
-use sendoff::dashboard::{self, DashboardState, Feeds};
+use sendoff::dashboard::{self, DashboardState, TailFeeds};
 use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions};
 use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::catalog::application::{Application, ApplicationSpec};
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, Progress};
+use sendoff::domain::deliveries::delivery::{DeadReason, Progress, Transition};
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::signing::secret::{MasterKey, Secret, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AttemptId, OrgId, Time};
 use sendoff::egress::Egress;
 use sendoff::store::ingest::accept::AcceptItem;
-use sendoff::store::queue::slots::{Leases, Process};
-use sendoff::store::recording::record::Finished;
+use sendoff::store::queue::slots::{EngineProcess, Leases};
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{Location, Store, StoreOptions, Tenant};
 use sendoff::traffic::Traffic;
 use sha2::Digest as _;
@@ -42,7 +42,7 @@ pub struct World {
     pub now: Time,
     /// Of the database, for what a team does there by itself.
     pub database: String,
-    pub feeds: Feeds,
+    pub feeds: TailFeeds,
     leases: Leases,
     client: Client,
     _file: Option<SqliteFile>,
@@ -53,7 +53,7 @@ pub struct World {
 pub struct Try {
     pub at: Time,
     pub outcome: Outcome,
-    pub next: Next,
+    pub next: Transition,
     /// Until when the endpoint rests after it.
     pub rests_until: Option<Time>,
 }
@@ -71,10 +71,10 @@ impl Try {
             response_body: Bytes::from_static(b"ok"),
             ..Outcome::failed(Failure::Status, "", Duration::from_millis(millis))
         };
-        Try { at, outcome, next: Next::Delivered, rests_until: None }
+        Try { at, outcome, next: Transition::Delivered, rests_until: None }
     }
 
-    pub fn answered(at: Time, status: u16, body: impl Into<Bytes>, next: Next) -> Try {
+    pub fn answered(at: Time, status: u16, body: impl Into<Bytes>, next: Transition) -> Try {
         let outcome = Outcome {
             status: Some(status),
             response_headers: vec![("content-type".into(), "text/html; charset=utf-8".into())],
@@ -84,17 +84,17 @@ impl Try {
         Try { at, outcome, next, rests_until: None }
     }
 
-    pub fn failed(at: Time, failure: Failure, detail: &str, millis: u64, next: Next) -> Try {
+    pub fn failed(at: Time, failure: Failure, detail: &str, millis: u64, next: Transition) -> Try {
         Try { at, outcome: Outcome::failed(failure, detail, Duration::from_millis(millis)), next, rests_until: None }
     }
 }
 
-pub fn retry(due: Time, step: i32) -> Next {
-    Next::Retry { due, step }
+pub fn retry(due: Time, step: i32) -> Transition {
+    Transition::Retry { due, step }
 }
 
-pub fn dead() -> Next {
-    Next::Dead(DeadReason::Exhausted)
+pub fn dead() -> Transition {
+    Transition::Dead(DeadReason::Exhausted)
 }
 
 impl OnStore for World {
@@ -162,12 +162,12 @@ impl World {
         let store = Store::open(options).await.unwrap();
         store.migrate().await.unwrap();
         let now = Clock.now();
-        let process = Process { id: Uuid::now_v7(), name: "test".into(), started_at: now };
+        let process = EngineProcess { id: Uuid::now_v7(), name: "test".into(), started_at: now };
         let leases = store.heartbeat(&process, now).await.unwrap().leases;
         let port = free_port();
         let url: Url = format!("http://127.0.0.1:{port}/").parse().unwrap();
         let public_url = public_url.map_or_else(|| url.clone(), |url| url.parse().unwrap());
-        let feeds = Feeds::default();
+        let feeds = TailFeeds::default();
         let policy = AddressPolicy { allow: vec!["127.0.0.0/8".parse().unwrap()], https_only: false };
         let egress = Egress::new(policy).unwrap();
         let state = DashboardState {
@@ -268,7 +268,7 @@ impl World {
                 outcome: one.outcome,
             };
             let progress = Progress { attempts, step: attempts, generation: 0, trigger: Trigger::Scheduled };
-            let finished = Finished {
+            let finished = FinishedAttempt {
                 org: self.org.clone(),
                 attempt,
                 before: progress,

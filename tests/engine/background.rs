@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::deliveries::background::{Kind as Work, Scope, Stage};
-use sendoff::domain::deliveries::backoff::Schedule;
-use sendoff::domain::deliveries::delivery::{Standing, State};
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
+use sendoff::domain::deliveries::backoff::RetrySchedule;
+use sendoff::domain::deliveries::delivery::{DeliveryState, DeliveryStatus};
 use sendoff::domain::signing::secret::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{BackgroundId, Time};
 use sendoff::store::jobs::background::{Background, BackgroundSpec, Begun};
-use sendoff::store::query::endpoint_messages::{SentFilter, Standings};
+use sendoff::store::query::endpoint_messages::{DeliveryStatusCounts, SentFilter};
 use sqlx::{AssertSqlSafe, Connection};
 
 use crate::support::server::MASTER_KEY;
@@ -27,14 +27,14 @@ on_both! {
 
 /// An endpoint that is tried once and no more.
 fn once(url: String) -> EndpointSpec {
-    let never = Some(Schedule::new("retrySchedule", vec![]).unwrap());
+    let never = Some(RetrySchedule::new("retrySchedule", vec![]).unwrap());
     EndpointSpec { url, retry_schedule: never, ..EndpointSpec::default() }
 }
 
-async fn begin(world: &World, endpoint: &Endpoint, work: Work) -> BackgroundId {
-    let standings = if work == Work::Recover { vec![Standing::Dead] } else { Vec::new() };
+async fn begin(world: &World, endpoint: &Endpoint, work: TaskKind) -> BackgroundId {
+    let standings = if work == TaskKind::Recover { vec![DeliveryStatus::Dead] } else { Vec::new() };
     let filter = SentFilter { standings, since: world.app.created_at, until: Clock.now(), ..SentFilter::default() };
-    let scope = Scope::Endpoint(world.app.id, endpoint.id);
+    let scope = TaskScope::Endpoint(world.app.id, endpoint.id);
     let spec = BackgroundSpec { kind: work, scope, filter, by: "a test".into(), listed: None, total: None };
     match world.store.begin_background(&world.tenant, spec, Clock.now()).await {
         Ok(Begun::Begun(work)) => work.id,
@@ -49,13 +49,13 @@ async fn look(world: &World, id: BackgroundId) -> Background {
 async fn until_finished(world: &World, id: BackgroundId) -> Background {
     eventually("the work is finished", SOON, async || {
         let work = look(world, id).await;
-        assert_ne!(work.stage, Stage::Failed, "{work:?}");
-        (work.stage == Stage::Finished).then_some(work)
+        assert_ne!(work.stage, TaskStage::Failed, "{work:?}");
+        (work.stage == TaskStage::Finished).then_some(work)
     })
     .await
 }
 
-async fn until_standing(world: &World, endpoint: &Endpoint, wanted: impl Fn(&Standings) -> bool) {
+async fn until_standing(world: &World, endpoint: &Endpoint, wanted: impl Fn(&DeliveryStatusCounts) -> bool) {
     eventually("how the deliveries stand", 3 * SOON, async || {
         let all = world.store.standings(&world.tenant, world.app.id, endpoint.id, Time::ZERO, Time::MAX).await.unwrap();
         wanted(&all).then_some(())
@@ -69,18 +69,18 @@ async fn what_died_is_sent_again_and_what_was_missed_is_sent(kind: Kind) {
     let receiver = Receiver::start(|_| Answer::status(500));
     let (endpoint, _) = world.endpoint_with(once(receiver.url("/"))).await;
     let dead = world.send("{\"n\": 1}").await;
-    world.until(dead.id, State::Dead).await;
+    world.until(dead.id, DeliveryState::Dead).await;
     receiver.answer_with(|_| Answer::ok());
 
-    let work = until_finished(&world, begin(&world, &endpoint, Work::Recover).await).await;
+    let work = until_finished(&world, begin(&world, &endpoint, TaskKind::Recover).await).await;
     assert_eq!((work.looked, work.sent), (1, 1));
-    world.until(dead.id, State::Delivered).await;
+    world.until(dead.id, DeliveryState::Delivered).await;
     let attempts = world.attempts(dead.id).await;
     assert_eq!(attempts.iter().map(|a| (a.number, a.trigger.code())).collect::<Vec<_>>(), [(1, 0), (2, 1)]);
     assert!(world.deliveries(missed.id).await.is_empty());
-    let work = until_finished(&world, begin(&world, &endpoint, Work::ReplayMissing).await).await;
+    let work = until_finished(&world, begin(&world, &endpoint, TaskKind::ReplayMissing).await).await;
     assert_eq!((work.looked, work.sent), (2, 1));
-    world.until(missed.id, State::Delivered).await;
+    world.until(missed.id, DeliveryState::Delivered).await;
     let received: Vec<String> = receiver.received().iter().map(|one| one.text()).collect();
     assert_eq!(received, ["{\"n\": 1}", "{\"n\": 1}", "{\"n\": 0}"]);
 }
@@ -94,10 +94,10 @@ async fn what_is_new_does_not_wait_behind_what_is_sent_again(kind: Kind) {
     let receiver = Receiver::ok();
     let spec = EndpointSpec { throttle_rate: Some(50), ..once(receiver.url("/")) };
     let (endpoint, _) = world.endpoint_with(spec).await;
-    let work = until_finished(&world, begin(&world, &endpoint, Work::ReplayMissing).await).await;
+    let work = until_finished(&world, begin(&world, &endpoint, TaskKind::ReplayMissing).await).await;
     assert_eq!(work.sent, COUNT as i64);
     let new = world.send("{\"new\": true}").await;
-    world.until(new.id, State::Delivered).await;
+    world.until(new.id, DeliveryState::Delivered).await;
     let all = receiver.wait_for(COUNT + 1, SOON).await;
     let place = all.iter().position(|one| one.text().contains("new")).unwrap();
     assert!(place < COUNT / 2, "it came as number {place} of {}", all.len());
@@ -118,11 +118,11 @@ async fn a_kill_loses_nothing_and_does_nothing_twice(kind: Kind) {
     until_standing(&world, &endpoint, |all| all.dead == COUNT).await;
 
     receiver.answer_with(|_| Answer::ok());
-    let id = begin(&world, &endpoint, Work::Recover).await;
+    let id = begin(&world, &endpoint, TaskKind::Recover).await;
     eventually("a step", SOON, async || (look(&world, id).await.sent > 0).then_some(())).await;
     let binary = server.kill();
     let work = look(&world, id).await;
-    assert!(work.stage == Stage::Running && (1..COUNT).contains(&work.sent), "killed in the middle: {work:?}");
+    assert!(work.stage == TaskStage::Running && (1..COUNT).contains(&work.sent), "killed in the middle: {work:?}");
     assert_eq!(
         number(&url, "SELECT count(*) FROM delivery WHERE generation = 1").await,
         work.sent,

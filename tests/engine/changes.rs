@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sendoff::domain::MessageId;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::time::Clock;
 
@@ -57,15 +57,15 @@ impl Scene {
     }
 
     /// How many are in each state, once none waits.
-    async fn ended(&self) -> HashMap<State, usize> {
+    async fn ended(&self) -> HashMap<DeliveryState, usize> {
         eventually("none waits any more", SOON, async || {
-            let mut states: HashMap<State, usize> = HashMap::new();
+            let mut states: HashMap<DeliveryState, usize> = HashMap::new();
             for message in &self.messages {
                 for one in self.world.deliveries(*message).await {
                     *states.entry(one.state).or_default() += 1;
                 }
             }
-            let waits = states.contains_key(&State::Fresh) || states.contains_key(&State::Retry);
+            let waits = states.contains_key(&DeliveryState::Fresh) || states.contains_key(&DeliveryState::Retry);
             (!waits).then_some(states)
         })
         .await
@@ -87,7 +87,7 @@ async fn a_deleted_endpoint_gets_no_more_and_what_waited_is_dead(kind: Kind) {
     let got = scene.receiver.count();
     assert!(got <= before + ON_THEIR_WAY, "{before} before, {got} in the end");
     // One whose POST was under way was received and is dead nevertheless: its owner had ended it.
-    let (delivered, dead) = (states.get(&State::Delivered).copied().unwrap_or(0), states[&State::Dead]);
+    let (delivered, dead) = (states.get(&DeliveryState::Delivered).copied().unwrap_or(0), states[&DeliveryState::Dead]);
     assert!(delivered <= got && dead <= WAITING - delivered && delivered + dead == WAITING, "{states:?}");
     let last = scene.world.deliveries(scene.messages[WAITING - 1]).await;
     assert_eq!(last[0].reason.map(|reason| reason.word()), Some("endpoint-deleted"));
@@ -121,7 +121,7 @@ async fn a_disabled_endpoint_keeps_what_waits_and_gets_it_once_when_it_is_enable
     let got = scene.receiver.count();
     assert!(got <= before + ON_THEIR_WAY, "{before} before, {got} while it was disabled");
     scene.update(|_| {}).await;
-    assert_eq!(scene.ended().await, HashMap::from([(State::Delivered, WAITING)]));
+    assert_eq!(scene.ended().await, HashMap::from([(DeliveryState::Delivered, WAITING)]));
     assert_eq!(scene.receiver.count(), WAITING, "each once, and nothing of what came meanwhile");
 }
 
@@ -130,7 +130,7 @@ async fn a_new_url_gets_what_waits(kind: Kind) {
     let new = Receiver::ok();
     scene.update(|spec| spec.url = new.url("/")).await;
     let before = scene.receiver.count();
-    assert_eq!(scene.ended().await, HashMap::from([(State::Delivered, WAITING)]));
+    assert_eq!(scene.ended().await, HashMap::from([(DeliveryState::Delivered, WAITING)]));
     let got = scene.receiver.count();
     assert!(got <= before + ON_THEIR_WAY, "{before} before, {got} at the old one");
     assert_eq!(got + new.count(), WAITING, "each once");
@@ -143,7 +143,7 @@ async fn a_new_secret_signs_what_waits(kind: Kind) {
     let rotated = scene.world.store.rotate_secret(tenant, app, id, &second, Duration::ZERO, Clock.now()).await.unwrap();
     assert!(rotated);
     let before = scene.receiver.count();
-    assert_eq!(scene.ended().await, HashMap::from([(State::Delivered, WAITING)]));
+    assert_eq!(scene.ended().await, HashMap::from([(DeliveryState::Delivered, WAITING)]));
     let got = scene.receiver.received();
     let (old, new) = (
         got.iter().filter(|one| official(&scene.secret, one)).count(),

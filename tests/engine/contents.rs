@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::catalog::endpoint::EndpointSpec;
-use sendoff::domain::deliveries::delivery::{DeadReason, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{MessageId, Time};
@@ -41,7 +41,7 @@ async fn accept(world: &World, change: impl FnOnce(&mut MessageSpec)) -> std::sy
 }
 
 async fn in_time(world: &World, message: MessageId, due: Time) {
-    world.until(message, State::Delivered).await;
+    world.until(message, DeliveryState::Delivered).await;
     let sent = world.attempts(message).await.remove(0).at;
     assert!(sent >= due, "{:?} early", due.since(sent));
     assert!(sent.since(due) < Duration::from_secs(2), "{:?} late", sent.since(due));
@@ -59,7 +59,7 @@ async fn what_is_scheduled_goes_at_its_time_and_holds_nothing_up(kind: Kind) {
     let due = Clock.now().plus(AHEAD);
     let scheduled = accept(&world, |spec| spec.deliver_at = Some(due)).await;
     let usual = accept(&world, |_| {}).await;
-    world.until(usual.id, State::Delivered).await;
+    world.until(usual.id, DeliveryState::Delivered).await;
     assert!(Clock.now() < due, "nothing waited for what is scheduled");
     in_time(&world, scheduled.id, due).await;
     assert_eq!(receiver.count(), 2);
@@ -85,7 +85,7 @@ async fn a_raw_payload_arrives_as_it_was_written(kind: Kind) {
         (spec.payload, spec.raw_type) = ("a=1&b=\u{fc} \n".into(), Some("text/plain; charset=utf-8".into()));
     })
     .await;
-    world.until(raw.id, State::Delivered).await;
+    world.until(raw.id, DeliveryState::Delivered).await;
     let got = receiver.received().remove(0);
     assert_eq!(got.body, "a=1&b=\u{fc} \n".as_bytes());
     assert_eq!(got.header("content-type"), Some("text/plain; charset=utf-8"));
@@ -109,11 +109,11 @@ async fn what_waits_without_content_is_never_sent(kind: Kind) {
         assert!(world.store.delete_content(&world.tenant, world.app.id, message.id, Clock.now()).await.unwrap());
     }
     let last = accept(&world, |spec| spec.deliver_at = third.deliver_at).await;
-    world.until(last.id, State::Delivered).await;
+    world.until(last.id, DeliveryState::Delivered).await;
     let ids: Vec<_> = receiver.received().iter().map(|got| got.header("webhook-id").unwrap().to_owned()).collect();
     assert_eq!(ids, [first.id.to_string(), last.id.to_string()]);
     for message in [first, second, &third] {
-        let view = world.until(message.id, State::Dead).await;
+        let view = world.until(message.id, DeliveryState::Dead).await;
         assert_eq!(view.reason, Some(DeadReason::ContentDeleted));
     }
     assert_eq!(world.attempts(first.id).await.len(), 1, "what was in flight is recorded all the same");
@@ -133,9 +133,9 @@ async fn pending_without_content_holds_up_nobody(kind: Kind) {
     number(&url, "UPDATE message SET payload = NULL RETURNING CAST(1 AS BIGINT)").await;
     let last = accept(&world, |_| {}).await;
     world.start(options());
-    world.until(last.id, State::Delivered).await;
+    world.until(last.id, DeliveryState::Delivered).await;
     for message in without {
-        assert_eq!(world.until(message, State::Dead).await.reason, Some(DeadReason::ContentDeleted));
+        assert_eq!(world.until(message, DeliveryState::Dead).await.reason, Some(DeadReason::ContentDeleted));
     }
     assert_eq!(receiver.count(), 1);
 }
@@ -147,5 +147,5 @@ async fn a_content_that_is_kept_no_longer_goes_by_itself(kind: Kind) {
     let short = accept(&world, |spec| spec.keep_content = Some(Duration::from_millis(1))).await;
     eventually("the sweep has come by", SOON, async || world.message(short.id).await.payload.is_none().then_some(()))
         .await;
-    world.until(short.id, State::Dead).await;
+    world.until(short.id, DeliveryState::Dead).await;
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::catalog::event_type::EventTypeSpec;
-use sendoff::domain::deliveries::backoff::Schedule;
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::backoff::RetrySchedule;
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::time::Clock;
 
 use crate::support::{Answer, Receiver, SOON, eventually};
@@ -29,7 +29,7 @@ async fn bytes_arrive_as_they_came(kind: Kind) {
     let endpoint = world.endpoint(receiver.url("/hook")).await;
     let payload = " {\"b\" : 1e400,\n\"a\":\"\\u00e9\\ud83d\\ude00\", \"n\":123456789012345678901234567890 } ";
     let message = world.send(payload).await;
-    world.until(message.id, State::Delivered).await;
+    world.until(message.id, DeliveryState::Delivered).await;
     let got = receiver.received();
     assert_eq!(got.len(), 1);
     assert_eq!(got[0].text(), payload);
@@ -67,7 +67,7 @@ async fn disabling_pauses_and_enabling_goes_on(kind: Kind) {
     let world = World::busy(kind).await;
     // Two endpoints that fail once and are due again at the same time: when the one has its retry, the other's time has passed.
     let (receiver, control) = (Receiver::script([Answer::status(500)]), Receiver::script([Answer::status(500)]));
-    let schedule = Some(Schedule::new("retrySchedule", vec![Duration::from_secs(1)]).unwrap());
+    let schedule = Some(RetrySchedule::new("retrySchedule", vec![Duration::from_secs(1)]).unwrap());
     let spec = |url| EndpointSpec { url, retry_schedule: schedule.clone(), ..EndpointSpec::default() };
     let (endpoint, _) = world.endpoint_with(spec(receiver.url("/"))).await;
     world.endpoint_with(spec(control.url("/"))).await;
@@ -90,12 +90,12 @@ async fn disabling_pauses_and_enabling_goes_on(kind: Kind) {
     let late = Duration::from_millis(500);
     let due = world.attempts(waits.id).await.iter().filter_map(|one| one.next_at).max().unwrap().plus(late);
     eventually("the other's retry is delivered and both were due", SOON, async || {
-        (state().await.1 == State::Delivered && Clock.now() > due).then_some(())
+        (state().await.1 == DeliveryState::Delivered && Clock.now() > due).then_some(())
     })
     .await;
-    assert_eq!((state().await.0, receiver.count()), (State::Retry, 1), "nothing goes out while it is disabled");
+    assert_eq!((state().await.0, receiver.count()), (DeliveryState::Retry, 1), "nothing goes out while it is disabled");
     world.update(endpoint.id, endpoint.spec.clone()).await;
-    eventually("it goes on", SOON, async || (state().await.0 == State::Delivered).then_some(())).await;
+    eventually("it goes on", SOON, async || (state().await.0 == DeliveryState::Delivered).then_some(())).await;
 }
 
 async fn gone_disables_the_endpoint(kind: Kind) {
@@ -103,7 +103,7 @@ async fn gone_disables_the_endpoint(kind: Kind) {
     let receiver = Receiver::start(|_| Answer::status(410));
     let endpoint = world.endpoint(receiver.url("/")).await;
     let message = world.send("{}").await;
-    let dead = world.until(message.id, State::Dead).await;
+    let dead = world.until(message.id, DeliveryState::Dead).await;
     assert_eq!(dead.reason.map(|reason| reason.word()), Some("gone"));
     let reference = sendoff::store::EndpointRef::Id(endpoint.id);
     let found = world.store.endpoint(&world.tenant, world.app.id, &reference).await.unwrap().unwrap();
@@ -124,7 +124,7 @@ async fn what_was_pending_at_a_stop_is_sent_after_the_start(kind: Kind) {
     world.start(options());
     eventually("all are received", SOON, async || (receiver.count() >= 300).then_some(())).await;
     for id in messages {
-        world.until(id, State::Delivered).await;
+        world.until(id, DeliveryState::Delivered).await;
     }
     assert_eq!(receiver.count(), 300, "each once");
 }
@@ -136,7 +136,11 @@ async fn a_shutdown_finishes_what_is_in_flight(kind: Kind) {
     let message = world.send("{}").await;
     eventually("it is in flight", SOON, async || (receiver.count() == 1).then_some(())).await;
     world.stop().await;
-    assert_eq!(world.deliveries(message.id).await[0].state, State::Delivered, "recorded before the engine was gone");
+    assert_eq!(
+        world.deliveries(message.id).await[0].state,
+        DeliveryState::Delivered,
+        "recorded before the engine was gone"
+    );
     assert_eq!(receiver.count(), 1);
 }
 
@@ -178,7 +182,7 @@ async fn an_endpoint_that_changes_its_url_is_followed(kind: Kind) {
     let message = world.send("{}").await;
     eventually("the old one is tried", SOON, async || (old.count() > 0).then_some(())).await;
     world.update(endpoint.id, EndpointSpec { url: new.url("/"), ..endpoint.spec.clone() }).await;
-    world.until(message.id, State::Delivered).await;
+    world.until(message.id, DeliveryState::Delivered).await;
     assert_eq!(new.count(), 1);
 }
 
@@ -189,7 +193,7 @@ async fn a_deleted_endpoint_ends_its_deliveries(kind: Kind) {
     let message = world.send("{}").await;
     world.store.delete_endpoint(&world.tenant, world.app.id, endpoint.id, Clock.now()).await.unwrap();
     world.start(options());
-    let dead = world.until(message.id, State::Dead).await;
+    let dead = world.until(message.id, DeliveryState::Dead).await;
     assert_eq!(dead.reason.map(|reason| reason.word()), Some("endpoint-deleted"));
     assert_eq!(receiver.count(), 0);
 }

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use sendoff::domain::catalog::endpoint::{DisabledReason, EndpointSpec};
-use sendoff::domain::deliveries::backoff::Schedule;
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::backoff::RetrySchedule;
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, EndpointId};
@@ -21,8 +21,8 @@ on_both! {
     an_operational_endpoint_that_is_gone_is_disabled_and_nobody_is_told
 }
 
-fn schedule(waits: usize) -> Option<Schedule> {
-    Some(Schedule::new("retrySchedule", vec![Duration::from_millis(20); waits]).unwrap())
+fn schedule(waits: usize) -> Option<RetrySchedule> {
+    Some(RetrySchedule::new("retrySchedule", vec![Duration::from_millis(20); waits]).unwrap())
 }
 
 /// A receiver that refuses each message once.
@@ -117,7 +117,7 @@ async fn an_operational_endpoint_that_is_gone_is_disabled_and_nobody_is_told(kin
     let message = world.send_as("invoice.paid", &[], "{}").await;
     eventually("both deliveries are made", SOON, async || {
         let deliveries = world.deliveries(message.id).await;
-        deliveries.iter().all(|one| one.state == State::Delivered).then_some(())
+        deliveries.iter().all(|one| one.state == DeliveryState::Delivered).then_some(())
     })
     .await;
     let told: Vec<String> = well.wait_for(2, SOON).await.iter().map(|request| request.text()).collect();

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::deliveries::backoff::Schedule;
-use sendoff::domain::deliveries::delivery::{DeadReason, State};
+use sendoff::domain::deliveries::backoff::RetrySchedule;
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::AppRef;
@@ -26,7 +26,7 @@ on_both! {
 }
 
 fn ordered(url: String, waits: Vec<Duration>) -> EndpointSpec {
-    let retry_schedule = Some(Schedule::new("retrySchedule", waits).unwrap());
+    let retry_schedule = Some(RetrySchedule::new("retrySchedule", waits).unwrap());
     EndpointSpec { url, ordered: true, retry_schedule, ..EndpointSpec::default() }
 }
 
@@ -68,7 +68,7 @@ async fn two_hundred_arrive_in_order_although_every_third_attempt_fails(kind: Ki
     });
     world.endpoint_with(ordered(receiver.url("/"), vec![SHORT; 3])).await;
     let sent = send(&world, 0..200).await;
-    world.until(sent[199].id, State::Delivered).await;
+    world.until(sent[199].id, DeliveryState::Delivered).await;
     assert_eq!(numbers(&receiver), (0..200).collect::<Vec<_>>());
     assert!(receiver.count() > 220, "{} attempts: some have failed", receiver.count());
 }
@@ -78,16 +78,16 @@ async fn one_that_fails_holds_up_all_others_until_it_is_dead(kind: Kind) {
     let receiver = Receiver::start(|request| if number(request) == 1 { Answer::status(500) } else { Answer::ok() });
     world.endpoint_with(ordered(receiver.url("/"), vec![Duration::from_millis(300), SHORT])).await;
     let sent = send(&world, 0..4).await;
-    let dead = world.until(sent[1].id, State::Dead).await;
+    let dead = world.until(sent[1].id, DeliveryState::Dead).await;
     assert_eq!((dead.reason, dead.attempts), (Some(DeadReason::Exhausted), 3));
-    world.until(sent[3].id, State::Delivered).await;
+    world.until(sent[3].id, DeliveryState::Delivered).await;
     let all: Vec<usize> = receiver.received().iter().map(number).collect();
     assert_eq!(all, [0, 1, 1, 1, 2, 3]);
     // Resent, it comes after what waits.
     let next = send(&world, 4..5).await;
     world.store.resend(&world.tenant, world.app.id, sent[0].id, dead.endpoint_id, Clock.now()).await.unwrap();
-    world.until(next[0].id, State::Delivered).await;
-    world.until(sent[0].id, State::Delivered).await;
+    world.until(next[0].id, DeliveryState::Delivered).await;
+    world.until(sent[0].id, DeliveryState::Delivered).await;
     eventually("the resent one", SOON, async || (receiver.count() == 8).then_some(())).await;
     assert_eq!(receiver.received().iter().map(number).collect::<Vec<_>>()[6..], [4, 0]);
 }
@@ -164,7 +164,7 @@ async fn one_that_is_scheduled_holds_up_nobody_and_comes_at_its_time(kind: Kind)
     let scheduled = world.store.accept(item).await.unwrap().unwrap();
     send(&world, 0..3).await;
     eventually("the others arrive", SOON, async || (receiver.count() == 3).then_some(())).await;
-    world.until(scheduled.id, State::Delivered).await;
+    world.until(scheduled.id, DeliveryState::Delivered).await;
     assert_eq!(numbers(&receiver), [0, 1, 2, 9]);
     send(&world, 10..12).await;
     eventually("what comes then", SOON, async || (receiver.count() == 6).then_some(())).await;

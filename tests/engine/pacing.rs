@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::domain::catalog::endpoint::EndpointSpec;
-use sendoff::domain::deliveries::backoff::Schedule;
+use sendoff::domain::deliveries::backoff::RetrySchedule;
 use sendoff::domain::time::Clock;
 
 use crate::support::{Answer, Receiver, SOON, eventually};
@@ -86,7 +86,7 @@ async fn who_comes_back_is_not_trampled_and_what_is_new_does_not_wait(kind: Kind
     let world = World::busy(kind).await;
     // Two hundred that have failed once, and are due again when it is away.
     let receiver = Receiver::start(|_| Answer::status(500));
-    let retry_schedule = Some(Schedule::new("retrySchedule", vec![Duration::from_secs(1); 10]).unwrap());
+    let retry_schedule = Some(RetrySchedule::new("retrySchedule", vec![Duration::from_secs(1); 10]).unwrap());
     world.endpoint_with(EndpointSpec { url: receiver.url("/"), retry_schedule, ..Default::default() }).await;
     for _ in 0..200 {
         world.send("{\"old\":true}").await;

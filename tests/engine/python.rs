@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use sendoff::domain::catalog::endpoint::EndpointSpec;
-use sendoff::domain::deliveries::backoff::Schedule;
+use sendoff::domain::deliveries::backoff::RetrySchedule;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::signing::signature::{ExtraSignature, KeyForm};
 use sendoff::domain::time::Clock;
@@ -58,7 +58,7 @@ async fn receivers_as_people_write_them_accept_what_we_sign(kind: Kind) {
     let secrets: HashMap<&str, Secret> = paths.iter().map(|path| (*path, Secret::generate(kind_of(*path)))).collect();
     let keys = secrets.iter().map(|(path, secret)| (*path, secret.shown())).collect();
     let receiver = PythonReceiver::start(&keys);
-    let once = Some(Schedule::new("retrySchedule", vec![]).unwrap());
+    let once = Some(RetrySchedule::new("retrySchedule", vec![]).unwrap());
     let mut expected = HashMap::new();
     for path in paths {
         // The right secret, and one that the receiver does not know.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::deliveries::attempt::{Failure, Trigger};
-use sendoff::domain::deliveries::backoff::Schedule;
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::backoff::RetrySchedule;
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::time::Clock;
 
 use crate::support::{Answer, Receiver, SOON, eventually, free_port};
@@ -24,7 +24,7 @@ async fn failures_walk_the_schedule_and_a_resend_begins_anew(kind: Kind) {
     let receiver = Receiver::start(|_| Answer::status(503).header("x-request-id", "r-1").body("no\0t n\u{f6}w"));
     let endpoint = world.endpoint(receiver.url("/")).await;
     let message = world.send("{}").await;
-    let dead = world.until(message.id, State::Dead).await;
+    let dead = world.until(message.id, DeliveryState::Dead).await;
     assert_eq!(dead.reason.map(|reason| reason.word()), Some("exhausted"));
     let attempts = world.attempts(message.id).await;
     assert_eq!(
@@ -44,7 +44,7 @@ async fn failures_walk_the_schedule_and_a_resend_begins_anew(kind: Kind) {
 
     receiver.answer_with(|_| Answer::ok());
     assert!(world.store.resend(&world.tenant, world.app.id, message.id, endpoint.id, Clock.now()).await.unwrap());
-    world.until(message.id, State::Delivered).await;
+    world.until(message.id, DeliveryState::Delivered).await;
     let attempts = world.attempts(message.id).await;
     let last = attempts.last().unwrap();
     assert_eq!((attempts.len(), last.number, last.trigger), (4, 4, Trigger::Manual));
@@ -58,7 +58,7 @@ async fn retry_after_is_honoured(kind: Kind) {
     let receiver = Receiver::script([Answer::status(429).header("retry-after", "1"), Answer::ok()]);
     world.endpoint(receiver.url("/")).await;
     let message = world.send("{}").await;
-    world.until(message.id, State::Delivered).await;
+    world.until(message.id, DeliveryState::Delivered).await;
     let attempts = world.attempts(message.id).await;
     assert!(attempts[1].at.since(attempts[0].at) >= Duration::from_secs(1), "the schedule alone says 40 ms");
 }
@@ -66,12 +66,12 @@ async fn retry_after_is_honoured(kind: Kind) {
 async fn an_endpoint_has_a_schedule_of_its_own(kind: Kind) {
     let world = World::busy(kind).await;
     let receiver = Receiver::start(|_| Answer::status(500));
-    let once = Schedule::new("retrySchedule", vec![]).unwrap();
+    let once = RetrySchedule::new("retrySchedule", vec![]).unwrap();
     world
         .endpoint_with(EndpointSpec { url: receiver.url("/"), retry_schedule: Some(once), ..Default::default() })
         .await;
     let message = world.send("{}").await;
-    world.until(message.id, State::Dead).await;
+    world.until(message.id, DeliveryState::Dead).await;
     assert_eq!(world.attempts(message.id).await.len(), 1);
 }
 
@@ -80,7 +80,7 @@ async fn every_kind_of_failure_is_named(kind: Kind) {
     let hangs = Receiver::start(|_| Answer::never());
     let closes = Receiver::start(|_| Answer::hang_up());
     let redirects = Receiver::start(|_| Answer::status(302).header("location", "http://127.0.0.1:1/"));
-    let once = Some(Schedule::new("retrySchedule", vec![]).unwrap());
+    let once = Some(RetrySchedule::new("retrySchedule", vec![]).unwrap());
     let spec = |url: String| EndpointSpec {
         url,
         retry_schedule: once.clone(),
@@ -128,5 +128,5 @@ async fn a_resend_during_an_attempt_is_an_attempt_of_its_own(kind: Kind) {
     })
     .await;
     assert_eq!(attempts.iter().map(|a| a.number).collect::<Vec<_>>(), [1, 2]);
-    world.until(message.id, State::Delivered).await;
+    world.until(message.id, DeliveryState::Delivered).await;
 }

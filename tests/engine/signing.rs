@@ -1,7 +1,7 @@
 //! What arrives is signed so that independent libraries accept it.
 
 use sendoff::domain::catalog::endpoint::EndpointSpec;
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::signing::signature::{ExtraSignature, KeyForm};
 use sendoff::domain::time::Clock;
@@ -29,14 +29,14 @@ async fn the_official_library_accepts_it_through_a_rotation(kind: Kind) {
     let spec = EndpointSpec { url: receiver.url("/"), ..Default::default() };
     let (endpoint, first) = world.endpoint_with(spec).await;
     let message = world.send("{\"test\": 2432232314}").await;
-    world.until(message.id, State::Delivered).await;
+    world.until(message.id, DeliveryState::Delivered).await;
     let second = Secret::generate(SignatureType::Hmac256);
     let grace = Duration::from_secs(3600);
     assert!(
         world.store.rotate_secret(&world.tenant, world.app.id, endpoint.id, &second, grace, Clock.now()).await.unwrap()
     );
     let message = world.send("{}").await;
-    world.until(message.id, State::Delivered).await;
+    world.until(message.id, DeliveryState::Delivered).await;
     let third = Secret::generate(SignatureType::Hmac256);
     world
         .store
@@ -44,7 +44,7 @@ async fn the_official_library_accepts_it_through_a_rotation(kind: Kind) {
         .await
         .unwrap();
     let message = world.send("{}").await;
-    world.until(message.id, State::Delivered).await;
+    world.until(message.id, DeliveryState::Delivered).await;
     let got = receiver.received();
     let accepts = |secret| got.iter().map(|request| official(secret, request)).collect::<Vec<_>>();
     assert_eq!(accepts(&first), [true, true, true], "an hour of grace");
@@ -66,7 +66,7 @@ async fn extras_and_own_headers_go_along_and_secrets_do_not_stay(kind: Kind) {
     };
     world.endpoint_with(spec).await;
     let message = world.send("{}").await;
-    world.until(message.id, State::Delivered).await;
+    world.until(message.id, DeliveryState::Delivered).await;
     let got = receiver.received().remove(0);
     assert_eq!(got.header("authorization"), Some("Bearer s3cret"));
     assert_eq!(got.header("svix-signature"), got.header("webhook-signature"));

@@ -6,8 +6,8 @@ use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::catalog::application::{Application, ApplicationSpec};
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::attempt::Attempt;
-use sendoff::domain::deliveries::backoff::Schedule;
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::backoff::RetrySchedule;
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::signing::secret::{MasterKey, Secret};
 use sendoff::domain::time::Clock;
@@ -36,7 +36,7 @@ pub struct World {
 /// The default options: retries come soon, but with measurable delays.
 pub fn options() -> EngineOptions {
     EngineOptions {
-        schedule: Schedule::new("schedule", vec![Duration::from_millis(40), Duration::from_millis(80)]).unwrap(),
+        schedule: RetrySchedule::new("schedule", vec![Duration::from_millis(40), Duration::from_millis(80)]).unwrap(),
         timeout: Duration::from_secs(2),
         max_in_flight: 256,
         endpoint_max_in_flight: 32,
@@ -134,7 +134,7 @@ impl World {
     }
 
     /// The message's only delivery, once it is in `state`.
-    pub async fn until(&self, message: MessageId, state: State) -> DeliveryView {
+    pub async fn until(&self, message: MessageId, state: DeliveryState) -> DeliveryView {
         eventually(&format!("the delivery of {message} is {state:?}"), SOON, async || {
             let deliveries = self.deliveries(message).await;
             assert_eq!(deliveries.len(), 1);

@@ -1,7 +1,7 @@
 //! What is older than the retention goes, step by step, with all that hangs on it, and nothing else.
 
 use sendoff::domain::Time;
-use sendoff::domain::deliveries::delivery::Next;
+use sendoff::domain::deliveries::delivery::Transition;
 use sendoff::store::maintenance::retention::Expired;
 
 use crate::home::*;
@@ -34,10 +34,10 @@ async fn what_is_older_goes_in_steps_with_all_that_hangs_on_it(home: Home) {
             offered.unwrap().unwrap();
         }
     }
-    let all: Vec<_> = { store.waiting(&[wants(store, made.id, 5_000, 1).await]).await.unwrap() };
+    let all: Vec<_> = { store.pending_deliveries(&[wants(store, made.id, 5_000, 1).await]).await.unwrap() };
     assert_eq!(all.len(), 1_210);
     let done = all.iter().map(|one| {
-        let mut done = finished(app.id, one, answered(200), Next::Delivered);
+        let mut done = finished(app.id, one, answered(200), Transition::Delivered);
         done.attempt.at = one.due_at;
         done
     });
@@ -180,7 +180,7 @@ async fn what_goes_unsent_is_told(home: Home) {
     (own.spec.event_id, own.at) = (Some(uid("invoice-7")), at(0));
     let message = offer(store, own).await.unwrap().id;
     let well = waiting(store, made.id).await.remove(0);
-    store.record(vec![finished(app.id, &well, answered(200), Next::Delivered)]).await.unwrap();
+    store.record(vec![finished(app.id, &well, answered(200), Transition::Delivered)]).await.unwrap();
     assert_eq!(store.expire(at(0), at(1)).await.unwrap(), Expired::default());
     assert!(waiting(store, ears).await.is_empty(), "not too old yet");
     while store.expire(at(10), at(20)).await.unwrap().more {}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::access::api_key;
-use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scopes};
+use sendoff::domain::access::api_key::{ApiKey, KeyScopes, KeySpec};
 use sendoff::domain::access::audit::{Actor, ActorKind, act};
 use sendoff::domain::access::operator::Operator;
 use sendoff::domain::access::password::PasswordHash;
@@ -11,7 +11,7 @@ use sendoff::domain::access::portal::{PortalLink, PortalOptions};
 use sendoff::domain::catalog::endpoint::{EndpointSpec, HeaderChange};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::{AppId, OrgId};
-use sendoff::store::access::audit::{AuditFilter, Deed, Entry};
+use sendoff::store::access::audit::{AuditEntry, AuditFilter, NewAuditEntry};
 use sendoff::store::catalog::endpoints::Updated;
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::{Order, PageRequest, Store, StoreError, Tenant};
@@ -23,7 +23,7 @@ fn anna(store: &Store) -> Store {
     store.by(Actor::new(ActorKind::Operator, "anna"))
 }
 
-async fn log_of(store: &Store, tenant: &Tenant) -> Vec<Entry> {
+async fn log_of(store: &Store, tenant: &Tenant) -> Vec<AuditEntry> {
     store.audit_log(tenant, &AuditFilter::default(), &first()).await.expect("the log").data
 }
 
@@ -108,7 +108,7 @@ async fn what_is_done_on_behalf_of_somebody_is_noted(home: Home) {
 
 async fn people_and_keys_are_noted_too(home: Home) {
     let (store, mut seen) = (anna(&home.store), 0);
-    let spec = KeySpec { name: "billing".into(), scopes: Scopes::EVERYTHING, expires_at: None };
+    let spec = KeySpec { name: "billing".into(), scopes: KeyScopes::EVERYTHING, expires_at: None };
     let (key, text) = ApiKey::make(tenant().org, spec, NOW).unwrap();
     store.add_api_key(&key, &api_key::hash(&text)).await.unwrap();
     for _ in 0..2 {
@@ -148,8 +148,8 @@ async fn nothing_is_noted_of_what_is_not_done_or_nobody_did(home: Home) {
     let (nobody, store) = (&home.store, anna(&home.store));
     let (app, first) = customer(nobody, "acme").await;
     nobody.rotate_secret(&tenant(), app.id, first.id, &secret(), Duration::ZERO, NOW).await.unwrap();
-    let look = Deed::of(&app.org, act::SECRET_REVEALED, "x").within(app.id);
-    nobody.note_look(look, NOW).await.unwrap();
+    let look = NewAuditEntry::of(&app.org, act::SECRET_REVEALED, "x").within(app.id);
+    nobody.write_audit_entry(look, NOW).await.unwrap();
     assert!(log_of(&store, &tenant()).await.is_empty(), "nobody");
 
     assert!(matches!(store.create_application(&tenant(), app_spec("acme"), NOW).await, Err(StoreError::Taken(_))));
@@ -172,11 +172,11 @@ async fn the_log_is_looked_through_page_by_page_and_forgotten_by_age(home: Home)
         let who = if n % 2 == 0 { "anna" } else { "bert" };
         let handle = store.by(Actor::new(ActorKind::Key, who));
         let act = if n < 3 { act::SECRET_REVEALED } else { act::KEY_CREATED };
-        handle.note_look(Deed::of(&org, act, &n.to_string()).with("ä\0ö"), later(n)).await.unwrap();
+        handle.write_audit_entry(NewAuditEntry::of(&org, act, &n.to_string()).with("ä\0ö"), later(n)).await.unwrap();
     }
     let things = async |filter: &AuditFilter, page: &PageRequest<_>| {
         let page = store.audit_log(&tenant(), filter, page).await.unwrap();
-        (page.data.iter().map(|one| one.thing.clone()).collect::<String>(), page.more)
+        (page.data.iter().map(|one| one.target.clone()).collect::<String>(), page.more)
     };
     let newest = PageRequest::first(4, Order::Descending);
     let all = AuditFilter::default();
@@ -205,7 +205,7 @@ async fn a_filter_that_matches_little_looks_at_so_much_and_says_where_it_stopped
     let store = &home.store;
     let anna = anna(store);
     let org = tenant().org;
-    anna.note_look(Deed::of(&org, act::SECRET_REVEALED, "first"), NOW).await.unwrap();
+    anna.write_audit_entry(NewAuditEntry::of(&org, act::SECRET_REVEALED, "first"), NOW).await.unwrap();
     let many = home.either(
         "INSERT INTO audit (id, org, at, kind, who, act, thing, detail)
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10100)

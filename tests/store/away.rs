@@ -7,8 +7,8 @@ use sendoff::domain::EndpointId;
 use sendoff::domain::deliveries::attempt::Trigger;
 use sendoff::domain::deliveries::delivery::{Next, State};
 use sendoff::domain::deliveries::message::Message;
-use sendoff::store::queue::waiting::Waiting;
-use sendoff::store::recording::record::Recorded;
+use sendoff::store::queue::pending_deliveries::PendingDelivery;
+use sendoff::store::recording::record::RecordOutcome;
 use sendoff::store::{Location, StoreError};
 use sqlx::Executor;
 
@@ -48,12 +48,12 @@ async fn a_server_that_crashes_and_comes_back() {
         "what was answered, and nothing of what was refused"
     );
     home.store.ready().await.unwrap();
-    assert_eq!(home.store.record(vec![done]).await.unwrap(), [Recorded::Applied]);
+    assert_eq!(home.store.record(vec![done]).await.unwrap(), [RecordOutcome::Applied]);
 }
 
 /// A delivery as the engine has it in memory.
-fn in_memory(message: &Message, endpoint: EndpointId) -> Waiting {
-    Waiting {
+fn in_memory(message: &Message, endpoint: EndpointId) -> PendingDelivery {
+    PendingDelivery {
         message_id: message.id,
         endpoint_id: endpoint,
         state: State::Fresh,

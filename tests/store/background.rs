@@ -2,8 +2,8 @@
 
 use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::deliveries::attempt::Trigger;
-use sendoff::domain::deliveries::background::{Kind, Scope, Stage};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, Standing, State};
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus, Transition};
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId};
 use sendoff::store::jobs::background::{Background, BackgroundSpec, Begun};
 use sendoff::store::jobs::job_lease::{Stepped, Turn};
@@ -22,7 +22,7 @@ pub async fn dead(store: &Store, app: AppId, endpoint: EndpointId, count: u64) -
         one.at = later(n);
         ids.push(offer(store, one).await.unwrap().id);
     }
-    settle(store, app, endpoint, answered(500), Next::Dead(DeadReason::Exhausted)).await;
+    settle(store, app, endpoint, answered(500), Transition::Dead(DeadReason::Exhausted)).await;
     ids
 }
 
@@ -32,7 +32,7 @@ pub async fn settle(
     app: AppId,
     endpoint: EndpointId,
     outcome: sendoff::domain::deliveries::attempt::Outcome,
-    next: Next,
+    next: Transition,
 ) {
     let all = waiting(store, endpoint).await;
     let all: Vec<_> = all.iter().map(|one| finished(app, one, outcome.clone(), next)).collect();
@@ -44,18 +44,18 @@ pub fn since(since: u64, until: u64) -> SentFilter {
 }
 
 pub fn failed(since_s: u64, until: u64) -> SentFilter {
-    SentFilter { standings: vec![Standing::Dead], ..since(since_s, until) }
+    SentFilter { standings: vec![DeliveryStatus::Dead], ..since(since_s, until) }
 }
 
-pub fn spec(scope: Scope, kind: Kind, filter: SentFilter) -> BackgroundSpec {
+pub fn spec(scope: TaskScope, kind: TaskKind, filter: SentFilter) -> BackgroundSpec {
     BackgroundSpec { kind, scope, filter, by: "a test".into(), listed: None, total: None }
 }
 
-async fn begin(store: &Store, app: AppId, endpoint: EndpointId, kind: Kind, filter: SentFilter) -> Background {
-    begin_at(store, Scope::Endpoint(app, endpoint), kind, filter).await
+async fn begin(store: &Store, app: AppId, endpoint: EndpointId, kind: TaskKind, filter: SentFilter) -> Background {
+    begin_at(store, TaskScope::Endpoint(app, endpoint), kind, filter).await
 }
 
-pub async fn begin_at(store: &Store, scope: Scope, kind: Kind, filter: SentFilter) -> Background {
+pub async fn begin_at(store: &Store, scope: TaskScope, kind: TaskKind, filter: SentFilter) -> Background {
     match store.begin_background(&tenant(), spec(scope, kind, filter), later(1_000)).await.unwrap() {
         Begun::Begun(work) => *work,
         other => panic!("{other:?}"),
@@ -67,7 +67,7 @@ pub async fn turn(store: &Store) -> Turn {
 }
 
 /// Steps until it has ended; how many steps that took.
-pub async fn work_off(store: &Store) -> (usize, Stage) {
+pub async fn work_off(store: &Store) -> (usize, TaskStage) {
     let mut turn = turn(store).await;
     for steps in 1.. {
         match store.step_background(turn, later(2_000)).await.unwrap() {
@@ -99,21 +99,21 @@ async fn what_is_dead_is_sent_again_once(home: Home) {
     let (app, made) = customer(store, "acme").await;
     let other = endpoint(store, app.id, endpoint_spec()).await;
     let ids = dead(store, app.id, made.id, 6).await;
-    settle(store, app.id, other.id, answered(500), Next::Dead(DeadReason::Exhausted)).await;
+    settle(store, app.id, other.id, answered(500), Transition::Dead(DeadReason::Exhausted)).await;
     let mut later_one = item(app.id);
     later_one.at = later(2);
     let delivered = offer(store, later_one).await.unwrap().id;
-    settle(store, app.id, made.id, answered(200), Next::Delivered).await;
+    settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
     let fresh = accept(store, app.id).await.id;
     let hidden = format!("UPDATE delivery SET reason = 'canceled' WHERE message_id = {}", literal(&home, ids[2]));
     home.execute(&hidden).await;
     home.execute(&format!("UPDATE message SET payload = NULL WHERE id = {}", literal(&home, ids[3]))).await;
 
     assert!(store.take_turn(NOW).await.unwrap().is_none(), "nothing to do");
-    let work = begin(store, app.id, made.id, Kind::Recover, failed(1, 5)).await;
-    assert_eq!((work.stage, work.spec.kind, work.looked, work.sent), (Stage::Running, Kind::Recover, 0, 0));
+    let work = begin(store, app.id, made.id, TaskKind::Recover, failed(1, 5)).await;
+    assert_eq!((work.stage, work.spec.kind, work.looked, work.sent), (TaskStage::Running, TaskKind::Recover, 0, 0));
     let mut signals = store.signals().listen().unwrap();
-    assert_eq!(work_off(store).await, (1, Stage::Finished));
+    assert_eq!(work_off(store).await, (1, TaskStage::Finished));
     assert!(matches!(signals.try_recv().map(Signal::from), Ok(Signal::Look(endpoints)) if endpoints == [made.id]));
     let again: Vec<_> = waiting(store, made.id).await.into_iter().filter(|one| one.message_id != fresh).collect();
     let mut sent: Vec<_> = again.iter().map(|one| one.message_id).collect();
@@ -123,13 +123,13 @@ async fn what_is_dead_is_sent_again_once(home: Home) {
         // Among the retries, so that what is new does not wait behind them; numbered on, with a fresh schedule.
         assert_eq!(
             (one.state, one.due_at, one.progress),
-            (State::Retry, later(2_000), progress(1, 0, 1, Trigger::Manual))
+            (DeliveryState::Retry, later(2_000), progress(1, 0, 1, Trigger::Manual))
         );
     }
-    assert_eq!(delivery(store, app.id, delivered, made.id).await.state, State::Delivered);
-    assert_eq!(delivery(store, app.id, ids[1], other.id).await.state, State::Dead, "no other endpoint's");
+    assert_eq!(delivery(store, app.id, delivered, made.id).await.state, DeliveryState::Delivered);
+    assert_eq!(delivery(store, app.id, ids[1], other.id).await.state, DeliveryState::Dead, "no other endpoint's");
     let done = found(store, work.id).await;
-    assert_eq!((done.stage, done.sent, done.updated_at), (Stage::Finished, 2, later(2_000)));
+    assert_eq!((done.stage, done.sent, done.updated_at), (TaskStage::Finished, 2, later(2_000)));
     assert!(store.take_turn(later(9_000)).await.unwrap().is_none(), "it is over");
 }
 
@@ -137,7 +137,7 @@ async fn a_step_is_bounded_and_what_was_left_is_gone_on_with(home: Home) {
     let (store, other) = (&home.store, home.another().await);
     let (app, made) = customer(store, "acme").await;
     dead(store, app.id, made.id, 450).await;
-    let work = begin(store, app.id, made.id, Kind::Recover, failed(0, 900)).await;
+    let work = begin(store, app.id, made.id, TaskKind::Recover, failed(0, 900)).await;
     let first = turn(store).await;
     assert!(other.take_turn(later(1_000)).await.unwrap().is_none(), "one at a time");
     let Stepped::More(next) = store.step_background(first, later(2_000)).await.unwrap() else { panic!("no more") };
@@ -152,7 +152,7 @@ async fn a_step_is_bounded_and_what_was_left_is_gone_on_with(home: Home) {
     assert!(store.take_turn(later(1_000)).await.unwrap().is_none(), "what is another's is not handed on");
     let Stepped::More(more) = other.step_background(taken, later(2_000)).await.unwrap() else { panic!("no more") };
     other.end_turn(more, later(1_000)).await.unwrap();
-    assert_eq!(work_off(store).await, (1, Stage::Finished));
+    assert_eq!(work_off(store).await, (1, TaskStage::Finished));
     let done = found(store, work.id).await;
     assert_eq!((done.looked, done.sent), (450, 450), "nothing is looked at twice");
     assert_eq!(home.number("SELECT count(*) FROM delivery WHERE generation = 1 AND state = 1").await, 450, "each once");
@@ -162,11 +162,11 @@ async fn long_work_lets_short_work_have_its_turn(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     dead(store, app.id, made.id, 300).await;
-    let long = begin(store, app.id, made.id, Kind::Recover, failed(0, 900)).await;
+    let long = begin(store, app.id, made.id, TaskKind::Recover, failed(0, 900)).await;
     let at_long = turn(store).await;
     assert_eq!(at_long.id, long.id);
     let Stepped::More(at_long) = store.step_background(at_long, NOW).await.unwrap() else { panic!("no more") };
-    let short = begin(store, app.id, made.id, Kind::Recover, failed(290, 900)).await;
+    let short = begin(store, app.id, made.id, TaskKind::Recover, failed(290, 900)).await;
     store.end_turn(at_long, later(1_001)).await.unwrap();
     assert_eq!(turn(store).await.id, short.id);
 }
@@ -175,7 +175,7 @@ async fn two_steps_of_one_turn_at_once_are_one(home: Home) {
     let (store, other) = (&home.store, home.another().await);
     let (app, made) = customer(store, "acme").await;
     dead(store, app.id, made.id, 250).await;
-    begin(store, app.id, made.id, Kind::Recover, failed(0, 900)).await;
+    begin(store, app.id, made.id, TaskKind::Recover, failed(0, 900)).await;
     let turn = turn(store).await;
     let (one, two) = tokio::join!(store.step_background(turn, NOW), other.step_background(turn, NOW));
     let lost = [one.unwrap(), two.unwrap()].into_iter().filter(|stepped| *stepped == Stepped::Lost).count();
@@ -194,7 +194,7 @@ async fn what_was_missed_is_sent_as_the_filters_are_now(home: Home) {
     }
     let made = endpoint(store, app.id, spec).await;
     store.resend(&tenant(), app.id, ids[3], made.id, NOW).await.unwrap();
-    settle(store, app.id, made.id, answered(200), Next::Delivered).await;
+    settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
     home.execute(&format!(
         "UPDATE message SET deliver_at = {} WHERE id = {}",
         later(9_000).micros(),
@@ -204,17 +204,17 @@ async fn what_was_missed_is_sent_as_the_filters_are_now(home: Home) {
     let sister = application(store, "sister").await;
     accept(store, sister.id).await;
 
-    let work = begin(store, app.id, made.id, Kind::ReplayMissing, since(0, 5)).await;
-    assert_eq!(work_off(store).await, (1, Stage::Finished));
+    let work = begin(store, app.id, made.id, TaskKind::ReplayMissing, since(0, 5)).await;
+    assert_eq!(work_off(store).await, (1, TaskStage::Finished));
     let sent = waiting(store, made.id).await;
     let of: Vec<_> = sent.iter().map(|one| (one.message_id, one.due_at)).collect();
     assert_eq!(of, [(ids[0], later(2_000)), (ids[2], later(2_000)), (ids[4], later(9_000))]);
     assert!(sent.iter().all(|one| one.progress == progress(0, 0, 0, Trigger::Manual)));
     let done = found(store, work.id).await;
     assert_eq!((done.looked, done.sent), (6, 3), "the sixth is looked at and too late");
-    assert_eq!(delivery(store, app.id, ids[3], made.id).await.state, State::Delivered, "what it had it has");
+    assert_eq!(delivery(store, app.id, ids[3], made.id).await.state, DeliveryState::Delivered, "what it had it has");
 
-    begin(store, app.id, made.id, Kind::ReplayMissing, since(0, 5)).await;
+    begin(store, app.id, made.id, TaskKind::ReplayMissing, since(0, 5)).await;
     work_off(store).await;
     assert_eq!(waiting(store, made.id).await.len(), 3, "nothing is missing any more");
 }
@@ -232,14 +232,14 @@ async fn what_is_sent_again_in_bulk_is_what_the_filter_says(home: Home) {
         }
         id
     };
-    let delivered = of("a", 200, Some(Next::Delivered)).await;
-    let gone = of("a", 404, Some(Next::Dead(DeadReason::Exhausted))).await;
-    let error = of("b", 503, Some(Next::Dead(DeadReason::Exhausted))).await;
+    let delivered = of("a", 200, Some(Transition::Delivered)).await;
+    let gone = of("a", 404, Some(Transition::Dead(DeadReason::Exhausted))).await;
+    let error = of("b", 503, Some(Transition::Dead(DeadReason::Exhausted))).await;
     let retried = of("a", 503, Some(retry(60, 1))).await;
     let again = async |filter: SentFilter| {
         let before = home.number("SELECT sum(generation) FROM delivery").await;
-        begin(store, app.id, made.id, Kind::BulkReplay, filter).await;
-        assert_eq!(work_off(store).await.1, Stage::Finished);
+        begin(store, app.id, made.id, TaskKind::BulkReplay, filter).await;
+        assert_eq!(work_off(store).await.1, TaskStage::Finished);
         let now: Vec<_> = waiting(store, made.id).await.into_iter().filter(|w| w.due_at == later(2_000)).collect();
         assert_eq!(home.number("SELECT sum(generation) FROM delivery").await - before, now.len() as i64);
         home.execute("UPDATE delivery SET state = 2, due_at = 0 WHERE attempts = 1").await;
@@ -251,12 +251,12 @@ async fn what_is_sent_again_in_bulk_is_what_the_filter_says(home: Home) {
         ids.sort_unstable();
         ids
     };
-    let settled = || SentFilter { standings: vec![Standing::Delivered, Standing::Dead], ..since(0, 900) };
+    let settled = || SentFilter { standings: vec![DeliveryStatus::Delivered, DeliveryStatus::Dead], ..since(0, 900) };
     assert_eq!(again(settled()).await, [delivered, gone, error]);
     assert_eq!(again(SentFilter { event_types: strings(&["a"]), ..settled() }).await, [delivered, gone]);
     assert_eq!(again(SentFilter { status_class: Some(500), ..settled() }).await, [error]);
-    assert_eq!(again(SentFilter { standings: vec![Standing::Delivered], ..settled() }).await, [delivered]);
-    assert_eq!(again(SentFilter { standings: vec![Standing::Pending], ..settled() }).await, [retried]);
+    assert_eq!(again(SentFilter { standings: vec![DeliveryStatus::Delivered], ..settled() }).await, [delivered]);
+    assert_eq!(again(SentFilter { standings: vec![DeliveryStatus::Pending], ..settled() }).await, [retried]);
     assert_eq!(again(SentFilter { channel: Some("x".into()), ..settled() }).await, []);
 }
 
@@ -265,10 +265,10 @@ async fn it_fails_with_its_endpoint_and_is_seen_by_whose_it_is(home: Home) {
     let (app, made) = customer(store, "acme").await;
     let (sister, sisters) = customer(store, "sister").await;
     dead(store, app.id, made.id, 3).await;
-    let work = begin(store, app.id, made.id, Kind::Recover, failed(0, 900)).await;
-    let theirs = begin(store, sister.id, sisters.id, Kind::BulkReplay, since(0, 900)).await;
+    let work = begin(store, app.id, made.id, TaskKind::Recover, failed(0, 900)).await;
+    let theirs = begin(store, sister.id, sisters.id, TaskKind::BulkReplay, since(0, 900)).await;
     let (mine, other) = (Tenant { only: Some(app.id), ..tenant() }, Tenant { only: Some(sister.id), ..tenant() });
-    let list = async |who: &Tenant, stage: Option<Stage>, kind| {
+    let list = async |who: &Tenant, stage: Option<TaskStage>, kind| {
         let page = PageRequest::first(9, Order::Descending);
         let page = store.backgrounds(who, stage.as_slice(), kind, &page).await.unwrap();
         page.data.into_iter().map(|one| one.id).collect::<Vec<_>>()
@@ -277,26 +277,26 @@ async fn it_fails_with_its_endpoint_and_is_seen_by_whose_it_is(home: Home) {
     assert_eq!(list(&mine, None, None).await, [work.id]);
     assert_eq!(list(&other, None, None).await, [theirs.id]);
     assert_eq!(list(&stranger(), None, None).await, []);
-    assert_eq!(list(&tenant(), None, Some(Kind::Recover)).await, [work.id]);
+    assert_eq!(list(&tenant(), None, Some(TaskKind::Recover)).await, [work.id]);
     for who in [stranger(), other.clone()] {
         assert_eq!(store.background(&who, work.id).await.unwrap(), None);
         let refused = store
-            .begin_background(&who, spec(Scope::Endpoint(app.id, made.id), Kind::Recover, since(0, 9)), NOW)
+            .begin_background(&who, spec(TaskScope::Endpoint(app.id, made.id), TaskKind::Recover, since(0, 9)), NOW)
             .await
             .unwrap();
         assert_eq!(refused, Begun::NotThere);
     }
     let refused = store
-        .begin_background(&tenant(), spec(Scope::Endpoint(app.id, sisters.id), Kind::Recover, since(0, 9)), NOW)
+        .begin_background(&tenant(), spec(TaskScope::Endpoint(app.id, sisters.id), TaskKind::Recover, since(0, 9)), NOW)
         .await;
     assert_eq!(refused.unwrap(), Begun::NotThere, "another application's");
 
     store.delete_endpoint(&tenant(), app.id, made.id, NOW).await.unwrap();
-    assert_eq!(work_off(store).await, (1, Stage::Failed));
+    assert_eq!(work_off(store).await, (1, TaskStage::Failed));
     let failed = found(store, work.id).await;
-    assert_eq!((failed.stage, failed.reason.as_deref()), (Stage::Failed, Some("the endpoint was deleted")));
-    assert_eq!(list(&tenant(), Some(Stage::Failed), None).await, [work.id]);
-    assert_eq!(list(&tenant(), Some(Stage::Running), None).await, [theirs.id]);
+    assert_eq!((failed.stage, failed.reason.as_deref()), (TaskStage::Failed, Some("the endpoint was deleted")));
+    assert_eq!(list(&tenant(), Some(TaskStage::Failed), None).await, [work.id]);
+    assert_eq!(list(&tenant(), Some(TaskStage::Running), None).await, [theirs.id]);
     assert_eq!(home.number("SELECT count(*) FROM delivery WHERE generation > 0").await, 0);
 
     store.forget_background(later(2_000)).await.unwrap();
@@ -309,16 +309,16 @@ async fn an_application_may_have_only_so_much_of_it(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     for _ in 0..5 {
-        begin(store, app.id, made.id, Kind::Recover, failed(0, 9)).await;
+        begin(store, app.id, made.id, TaskKind::Recover, failed(0, 9)).await;
     }
     let one_more = store
-        .begin_background(&tenant(), spec(Scope::Endpoint(app.id, made.id), Kind::Recover, failed(0, 9)), NOW)
+        .begin_background(&tenant(), spec(TaskScope::Endpoint(app.id, made.id), TaskKind::Recover, failed(0, 9)), NOW)
         .await;
     assert_eq!(one_more.unwrap(), Begun::TooMany(5));
     let (sister, sisters) = customer(store, "sister").await;
-    begin(store, sister.id, sisters.id, Kind::Recover, failed(0, 9)).await;
-    assert_eq!(work_off(store).await, (1, Stage::Finished));
-    begin(store, app.id, made.id, Kind::Recover, failed(0, 9)).await;
+    begin(store, sister.id, sisters.id, TaskKind::Recover, failed(0, 9)).await;
+    assert_eq!(work_off(store).await, (1, TaskStage::Finished));
+    begin(store, app.id, made.id, TaskKind::Recover, failed(0, 9)).await;
 }
 
 /// An id in SQL.

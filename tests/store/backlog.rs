@@ -43,7 +43,7 @@ async fn on_postgres_a_lane_costs_what_is_asked_of_it() {
     let wants = wants(&engine, end.unwrap(), WANTED, WANTED).await;
     let round = async |waiting| {
         assert_eq!(pending_lanes(&engine).await.len() as i64, ENDPOINTS);
-        assert_eq!(engine.waiting(&[wants]).await.unwrap().len() as i64, waiting);
+        assert_eq!(engine.pending_deliveries(&[wants]).await.unwrap().len() as i64, waiting);
     };
     for _ in 1..ROUNDS {
         round(1).await;

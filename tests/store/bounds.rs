@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::access::api_key;
-use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scopes};
+use sendoff::domain::access::api_key::{ApiKey, KeyScopes, KeySpec};
 use sendoff::domain::access::portal::{PortalLink, PortalOptions};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::limits;
@@ -87,13 +87,13 @@ async fn the_oldest_link_and_the_oldest_visit_of_an_application_go(home: Home) {
     }
     store.redeem_portal_link(&theirs_hash, &theirs_hash, NOW).await.unwrap().unwrap();
     let now = later(most + 10);
-    let lasts = async |n: u64| store.visit(&link(&app, n).0, now).await.unwrap().is_some();
+    let lasts = async |n: u64| store.portal_session(&link(&app, n).0, now).await.unwrap().is_some();
     assert!(lasts(2).await && lasts(3).await);
     let (hash, one_more) = link(&app, most + 7);
     store.add_portal_link(&hash, &one_more, now).await.unwrap();
     store.redeem_portal_link(&hash, &hash, now).await.unwrap().unwrap();
     assert_eq!([lasts(2).await, lasts(3).await, lasts(most + 7).await], [false, true, true]);
-    assert!(store.visit(&theirs_hash, now).await.unwrap().is_some(), "another application's");
+    assert!(store.portal_session(&theirs_hash, now).await.unwrap().is_some(), "another application's");
 }
 
 async fn a_customer_s_access_ends_and_no_other(home: Home) {
@@ -104,9 +104,9 @@ async fn a_customer_s_access_ends_and_no_other(home: Home) {
         store.add_portal_link(&hash, &link, NOW).await.unwrap();
         store.redeem_portal_link(&hash, &hash, NOW).await.unwrap().unwrap();
     }
-    let open = async |app| store.open_visits(&tenant(), app, 9, NOW).await.unwrap().len();
-    assert!(!store.end_open_visit(&tenant(), app.id, &link(&other, 3).0, NOW).await.unwrap());
-    assert!(store.end_open_visit(&tenant(), app.id, &link(&app, 1).0, NOW).await.unwrap());
+    let open = async |app| store.open_portal_sessions(&tenant(), app, 9, NOW).await.unwrap().len();
+    assert!(!store.revoke_portal_session(&tenant(), app.id, &link(&other, 3).0, NOW).await.unwrap());
+    assert!(store.revoke_portal_session(&tenant(), app.id, &link(&app, 1).0, NOW).await.unwrap());
     assert_eq!((open(app.id).await, open(other.id).await), (1, 1));
     let end = AccessEnd { issued: NOW, ..AccessEnd::default() };
     assert!(!store.expire_portal_access(&stranger(), app.id, &end, NOW).await.unwrap());
@@ -129,7 +129,7 @@ async fn access_ends_after_a_grace_and_of_sessions_alone(home: Home) {
         }
     }
     let expired = async |session, issued, now| store.is_token_expired(app.id, session, issued, now).await.unwrap();
-    let lasts = async |n: u64, now| store.visit(&link(&app, n).0, now).await.unwrap().is_some();
+    let lasts = async |n: u64, now| store.portal_session(&link(&app, n).0, now).await.unwrap().is_some();
     let unused = async |now| store.portal_link_good(&link(&app, 3).0, now).await.unwrap().is_some();
     let minute = Duration::from_secs(60);
     let anna = AccessEnd { issued: NOW, grace: minute, sessions: vec!["anna".to_owned()] };
@@ -203,7 +203,7 @@ async fn the_catalog_and_the_keys_of_an_organization_are_bounded(home: Home) {
 
     let mut last = None;
     let made = || {
-        let spec = KeySpec { name: "k".into(), scopes: Scopes::EVERYTHING, expires_at: None };
+        let spec = KeySpec { name: "k".into(), scopes: KeyScopes::EVERYTHING, expires_at: None };
         let (key, text) = ApiKey::make(tenant().org, spec, NOW).expect("a key");
         (key, api_key::hash(&text))
     };

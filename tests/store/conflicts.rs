@@ -1,11 +1,11 @@
 //! Transactions that PostgreSQL undoes for the sake of others are repeated, a bounded number of times.
 
 use sendoff::domain::deliveries::attempt::{Failure, Outcome};
-use sendoff::domain::deliveries::delivery::{Next, State};
+use sendoff::domain::deliveries::delivery::{DeliveryState, Transition};
 use sendoff::store::StoreError;
-use sendoff::store::db::repeat::TRIES;
-use sendoff::store::queue::waiting::Waiting;
-use sendoff::store::recording::record::Recorded;
+use sendoff::store::db::retry::TRIES;
+use sendoff::store::queue::pending_deliveries::PendingDelivery;
+use sendoff::store::recording::record::RecordOutcome;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use crate::home::*;
@@ -63,7 +63,7 @@ async fn a_change_that_ends_in_a_deadlock_is_made_nevertheless() {
     let deleting = async move { store.delete_content(&tenant(), app.id, id, NOW).await };
     assert!(in_a_deadlock(&home, locks, deleting).await.unwrap());
     for endpoint in [first, second] {
-        assert_eq!(delivery(&home.store, app.id, message.id, endpoint.id).await.state, State::Dead);
+        assert_eq!(delivery(&home.store, app.id, message.id, endpoint.id).await.state, DeliveryState::Dead);
     }
 }
 
@@ -71,12 +71,12 @@ async fn a_change_that_ends_in_a_deadlock_is_made_nevertheless() {
 async fn a_batch_of_the_writer_that_ends_in_a_deadlock_is_stored_nevertheless() {
     let home = Home::postgres().await;
     let (app, made) = customer(&home.store, "acme").await;
-    let failed = |one: &Waiting| {
+    let failed = |one: &PendingDelivery| {
         finished(
             app.id,
             one,
             Outcome::failed(Failure::Refused, "", Default::default()),
-            Next::Retry { due: later(9), step: 1 },
+            Transition::Retry { due: later(9), step: 1 },
         )
     };
     accept(&home.store, app.id).await;
@@ -89,7 +89,7 @@ async fn a_batch_of_the_writer_that_ends_in_a_deadlock_is_stored_nevertheless() 
         ("SELECT 1 FROM due FOR UPDATE", "SELECT 1 FROM endpoint FOR UPDATE", "SELECT 1 FROM rollup FOR UPDATE");
     let store = home.store.clone();
     let recorded = in_a_deadlock(&home, locks, async move { store.record(vec![again]).await }).await;
-    assert_eq!(recorded.unwrap(), [Recorded::Applied]);
+    assert_eq!(recorded.unwrap(), [RecordOutcome::Applied]);
     assert_eq!(home.number("SELECT count(*) FROM attempt").await, 2);
 }
 

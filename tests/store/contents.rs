@@ -6,7 +6,7 @@ use sendoff::domain::deliveries::attempt::{Outcome, Trigger};
 use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, AttemptId, MessageId, Time};
 use sendoff::store::queue::signals::Signal;
-use sendoff::store::recording::record::Recorded;
+use sendoff::store::recording::record::RecordOutcome;
 use sendoff::store::{Store, Tenant};
 
 use crate::home::*;
@@ -37,7 +37,7 @@ async fn without_content_nothing_more_is_sent(home: Home) {
     let (store, (app, made)) = (&home.store, customer(&home.store, "acme").await);
     let second = endpoint(store, app.id, endpoint_spec()).await;
     let (message, other) = (accept(store, app.id).await, accept(store, app.id).await);
-    let of_it = |all: Vec<sendoff::store::queue::waiting::Waiting>| {
+    let of_it = |all: Vec<sendoff::store::queue::pending_deliveries::PendingDelivery>| {
         all.into_iter().find(|one| one.message_id == message.id).expect("it waits")
     };
     let (delivered, in_flight) = (of_it(waiting(store, made.id).await), of_it(waiting(store, second.id).await));
@@ -67,7 +67,7 @@ async fn without_content_nothing_more_is_sent(home: Home) {
 
     // What was in flight is recorded and changes nothing; nobody sends it again.
     let done = store.record(vec![finished(app.id, &in_flight, answered(500), retry(60, 1))]).await.unwrap();
-    assert_eq!(done, [Recorded::Superseded]);
+    assert_eq!(done, [RecordOutcome::Superseded]);
     assert_eq!(stands(second.id).await, dead);
     for endpoint in [made.id, second.id] {
         assert!(!store.resend(&tenant(), app.id, message.id, endpoint, NOW).await.unwrap());

@@ -7,8 +7,8 @@ use sendoff::domain::deliveries::attempt::Trigger;
 use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use sendoff::store::queue::pending_deliveries::PendingLane;
 use sendoff::store::queue::signals::Signal;
-use sendoff::store::queue::waiting::PendingLane;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
 
 use crate::home::*;
@@ -40,7 +40,7 @@ async fn a_lane_reads_a_few_of_each_kind_the_longest_due_first(home: Home) {
 
     let wants = async |endpoint, fresh, retries| wants(store, endpoint, fresh, retries).await;
     let nobody = wants(EndpointId::new(NOW), 9, 9).await;
-    let read = store.waiting(&[wants(one.id, 2, 2).await, wants(two.id, 1, 5).await, nobody]).await;
+    let read = store.pending_deliveries(&[wants(one.id, 2, 2).await, wants(two.id, 1, 5).await, nobody]).await;
     let read = read.unwrap();
     let of = |id| read.iter().filter(|w| w.endpoint_id == id).copied().collect::<Vec<_>>();
     assert_eq!(
@@ -49,11 +49,11 @@ async fn a_lane_reads_a_few_of_each_kind_the_longest_due_first(home: Home) {
     );
     assert_eq!(of(one.id)[2].progress, progress(1, 1, 0, Trigger::Scheduled));
     assert_eq!(states(&of(two.id)), [(State::Fresh, later(5))]);
-    let read = store.waiting(&[wants(two.id, 3, 0).await, wants(one.id, 1, 3).await]).await.unwrap();
+    let read = store.pending_deliveries(&[wants(two.id, 3, 0).await, wants(one.id, 1, 3).await]).await.unwrap();
     let kinds = |id, state| read.iter().filter(|one| (one.endpoint_id, one.state) == (id, state)).count();
     assert_eq!((kinds(two.id, State::Fresh), kinds(one.id, State::Fresh), kinds(one.id, State::Retry)), (3, 1, 3));
-    assert!(store.waiting(&[]).await.unwrap().is_empty());
-    assert!(store.waiting(&[wants(one.id, 0, 0).await]).await.unwrap().is_empty());
+    assert!(store.pending_deliveries(&[]).await.unwrap().is_empty());
+    assert!(store.pending_deliveries(&[wants(one.id, 0, 0).await]).await.unwrap().is_empty());
     let messages: Vec<MessageId> = of(one.id).iter().map(|one| one.message_id).collect();
     let mut loaded: Vec<MessageId> =
         store.load_messages(&messages).await.unwrap().iter().map(|message| message.id).collect();

@@ -7,7 +7,7 @@ use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::store::catalog::endpoint_list::{Health, LineFilter};
 use sendoff::store::ingest::accept::Rejection;
-use sendoff::store::recording::record::Finished;
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
 
 use crate::home::*;
@@ -41,7 +41,7 @@ async fn endpoints_are_listed_by_how_they_are(home: Home) {
 
     let refused = finished(app.id, &only_waiting(store, gone.id).await, answered(410), Next::Dead(DeadReason::Gone));
     let at = refused.attempt.at;
-    store.record(vec![Finished { disable: Some(DisabledReason::Gone), ..refused }]).await.unwrap();
+    store.record(vec![FinishedAttempt { disable: Some(DisabledReason::Gone), ..refused }]).await.unwrap();
     let line = store.endpoint_line(&tenant(), app.id, gone.id).await.unwrap().unwrap();
     assert_eq!(line.health(), Health::Disabled);
     let since = line.disabled_at.expect("since when it is disabled");

@@ -6,13 +6,13 @@ use std::time::Duration;
 use sendoff::domain::AppId;
 use sendoff::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
-use sendoff::domain::deliveries::backoff::Schedule;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::backoff::RetrySchedule;
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::invalid::TOO_MANY;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::signing::signature::{ExtraSignature, Signing};
 use sendoff::store::catalog::endpoints::Updated;
-use sendoff::store::recording::record::Finished;
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{EndpointRef, Store, StoreError, Tenant};
 
 use crate::home::*;
@@ -32,7 +32,7 @@ async fn full_spec(store: &Store) -> EndpointSpec {
         channels: Some(strings(&["x", "y"])),
         throttle_rate: Some(50),
         timeout: Some(Duration::from_secs(7)),
-        retry_schedule: Some(Schedule::new("s", vec![Duration::from_millis(1_500), Duration::ZERO]).unwrap()),
+        retry_schedule: Some(RetrySchedule::new("s", vec![Duration::from_millis(1_500), Duration::ZERO]).unwrap()),
         ordered: true,
         signature_type: SignatureType::Ed25519,
         version: Some(7),
@@ -60,8 +60,9 @@ async fn a_change_worked_out_on_what_is_no_more_is_not_made(home: Home) {
     let (app, made) = customer(store, "acme").await;
     accept(store, app.id).await;
     // While somebody works out a change, the receiver answers 410, and the engine disables the endpoint.
-    let refused = finished(app.id, &only_waiting(store, made.id).await, answered(410), Next::Dead(DeadReason::Gone));
-    store.record(vec![Finished { disable: Some(DisabledReason::Gone), ..refused }]).await.unwrap();
+    let refused =
+        finished(app.id, &only_waiting(store, made.id).await, answered(410), Transition::Dead(DeadReason::Gone));
+    store.record(vec![FinishedAttempt { disable: Some(DisabledReason::Gone), ..refused }]).await.unwrap();
     let described = EndpointSpec { description: "new".into(), ..made.spec.clone() };
     assert_eq!(store.update_endpoint(&tenant(), &made, described, later(1)).await.unwrap(), Updated::Stale);
     let stands = store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap().unwrap();

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use sendoff::domain::access::audit::ActorKind;
 use sendoff::domain::catalog::endpoint::{DisabledReason, EndpointSpec};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Store;
 use sendoff::store::access::audit::AuditFilter;
-use sendoff::store::recording::failing::Judged;
-use sendoff::store::recording::record::Recorded;
+use sendoff::store::recording::failing_endpoints::FailingReport;
+use sendoff::store::recording::record::RecordOutcome;
 use serde_json::json;
 
 use crate::home::*;
@@ -29,22 +29,22 @@ pub fn hour(hours: u64) -> Time {
 pub async fn attempt(store: &Store, app: AppId, endpoint: EndpointId, status: u16, at: u64) {
     accept(store, app).await;
     let one = waiting(store, endpoint).await.remove(0);
-    let next = if status == 200 { Next::Delivered } else { Next::Dead(DeadReason::Exhausted) };
+    let next = if status == 200 { Transition::Delivered } else { Transition::Dead(DeadReason::Exhausted) };
     let mut done = finished(app, &one, answered(status), next);
     done.attempt.at = hour(at);
-    assert_eq!(store.record(vec![done]).await.unwrap(), [Recorded::Applied]);
+    assert_eq!(store.record(vec![done]).await.unwrap(), [RecordOutcome::Applied]);
 }
 
-pub async fn judge(store: &Store, at: u64) -> Judged {
-    store.judge_failing(FIVE_DAYS, hour(at)).await.unwrap()
+pub async fn judge(store: &Store, at: u64) -> FailingReport {
+    store.check_failing_endpoints(FIVE_DAYS, hour(at)).await.unwrap()
 }
 
-fn warned(endpoint: EndpointId, number: i16) -> Judged {
-    Judged { warned: vec![(endpoint, number)], ..Judged::default() }
+fn warned(endpoint: EndpointId, number: i16) -> FailingReport {
+    FailingReport { warned: vec![(endpoint, number)], ..FailingReport::default() }
 }
 
-fn disabled(endpoint: EndpointId) -> Judged {
-    Judged { disabled: vec![endpoint], ..Judged::default() }
+fn disabled(endpoint: EndpointId) -> FailingReport {
+    FailingReport { disabled: vec![endpoint], ..FailingReport::default() }
 }
 
 /// An application whose endpoint has failed since hour 0, and again at `last`.
@@ -84,7 +84,7 @@ async fn a_streak_is_warned_of_twice_and_then_ends(home: Home) {
         EndpointSpec { event_types: Some(strings(&["endpoint.failing", "endpoint.disabled"])), ..endpoint_spec() },
     )
     .await;
-    let nothing = Judged::default();
+    let nothing = FailingReport::default();
     for (at, expected) in [
         (23, nothing.clone()),
         (24, warned(id, 1)),
@@ -125,7 +125,7 @@ async fn a_streak_is_warned_of_twice_and_then_ends(home: Home) {
 async fn time_alone_neither_warns_nor_disables(home: Home) {
     let store = &home.store;
     let (app, id) = failing(store, "acme", 23).await;
-    assert_eq!(judge(store, 100 * 24).await, Judged::default());
+    assert_eq!(judge(store, 100 * 24).await, FailingReport::default());
     // The next failure says that it goes on; what was to be said meanwhile is not said any more.
     attempt(store, app, id, 503, 130).await;
     assert_eq!(judge(store, 131).await, disabled(id));
@@ -142,7 +142,7 @@ async fn one_delivery_begins_anew(home: Home) {
     assert_eq!(store.endpoint_line(&tenant(), app, id).await.unwrap().unwrap().warned_at, None);
     attempt(store, app, id, 503, 41).await;
     attempt(store, app, id, 503, 64).await;
-    assert_eq!(judge(store, 70).await, Judged::default(), "23 hours");
+    assert_eq!(judge(store, 70).await, FailingReport::default(), "23 hours");
     attempt(store, app, id, 503, 65).await;
     assert_eq!(judge(store, 70).await, warned(id, 1), "a new streak warns anew");
     attempt(store, app, id, 503, 160).await;
@@ -164,15 +164,16 @@ async fn enabling_begins_anew(home: Home) {
     let now = store.endpoint(&tenant(), app, &id.into()).await.unwrap().unwrap();
     updated(store, &now, endpoint_spec(), NOW).await;
     assert_eq!(home.number("SELECT count(*) FROM endpoint WHERE failing_since IS NULL AND warned = 0").await, 1);
-    assert_eq!(judge(store, 240).await, Judged::default());
+    assert_eq!(judge(store, 240).await, FailingReport::default());
 }
 
 async fn warnings_that_would_come_too_late_are_left_out(home: Home) {
     let store = &home.store;
     let (app, id) = failing(store, "acme", 2).await;
-    let within =
-        async |hours: u64, at: u64| store.judge_failing(Duration::from_secs(hours * HOUR), hour(at)).await.unwrap();
-    assert_eq!(within(3, 9).await, Judged::default());
+    let within = async |hours: u64, at: u64| {
+        store.check_failing_endpoints(Duration::from_secs(hours * HOUR), hour(at)).await.unwrap()
+    };
+    assert_eq!(within(3, 9).await, FailingReport::default());
     attempt(store, app, id, 503, 47).await;
     assert_eq!(within(48, 47).await, warned(id, 1));
     attempt(store, app, id, 503, 48).await;
@@ -207,12 +208,12 @@ async fn two_processes_warn_and_disable_once(home: Home) {
 
 async fn all_of_it_is_noted_or_nothing(home: Home) {
     let store = &home.store;
-    store.write_mails();
+    store.enable_mail();
     let (app, id) = failing(store, "acme", 24).await;
     home.execute("UPDATE application SET contact_email = 'ops@example.com'").await;
     let ears = listener(store, endpoint_spec()).await;
     refuse(&home, "mail", "{row}.attempts = 0").await;
-    assert!(store.judge_failing(FIVE_DAYS, hour(24)).await.is_err());
+    assert!(store.check_failing_endpoints(FIVE_DAYS, hour(24)).await.is_err());
     assert!(waiting(store, ears.id).await.is_empty(), "no event");
     assert_eq!(home.number("SELECT CAST(max(warned) AS BIGINT) FROM endpoint").await, 0);
     allow(&home, "mail").await;
@@ -235,7 +236,7 @@ async fn more_than_fit_into_one_transaction_come_with_the_next(home: Home) {
         let mut batch = Vec::new();
         for one in store.deliveries_of(&tenant(), app.id, message.id).await.unwrap().data {
             let one = waiting(store, one.endpoint_id).await.remove(0);
-            let mut done = finished(app.id, &one, answered(503), Next::Dead(DeadReason::Exhausted));
+            let mut done = finished(app.id, &one, answered(503), Transition::Dead(DeadReason::Exhausted));
             done.attempt.at = hour(at);
             batch.push(done);
         }
@@ -269,7 +270,7 @@ async fn what_was_disabled_by_itself_is_in_the_audit_log(home: Home) {
     let lines: Vec<_> = log
         .data
         .iter()
-        .map(|line| (line.actor.kind, line.act.as_str(), line.thing.clone(), line.detail.as_str()))
+        .map(|line| (line.actor.kind, line.act.as_str(), line.target.clone(), line.detail.as_str()))
         .collect();
     let detail = "every attempt failed for too long, example.com";
     assert_eq!(lines, [(ActorKind::Engine, "endpoint disabled", id.to_string(), detail)]);
@@ -279,12 +280,12 @@ async fn what_was_disabled_by_itself_is_in_the_audit_log(home: Home) {
 
 async fn an_operational_endpoint_is_disabled_too_and_nobody_is_told(home: Home) {
     let store = &home.store;
-    store.write_mails();
+    store.enable_mail();
     let ears = listener(store, endpoint_spec()).await;
     for at in [0, 120] {
         customer(store, &format!("acme-{at}")).await;
         let one = waiting(store, ears.id).await.remove(0);
-        let mut done = finished(ears.app_id, &one, answered(503), Next::Dead(DeadReason::Exhausted));
+        let mut done = finished(ears.app_id, &one, answered(503), Transition::Dead(DeadReason::Exhausted));
         done.attempt.at = hour(at);
         store.record(vec![done]).await.unwrap();
     }
@@ -317,7 +318,7 @@ async fn the_dead_of_a_day_are_read_from_the_counts(home: Home) {
     for status in [503, 503, 200] {
         accept(store, app.id).await;
         let one = waiting(store, made.id).await.remove(0);
-        let next = if status == 200 { Next::Delivered } else { Next::Dead(DeadReason::Exhausted) };
+        let next = if status == 200 { Transition::Delivered } else { Transition::Dead(DeadReason::Exhausted) };
         store.record(vec![finished(app.id, &one, answered(status), next)]).await.unwrap();
     }
     let theirs = store.create_application(&stranger(), app_spec("theirs"), NOW).await.unwrap().id;
@@ -327,7 +328,7 @@ async fn the_dead_of_a_day_are_read_from_the_counts(home: Home) {
     one.tenant = Some(stranger());
     offer(store, one).await.unwrap();
     let mut done =
-        finished(theirs, &only_waiting(store, there).await, answered(500), Next::Dead(DeadReason::Exhausted));
+        finished(theirs, &only_waiting(store, there).await, answered(500), Transition::Dead(DeadReason::Exhausted));
     done.org = org("org_stranger");
     store.record(vec![done]).await.unwrap();
     assert_eq!(store.dead_within_a_day(later(60)).await.unwrap(), 3, "in all organizations");

@@ -7,8 +7,8 @@ use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::Store;
-use sendoff::store::ingest::fan_out::{FannedOut, PACK, STEP};
-use sendoff::store::ingest::fan_out_turns::FanOutTurns;
+use sendoff::store::ingest::fan_out::{FanOutStep, PACK, STEP};
+use sendoff::store::ingest::fan_out_scheduler::FanOutScheduler;
 use sendoff::store::queue::signals::Signal;
 
 use crate::home::*;
@@ -26,8 +26,8 @@ async fn wide(store: &Store, endpoints: usize) -> (AppId, Vec<Endpoint>) {
     (app, made)
 }
 
-async fn fan_out(store: &Store) -> Option<FannedOut> {
-    store.fan_out(&mut FanOutTurns::default(), NOW).await.expect("the store")
+async fn fan_out(store: &Store) -> Option<FanOutStep> {
+    store.fan_out(&mut FanOutScheduler::default(), NOW).await.expect("the store")
 }
 
 /// An id as SQL.
@@ -80,15 +80,15 @@ async fn a_wide_message_is_packed_and_another_process_can_move_it(home: Home) {
     let ordered = endpoint(&packing, app, EndpointSpec { ordered: true, ..endpoint_spec() }).await;
     while signals.try_recv().is_ok() {}
     let message = accept(&packing, app).await;
-    assert!(packing.took_wide_message() && !packing.took_wide_message(), "it knows once of its own");
-    assert!(!home.store.took_wide_message(), "and of no other's");
+    assert!(packing.take_packed_flag() && !packing.take_packed_flag(), "it knows once of its own");
+    assert!(!home.store.take_packed_flag(), "and of no other's");
     assert_eq!(home.number("SELECT CAST(deliveries AS BIGINT) FROM message").await, 5);
     assert_eq!(home.number("SELECT count(*) FROM due").await, 1, "numbers are drawn at once");
     let Ok(Signal::Accepted(admitted)) = signals.try_recv().map(Signal::from) else { panic!("nothing was told") };
     let told: Vec<EndpointId> = admitted[0].endpoints.iter().map(|live| live.endpoint.id).collect();
     assert_eq!(told, [ordered.id], "what is not in the queue must not be sent");
     // The process that accepted it has died.
-    assert_eq!(fan_out(&home.store).await, Some(FannedOut { app, due: 4, dead: 0 }));
+    assert_eq!(fan_out(&home.store).await, Some(FanOutStep { app, due: 4, dead: 0 }));
     assert_eq!(fan_out(&home.store).await, None);
     endpoints.push(ordered);
     for endpoint in &endpoints {
@@ -147,7 +147,7 @@ async fn what_changes_before_a_delivery_is_moved(home: Home) {
     let one = only_waiting(store, sent.id).await;
     store.record(vec![finished(app, &one, answered(200), Next::Delivered)]).await.unwrap();
 
-    assert_eq!(fan_out(store).await, Some(FannedOut { app, due: 3, dead: 1 }));
+    assert_eq!(fan_out(store).await, Some(FanOutStep { app, due: 3, dead: 1 }));
     let states = join_all(endpoints.iter().map(|endpoint| delivery(store, app, message.id, endpoint.id))).await;
     let states: Vec<State> = states.into_iter().map(|one| one.state).collect();
     assert_eq!(states, [State::Dead, State::Fresh, State::Fresh, State::Fresh, State::Delivered]);
@@ -177,7 +177,7 @@ async fn content_that_was_deleted_is_not_sent_even_if_a_step_fails_in_the_middle
     assert!(home.store.delete_content(&tenant(), app, message.id, later(1)).await.unwrap());
     // As of a store that goes away between two statements.
     refuse_inserts(&home, "dead", "NEW.reason = 'content-deleted'").await;
-    assert!(home.store.fan_out(&mut FanOutTurns::default(), NOW).await.is_err());
+    assert!(home.store.fan_out(&mut FanOutScheduler::default(), NOW).await.is_err());
     allow_inserts(&home, "dead").await;
     while fan_out(&home.store).await.is_some() {}
     for endpoint in &endpoints {
@@ -218,7 +218,7 @@ async fn steps_are_bounded_and_applications_take_turns(home: Home) {
         }
     }
     let (mut turns, mut left) = (Vec::new(), vec![home.number("SELECT count(*) FROM fan_out").await]);
-    let mut remembered = FanOutTurns::default();
+    let mut remembered = FanOutScheduler::default();
     while let Some(step) = store.fan_out(&mut remembered, NOW).await.unwrap() {
         turns.push(step.app);
         left.push(home.number("SELECT count(*) FROM fan_out").await);
@@ -241,7 +241,7 @@ async fn an_application_whose_step_fails_holds_up_no_other_and_is_tried_again(ho
     }
     let broken = apps[0];
     refuse_inserts(&home, "due", &format!("NEW.app_id = {}", literal(&home, broken.0))).await;
-    let (mut turns, mut moved, mut failures) = (FanOutTurns::default(), Vec::new(), 0);
+    let (mut turns, mut moved, mut failures) = (FanOutScheduler::default(), Vec::new(), 0);
     for _ in 0..10 {
         match home.store.fan_out(&mut turns, NOW).await {
             Ok(step) => moved.extend(step.map(|step| step.app)),
@@ -253,7 +253,7 @@ async fn an_application_whose_step_fails_holds_up_no_other_and_is_tried_again(ho
     allow_inserts(&home, "due").await;
     assert_eq!(home.store.fan_out(&mut turns, later(2)).await.unwrap(), None, "and later each time");
     let step = home.store.fan_out(&mut turns, later(3)).await.unwrap();
-    assert_eq!(step, Some(FannedOut { app: broken, due: 2, dead: 0 }));
+    assert_eq!(step, Some(FanOutStep { app: broken, due: 2, dead: 0 }));
 }
 
 async fn processes_that_move_at_the_same_time_move_each_delivery_once(home: Home) {
@@ -263,7 +263,7 @@ async fn processes_that_move_at_the_same_time_move_each_delivery_once(home: Home
     join_all((0..messages).map(|_| accept(&packing, app))).await;
     let mut moved = 0;
     while home.number("SELECT count(*) FROM fan_out").await > 0 {
-        let mut turns = [FanOutTurns::default(), FanOutTurns::default()];
+        let mut turns = [FanOutScheduler::default(), FanOutScheduler::default()];
         let [of_one, of_other] = &mut turns;
         let both = futures_util::join!(packing.fan_out(of_one, NOW), home.store.fan_out(of_other, NOW));
         moved += [both.0, both.1].into_iter().filter_map(|step| step.unwrap()).map(|step| step.due).sum::<usize>();
@@ -289,6 +289,6 @@ async fn a_step_waits_for_a_deletion_of_the_content_that_is_not_committed() {
          AND wait_event_type = 'Lock' AND query LIKE '%FOR SHARE%'";
     eventually("the step waits", SOON, async || (home.number(WAITING).await > 0).then_some(())).await;
     deleting.execute("COMMIT").await.unwrap();
-    assert_eq!(step.await.unwrap(), Some(FannedOut { app, due: 0, dead: endpoints.len() }));
+    assert_eq!(step.await.unwrap(), Some(FanOutStep { app, due: 0, dead: endpoints.len() }));
     assert_eq!(home.number("SELECT count(*) FROM due").await, 0);
 }

@@ -20,8 +20,8 @@ use sendoff::store::catalog::change::Changed;
 use sendoff::store::catalog::endpoints::Updated;
 use sendoff::store::ingest::accept::{AcceptItem, AcceptResult};
 use sendoff::store::query::deliveries::DeliveryView;
-use sendoff::store::queue::waiting::{LaneWants, PendingLane, Waiting};
-use sendoff::store::recording::record::Finished;
+use sendoff::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{AppRef, Location, Order, PageRequest, Store, StoreError, StoreOptions, Tenant, Tuning};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 
@@ -268,14 +268,14 @@ pub async fn accept(store: &Store, app: AppId) -> Arc<Message> {
 }
 
 /// Everything that waits for `endpoint`.
-pub async fn waiting(store: &Store, endpoint: EndpointId) -> Vec<Waiting> {
-    store.waiting(&[wants(store, endpoint, 1_000, 1_000).await]).await.expect("the store")
+pub async fn waiting(store: &Store, endpoint: EndpointId) -> Vec<PendingDelivery> {
+    store.pending_deliveries(&[wants(store, endpoint, 1_000, 1_000).await]).await.expect("the store")
 }
 
 /// What a lane of `endpoint` asks for.
-pub async fn wants(store: &Store, endpoint: EndpointId, fresh: i64, retries: i64) -> LaneWants {
+pub async fn wants(store: &Store, endpoint: EndpointId, fresh: i64, retries: i64) -> LaneRequest {
     let slot = store.slot_of_endpoint(endpoint).await.expect("the store") as u8;
-    LaneWants { endpoint, slot, fresh, retries, fresh_from: Time::ZERO, retries_from: Time::ZERO, ordered: false }
+    LaneRequest { endpoint, slot, fresh, retries, fresh_from: Time::ZERO, retries_from: Time::ZERO, ordered: false }
 }
 
 /// Every lane with something pending, by the endpoints' ids.
@@ -286,7 +286,7 @@ pub async fn pending_lanes(store: &Store) -> Vec<PendingLane> {
     lanes
 }
 
-pub async fn only_waiting(store: &Store, endpoint: EndpointId) -> Waiting {
+pub async fn only_waiting(store: &Store, endpoint: EndpointId) -> PendingDelivery {
     let mut found = waiting(store, endpoint).await;
     assert_eq!(found.len(), 1, "{found:?}");
     found.remove(0)
@@ -308,7 +308,7 @@ pub fn retry(seconds: u64, step: i32) -> Next {
 }
 
 /// An attempt of `one` that came to `outcome` and then `next`, under the first epoch of the endpoint's slot.
-pub fn finished(app: AppId, one: &Waiting, outcome: Outcome, next: Next) -> Finished {
+pub fn finished(app: AppId, one: &PendingDelivery, outcome: Outcome, next: Next) -> FinishedAttempt {
     let attempt = Attempt {
         id: AttemptId::new(NOW),
         app_id: app,
@@ -322,7 +322,7 @@ pub fn finished(app: AppId, one: &Waiting, outcome: Outcome, next: Next) -> Fini
         outcome,
         next_at: next.due(),
     };
-    Finished {
+    FinishedAttempt {
         org: OrgId::default_org(),
         attempt,
         before: one.progress,
@@ -339,6 +339,6 @@ pub fn progress(attempts: i32, step: i32, generation: i32, trigger: Trigger) -> 
     Progress { attempts, step, generation, trigger }
 }
 
-pub fn states(of: &[Waiting]) -> Vec<(State, Time)> {
+pub fn states(of: &[PendingDelivery]) -> Vec<(State, Time)> {
     of.iter().map(|one| (one.state, one.due_at)).collect()
 }

@@ -65,13 +65,13 @@ async fn a_visit_lasts_as_long_as_the_link_says_and_its_application(home: Home) 
             store.redeem_portal_link(&[n; 32], &[n + 10; 32], NOW).await.unwrap().expect("a visit");
         }
     }
-    assert_eq!(store.visit(&[11; 32], later(3_599)).await.unwrap().unwrap().app_id, app.id);
-    assert_eq!(store.visit(&[11; 32], later(3_600)).await.unwrap(), None, "over");
-    assert_eq!(store.visit(&[1; 32], NOW).await.unwrap(), None, "a link is no visit");
-    store.end_visit(&[11; 32]).await.unwrap();
-    assert_eq!(store.visit(&[11; 32], NOW).await.unwrap(), None, "left");
+    assert_eq!(store.portal_session(&[11; 32], later(3_599)).await.unwrap().unwrap().app_id, app.id);
+    assert_eq!(store.portal_session(&[11; 32], later(3_600)).await.unwrap(), None, "over");
+    assert_eq!(store.portal_session(&[1; 32], NOW).await.unwrap(), None, "a link is no visit");
+    store.end_portal_session(&[11; 32]).await.unwrap();
+    assert_eq!(store.portal_session(&[11; 32], NOW).await.unwrap(), None, "left");
     store.delete_application(&tenant(), app.id, NOW).await.unwrap();
-    assert_eq!(store.visit(&[12; 32], NOW).await.unwrap(), None, "its application is gone");
+    assert_eq!(store.portal_session(&[12; 32], NOW).await.unwrap(), None, "its application is gone");
     assert_eq!(store.portal_link_good(&[3; 32], NOW).await.unwrap(), None, "and so is where the link led");
     assert_eq!(store.redeem_portal_link(&[3; 32], &[13; 32], NOW).await.unwrap(), None);
     store.forget_logins(later(3_600)).await.unwrap();

@@ -4,7 +4,7 @@ use sendoff::domain::deliveries::delivery::Next;
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Store;
 use sendoff::store::ingest::accept::AcceptItem;
-use sendoff::store::queue::waiting::LaneWants;
+use sendoff::store::queue::pending_deliveries::LaneRequest;
 use sqlx::{Connection, Executor};
 
 use crate::home::*;
@@ -15,8 +15,8 @@ async fn accept_at(store: &Store, app: AppId, at: Time) {
     offer(store, AcceptItem { at, ..item(app) }).await.expect("accepted");
 }
 
-async fn due(store: &Store, want: LaneWants) -> Vec<Time> {
-    store.waiting(&[want]).await.unwrap().into_iter().map(|one| one.due_at).collect()
+async fn due(store: &Store, want: LaneRequest) -> Vec<Time> {
+    store.pending_deliveries(&[want]).await.unwrap().into_iter().map(|one| one.due_at).collect()
 }
 
 on_both! {
@@ -38,12 +38,12 @@ async fn what_is_due_before_the_floor_of_its_kind_is_left_out(home: Home) {
     let all = wants(store, made.id, 9, 9).await;
     assert_eq!(due(store, all).await, [3, 4, 11, 12].map(later));
     assert_eq!(
-        due(store, LaneWants { fresh_from: later(4), ..all }).await,
+        due(store, LaneRequest { fresh_from: later(4), ..all }).await,
         [4, 11, 12].map(later),
         "the floor itself is in"
     );
-    assert_eq!(due(store, LaneWants { retries_from: later(12), ..all }).await, [3, 4, 12].map(later));
-    let some = LaneWants { fresh: 1, fresh_from: later(4), retries: 1, retries_from: later(12), ..all };
+    assert_eq!(due(store, LaneRequest { retries_from: later(12), ..all }).await, [3, 4, 12].map(later));
+    let some = LaneRequest { fresh: 1, fresh_from: later(4), retries: 1, retries_from: later(12), ..all };
     assert_eq!(due(store, some).await, [4, 12].map(later));
 }
 
@@ -58,7 +58,7 @@ async fn read(home: &Home) -> (i64, i64) {
 
 /// How many entries of the index a reading from `fresh_from` on takes, on average of ten.
 async fn entries(home: &Home, endpoint: EndpointId, fresh_from: Time) -> i64 {
-    let want = LaneWants { fresh_from, ..wants(&home.store, endpoint, 10, 0).await };
+    let want = LaneRequest { fresh_from, ..wants(&home.store, endpoint, 10, 0).await };
     let before = read(home).await;
     let after = eventually("readings are counted", SOON, async || {
         for _ in 0..10 {

@@ -1,11 +1,11 @@
 //! What a list of deliveries shows, what is counted of it and what is sent again from it: one query.
 
-use sendoff::domain::deliveries::background::{Kind, Scope, Stage};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{BackgroundId, EndpointId, MessageId, Time};
 use sendoff::store::jobs::background::{BackgroundSpec, Begun};
 use sendoff::store::jobs::job_lease::Stepped;
-use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatus, ListedDelivery};
+use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter, ListedDelivery};
 use sendoff::store::query::delivery_tally::DeliveryTally;
 use sendoff::store::query::endpoint_messages::SentFilter;
 use sendoff::store::{Store, Tenant};
@@ -20,10 +20,10 @@ fn then() -> Time {
     later(30)
 }
 
-fn spec(scope: Scope, listed: &DeliveryFilter) -> BackgroundSpec {
+fn spec(scope: TaskScope, listed: &DeliveryFilter) -> BackgroundSpec {
     let filter = SentFilter::default();
     BackgroundSpec {
-        kind: Kind::BulkReplay,
+        kind: TaskKind::BulkReplay,
         scope,
         filter,
         listed: Some(listed.clone()),
@@ -71,7 +71,7 @@ fn sendable(rows: &[ListedDelivery]) -> Vec<Key> {
 }
 
 /// Begins such work and takes its steps; how many those were.
-async fn resend(store: &Store, who: &Tenant, scope: Scope, filter: &DeliveryFilter) -> (BackgroundId, usize) {
+async fn resend(store: &Store, who: &Tenant, scope: TaskScope, filter: &DeliveryFilter) -> (BackgroundId, usize) {
     let Begun::Begun(work) = store.begin_background(who, spec(scope, filter), then()).await.unwrap() else {
         panic!("not begun")
     };
@@ -79,7 +79,7 @@ async fn resend(store: &Store, who: &Tenant, scope: Scope, filter: &DeliveryFilt
     for steps in 1.. {
         match store.step_background(turn, then()).await.unwrap() {
             Stepped::More(next) => turn = next,
-            Stepped::Ended(Stage::Finished) => return (work.id, steps),
+            Stepped::Ended(TaskStage::Finished) => return (work.id, steps),
             other => panic!("{other:?}"),
         }
     }
@@ -88,20 +88,20 @@ async fn resend(store: &Store, who: &Tenant, scope: Scope, filter: &DeliveryFilt
 
 fn filters(of: &Customers) -> Vec<DeliveryFilter> {
     let strings = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let mut filters: Vec<DeliveryFilter> = DeliveryStatus::ALL.into_iter().map(with).collect();
+    let mut filters: Vec<DeliveryFilter> = DeliveryStatusFilter::ALL.into_iter().map(with).collect();
     filters.extend([
         all(),
         DeliveryFilter { app: Some(of.acme), ..all() },
         DeliveryFilter { endpoint: Some(of.two), ..all() },
-        DeliveryFilter { endpoint: Some(of.two), ..with(DeliveryStatus::Failed) },
-        DeliveryFilter { endpoint: Some(of.two), ..with(DeliveryStatus::Retrying) },
-        DeliveryFilter { endpoint: Some(of.two), ..with(DeliveryStatus::Dead) },
-        DeliveryFilter { endpoint: Some(of.two), ..with(DeliveryStatus::Canceled) },
-        DeliveryFilter { event_types: strings(&["b", "c"]), ..with(DeliveryStatus::Failed) },
+        DeliveryFilter { endpoint: Some(of.two), ..with(DeliveryStatusFilter::Failed) },
+        DeliveryFilter { endpoint: Some(of.two), ..with(DeliveryStatusFilter::Retrying) },
+        DeliveryFilter { endpoint: Some(of.two), ..with(DeliveryStatusFilter::Dead) },
+        DeliveryFilter { endpoint: Some(of.two), ..with(DeliveryStatusFilter::Canceled) },
+        DeliveryFilter { event_types: strings(&["b", "c"]), ..with(DeliveryStatusFilter::Failed) },
         DeliveryFilter { class: Some(400), ..all() },
         DeliveryFilter { since: later(1), until: later(3), ..all() },
-        DeliveryFilter { messages: Some(vec![of.ids[0], of.ids[2]]), ..with(DeliveryStatus::Dead) },
-        DeliveryFilter { text: Some("\"n\": 2".into()), ..with(DeliveryStatus::Dead) },
+        DeliveryFilter { messages: Some(vec![of.ids[0], of.ids[2]]), ..with(DeliveryStatusFilter::Dead) },
+        DeliveryFilter { text: Some("\"n\": 2".into()), ..with(DeliveryStatusFilter::Dead) },
         DeliveryFilter { text: Some("no such".into()), ..all() },
     ]);
     filters
@@ -121,7 +121,8 @@ async fn what_is_counted_is_what_is_listed(home: Home) {
         let (rows, tally) = (rows(store, &tenant(), &filter).await, counted(store, &tenant(), &filter).await);
         let of_state = |state| rows.iter().filter(|row| row.state == state).count() as i64;
         let stand = [tally.pending, tally.retrying, tally.delivered, tally.dead + tally.canceled];
-        let wanted = [State::Fresh, State::Retry, State::Delivered, State::Dead].map(of_state);
+        let wanted =
+            [DeliveryState::Fresh, DeliveryState::Retry, DeliveryState::Delivered, DeliveryState::Dead].map(of_state);
         assert_eq!((stand, tally.found()), (wanted, rows.len() as i64), "{filter:?}");
         assert_eq!(tally.resendable(), sendable(&rows).len() as i64, "{filter:?}");
         assert_eq!(counted(store, &stranger(), &filter).await, DeliveryTally::default());
@@ -135,7 +136,7 @@ async fn what_is_passed_over_is_counted_by_its_reason(home: Home) {
     let (app, made) = customer(store, "acme").await;
     let gone = endpoint(store, app.id, endpoint_spec()).await;
     let ids = dead(store, app.id, made.id, 3).await;
-    settle(store, app.id, gone.id, answered(500), Next::Dead(DeadReason::Exhausted)).await;
+    settle(store, app.id, gone.id, answered(500), Transition::Dead(DeadReason::Exhausted)).await;
     home.execute(&format!("UPDATE message SET payload = NULL WHERE id = {}", literal(&home, ids[0]))).await;
     accept(store, app.id).await;
     let tally = counted(store, &tenant(), &all()).await;
@@ -147,7 +148,7 @@ async fn what_is_passed_over_is_counted_by_its_reason(home: Home) {
     let tally = counted(store, &tenant(), &all()).await;
     assert_eq!((tally.found(), tally.gone, tally.disabled, tally.due, tally.resendable()), (8, 5, 3, 0, 0));
     let before = home.number("SELECT sum(generation) FROM delivery").await;
-    resend(store, &tenant(), Scope::Application(app.id), &DeliveryFilter { app: Some(app.id), ..all() }).await;
+    resend(store, &tenant(), TaskScope::Application(app.id), &DeliveryFilter { app: Some(app.id), ..all() }).await;
     assert_eq!(home.number("SELECT sum(generation) FROM delivery").await, before, "nothing of that is sent");
 }
 
@@ -157,14 +158,14 @@ async fn what_is_listed_is_sent_again_and_nothing_else(home: Home) {
     for filter in filters(&of) {
         let wanted = sendable(&rows(store, &tenant(), &filter).await);
         let before = home.number("SELECT sum(generation) FROM delivery").await;
-        let scope = filter.app.map_or(Scope::Organization, Scope::Application);
+        let scope = filter.app.map_or(TaskScope::Organization, TaskScope::Application);
         let (work, _) = resend(store, &tenant(), scope, &filter).await;
         let after = home.number("SELECT sum(generation) FROM delivery").await;
         assert_eq!(after - before, wanted.len() as i64, "{filter:?}");
         let done = store.background(&tenant(), work).await.unwrap().unwrap();
         assert_eq!((done.sent, done.spec.listed.as_ref()), (wanted.len() as i64, Some(&filter)));
         let resent = rows(store, &tenant(), &DeliveryFilter { resent: Some(work), ..all() }).await;
-        assert!(resent.iter().all(|row| row.state == State::Retry), "{filter:?}");
+        assert!(resent.iter().all(|row| row.state == DeliveryState::Retry), "{filter:?}");
         let mut keys: Vec<Key> = resent.iter().map(|row| (row.message_id, row.endpoint_id)).collect();
         keys.sort_unstable();
         assert_eq!(keys, wanted, "{filter:?}");
@@ -183,9 +184,9 @@ async fn a_long_list_is_sent_step_by_step_the_oldest_first(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let ids = dead(store, app.id, made.id, 450).await;
-    let filter = DeliveryFilter { app: Some(app.id), ..with(DeliveryStatus::Dead) };
+    let filter = DeliveryFilter { app: Some(app.id), ..with(DeliveryStatusFilter::Dead) };
     let Begun::Begun(work) =
-        store.begin_background(&tenant(), spec(Scope::Application(app.id), &filter), then()).await.unwrap()
+        store.begin_background(&tenant(), spec(TaskScope::Application(app.id), &filter), then()).await.unwrap()
     else {
         panic!()
     };
@@ -195,7 +196,7 @@ async fn a_long_list_is_sent_step_by_step_the_oldest_first(home: Home) {
     sent.sort_unstable();
     assert_eq!(sent, ids[..200]);
     let Stepped::More(next) = store.step_background(next, then()).await.unwrap() else { panic!() };
-    assert_eq!(store.step_background(next, then()).await.unwrap(), Stepped::Ended(Stage::Finished));
+    assert_eq!(store.step_background(next, then()).await.unwrap(), Stepped::Ended(TaskStage::Finished));
     assert_eq!(store.background(&tenant(), work.id).await.unwrap().unwrap().sent, 450);
     assert_eq!(waiting(store, made.id).await.len(), 450);
     assert_eq!(home.number("SELECT count(*) FROM resent").await, 450);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sendoff::domain::deliveries::attempt::{Failure, Outcome};
-use sendoff::domain::deliveries::background::{Kind, Scope, Stage};
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId};
 use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
@@ -13,7 +13,7 @@ use sendoff::store::query::message_list::MessageSearch;
 use sendoff::store::query::page::SCAN;
 use sendoff::store::query::search_terms::Sought;
 use sendoff::store::queue::signals::Signal;
-use sendoff::store::recording::record::{Finished, Recorded};
+use sendoff::store::recording::record::{FinishedAttempt, RecordOutcome};
 use sendoff::store::{EndpointRef, Store, Tenant};
 
 use crate::background::{begin_at, settle, work_off};
@@ -51,7 +51,7 @@ pub async fn two_customers(store: &Store) -> Customers {
     }
     let silent = Outcome::failed(Failure::Timeout, "", Duration::ZERO);
     let (first, second) = (waiting(store, one.id).await, waiting(store, two.id).await);
-    let of = |all: &[sendoff::store::queue::waiting::Waiting], n: usize| {
+    let of = |all: &[sendoff::store::queue::pending_deliveries::PendingDelivery], n: usize| {
         *all.iter().find(|w| w.message_id == ids[n]).unwrap()
     };
     let dead = Next::Dead(DeadReason::Exhausted);
@@ -340,7 +340,7 @@ async fn what_is_canceled_is_not_sent_and_can_be_resent(home: Home) {
 
     // What was in flight is recorded and changes nothing.
     let done = store.record(vec![finished(app.id, &in_flight, answered(500), retry(60, 1))]).await.unwrap();
-    assert_eq!((done, stands().await), (vec![Recorded::Superseded], canceled));
+    assert_eq!((done, stands().await), (vec![RecordOutcome::Superseded], canceled));
     assert_eq!(home.number("SELECT count(*) FROM attempt").await, 1);
 
     assert!(store.resend(&tenant(), app.id, message, made.id, later(9)).await.unwrap());
@@ -356,11 +356,11 @@ async fn of_two_attempts_of_one_number_the_newest_is_the_last(home: Home) {
     let (app, made) = customer(store, "acme").await;
     let message = accept(store, app.id).await.id;
     let one = only_waiting(store, made.id).await;
-    let lost = Finished { epoch: -1, ..finished(app.id, &one, answered(500), retry(60, 1)) };
+    let lost = FinishedAttempt { epoch: -1, ..finished(app.id, &one, answered(500), retry(60, 1)) };
     let got = finished(app.id, &one, answered(200), Next::Delivered);
     let newest = got.attempt.id;
-    assert_eq!(store.record(vec![got]).await.unwrap(), [Recorded::Applied]);
-    assert_eq!(store.record(vec![lost]).await.unwrap(), [Recorded::Fenced]);
+    assert_eq!(store.record(vec![got]).await.unwrap(), [RecordOutcome::Applied]);
+    assert_eq!(store.record(vec![lost]).await.unwrap(), [RecordOutcome::Fenced]);
     let of_class = async |class| {
         let filter = DeliveryFilter { class: Some(class), ..DeliveryFilter::default() };
         let listed = store.list_deliveries(&tenant(), &filter, None, 9).await.unwrap().data;
@@ -398,9 +398,9 @@ async fn what_is_replayed_has_not_failed_until_it_fails(home: Home) {
         accept(store, app.id).await;
         settle(store, app.id, made.id, answered(if next == Next::Delivered { 200 } else { 500 }), next).await;
     }
-    let scope = Scope::Endpoint(app.id, made.id);
-    begin_at(store, scope, Kind::BulkReplay, SentFilter::default()).await;
-    assert_eq!(work_off(store).await, (1, Stage::Finished));
+    let scope = TaskScope::Endpoint(app.id, made.id);
+    begin_at(store, scope, TaskKind::BulkReplay, SentFilter::default()).await;
+    assert_eq!(work_off(store).await, (1, TaskStage::Finished));
     let listed = async |status| {
         let filter = DeliveryFilter { status: Some(status), ..DeliveryFilter::default() };
         let listed = store.list_deliveries(&tenant(), &filter, None, 9).await.unwrap().data;

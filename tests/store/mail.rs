@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use sendoff::domain::catalog::application::ApplicationSpec;
-use sendoff::domain::notifications::mail::{LISTED, What};
+use sendoff::domain::notifications::mail::{LISTED, NoticeKind};
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Store;
-use sendoff::store::recording::mail::{Mail, Tried};
-use sendoff::store::recording::record::Recorded;
+use sendoff::store::recording::mail::{Mail, MailOutcome};
+use sendoff::store::recording::record::RecordOutcome;
 
 use crate::failing::{attempt, failing, hour, judge};
 use crate::home::*;
@@ -34,7 +34,7 @@ async fn leases_run_out(home: &crate::home::Home) {
 }
 
 async fn take(store: &Store, now: Time) -> Mail {
-    store.take_mail(now).await.unwrap().expect("a mail")
+    store.lease_mail(now).await.unwrap().expect("a mail")
 }
 
 on_both! {
@@ -53,16 +53,16 @@ async fn nothing_is_written_where_no_mail_is_sent_or_nobody_is_named(home: Home)
     failing_with(&home, "acme", Some("ops@example.com")).await;
     assert_eq!(judge(store, 24).await.warned.len(), 1);
     assert_eq!(count(&home).await, 0, "no mail server was set");
-    store.write_mails();
+    store.enable_mail();
     failing_with(&home, "beta", None).await;
     assert_eq!(judge(store, 24).await.warned.len(), 1);
     assert_eq!(count(&home).await, 0, "no contact");
-    assert_eq!(store.take_mail(NOW).await.unwrap(), None);
+    assert_eq!(store.lease_mail(NOW).await.unwrap(), None);
 }
 
 async fn a_mail_says_what_became_of_whom(home: Home) {
     let store = &home.store;
-    store.write_mails();
+    store.enable_mail();
     let spec = ApplicationSpec {
         name: "Acme\r\nBcc: all@example.com".into(),
         contact_email: Some("ops@example.com".into()),
@@ -93,33 +93,33 @@ async fn a_mail_says_what_became_of_whom(home: Home) {
     assert_eq!((mail.attempts, mail.created_at, mail.letter.len()), (1, hour(24), 1));
     let notice = &mail.letter.notices[0];
     assert_eq!((notice.endpoint, notice.address.as_str()), (made, "example.com:8443/hook"));
-    assert_eq!((notice.since, notice.what), (Some(hour(0)), What::Failing { disable_at: hour(120) }));
+    assert_eq!((notice.since, notice.what), (Some(hour(0)), NoticeKind::Failing { disable_at: hour(120) }));
     assert_eq!(notice.last, "it responded with 404: it does not accept events at this path");
-    assert!(store.settle_mail(&mail, &Tried::Sent).await.unwrap());
+    assert!(store.record_mail_outcome(&mail, &MailOutcome::Sent).await.unwrap());
 
     attempt(store, app, made, 503, 120).await;
     judge(store, 120).await;
     let mail = take(store, hour(120)).await;
-    assert_eq!((mail.letter.notices[0].what, mail.letter.len()), (What::Disabled, 1));
+    assert_eq!((mail.letter.notices[0].what, mail.letter.len()), (NoticeKind::Disabled, 1));
 }
 
 async fn a_410_is_told_too(home: Home) {
     let store = &home.store;
-    store.write_mails();
+    store.enable_mail();
     let (app, made) = customer(store, "acme").await;
     home.execute("UPDATE application SET contact_email = 'ops@example.com'").await;
     accept(store, app.id).await;
     let one = gone(store, app.id, made.id).await;
-    assert_eq!(store.record(vec![one.clone()]).await.unwrap(), [Recorded::Applied]);
-    assert_eq!(store.record(vec![one]).await.unwrap(), [Recorded::Superseded]);
+    assert_eq!(store.record(vec![one.clone()]).await.unwrap(), [RecordOutcome::Applied]);
+    assert_eq!(store.record(vec![one]).await.unwrap(), [RecordOutcome::Superseded]);
     let mail = take(store, later(60)).await;
-    assert_eq!((mail.letter.len(), mail.letter.notices[0].what), (1, What::Gone));
+    assert_eq!((mail.letter.len(), mail.letter.notices[0].what), (1, NoticeKind::Gone));
     assert_eq!(count(&home).await, 1);
 }
 
 async fn one_sweep_writes_one_mail_for_an_application(home: Home) {
     let store = &home.store;
-    store.write_mails();
+    store.enable_mail();
     let app = application(store, "acme").await.id;
     home.execute("UPDATE application SET contact_email = 'ops@example.com'").await;
     let mut ids = Vec::new();
@@ -142,7 +142,7 @@ async fn one_sweep_writes_one_mail_for_an_application(home: Home) {
 /// What comes while a mail waits is added to it; after it was taken, to the next, an hour later at the earliest.
 async fn an_application_gets_one_mail_an_hour(home: Home) {
     let store = &home.store;
-    store.write_mails();
+    store.enable_mail();
     let (app, first_one) = failing_with(&home, "acme", Some("ops@example.com")).await;
     judge(store, 24).await;
     let new = async || {
@@ -159,11 +159,11 @@ async fn an_application_gets_one_mail_an_hour(home: Home) {
     let third = new().await;
     let fourth = new().await;
     assert_eq!(count(&home).await, 2, "nothing is added to what was taken");
-    store.settle_mail(&mail, &Tried::Sent).await.unwrap();
-    assert_eq!(store.take_mail(hour(25).minus(Duration::from_secs(1))).await.unwrap(), None);
+    store.record_mail_outcome(&mail, &MailOutcome::Sent).await.unwrap();
+    assert_eq!(store.lease_mail(hour(25).minus(Duration::from_secs(1))).await.unwrap(), None);
     let mail = take(store, hour(25)).await;
     assert_eq!(mail.letter.notices.iter().map(|one| one.endpoint).collect::<Vec<_>>(), [third, fourth]);
-    store.settle_mail(&mail, &Tried::Sent).await.unwrap();
+    store.record_mail_outcome(&mail, &MailOutcome::Sent).await.unwrap();
     // Another contact is another mail.
     home.execute("UPDATE application SET contact_email = 'new@example.com'").await;
     new().await;
@@ -173,7 +173,7 @@ async fn an_application_gets_one_mail_an_hour(home: Home) {
 
 async fn a_mail_lists_so_many_and_counts_the_others(home: Home) {
     let store = &home.store;
-    store.write_mails();
+    store.enable_mail();
     let app = application(store, "acme").await;
     home.execute("UPDATE application SET contact_email = 'ops@example.com'").await;
     for _ in 0..LISTED + 2 {
@@ -184,7 +184,7 @@ async fn a_mail_lists_so_many_and_counts_the_others(home: Home) {
         let mut batch = Vec::new();
         for one in store.deliveries_of(&tenant(), app.id, message.id).await.unwrap().data {
             let one = waiting(store, one.endpoint_id).await.remove(0);
-            let next = sendoff::domain::deliveries::delivery::Next::Dead(
+            let next = sendoff::domain::deliveries::delivery::Transition::Dead(
                 sendoff::domain::deliveries::delivery::DeadReason::Exhausted,
             );
             let mut done = finished(app.id, &one, answered(503), next);
@@ -200,41 +200,46 @@ async fn a_mail_lists_so_many_and_counts_the_others(home: Home) {
 
 async fn one_at_a_time_and_who_was_too_slow_changes_nothing(home: Home) {
     let (store, other) = (&home.store, home.another().await);
-    store.write_mails();
+    store.enable_mail();
     failing_with(&home, "acme", Some("ops@example.com")).await;
     judge(store, 24).await;
-    let (one, two) = tokio::join!(store.take_mail(NOW), other.take_mail(NOW));
+    let (one, two) = tokio::join!(store.lease_mail(NOW), other.lease_mail(NOW));
     let (one, two) = (one.unwrap(), two.unwrap());
     assert!(one.is_some() != two.is_some(), "{one:?} {two:?}");
     let slow = one.or(two).unwrap();
-    assert_eq!(other.take_mail(NOW).await.unwrap(), None, "it is in somebody's hands");
+    assert_eq!(other.lease_mail(NOW).await.unwrap(), None, "it is in somebody's hands");
     leases_run_out(&home).await;
     let next = take(&other, NOW).await;
     assert_eq!((next.id, next.attempts, &next.letter), (slow.id, 2, &slow.letter), "the same mail once more");
-    let again = Tried::Again { due: later(60), failure: "too late".into() };
-    assert!(!store.settle_mail(&slow, &again).await.unwrap(), "another has it");
-    assert!(store.settle_mail(&slow, &Tried::Sent).await.unwrap(), "that it was sent is true in any case");
-    assert!(!other.settle_mail(&next, &Tried::Sent).await.unwrap());
+    let again = MailOutcome::Retry { due: later(60), failure: "too late".into() };
+    assert!(!store.record_mail_outcome(&slow, &again).await.unwrap(), "another has it");
+    assert!(
+        store.record_mail_outcome(&slow, &MailOutcome::Sent).await.unwrap(),
+        "that it was sent is true in any case"
+    );
+    assert!(!other.record_mail_outcome(&next, &MailOutcome::Sent).await.unwrap());
     leases_run_out(&home).await;
-    assert_eq!(store.take_mail(later(9_999)).await.unwrap(), None);
+    assert_eq!(store.lease_mail(later(9_999)).await.unwrap(), None);
 }
 
 async fn what_was_not_taken_is_tried_again_or_given_up_and_forgotten_in_the_end(home: Home) {
     let store = &home.store;
-    store.write_mails();
+    store.enable_mail();
     failing_with(&home, "acme", Some("ops@example.com")).await;
     judge(store, 24).await;
     let mail = take(store, hour(24)).await;
-    let again = Tried::Again { due: hour(26), failure: "451 later\0".into() };
-    assert!(store.settle_mail(&mail, &again).await.unwrap());
-    assert_eq!(store.take_mail(hour(25)).await.unwrap(), None);
+    let again = MailOutcome::Retry { due: hour(26), failure: "451 later\0".into() };
+    assert!(store.record_mail_outcome(&mail, &again).await.unwrap());
+    assert_eq!(store.lease_mail(hour(25)).await.unwrap(), None);
     let much_later = later(400 * 86_400);
-    assert_eq!(store.forget_mails(much_later, 10).await.unwrap(), 0, "it waits still");
+    assert_eq!(store.delete_old_mails(much_later, 10).await.unwrap(), 0, "it waits still");
     let mail = take(store, hour(26)).await;
     assert_eq!(mail.attempts, 2);
-    assert!(store.settle_mail(&mail, &Tried::GivenUp { failure: "550 no such user".into() }).await.unwrap());
-    assert_eq!(store.take_mail(later(60)).await.unwrap(), None);
+    assert!(
+        store.record_mail_outcome(&mail, &MailOutcome::GivenUp { failure: "550 no such user".into() }).await.unwrap()
+    );
+    assert_eq!(store.lease_mail(later(60)).await.unwrap(), None);
     assert_eq!(home.number("SELECT count(*) FROM mail WHERE state = 2 AND failure = '550 no such user'").await, 1);
-    assert_eq!(store.forget_mails(NOW.minus(Duration::from_secs(20 * 86_400)), 10).await.unwrap(), 0);
-    assert_eq!((store.forget_mails(much_later, 10).await.unwrap(), count(&home).await), (1, 0));
+    assert_eq!(store.delete_old_mails(NOW.minus(Duration::from_secs(20 * 86_400)), 10).await.unwrap(), 0);
+    assert_eq!((store.delete_old_mails(much_later, 10).await.unwrap(), count(&home).await), (1, 0));
 }

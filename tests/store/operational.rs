@@ -2,13 +2,13 @@
 //! listen; and the application that they travel by is nobody's to see.
 
 use sendoff::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::ingest::accept::Rejection;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::query::delivery_list::DeliveryFilter;
-use sendoff::store::recording::record::{Finished, Recorded};
+use sendoff::store::recording::record::{FinishedAttempt, RecordOutcome};
 use sendoff::store::{AppRef, EndpointRef, Store, StoreError, Tenant};
 use serde_json::{Value, json};
 
@@ -37,30 +37,30 @@ pub fn payload(message: &Message) -> Value {
     serde_json::from_slice(message.payload.as_deref().expect("a payload")).expect("JSON")
 }
 
-async fn record(store: &Store, one: &Finished) -> Recorded {
+async fn record(store: &Store, one: &FinishedAttempt) -> RecordOutcome {
     store.record(vec![one.clone()]).await.expect("the store")[0]
 }
 
 /// The next attempt of what waits for `endpoint`, failed; the last one of its schedule, if `last`.
-async fn fail(store: &Store, app: AppId, endpoint: EndpointId, last: bool) -> Finished {
+async fn fail(store: &Store, app: AppId, endpoint: EndpointId, last: bool) -> FinishedAttempt {
     let one = only_waiting(store, endpoint).await;
-    let next = if last { Next::Dead(DeadReason::Exhausted) } else { retry(60, one.progress.step + 1) };
+    let next = if last { Transition::Dead(DeadReason::Exhausted) } else { retry(60, one.progress.step + 1) };
     let done = finished(app, &one, answered(503), next);
-    assert_eq!(record(store, &done).await, Recorded::Applied);
+    assert_eq!(record(store, &done).await, RecordOutcome::Applied);
     done
 }
 
-async fn deliver(store: &Store, app: AppId, endpoint: EndpointId) -> Finished {
-    let done = finished(app, &only_waiting(store, endpoint).await, answered(200), Next::Delivered);
-    assert_eq!(record(store, &done).await, Recorded::Applied);
+async fn deliver(store: &Store, app: AppId, endpoint: EndpointId) -> FinishedAttempt {
+    let done = finished(app, &only_waiting(store, endpoint).await, answered(200), Transition::Delivered);
+    assert_eq!(record(store, &done).await, RecordOutcome::Applied);
     done
 }
 
 /// The next attempt of what waits for `endpoint`, answered with 410.
-pub async fn gone(store: &Store, app: AppId, endpoint: EndpointId) -> Finished {
+pub async fn gone(store: &Store, app: AppId, endpoint: EndpointId) -> FinishedAttempt {
     let one = waiting(store, endpoint).await.remove(0);
-    let next = Next::Dead(DeadReason::Gone);
-    Finished { disable: Some(DisabledReason::Gone), ..finished(app, &one, answered(410), next) }
+    let next = Transition::Dead(DeadReason::Gone);
+    FinishedAttempt { disable: Some(DisabledReason::Gone), ..finished(app, &one, answered(410), next) }
 }
 
 /// Has the database refuse rows of `table` for which `condition` holds, until [`allow`].
@@ -141,19 +141,19 @@ async fn a_delivery_is_told_failing_exhausted_and_recovered_each_once(home: Home
     assert!(told(store, ears.id).await.is_empty(), "not before the fourth failure");
     let fourth = fail(store, app.id, made.id, false).await;
     assert_eq!(kinds(store, ears.id).await, ["message.attempt.failing"]);
-    assert_eq!(record(store, &fourth).await, Recorded::Superseded, "recorded before");
+    assert_eq!(record(store, &fourth).await, RecordOutcome::Superseded, "recorded before");
     fail(store, app.id, made.id, false).await;
     let recovery = deliver(store, app.id, made.id).await;
-    assert_eq!(record(store, &recovery).await, Recorded::Superseded);
+    assert_eq!(record(store, &recovery).await, RecordOutcome::Superseded);
 
     let other = accept(store, app.id).await.id;
     let mut last = fail(store, app.id, made.id, true).await;
-    assert_eq!(record(store, &last).await, Recorded::Superseded);
+    assert_eq!(record(store, &last).await, RecordOutcome::Superseded);
     last.attempt.id = sendoff::domain::AttemptId::new(NOW);
-    assert_eq!(record(store, &Finished { epoch: 7, ..last.clone() }).await, Recorded::Fenced);
+    assert_eq!(record(store, &FinishedAttempt { epoch: 7, ..last.clone() }).await, RecordOutcome::Fenced);
 
     let told = told(store, ears.id).await;
-    let data = |of: &Finished, message: MessageId, event_id: Value, status: u16| {
+    let data = |of: &FinishedAttempt, message: MessageId, event_id: Value, status: u16| {
         json!({"appId": app.id.to_string(), "appUid": "acme", "endpointId": made.id.to_string(),
                "msgId": message.to_string(), "msgEventId": event_id,
                "lastAttempt": {"id": of.attempt.id.to_string(), "responseStatusCode": status,
@@ -203,7 +203,7 @@ async fn a_410_is_told_of_each_delivery_that_it_ends_and_once_of_the_endpoint(ho
     accept(store, app.id).await;
     let (one, mut two) = (gone(store, app.id, made.id).await, gone(store, app.id, made.id).await);
     two.attempt.message_id = waiting(store, made.id).await[1].message_id;
-    assert_eq!(store.record(vec![one, two]).await.unwrap(), [Recorded::Applied; 2]);
+    assert_eq!(store.record(vec![one, two]).await.unwrap(), [RecordOutcome::Applied; 2]);
     let told = told(store, ears.id).await;
     let exhausted = "message.attempt.exhausted";
     let kinds: Vec<&str> = told.iter().map(|message| message.event_type.as_str()).collect();
@@ -226,11 +226,12 @@ async fn nothing_is_told_of_operational_endpoints_and_messages_themselves(home: 
         let one = waiting(store, other.id).await.remove(0);
         record(store, &finished(house, &one, answered(500), retry(60, step))).await;
     }
-    record(store, &finished(house, &waiting(store, other.id).await.remove(0), answered(200), Next::Delivered)).await;
+    record(store, &finished(house, &waiting(store, other.id).await.remove(0), answered(200), Transition::Delivered))
+        .await;
     let acme = store.application(&tenant(), &named("acme")).await.unwrap().unwrap().id;
     endpoint(store, acme, endpoint_spec()).await;
     let last = gone(store, house, other.id).await;
-    assert_eq!(record(store, &last).await, Recorded::Applied);
+    assert_eq!(record(store, &last).await, RecordOutcome::Applied);
     let now = store.endpoint(&tenant(), house, &other.id.into()).await.unwrap().unwrap();
     assert_eq!(now.disabled_reason, Some(DisabledReason::Gone), "disabled as any");
     endpoint(store, acme, endpoint_spec()).await;
@@ -245,14 +246,14 @@ async fn both_are_stored_or_neither(home: Home) {
     let ears = listener(store, endpoint_spec()).await;
     let message = accept(store, app.id).await.id;
     let one = only_waiting(store, made.id).await;
-    let last = finished(app.id, &one, answered(503), Next::Dead(DeadReason::Exhausted));
+    let last = finished(app.id, &one, answered(503), Transition::Dead(DeadReason::Exhausted));
     // The counts come last in the transaction.
     refuse(&home, "rollup", "{row}.failed > 0").await;
     assert!(matches!(store.record(vec![last.clone()]).await, Err(StoreError::Refused(_))));
     let stored = "SELECT (SELECT count(*) FROM attempt) + (SELECT count(*) FROM message)";
     assert_eq!((home.number(stored).await, waiting(store, ears.id).await.len()), (1, 0));
     allow(&home, "rollup").await;
-    assert_eq!(record(store, &last).await, Recorded::Applied);
+    assert_eq!(record(store, &last).await, RecordOutcome::Applied);
     assert_eq!(kinds(store, ears.id).await, ["message.attempt.exhausted"]);
     assert_eq!(delivery(store, app.id, message, made.id).await.reason, Some(DeadReason::Exhausted));
 
@@ -286,7 +287,8 @@ async fn what_was_rolled_back_is_not_remembered(home: Home) {
     let house = ears.app_id;
     endpoint(store, app.id, endpoint_spec()).await;
     accept(store, app.id).await;
-    let last = finished(app.id, &only_waiting(store, made.id).await, answered(503), Next::Dead(DeadReason::Exhausted));
+    let last =
+        finished(app.id, &only_waiting(store, made.id).await, answered(503), Transition::Dead(DeadReason::Exhausted));
     let batch = vec![gone(store, house, ears.id).await, last];
     refuse(&home, "rollup", "{row}.failed > 0").await;
     assert!(store.record(batch).await.is_err());
@@ -391,9 +393,9 @@ async fn what_happens_at_once_is_told_once_each(home: Home) {
     let dying = waiting(&one, made.id).await;
     let records = async {
         for some in dying.chunks(5) {
-            let last = |one| finished(acme.id, one, answered(503), Next::Dead(DeadReason::Exhausted));
-            let batch: Vec<Finished> = some.iter().map(last).collect();
-            assert_eq!(two.record(batch).await.unwrap(), [Recorded::Applied; 5]);
+            let last = |one| finished(acme.id, one, answered(503), Transition::Dead(DeadReason::Exhausted));
+            let batch: Vec<FinishedAttempt> = some.iter().map(last).collect();
+            assert_eq!(two.record(batch).await.unwrap(), [RecordOutcome::Applied; 5]);
         }
     };
     let make = async |store: &Store, app| {
@@ -420,25 +422,25 @@ async fn counts_and_lists_for_people_are_of_the_customers_deliveries(home: Home)
     let ears = listener(store, endpoint_spec()).await;
     accept(store, app.id).await;
     fail(store, app.id, made.id, true).await;
-    use sendoff::store::query::counts::{Range, Scope};
+    use sendoff::store::query::counts::{ChartRange, CountScope};
     use sendoff::store::recording::rollups::total;
-    let counted = async |who: &_, scope| total(&store.buckets(who, scope, Range::Hour, later(60)).await.unwrap());
-    let before = counted(&tenant(), Scope::Organization).await;
+    let counted = async |who: &_, scope| total(&store.buckets(who, scope, ChartRange::Hour, later(60)).await.unwrap());
+    let before = counted(&tenant(), CountScope::Organization).await;
     assert_eq!(before.failed, 1);
     fail(store, ears.app_id, ears.id, false).await;
-    assert_eq!(counted(&tenant(), Scope::Organization).await, before);
-    assert_eq!(counted(&tenant(), Scope::Operational).await.failed, 1);
-    assert_eq!(counted(&stranger(), Scope::Operational).await.failed, 0);
-    assert_eq!(counted(&tenant(), Scope::Endpoint(ears.id)).await.failed, 1, "counted all the same");
-    let worst = store.top_failing(&tenant(), Range::Hour, later(60), 9).await.unwrap();
+    assert_eq!(counted(&tenant(), CountScope::Organization).await, before);
+    assert_eq!(counted(&tenant(), CountScope::Operational).await.failed, 1);
+    assert_eq!(counted(&stranger(), CountScope::Operational).await.failed, 0);
+    assert_eq!(counted(&tenant(), CountScope::Endpoint(ears.id)).await.failed, 1, "counted all the same");
+    let worst = store.top_failing(&tenant(), ChartRange::Hour, later(60), 9).await.unwrap();
     assert_eq!(worst.iter().map(|one| one.endpoint_id).collect::<Vec<_>>(), [made.id]);
     assert_eq!(store.newest_attempts(&tenant(), false, None, 9).await.unwrap().len(), 1);
     let list = async |filter| store.list_deliveries(&tenant(), &filter, None, 9).await.unwrap().data.len();
     let hidden = DeliveryFilter { app: Some(ears.app_id), ..DeliveryFilter::default() };
     let customers = list(DeliveryFilter::default()).await;
     let count = async |state| store.count_in(&tenant(), state, 9).await.unwrap();
-    use sendoff::domain::deliveries::delivery::State;
-    assert_eq!((count(State::Retry).await, count(State::Dead).await), (0, 1));
+    use sendoff::domain::deliveries::delivery::DeliveryState;
+    assert_eq!((count(DeliveryState::Retry).await, count(DeliveryState::Dead).await), (0, 1));
     assert!(store.oldest_due(&tenant(), later(1_000)).await.unwrap().is_none());
     fail(store, ears.app_id, ears.id, true).await;
     assert_eq!(list(DeliveryFilter::default()).await, customers);

@@ -11,9 +11,9 @@ use sendoff::store::Store;
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::jobs::background::BackgroundSpec;
-use sendoff::store::queue::in_order::InOrder;
-use sendoff::store::queue::signals::{Admission, Signal, Told};
-use sendoff::store::queue::waiting::Waiting;
+use sendoff::store::queue::ordered_heads::OrderedHead;
+use sendoff::store::queue::pending_deliveries::PendingDelivery;
+use sendoff::store::queue::signals::{Admission, QueuedSignal, Signal};
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::watch;
 
@@ -26,8 +26,8 @@ fn ordered() -> EndpointSpec {
     EndpointSpec { ordered: true, ..endpoint_spec() }
 }
 
-async fn read(store: &Store, endpoint: EndpointId, now: Time) -> InOrder {
-    let mut found = store.in_order(&[endpoint], 1_000, now).await.expect("the store");
+async fn read(store: &Store, endpoint: EndpointId, now: Time) -> OrderedHead {
+    let mut found = store.ordered_heads(&[endpoint], 1_000, now).await.expect("the store");
     assert_eq!(found.len(), 1);
     found.remove(0)
 }
@@ -37,7 +37,7 @@ async fn line(store: &Store, endpoint: EndpointId) -> Vec<MessageId> {
     read(store, endpoint, NOW).await.waiting.iter().map(|one| one.message_id).collect()
 }
 
-async fn first_of(store: &Store, endpoint: EndpointId) -> Waiting {
+async fn first_of(store: &Store, endpoint: EndpointId) -> PendingDelivery {
     read(store, endpoint, NOW).await.waiting.remove(0)
 }
 
@@ -50,7 +50,7 @@ async fn switch(store: &Store, endpoint: &Endpoint, ordered: bool, now: Time) ->
 }
 
 /// What the engine is told of the next accepted batch.
-async fn admitted(signals: &mut tokio::sync::mpsc::Receiver<Told>) -> Vec<Admission> {
+async fn admitted(signals: &mut tokio::sync::mpsc::Receiver<QueuedSignal>) -> Vec<Admission> {
     loop {
         if let Signal::Accepted(admissions) = Signal::from(signals.recv().await.expect("a signal")) {
             return admissions;
@@ -125,7 +125,7 @@ async fn deliveries_are_numbered_in_the_order_of_acceptance(home: Home) {
     }
     let found = read(store, first.id, NOW).await;
     assert_eq!((found.up_to, found.more, found.unnumbered, found.scheduled), (4, false, false, None));
-    let two = store.in_order(&[free.id, first.id], 2, NOW).await.unwrap();
+    let two = store.ordered_heads(&[free.id, first.id], 2, NOW).await.unwrap();
     assert_eq!((two[0].waiting.len(), two[0].up_to), (0, 0), "it has no order");
     assert_eq!((two[1].waiting.len(), two[1].up_to, two[1].more), (2, 2, true), "nothing is known of what is behind");
     assert_eq!(waiting(store, free.id).await.len(), 4);

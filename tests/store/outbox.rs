@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use sendoff::domain::Time;
-use sendoff::store::ingest::outbox::outbox_actions::{OutboxAct, OutboxActed, StuckKey};
-use sendoff::store::ingest::outbox::relay_pace::{RelayPace, RelayStep};
-use sendoff::store::ingest::outbox::{OutboxDepth, RelayRequest, Relayed};
+use sendoff::store::ingest::outbox::outbox_actions::{OutboxAction, OutboxActionResult, StuckKey};
+use sendoff::store::ingest::outbox::relay_batch_size::{RelayBatchSize, RelayStep};
+use sendoff::store::ingest::outbox::{OutboxDepth, RelayReport, RelayRequest};
 use sendoff::store::{MessageRef, Store, StoreError};
 
 use crate::home::*;
@@ -18,7 +18,7 @@ fn request(now: Time) -> RelayRequest {
     RelayRequest { limit: 100, now }
 }
 
-async fn relay(store: &Store, now: Time) -> Relayed {
+async fn relay(store: &Store, now: Time) -> RelayReport {
     store.relay(request(now)).await.expect("the store")
 }
 
@@ -58,7 +58,7 @@ async fn a_row_becomes_a_message_byte_for_byte(home: Home) {
     )).await;
     assert!(store.outbox_has_work(NOW).await.unwrap());
     assert_eq!(depth(store).await, (2, 0));
-    assert_eq!(relay(store, NOW).await, Relayed { accepted: 2, duplicates: 0, ..Relayed::default() });
+    assert_eq!(relay(store, NOW).await, RelayReport { accepted: 2, duplicates: 0, ..RelayReport::default() });
     assert_eq!((depth(store).await, store.outbox_has_work(NOW).await.unwrap()), ((0, 0), false));
     let found = store.message(&tenant(), app.id, &MessageRef::Uid(uid("event-1"))).await.unwrap().unwrap();
     assert_eq!(found.payload.as_deref(), Some(" {\"a\" : 1.0,\n \"☂\": \"'\"} ".as_bytes()));
@@ -206,7 +206,7 @@ async fn a_stuck_row_goes_through_once_the_cause_is_gone(home: Home) {
     }
     application(store, "late").await;
     assert!(store.outbox_has_work(at).await.unwrap(), "its application came: at once");
-    assert_eq!(relay(store, at).await, Relayed { accepted: 1, duplicates: 0, ..Relayed::default() });
+    assert_eq!(relay(store, at).await, RelayReport { accepted: 1, duplicates: 0, ..RelayReport::default() });
 
     home.execute(row).await;
     assert_eq!(relay(store, at).await.accepted, 1);
@@ -230,13 +230,17 @@ async fn people_retry_change_and_discard_stuck_rows(home: Home) {
     };
     let act = async |key, what| store.act_on_outbox(&tenant().org, key, &what, NOW).await.unwrap();
     application(store, "acme").await;
-    let change = OutboxAct::Change { application: "acme".into(), event_type: "b".into() };
-    assert_eq!(act(key("wrong"), change).await, OutboxActed::Done);
-    assert_eq!(act(key("nobody"), OutboxAct::Discard).await, OutboxActed::Done);
-    assert_eq!(act(key("nobody"), OutboxAct::Discard).await, OutboxActed::Gone);
+    let change = OutboxAction::Change { application: "acme".into(), event_type: "b".into() };
+    assert_eq!(act(key("wrong"), change).await, OutboxActionResult::Done);
+    assert_eq!(act(key("nobody"), OutboxAction::Discard).await, OutboxActionResult::Done);
+    assert_eq!(act(key("nobody"), OutboxAction::Discard).await, OutboxActionResult::Gone);
     let another = StuckKey { since: later(1), ..key("late") };
-    assert_eq!(act(another, OutboxAct::Retry).await, OutboxActed::Gone, "it has been stuck since another time");
-    assert_eq!(act(key("late"), OutboxAct::Retry).await, OutboxActed::Done);
+    assert_eq!(
+        act(another, OutboxAction::Retry).await,
+        OutboxActionResult::Gone,
+        "it has been stuck since another time"
+    );
+    assert_eq!(act(key("late"), OutboxAction::Retry).await, OutboxActionResult::Done);
     let relayed = relay(store, NOW).await;
     assert_eq!(
         (relayed.accepted, relayed.stuck.len()),
@@ -274,9 +278,9 @@ async fn a_repeat_is_deleted_and_counted(home: Home) {
     for _ in 0..3 {
         home.execute(row).await;
     }
-    assert_eq!(relay(store, NOW).await, Relayed { accepted: 1, duplicates: 2, ..Relayed::default() });
+    assert_eq!(relay(store, NOW).await, RelayReport { accepted: 1, duplicates: 2, ..RelayReport::default() });
     home.execute(row).await;
-    assert_eq!(relay(store, NOW).await, Relayed { accepted: 0, duplicates: 1, ..Relayed::default() });
+    assert_eq!(relay(store, NOW).await, RelayReport { accepted: 0, duplicates: 1, ..RelayReport::default() });
     assert_eq!(depth(store).await, (0, 0));
     store.create_application(&stranger(), app_spec("acme"), NOW).await.unwrap();
     home.execute(row).await;
@@ -291,7 +295,7 @@ async fn the_store_itself_may_refuse_a_row(home: Home) {
         "INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{}'), ('acme', 'b', '{}')",
     )
     .await;
-    store.relay_give_up(NOW, "too heavy").await.unwrap();
+    store.mark_first_row_stuck(NOW, "too heavy").await.unwrap();
     assert_eq!(reasons(store).await, ["the database rejected it: too heavy"]);
     assert_eq!(relay(store, NOW).await.accepted, 1, "the others go on");
 }
@@ -321,7 +325,7 @@ async fn a_row_that_makes_every_step_fail_holds_up_no_other(home: Home) {
         ))
         .await;
     }
-    let (mut pace, mut accepted, mut failures) = (RelayPace::default(), 0, 0);
+    let (mut pace, mut accepted, mut failures) = (RelayBatchSize::default(), 0, 0);
     for _ in 0..20 {
         match store.relay_next(&mut pace, NOW).await {
             Ok(RelayStep::Relayed(relayed)) => accepted += relayed.accepted,

@@ -8,7 +8,7 @@ use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, MessageId, Time};
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::partitions::width;
-use sendoff::store::recording::record::Recorded;
+use sendoff::store::recording::record::RecordOutcome;
 use sendoff::store::{Location, Store};
 
 use crate::home::*;
@@ -98,7 +98,7 @@ async fn a_clock_far_ahead_or_behind_finds_a_partition() {
     // Attempts of a message from long ago, and rows of the outbox, find theirs as well.
     for one in waiting(store, made.id).await {
         let done = finished(app.id, &one, answered(200), Next::Delivered);
-        assert_eq!(store.record(vec![done]).await.unwrap(), [Recorded::Applied]);
+        assert_eq!(store.record(vec![done]).await.unwrap(), [RecordOutcome::Applied]);
     }
     home.execute("INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'invoice.paid', '{}')").await;
     let relayed = store.relay(RelayRequest { limit: 10, now: at(1_200 * DAY) }).await.unwrap();
@@ -161,7 +161,7 @@ async fn what_was_dropped_meanwhile_is_made_anew() {
     );
     let again = waiting(store, made.id).await;
     let done: Vec<_> = again.iter().map(|one| finished(app.id, one, answered(200), Next::Delivered)).collect();
-    assert_eq!(store.record(done).await.unwrap(), [Recorded::Applied; 2]);
+    assert_eq!(store.record(done).await.unwrap(), [RecordOutcome::Applied; 2]);
     assert_eq!(home.number("SELECT count(*) FROM attempt").await, 2);
 }
 
@@ -196,9 +196,9 @@ async fn generic_plans_leave_out_the_other_partitions() {
     assert!(store.resend(&tenant(), app.id, ids[3], made.id, at(6 * DAY)).await.unwrap());
     let again = only_waiting(&store, made.id).await;
     let done = || finished(app.id, &again, answered(200), Next::Delivered);
-    assert_eq!(store.record(vec![done()]).await.unwrap(), [Recorded::Applied]);
+    assert_eq!(store.record(vec![done()]).await.unwrap(), [RecordOutcome::Applied]);
     // It comes too late, and only counts.
-    assert_eq!(store.record(vec![done()]).await.unwrap(), [Recorded::Superseded]);
+    assert_eq!(store.record(vec![done()]).await.unwrap(), [RecordOutcome::Superseded]);
     assert_eq!(delivery(&store, app.id, ids[3], made.id).await.attempts, 2);
     accept_at(&store, app.id, at(5 * DAY + 1)).await;
 

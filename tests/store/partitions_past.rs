@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use sendoff::domain::deliveries::attempt::Trigger;
-use sendoff::domain::deliveries::background::{Kind, Scope};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
 use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::jobs::job_lease::Stepped;
 use sendoff::store::maintenance::retention::Expired;
 use sendoff::store::query::endpoint_messages::SentFilter;
-use sendoff::store::queue::waiting::Waiting;
-use sendoff::store::recording::record::{Finished, Recorded};
+use sendoff::store::queue::pending_deliveries::PendingDelivery;
+use sendoff::store::recording::record::{FinishedAttempt, RecordOutcome};
 use sendoff::store::{Location, Store};
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::timeout;
@@ -71,12 +71,12 @@ async fn open_snapshot(home: &Home) -> PgConnection {
     reader
 }
 
-fn delivered(app: AppId, one: &Waiting) -> Finished {
-    finished(app, one, answered(200), Next::Delivered)
+fn delivered(app: AppId, one: &PendingDelivery) -> FinishedAttempt {
+    finished(app, one, answered(200), Transition::Delivered)
 }
 
 /// What waits because somebody wanted it sent again, by its message.
-async fn resent(store: &Store, endpoint: EndpointId) -> Vec<Waiting> {
+async fn resent(store: &Store, endpoint: EndpointId) -> Vec<PendingDelivery> {
     let mut waiting = waiting(store, endpoint).await;
     waiting.retain(|one| one.progress.trigger == Trigger::Manual);
     waiting.sort_by_key(|one| one.message_id);
@@ -84,7 +84,7 @@ async fn resent(store: &Store, endpoint: EndpointId) -> Vec<Waiting> {
 }
 
 async fn deliver_all(store: &Store, app: AppId, endpoint: EndpointId) {
-    let all: Vec<Finished> = waiting(store, endpoint).await.iter().map(|one| delivered(app, one)).collect();
+    let all: Vec<FinishedAttempt> = waiting(store, endpoint).await.iter().map(|one| delivered(app, one)).collect();
     store.record(all).await.unwrap();
 }
 
@@ -105,7 +105,7 @@ async fn whole_partitions_go_and_what_is_scheduled_stays() {
     let dead = offer(store, known.clone()).await.unwrap().id;
     let keep = accept_at(store, app.id, at(4 * DAY)).await.id;
     for one in waiting(store, made.id).await {
-        let next = if one.message_id == dead { Next::Dead(DeadReason::Exhausted) } else { Next::Delivered };
+        let next = if one.message_id == dead { Transition::Dead(DeadReason::Exhausted) } else { Transition::Delivered };
         let outcome = answered(if one.message_id == dead { 500 } else { 200 });
         if one.message_id != late {
             store.record(vec![finished(app.id, &one, outcome, next)]).await.unwrap();
@@ -137,9 +137,9 @@ async fn whole_partitions_go_and_what_is_scheduled_stays() {
 
     // What is scheduled is delivered in its time, and only then goes.
     let pending = waiting(store, made.id).await.into_iter().find(|one| one.message_id == late).expect("pending");
-    assert_eq!((pending.state, pending.due_at), (State::Fresh, at(30 * DAY)));
+    assert_eq!((pending.state, pending.due_at), (DeliveryState::Fresh, at(30 * DAY)));
     assert_eq!(store.load_messages(&[late]).await.unwrap().len(), 1);
-    assert_eq!(store.record(vec![delivered(app.id, &pending)]).await.unwrap(), [Recorded::Applied]);
+    assert_eq!(store.record(vec![delivered(app.id, &pending)]).await.unwrap(), [RecordOutcome::Applied]);
     assert!(forget(store, at(5 * DAY), now).await >= 1);
     assert!(store.load_messages(&[late]).await.unwrap().is_empty());
 }
@@ -151,8 +151,8 @@ async fn the_first_partition_and_those_that_stay_are_emptied_in_steps() {
     scheduled(store, app.id, at(DAY), at(30 * DAY)).await;
     let offers = (0..1_200).map(|_| accept_at(store, app.id, at(DAY + 1)));
     futures_util::future::join_all(offers).await;
-    let usual = store.waiting(&[wants(store, made.id, 2_000, 1).await]).await.unwrap();
-    let usual: Vec<Finished> =
+    let usual = store.pending_deliveries(&[wants(store, made.id, 2_000, 1).await]).await.unwrap();
+    let usual: Vec<FinishedAttempt> =
         usual.iter().filter(|one| one.due_at < at(2 * DAY)).map(|one| delivered(app.id, one)).collect();
     assert_eq!(usual.len(), 1_200);
     store.record(usual).await.unwrap();
@@ -203,8 +203,8 @@ async fn nothing_below_the_horizon_is_sent_again() {
     store.record(vec![delivered(app.id, &resent(store, made.id).await.remove(0))]).await.unwrap();
     // Background work passes it over as well.
     let filter = SentFilter { since: at(0), until: at(2 * DAY), ..SentFilter::default() };
-    for kind in [Kind::ReplayMissing, Kind::BulkReplay] {
-        let scope = Scope::Endpoint(app.id, made.id);
+    for kind in [TaskKind::ReplayMissing, TaskKind::BulkReplay] {
+        let scope = TaskScope::Endpoint(app.id, made.id);
         let spec =
             BackgroundSpec { kind, scope, filter: filter.clone(), by: "a test".into(), listed: None, total: None };
         store.begin_background(&tenant(), spec, at(2 * DAY)).await.unwrap();
@@ -214,7 +214,7 @@ async fn nothing_below_the_horizon_is_sent_again() {
         }
         let sent = resent(store, made.id).await;
         let ids: Vec<MessageId> = sent.iter().map(|one| one.message_id).collect();
-        let expected = if kind == Kind::BulkReplay { vec![new, missing] } else { vec![missing] };
+        let expected = if kind == TaskKind::BulkReplay { vec![new, missing] } else { vec![missing] };
         assert_eq!(ids, expected, "{kind:?}");
         store.record(sent.iter().map(|one| delivered(app.id, one)).collect::<Vec<_>>()).await.unwrap();
     }
@@ -277,14 +277,14 @@ async fn an_attempt_that_comes_too_late_is_no_obstacle() {
     for store in [store, &home.another().await] {
         let both = vec![delivered(app.id, &late), delivered(app.id, &recent)];
         let recorded = timeout(Duration::from_secs(4), store.record(both)).await.expect("not held up").unwrap();
-        assert_eq!(recorded[0], Recorded::Superseded);
+        assert_eq!(recorded[0], RecordOutcome::Superseded);
     }
     assert_eq!(rows(&home, "attempt").await, 2, "those of what is not past");
     reader.execute("COMMIT").await.unwrap();
     store.drop_partitions().await.unwrap();
     assert_eq!(leaving(&home).await, (0, 0));
     // Nothing is left of its partition: it gets one, which goes again.
-    assert_eq!(store.record(vec![delivered(app.id, &late)]).await.unwrap(), [Recorded::Superseded]);
+    assert_eq!(store.record(vec![delivered(app.id, &late)]).await.unwrap(), [RecordOutcome::Superseded]);
     assert_eq!(rows(&home, "attempt").await, 3);
     assert!(forget(store, at(2 * DAY), at(4 * DAY)).await >= 1);
     assert_eq!(rows(&home, "attempt").await, 2);

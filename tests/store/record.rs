@@ -9,8 +9,8 @@ use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, EndpointId, MessageId, OrgId};
 use sendoff::store::Store;
 use sendoff::store::query::attempts::AttemptFilter;
-use sendoff::store::query::counts::{Range, Scope};
-use sendoff::store::recording::record::{Finished, Recorded};
+use sendoff::store::query::counts::{ChartRange, CountScope};
+use sendoff::store::recording::record::{FinishedAttempt, RecordOutcome};
 use sendoff::store::recording::rollups::{Counts, total};
 
 use crate::home::*;
@@ -21,13 +21,13 @@ async fn attempts(store: &Store, app: AppId, message: MessageId) -> Vec<Attempt>
     store.attempts(&tenant(), app, &filter, &first()).await.expect("the store").data
 }
 
-async fn record(store: &Store, one: Finished) -> Recorded {
+async fn record(store: &Store, one: FinishedAttempt) -> RecordOutcome {
     store.record(vec![one]).await.expect("the store")[0]
 }
 
 async fn counts(store: &Store, endpoint: Option<EndpointId>) -> Counts {
-    let scope = endpoint.map_or(Scope::Organization, Scope::Endpoint);
-    total(&store.buckets(&tenant(), scope, Range::Hour, later(600)).await.expect("the store"))
+    let scope = endpoint.map_or(CountScope::Organization, CountScope::Endpoint);
+    total(&store.buckets(&tenant(), scope, ChartRange::Hour, later(600)).await.expect("the store"))
 }
 
 fn failing_since(home: &crate::home::Home) -> impl Future<Output = i64> {
@@ -51,11 +51,11 @@ async fn a_record_moves_the_delivery_and_keeps_the_attempt(home: Home) {
     let (app, made) = customer(store, "acme").await;
     let message = accept(store, app.id).await.id;
     let first = finished(app.id, &only_waiting(store, made.id).await, answered(503), retry(60, 1));
-    assert_eq!(record(store, first.clone()).await, Recorded::Applied);
+    assert_eq!(record(store, first.clone()).await, RecordOutcome::Applied);
     let one = only_waiting(store, made.id).await;
     assert_eq!((one.state, one.due_at, one.progress), (State::Retry, later(60), progress(1, 1, 0, Trigger::Scheduled)));
     let second = finished(app.id, &one, answered(200), Next::Delivered);
-    assert_eq!(record(store, second.clone()).await, Recorded::Applied);
+    assert_eq!(record(store, second.clone()).await, RecordOutcome::Applied);
     assert!(waiting(store, made.id).await.is_empty());
     let view = delivery(store, app.id, message, made.id).await;
     assert_eq!((view.state, view.attempts), (State::Delivered, 2));
@@ -80,7 +80,7 @@ async fn whatever_a_receiver_sends_is_kept(home: Home) {
         ..answered(599)
     };
     let one = finished(app.id, &only_waiting(store, made.id).await, outcome, retry(60, 1));
-    assert_eq!(record(store, one.clone()).await, Recorded::Applied);
+    assert_eq!(record(store, one.clone()).await, RecordOutcome::Applied);
     assert_eq!(attempts(store, app.id, message).await, [one.attempt]);
 
     let nul = Outcome {
@@ -89,7 +89,7 @@ async fn whatever_a_receiver_sends_is_kept(home: Home) {
         ..Outcome::failed(Failure::Protocol, "", Duration::ZERO)
     };
     let one = finished(app.id, &only_waiting(store, made.id).await, nul, retry(90, 2));
-    assert_eq!(record(store, one).await, Recorded::Applied);
+    assert_eq!(record(store, one).await, RecordOutcome::Applied);
     let kept = attempts(store, app.id, message).await.remove(1);
     assert_eq!(kept.outcome.detail, "a\u{fffd}b");
     assert_eq!(kept.outcome.response_headers, [("x-nul".to_owned(), "a b  x-evil: 1".to_owned())]);
@@ -108,11 +108,11 @@ async fn the_same_batch_twice_changes_nothing(home: Home) {
         finished(app.id, &all[1], answered(500), retry(60, 1)),
         finished(app.id, &all[2], answered(500), Next::Dead(DeadReason::Exhausted)),
     ];
-    assert_eq!(store.record(batch.clone()).await.unwrap(), [Recorded::Applied; 3]);
+    assert_eq!(store.record(batch.clone()).await.unwrap(), [RecordOutcome::Applied; 3]);
     let before = (counts(store, None).await, counts(store, Some(made.id)).await, failing_since(&home).await);
-    assert_eq!(store.record(batch.clone()).await.unwrap(), [Recorded::Superseded; 3]);
+    assert_eq!(store.record(batch.clone()).await.unwrap(), [RecordOutcome::Superseded; 3]);
     let twice = [batch.clone(), batch].concat();
-    assert_eq!(store.record(twice).await.unwrap(), [Recorded::Superseded; 6]);
+    assert_eq!(store.record(twice).await.unwrap(), [RecordOutcome::Superseded; 6]);
     let after = (counts(store, None).await, counts(store, Some(made.id)).await, failing_since(&home).await);
     assert_eq!((&after, before.0.attempts()), (&before, 3));
     assert_eq!(home.number("SELECT count(*) FROM attempt").await, 3);
@@ -131,7 +131,7 @@ async fn two_attempts_of_one_delivery_in_one_batch_are_two_steps(home: Home) {
     then.progress = progress(1, 1, 0, Trigger::Scheduled);
     let second = finished(app.id, &then, answered(200), Next::Delivered);
     let recorded = store.record(vec![second, first]).await.unwrap();
-    assert_eq!(recorded, [Recorded::Applied; 2]);
+    assert_eq!(recorded, [RecordOutcome::Applied; 2]);
     let view = delivery(store, app.id, message, made.id).await;
     assert_eq!((view.state, view.attempts), (State::Delivered, 2));
 }
@@ -143,11 +143,11 @@ async fn what_others_did_meanwhile_stands(home: Home) {
     let sent = only_waiting(store, made.id).await;
     store.resend(&tenant(), app.id, message, made.id, later(5)).await.unwrap();
     let done = finished(app.id, &sent, answered(200), Next::Delivered);
-    assert_eq!(record(store, done).await, Recorded::Superseded);
+    assert_eq!(record(store, done).await, RecordOutcome::Superseded);
     let again = only_waiting(store, made.id).await;
     assert_eq!(again.progress, progress(1, 0, 1, Trigger::Manual), "the attempt counts, the resend stands");
     let done = finished(app.id, &again, answered(200), Next::Delivered);
-    assert_eq!(record(store, done).await, Recorded::Applied);
+    assert_eq!(record(store, done).await, RecordOutcome::Applied);
     let all = attempts(store, app.id, message).await;
     assert_eq!(
         all.iter().map(|one| (one.number, one.trigger)).collect::<Vec<_>>(),
@@ -158,18 +158,18 @@ async fn what_others_did_meanwhile_stands(home: Home) {
     let sent = only_waiting(store, made.id).await;
     store.delete_endpoint(&tenant(), app.id, made.id, NOW).await.unwrap();
     store.cancel_pending_of_deleted(10, NOW).await.unwrap();
-    assert_eq!(record(store, finished(app.id, &sent, answered(500), retry(60, 1))).await, Recorded::Superseded);
+    assert_eq!(record(store, finished(app.id, &sent, answered(500), retry(60, 1))).await, RecordOutcome::Superseded);
     let view = delivery(store, app.id, message, made.id).await;
     assert_eq!((view.state, view.reason, view.attempts), (State::Dead, Some(DeadReason::EndpointDeleted), 1));
 
-    let gone = Finished {
+    let gone = FinishedAttempt {
         attempt: Attempt {
             message_id: MessageId::new(NOW),
             ..finished(app.id, &sent, answered(200), Next::Delivered).attempt
         },
         ..finished(app.id, &sent, answered(200), Next::Delivered)
     };
-    assert_eq!(record(store, gone).await, Recorded::Superseded, "its message is gone, it is kept all the same");
+    assert_eq!(record(store, gone).await, RecordOutcome::Superseded, "its message is gone, it is kept all the same");
     assert_eq!(home.number("SELECT count(*) FROM attempt").await, 4);
 }
 
@@ -179,15 +179,18 @@ async fn who_lost_the_slot_changes_nothing_and_is_kept(home: Home) {
     let message = accept(store, app.id).await.id;
     let one = only_waiting(store, made.id).await;
     home.execute("UPDATE slot SET epoch = 7 WHERE slot = 255").await;
-    let under =
-        |epoch| Finished { slot: 255, epoch, ..finished(app.id, &one, answered(410), Next::Dead(DeadReason::Gone)) };
-    let disabling = Finished { disable: Some(DisabledReason::Gone), ..under(6) };
-    assert_eq!(record(store, disabling).await, Recorded::Fenced);
+    let under = |epoch| FinishedAttempt {
+        slot: 255,
+        epoch,
+        ..finished(app.id, &one, answered(410), Next::Dead(DeadReason::Gone))
+    };
+    let disabling = FinishedAttempt { disable: Some(DisabledReason::Gone), ..under(6) };
+    assert_eq!(record(store, disabling).await, RecordOutcome::Fenced);
     assert_eq!(only_waiting(store, made.id).await, one);
     let made_now = store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap().unwrap();
     assert!(!made_now.spec.disabled);
     assert_eq!(attempts(store, app.id, message).await.len(), 1);
-    assert_eq!(record(store, under(7)).await, Recorded::Applied);
+    assert_eq!(record(store, under(7)).await, RecordOutcome::Applied);
     assert_eq!(attempts(store, app.id, message).await.len(), 2);
 }
 
@@ -197,11 +200,11 @@ async fn gone_disables_the_endpoint_for_everybody(home: Home) {
     let (app, made) = customer(store, "acme").await;
     accept(&there, app.id).await;
     let one = only_waiting(store, made.id).await;
-    let gone = Finished {
+    let gone = FinishedAttempt {
         disable: Some(DisabledReason::Gone),
         ..finished(app.id, &one, answered(410), Next::Dead(DeadReason::Gone))
     };
-    assert_eq!(record(store, gone).await, Recorded::Applied);
+    assert_eq!(record(store, gone).await, RecordOutcome::Applied);
     let now = store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap().unwrap();
     assert_eq!((now.spec.disabled, now.disabled_reason), (true, Some(DisabledReason::Gone)));
     accept(&there, app.id).await;
@@ -265,12 +268,12 @@ async fn the_counts_are_what_was_recorded(home: Home) {
     for (e, id) in ends.iter().enumerate() {
         assert_eq!(counts(store, Some(*id)).await, expected[e]);
     }
-    let all = store.buckets(&tenant(), Scope::Organization, Range::Hour, later(600)).await.unwrap();
+    let all = store.buckets(&tenant(), CountScope::Organization, ChartRange::Hour, later(600)).await.unwrap();
     assert_eq!(total(&all).attempts(), 600);
     assert_eq!(all.iter().filter(|one| one.counts.attempts() > 0).count(), 5, "300 seconds of a whole minute on");
     assert!(all.is_sorted_by_key(|one| one.at));
-    for scope in [Scope::Organization, Scope::Application(app.id), Scope::Endpoint(ends[0])] {
-        let none = store.buckets(&stranger(), scope, Range::Hour, later(600)).await.unwrap();
+    for scope in [CountScope::Organization, CountScope::Application(app.id), CountScope::Endpoint(ends[0])] {
+        let none = store.buckets(&stranger(), scope, ChartRange::Hour, later(600)).await.unwrap();
         assert_eq!((none.len(), total(&none)), (61, Counts::default()), "{scope:?}");
     }
     assert_eq!(OrgId::default_org().as_str(), "org_default");

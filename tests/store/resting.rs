@@ -7,7 +7,7 @@ use sendoff::domain::deliveries::delivery::Next;
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::catalog::endpoint_list::Rest;
-use sendoff::store::recording::record::Finished;
+use sendoff::store::recording::record::FinishedAttempt;
 
 use crate::home::*;
 use crate::support::on_both;
@@ -33,7 +33,7 @@ async fn a_rest_lasts_until_its_end_and_through_the_probe(home: Home) {
         let message = accept(store, app.id).await;
         let one = *waiting(store, made.id).await.iter().find(|one| one.message_id == message.id).unwrap();
         let next = retry(9_000, 1);
-        store.record(vec![Finished { rests_until, ..finished(app.id, &one, refused(), next) }]).await.unwrap();
+        store.record(vec![FinishedAttempt { rests_until, ..finished(app.id, &one, refused(), next) }]).await.unwrap();
     };
     fail(None).await;
     assert_eq!(rest(&home, app.id, made.id, NOW).await, None, "one failure is no outage");

@@ -8,9 +8,9 @@ use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::ingest::outbox::RelayRequest;
-use sendoff::store::ingest::outbox::relay_pace::{RelayPace, RelayStep};
+use sendoff::store::ingest::outbox::relay_batch_size::{RelayBatchSize, RelayStep};
 use sendoff::store::ingest::routing::LiveEndpoint;
-use sendoff::store::queue::signals::{Signal, Told};
+use sendoff::store::queue::signals::{QueuedSignal, Signal};
 use sendoff::store::{EndpointRef, Store};
 
 use sqlx::Executor as _;
@@ -22,7 +22,7 @@ use crate::support::on_both;
 const MANY: usize = 500;
 
 /// Accepts a message, and gives back the endpoints as this process then knows them.
-async fn accepted_for(store: &Store, signals: &mut Receiver<Told>, app: AppId) -> Vec<Arc<LiveEndpoint>> {
+async fn accepted_for(store: &Store, signals: &mut Receiver<QueuedSignal>, app: AppId) -> Vec<Arc<LiveEndpoint>> {
     accept(store, app).await;
     loop {
         if let Signal::Accepted(admitted) = Signal::from(signals.recv().await.expect("a signal")) {
@@ -143,7 +143,7 @@ async fn an_application_with_many_endpoints_is_loaded_before_its_messages_are_ac
         home.number("SELECT count(*) FROM outbox WHERE application = 'large' AND stuck_reason IS NULL").await,
         2
     );
-    let mut pace = RelayPace::default();
+    let mut pace = RelayBatchSize::default();
     let mut accepted = 0;
     for _ in 0..3 {
         if let RelayStep::Relayed(step) = there.relay_next(&mut pace, NOW).await.unwrap() {

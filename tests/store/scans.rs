@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{LocalBoxFuture, join_all};
 use sendoff::domain::access::api_key;
-use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scopes};
+use sendoff::domain::access::api_key::{ApiKey, KeyScopes, KeySpec};
 use sendoff::domain::catalog::endpoint::Endpoint;
-use sendoff::domain::deliveries::background::{Kind, Scope as WorkScope};
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::catalog::endpoint_list::LineFilter;
 use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::query::attempts::AttemptFilter;
-use sendoff::store::query::counts::{Range, Scope};
+use sendoff::store::query::counts::{ChartRange, CountScope};
 use sendoff::store::query::delivery_list::DeliveryFilter;
 use sendoff::store::query::endpoint_messages::SentFilter;
 use sendoff::store::query::message_list::MessageSearch;
@@ -30,8 +30,8 @@ async fn scan_all(home: &Home, tenant: &Tenant, endpoint: &Endpoint) -> Vec<(&'s
     let messages = MessageFilter { event_types: vec!["none".into()], ..MessageFilter::default() };
     let attempts = AttemptFilter { delivered: Some(false), ..AttemptFilter::default() };
     let work = BackgroundSpec {
-        kind: Kind::Recover,
-        scope: WorkScope::Endpoint(app, id),
+        kind: TaskKind::Recover,
+        scope: TaskScope::Endpoint(app, id),
         filter: SentFilter::default(),
         by: String::new(),
         listed: None,
@@ -51,9 +51,9 @@ async fn scan_all(home: &Home, tenant: &Tenant, endpoint: &Endpoint) -> Vec<(&'s
         attempts(tenant, app, &attempts, &first()),
         newest_failures(tenant, app, id, 10),
         oldest_due(tenant, NOW),
-        count_in(tenant, State::Retry, 10),
-        buckets(tenant, Scope::Application(app), Range::Hour, NOW),
-        top_failing(tenant, Range::Hour, NOW, 10),
+        count_in(tenant, DeliveryState::Retry, 10),
+        buckets(tenant, CountScope::Application(app), ChartRange::Hour, NOW),
+        top_failing(tenant, ChartRange::Hour, NOW, 10),
         attempt_counts(tenant, app, None, NOW, later(1)),
         tail(tenant, &TailFilter::default(), 10),
         endpoint_lines(tenant, &LineFilter::default(), &first()),
@@ -89,7 +89,7 @@ async fn two_scans_of_an_application_go_on_and_no_third(home: Home) {
     let waiting = scan_all(&home, &crowded, &mine);
     let meanwhile = async {
         let (key, hash) = {
-            let spec = KeySpec { name: "k".into(), scopes: Scopes::EVERYTHING, expires_at: None };
+            let spec = KeySpec { name: "k".into(), scopes: KeyScopes::EVERYTHING, expires_at: None };
             let (key, text) = ApiKey::make(tenant().org, spec, NOW).expect("a key");
             (key, api_key::hash(&text))
         };

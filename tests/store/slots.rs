@@ -6,14 +6,14 @@ use std::time::Duration;
 use sendoff::domain::Time;
 use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::store::Store;
-use sendoff::store::queue::slots::{Heartbeat, Leases, Process, ProcessView, Rank, SLOTS, slot_of};
+use sendoff::store::queue::slots::{EngineProcess, Heartbeat, Leases, ProcessView, Rank, SLOTS, slot_of};
 use uuid::Uuid;
 
 use crate::home::*;
 use crate::support::on_both;
 
-fn process(n: u128) -> Process {
-    Process { id: Uuid::from_u128(n), name: format!("host-{n}"), started_at: NOW }
+fn process(n: u128) -> EngineProcess {
+    EngineProcess { id: Uuid::from_u128(n), name: format!("host-{n}"), started_at: NOW }
 }
 
 /// The database's clock, which PostgreSQL's leases go by.
@@ -22,24 +22,24 @@ async fn clock(home: &crate::home::Home) -> Time {
     if home.is_sqlite() { NOW } else { Time::from_micros(home.number(sql).await) }
 }
 
-async fn beat(store: &Store, process: &Process, now: Time) -> Leases {
+async fn beat(store: &Store, process: &EngineProcess, now: Time) -> Leases {
     store.heartbeat(process, now).await.unwrap().leases
 }
 
 /// A heartbeat of each, after which it hands back what is more than its share; gives back how many slots each has left.
-async fn round(store: &Store, processes: &[Process]) -> Vec<usize> {
+async fn round(store: &Store, processes: &[EngineProcess]) -> Vec<usize> {
     let mut owned = Vec::new();
     for process in processes {
         let Heartbeat { leases, rank } = store.heartbeat(process, NOW).await.unwrap();
         let surplus: Vec<u8> = leases.keys().copied().skip(rank.share()).collect();
-        store.hand_back(process.id, &surplus).await.unwrap();
+        store.release_slots(process.id, &surplus).await.unwrap();
         owned.push(leases.len() - surplus.len());
     }
     owned
 }
 
 /// Rounds until nobody's slots change; no more than three, and all slots are owned then, evenly.
-async fn settled(store: &Store, processes: &[Process]) {
+async fn settled(store: &Store, processes: &[EngineProcess]) {
     for _ in 0..2 {
         round(store, processes).await;
     }
@@ -91,14 +91,14 @@ async fn one_process_owns_all_and_keeps_them(home: Home) {
 async fn slots_that_are_handed_back_get_a_new_epoch_with_their_next_owner(home: Home) {
     let store = &home.store;
     beat(store, &process(1), NOW).await;
-    store.hand_back(process(1).id, &[]).await.unwrap();
-    store.hand_back(process(2).id, &[7]).await.unwrap();
+    store.release_slots(process(1).id, &[]).await.unwrap();
+    store.release_slots(process(2).id, &[7]).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM slot WHERE owner IS NULL").await, 0, "only its own");
-    store.hand_back(process(1).id, &[0, 7, 255]).await.unwrap();
+    store.release_slots(process(1).id, &[0, 7, 255]).await.unwrap();
     assert_eq!(home.number("SELECT sum(slot) FROM slot WHERE owner IS NULL").await, 262);
     let again = beat(store, &process(1), NOW).await;
     assert_eq!((again.len(), again[&0], again[&7], again[&255], again[&8]), (SLOTS, 2, 2, 2, 1));
-    store.depart(process(1).id).await.unwrap();
+    store.deregister(process(1).id).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM slot WHERE owner IS NULL").await, SLOTS as i64);
     assert!(store.processes(later(900)).await.unwrap().is_empty());
 }
@@ -106,15 +106,15 @@ async fn slots_that_are_handed_back_get_a_new_epoch_with_their_next_owner(home: 
 async fn who_was_away_takes_over_nothing_that_ran_out(home: Home) {
     let store = &home.store;
     let first = beat(store, &process(1), NOW).await;
-    store.hand_back(process(1).id, &[7]).await.unwrap();
+    store.release_slots(process(1).id, &[7]).await.unwrap();
     home.execute("UPDATE slot SET expires_at = 1 WHERE owner IS NOT NULL").await;
     home.execute("UPDATE process SET expires_at = 1").await;
     if !home.is_sqlite() {
         // On SQLite there is never another process.
-        let taken = store.sparing_heartbeat(&process(2), later(900)).await.unwrap().leases;
+        let taken = store.heartbeat_after_outage(&process(2), later(900)).await.unwrap().leases;
         assert_eq!(taken, Leases::from([(7, 2)]), "only what was handed back");
     }
-    let mine = store.sparing_heartbeat(&process(1), later(900)).await.unwrap().leases;
+    let mine = store.heartbeat_after_outage(&process(1), later(900)).await.unwrap().leases;
     assert!(first.iter().filter(|(slot, _)| **slot != 7).all(|(slot, epoch)| mine.get(slot) == Some(epoch)));
     home.execute("UPDATE slot SET expires_at = 1").await;
     assert_eq!(beat(store, &process(3), later(900)).await.len(), if home.is_sqlite() { SLOTS } else { 85 });
@@ -123,9 +123,9 @@ async fn who_was_away_takes_over_nothing_that_ran_out(home: Home) {
 async fn who_leaves_keeps_what_it_has_and_stands_in_nobodys_way(home: Home) {
     let store = &home.store;
     let mine = beat(store, &process(1), NOW).await;
-    store.hand_back(process(1).id, &[7]).await.unwrap();
+    store.release_slots(process(1).id, &[7]).await.unwrap();
     home.execute("UPDATE slot SET expires_at = 1 WHERE owner IS NOT NULL").await;
-    let left = store.last_heartbeat(&process(1), later(900)).await.unwrap().leases;
+    let left = store.final_heartbeat(&process(1), later(900)).await.unwrap().leases;
     assert!(left.len() == SLOTS - 1 && left.iter().all(|(slot, epoch)| mine.get(slot) == Some(epoch)));
     assert_eq!(home.number("SELECT count(*) FROM slot WHERE expires_at = 1").await, 0, "renewed");
     if !home.is_sqlite() {
@@ -191,7 +191,7 @@ async fn several_processes_share_and_the_database_says_when_a_lease_is_over() {
     let rank = there.heartbeat(&two, NOW).await.unwrap().rank;
     assert_eq!((rank, rank.share()), (Rank { index: 1, of: 2 }, 128));
     let surplus: Vec<u8> = first.keys().copied().skip(128).collect();
-    home.store.hand_back(one.id, &surplus).await.unwrap();
+    home.store.release_slots(one.id, &surplus).await.unwrap();
     assert_eq!(epochs(&beat(&there, &two, NOW).await), (128, 2, 2));
     assert_eq!(epochs(&beat(&home.store, &one, NOW).await), (128, 1, 1));
 
@@ -201,8 +201,8 @@ async fn several_processes_share_and_the_database_says_when_a_lease_is_over() {
     assert!(beat(&home.store, &one, NOW).await.is_empty(), "too late: it has to wait its turn");
 
     // Newcomers that come in the same moment take different ones.
-    there.depart(two.id).await.unwrap();
-    home.store.depart(one.id).await.unwrap();
+    there.deregister(two.id).await.unwrap();
+    home.store.deregister(one.id).await.unwrap();
     let (a, b, c) =
         tokio::join!(async { beat(&home.store, &one, NOW).await }, async { beat(&there, &two, NOW).await }, async {
             beat(&there, &three, NOW).await
@@ -218,7 +218,7 @@ async fn several_processes_share_and_the_database_says_when_a_lease_is_over() {
 async fn however_many_processes_come_and_go_each_has_its_share() {
     let home = Home::postgres().await;
     let store = &home.store;
-    let mut processes: Vec<Process> = Vec::new();
+    let mut processes: Vec<EngineProcess> = Vec::new();
     for count in 1..=12 {
         processes.push(process(count));
         settled(store, &processes).await;
@@ -228,7 +228,7 @@ async fn however_many_processes_come_and_go_each_has_its_share() {
 
     // One leaves, the first and the last one; one dies.
     for gone in [48, 20, 0] {
-        store.depart(processes.remove(gone).id).await.unwrap();
+        store.deregister(processes.remove(gone).id).await.unwrap();
         settled(store, &processes).await;
     }
     let dead = processes.remove(7);

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::request::ApiCall;
-use crate::store::ingest::idempotency::{PriorRequest, IdempotencyKey};
+use crate::store::ingest::idempotency::{IdempotencyKey, PriorRequest};
 
 const HEADER: &str = "idempotency-key";
 /// Longest key, in characters.
@@ -52,7 +52,11 @@ pub(in crate::api) async fn idempotent(
 }
 
 /// Boxed by the caller: rare and large, it would make every request's future larger.
-async fn repeat(call: &ApiCall, before: PriorRequest, again: impl AsyncFnOnce(&ApiCall, &str) -> ApiResult) -> ApiResult {
+async fn repeat(
+    call: &ApiCall,
+    before: PriorRequest,
+    again: impl AsyncFnOnce(&ApiCall, &str) -> ApiResult,
+) -> ApiResult {
     match before {
         PriorRequest::SameBody(made) => again(call, &made).await,
         PriorRequest::OtherBody => {

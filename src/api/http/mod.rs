@@ -1,7 +1,7 @@
 //! The HTTP layer of the REST API: everything a handler needs that is not about one resource. Come here to change how
 //! requests are routed, authorized, parsed, repeated or answered.
 //!
-//! * [`routing`]: a route, its methods, its request metrics.
+//! * [`route_table`]: a route, its methods, its request metrics.
 //! * [`request`]: [`ApiCall`](request::ApiCall), a request whose caller is authenticated and allowed to make it.
 //! * [`body`], [`query`]: JSON bodies and query strings, read field by field; list pages.
 //! * [`body_budget`]: the memory that all request bodies share.
@@ -24,4 +24,4 @@ pub(in crate::api) mod idempotency;
 pub mod probes;
 pub(in crate::api) mod query;
 pub(in crate::api) mod request;
-pub(in crate::api) mod routing;
+pub(in crate::api) mod route_table;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tracing::warn;
 
 use crate::store::{Store, StoreError};
-use crate::supervisor::{SupervisedTask, Supervisor};
+use crate::supervisor::{Component, Supervisor};
 
 /// How long the store may take to respond.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -101,7 +101,7 @@ fn makes_progress(supervisor: &Supervisor, now: Instant) -> Result<(), NotReady>
     let Some((of, since)) = supervisor.silent(now) else { return Ok(()) };
     let since = since.as_secs();
     Err(match of {
-        SupervisedTask::LeaseKeeper => NotReady {
+        Component::LeaseKeeper => NotReady {
             code: "leases_expired",
             detail: format!("no heartbeat reached the store for {since} s, so nothing is sent: see the log"),
         },
@@ -125,8 +125,8 @@ mod tests {
         let (supervisor, start) = (Supervisor::default(), Instant::now());
         let code = |seconds| makes_progress(&supervisor, start + Duration::from_secs(seconds)).map_err(|no| no.code);
         assert_eq!(code(1_000), Ok(()), "a process without an engine");
-        let turns = supervisor.pulse(SupervisedTask::EventLoop, Duration::from_secs(5), start);
-        let beats = supervisor.pulse(SupervisedTask::LeaseKeeper, Duration::from_secs(10), start);
+        let turns = supervisor.pulse(Component::EventLoop, Duration::from_secs(5), start);
+        let beats = supervisor.pulse(Component::LeaseKeeper, Duration::from_secs(10), start);
         assert_eq!((code(5), code(6)), (Ok(()), Err("engine_stalled")));
         turns.beat(start + Duration::from_secs(11));
         assert_eq!((code(10), code(11)), (Ok(()), Err("leases_expired")));

@@ -120,7 +120,7 @@ impl<'a> Query<'a> {
         Ok(Some(text.to_owned()))
     }
 
-    /// A point in time. Accepts an percent_decoded `+`, which decodes to a space, before the offset, and `2026-11-29
+    /// A point in time. Accepts an unescaped `+`, which decodes to a space, before the offset, and `2026-11-29
     /// 14:02:46 UTC`.
     ///
     /// # Errors

@@ -17,8 +17,8 @@ use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::api::resources::endpoint::endpoint_message::standing;
 use crate::api::resources::endpoint::require_enabled;
 use crate::domain::catalog::endpoint::Endpoint;
-use crate::domain::deliveries::background::{Kind, Scope, Stage};
-use crate::domain::deliveries::delivery::Standing;
+use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
+use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time, ids, limits};
 use crate::store::Order;
 use crate::store::jobs::background::{Background, BackgroundSpec, Begun};
@@ -86,24 +86,24 @@ impl<'a> From<&'a Background> for TaskOut<'a> {
 
 /// The dialect's word for a stage. It has none for canceled tasks, and clients reject unknown words: they are reported
 /// as failed, with the reason `canceled`.
-const fn status(stage: Stage) -> &'static str {
+const fn status(stage: TaskStage) -> &'static str {
     match stage {
-        Stage::Canceled => Stage::Failed.word(),
+        TaskStage::Canceled => TaskStage::Failed.word(),
         stage => stage.word(),
     }
 }
 
 /// The stages of a word of the dialect.
-fn stages(word: &str) -> Option<&'static [Stage]> {
-    [&[Stage::Running][..], &[Stage::Finished], &[Stage::Failed, Stage::Canceled]]
+fn stages(word: &str) -> Option<&'static [TaskStage]> {
+    [&[TaskStage::Running][..], &[TaskStage::Finished], &[TaskStage::Failed, TaskStage::Canceled]]
         .into_iter()
-        .find(|stages| stages.iter().any(|stage| stage.word() == word) && word != Stage::Canceled.word())
+        .find(|stages| stages.iter().any(|stage| stage.word() == word) && word != TaskStage::Canceled.word())
 }
 
 /// The status of a background task.
 #[derive(ToSchema)]
 #[schema(as = BackgroundTaskStatus, rename_all = "lowercase")]
-#[expect(dead_code, reason = "for the document alone: `Stage` has the words")]
+#[expect(dead_code, reason = "for the document alone: `TaskStage` has the words")]
 enum BackgroundStatus {
     Running,
     Finished,
@@ -114,7 +114,7 @@ enum BackgroundStatus {
 /// deliveries, or resend messages that a receiver is missing.
 #[derive(ToSchema)]
 #[schema(as = BackgroundTaskType)]
-#[expect(dead_code, reason = "for the document alone: `Kind` has the words")]
+#[expect(dead_code, reason = "for the document alone: `TaskKind` has the words")]
 enum BackgroundKind {
     #[schema(rename = "endpoint.recover")]
     Recover,
@@ -192,8 +192,8 @@ async fn recovery(call: &ApiCall, body: &JsonBody) -> ApiResult {
         fields.note(Invalid::new("since", format!("must be at most {days} days ago")));
     }
     fields.done(Ok(()))?;
-    let filter = SentFilter { since, until, standings: vec![Standing::Dead], ..SentFilter::default() };
-    start_task(call, &endpoint, Kind::Recover, filter).await
+    let filter = SentFilter { since, until, standings: vec![DeliveryStatus::Dead], ..SentFilter::default() };
+    start_task(call, &endpoint, TaskKind::Recover, filter).await
 }
 
 /// Replay missing messages
@@ -216,7 +216,7 @@ async fn replay_of_missing(call: &ApiCall, body: &JsonBody) -> ApiResult {
     let mut fields = body.fields()?;
     let (since, until) = read_period(&mut fields, call.now);
     fields.done(Ok(()))?;
-    start_task(call, &endpoint, Kind::ReplayMissing, SentFilter { since, until, ..SentFilter::default() }).await
+    start_task(call, &endpoint, TaskKind::ReplayMissing, SentFilter { since, until, ..SentFilter::default() }).await
 }
 
 /// Replay deliveries
@@ -249,7 +249,7 @@ async fn replay(call: &ApiCall, body: &JsonBody) -> ApiResult {
     };
     let (channel, tag) = (checked("channel", ids::channel), checked("tag", ids::tag));
     let standings = match fields.take::<i32>("status", "a number").set() {
-        None => vec![Standing::Delivered, Standing::Dead],
+        None => vec![DeliveryStatus::Delivered, DeliveryStatus::Dead],
         Some(status) => {
             let found = standing(status).filter(|_| status != 3);
             if found.is_none() {
@@ -267,7 +267,7 @@ async fn replay(call: &ApiCall, body: &JsonBody) -> ApiResult {
     start_task(
         call,
         &endpoint,
-        Kind::BulkReplay,
+        TaskKind::BulkReplay,
         SentFilter { since, until, event_types, channel, tag, standings, status_class, ..SentFilter::default() },
     )
     .await
@@ -301,9 +301,9 @@ pub(in crate::api) async fn endpoint_in_path(call: &ApiCall) -> Result<Endpoint,
     call.endpoint(app.id).await
 }
 
-async fn start_task(call: &ApiCall, endpoint: &Endpoint, kind: Kind, filter: SentFilter) -> ApiResult {
+async fn start_task(call: &ApiCall, endpoint: &Endpoint, kind: TaskKind, filter: SentFilter) -> ApiResult {
     require_enabled(endpoint)?;
-    let scope = Scope::Endpoint(endpoint.app_id, endpoint.id);
+    let scope = TaskScope::Endpoint(endpoint.app_id, endpoint.id);
     let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), listed: None, total: None };
     task_response(call.store().begin_background(&call.tenant, spec, call.now).await?)
 }
@@ -359,7 +359,7 @@ pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
         Some(None) => return Err(ApiError::query("status", "must be running, finished or failed")),
         known => known.flatten().unwrap_or_default(),
     };
-    let kind = match query.text("task")?.map(|word| (word, Kind::from_word(word))) {
+    let kind = match query.text("task")?.map(|word| (word, TaskKind::from_word(word))) {
         Some((word, None)) if FOREIGN_KINDS.contains(&word) => {
             let nothing = crate::store::Page::<Background> { data: Vec::new(), more: false };
             return json(StatusCode::OK, &ListOut::of(&nothing, &request, |work| work.id, TaskOut::from)?);

@@ -20,19 +20,19 @@ use crate::api::resources::endpoint::endpoint_secret;
 use crate::api::resources::endpoint::endpoint_secret::{EndpointSecretRotateIn, SecretOut};
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::catalog::event_type::EventType;
-use crate::domain::notifications::operational::Kind;
+use crate::domain::notifications::operational::OperationalKind;
 use crate::domain::{EndpointId, OrgId};
 use crate::store::{EndpointRef, Order, Page, PageRequest};
 
 /// The event type of an operational event, if the name is one and the caller may see it.
 pub(in crate::api) fn event_type(call: &ApiCall, name: &str) -> Option<EventType> {
-    let kind = Kind::of(name).filter(|_| call.tenant.only.is_none())?;
+    let kind = OperationalKind::of(name).filter(|_| call.tenant.only.is_none())?;
     Some(kind.event_type(&call.tenant.org))
 }
 
 /// A page of them by name.
 pub(in crate::api) fn event_types(org: &OrgId, request: &PageRequest<String>) -> Page<EventType> {
-    let mut data: Vec<EventType> = Kind::ALL.iter().map(|kind| kind.event_type(org)).collect();
+    let mut data: Vec<EventType> = OperationalKind::ALL.iter().map(|kind| kind.event_type(org)).collect();
     data.sort_by(|one, two| one.spec.name.cmp(&two.spec.name));
     let backward = (request.order == Order::Descending) != request.back;
     if backward {

@@ -41,7 +41,7 @@ use crate::api::http::probes::Probes;
 use crate::api::{self, ApiState, BodyBudget, Origins};
 use crate::config::Role;
 use crate::dashboard::sign_in::passwords::Passwords;
-use crate::dashboard::{self, DashboardState, Feeds};
+use crate::dashboard::{self, DashboardState, TailFeeds};
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
@@ -80,7 +80,7 @@ pub(super) struct HttpServices {
     pub retention: Duration,
     pub signature_type: SignatureType,
     pub dashboard_secret: [u8; 32],
-    pub feeds: Feeds,
+    pub feeds: TailFeeds,
     pub passwords: Passwords,
     pub bodies: BodyBudget,
     pub draining: Arc<AtomicBool>,

@@ -20,7 +20,7 @@ use crate::domain::deliveries::message::{Message, MessageSpec};
 use crate::domain::signing::signature::Signing;
 use crate::domain::{AttemptId, Time};
 use crate::store::ingest::accept::AcceptItem;
-use crate::store::recording::record::Finished;
+use crate::store::recording::record::FinishedAttempt;
 use crate::store::{AppRef, Store};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -87,8 +87,8 @@ fn ago(number: u32) -> Duration {
 
 /// All attempts in rounds: the first attempts of all deliveries, then the second ones. Each record continues from the
 /// one before it.
-fn rounds(accepted: &[(&Customer, Arc<Message>)], schedule: &Schedule, now: Time) -> Vec<Vec<Finished>> {
-    let mut rounds: Vec<Vec<Finished>> = Vec::new();
+fn rounds(accepted: &[(&Customer, Arc<Message>)], schedule: &Schedule, now: Time) -> Vec<Vec<FinishedAttempt>> {
+    let mut rounds: Vec<Vec<FinishedAttempt>> = Vec::new();
     for (customer, message) in accepted {
         for demo_endpoint in &customer.endpoints {
             if !demo_endpoint.endpoint.spec.wants(&message.event_type, &message.channels) {
@@ -114,7 +114,7 @@ fn attempts_of(
     message: &Message,
     schedule: &Schedule,
     now: Time,
-) -> Vec<Finished> {
+) -> Vec<FinishedAttempt> {
     let signing = Signing::new(&demo_endpoint.secret, [], &[]);
     let mut made = Vec::new();
     let mut at = message.accepted_at.plus(Duration::from_millis(rand::random_range(3..20)));
@@ -137,7 +137,7 @@ fn attempts_of(
         };
         let org = customer.app.org.clone();
         // No lease has been taken in this new store, so each slot is at its initial epoch.
-        made.push(Finished {
+        made.push(FinishedAttempt {
             org,
             attempt,
             before: progress,

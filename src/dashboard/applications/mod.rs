@@ -5,8 +5,8 @@
 //!
 //! Invariant: the hidden application of operational webhooks appears in no list.
 
+pub(in crate::dashboard) mod app_lookup;
 pub(in crate::dashboard) mod application_form;
-pub(in crate::dashboard) mod naming;
 pub(in crate::dashboard) mod portal_link;
 
 use actix_web::http::StatusCode;
@@ -14,35 +14,35 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
-use super::endpoints::{self, EndpointRow};
+use super::endpoints::{self, EndpointTableRow};
 use super::overview::AttemptRow;
 use super::portal::failures;
 use crate::dashboard::components::chart::{Chart, second};
-use crate::dashboard::components::format::{Line, Query, Typed, count};
-use crate::dashboard::components::parts::{Id, When};
+use crate::dashboard::components::format::{InputValue, Line, UrlQuery, count};
 use crate::dashboard::components::range;
 use crate::dashboard::components::range::RangeLink;
-use crate::dashboard::endpoints::rates::ResponseTimes;
-use crate::dashboard::endpoints::resting::Resting;
+use crate::dashboard::components::widgets::{Id, RelativeTime};
+use crate::dashboard::endpoints::endpoint_backoff::BackoffSummary;
+use crate::dashboard::endpoints::endpoint_stats::ResponseTimes;
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::current_user::{AppContext, CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Inside, Signed, part};
-use crate::dashboard::overview::numbers::{Counting, Numbers};
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
+use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
 use crate::domain::catalog::application::Application;
 use crate::domain::{AppId, EndpointId, Time};
-use crate::store::access::portal_sessions::OpenVisit;
+use crate::store::access::portal_sessions::OpenPortalSession;
 use crate::store::catalog::endpoint_list::LineFilter;
-use crate::store::query::counts::{Range, Scope};
+use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Tenant};
 
 /// Applications per page.
 const LINES: usize = 50;
 /// How many portal sessions are shown.
-const VISITS: i64 = 50;
+const SESSIONS: i64 = 50;
 /// How many endpoints are shown.
 const ENDPOINTS: usize = 10;
 
@@ -52,15 +52,15 @@ struct Row {
     id: Id,
     uid: Option<Line>,
     endpoints: String,
-    created: When,
+    created: RelativeTime,
 }
 
 #[derive(Template)]
 #[template(path = "applications.html")]
 struct ApplicationsPage {
-    frame: Frame,
+    layout: PageLayout,
     /// The search term.
-    wanted: Typed,
+    wanted: InputValue,
     rows: Vec<Row>,
     next: Option<String>,
     /// The search stopped early.
@@ -72,9 +72,9 @@ struct ApplicationsPage {
 pub async fn list(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), signed.tenant(), &state.store);
+    let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), user.tenant(), &state.store);
     let after: Option<AppId> = query.get("after").and_then(|id| id.parse().ok());
     let wanted = query.get("q").map(str::trim).filter(|text| !text.is_empty());
     let page = PageRequest { after, ..PageRequest::first(LINES, Order::Descending) };
@@ -92,8 +92,8 @@ pub async fn list(
     let endpoints = store.endpoints_in(&tenant, &ids).await?;
     let last = stopped.or(ids.last().copied()).filter(|_| more);
     let page = ApplicationsPage {
-        frame: Frame::of(&signed, Here::Applications).noting(query.get("notice")),
-        wanted: Typed::new(wanted.unwrap_or_default()),
+        layout: PageLayout::of(&user, NavItem::Applications).with_notice(query.get("notice")),
+        wanted: InputValue::new(wanted.unwrap_or_default()),
         rows: data.iter().map(|app| Row::new(app, endpoints.get(&app.id).copied().unwrap_or(0), now)).collect(),
         next: last.map(|id| {
             let query = url::form_urlencoded::Serializer::new(String::new())
@@ -111,12 +111,12 @@ pub async fn list(
 impl Row {
     fn new(app: &Application, endpoints: i64, now: Time) -> Row {
         Row {
-            href: Place::of_application(app.id).home().to_owned(),
+            href: AppPaths::of_application(app.id).home().to_owned(),
             name: Line::new(&app.name),
             id: Id::new(app.id),
             uid: app.uid.as_ref().map(|uid| Line::new(uid.as_str())),
             endpoints: count(endpoints),
-            created: When::new(app.created_at, now),
+            created: RelativeTime::new(app.created_at, now),
         }
     }
 }
@@ -124,40 +124,40 @@ impl Row {
 #[derive(Template)]
 #[template(path = "application.html")]
 struct ApplicationPage {
-    frame: Frame,
-    place: Place,
+    layout: PageLayout,
+    paths: AppPaths,
     /// The live tail of the application.
     live: String,
     name: Line,
     id: Id,
     uid: Option<Line>,
-    created: When,
+    created: RelativeTime,
     throttle: Option<u16>,
     contact: Option<Line>,
     metadata: Vec<(Line, Line)>,
     opening: &'static str,
-    numbers: Numbers,
+    summary: DeliverySummary,
     ranges: Vec<RangeLink>,
     response_times: Option<String>,
-    resting: Option<Resting>,
+    backoff: Option<BackoffSummary>,
     chart: Option<Chart>,
     /// The latest failures, at the endpoints with the most failures in the range.
     failures: Vec<AttemptRow>,
-    rows: Vec<EndpointRow>,
+    rows: Vec<EndpointTableRow>,
     /// There are more endpoints.
     more: bool,
     /// Shared with tables across applications: here, rows do not name theirs.
     across: bool,
-    visits: Vec<VisitRow>,
+    sessions: Vec<PortalSessionRow>,
     /// There may be more sessions.
-    more_visits: bool,
+    more_sessions: bool,
 }
 
 /// An open portal session.
-struct VisitRow {
+struct PortalSessionRow {
     name: Option<Line>,
-    since: When,
-    until: When,
+    since: RelativeTime,
+    until: RelativeTime,
     /// The action of its *End* button.
     end: String,
 }
@@ -166,72 +166,72 @@ struct VisitRow {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), inside.tenant(), &state.store);
-    let app = &inside.app;
+    let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), context.tenant(), &state.store);
+    let app = &context.app;
     let filter = LineFilter { app: Some(app.id), ..LineFilter::default() };
     let first = PageRequest::<EndpointId>::first(ENDPOINTS, Order::Descending);
     let lines = store.endpoint_lines(&tenant, &filter, &first).await?;
-    let range = query.get("range").map_or(Range::Day, |_| range::of(&query));
+    let range = query.get("range").map_or(ChartRange::Day, |_| range::of(&query));
     let own = Tenant { only: Some(app.id), ..tenant.clone() };
-    let buckets = store.buckets(&tenant, Scope::Application(app.id), range, now).await?;
+    let buckets = store.buckets(&tenant, CountScope::Application(app.id), range, now).await?;
     let counts = total(&buckets);
-    let list = inside.place.page("deliveries?");
+    let list = context.paths.page("deliveries?");
     let since = range.since(now);
-    let counting = Counting { list: Some(&list), app: Some(app.id), since, since_text: &second(since) };
+    let scope = SummaryScope { list: Some(&list), app: Some(app.id), since, since_text: &second(since) };
     let ids: Vec<EndpointId> = lines.data.iter().map(|line| line.endpoint.id).collect();
     let at_each = store.endpoint_counts(&tenant, &ids, range, now).await?;
-    let visits = store.open_visits(&tenant, app.id, VISITS, now).await?;
+    let sessions = store.open_portal_sessions(&tenant, app.id, SESSIONS, now).await?;
     let page = ApplicationPage {
-        frame: Frame::of(&inside, Here::Applications).noting(query.get("notice")),
+        layout: PageLayout::of(&context, NavItem::Applications).with_notice(query.get("notice")),
         live: format!("/tail?app={}", app.id),
-        place: inside.place.clone(),
+        paths: context.paths.clone(),
         name: Line::new(&app.name),
         id: Id::new(app.id),
         uid: app.uid.as_ref().map(|uid| Line::new(uid.as_str())),
-        created: When::new(app.created_at, now),
+        created: RelativeTime::new(app.created_at, now),
         throttle: app.throttle_rate,
         contact: app.contact_email.as_deref().map(Line::new),
         metadata: app.metadata.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect(),
         opening: range::opening(range),
-        numbers: Numbers::of(store, &tenant, &counting, now).await?,
-        ranges: range::links(range, |range| format!("{}?range={}", inside.place.home(), range::word(range))),
+        summary: DeliverySummary::of(store, &tenant, &scope, now).await?,
+        ranges: range::links(range, |range| format!("{}?range={}", context.paths.home(), range::word(range))),
         response_times: ResponseTimes::of(&counts).map(|times| times.text()),
-        resting: Resting::of(store, &own, now).await?,
+        backoff: BackoffSummary::of(store, &own, now).await?,
         chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, range, &list)),
-        failures: failures(store, &inside, at_each, now).await?,
-        rows: endpoints::rows(store, &tenant, &inside.place, &lines.data, now).await?,
+        failures: failures(store, &context, at_each, now).await?,
+        rows: endpoints::rows(store, &tenant, &context.paths, &lines.data, now).await?,
         more: lines.more,
         across: false,
-        more_visits: visits.len() >= VISITS as usize,
-        visits: visits.iter().map(|visit| VisitRow::new(visit, &inside.place, now)).collect(),
+        more_sessions: sessions.len() >= SESSIONS as usize,
+        sessions: sessions.iter().map(|session| PortalSessionRow::new(session, &context.paths, now)).collect(),
     };
     answer(StatusCode::OK, &page)
 }
 
-impl VisitRow {
-    fn new(visit: &OpenVisit, place: &Place, now: Time) -> VisitRow {
-        VisitRow {
-            name: visit.session_id.as_deref().map(Line::new),
-            since: When::new(visit.since, now),
-            until: When::new(visit.until, now),
-            end: place.page(&format!("visits/{}/end", hex::encode(visit.hash))),
+impl PortalSessionRow {
+    fn new(session: &OpenPortalSession, paths: &AppPaths, now: Time) -> PortalSessionRow {
+        PortalSessionRow {
+            name: session.session_id.as_deref().map(Line::new),
+            since: RelativeTime::new(session.since, now),
+            until: RelativeTime::new(session.until, now),
+            end: paths.page(&format!("visits/{}/end", hex::encode(session.hash))),
         }
     }
 }
 
-/// `POST /applications/{app}/visits/{visit}/end`.
-pub async fn end_visit(
+/// `POST /applications/{app}/sessions/{session}/end`.
+pub async fn end_session(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    inside: Inside,
-    _: Posted,
+    user: CurrentOperator,
+    context: AppContext,
+    _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let mut hash = [0; 32];
     hex::decode_to_slice(part(&request, "visit")?, &mut hash).map_err(|_| PageError::NotFound)?;
-    let (store, now) = (signed.store(&state.store), state.clock.now());
-    let ended = store.end_open_visit(&inside.tenant(), inside.app.id, &hash, now).await?;
-    Ok(done(inside.place.home(), if ended { Notice::VisitEnded } else { Notice::VisitOver }))
+    let (store, now) = (user.store(&state.store), state.clock.now());
+    let ended = store.revoke_portal_session(&context.tenant(), context.app.id, &hash, now).await?;
+    Ok(done(context.paths.home(), if ended { FlashNotice::SessionEnded } else { FlashNotice::SessionAlreadyEnded }))
 }

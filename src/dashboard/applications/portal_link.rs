@@ -7,12 +7,12 @@ use actix_web::{HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{Choice, Field, Form, FormPage};
+use crate::dashboard::components::form::{Form, FormField, FormPage, SelectOption};
 use crate::dashboard::components::format::Line;
+use crate::dashboard::http::current_user::{AppContext, CurrentOperator};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::posted::Posted;
-use crate::dashboard::http::viewer::{Inside, Signed};
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::Invalid;
 use crate::domain::access::api_key;
 use crate::domain::access::portal::{Capability, PortalLink, PortalOptions};
@@ -20,12 +20,13 @@ use crate::domain::access::portal::{Capability, PortalLink, PortalOptions};
 /// The lifetime of the link.
 const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
 /// Choices of the session's lifetime: value, label, seconds.
-const VISITS: [(&str, &str, u64); 3] = [("1h", "1 hour", 3_600), ("1d", "1 day", 86_400), ("7d", "7 days", 7 * 86_400)];
+const SESSION_LIVES: [(&str, &str, u64); 3] =
+    [("1h", "1 hour", 3_600), ("1d", "1 day", 86_400), ("7d", "7 days", 7 * 86_400)];
 
 #[derive(Template)]
 #[template(path = "portal_link.html")]
 struct PortalLinkPage {
-    frame: Frame,
+    layout: PageLayout,
     name: Line,
     /// The URL to copy.
     url: Line,
@@ -37,71 +38,72 @@ struct PortalLinkPage {
 }
 
 fn form() -> Form {
-    let choices = VISITS.iter().map(|(word, name, _)| Choice::new(word, name, *word == "1h")).collect();
+    let choices = SESSION_LIVES.iter().map(|(word, name, _)| SelectOption::new(word, name, *word == "1h")).collect();
     Form::new(vec![
-        Field::select("expiry", "Session lasts", choices).help("Starts when the link is opened."),
-        Field::tick("readOnly", "Read only", false).help("No changes, no resends, no secrets."),
+        FormField::select("expiry", "Session lasts", choices).help("Starts when the link is opened."),
+        FormField::tick("readOnly", "Read only", false).help("No changes, no resends, no secrets."),
     ])
 }
 
-fn form_page(inside: &Inside, form: Form) -> FormPage {
+fn form_page(context: &AppContext, form: Form) -> FormPage {
     FormPage {
-        frame: Frame::of(inside, Here::Applications).below(inside, []),
+        layout: PageLayout::of(context, NavItem::Applications).below(context, []),
         title: Line::new("Portal link"),
         lead: "Opens the portal as this customer sees it. Works once, within 15 minutes.",
-        about: Line::new(&inside.app.name),
-        action: inside.place.page("portal-link"),
+        about: Line::new(&context.app.name),
+        action: context.paths.page("portal-link"),
         form,
-        starts: Vec::new(),
+        examples: Vec::new(),
         button: "Create link",
-        back: inside.place.home().to_owned(),
+        back: context.paths.home().to_owned(),
     }
 }
 
 /// `GET /applications/{app}/portal-link`.
-pub async fn ask(_: Signed, inside: Inside) -> Result<HttpResponse, PageError> {
-    if inside.operational {
+pub async fn ask(_: CurrentOperator, context: AppContext) -> Result<HttpResponse, PageError> {
+    if context.operational {
         return Err(PageError::NotFound);
     }
-    form_page(&inside, form()).answer()
+    form_page(&context, form()).answer()
 }
 
 /// `POST /applications/{app}/portal-link`: creates a link, which is shown once.
 pub async fn make(
     state: web::Data<DashboardState>,
-    signed: Signed,
-    inside: Inside,
-    posted: Posted,
+    user: CurrentOperator,
+    context: AppContext,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    if inside.operational {
+    if context.operational {
         return Err(PageError::NotFound);
     }
-    let Some((_, lasts, seconds)) = VISITS.into_iter().find(|(word, ..)| *word == posted.get("expiry")) else {
+    let Some((_, lasts, seconds)) = SESSION_LIVES.into_iter().find(|(word, ..)| *word == submitted.get("expiry"))
+    else {
         let wrong = [Invalid::new("expiry", "choose one of the options")];
-        return form_page(&inside, form().typed(&posted).blame(&wrong)).answer();
+        return form_page(&context, form().filled(&submitted).with_errors(&wrong)).answer();
     };
-    let (now, read_only) = (state.clock.now(), posted.has("readOnly"));
+    let (now, read_only) = (state.clock.now(), submitted.has("readOnly"));
     let options = PortalOptions {
         capabilities: read_only.then(|| vec![Capability::ViewBase]),
         ..PortalOptions::all(now.plus(Duration::from_secs(seconds)).micros())
     };
     let code = api_key::random_text();
     let link =
-        PortalLink { org: inside.app.org.clone(), app_id: inside.app.id, options, expires_at: now.plus(LINK_LIFE) };
-    signed.store(&state.store).add_portal_link(&api_key::hash(&code), &link, now).await?;
+        PortalLink { org: context.app.org.clone(), app_id: context.app.id, options, expires_at: now.plus(LINK_LIFE) };
+    user.store(&state.store).add_portal_link(&api_key::hash(&code), &link, now).await?;
     let path = format!("/portal/enter/{}", *code);
     let mut url = state.portal_url.clone();
     url.set_path(&path);
     // If the portal shares the dashboard's origin, a relative link works under any host name.
     let href = if state.portal_url == state.public_url { path } else { url.to_string() };
     let page = PortalLinkPage {
-        frame: Frame::of(&inside, Here::Applications).below(&inside, []),
-        name: Line::new(&inside.app.name),
+        layout: PageLayout::of(&context, NavItem::Applications).below(&context, []),
+        name: Line::new(&context.app.name),
         url: Line::new(url.as_str()),
         href,
         lasts,
         read_only,
-        back: inside.place.home().to_owned(),
+        back: context.paths.home().to_owned(),
     };
     answer(StatusCode::OK, &page)
 }

@@ -1,33 +1,33 @@
 //! The deliveries of a bulk resend, from a URL or a form: the filters of the list of deliveries, parsed by the same
 //! code. In addition, `status=missing`: messages that an endpoint subscribes to but was never sent.
 
-use crate::dashboard::components::filters::{Asked, Filters};
+use crate::dashboard::components::filters::{FilterParams, Filters};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::error::PageError;
-use crate::domain::deliveries::background::{Kind, Scope};
+use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::{AppId, Time};
 use crate::store::jobs::background::{BackgroundSpec, Total};
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::query::endpoint_messages::SentFilter;
 use crate::store::{EndpointRef, Store, Tenant};
 
 /// The kind of selection.
 #[derive(Clone, Debug)]
-pub enum Which {
+pub enum BulkTarget {
     /// The deliveries that the list shows with this filter.
     Listed(Box<DeliveryFilter>),
     /// Messages that endpoints of the scope were never sent.
-    Missing(Scope, Box<SentFilter>),
+    Missing(TaskScope, Box<SentFilter>),
 }
 
 /// The deliveries to resend.
-pub struct Choice {
-    pub which: Which,
+pub struct BulkFilter {
+    pub which: BulkTarget,
     since: Time,
     until: Time,
 }
 
-impl Choice {
+impl BulkFilter {
     /// Interprets the filters. `now` ends every range: later messages are sent anyway. `None`: invalid fields, see
     /// [`Filters::wrong`].
     ///
@@ -38,7 +38,7 @@ impl Choice {
         tenant: &Tenant,
         filters: &mut Filters,
         now: Time,
-    ) -> Result<Option<Choice>, PageError> {
+    ) -> Result<Option<BulkFilter>, PageError> {
         let (since, until) = (filters.since.unwrap_or(Time::ZERO), filters.until.unwrap_or(now).min(now));
         if since >= until {
             filters.refuse("since", "Must be in the past and before Until.");
@@ -56,24 +56,24 @@ impl Choice {
         let which = match missing {
             Some(scope) => {
                 let event_types = filters.event_types.clone();
-                Which::Missing(scope, Box::new(SentFilter { since, until, event_types, ..SentFilter::default() }))
+                BulkTarget::Missing(scope, Box::new(SentFilter { since, until, event_types, ..SentFilter::default() }))
             }
-            None => Which::Listed(Box::new(DeliveryFilter { since, until, ..filters.deliveries() })),
+            None => BulkTarget::Listed(Box::new(DeliveryFilter { since, until, ..filters.deliveries() })),
         };
-        Ok(Some(Choice { which, since, until }))
+        Ok(Some(BulkFilter { which, since, until }))
     }
 
     /// The background job.
     pub fn spec(&self, by: &str, total: Option<Total>) -> BackgroundSpec {
         let (kind, scope, filter, listed) = match &self.which {
-            Which::Missing(scope, filter) => (Kind::ReplayMissing, *scope, (**filter).clone(), None),
-            Which::Listed(filter) => {
+            BulkTarget::Missing(scope, filter) => (TaskKind::ReplayMissing, *scope, (**filter).clone(), None),
+            BulkTarget::Listed(filter) => {
                 let scope = match (filter.app, filter.endpoint) {
-                    (Some(app), Some(endpoint)) => Scope::Endpoint(app, endpoint),
-                    (Some(app), None) => Scope::Application(app),
-                    (None, _) => Scope::Organization,
+                    (Some(app), Some(endpoint)) => TaskScope::Endpoint(app, endpoint),
+                    (Some(app), None) => TaskScope::Application(app),
+                    (None, _) => TaskScope::Organization,
                 };
-                (Kind::BulkReplay, scope, SentFilter::default(), Some((**filter).clone()))
+                (TaskKind::BulkReplay, scope, SentFilter::default(), Some((**filter).clone()))
             }
         };
         BackgroundSpec { kind, scope, filter, listed, by: by.to_owned(), total }
@@ -82,16 +82,16 @@ impl Choice {
     /// The button's label before and after the number of deliveries.
     pub fn button(&self) -> (&'static str, &'static str) {
         match &self.which {
-            Which::Missing(..) => ("Send", ""),
-            Which::Listed(filter) if filter.status == Some(DeliveryStatus::Pending) => ("Send", " now"),
-            Which::Listed(_) => ("Resend", ""),
+            BulkTarget::Missing(..) => ("Send", ""),
+            BulkTarget::Listed(filter) if filter.status == Some(DeliveryStatusFilter::Pending) => ("Send", " now"),
+            BulkTarget::Listed(_) => ("Resend", ""),
         }
     }
 
     /// Form fields that repeat the selection, with relative times resolved.
-    pub fn fields(&self, asked: &Asked) -> Vec<(&'static str, Line)> {
+    pub fn fields(&self, params: &FilterParams) -> Vec<(&'static str, Line)> {
         let times = [("since", self.since), ("until", self.until)].into_iter().filter(|(_, time)| *time > Time::ZERO);
-        let others = asked.given().filter(|(name, _)| !matches!(*name, "since" | "until"));
+        let others = params.given().filter(|(name, _)| !matches!(*name, "since" | "until"));
         others
             .map(|(name, value)| (name, Line::new(value)))
             .chain(times.map(|(name, time)| (name, Line::new(&time.to_string()))))
@@ -101,7 +101,7 @@ impl Choice {
 
 /// The scope of a search for missing messages. It needs an application, because its endpoints' filters decide what is
 /// missing.
-async fn missing_scope(store: &Store, tenant: &Tenant, filters: &mut Filters) -> Result<Option<Scope>, PageError> {
+async fn missing_scope(store: &Store, tenant: &Tenant, filters: &mut Filters) -> Result<Option<TaskScope>, PageError> {
     for (name, given, why) in [
         ("class", filters.class.is_some(), "Does not apply to messages that were never sent."),
         ("q", filters.searches(), "Search does not cover messages that were never sent."),
@@ -120,13 +120,13 @@ async fn missing_scope(store: &Store, tenant: &Tenant, filters: &mut Filters) ->
         }
         return Ok(None);
     };
-    let Some(id) = filters.endpoint else { return Ok(Some(Scope::Application(app))) };
+    let Some(id) = filters.endpoint else { return Ok(Some(TaskScope::Application(app))) };
     match store.endpoint(tenant, app, &EndpointRef::Id(id)).await? {
         None => filters.refuse("endpoint", "This endpoint belongs to another application."),
         Some(endpoint) if endpoint.spec.disabled => {
             filters.refuse("endpoint", "This endpoint is disabled. Enable it first.");
         }
-        Some(_) => return Ok(Some(Scope::Endpoint(app, id))),
+        Some(_) => return Ok(Some(TaskScope::Endpoint(app, id))),
     }
     Ok(None)
 }

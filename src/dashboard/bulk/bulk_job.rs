@@ -7,63 +7,63 @@ use askama::Template;
 use crate::dashboard::DashboardState;
 use crate::dashboard::bulk::{base, tally, utc};
 use crate::dashboard::components::filters::CLASSES;
-use crate::dashboard::components::format::{Line, Query, count, counted};
-use crate::dashboard::components::parts::{Badge, When};
+use crate::dashboard::components::format::{Line, UrlQuery, count, counted};
+use crate::dashboard::components::widgets::{Badge, RelativeTime};
+use crate::dashboard::http::current_user::{CurrentUser, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Viewer, part};
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::portal::{Capability, PortalPage};
-use crate::domain::deliveries::background::{Kind, Scope, Stage};
-use crate::domain::deliveries::delivery::Standing;
+use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
+use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{BackgroundId, Time};
 use crate::store::jobs::background::{Background, BackgroundSpec};
 use crate::store::jobs::resent;
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::query::delivery_tally::DeliveryTally;
 use crate::store::{AppRef, EndpointRef, Order, PageRequest, Store, StoreError, Tenant};
 
 /// The length of the list.
 const LISTED: usize = 20;
 
-pub struct WorkRow {
+pub struct BulkJobRow {
     pub badge: Badge,
     pub href: String,
     pub what: &'static str,
-    pub place: Line,
+    pub target: Line,
     pub sent: String,
     pub by: Line,
-    pub begun: When,
+    pub begun: RelativeTime,
 }
 
 /// The tenant's latest background jobs.
 ///
 /// # Errors
 /// The store is unavailable.
-pub async fn latest(store: &Store, tenant: &Tenant, base: &str, now: Time) -> Result<Vec<WorkRow>, StoreError> {
+pub async fn latest(store: &Store, tenant: &Tenant, base: &str, now: Time) -> Result<Vec<BulkJobRow>, StoreError> {
     let page = PageRequest::first(LISTED, Order::Descending);
     let mut rows = Vec::new();
-    for work in store.backgrounds(tenant, &[], None, &page).await?.data {
-        rows.push(WorkRow {
-            badge: badge(work.stage),
-            href: format!("{base}/resend/{}", work.id),
-            what: what(&work.spec),
-            place: place(store, tenant, &work.spec).await?,
-            sent: progress(&work),
-            by: Line::cut(&work.spec.by, 60),
-            begun: When::new(work.created_at, now),
+    for job in store.backgrounds(tenant, &[], None, &page).await?.data {
+        rows.push(BulkJobRow {
+            badge: badge(job.stage),
+            href: format!("{base}/resend/{}", job.id),
+            what: what(&job.spec),
+            target: target(store, tenant, &job.spec).await?,
+            sent: progress(&job),
+            by: Line::cut(&job.spec.by, 60),
+            begun: RelativeTime::new(job.created_at, now),
         });
     }
     Ok(rows)
 }
 
-fn badge(stage: Stage) -> Badge {
+fn badge(stage: TaskStage) -> Badge {
     match stage {
-        Stage::Running => Badge::Running,
-        Stage::Finished => Badge::Finished,
-        Stage::Failed => Badge::Failed,
-        Stage::Canceled => Badge::Canceled,
+        TaskStage::Running => Badge::Running,
+        TaskStage::Finished => Badge::Finished,
+        TaskStage::Failed => Badge::Failed,
+        TaskStage::Canceled => Badge::Canceled,
     }
 }
 
@@ -71,36 +71,36 @@ fn badge(stage: Stage) -> Badge {
 fn what(spec: &BackgroundSpec) -> &'static str {
     let listed = spec.listed.as_ref().and_then(|filter| filter.status);
     match (spec.kind, listed) {
-        (Kind::ReplayMissing, _) => "never-sent deliveries",
-        (Kind::Recover, _) => "dead deliveries",
-        (_, Some(DeliveryStatus::Pending)) => "pending deliveries",
-        (_, Some(DeliveryStatus::Retrying)) => "deliveries being retried",
-        (_, Some(DeliveryStatus::Delivered)) => "delivered deliveries",
-        (_, Some(DeliveryStatus::Dead)) => "dead deliveries",
-        (_, Some(DeliveryStatus::Failed)) => "failed deliveries",
-        (_, Some(DeliveryStatus::Canceled)) => "canceled deliveries",
-        (Kind::BulkReplay, None) if spec.filter.standings == [Standing::Dead] => "dead deliveries",
-        (Kind::BulkReplay, None) => "filtered deliveries",
-        (Kind::Reconcile, None) => "deliveries missing at the receiver",
+        (TaskKind::ReplayMissing, _) => "never-sent deliveries",
+        (TaskKind::Recover, _) => "dead deliveries",
+        (_, Some(DeliveryStatusFilter::Pending)) => "pending deliveries",
+        (_, Some(DeliveryStatusFilter::Retrying)) => "deliveries being retried",
+        (_, Some(DeliveryStatusFilter::Delivered)) => "delivered deliveries",
+        (_, Some(DeliveryStatusFilter::Dead)) => "dead deliveries",
+        (_, Some(DeliveryStatusFilter::Failed)) => "failed deliveries",
+        (_, Some(DeliveryStatusFilter::Canceled)) => "canceled deliveries",
+        (TaskKind::BulkReplay, None) if spec.filter.standings == [DeliveryStatus::Dead] => "dead deliveries",
+        (TaskKind::BulkReplay, None) => "filtered deliveries",
+        (TaskKind::Reconcile, None) => "deliveries missing at the receiver",
     }
 }
 
 /// `812 of about 4,812`; after the end, or above the estimate, the number alone.
-fn progress(work: &Background) -> String {
-    match work.spec.total {
-        Some(total) if work.stage != Stage::Finished && work.sent <= total.count => {
-            format!("{} of about {}{}", count(work.sent), count(total.count), if total.more { "+" } else { "" })
+fn progress(job: &Background) -> String {
+    match job.spec.total {
+        Some(total) if job.stage != TaskStage::Finished && job.sent <= total.count => {
+            format!("{} of about {}{}", count(job.sent), count(total.count), if total.more { "+" } else { "" })
         }
-        _ => count(work.sent),
+        _ => count(job.sent),
     }
 }
 
 /// The target: an endpoint's URL, an application or all of them.
-async fn place(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Line, StoreError> {
+async fn target(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Line, StoreError> {
     let listed = spec.listed.as_ref().and_then(|filter| filter.endpoint);
     let scope = match (spec.scope, listed) {
-        (Scope::Organization, Some(endpoint)) => match store.application_of(tenant, endpoint).await? {
-            Some(app) => Scope::Endpoint(app, endpoint),
+        (TaskScope::Organization, Some(endpoint)) => match store.application_of(tenant, endpoint).await? {
+            Some(app) => TaskScope::Endpoint(app, endpoint),
             None => return Ok(Line::new(&endpoint.to_string())),
         },
         (scope, _) => scope,
@@ -124,7 +124,7 @@ async fn place(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<
 pub async fn facts(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Vec<Line>, StoreError> {
     let none = DeliveryFilter::default();
     let (filter, listed) = (&spec.filter, spec.listed.as_ref().unwrap_or(&none));
-    let mut facts = vec![Line::new(what(spec)), place(store, tenant, spec).await?];
+    let mut facts = vec![Line::new(what(spec)), target(store, tenant, spec).await?];
     let times = spec.listed.as_ref().map_or((filter.since, filter.until), |listed| (listed.since, listed.until));
     facts.push(Line::new(&match times {
         (Time::ZERO, until) => format!("accepted before {}", utc(until)),
@@ -141,41 +141,41 @@ pub async fn facts(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Res
 }
 
 /// The number of resent deliveries in a state, with a link to them.
-struct Outcome {
+struct OutcomeCount {
     text: String,
     kind: &'static str,
     /// `None`: the user has no list of deliveries.
     href: Option<String>,
 }
 
-impl Outcome {
+impl OutcomeCount {
     /// The outcome by state.
-    fn all(tally: &DeliveryTally, viewer: &Viewer, id: BackgroundId) -> Vec<Outcome> {
+    fn all(tally: &DeliveryTally, user: &CurrentUser, id: BackgroundId) -> Vec<OutcomeCount> {
         let outcomes = [
-            (tally.delivered, "delivered", DeliveryStatus::Delivered),
-            (tally.retrying, "waiting or retrying", DeliveryStatus::Retrying),
-            (tally.pending, "pending", DeliveryStatus::Pending),
-            (tally.dead, "dead", DeliveryStatus::Dead),
-            (tally.canceled, "canceled", DeliveryStatus::Canceled),
+            (tally.delivered, "delivered", DeliveryStatusFilter::Delivered),
+            (tally.retrying, "waiting or retrying", DeliveryStatusFilter::Retrying),
+            (tally.pending, "pending", DeliveryStatusFilter::Pending),
+            (tally.dead, "dead", DeliveryStatusFilter::Dead),
+            (tally.canceled, "canceled", DeliveryStatusFilter::Canceled),
         ];
-        let outcome = |(n, name, status): (i64, &str, DeliveryStatus)| Outcome {
+        let outcome = |(n, name, status): (i64, &str, DeliveryStatusFilter)| OutcomeCount {
             text: format!("{} {name}", count(n)),
             kind: status.word(),
-            href: list(viewer, id, &format!("&status={}", status.word())),
+            href: list(user, id, &format!("&status={}", status.word())),
         };
         outcomes.into_iter().filter(|(n, ..)| *n > 0).map(outcome).collect()
     }
 }
 
 /// The list of deliveries that the job queued.
-fn list(viewer: &Viewer, id: BackgroundId, more: &str) -> Option<String> {
-    viewer.shows(PortalPage::Deliveries).then(|| format!("{}/deliveries?resend={id}{more}", base(viewer)))
+fn list(user: &CurrentUser, id: BackgroundId, more: &str) -> Option<String> {
+    user.shows(PortalPage::Deliveries).then(|| format!("{}/deliveries?resend={id}{more}", base(user)))
 }
 
 #[derive(Template)]
-#[template(path = "work.html")]
-struct WorkPage {
-    frame: Frame,
+#[template(path = "bulk_job.html")]
+struct BulkJobPage {
+    layout: PageLayout,
     base: &'static str,
     id: BackgroundId,
     badge: Badge,
@@ -184,7 +184,7 @@ struct WorkPage {
     /// The job is running or deliveries are due, so the page refreshes itself.
     live: bool,
     facts: Vec<Line>,
-    outcome: Vec<Outcome>,
+    outcome: Vec<OutcomeCount>,
     /// The list of all of them.
     all: Option<String>,
     /// The limit of the outcome, if it was reached.
@@ -195,89 +195,89 @@ struct WorkPage {
     rest: String,
     reason: Option<Line>,
     by: Line,
-    begun: When,
-    changed: When,
+    begun: RelativeTime,
+    changed: RelativeTime,
     may_cancel: bool,
 }
 
-/// `GET /resend/{work}`.
+/// `GET /resend/{job}`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: Viewer,
+    user: CurrentUser,
 ) -> Result<HttpResponse, PageError> {
-    let (tenant, now) = (viewer.tenant(), state.clock.now());
-    let work = state.store.background(&tenant, named(&request)?).await?.ok_or(PageError::NotFound)?;
-    let query = Query::of(&request);
-    let filter = DeliveryFilter { resent: Some(work.id), ..DeliveryFilter::default() };
+    let (tenant, now) = (user.tenant(), state.clock.now());
+    let job = state.store.background(&tenant, named(&request)?).await?.ok_or(PageError::NotFound)?;
+    let query = UrlQuery::of(&request);
+    let filter = DeliveryFilter { resent: Some(job.id), ..DeliveryFilter::default() };
     let tally = tally(&state.store, &tenant, &filter, now).await?;
-    let running = work.stage == Stage::Running;
-    let page = WorkPage {
-        frame: Frame::of(&viewer, Here::Resends).noting(query.get("notice")),
-        base: base(&viewer),
-        id: work.id,
-        badge: badge(work.stage),
-        title: title(&work),
+    let running = job.stage == TaskStage::Running;
+    let page = BulkJobPage {
+        layout: PageLayout::of(&user, NavItem::Resends).with_notice(query.get("notice")),
+        base: base(&user),
+        id: job.id,
+        badge: badge(job.stage),
+        title: title(&job),
         running,
         live: running || tally.due > 0,
-        outcome: Outcome::all(&tally, &viewer, work.id),
-        all: list(&viewer, work.id, "").filter(|_| tally.found() > 0),
-        followed: (work.sent > resent::MOST).then(|| count(resent::MOST)),
-        facts: facts(&state.store, &tenant, &work.spec).await?,
-        bar: bar(&work),
-        sent: progress(&work),
-        rest: rest(&work),
-        reason: work.reason.as_deref().filter(|_| work.stage == Stage::Failed).map(|reason| Line::cut(reason, 400)),
-        by: Line::cut(&work.spec.by, 120),
-        begun: When::new(work.created_at, now),
-        changed: When::new(work.updated_at, now),
-        may_cancel: viewer.can(Capability::CreateAttempts),
+        outcome: OutcomeCount::all(&tally, &user, job.id),
+        all: list(&user, job.id, "").filter(|_| tally.found() > 0),
+        followed: (job.sent > resent::MOST).then(|| count(resent::MOST)),
+        facts: facts(&state.store, &tenant, &job.spec).await?,
+        bar: bar(&job),
+        sent: progress(&job),
+        rest: rest(&job),
+        reason: job.reason.as_deref().filter(|_| job.stage == TaskStage::Failed).map(|reason| Line::cut(reason, 400)),
+        by: Line::cut(&job.spec.by, 120),
+        begun: RelativeTime::new(job.created_at, now),
+        changed: RelativeTime::new(job.updated_at, now),
+        may_cancel: user.can(Capability::CreateAttempts),
     };
     answer(StatusCode::OK, &page)
 }
 
-fn title(work: &Background) -> String {
-    let sent = counted(work.sent, "delivery", "deliveries");
-    match (work.stage, work.spec.total) {
-        (Stage::Running, Some(total)) => {
+fn title(job: &Background) -> String {
+    let sent = counted(job.sent, "delivery", "deliveries");
+    match (job.stage, job.spec.total) {
+        (TaskStage::Running, Some(total)) => {
             let all = counted(total.count, "delivery", "deliveries");
             format!("Resending {}{all}", if total.more { "more than " } else { "" })
         }
-        (Stage::Running, None) => "Resending".to_owned(),
-        (Stage::Finished, _) => format!("Resent {sent}"),
-        (Stage::Failed, _) => format!("Stopped after {sent}"),
-        (Stage::Canceled, _) => format!("Canceled after {sent}"),
+        (TaskStage::Running, None) => "Resending".to_owned(),
+        (TaskStage::Finished, _) => format!("Resent {sent}"),
+        (TaskStage::Failed, _) => format!("Stopped after {sent}"),
+        (TaskStage::Canceled, _) => format!("Canceled after {sent}"),
     }
 }
 
-fn bar(work: &Background) -> Option<(i64, i64)> {
-    let total = work.spec.total.filter(|total| !total.more && total.count >= work.sent.max(1))?;
-    (work.stage != Stage::Finished).then_some((work.sent.min(total.count), total.count))
+fn bar(job: &Background) -> Option<(i64, i64)> {
+    let total = job.spec.total.filter(|total| !total.more && total.count >= job.sent.max(1))?;
+    (job.stage != TaskStage::Finished).then_some((job.sent.min(total.count), total.count))
 }
 
 /// The label of the cancel button.
-fn rest(work: &Background) -> String {
-    match work.spec.total {
-        Some(total) if !total.more && total.count > work.sent => {
-            format!("Cancel remaining {}", count(total.count - work.sent))
+fn rest(job: &Background) -> String {
+    match job.spec.total {
+        Some(total) if !total.more && total.count > job.sent => {
+            format!("Cancel remaining {}", count(total.count - job.sent))
         }
         _ => "Cancel remaining".to_owned(),
     }
 }
 
-/// `POST /resend/{work}/cancel`.
+/// `POST /resend/{job}/cancel`.
 pub async fn cancel(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: Viewer,
-    _: Posted,
+    user: CurrentUser,
+    _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    viewer.need(Capability::CreateAttempts)?;
-    let (id, tenant) = (named(&request)?, viewer.tenant());
-    let canceled = viewer.store(&state.store).cancel_background(&tenant, id, state.clock.now()).await?;
-    tracing::info!(org = %viewer.org, %id, canceled, "bulk resend canceled, from a page");
-    let notice = if canceled { Notice::ResendCanceled } else { Notice::ResendOver };
-    Ok(done(&format!("{}/resend/{id}", base(&viewer)), notice))
+    user.need(Capability::CreateAttempts)?;
+    let (id, tenant) = (named(&request)?, user.tenant());
+    let canceled = user.store(&state.store).cancel_background(&tenant, id, state.clock.now()).await?;
+    tracing::info!(org = %user.org, %id, canceled, "bulk resend canceled, from a page");
+    let notice = if canceled { FlashNotice::ResendCanceled } else { FlashNotice::ResendOver };
+    Ok(done(&format!("{}/resend/{id}", base(&user)), notice))
 }
 
 fn named(request: &HttpRequest) -> Result<BackgroundId, PageError> {

@@ -16,15 +16,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
-use crate::dashboard::bulk::bulk_filter::{Choice, Which};
-use crate::dashboard::bulk::bulk_job::{WorkRow, facts, latest};
-use crate::dashboard::components::filters::{Asked, Filters, Form, OF_DELIVERIES};
-use crate::dashboard::components::format::{Line, Query, counted};
-use crate::dashboard::components::list::Rest;
+use crate::dashboard::bulk::bulk_filter::{BulkFilter, BulkTarget};
+use crate::dashboard::bulk::bulk_job::{BulkJobRow, facts, latest};
+use crate::dashboard::components::filters::{FilterForm, FilterParams, Filters, OF_DELIVERIES};
+use crate::dashboard::components::format::{Line, UrlQuery, counted};
+use crate::dashboard::components::pagination::Pagination;
+use crate::dashboard::http::current_user::{AppContext, CurrentUser, Principal};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::posted::Posted;
-use crate::dashboard::http::viewer::{Inside, Viewer, Who};
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::Time;
 use crate::domain::access::portal::Capability;
 use crate::store::jobs::background::{BackgroundSpec, Begun, Total};
@@ -37,7 +37,7 @@ pub const MOST: i64 = 10_000;
 pub const PATIENCE: Duration = Duration::from_millis(40);
 
 /// The number of matches.
-struct Counted {
+struct MatchCount {
     /// How many deliveries the button resends.
     total: Total,
     /// `4,812 deliveries`, `10,000+ deliveries`.
@@ -59,80 +59,80 @@ struct Counted {
 #[derive(Template)]
 #[template(path = "bulk.html")]
 struct BulkPage {
-    frame: Frame,
+    layout: PageLayout,
     /// The path prefix.
     base: &'static str,
-    form: Form,
+    form: FilterForm,
     note: Option<&'static str>,
-    rest: Rest,
-    counted: Option<Counted>,
+    pagination: Pagination,
+    counted: Option<MatchCount>,
     /// The reason why no job was started.
-    refused: Option<String>,
-    works: Vec<WorkRow>,
+    not_started: Option<String>,
+    jobs: Vec<BulkJobRow>,
 }
 
 /// The path prefix of the user's pages.
-pub fn base(viewer: &Viewer) -> &'static str {
-    match viewer.who {
-        Who::Operator(_) => "",
-        Who::Customer(_) => "/portal",
+pub fn base(user: &CurrentUser) -> &'static str {
+    match user.principal {
+        Principal::Operator(_) => "",
+        Principal::Customer(_) => "/portal",
     }
 }
 
 /// The user and their filters.
-struct Request<'a> {
+struct BulkRequest<'a> {
     state: &'a DashboardState,
-    viewer: &'a Viewer,
+    user: &'a CurrentUser,
     /// For customers.
-    inside: Option<&'a Inside>,
-    asked: Asked,
+    context: Option<&'a AppContext>,
+    params: FilterParams,
     now: Time,
 }
 
-impl<'a> Request<'a> {
+impl<'a> BulkRequest<'a> {
     fn new<'v>(
         state: &'a DashboardState,
-        viewer: &'a Viewer,
-        inside: Option<&'a Inside>,
+        user: &'a CurrentUser,
+        context: Option<&'a AppContext>,
         values: impl Fn(&'static str) -> Vec<&'v str>,
-    ) -> Request<'a> {
+    ) -> BulkRequest<'a> {
         let names: Vec<&'static str> =
-            OF_DELIVERIES.into_iter().filter(|name| inside.is_none() || *name != "app").collect();
-        let asked = Asked::from(format!("{}/resend", base(viewer)), &names, values).with_missing();
-        Request { state, viewer, inside, asked, now: state.clock.now() }
+            OF_DELIVERIES.into_iter().filter(|name| context.is_none() || *name != "app").collect();
+        let params = FilterParams::from(format!("{}/resend", base(user)), &names, values).with_missing();
+        BulkRequest { state, user, context, params, now: state.clock.now() }
     }
 
-    async fn choice(&self) -> Result<(Filters, Option<Choice>), PageError> {
-        let (store, tenant) = (&self.state.store, self.viewer.tenant());
-        let mut filters = Filters::of(store, &tenant, tenant.only, &self.asked, self.now).await?;
-        let choice = match self.asked.any() {
-            true => Choice::read(store, &tenant, &mut filters, self.now).await?,
+    async fn selection(&self) -> Result<(Filters, Option<BulkFilter>), PageError> {
+        let (store, tenant) = (&self.state.store, self.user.tenant());
+        let mut filters = Filters::of(store, &tenant, tenant.only, &self.params, self.now).await?;
+        let selection = match self.params.any() {
+            true => BulkFilter::read(store, &tenant, &mut filters, self.now).await?,
             false => None,
         };
-        Ok((filters, choice))
+        Ok((filters, selection))
     }
 
     async fn page(
         &self,
         filters: &Filters,
-        choice: Option<&Choice>,
-        refused: Option<String>,
+        selection: Option<&BulkFilter>,
+        not_started: Option<String>,
     ) -> Result<BulkPage, PageError> {
-        let (store, tenant, viewer) = (&self.state.store, self.viewer.tenant(), self.viewer);
-        let form = Form::of(store, viewer, self.inside, &self.asked, filters, &OF_DELIVERIES).await?;
-        let counted = match choice {
-            Some(choice) => Some(Counted::of(store, &tenant, choice, &self.asked, self.now).await?),
+        let (store, tenant, user) = (&self.state.store, self.user.tenant(), self.user);
+        let form = FilterForm::of(store, user, self.context, &self.params, filters, &OF_DELIVERIES).await?;
+        let counted = match selection {
+            Some(selection) => Some(MatchCount::of(store, &tenant, selection, &self.params, self.now).await?),
             None => None,
         };
         Ok(BulkPage {
-            frame: Frame::of(viewer, Here::Resends),
-            base: base(viewer),
+            layout: PageLayout::of(user, NavItem::Resends),
+            base: base(user),
             form: form.with_button(if counted.is_some() { "Count again" } else { "Count" }),
             note: filters.note,
-            rest: Rest::of(&self.asked, false, None, None, self.now),
+            pagination: Pagination::of(&self.params, false, None, None, self.now),
             counted,
-            refused,
-            works: latest(store, &tenant, base(viewer), self.now).await?,
+            not_started,
+            jobs: latest(store, &tenant, base(user), self.now).await?,
         })
     }
 }
@@ -141,31 +141,31 @@ impl<'a> Request<'a> {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: Viewer,
-    inside: Option<Inside>,
+    user: CurrentUser,
+    context: Option<AppContext>,
 ) -> Result<HttpResponse, PageError> {
-    let query = Query::of(&request);
-    let request = Request::new(&state, &viewer, inside.as_ref(), |name| query.all(name).collect());
-    let (filters, choice) = request.choice().await?;
+    let query = UrlQuery::of(&request);
+    let request = BulkRequest::new(&state, &user, context.as_ref(), |name| query.all(name).collect());
+    let (filters, selection) = request.selection().await?;
     let status = if filters.good() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-    answer(status, &request.page(&filters, choice.as_ref(), None).await?)
+    answer(status, &request.page(&filters, selection.as_ref(), None).await?)
 }
 
-impl Counted {
+impl MatchCount {
     async fn of(
         store: &Store,
         tenant: &Tenant,
-        choice: &Choice,
-        asked: &Asked,
+        selection: &BulkFilter,
+        params: &FilterParams,
         now: Time,
-    ) -> Result<Counted, StoreError> {
-        let spec = choice.spec("", None);
-        let (tally, total) = match &choice.which {
-            Which::Listed(filter) => {
+    ) -> Result<MatchCount, StoreError> {
+        let spec = selection.spec("", None);
+        let (tally, total) = match &selection.which {
+            BulkTarget::Listed(filter) => {
                 let tally = tally(store, tenant, filter, now).await?;
                 (tally, Total { count: tally.resendable().min(MOST), more: tally.more })
             }
-            Which::Missing(..) => (DeliveryTally::default(), count_missing(store, tenant, &spec).await?),
+            BulkTarget::Missing(..) => (DeliveryTally::default(), count_missing(store, tenant, &spec).await?),
         };
         let deliveries = |n: i64| counted(n, "delivery", "deliveries");
         let up_to = |n: i64, more: bool| match deliveries(n).split_once(' ') {
@@ -176,13 +176,13 @@ impl Counted {
             Total { count: 0, more: true } => "all matching deliveries".to_owned(),
             Total { count, more } => up_to(count, more),
         };
-        let (verb, end) = choice.button();
+        let (verb, end) = selection.button();
         let passed = [
             (tally.gone, "deleted: the content or the endpoint no longer exists"),
             (tally.disabled, "on hold: the endpoint is disabled"),
             (tally.due, "already due: sent as soon as the endpoint accepts them"),
         ];
-        Ok(Counted {
+        Ok(MatchCount {
             total,
             button: format!("{verb} {text}{end}"),
             listed: (tally.found() > tally.resendable()).then(|| up_to(tally.found().min(MOST), tally.more)),
@@ -194,9 +194,9 @@ impl Counted {
             cut: total.more.then_some("Counting stopped early. All matching deliveries are included."),
             text,
             facts: facts(store, tenant, &spec).await?,
-            missing: matches!(choice.which, Which::Missing(..)),
+            missing: matches!(selection.which, BulkTarget::Missing(..)),
             delivered: (tally.delivered > 0).then(|| deliveries(tally.delivered)),
-            fields: choice.fields(asked),
+            fields: selection.fields(params),
         })
     }
 }
@@ -242,43 +242,43 @@ pub async fn count_missing(store: &Store, tenant: &Tenant, spec: &BackgroundSpec
 /// `POST /resend`: starts the job and redirects to its page.
 pub async fn begin(
     state: web::Data<DashboardState>,
-    viewer: Viewer,
-    inside: Option<Inside>,
-    posted: Posted,
+    user: CurrentUser,
+    context: Option<AppContext>,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    viewer.need(Capability::CreateAttempts)?;
-    let request = Request::new(&state, &viewer, inside.as_ref(), |name| posted.all(name).collect());
-    let (mut filters, choice) = request.choice().await?;
-    let Some(choice) = choice else {
+    user.need(Capability::CreateAttempts)?;
+    let request = BulkRequest::new(&state, &user, context.as_ref(), |name| submitted.all(name).collect());
+    let (mut filters, selection) = request.selection().await?;
+    let Some(selection) = selection else {
         if filters.good() {
             filters.refuse("status", "Choose a status.");
         }
         return answer(StatusCode::UNPROCESSABLE_ENTITY, &request.page(&filters, None, None).await?);
     };
-    let by = match &viewer.who {
-        Who::Operator(Some(operator)) => &operator.name,
-        Who::Operator(None) => "an operator",
-        Who::Customer(_) => "the customer",
+    let by = match &user.principal {
+        Principal::Operator(Some(operator)) => &operator.name,
+        Principal::Operator(None) => "an operator",
+        Principal::Customer(_) => "the customer",
     };
-    let spec = choice.spec(by, total(&posted));
-    match viewer.store(&state.store).begin_background(&viewer.tenant(), spec, request.now).await? {
-        Begun::Begun(work) => {
-            tracing::info!(org = %viewer.org, id = %work.id, "bulk resend, from a page");
-            let path = format!("{}/resend/{}", base(&viewer), work.id);
+    let spec = selection.spec(by, total(&submitted));
+    match user.store(&state.store).begin_background(&user.tenant(), spec, request.now).await? {
+        Begun::Begun(job) => {
+            tracing::info!(org = %user.org, id = %job.id, "bulk resend, from a page");
+            let path = format!("{}/resend/{}", base(&user), job.id);
             Ok(HttpResponse::SeeOther().insert_header((LOCATION, path)).finish())
         }
         Begun::NotThere => Err(PageError::NotFound),
         Begun::TooMany(running) => {
-            let refused = format!("{running} resends are already running. Wait for one to finish, or cancel one.");
-            answer(StatusCode::CONFLICT, &request.page(&filters, Some(&choice), Some(refused)).await?)
+            let not_started = format!("{running} resends are already running. Wait for one to finish, or cancel one.");
+            answer(StatusCode::CONFLICT, &request.page(&filters, Some(&selection), Some(not_started)).await?)
         }
     }
 }
 
 /// The number on the button. Only used to show progress, so it need not be trusted.
-fn total(posted: &Posted) -> Option<Total> {
-    let count: i64 = posted.given("count")?.parse().ok()?;
-    Some(Total { count: count.clamp(0, MOST), more: posted.has("more") })
+fn total(submitted: &VerifiedForm) -> Option<Total> {
+    let count: i64 = submitted.given("count")?.parse().ok()?;
+    Some(Total { count: count.clamp(0, MOST), more: submitted.has("more") })
 }
 
 /// A time to the second, in UTC.

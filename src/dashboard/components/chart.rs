@@ -6,15 +6,15 @@
 //!
 //! Horizontal positions are in percent, so a chart fits any width without stretching its lines.
 
-mod attempts;
-mod latency;
+mod attempt_chart;
+mod latency_chart;
 
 use crate::domain::Time;
 use crate::store::query::counts::Range;
 use crate::store::recording::rollups::Bucket;
 
-pub use crate::dashboard::components::chart::attempts::Chart;
-pub use crate::dashboard::components::chart::latency::LatencyChart;
+pub use crate::dashboard::components::chart::attempt_chart::Chart;
+pub use crate::dashboard::components::chart::latency_chart::LatencyChart;
 
 /// The top and bottom of the plot, in pixels. The time labels are below it.
 const TOP: f64 = 8.0;

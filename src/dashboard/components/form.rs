@@ -14,23 +14,23 @@ use actix_web::http::StatusCode;
 use askama::Template;
 use askama::filters::HtmlSafe;
 
-use crate::dashboard::components::format::{Line, Typed};
+use crate::dashboard::components::format::{InputValue, Line};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, answer};
-use crate::dashboard::http::posted::Posted;
+use crate::dashboard::http::layout::{PageLayout, answer};
+use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::{Invalid, Time};
 
 /// An option of a select or a checkbox group.
 #[derive(Clone, Debug)]
-pub struct Choice {
-    pub value: Typed,
+pub struct SelectOption {
+    pub value: InputValue,
     pub label: Line,
     pub chosen: bool,
 }
 
-impl Choice {
-    pub fn new(value: &str, label: &str, chosen: bool) -> Choice {
-        Choice { value: Typed::new(value), label: Line::new(label), chosen }
+impl SelectOption {
+    pub fn new(value: &str, label: &str, chosen: bool) -> SelectOption {
+        SelectOption { value: InputValue::new(value), label: Line::new(label), chosen }
     }
 }
 
@@ -38,15 +38,15 @@ impl Choice {
 #[derive(Clone, Debug)]
 pub enum Control {
     /// A text input. `kind` is the HTML type (`text`, `url`, `email`, `password`), `offers` are suggestions.
-    Text { kind: &'static str, offers: Vec<Typed> },
+    Text { kind: &'static str, offers: Vec<InputValue> },
     /// A whole number within bounds.
     Number { least: u64, most: u64 },
     /// A text area; `code` uses the monospace font.
     Area { rows: usize, code: bool },
     /// A select.
-    Select(Vec<Choice>),
+    Select(Vec<SelectOption>),
     /// A group of checkboxes.
-    Ticks(Vec<Choice>),
+    Ticks(Vec<SelectOption>),
     /// A checkbox; ticked if the value is not empty.
     Tick,
 }
@@ -54,101 +54,101 @@ pub enum Control {
 /// A labeled control.
 #[derive(Clone, Debug, Template)]
 #[template(path = "parts/field.html")]
-pub struct Field {
+pub struct FormField {
     pub name: &'static str,
     pub label: &'static str,
     /// The help below the control; empty: none.
     pub help: &'static str,
-    pub value: Typed,
+    pub value: InputValue,
     pub control: Control,
     pub required: bool,
     /// The validation error.
     pub wrong: Option<Line>,
 }
 
-impl HtmlSafe for Field {}
+impl HtmlSafe for FormField {}
 
-impl Field {
-    fn new(name: &'static str, label: &'static str, value: &str, control: Control) -> Field {
-        Field { name, label, help: "", value: Typed::new(value), control, required: false, wrong: None }
+impl FormField {
+    fn new(name: &'static str, label: &'static str, value: &str, control: Control) -> FormField {
+        FormField { name, label, help: "", value: InputValue::new(value), control, required: false, wrong: None }
     }
 
     /// A text input.
-    pub fn text(name: &'static str, label: &'static str, value: &str) -> Field {
-        Field::new(name, label, value, Control::Text { kind: "text", offers: Vec::new() })
+    pub fn text(name: &'static str, label: &'static str, value: &str) -> FormField {
+        FormField::new(name, label, value, Control::Text { kind: "text", offers: Vec::new() })
     }
 
     /// A number input; empty means `None`.
-    pub fn number(name: &'static str, label: &'static str, value: Option<u64>, least: u64, most: u64) -> Field {
+    pub fn number(name: &'static str, label: &'static str, value: Option<u64>, least: u64, most: u64) -> FormField {
         let value = value.map(|value| value.to_string()).unwrap_or_default();
-        Field::new(name, label, &value, Control::Number { least, most })
+        FormField::new(name, label, &value, Control::Number { least, most })
     }
 
     /// A text area.
-    pub fn area(name: &'static str, label: &'static str, value: &str, rows: usize) -> Field {
-        Field::new(name, label, value, Control::Area { rows, code: false })
+    pub fn area(name: &'static str, label: &'static str, value: &str, rows: usize) -> FormField {
+        FormField::new(name, label, value, Control::Area { rows, code: false })
     }
 
     /// A monospace text area, for JSON.
-    pub fn code(name: &'static str, label: &'static str, value: &str, rows: usize) -> Field {
-        Field::new(name, label, value, Control::Area { rows, code: true })
+    pub fn code(name: &'static str, label: &'static str, value: &str, rows: usize) -> FormField {
+        FormField::new(name, label, value, Control::Area { rows, code: true })
     }
 
     /// A text area with one entry per line, parsed by [`lines`].
-    pub fn lines<'l>(name: &'static str, label: &'static str, list: impl IntoIterator<Item = &'l String>) -> Field {
+    pub fn lines<'l>(name: &'static str, label: &'static str, list: impl IntoIterator<Item = &'l String>) -> FormField {
         let list: Vec<&str> = list.into_iter().map(String::as_str).collect();
-        Field::new(name, label, &list.join("\n"), Control::Area { rows: list.len().clamp(2, 8), code: true })
+        FormField::new(name, label, &list.join("\n"), Control::Area { rows: list.len().clamp(2, 8), code: true })
     }
 
-    pub fn select(name: &'static str, label: &'static str, choices: Vec<Choice>) -> Field {
-        Field::new(name, label, "", Control::Select(choices))
+    pub fn select(name: &'static str, label: &'static str, choices: Vec<SelectOption>) -> FormField {
+        FormField::new(name, label, "", Control::Select(choices))
     }
 
-    pub fn ticks(name: &'static str, label: &'static str, choices: Vec<Choice>) -> Field {
-        Field::new(name, label, "", Control::Ticks(choices))
+    pub fn ticks(name: &'static str, label: &'static str, choices: Vec<SelectOption>) -> FormField {
+        FormField::new(name, label, "", Control::Ticks(choices))
     }
 
-    pub fn tick(name: &'static str, label: &'static str, ticked: bool) -> Field {
-        Field::new(name, label, if ticked { "on" } else { "" }, Control::Tick)
+    pub fn tick(name: &'static str, label: &'static str, ticked: bool) -> FormField {
+        FormField::new(name, label, if ticked { "on" } else { "" }, Control::Tick)
     }
 
     /// Sets the help.
-    pub fn help(self, help: &'static str) -> Field {
-        Field { help, ..self }
+    pub fn help(self, help: &'static str) -> FormField {
+        FormField { help, ..self }
     }
 
-    pub fn required(self) -> Field {
-        Field { required: true, ..self }
+    pub fn required(self) -> FormField {
+        FormField { required: true, ..self }
     }
 
     /// Sets the HTML type of a text input.
-    pub fn kind(self, kind: &'static str) -> Field {
+    pub fn kind(self, kind: &'static str) -> FormField {
         match self.control {
-            Control::Text { offers, .. } => Field { control: Control::Text { kind, offers }, ..self },
+            Control::Text { offers, .. } => FormField { control: Control::Text { kind, offers }, ..self },
             _ => self,
         }
     }
 
     /// Sets the suggestions of a text input.
-    pub fn offering<'o>(self, offers: impl IntoIterator<Item = &'o str>) -> Field {
+    pub fn offering<'o>(self, offers: impl IntoIterator<Item = &'o str>) -> FormField {
         match self.control {
             Control::Text { kind, .. } => {
-                let offers = offers.into_iter().map(Typed::new).collect();
-                Field { control: Control::Text { kind, offers }, ..self }
+                let offers = offers.into_iter().map(InputValue::new).collect();
+                FormField { control: Control::Text { kind, offers }, ..self }
             }
             _ => self,
         }
     }
 
-    fn fill(&mut self, posted: &Posted) {
+    fn fill(&mut self, submitted: &VerifiedForm) {
         match &mut self.control {
             Control::Select(choices) | Control::Ticks(choices) => {
                 for choice in choices {
-                    choice.chosen = posted.all(self.name).any(|value| value == choice.value.as_str());
+                    choice.chosen = submitted.all(self.name).any(|value| value == choice.value.as_str());
                 }
             }
-            Control::Tick => self.value = Typed::new(if posted.has(self.name) { "on" } else { "" }),
-            _ => self.value = Typed::new(posted.get(self.name)),
+            Control::Tick => self.value = InputValue::new(if submitted.has(self.name) { "on" } else { "" }),
+            _ => self.value = InputValue::new(submitted.get(self.name)),
         }
     }
 
@@ -167,46 +167,46 @@ impl Field {
 }
 
 /// The hidden field with the revision that the form was filled in on.
-pub const SEEN: &str = "seen";
+pub const REVISION: &str = "seen";
 
 /// A form.
 #[derive(Clone, Debug, Default)]
 pub struct Form {
-    pub fields: Vec<Field>,
+    pub fields: Vec<FormField>,
     /// The revision of the edited object; empty for a new one.
-    pub seen: String,
+    pub revision: String,
     /// Errors that belong to no field.
     pub elsewhere: Vec<Line>,
 }
 
 /// The errors of a rejected form, with links to their fields.
 #[derive(Template)]
-#[template(path = "parts/summary.html")]
-pub struct Summary<'f> {
-    wrong: Vec<(&'f Field, &'f Line)>,
+#[template(path = "parts/error_summary.html")]
+pub struct ErrorSummary<'f> {
+    wrong: Vec<(&'f FormField, &'f Line)>,
     elsewhere: &'f [Line],
 }
 
-impl HtmlSafe for Summary<'_> {}
+impl HtmlSafe for ErrorSummary<'_> {}
 
 impl Form {
-    pub fn new(fields: Vec<Field>) -> Form {
-        Form { fields, seen: String::new(), elsewhere: Vec::new() }
+    pub fn new(fields: Vec<FormField>) -> Form {
+        Form { fields, revision: String::new(), elsewhere: Vec::new() }
     }
 
     /// Binds the form to the revision of the edited object.
-    pub fn of(self, updated_at: Time) -> Form {
-        Form { seen: crate::dashboard::components::refused::seen(updated_at), ..self }
+    pub fn at_revision(self, updated_at: Time) -> Form {
+        Form { revision: crate::dashboard::components::form_errors::revision(updated_at), ..self }
     }
 
     /// Restores the submitted values.
-    pub fn typed(mut self, posted: &Posted) -> Form {
-        self.fields.iter_mut().for_each(|field| field.fill(posted));
+    pub fn filled(mut self, submitted: &VerifiedForm) -> Form {
+        self.fields.iter_mut().for_each(|field| field.fill(submitted));
         self
     }
 
     /// Puts each error at its field.
-    pub fn blame(mut self, wrong: &[Invalid]) -> Form {
+    pub fn with_errors(mut self, wrong: &[Invalid]) -> Form {
         for one in wrong {
             match self.fields.iter_mut().find(|field| field.name == one.field) {
                 Some(field) if field.wrong.is_none() => field.wrong = Some(Line::new(&one.reason)),
@@ -218,9 +218,9 @@ impl Form {
     }
 
     /// The list of errors.
-    pub fn summary(&self) -> Summary<'_> {
+    pub fn summary(&self) -> ErrorSummary<'_> {
         let wrong = self.fields.iter().filter_map(|field| Some((field, field.wrong.as_ref()?))).collect();
-        Summary { wrong, elsewhere: &self.elsewhere }
+        ErrorSummary { wrong, elsewhere: &self.elsewhere }
     }
 
     fn refused(&self) -> bool {
@@ -237,13 +237,13 @@ pub fn lines(text: &str) -> Vec<String> {
 ///
 /// # Errors
 /// Not a whole number, or out of range for `N`.
-pub fn number<N: std::str::FromStr>(posted: &Posted, field: &str, what: &str) -> Result<Option<N>, Invalid> {
-    let Some(text) = posted.given(field) else { return Ok(None) };
+pub fn number<N: std::str::FromStr>(submitted: &VerifiedForm, field: &str, what: &str) -> Result<Option<N>, Invalid> {
+    let Some(text) = submitted.given(field) else { return Ok(None) };
     text.parse().map(Some).map_err(|_| Invalid::new(field, format!("must be {what}")))
 }
 
 /// A link that prefills the form.
-pub struct Start {
+pub struct ExampleLink {
     pub name: Line,
     pub href: String,
 }
@@ -252,7 +252,7 @@ pub struct Start {
 #[derive(Template)]
 #[template(path = "form.html")]
 pub struct FormPage {
-    pub frame: Frame,
+    pub layout: PageLayout,
     pub title: Line,
     /// The line below the title.
     pub lead: &'static str,
@@ -261,7 +261,7 @@ pub struct FormPage {
     pub action: String,
     pub form: Form,
     /// Links that prefill the form.
-    pub starts: Vec<Start>,
+    pub examples: Vec<ExampleLink>,
     pub button: &'static str,
     /// The target of *Cancel*.
     pub back: String,
@@ -282,7 +282,7 @@ impl FormPage {
 #[derive(Template)]
 #[template(path = "confirm.html")]
 pub struct ConfirmPage {
-    pub frame: Frame,
+    pub layout: PageLayout,
     pub title: &'static str,
     pub about: Line,
     /// The effects of the action.
@@ -298,14 +298,16 @@ mod tests {
 
     #[test]
     fn each_reason_stands_at_its_field_and_above() {
-        let fields =
-            vec![Field::text("url", "URL", "x"), Field::number("throttleRate", "Rate", None, 1, 9).help("A second.")];
+        let fields = vec![
+            FormField::text("url", "URL", "x"),
+            FormField::number("throttleRate", "Rate", None, 1, 9).help("A second."),
+        ];
         let wrong = [
             Invalid::new("url", "is <no> URL"),
             Invalid::new("throttleRate", "too much"),
             Invalid::new("other", "odd"),
         ];
-        let form = Form::new(fields).blame(&wrong);
+        let form = Form::new(fields).with_errors(&wrong);
         let html = form.fields[1].to_string();
         assert!(
             html.contains("aria-describedby=\"throttleRate-help throttleRate-wrong\"") && html.contains("aria-invalid")

@@ -22,11 +22,11 @@ pub struct Block(String);
 /// The value of a form control, which the browser must return unchanged. Escapes itself: special characters become
 /// numeric references, since nothing in a control can rearrange the page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Typed(String);
+pub struct InputValue(String);
 
-impl Typed {
-    pub fn new(text: &str) -> Typed {
-        Typed(text.replace("\r\n", "\n"))
+impl InputValue {
+    pub fn new(text: &str) -> InputValue {
+        InputValue(text.replace("\r\n", "\n"))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -38,9 +38,9 @@ impl Typed {
     }
 }
 
-impl HtmlSafe for Typed {}
+impl HtmlSafe for InputValue {}
 
-impl fmt::Display for Typed {
+impl fmt::Display for InputValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
             match c {
@@ -213,12 +213,12 @@ pub fn status(code: u16) -> String {
 }
 
 /// The parameters of a URL.
-pub struct Query(Vec<(String, String)>);
+pub struct UrlQuery(Vec<(String, String)>);
 
-impl Query {
+impl UrlQuery {
     /// The parameters of the request's URL.
-    pub fn of(request: &HttpRequest) -> Query {
-        Query(url::form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect())
+    pub fn of(request: &HttpRequest) -> UrlQuery {
+        UrlQuery(url::form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect())
     }
 
     /// All values of a parameter.
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_is_typed_comes_back() {
-        let typed = Typed::new("a<\"'&>\r\nb\u{202e}\u{1b}\u{85}ü\u{0}");
+        let typed = InputValue::new("a<\"'&>\r\nb\u{202e}\u{1b}\u{85}ü\u{0}");
         assert_eq!(typed.as_str(), "a<\"'&>\nb\u{202e}\u{1b}\u{85}ü\u{0}");
         assert_eq!(typed.to_string(), "a&#60;&#34;&#39;&#38;&#62;\nb&#8238;&#27;\u{fffd}ü\u{fffd}");
     }

@@ -14,14 +14,14 @@
 //! * A state is always a word, a shape and a colour ([`Badge`](widgets::Badge)), never a colour alone.
 
 pub(in crate::dashboard) mod chart;
+pub(in crate::dashboard) mod failure_hints;
 pub(in crate::dashboard) mod filters;
 pub(in crate::dashboard) mod form;
+pub(in crate::dashboard) mod form_errors;
 pub(in crate::dashboard) mod format;
-pub(in crate::dashboard) mod hints;
-pub(in crate::dashboard) mod list;
-pub(in crate::dashboard) mod parts;
+pub(in crate::dashboard) mod pagination;
 pub(in crate::dashboard) mod payload;
 pub(in crate::dashboard) mod picker;
 pub(in crate::dashboard) mod range;
-pub(in crate::dashboard) mod refused;
 pub(in crate::dashboard) mod time_input;
+pub(in crate::dashboard) mod widgets;

@@ -14,24 +14,24 @@ const MOST_INDENT: usize = 24;
 
 /// Text of one syntax class.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct JsonSpan {
     /// The CSS class: `key`, `string`, `value` or empty.
     pub kind: &'static str,
     pub text: Block,
 }
 
 /// A payload for display.
-pub struct Payload {
+pub struct PayloadView {
     /// `None` if it is not JSON.
-    pub pretty: Option<Vec<Run>>,
+    pub pretty: Option<Vec<JsonSpan>>,
     /// The payload unformatted.
     pub raw: Block,
     /// The payload was truncated.
     pub cut: bool,
 }
 
-impl Payload {
-    pub fn new(bytes: &[u8]) -> Payload {
+impl PayloadView {
+    pub fn new(bytes: &[u8]) -> PayloadView {
         let shown = &bytes[..bytes.len().min(MOST_BYTES)];
         let cut = shown.len() < bytes.len();
         let json = !cut && serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
@@ -39,11 +39,11 @@ impl Payload {
             Ok(text) if json => Some(runs(text)),
             _ => None,
         };
-        Payload { pretty, raw: Block::new(shown), cut }
+        PayloadView { pretty, raw: Block::new(shown), cut }
     }
 }
 
-fn runs(json: &str) -> Vec<Run> {
+fn runs(json: &str) -> Vec<JsonSpan> {
     let coloured = json.len() <= MOST_COLOURED;
     let mut runs: Vec<(&'static str, String)> = Vec::new();
     for (kind, text) in spaced(json) {
@@ -53,7 +53,7 @@ fn runs(json: &str) -> Vec<Run> {
             _ => runs.push((kind, text)),
         }
     }
-    runs.into_iter().map(|(kind, text)| Run { kind, text: Block::new(text.as_bytes()) }).collect()
+    runs.into_iter().map(|(kind, text)| JsonSpan { kind, text: Block::new(text.as_bytes()) }).collect()
 }
 
 /// The tokens of well-formed JSON with their classes, and whitespace between them.
@@ -113,7 +113,7 @@ mod tests {
     use crate::dashboard::components::payload::*;
 
     fn pretty(json: &str) -> Option<String> {
-        let runs = Payload::new(json.as_bytes()).pretty?;
+        let runs = PayloadView::new(json.as_bytes()).pretty?;
         Some(runs.iter().map(|run| run.text.to_string()).collect())
     }
 
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn kinds_are_told_apart() {
-        let runs = Payload::new(br#"{"k":"v","n":1}"#).pretty.unwrap();
+        let runs = PayloadView::new(br#"{"k":"v","n":1}"#).pretty.unwrap();
         let kinds: Vec<&str> = runs.iter().map(|run| run.kind).collect();
         assert_eq!(kinds, ["", "key", "", "string", "", "key", "", "value", ""]);
     }
@@ -136,10 +136,10 @@ mod tests {
     #[test]
     fn what_is_no_json_or_too_much_is_shown_as_it_is() {
         assert_eq!(pretty("{oops"), None);
-        assert_eq!(Payload::new(b"\xff\xfe{").raw.to_string(), "\u{fffd}\u{fffd}{");
+        assert_eq!(PayloadView::new(b"\xff\xfe{").raw.to_string(), "\u{fffd}\u{fffd}{");
         let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
         assert!(pretty(&deep).unwrap_or_default().len() < 3_000_000);
-        let large = Payload::new(&vec![b'x'; MOST_BYTES + 1]);
+        let large = PayloadView::new(&vec![b'x'; MOST_BYTES + 1]);
         assert!(large.cut && large.raw.to_string().len() == MOST_BYTES);
     }
 }

@@ -3,8 +3,8 @@
 use askama::Template;
 use askama::filters::HtmlSafe;
 
-use crate::dashboard::applications::naming;
-use crate::dashboard::applications::naming::Named;
+use crate::dashboard::applications::app_lookup;
+use crate::dashboard::applications::app_lookup::AppLookup;
 use crate::dashboard::components::format::Line;
 use crate::domain::{AppId, EndpointId};
 use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
@@ -12,7 +12,7 @@ use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
 /// The maximum number of options.
 const LISTED: usize = 250;
 
-struct Pick {
+struct PickerOption {
     id: String,
     name: Line,
     chosen: bool,
@@ -25,9 +25,9 @@ pub struct Picker {
     /// The user has only one application.
     fixed: bool,
     /// `None`: too many.
-    apps: Option<Vec<Pick>>,
+    apps: Option<Vec<PickerOption>>,
     /// `None`: too many, or no application selected.
-    endpoints: Option<Vec<Pick>>,
+    endpoints: Option<Vec<PickerOption>>,
     app: Line,
     endpoint: Line,
     /// The errors of both fields.
@@ -52,18 +52,18 @@ impl Picker {
         let chosen = match tenant.only {
             Some(only) => store.app_id(tenant, &AppRef::Id(only)).await?,
             None if app.is_empty() => owner(store, tenant, endpoint).await?,
-            None => match naming::application(store, tenant, app).await? {
-                Named::One(id) => Some(id),
-                Named::Nothing(_) => None,
+            None => match app_lookup::find(store, tenant, app).await? {
+                AppLookup::Found(id) => Some(id),
+                AppLookup::NotFound(_) => None,
             },
         };
         let apps = (!page.more).then(|| {
-            let pick = |app: &crate::domain::catalog::application::Application| Pick {
+            let pick = |app: &crate::domain::catalog::application::Application| PickerOption {
                 id: app.id.to_string(),
                 name: Line::cut(&app.name, 60),
                 chosen: chosen == Some(app.id),
             };
-            let mut picks: Vec<Pick> = page.data.iter().map(pick).collect();
+            let mut picks: Vec<PickerOption> = page.data.iter().map(pick).collect();
             picks.sort_by_key(|pick| pick.name.to_string().to_lowercase());
             picks
         });
@@ -97,12 +97,17 @@ pub(in crate::dashboard) async fn owner(
     }
 }
 
-async fn endpoints(store: &Store, tenant: &Tenant, app: AppId, chosen: &str) -> Result<Option<Vec<Pick>>, StoreError> {
+async fn endpoints(
+    store: &Store,
+    tenant: &Tenant,
+    app: AppId,
+    chosen: &str,
+) -> Result<Option<Vec<PickerOption>>, StoreError> {
     let page = store.endpoints(tenant, app, &PageRequest::first(LISTED, Order::Ascending)).await?;
     let pick = |endpoint: crate::domain::catalog::endpoint::Endpoint| {
         let (id, spec) = (endpoint.id.to_string(), endpoint.spec);
         let is_named = spec.uid.as_ref().is_some_and(|uid| uid.as_str() == chosen);
-        Pick { chosen: id == chosen || is_named, id, name: Line::cut(&spec.url, 80) }
+        PickerOption { chosen: id == chosen || is_named, id, name: Line::cut(&spec.url, 80) }
     };
     Ok((!page.more).then(|| page.data.into_iter().map(pick).collect()))
 }

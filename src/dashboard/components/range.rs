@@ -1,6 +1,6 @@
 //! The time range of a page, from the URL.
 
-use crate::dashboard::components::format::Query;
+use crate::dashboard::components::format::UrlQuery;
 use crate::store::query::counts::Range;
 
 /// A link to another range.
@@ -11,7 +11,7 @@ pub struct RangeLink {
 }
 
 /// The range in the URL (`?range=7d`); the last hour by default.
-pub fn of(query: &Query) -> Range {
+pub fn of(query: &UrlQuery) -> Range {
     let wanted = query.get("range").unwrap_or_default();
     Range::ALL.into_iter().find(|range| word(*range) == wanted).unwrap_or(Range::Hour)
 }

@@ -6,7 +6,7 @@ use crate::domain::Time;
 
 /// Parses RFC 3339; `2026-11-22` and `2026-11-22 09:30`, with optional seconds, in UTC; or `30m`, `2h`, `7d` before
 /// `now`.
-pub fn moment(text: &str, now: Time) -> Option<Time> {
+pub fn parse_time(text: &str, now: Time) -> Option<Time> {
     let text = text.trim();
     if let Some((number, unit)) = text.split_at_checked(text.len().saturating_sub(1))
         && let Ok(number) = number.parse::<u32>()
@@ -48,10 +48,10 @@ mod tests {
             ("2h", "2026-11-22T12:30:00Z"),
             ("7d", "2026-11-15T14:30:00Z"),
         ] {
-            assert_eq!(moment(text, now), Some(Time::parse(wanted).unwrap()), "{text}");
+            assert_eq!(parse_time(text, now), Some(Time::parse(wanted).unwrap()), "{text}");
         }
         for odd in ["", "yesterday", "h", "-2h", "2w", "22.11.2026", "2026-13-01", "ü", "99999999999d"] {
-            assert_eq!(moment(odd, now), None, "{odd}");
+            assert_eq!(parse_time(odd, now), None, "{odd}");
         }
     }
 }

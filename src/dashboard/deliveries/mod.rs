@@ -17,16 +17,16 @@ use askama::Template;
 
 use super::DashboardState;
 use super::bulk::base;
-use crate::dashboard::components::filters::{Asked, Filters, Form, OF_DELIVERIES};
+use crate::dashboard::components::failure_hints::in_words;
+use crate::dashboard::components::filters::{FilterForm, FilterParams, Filters, OF_DELIVERIES};
 use crate::dashboard::components::format;
-use crate::dashboard::components::format::{Line, Query, counted};
-use crate::dashboard::components::hints::in_words;
-use crate::dashboard::components::list::{LINES, Rest};
-use crate::dashboard::components::parts::{Address, Badge, Id, When};
+use crate::dashboard::components::format::{Line, UrlQuery, counted};
+use crate::dashboard::components::pagination::{LINES, Pagination};
+use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::viewer::{Inside, Signed, Viewer};
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::Capability;
 use crate::domain::deliveries::delivery::{DeadReason, State};
 use crate::domain::{EndpointId, MessageId, Time};
@@ -44,8 +44,8 @@ struct Row {
     /// The last response or failure, or the reason why the delivery is dead.
     answer: Line,
     attempts: String,
-    next: Option<When>,
-    accepted: When,
+    next: Option<RelativeTime>,
+    accepted: RelativeTime,
     /// The action of the *Resend* button.
     resend: Option<String>,
 }
@@ -53,17 +53,17 @@ struct Row {
 #[derive(Template)]
 #[template(path = "deliveries.html")]
 struct DeliveriesPage {
-    frame: Frame,
+    layout: PageLayout,
     status: Option<DeliveryStatus>,
     /// There is no other filter.
     only_status: bool,
     /// The list covers one application.
-    inside: bool,
-    form: Form,
+    in_application: bool,
+    form: FilterForm,
     good: bool,
     note: Option<&'static str>,
     rows: Vec<Row>,
-    rest: Rest,
+    pagination: Pagination,
     /// The current page, to return to.
     back: String,
     /// Path and label of the bulk resend of this list.
@@ -74,60 +74,61 @@ struct DeliveriesPage {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    list(&state, &request, &signed, None).await
+    list(&state, &request, &user, None).await
 }
 
-/// `GET {place}/deliveries`.
-pub async fn inside(
+/// `GET {paths}/deliveries`.
+pub async fn in_application(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    list(&state, &request, &inside, Some(&inside)).await
+    list(&state, &request, &context, Some(&context)).await
 }
 
 async fn list(
     state: &DashboardState,
     request: &HttpRequest,
-    viewer: &Viewer,
-    inside: Option<&Inside>,
+    user: &CurrentUser,
+    context: Option<&AppContext>,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, store) = (Query::of(request), state.clock.now(), &state.store);
-    let path = inside.map_or_else(|| "/deliveries".to_owned(), |inside| inside.place.page("deliveries"));
+    let (query, now, store) = (UrlQuery::of(request), state.clock.now(), &state.store);
+    let path = context.map_or_else(|| "/deliveries".to_owned(), |context| context.paths.page("deliveries"));
     let names: Vec<&'static str> =
-        OF_DELIVERIES.into_iter().filter(|name| inside.is_none() || *name != "app").collect();
-    let asked = Asked::of(path, &names, &query);
-    let filters = Filters::of(store, &viewer.tenant(), inside.map(|inside| inside.app.id), &asked, now).await?;
-    let form = Form::of(store, viewer, inside, &asked, &filters, &names).await?;
+        OF_DELIVERIES.into_iter().filter(|name| context.is_none() || *name != "app").collect();
+    let params = FilterParams::of(path, &names, &query);
+    let filters = Filters::of(store, &user.tenant(), context.map(|context| context.app.id), &params, now).await?;
+    let form = FilterForm::of(store, user, context, &params, &filters, &names).await?;
     let after = query.get("after").and_then(cursor);
     let (good, status, note) = (filters.good(), filters.status, filters.note);
-    let (rows, rest) = if good {
-        let found = store.list_deliveries(&viewer.tenant(), &filters.deliveries(), after, LINES).await?;
+    let (rows, pagination) = if good {
+        let found = store.list_deliveries(&user.tenant(), &filters.deliveries(), after, LINES).await?;
         let text = |(message, endpoint): DeliveryKey| format!("{message}.{endpoint}");
         let last = found.data.last().map(|row| text((row.message_id, row.endpoint_id)));
         let stopped = found.stopped.map(|key| (text(key), key.0.time()));
-        let rest = Rest::of(&asked, after.is_some(), found.more.then_some(last).flatten(), stopped, now);
-        let row = |one: &ListedDelivery| Row::new(one, viewer, inside, now);
-        (found.data.iter().map(row).collect(), rest)
+        let pagination = Pagination::of(&params, after.is_some(), found.more.then_some(last).flatten(), stopped, now);
+        let row = |one: &ListedDelivery| Row::new(one, user, context, now);
+        (found.data.iter().map(row).collect(), pagination)
     } else {
-        (Vec::new(), Rest::of(&asked, after.is_some(), None, None, now))
+        (Vec::new(), Pagination::of(&params, after.is_some(), None, None, now))
     };
     let resend_all = status
-        .filter(|_| !rows.is_empty() && viewer.can(Capability::CreateAttempts))
-        .and_then(|status| resend_all(viewer, inside, &asked, status));
+        .filter(|_| !rows.is_empty() && user.can(Capability::CreateAttempts))
+        .and_then(|status| resend_all(user, context, &params, status));
     let page = DeliveriesPage {
-        frame: Frame::of(viewer, Here::Deliveries).noting(query.get("notice")),
+        layout: PageLayout::of(user, NavItem::Deliveries).with_notice(query.get("notice")),
         status,
-        only_status: asked.only("status"),
-        inside: inside.is_some(),
+        only_status: params.only("status"),
+        in_application: context.is_some(),
         form,
         good,
         note,
         rows,
-        rest,
-        back: after.map_or_else(|| asked.first(), |(message, endpoint)| asked.after(&format!("{message}.{endpoint}"))),
+        pagination,
+        back: after
+            .map_or_else(|| params.first(), |(message, endpoint)| params.after(&format!("{message}.{endpoint}"))),
         resend_all,
     };
     answer(if good { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }, &page)
@@ -135,29 +136,29 @@ async fn list(
 
 /// The bulk resend of the list. `None`: operational webhooks cannot be resent in bulk.
 fn resend_all(
-    viewer: &Viewer,
-    inside: Option<&Inside>,
-    asked: &Asked,
+    user: &CurrentUser,
+    context: Option<&AppContext>,
+    params: &FilterParams,
     status: DeliveryStatus,
 ) -> Option<(String, &'static str)> {
     let name = if status == DeliveryStatus::Pending { "Send all now…" } else { "Resend all…" };
-    let path = format!("{}/resend", base(viewer));
-    match inside {
-        Some(inside) if inside.operational => None,
+    let path = format!("{}/resend", base(user));
+    match context {
+        Some(context) if context.operational => None,
         // Customers have only one application.
-        Some(inside) if viewer.tenant().only.is_none() => {
-            Some((asked.elsewhere(&path, &[("app", &inside.app.id.to_string())]), name))
+        Some(context) if user.tenant().only.is_none() => {
+            Some((params.elsewhere(&path, &[("app", &context.app.id.to_string())]), name))
         }
-        _ => Some((asked.elsewhere(&path, &[]), name)),
+        _ => Some((params.elsewhere(&path, &[]), name)),
     }
 }
 
 impl Row {
-    fn new(line: &ListedDelivery, viewer: &Viewer, inside: Option<&Inside>, now: Time) -> Row {
-        let place = inside.map_or_else(|| Place::of_application(line.app_id), |inside| inside.place.clone());
-        let href = place.message(line.message_id);
+    fn new(line: &ListedDelivery, user: &CurrentUser, context: Option<&AppContext>, now: Time) -> Row {
+        let paths = context.map_or_else(|| AppPaths::of_application(line.app_id), |context| context.paths.clone());
+        let href = paths.message(line.message_id);
         let failed = matches!(line.state, State::Retry | State::Dead);
-        let resend = failed && line.sendable && viewer.can(Capability::CreateAttempts);
+        let resend = failed && line.sendable && user.can(Capability::CreateAttempts);
         let badge = match (line.state, line.reason) {
             (state, _) if state.pending() && line.endpoint_disabled => Badge::Disabled,
             (State::Dead, Some(DeadReason::Canceled)) => Badge::Canceled,
@@ -170,7 +171,7 @@ impl Row {
             event_type: Line::new(&line.event_type),
             message_id: Id::new(line.message_id),
             app: Line::new(&line.app_name),
-            app_href: place.home().to_owned(),
+            app_href: paths.home().to_owned(),
             address: Address::new(&line.url),
             endpoint: line.endpoint_id.to_string(),
             answer: Line::new(&came_to(line)),
@@ -179,8 +180,8 @@ impl Row {
             } else {
                 String::new()
             },
-            next: (line.state.pending() && !line.endpoint_disabled).then(|| When::new(line.due_at, now)),
-            accepted: When::new(line.accepted_at, now),
+            next: (line.state.pending() && !line.endpoint_disabled).then(|| RelativeTime::new(line.due_at, now)),
+            accepted: RelativeTime::new(line.accepted_at, now),
         }
     }
 }

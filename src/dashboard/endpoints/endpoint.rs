@@ -10,32 +10,32 @@ use askama::Template;
 use crate::dashboard::DashboardState;
 use crate::dashboard::bulk::{base, count_missing};
 use crate::dashboard::components::chart::Chart;
-use crate::dashboard::components::form::{Choice, Field, Form};
+use crate::dashboard::components::form::{Form, FormField, SelectOption};
 use crate::dashboard::components::format;
-use crate::dashboard::components::format::{Line, Query, count_up_to};
-use crate::dashboard::components::parts::{Address, Badge, Id, When};
+use crate::dashboard::components::format::{Line, UrlQuery, count_up_to};
+use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
 use crate::dashboard::endpoints::MOST;
 use crate::dashboard::endpoints::endpoint_actions::named;
+use crate::dashboard::endpoints::endpoint_backoff::NextProbe;
 use crate::dashboard::endpoints::endpoint_fields::in_words;
-use crate::dashboard::endpoints::rates;
-use crate::dashboard::endpoints::rates::ResponseTimes;
-use crate::dashboard::endpoints::resting::Probe;
-use crate::dashboard::endpoints::snippets;
-use crate::dashboard::endpoints::snippets::Snippet;
-use crate::dashboard::event_types::catalog;
+use crate::dashboard::endpoints::endpoint_stats;
+use crate::dashboard::endpoints::endpoint_stats::ResponseTimes;
+use crate::dashboard::endpoints::verify_snippets;
+use crate::dashboard::endpoints::verify_snippets::VerifySnippet;
+use crate::dashboard::event_types::visible_event_types;
+use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::viewer::Inside;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, masked_header};
 use crate::domain::deliveries::attempt::Attempt;
-use crate::domain::deliveries::background::{Kind, Scope as Target};
+use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::{AttemptId, Invalid, Time};
 use crate::store::catalog::endpoint_list::{EndpointLine, LastFailure};
 use crate::store::jobs::background::{BackgroundSpec, Total};
 use crate::store::query::attempts::AttemptFilter;
-use crate::store::query::counts::{Range, Scope};
+use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::query::endpoint_messages::SentFilter;
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store};
@@ -51,25 +51,25 @@ struct Row {
     event_type: Option<Line>,
     answer: Line,
     took: String,
-    when: When,
+    when: RelativeTime,
 }
 
 /// The last failed attempt.
-struct Failure {
-    when: When,
+struct FailureSummary {
+    when: RelativeTime,
     href: String,
     what: Line,
 }
 
 /// Why the endpoint is disabled or failing, and since when.
-struct Strip {
+struct StatusNotice {
     what: &'static str,
-    at: Option<When>,
+    at: Option<RelativeTime>,
     why: &'static str,
 }
 
 /// Messages that were not sent to it while it was disabled.
-struct Missed {
+struct MissedMessages {
     /// `601 messages`.
     count: String,
     /// The form to replay them, if the user may.
@@ -77,21 +77,21 @@ struct Missed {
 }
 
 /// Links to other pages, as far as the user may open them.
-struct Links {
+struct EndpointLinks {
     deliveries: Option<String>,
     recover: Option<String>,
     replay: Option<String>,
 }
 
 /// A streak of failures and its consequence.
-struct Streak {
-    warned: Option<When>,
+struct FailureStreak {
+    warned: Option<RelativeTime>,
     /// When the endpoint will be disabled; `None`: with the next failure.
-    ends: Option<When>,
+    ends: Option<RelativeTime>,
 }
 
 /// The user's permissions.
-struct May {
+struct EndpointActions {
     edit: bool,
     test: bool,
     see_secret: bool,
@@ -99,13 +99,13 @@ struct May {
 }
 
 /// A setting and its values.
-struct Setting {
+struct SettingRow {
     name: &'static str,
     values: Vec<Line>,
 }
 
 /// A language of the verification code.
-struct Tab {
+struct LanguageTab {
     name: &'static str,
     href: String,
     on: bool,
@@ -114,46 +114,46 @@ struct Tab {
 #[derive(Template)]
 #[template(path = "endpoint.html")]
 struct EndpointPage {
-    frame: Frame,
+    layout: PageLayout,
     path: String,
     badge: Badge,
     address: Address,
     description: Line,
     id: Id,
     uid: Option<Line>,
-    created: When,
+    created: RelativeTime,
     disabled: bool,
-    strip: Option<Strip>,
+    status_notice: Option<StatusNotice>,
     /// The consequence if failures continue.
-    streak: Option<Streak>,
+    streak: Option<FailureStreak>,
     /// Set while the endpoint is backing off.
-    probe: Option<Probe>,
-    missed: Option<Missed>,
-    links: Links,
+    probe: Option<NextProbe>,
+    missed: Option<MissedMessages>,
+    links: EndpointLinks,
     rate: Option<String>,
     counts: String,
     response_times: Option<String>,
     throttle: Option<u16>,
     waiting: String,
-    failure: Option<Failure>,
+    failure: Option<FailureSummary>,
     chart: Option<Chart>,
     attempts: Vec<Row>,
-    may: May,
+    allowed: EndpointActions,
     test: Form,
     public_key: bool,
-    tabs: Vec<Tab>,
-    snippet: &'static Snippet,
-    settings: Vec<Setting>,
+    tabs: Vec<LanguageTab>,
+    snippet: &'static VerifySnippet,
+    settings: Vec<SettingRow>,
 }
 
-/// `GET {place}/endpoints/{endpoint}?snippet=`.
+/// `GET {paths}/endpoints/{endpoint}?snippet=`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    let endpoint = named(&state.store, &request, &inside).await?;
-    page_with(&state, &inside, &request, &endpoint, None).await
+    let endpoint = named(&state.store, &request, &context).await?;
+    page_with(&state, &context, &request, &endpoint, None).await
 }
 
 /// Renders the page; `refused` is a rejected test event and its errors.
@@ -162,105 +162,115 @@ pub async fn show(
 /// The endpoint is gone, or the store is unavailable.
 pub async fn page_with(
     state: &DashboardState,
-    inside: &Inside,
+    context: &AppContext,
     request: &HttpRequest,
     endpoint: &Endpoint,
     refused: Option<(&str, &[Invalid])>,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant, store) = (Query::of(request), state.clock.now(), inside.tenant(), &state.store);
-    let (app, id) = (inside.app.id, endpoint.id);
+    let (query, now, tenant, store) = (UrlQuery::of(request), state.clock.now(), context.tenant(), &state.store);
+    let (app, id) = (context.app.id, endpoint.id);
     let line = store.endpoint_line(&tenant, app, id).await?.ok_or(PageError::NotFound)?;
-    let buckets = store.buckets(&tenant, Scope::Endpoint(id), Range::Day, now).await?;
+    let buckets = store.buckets(&tenant, CountScope::Endpoint(id), ChartRange::Day, now).await?;
     let counts = total(&buckets);
-    let list = format!("{}?endpoint={id}&", inside.place.page("deliveries"));
+    let list = format!("{}?endpoint={id}&", context.paths.page("deliveries"));
     let waiting = store.backlogs(&tenant, &[id], MOST).await?.get(&id).copied().unwrap_or(0);
     let filter = AttemptFilter { endpoint: Some(id), ..AttemptFilter::default() };
     let newest = store.attempts(&tenant, app, &filter, &PageRequest::first(ATTEMPTS, Order::Descending)).await?;
-    let path = inside.place.endpoint(id);
-    let snippet = snippets::of(query.get("snippet"));
+    let path = context.paths.endpoint(id);
+    let snippet = verify_snippets::of(query.get("snippet"));
     let lines = store.newest_at(&tenant, app, id, ATTEMPTS as i64).await?;
     let event_types: HashMap<AttemptId, String> =
         lines.into_iter().filter_map(|line| Some((line.id, line.event_type?))).collect();
-    let links = Links::new(inside, endpoint);
+    let links = EndpointLinks::new(context, endpoint);
     let page = EndpointPage {
-        frame: Frame::of(inside, Here::Endpoints)
-            .below(inside, [(inside.place.page("endpoints"), Line::new("Endpoints"))])
-            .noting(query.get("notice")),
+        layout: PageLayout::of(context, NavItem::Endpoints)
+            .below(context, [(context.paths.page("endpoints"), Line::new("Endpoints"))])
+            .with_notice(query.get("notice")),
         badge: Badge::of_health(line.health()),
         address: Address::new(&line.endpoint.spec.url),
         description: Line::new(&line.endpoint.spec.description),
         id: Id::new(id),
         uid: line.endpoint.spec.uid.as_ref().map(|uid| Line::new(uid.as_str())),
-        created: When::new(line.endpoint.created_at, now),
+        created: RelativeTime::new(line.endpoint.created_at, now),
         disabled: line.endpoint.spec.disabled,
-        strip: Strip::of(&line, now),
-        streak: Streak::of(&line, state.disable_after, now),
-        probe: line.rest(now).map(|rest| Probe::new(rest, now)),
-        missed: Missed::read(store, inside, &line, &query, now).await?,
+        status_notice: StatusNotice::of(&line, now),
+        streak: FailureStreak::of(&line, state.disable_after, now),
+        probe: line.rest(now).map(|rest| NextProbe::new(rest, now)),
+        missed: MissedMessages::read(store, context, &line, &query, now).await?,
         links,
-        rate: rates::rate(&counts),
-        counts: rates::in_words(&counts),
+        rate: endpoint_stats::rate(&counts),
+        counts: endpoint_stats::in_words(&counts),
         response_times: ResponseTimes::of(&counts).map(|times| times.text()),
         throttle: line.endpoint.spec.throttle_rate,
         waiting: count_up_to(waiting, MOST),
-        failure: store.last_failure(&tenant, app, id).await?.map(|failure| Failure::new(&failure, inside, now)),
-        chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, Range::Day, &list)),
-        attempts: newest.data.iter().map(|attempt| Row::new(attempt, &event_types, inside, now)).collect(),
-        may: May {
-            edit: inside.can(Capability::ManageEndpoint),
-            test: inside.can(Capability::CreateAttempts),
-            see_secret: inside.can_any(Capability::SEE_SECRET),
-            rotate: inside.can_any(Capability::ROTATE_SECRET),
+        failure: store.last_failure(&tenant, app, id).await?.map(|failure| FailureSummary::new(&failure, context, now)),
+        chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, ChartRange::Day, &list)),
+        attempts: newest.data.iter().map(|attempt| Row::new(attempt, &event_types, context, now)).collect(),
+        allowed: EndpointActions {
+            edit: context.can(Capability::ManageEndpoint),
+            test: context.can(Capability::CreateAttempts),
+            see_secret: context.can_any(Capability::SEE_SECRET),
+            rotate: context.can_any(Capability::ROTATE_SECRET),
         },
-        test: test_form(store, inside, refused).await?,
+        test: test_form(store, context, refused).await?,
         public_key: line.endpoint.spec.signature_type == SignatureType::Ed25519,
-        tabs: snippets::ALL.iter().map(|one| Tab::new(one, &path, snippet)).collect(),
+        tabs: verify_snippets::ALL.iter().map(|one| LanguageTab::new(one, &path, snippet)).collect(),
         snippet,
-        settings: settings(store, inside, &line.endpoint).await?,
+        settings: settings(store, context, &line.endpoint).await?,
         path,
     };
     let status = if refused.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     answer(status, &page)
 }
 
-async fn test_form(store: &Store, inside: &Inside, refused: Option<(&str, &[Invalid])>) -> Result<Form, PageError> {
+async fn test_form(
+    store: &Store,
+    context: &AppContext,
+    refused: Option<(&str, &[Invalid])>,
+) -> Result<Form, PageError> {
     let (chosen, wrong) = refused.unwrap_or_default();
-    let types = catalog::choices(store, inside).await?;
+    let types = visible_event_types::choices(store, context).await?;
     let with_schema = types.iter().filter(|one| one.spec.newest_schema().is_some());
-    let choices: Vec<Choice> =
-        with_schema.map(|one| Choice::new(&one.spec.name, &one.spec.name, one.spec.name == chosen)).collect();
+    let choices: Vec<SelectOption> =
+        with_schema.map(|one| SelectOption::new(&one.spec.name, &one.spec.name, one.spec.name == chosen)).collect();
     if choices.is_empty() {
-        return Ok(Form::new(Vec::new()).blame(wrong));
+        return Ok(Form::new(Vec::new()).with_errors(wrong));
     }
-    Ok(Form::new(vec![Field::select("eventType", "Event type", choices)]).blame(wrong))
+    Ok(Form::new(vec![FormField::select("eventType", "Event type", choices)]).with_errors(wrong))
 }
 
-impl Strip {
-    fn of(line: &EndpointLine, now: Time) -> Option<Strip> {
-        let when = |at| When::new(at, now);
+impl StatusNotice {
+    fn of(line: &EndpointLine, now: Time) -> Option<StatusNotice> {
+        let when = |at| RelativeTime::new(at, now);
         if !line.endpoint.spec.disabled {
             let since = line.failing_since?;
-            return Some(Strip { what: "Every attempt has failed. First failure", at: Some(when(since)), why: "" });
+            return Some(StatusNotice {
+                what: "Every attempt has failed. First failure",
+                at: Some(when(since)),
+                why: "",
+            });
         }
         let why = match line.endpoint.disabled_reason {
             Some(DisabledReason::Gone) => ": the receiver asked us to stop (410 Gone)",
             Some(DisabledReason::Failing) => ": every attempt failed for too long",
             Some(DisabledReason::Manual) | None => " manually",
         };
-        Some(Strip { what: "Disabled", at: line.disabled_at.map(when), why })
+        Some(StatusNotice { what: "Disabled", at: line.disabled_at.map(when), why })
     }
 }
 
-impl Links {
-    fn new(inside: &Inside, endpoint: &Endpoint) -> Links {
-        let base = base(inside);
-        let app = if base.is_empty() { format!("app={}&", inside.app.id) } else { String::new() };
-        let may = inside.can(Capability::CreateAttempts) && inside.opens("/portal/resend") && !inside.operational;
-        let resend = |status: &str| may.then(|| format!("{base}/resend?{app}endpoint={}&status={status}", endpoint.id));
-        Links {
-            deliveries: inside
+impl EndpointLinks {
+    fn new(context: &AppContext, endpoint: &Endpoint) -> EndpointLinks {
+        let base = base(context);
+        let app = if base.is_empty() { format!("app={}&", context.app.id) } else { String::new() };
+        let allowed =
+            context.can(Capability::CreateAttempts) && context.opens("/portal/resend") && !context.operational;
+        let resend =
+            |status: &str| allowed.then(|| format!("{base}/resend?{app}endpoint={}&status={status}", endpoint.id));
+        EndpointLinks {
+            deliveries: context
                 .shows(PortalPage::Deliveries)
-                .then(|| format!("{}?endpoint={}", inside.place.page("deliveries"), endpoint.id)),
+                .then(|| format!("{}?endpoint={}", context.paths.page("deliveries"), endpoint.id)),
             recover: resend("failed"),
             // A replay to a disabled endpoint would only wait.
             replay: resend("missing").filter(|_| !endpoint.spec.disabled),
@@ -268,57 +278,60 @@ impl Links {
     }
 }
 
-impl Missed {
+impl MissedMessages {
     /// After enabling, the URL has the time since which the endpoint was disabled. `None`: no messages since.
     async fn read(
         store: &Store,
-        inside: &Inside,
+        context: &AppContext,
         line: &EndpointLine,
-        query: &Query,
+        query: &UrlQuery,
         now: Time,
-    ) -> Result<Option<Missed>, PageError> {
+    ) -> Result<Option<MissedMessages>, PageError> {
         let endpoint = &line.endpoint;
         let since = query.get("since").and_then(|text| Time::parse(text).ok()).filter(|since| *since < now);
-        let Some(since) = since.filter(|_| !endpoint.spec.disabled && !inside.operational) else { return Ok(None) };
+        let Some(since) = since.filter(|_| !endpoint.spec.disabled && !context.operational) else { return Ok(None) };
         let spec = BackgroundSpec {
-            kind: Kind::ReplayMissing,
-            scope: Target::Endpoint(endpoint.app_id, endpoint.id),
+            kind: TaskKind::ReplayMissing,
+            scope: TaskScope::Endpoint(endpoint.app_id, endpoint.id),
             filter: SentFilter { since, until: now, ..SentFilter::default() },
             listed: None,
             by: String::new(),
             total: None,
         };
-        let Total { count: n, more } = count_missing(store, &inside.tenant(), &spec).await?;
+        let Total { count: n, more } = count_missing(store, &context.tenant(), &spec).await?;
         let messages = if n == 1 && !more { "message" } else { "messages" };
-        let replay = Links::new(inside, endpoint).replay;
-        Ok((n > 0).then(|| Missed {
+        let replay = EndpointLinks::new(context, endpoint).replay;
+        Ok((n > 0).then(|| MissedMessages {
             count: format!("{}{} {messages}", format::count(n), if more { "+" } else { "" }),
             href: replay.map(|href| format!("{href}&since={since}&until={now}")),
         }))
     }
 }
 
-impl Streak {
-    fn of(line: &EndpointLine, disable_after: Duration, now: Time) -> Option<Streak> {
+impl FailureStreak {
+    fn of(line: &EndpointLine, disable_after: Duration, now: Time) -> Option<FailureStreak> {
         let since = line.failing_since.filter(|_| !line.endpoint.spec.disabled)?;
         let ends = Some(since.plus(disable_after)).filter(|ends| *ends > now);
-        Some(Streak { warned: line.warned_at.map(|at| When::new(at, now)), ends: ends.map(|at| When::new(at, now)) })
+        Some(FailureStreak {
+            warned: line.warned_at.map(|at| RelativeTime::new(at, now)),
+            ends: ends.map(|at| RelativeTime::new(at, now)),
+        })
     }
 }
 
-impl Failure {
-    fn new(failure: &LastFailure, inside: &Inside, now: Time) -> Failure {
+impl FailureSummary {
+    fn new(failure: &LastFailure, context: &AppContext, now: Time) -> FailureSummary {
         let status = failure.status.and_then(|status| u16::try_from(status).ok());
-        Failure {
-            when: When::new(failure.at, now),
-            href: inside.place.message(failure.message_id),
+        FailureSummary {
+            when: RelativeTime::new(failure.at, now),
+            href: context.paths.message(failure.message_id),
             what: status.map_or_else(|| Line::cut(&failure.detail, 120), |status| Line::new(&format::status(status))),
         }
     }
 }
 
 impl Row {
-    fn new(attempt: &Attempt, event_types: &HashMap<AttemptId, String>, inside: &Inside, now: Time) -> Row {
+    fn new(attempt: &Attempt, event_types: &HashMap<AttemptId, String>, context: &AppContext, now: Time) -> Row {
         let outcome = &attempt.outcome;
         Row {
             badge: match (outcome.delivered(), attempt.next_at) {
@@ -327,25 +340,29 @@ impl Row {
                 (false, None) => Badge::Dead,
             },
             number: attempt.number,
-            href: format!("{}#{}", inside.place.message(attempt.message_id), attempt.id),
+            href: format!("{}#{}", context.paths.message(attempt.message_id), attempt.id),
             event_type: event_types.get(&attempt.id).map(|name| Line::new(name)),
             answer: match outcome.status {
                 Some(status) => Line::new(&format::status(status)),
                 None => Line::cut(&outcome.detail, 120),
             },
             took: format::took(outcome.duration),
-            when: When::new(attempt.at, now),
+            when: RelativeTime::new(attempt.at, now),
         }
     }
 }
 
-impl Tab {
-    fn new(snippet: &'static Snippet, path: &str, on: &Snippet) -> Tab {
-        Tab { name: snippet.name, href: format!("{path}?snippet={}#verify", snippet.word), on: snippet.word == on.word }
+impl LanguageTab {
+    fn new(snippet: &'static VerifySnippet, path: &str, on: &VerifySnippet) -> LanguageTab {
+        LanguageTab {
+            name: snippet.name,
+            href: format!("{path}?snippet={}#verify", snippet.word),
+            on: snippet.word == on.word,
+        }
     }
 }
 
-async fn settings(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result<Vec<Setting>, PageError> {
+async fn settings(store: &Store, context: &AppContext, endpoint: &Endpoint) -> Result<Vec<SettingRow>, PageError> {
     let spec = &endpoint.spec;
     let list = |list: Option<&Vec<String>>| match list {
         None => vec![Line::new("all")],
@@ -354,10 +371,10 @@ async fn settings(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result
     let one = |text: String| vec![Line::new(&text)];
     let as_set = || vec![Line::new("default")];
     let mut event_types = spec.event_types.clone();
-    if let (Some(names), Some(_)) = (&mut event_types, inside.flags()) {
+    if let (Some(names), Some(_)) = (&mut event_types, context.flags()) {
         let mut seen = Vec::new();
         for name in std::mem::take(names) {
-            if catalog::find(store, inside, &name).await?.is_some() {
+            if visible_event_types::find(store, context, &name).await?.is_some() {
                 seen.push(name);
             }
         }
@@ -367,27 +384,27 @@ async fn settings(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result
         Line::new(&if masked_header(name) { format!("{name}: (hidden)") } else { format!("{name}: {value}") })
     };
     let mut settings = vec![
-        Setting { name: "Event types", values: list(event_types.as_ref()) },
-        Setting { name: "Channels", values: list(spec.channels.as_ref()) },
-        Setting { name: "Limit", values: one(spec.throttle_rate.map_or("none".into(), |rate| format!("{rate}/s"))) },
-        Setting {
+        SettingRow { name: "Event types", values: list(event_types.as_ref()) },
+        SettingRow { name: "Channels", values: list(spec.channels.as_ref()) },
+        SettingRow { name: "Limit", values: one(spec.throttle_rate.map_or("none".into(), |rate| format!("{rate}/s"))) },
+        SettingRow {
             name: "Timeout",
             values: spec.timeout.map_or_else(as_set, |span| one(format!("{} s", span.as_secs()))),
         },
-        Setting {
+        SettingRow {
             name: "Retry schedule",
             values: spec.retry_schedule.as_ref().map_or_else(as_set, |schedule| one(in_words(schedule))),
         },
-        Setting {
+        SettingRow {
             name: "Ordering",
             values: one(
                 if spec.ordered { "one at a time, in order of acceptance" } else { "not guaranteed" }.to_owned()
             ),
         },
-        Setting { name: "Signature type", values: one(spec.signature_type.word().to_owned()) },
+        SettingRow { name: "Signature type", values: one(spec.signature_type.word().to_owned()) },
     ];
     if !spec.headers.is_empty() {
-        settings.push(Setting { name: "Headers", values: spec.headers.iter().map(header).collect() });
+        settings.push(SettingRow { name: "Headers", values: spec.headers.iter().map(header).collect() });
     }
     Ok(settings)
 }

@@ -5,15 +5,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{ConfirmPage, Form, FormPage};
+use crate::dashboard::components::form_errors::{FormRejection, change_result, check_revision, store_errors};
 use crate::dashboard::components::format::{Line, count_up_to};
-use crate::dashboard::components::refused::{Refused, refused, settled, unchanged};
 use crate::dashboard::endpoints::endpoint_fields::{form, read};
-use crate::dashboard::event_types::catalog;
+use crate::dashboard::event_types::visible_event_types;
+use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Inside, part};
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::Invalid;
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
@@ -24,50 +24,50 @@ use crate::store::{EndpointRef, Store};
 ///
 /// # Errors
 /// Not found in the application.
-pub async fn named(store: &Store, request: &HttpRequest, inside: &Inside) -> Result<Endpoint, PageError> {
+pub async fn named(store: &Store, request: &HttpRequest, context: &AppContext) -> Result<Endpoint, PageError> {
     let named = EndpointRef::parse(part(request, "endpoint")?).map_err(|_| PageError::NotFound)?;
-    store.endpoint(&inside.tenant(), inside.app.id, &named).await?.ok_or(PageError::NotFound)
+    store.endpoint(&context.tenant(), context.app.id, &named).await?.ok_or(PageError::NotFound)
 }
 
-async fn names(store: &Store, inside: &Inside) -> Result<Vec<String>, PageError> {
-    let choices = catalog::choices(store, inside).await?;
+async fn names(store: &Store, context: &AppContext) -> Result<Vec<String>, PageError> {
+    let choices = visible_event_types::choices(store, context).await?;
     Ok(choices.into_iter().map(|event_type| event_type.spec.name).collect())
 }
 
-fn new_page(inside: &Inside, form: Form) -> FormPage {
+fn new_page(context: &AppContext, form: Form) -> FormPage {
     FormPage {
-        frame: Frame::of(inside, Here::Endpoints)
-            .below(inside, [(inside.place.page("endpoints"), Line::new("Endpoints"))]),
+        layout: PageLayout::of(context, NavItem::Endpoints)
+            .below(context, [(context.paths.page("endpoints"), Line::new("Endpoints"))]),
         title: Line::new("New endpoint"),
         lead: "A URL that receives events.",
         about: Line::default(),
-        action: inside.place.page("endpoints/new"),
+        action: context.paths.page("endpoints/new"),
         form,
-        starts: Vec::new(),
+        examples: Vec::new(),
         button: "Create endpoint",
-        back: inside.place.page("endpoints"),
+        back: context.paths.page("endpoints"),
     }
 }
 
 /// The layout of a page below an endpoint.
-pub(in crate::dashboard) fn of_endpoint(inside: &Inside, endpoint: &Endpoint) -> Frame {
+pub(in crate::dashboard) fn of_endpoint(context: &AppContext, endpoint: &Endpoint) -> PageLayout {
     let things = [
-        (inside.place.page("endpoints"), Line::new("Endpoints")),
-        (inside.place.endpoint(endpoint.id), Line::cut(&endpoint.spec.url, 60)),
+        (context.paths.page("endpoints"), Line::new("Endpoints")),
+        (context.paths.endpoint(endpoint.id), Line::cut(&endpoint.spec.url, 60)),
     ];
-    Frame::of(inside, Here::Endpoints).below(inside, things)
+    PageLayout::of(context, NavItem::Endpoints).below(context, things)
 }
 
-fn edit_page(inside: &Inside, endpoint: &Endpoint, form: Form) -> FormPage {
-    let path = inside.place.endpoint(endpoint.id);
+fn edit_page(context: &AppContext, endpoint: &Endpoint, form: Form) -> FormPage {
+    let path = context.paths.endpoint(endpoint.id);
     FormPage {
-        frame: of_endpoint(inside, endpoint),
+        layout: of_endpoint(context, endpoint),
         title: Line::new("Edit endpoint"),
         lead: "",
         about: Line::new(&endpoint.spec.url),
         action: format!("{path}/edit"),
         form,
-        starts: Vec::new(),
+        examples: Vec::new(),
         button: "Save",
         back: path,
     }
@@ -78,63 +78,69 @@ fn blank(state: &DashboardState) -> EndpointSpec {
     EndpointSpec { signature_type: state.signature_type, ..EndpointSpec::default() }
 }
 
-/// `GET {place}/endpoints/new`.
-pub async fn new(state: web::Data<DashboardState>, inside: Inside) -> Result<HttpResponse, PageError> {
-    inside.need(Capability::ManageEndpoint)?;
-    let names = names(&state.store, &inside).await?;
-    new_page(&inside, form(&blank(&state), &names, true)).answer()
+/// `GET {paths}/endpoints/new`.
+pub async fn new(state: web::Data<DashboardState>, context: AppContext) -> Result<HttpResponse, PageError> {
+    context.need(Capability::ManageEndpoint)?;
+    let names = names(&state.store, &context).await?;
+    new_page(&context, form(&blank(&state), &names, true)).answer()
 }
 
-/// `POST {place}/endpoints/new`.
+/// `POST {paths}/endpoints/new`.
 pub async fn create(
     state: web::Data<DashboardState>,
-    inside: Inside,
-    posted: Posted,
+    context: AppContext,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    inside.need(Capability::ManageEndpoint)?;
-    match make(&state, &inside, &posted).await {
-        Ok(endpoint) => Ok(done(&inside.place.endpoint(endpoint.id), Notice::Created)),
+    context.need(Capability::ManageEndpoint)?;
+    match make(&state, &context, &submitted).await {
+        Ok(endpoint) => Ok(done(&context.paths.endpoint(endpoint.id), FlashNotice::Created)),
         Err(wrong) => {
-            let (wrong, names) = (wrong?, names(&state.store, &inside).await?);
-            new_page(&inside, form(&blank(&state), &names, true).typed(&posted).blame(&wrong)).answer()
+            let (wrong, names) = (wrong?, names(&state.store, &context).await?);
+            new_page(&context, form(&blank(&state), &names, true).filled(&submitted).with_errors(&wrong)).answer()
         }
     }
 }
 
-async fn make(state: &DashboardState, inside: &Inside, posted: &Posted) -> Result<Endpoint, Refused> {
-    let (spec, secret) = checked(state, inside, posted, &blank(state), true).await?;
+async fn make(
+    state: &DashboardState,
+    context: &AppContext,
+    submitted: &VerifiedForm,
+) -> Result<Endpoint, FormRejection> {
+    let (spec, secret) = checked(state, context, submitted, &blank(state), true).await?;
     let secret = secret.unwrap_or_else(|| Secret::generate(spec.signature_type));
-    let (store, now) = (inside.store(&state.store), state.clock.now());
-    let made = store.create_endpoint(&inside.tenant(), inside.app.id, spec, &secret, now).await;
-    made.map_err(|error| refused(error, "uid"))
+    let (store, now) = (context.store(&state.store), state.clock.now());
+    let made = store.create_endpoint(&context.tenant(), context.app.id, spec, &secret, now).await;
+    made.map_err(|error| store_errors(error, "uid"))
 }
 
 /// Parses and validates the form, including checks that need the store or DNS.
 async fn checked(
     state: &DashboardState,
-    inside: &Inside,
-    posted: &Posted,
+    context: &AppContext,
+    submitted: &VerifiedForm,
     before: &EndpointSpec,
     new: bool,
-) -> Result<(EndpointSpec, Option<Secret>), Refused> {
+) -> Result<(EndpointSpec, Option<Secret>), FormRejection> {
     let mut hidden = Vec::new();
-    if inside.flags().is_some() {
+    if context.flags().is_some() {
         for name in before.event_types.iter().flatten() {
-            let seen = catalog::find(&state.store, inside, name).await.map_err(|error| Err(error.into()))?;
+            let seen =
+                visible_event_types::find(&state.store, context, name).await.map_err(|error| Err(error.into()))?;
             hidden.extend(seen.is_none().then(|| name.clone()));
         }
     }
     let mut wrong = Vec::new();
-    let made = read(posted, before, &hidden, new).map_err(|all| wrong = all).ok();
-    let url = posted.get("url").trim();
+    let made = read(submitted, before, &hidden, new).map_err(|all| wrong = all).ok();
+    let url = submitted.get("url").trim();
     // Saved URLs are not looked up again; each attempt checks them anyway.
     if !url.is_empty() && url != before.url {
         wrong.extend(state.egress.vet_text(url).await.err());
     }
-    if let (Some((spec, _)), Some(_)) = (&made, inside.flags()) {
+    if let (Some((spec, _)), Some(_)) = (&made, context.flags()) {
         for name in spec.event_types.iter().flatten().filter(|name| !hidden.contains(name)) {
             // To a customer, a hidden event type does not exist.
-            let seen = catalog::find(&state.store, inside, name).await.map_err(|error| Err(error.into()))?;
+            let seen =
+                visible_event_types::find(&state.store, context, name).await.map_err(|error| Err(error.into()))?;
             let reason = format!("these event types are not in the catalog: {name}");
             wrong.extend(seen.is_none().then(|| Invalid::new("eventTypes", reason)));
         }
@@ -145,119 +151,124 @@ async fn checked(
     }
 }
 
-/// `GET {place}/endpoints/{endpoint}/edit`.
+/// `GET {paths}/endpoints/{endpoint}/edit`.
 pub async fn edit(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    inside.need(Capability::ManageEndpoint)?;
-    let endpoint = named(&state.store, &request, &inside).await?;
-    edit_page(&inside, &endpoint, edit_form(&state.store, &inside, &endpoint).await?).answer()
+    context.need(Capability::ManageEndpoint)?;
+    let endpoint = named(&state.store, &request, &context).await?;
+    edit_page(&context, &endpoint, edit_form(&state.store, &context, &endpoint).await?).answer()
 }
 
 /// The form of an existing endpoint. Customers see only event types offered to them.
-async fn edit_form(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result<Form, PageError> {
-    let names = names(store, inside).await?;
+async fn edit_form(store: &Store, context: &AppContext, endpoint: &Endpoint) -> Result<Form, PageError> {
+    let names = names(store, context).await?;
     let mut spec = endpoint.spec.clone();
-    if let (Some(types), Some(_)) = (&mut spec.event_types, inside.flags()) {
+    if let (Some(types), Some(_)) = (&mut spec.event_types, context.flags()) {
         let mut seen = Vec::new();
         for name in std::mem::take(types) {
-            if catalog::find(store, inside, &name).await?.is_some() {
+            if visible_event_types::find(store, context, &name).await?.is_some() {
                 seen.push(name);
             }
         }
         *types = seen;
     }
-    Ok(form(&spec, &names, false).of(endpoint.updated_at))
+    Ok(form(&spec, &names, false).at_revision(endpoint.updated_at))
 }
 
-/// `POST {place}/endpoints/{endpoint}/edit`.
+/// `POST {paths}/endpoints/{endpoint}/edit`.
 pub async fn change(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    posted: Posted,
+    context: AppContext,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    inside.need(Capability::ManageEndpoint)?;
-    let endpoint = named(&state.store, &request, &inside).await?;
-    let path = inside.place.endpoint(endpoint.id);
-    match save(&state, &inside, &posted, endpoint.clone()).await {
-        Ok(()) => Ok(done(&path, Notice::Changed)),
+    context.need(Capability::ManageEndpoint)?;
+    let endpoint = named(&state.store, &request, &context).await?;
+    let path = context.paths.endpoint(endpoint.id);
+    match save(&state, &context, &submitted, endpoint.clone()).await {
+        Ok(()) => Ok(done(&path, FlashNotice::Changed)),
         Err(wrong) => {
-            let (wrong, form) = (wrong?, edit_form(&state.store, &inside, &endpoint).await?);
-            edit_page(&inside, &endpoint, form.typed(&posted).blame(&wrong)).answer()
+            let (wrong, form) = (wrong?, edit_form(&state.store, &context, &endpoint).await?);
+            edit_page(&context, &endpoint, form.filled(&submitted).with_errors(&wrong)).answer()
         }
     }
 }
 
-async fn save(state: &DashboardState, inside: &Inside, posted: &Posted, before: Endpoint) -> Result<(), Refused> {
+async fn save(
+    state: &DashboardState,
+    context: &AppContext,
+    submitted: &VerifiedForm,
+    before: Endpoint,
+) -> Result<(), FormRejection> {
     let work = async |before: &Endpoint| {
-        unchanged(posted, before.updated_at)?;
-        Ok(checked(state, inside, posted, &before.spec, false).await?.0)
+        check_revision(submitted, before.updated_at)?;
+        Ok(checked(state, context, submitted, &before.spec, false).await?.0)
     };
-    let store = inside.store(&state.store);
-    let changed = store.change_endpoint(&inside.tenant(), before, work, state.clock.now()).await;
-    changed.map_err(|error| refused(error, "uid")).and_then(settled).map(drop)
+    let store = context.store(&state.store);
+    let changed = store.change_endpoint(&context.tenant(), before, work, state.clock.now()).await;
+    changed.map_err(|error| store_errors(error, "uid")).and_then(change_result).map(drop)
 }
 
-/// `POST {place}/endpoints/{endpoint}/disable`.
+/// `POST {paths}/endpoints/{endpoint}/disable`.
 pub async fn disable(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    _posted: Posted,
+    context: AppContext,
+    _submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    turn(&state, &request, &inside, true).await
+    turn(&state, &request, &context, true).await
 }
 
-/// `POST {place}/endpoints/{endpoint}/enable`.
+/// `POST {paths}/endpoints/{endpoint}/enable`.
 pub async fn enable(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    _posted: Posted,
+    context: AppContext,
+    _submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    turn(&state, &request, &inside, false).await
+    turn(&state, &request, &context, false).await
 }
 
 async fn turn(
     state: &DashboardState,
     request: &HttpRequest,
-    inside: &Inside,
+    context: &AppContext,
     disabled: bool,
 ) -> Result<HttpResponse, PageError> {
-    inside.need(Capability::ManageEndpoint)?;
-    let (store, now) = (inside.store(&state.store), state.clock.now());
-    let before = named(&store, request, inside).await?;
+    context.need(Capability::ManageEndpoint)?;
+    let (store, now) = (context.store(&state.store), state.clock.now());
+    let before = named(&store, request, context).await?;
     let id = before.id;
-    let line = store.endpoint_line(&inside.tenant(), inside.app.id, id).await?;
+    let line = store.endpoint_line(&context.tenant(), context.app.id, id).await?;
     let disabled_at = line.and_then(|line| line.disabled_at).filter(|_| before.spec.disabled && !disabled);
-    let work = async |before: &Endpoint| Ok::<_, Refused>(EndpointSpec { disabled, ..before.spec.clone() });
-    let changed = store.change_endpoint(&inside.tenant(), before, work, now).await?;
-    match settled(changed) {
+    let work = async |before: &Endpoint| Ok::<_, FormRejection>(EndpointSpec { disabled, ..before.spec.clone() });
+    let changed = store.change_endpoint(&context.tenant(), before, work, now).await?;
+    match change_result(changed) {
         Ok(_) => {
-            let notice = if disabled { Notice::Disabled } else { Notice::Enabled };
+            let notice = if disabled { FlashNotice::Disabled } else { FlashNotice::Enabled };
             // The page then offers to replay messages since that time.
             let since = disabled_at.map(|at| format!("?since={at}")).unwrap_or_default();
-            Ok(done(&format!("{}{since}", inside.place.endpoint(id)), notice))
+            Ok(done(&format!("{}{since}", context.paths.endpoint(id)), notice))
         }
         Err(wrong) => Err(wrong.err().unwrap_or(PageError::NotFound)),
     }
 }
 
-/// `GET {place}/endpoints/{endpoint}/delete`.
+/// `GET {paths}/endpoints/{endpoint}/delete`.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    inside.need(Capability::ManageEndpoint)?;
-    let endpoint = named(&state.store, &request, &inside).await?;
-    let path = inside.place.endpoint(endpoint.id);
-    let waiting = waiting(&state.store, &inside, &endpoint).await?;
+    context.need(Capability::ManageEndpoint)?;
+    let endpoint = named(&state.store, &request, &context).await?;
+    let path = context.paths.endpoint(endpoint.id);
+    let waiting = waiting(&state.store, &context, &endpoint).await?;
     let page = ConfirmPage {
-        frame: of_endpoint(&inside, &endpoint),
+        layout: of_endpoint(&context, &endpoint),
         title: "Delete this endpoint?",
         about: Line::new(&endpoint.spec.url),
         consequences: vec![
@@ -273,24 +284,24 @@ pub async fn ask(
     answer(StatusCode::OK, &page)
 }
 
-async fn waiting(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result<String, PageError> {
+async fn waiting(store: &Store, context: &AppContext, endpoint: &Endpoint) -> Result<String, PageError> {
     let most = crate::dashboard::endpoints::MOST;
-    let waiting = store.backlogs(&inside.tenant(), &[endpoint.id], most).await?;
+    let waiting = store.backlogs(&context.tenant(), &[endpoint.id], most).await?;
     Ok(count_up_to(waiting.get(&endpoint.id).copied().unwrap_or(0), most))
 }
 
-/// `POST {place}/endpoints/{endpoint}/delete`.
+/// `POST {paths}/endpoints/{endpoint}/delete`.
 pub async fn delete(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    _posted: Posted,
+    context: AppContext,
+    _submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    inside.need(Capability::ManageEndpoint)?;
-    let (store, now) = (inside.store(&state.store), state.clock.now());
-    let endpoint = named(&store, &request, &inside).await?;
-    match store.delete_endpoint(&inside.tenant(), inside.app.id, endpoint.id, now).await? {
-        true => Ok(done(&inside.place.page("endpoints"), Notice::Deleted)),
+    context.need(Capability::ManageEndpoint)?;
+    let (store, now) = (context.store(&state.store), state.clock.now());
+    let endpoint = named(&store, &request, &context).await?;
+    match store.delete_endpoint(&context.tenant(), context.app.id, endpoint.id, now).await? {
+        true => Ok(done(&context.paths.page("endpoints"), FlashNotice::Deleted)),
         false => Err(PageError::NotFound),
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::dashboard::components::form::{Choice, Field, Form, lines, number};
-use crate::dashboard::http::posted::Posted;
+use crate::dashboard::components::form::{Form, FormField, SelectOption, lines, number};
+use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::catalog::endpoint::{EndpointSpec, Headers, masked_header, moved};
-use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::{ExtraSignature, KeyForm};
 use crate::domain::{EndpointId, Invalid, Uid, span};
@@ -22,59 +22,59 @@ pub fn form(spec: &EndpointSpec, catalog: &[String], new: bool) -> Form {
     let waits = spec.retry_schedule.as_ref().map(in_words).unwrap_or_default();
     let extras: Vec<String> = spec.extra_signatures.iter().map(extra_in_words).collect();
     let mut fields = vec![
-        Field::text("url", "URL", &spec.url).kind("url").required().help("Events are sent here by POST."),
-        Field::text("description", "Description", &spec.description),
-        Field::text("uid", "Uid", uid).help("Your own identifier, accepted in place of the id."),
+        FormField::text("url", "URL", &spec.url).kind("url").required().help("Events are sent here by POST."),
+        FormField::text("description", "Description", &spec.description),
+        FormField::text("uid", "Uid", uid).help("Your own identifier, accepted in place of the id."),
         event_types(spec.event_types.as_deref().unwrap_or_default(), catalog),
-        Field::lines("channels", "Channels", spec.channels.iter().flatten())
+        FormField::lines("channels", "Channels", spec.channels.iter().flatten())
             .help("One per line. Leave empty for all messages."),
-        Field::number("throttleRate", "Rate limit", spec.throttle_rate.map(u64::from), 1, 65_535)
+        FormField::number("throttleRate", "Rate limit", spec.throttle_rate.map(u64::from), 1, 65_535)
             .help("Messages per second. Leave empty for no limit."),
-        Field::number("requestTimeoutSeconds", "Timeout (seconds)", spec.timeout.map(|span| span.as_secs()), 1, 30)
+        FormField::number("requestTimeoutSeconds", "Timeout (seconds)", spec.timeout.map(|span| span.as_secs()), 1, 30)
             .help("Per attempt. Leave empty for the default."),
-        Field::text("retrySchedule", "Retry schedule", &waits).help(
+        FormField::text("retrySchedule", "Retry schedule", &waits).help(
             "Waits between attempts, such as 5s, 5m, 30m, 2h. Leave empty for the default, or enter none for a single attempt.",
         ),
-        Field::tick("ordered", "Ordered delivery", spec.ordered).help(
+        FormField::tick("ordered", "Ordered delivery", spec.ordered).help(
             "One message at a time, in order of acceptance. A failing message blocks the next until it is delivered or dead.",
         ),
-        Field::code("headers", "Headers", &headers_in_words(&spec.headers), 3).help(
+        FormField::code("headers", "Headers", &headers_in_words(&spec.headers), 3).help(
             "Sent with each request, one name: value per line. Hidden values are kept unless you replace them; enter them \
              again when the URL's scheme, host or port changes.",
         ),
-        Field::lines("extraSignatures", "Extra signatures", &extras).help(
+        FormField::lines("extraSignatures", "Extra signatures", &extras).help(
             "For receivers that verify another format, one per line: svix; github X-Hub-Signature-256; \
              stripe Stripe-Signature. Append bytes to key the HMAC with the decoded secret instead of its text.",
         ),
     ];
     if new {
-        let kind = |kind: SignatureType, label| Choice::new(kind.word(), label, spec.signature_type == kind);
+        let kind = |kind: SignatureType, label| SelectOption::new(kind.word(), label, spec.signature_type == kind);
         let kinds = vec![
             kind(SignatureType::Hmac256, "hmac256: a shared secret"),
             kind(SignatureType::Ed25519, "ed25519: a key pair"),
         ];
         fields.push(
-            Field::select("signatureType", "Signature type", kinds)
+            FormField::select("signatureType", "Signature type", kinds)
                 .help("Can't be changed later; the secret can be rotated."),
         );
-        fields.push(Field::text("secret", "Secret", "").help("whsec_… or whsk_…. Leave empty to generate one."));
+        fields.push(FormField::text("secret", "Secret", "").help("whsec_… or whsk_…. Leave empty to generate one."));
     }
     Form::new(fields)
 }
 
-fn event_types(chosen: &[String], catalog: &[String]) -> Field {
+fn event_types(chosen: &[String], catalog: &[String]) -> FormField {
     const HELP: &str = "Leave empty for all current and future types.";
     if catalog.len() > TICKS || catalog.is_empty() {
-        return Field::lines("eventTypes", "Event types", chosen)
+        return FormField::lines("eventTypes", "Event types", chosen)
             .help("Names from the catalog, one per line. Leave empty for all current and future types.");
     }
     let gone = chosen.iter().filter(|name| !catalog.contains(name));
-    let choice = |name: &String| Choice::new(name, name, chosen.contains(name));
-    Field::ticks("eventTypes", "Event types", catalog.iter().chain(gone).map(choice).collect()).help(HELP)
+    let choice = |name: &String| SelectOption::new(name, name, chosen.contains(name));
+    FormField::ticks("eventTypes", "Event types", catalog.iter().chain(gone).map(choice).collect()).help(HELP)
 }
 
 /// `5s, 5m, 30m`.
-pub fn in_words(schedule: &Schedule) -> String {
+pub fn in_words(schedule: &RetrySchedule) -> String {
     match schedule.waits() {
         [] => "none".to_owned(),
         waits => waits.iter().map(|wait| span::write(*wait)).collect::<Vec<_>>().join(", "),
@@ -102,33 +102,37 @@ fn extra_in_words(extra: &ExtraSignature) -> String {
 /// # Errors
 /// All invalid fields. Whether the URL is allowed is checked elsewhere.
 pub fn read(
-    posted: &Posted,
+    submitted: &VerifiedForm,
     before: &EndpointSpec,
     hidden: &[String],
     new: bool,
 ) -> Result<(EndpointSpec, Option<Secret>), Vec<Invalid>> {
     let mut wrong = Vec::new();
     let mut spec = before.clone();
-    spec.url = posted.get("url").trim().to_owned();
-    spec.description = posted.get("description").trim().to_owned();
+    spec.url = submitted.get("url").trim().to_owned();
+    spec.description = submitted.get("description").trim().to_owned();
     put(
         &mut spec.uid,
-        posted.given("uid").map(|text| Uid::parse("uid", text, EndpointId::PREFIX)).transpose(),
+        submitted.given("uid").map(|text| Uid::parse("uid", text, EndpointId::PREFIX)).transpose(),
         &mut wrong,
     );
-    let mut types: Vec<String> = posted.all("eventTypes").flat_map(lines).chain(hidden.iter().cloned()).collect();
+    let mut types: Vec<String> = submitted.all("eventTypes").flat_map(lines).chain(hidden.iter().cloned()).collect();
     types.sort();
     types.dedup();
     spec.event_types = Some(types).filter(|types| !types.is_empty());
-    spec.channels = Some(lines(posted.get("channels"))).filter(|channels| !channels.is_empty());
-    put(&mut spec.throttle_rate, number(posted, "throttleRate", "a whole number from 1 to 65535"), &mut wrong);
-    let timeout = number(posted, "requestTimeoutSeconds", "a whole number from 1 to 30");
+    spec.channels = Some(lines(submitted.get("channels"))).filter(|channels| !channels.is_empty());
+    put(&mut spec.throttle_rate, number(submitted, "throttleRate", "a whole number from 1 to 65535"), &mut wrong);
+    let timeout = number(submitted, "requestTimeoutSeconds", "a whole number from 1 to 30");
     put(&mut spec.timeout, timeout.map(|seconds| seconds.map(Duration::from_secs)), &mut wrong);
-    put(&mut spec.retry_schedule, posted.given("retrySchedule").map(schedule).transpose(), &mut wrong);
-    spec.ordered = posted.has("ordered");
-    put(&mut spec.headers, headers(posted.get("headers"), &before.headers, moved(&before.url, &spec.url)), &mut wrong);
-    put(&mut spec.extra_signatures, extras(posted.get("extraSignatures")), &mut wrong);
-    let secret = if new { signing(posted, &mut spec, &mut wrong) } else { None };
+    put(&mut spec.retry_schedule, submitted.given("retrySchedule").map(schedule).transpose(), &mut wrong);
+    spec.ordered = submitted.has("ordered");
+    put(
+        &mut spec.headers,
+        headers(submitted.get("headers"), &before.headers, moved(&before.url, &spec.url)),
+        &mut wrong,
+    );
+    put(&mut spec.extra_signatures, extras(submitted.get("extraSignatures")), &mut wrong);
+    let secret = if new { signing(submitted, &mut spec, &mut wrong) } else { None };
     wrong.extend(spec.check().err().into_iter().flatten());
     if wrong.is_empty() { Ok((spec, secret)) } else { Err(wrong) }
 }
@@ -141,13 +145,13 @@ fn put<T>(place: &mut T, read: Result<T, Invalid>, wrong: &mut Vec<Invalid>) {
 }
 
 /// The signature type and secret of a new endpoint.
-fn signing(posted: &Posted, spec: &mut EndpointSpec, wrong: &mut Vec<Invalid>) -> Option<Secret> {
-    match posted.given("signatureType").map(SignatureType::from_word) {
+fn signing(submitted: &VerifiedForm, spec: &mut EndpointSpec, wrong: &mut Vec<Invalid>) -> Option<Secret> {
+    match submitted.given("signatureType").map(SignatureType::from_word) {
         Some(None) => wrong.push(Invalid::new("signatureType", "must be hmac256 or ed25519")),
         Some(Some(kind)) => spec.signature_type = kind,
         None => {}
     }
-    let parsed = posted.given("secret").map(|text| Secret::parse("secret", text));
+    let parsed = submitted.given("secret").map(|text| Secret::parse("secret", text));
     let checked =
         parsed.map(|secret| secret.and_then(|one| one.check_kind("secret", spec.signature_type).map(|()| one)));
     match checked.transpose() {
@@ -159,17 +163,17 @@ fn signing(posted: &Posted, spec: &mut EndpointSpec, wrong: &mut Vec<Invalid>) -
     }
 }
 
-fn schedule(text: &str) -> Result<Schedule, Invalid> {
+fn schedule(text: &str) -> Result<RetrySchedule, Invalid> {
     const FIELD: &str = "retrySchedule";
     if text == "none" {
-        return Schedule::new(FIELD, Vec::new());
+        return RetrySchedule::new(FIELD, Vec::new());
     }
     let mut waits = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let wait = span::read(part);
         waits.push(wait.map_err(|what| Invalid::new(FIELD, format!("holds {part:?}, which {what}")))?);
     }
-    Schedule::new(FIELD, waits)
+    RetrySchedule::new(FIELD, waits)
 }
 
 /// Parses headers, one per line. An empty or masked value keeps the old one, unless the endpoint has `moved` to another

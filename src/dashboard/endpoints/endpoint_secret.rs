@@ -8,27 +8,27 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{Field, Form, FormPage};
+use crate::dashboard::components::form::{Form, FormField, FormPage};
+use crate::dashboard::components::form_errors::store_errors;
 use crate::dashboard::components::format::Line;
-use crate::dashboard::components::parts::Address;
-use crate::dashboard::components::refused::refused;
+use crate::dashboard::components::widgets::Address;
 use crate::dashboard::endpoints::endpoint_actions::{named, of_endpoint};
+use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::Inside;
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::layout::{PageLayout, answer};
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::audit::act;
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::signing::secret::{GRACE, GRACE_LIMIT, Secret, SignatureType};
 use crate::domain::{Invalid, span};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 
 #[derive(Template)]
-#[template(path = "secret.html")]
+#[template(path = "endpoint_secret.html")]
 struct SecretPage {
-    frame: Frame,
+    layout: PageLayout,
     address: Address,
     secret: Line,
     /// Whether `secret` is a public key.
@@ -36,96 +36,96 @@ struct SecretPage {
     path: String,
 }
 
-/// `POST {place}/endpoints/{endpoint}/secret`.
+/// `POST {paths}/endpoints/{endpoint}/secret`.
 pub async fn reveal(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    _posted: Posted,
+    context: AppContext,
+    _submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    inside.need_any(Capability::SEE_SECRET)?;
-    let (store, now) = (inside.store(&state.store), state.clock.now());
-    let endpoint = named(&store, &request, &inside).await?;
-    let thing = endpoint.id.to_string();
-    let deed =
-        Deed { org: &inside.org, app: Some(inside.app.id), act: act::SECRET_REVEALED, thing: &thing, detail: "" };
-    store.note_look(deed, now).await?;
-    let secret = store.endpoint_secret(&inside.tenant(), inside.app.id, endpoint.id).await?;
+    context.need_any(Capability::SEE_SECRET)?;
+    let (store, now) = (context.store(&state.store), state.clock.now());
+    let endpoint = named(&store, &request, &context).await?;
+    let target = endpoint.id.to_string();
+    let entry =
+        NewAuditEntry { org: &context.org, app: Some(context.app.id), act: act::SECRET_REVEALED, target: &target, detail: "" };
+    store.write_audit_entry(entry, now).await?;
+    let secret = store.endpoint_secret(&context.tenant(), context.app.id, endpoint.id).await?;
     let page = SecretPage {
-        frame: of_endpoint(&inside, &endpoint),
+        layout: of_endpoint(&context, &endpoint),
         address: Address::new(&endpoint.spec.url),
         secret: Line::new(&secret.ok_or(PageError::NotFound)?.shown()),
         public: endpoint.spec.signature_type == SignatureType::Ed25519,
-        path: inside.place.endpoint(endpoint.id),
+        path: context.paths.endpoint(endpoint.id),
     };
     answer(StatusCode::OK, &page)
 }
 
 fn form() -> Form {
     Form::new(vec![
-        Field::text("key", "New secret", "")
+        FormField::text("key", "New secret", "")
             .help("whsec_… or whsk_…, matching the signature type. Leave empty to generate one."),
-        Field::text("gracePeriod", "Keep the old secret valid for", &span::write(GRACE))
+        FormField::text("gracePeriod", "Keep the old secret valid for", &span::write(GRACE))
             .help("Gives receivers time to switch: 0s to 7d."),
     ])
 }
 
-fn page(inside: &Inside, endpoint: &Endpoint, form: Form) -> FormPage {
-    let path = inside.place.endpoint(endpoint.id);
+fn page(context: &AppContext, endpoint: &Endpoint, form: Form) -> FormPage {
+    let path = context.paths.endpoint(endpoint.id);
     FormPage {
-        frame: of_endpoint(inside, endpoint),
+        layout: of_endpoint(context, endpoint),
         title: Line::new("Rotate secret"),
         lead: "Deliveries are signed with both secrets until the old one expires.",
         about: Line::new(&endpoint.spec.url),
         action: format!("{path}/rotate"),
         form,
-        starts: Vec::new(),
+        examples: Vec::new(),
         button: "Rotate secret",
         back: path,
     }
 }
 
-/// `GET {place}/endpoints/{endpoint}/rotate`.
+/// `GET {paths}/endpoints/{endpoint}/rotate`.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    inside.need_any(Capability::ROTATE_SECRET)?;
-    let endpoint = named(&state.store, &request, &inside).await?;
-    page(&inside, &endpoint, form()).answer()
+    context.need_any(Capability::ROTATE_SECRET)?;
+    let endpoint = named(&state.store, &request, &context).await?;
+    page(&context, &endpoint, form()).answer()
 }
 
-/// `POST {place}/endpoints/{endpoint}/rotate`.
+/// `POST {paths}/endpoints/{endpoint}/rotate`.
 pub async fn rotate(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    posted: Posted,
+    context: AppContext,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    inside.need_any(Capability::ROTATE_SECRET)?;
-    let (store, now) = (inside.store(&state.store), state.clock.now());
-    let endpoint = named(&store, &request, &inside).await?;
-    let again = |wrong: &[Invalid]| page(&inside, &endpoint, form().typed(&posted).blame(wrong)).answer();
-    let (secret, grace) = match read(&posted, endpoint.spec.signature_type) {
+    context.need_any(Capability::ROTATE_SECRET)?;
+    let (store, now) = (context.store(&state.store), state.clock.now());
+    let endpoint = named(&store, &request, &context).await?;
+    let again = |wrong: &[Invalid]| page(&context, &endpoint, form().filled(&submitted).with_errors(wrong)).answer();
+    let (secret, grace) = match read(&submitted, endpoint.spec.signature_type) {
         Ok(read) => read,
         Err(wrong) => return again(&wrong),
     };
-    match store.rotate_secret(&inside.tenant(), inside.app.id, endpoint.id, &secret, grace, now).await {
-        Ok(true) => Ok(done(&inside.place.endpoint(endpoint.id), Notice::Rotated)),
+    match store.rotate_secret(&context.tenant(), context.app.id, endpoint.id, &secret, grace, now).await {
+        Ok(true) => Ok(done(&context.paths.endpoint(endpoint.id), FlashNotice::Rotated)),
         Ok(false) => Err(PageError::NotFound),
-        Err(error) => again(&refused(error, "key")?),
+        Err(error) => again(&store_errors(error, "key")?),
     }
 }
 
-fn read(posted: &Posted, kind: SignatureType) -> Result<(Secret, Duration), Vec<Invalid>> {
-    let given = posted.given("key").map(|text| Secret::parse("key", text));
+fn read(submitted: &VerifiedForm, kind: SignatureType) -> Result<(Secret, Duration), Vec<Invalid>> {
+    let given = submitted.given("key").map(|text| Secret::parse("key", text));
     let secret = match given {
         None => Ok(Secret::generate(kind)),
         Some(secret) => secret.and_then(|secret| secret.check_kind("key", kind).map(|()| secret)),
     };
     let refused = |reason: String| Invalid::new("gracePeriod", reason);
-    let grace = match posted.given("gracePeriod").map(span::read) {
+    let grace = match submitted.given("gracePeriod").map(span::read) {
         None => Ok(GRACE),
         Some(Ok(grace)) if grace > GRACE_LIMIT => Err(refused(format!("must be 0s to {}", span::write(GRACE_LIMIT)))),
         Some(read) => read.map_err(|what| refused(format!("{what}; expected a span of time such as 24h"))),

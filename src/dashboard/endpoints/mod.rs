@@ -13,27 +13,27 @@
 
 pub(in crate::dashboard) mod endpoint;
 pub(in crate::dashboard) mod endpoint_actions;
+pub(in crate::dashboard) mod endpoint_backoff;
 pub(in crate::dashboard) mod endpoint_fields;
 pub(in crate::dashboard) mod endpoint_secret;
+pub(in crate::dashboard) mod endpoint_stats;
 pub(in crate::dashboard) mod polling;
-pub(in crate::dashboard) mod rates;
-pub(in crate::dashboard) mod resting;
-pub(in crate::dashboard) mod snippets;
 pub(in crate::dashboard) mod test_event;
+pub(in crate::dashboard) mod verify_snippets;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
-use crate::dashboard::applications::naming;
-use crate::dashboard::applications::naming::Named;
-use crate::dashboard::components::format::{Line, Query, Typed, count_up_to};
-use crate::dashboard::components::parts::{Address, Badge, When};
+use crate::dashboard::applications::app_lookup;
+use crate::dashboard::applications::app_lookup::AppLookup;
+use crate::dashboard::components::format::{InputValue, Line, UrlQuery, count_up_to};
+use crate::dashboard::components::widgets::{Address, Badge, RelativeTime};
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::viewer::{Inside, Signed, Viewer};
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::DisabledReason;
 use crate::domain::{AppId, EndpointId, Time};
@@ -46,7 +46,7 @@ const LINES: usize = 50;
 pub const MOST: i64 = 1_000;
 
 /// A row of the table of endpoints.
-pub struct EndpointRow {
+pub struct EndpointTableRow {
     pub badge: Badge,
     pub href: String,
     pub address: Address,
@@ -58,8 +58,8 @@ pub struct EndpointRow {
     pub within: Option<String>,
     pub throttle: Option<u16>,
     pub waiting: String,
-    pub failure: Option<(When, String)>,
-    pub disabled: Option<(When, &'static str)>,
+    pub failure: Option<(RelativeTime, String)>,
+    pub disabled: Option<(RelativeTime, &'static str)>,
 }
 
 /// The rows of endpoints, with their numbers of the last 24 hours.
@@ -69,12 +69,12 @@ pub struct EndpointRow {
 pub async fn rows(
     store: &Store,
     tenant: &Tenant,
-    place: &Place,
+    paths: &AppPaths,
     lines: &[EndpointLine],
     now: Time,
-) -> Result<Vec<EndpointRow>, StoreError> {
+) -> Result<Vec<EndpointTableRow>, StoreError> {
     let ids: Vec<EndpointId> = lines.iter().map(|line| line.endpoint.id).collect();
-    let counts = rates::counts(store, tenant, &ids, now).await?;
+    let counts = endpoint_stats::counts(store, tenant, &ids, now).await?;
     let waiting = store.backlogs(tenant, &ids, MOST).await?;
     let mut rows = Vec::with_capacity(lines.len());
     for line in lines {
@@ -86,18 +86,18 @@ pub async fn rows(
             false => None,
         };
         // Across applications, each row links to its own.
-        let place = if *place == Place::all() { Place::of_application(endpoint.app_id) } else { place.clone() };
-        let failed = |failure: LastFailure| (When::new(failure.at, now), place.message(failure.message_id));
-        rows.push(EndpointRow {
+        let paths = if *paths == AppPaths::all() { AppPaths::of_application(endpoint.app_id) } else { paths.clone() };
+        let failed = |failure: LastFailure| (RelativeTime::new(failure.at, now), paths.message(failure.message_id));
+        rows.push(EndpointTableRow {
             badge: Badge::of_health(line.health()),
-            href: place.endpoint(endpoint.id),
+            href: paths.endpoint(endpoint.id),
             address: Address::new(&spec.url),
             description: Line::cut(&spec.description, 120),
             app: Line::new(&line.app_name),
-            app_href: place.home().to_owned(),
-            rate: rates::rate(&own),
-            counts: rates::in_words(&own),
-            within: rates::p95(&own),
+            app_href: paths.home().to_owned(),
+            rate: endpoint_stats::rate(&own),
+            counts: endpoint_stats::in_words(&own),
+            within: endpoint_stats::p95(&own),
             throttle: spec.throttle_rate,
             waiting: count_up_to(waiting.get(&endpoint.id).copied().unwrap_or(0), MOST),
             failure: failure.map(failed),
@@ -108,18 +108,18 @@ pub async fn rows(
 }
 
 /// When and why an endpoint was disabled.
-fn disabled(line: &EndpointLine, now: Time) -> Option<(When, &'static str)> {
+fn disabled(line: &EndpointLine, now: Time) -> Option<(RelativeTime, &'static str)> {
     let since = line.disabled_at.filter(|_| line.endpoint.spec.disabled)?;
     let why = match line.endpoint.disabled_reason {
         Some(DisabledReason::Gone) => "410 Gone",
         Some(DisabledReason::Failing) => "failures,",
         Some(DisabledReason::Manual) | None => "manually",
     };
-    Some((When::new(since, now), why))
+    Some((RelativeTime::new(since, now), why))
 }
 
 /// A filter by state.
-struct Chip {
+struct StateChip {
     name: &'static str,
     href: String,
     on: bool,
@@ -128,7 +128,7 @@ struct Chip {
 #[derive(Template)]
 #[template(path = "endpoints.html")]
 struct EndpointsPage {
-    frame: Frame,
+    layout: PageLayout,
     /// The list's own path.
     path: String,
     /// `None`: across applications.
@@ -136,13 +136,13 @@ struct EndpointsPage {
     across: bool,
     /// The form for a new endpoint, if the user may create one.
     new: Option<String>,
-    wanted: Typed,
+    wanted: InputValue,
     status: &'static str,
     /// The filter by application, as typed.
-    of: Typed,
-    chips: Vec<Chip>,
+    of: InputValue,
+    chips: Vec<StateChip>,
     filtered: bool,
-    rows: Vec<EndpointRow>,
+    rows: Vec<EndpointTableRow>,
     next: Option<String>,
     stopped: bool,
     paged: bool,
@@ -155,40 +155,40 @@ const STATES: [(&str, Health); 3] =
 pub async fn across(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let (query, tenant) = (Query::of(&request), signed.tenant());
+    let (query, tenant) = (UrlQuery::of(&request), user.tenant());
     let app = match query.get("app").map(str::trim) {
         None => None,
-        Some(text) => Some(match naming::application(&state.store, &tenant, text).await? {
-            Named::One(app) => app,
+        Some(text) => Some(match app_lookup::find(&state.store, &tenant, text).await? {
+            AppLookup::Found(app) => app,
             // The nil id matches nothing.
-            Named::Nothing(_) => AppId(uuid::Uuid::nil()),
+            AppLookup::NotFound(_) => AppId(uuid::Uuid::nil()),
         }),
     };
     let filter = LineFilter { app, ..filter(&query) };
-    let page = page(&state, &signed, &query, &Place::all(), filter).await?;
+    let page = page(&state, &user, &query, &AppPaths::all(), filter).await?;
     answer(StatusCode::OK, &page)
 }
 
-/// `GET {place}/endpoints?status=&q=&after=`.
-pub async fn inside(
+/// `GET {paths}/endpoints?status=&q=&after=`.
+pub async fn in_application(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    let query = Query::of(&request);
-    let filter = LineFilter { app: Some(inside.app.id), ..filter(&query) };
+    let query = UrlQuery::of(&request);
+    let filter = LineFilter { app: Some(context.app.id), ..filter(&query) };
     let page = EndpointsPage {
-        app: Some(Line::new(&inside.app.name)),
+        app: Some(Line::new(&context.app.name)),
         across: false,
-        new: inside.can(Capability::ManageEndpoint).then(|| inside.place.page("endpoints/new")),
-        ..page(&state, &inside, &query, &inside.place, filter).await?
+        new: context.can(Capability::ManageEndpoint).then(|| context.paths.page("endpoints/new")),
+        ..page(&state, &context, &query, &context.paths, filter).await?
     };
     answer(StatusCode::OK, &page)
 }
 
-fn filter(query: &Query) -> LineFilter {
+fn filter(query: &UrlQuery) -> LineFilter {
     let health = STATES.iter().find(|(word, _)| query.get("status") == Some(word)).map(|(_, health)| *health);
     let url = query.get("q").map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
     LineFilter { app: None, health, url }
@@ -196,20 +196,20 @@ fn filter(query: &Query) -> LineFilter {
 
 async fn page(
     state: &DashboardState,
-    viewer: &Viewer,
-    query: &Query,
-    place: &Place,
+    user: &CurrentUser,
+    query: &UrlQuery,
+    paths: &AppPaths,
     filter: LineFilter,
 ) -> Result<EndpointsPage, PageError> {
-    let (now, tenant, store) = (state.clock.now(), viewer.tenant(), &state.store);
+    let (now, tenant, store) = (state.clock.now(), user.tenant(), &state.store);
     let after: Option<EndpointId> = query.get("after").and_then(|id| id.parse().ok());
     let request = PageRequest { after, ..PageRequest::first(LINES, Order::Descending) };
     let found = store.endpoint_lines(&tenant, &filter, &request).await?;
     let last = found.stopped.or(found.data.last().map(|line| line.endpoint.id)).filter(|_| found.more);
-    let of = if *place == Place::all() { query.get("app").unwrap_or_default() } else { "" };
+    let of = if *paths == AppPaths::all() { query.get("app").unwrap_or_default() } else { "" };
     let wanted = filter.url.clone().unwrap_or_default();
     let status = STATES.iter().find(|(_, health)| filter.health == Some(*health)).map_or("", |(word, _)| word);
-    let path = place.page("endpoints");
+    let path = paths.page("endpoints");
     let link = |status: &str, after: Option<EndpointId>| {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         let after = after.map(|id| id.to_string()).unwrap_or_default();
@@ -225,20 +225,20 @@ async fn page(
     };
     let chip = |(word, _): &(&'static str, Health)| {
         let on = status == *word;
-        Chip { name: word, href: link(if on { "" } else { word }, None), on }
+        StateChip { name: word, href: link(if on { "" } else { word }, None), on }
     };
     Ok(EndpointsPage {
-        frame: Frame::of(viewer, Here::Endpoints).noting(query.get("notice")),
+        layout: PageLayout::of(user, NavItem::Endpoints).with_notice(query.get("notice")),
         app: None,
         across: true,
         new: None,
         status,
-        of: Typed::new(of),
+        of: InputValue::new(of),
         chips: STATES.iter().map(chip).collect(),
         filtered: !wanted.is_empty() || !status.is_empty() || !of.is_empty(),
-        rows: rows(store, &tenant, place, &found.data, now).await?,
+        rows: rows(store, &tenant, paths, &found.data, now).await?,
         next: last.map(|id| link(status, Some(id))),
-        wanted: Typed::new(&wanted),
+        wanted: InputValue::new(&wanted),
         stopped: found.stopped.is_some(),
         paged: after.is_some(),
         path,

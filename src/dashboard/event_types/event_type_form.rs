@@ -5,15 +5,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value};
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{ConfirmPage, Field, Form, FormPage, lines};
+use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage, lines};
+use crate::dashboard::components::form_errors::{change_result, check_revision, store_errors};
 use crate::dashboard::components::format::Line;
-use crate::dashboard::components::refused::{refused, settled, unchanged};
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Signed, part};
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::Invalid;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::store::Store;
@@ -21,44 +21,44 @@ use crate::store::Store;
 fn form(spec: &EventTypeSpec, new: bool) -> Form {
     let schemas = spec.schemas.as_ref().and_then(|schemas| serde_json::to_string_pretty(schemas).ok());
     let mut fields = vec![
-        Field::area("description", "Description", &spec.description, 3).help("When this event is sent."),
-        Field::text("groupName", "Group", spec.group_name.as_deref().unwrap_or_default())
+        FormField::area("description", "Description", &spec.description, 3).help("When this event is sent."),
+        FormField::text("groupName", "Group", spec.group_name.as_deref().unwrap_or_default())
             .help("Groups related event types, such as invoice."),
-        Field::code("schemas", "JSON Schema", &schemas.unwrap_or_default(), 14).help(
+        FormField::code("schemas", "JSON Schema", &schemas.unwrap_or_default(), 14).help(
             "An object with one JSON Schema per version: {\"1\": {…}}. Test events use its examples. \
              Leave empty for none.",
         ),
-        Field::lines("featureFlags", "Feature flags", &spec.feature_flags)
+        FormField::lines("featureFlags", "Feature flags", &spec.feature_flags)
             .help("One per line. Only customers with all of these flags see the event type."),
-        Field::tick("deprecated", "Deprecated", spec.deprecated).help("Still offered, but marked as deprecated."),
+        FormField::tick("deprecated", "Deprecated", spec.deprecated).help("Still offered, but marked as deprecated."),
     ];
     if new {
-        let name = Field::text("name", "Name", &spec.name).required();
+        let name = FormField::text("name", "Name", &spec.name).required();
         fields.insert(
             0,
             name.help("Such as invoice.paid: letters, digits, '-', '_' and '.'. It can't be changed later."),
         );
     } else {
         let help = "No longer offered; events of this type are still delivered.";
-        fields.push(Field::tick("archived", "Archived", spec.archived).help(help));
+        fields.push(FormField::tick("archived", "Archived", spec.archived).help(help));
     }
     Form::new(fields)
 }
 
-fn read(posted: &Posted, before: EventTypeSpec) -> Result<EventTypeSpec, Vec<Invalid>> {
+fn read(submitted: &VerifiedForm, before: EventTypeSpec) -> Result<EventTypeSpec, Vec<Invalid>> {
     let mut wrong = Vec::new();
     let new = before.name.is_empty();
     let mut spec = before;
     if new {
-        spec.name = posted.get("name").trim().to_owned();
+        spec.name = submitted.get("name").trim().to_owned();
     } else {
-        spec.archived = posted.has("archived");
+        spec.archived = submitted.has("archived");
     }
-    spec.description = posted.get("description").trim().to_owned();
-    spec.group_name = posted.given("groupName").map(str::to_owned);
-    spec.feature_flags = lines(posted.get("featureFlags"));
-    spec.deprecated = posted.has("deprecated");
-    match posted.given("schemas").map(serde_json::from_str::<Map<String, Value>>).transpose() {
+    spec.description = submitted.get("description").trim().to_owned();
+    spec.group_name = submitted.given("groupName").map(str::to_owned);
+    spec.feature_flags = lines(submitted.get("featureFlags"));
+    spec.deprecated = submitted.has("deprecated");
+    match submitted.given("schemas").map(serde_json::from_str::<Map<String, Value>>).transpose() {
         Ok(schemas) => spec.schemas = schemas,
         Err(error) => {
             wrong.push(Invalid::new(
@@ -71,58 +71,62 @@ fn read(posted: &Posted, before: EventTypeSpec) -> Result<EventTypeSpec, Vec<Inv
     if wrong.is_empty() { Ok(spec) } else { Err(wrong) }
 }
 
-fn new_page(signed: &Signed, form: Form) -> FormPage {
+fn new_page(user: &CurrentOperator, form: Form) -> FormPage {
     FormPage {
-        frame: Frame::of(signed, Here::EventTypes),
+        layout: PageLayout::of(user, NavItem::EventTypes),
         title: Line::new("New event type"),
         lead: "An event you publish and its payload.",
         about: Line::default(),
         action: "/event-types/new".to_owned(),
         form,
-        starts: Vec::new(),
+        examples: Vec::new(),
         button: "Create event type",
         back: "/event-types".to_owned(),
     }
 }
 
-fn edit_page(signed: &Signed, name: &str, form: Form) -> FormPage {
-    let path = Place::all().event_type(name);
+fn edit_page(user: &CurrentOperator, name: &str, form: Form) -> FormPage {
+    let path = AppPaths::all().event_type(name);
     FormPage {
-        frame: Frame::of(signed, Here::EventTypes),
+        layout: PageLayout::of(user, NavItem::EventTypes),
         title: Line::new("Edit"),
         lead: "",
         about: Line::new(name),
         action: format!("{path}/edit"),
         form,
-        starts: Vec::new(),
+        examples: Vec::new(),
         button: "Save",
         back: path,
     }
 }
 
-async fn named(store: &Store, request: &HttpRequest, signed: &Signed) -> Result<EventType, PageError> {
-    store.event_type(&signed.tenant(), part(request, "name")?).await?.ok_or(PageError::NotFound)
+async fn named(store: &Store, request: &HttpRequest, user: &CurrentOperator) -> Result<EventType, PageError> {
+    store.event_type(&user.tenant(), part(request, "name")?).await?.ok_or(PageError::NotFound)
 }
 
 /// `GET /event-types/new`.
-pub async fn new(signed: Signed) -> Result<HttpResponse, PageError> {
-    new_page(&signed, form(&EventTypeSpec::default(), true)).answer()
+pub async fn new(user: CurrentOperator) -> Result<HttpResponse, PageError> {
+    new_page(&user, form(&EventTypeSpec::default(), true)).answer()
 }
 
 /// `POST /event-types/new`.
 pub async fn create(
     state: web::Data<DashboardState>,
-    signed: Signed,
-    posted: Posted,
+    user: CurrentOperator,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    let (store, now) = (signed.store(&state.store), state.clock.now());
-    let made = match read(&posted, EventTypeSpec::default()) {
-        Ok(spec) => store.create_event_type(&signed.tenant(), spec, now).await.map_err(|error| refused(error, "name")),
+    let (store, now) = (user.store(&state.store), state.clock.now());
+    let made = match read(&submitted, EventTypeSpec::default()) {
+        Ok(spec) => {
+            store.create_event_type(&user.tenant(), spec, now).await.map_err(|error| store_errors(error, "name"))
+        }
         Err(wrong) => Err(Ok(wrong)),
     };
     match made {
-        Ok(made) => Ok(done(&Place::all().event_type(&made.spec.name), Notice::Created)),
-        Err(wrong) => new_page(&signed, form(&EventTypeSpec::default(), true).typed(&posted).blame(&wrong?)).answer(),
+        Ok(made) => Ok(done(&AppPaths::all().event_type(&made.spec.name), FlashNotice::Created)),
+        Err(wrong) => {
+            new_page(&user, form(&EventTypeSpec::default(), true).filled(&submitted).with_errors(&wrong?)).answer()
+        }
     }
 }
 
@@ -130,31 +134,31 @@ pub async fn create(
 pub async fn edit(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let found = named(&state.store, &request, &signed).await?;
-    edit_page(&signed, &found.spec.name, form(&found.spec, false).of(found.updated_at)).answer()
+    let found = named(&state.store, &request, &user).await?;
+    edit_page(&user, &found.spec.name, form(&found.spec, false).at_revision(found.updated_at)).answer()
 }
 
 /// `POST /event-types/{name}/edit`.
 pub async fn change(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    posted: Posted,
+    user: CurrentOperator,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    let (store, now) = (signed.store(&state.store), state.clock.now());
-    let found = named(&store, &request, &signed).await?;
+    let (store, now) = (user.store(&state.store), state.clock.now());
+    let found = named(&store, &request, &user).await?;
     let work = |before: &EventType| {
-        unchanged(&posted, before.updated_at)?;
-        read(&posted, before.spec.clone()).map_err(Ok)
+        check_revision(&submitted, before.updated_at)?;
+        read(&submitted, before.spec.clone()).map_err(Ok)
     };
-    let changed = store.update_event_type(&signed.tenant(), &found.spec.name, work, now).await;
-    match changed.map_err(|error| refused(error, "name")).and_then(settled) {
-        Ok(_) => Ok(done(&Place::all().event_type(&found.spec.name), Notice::Changed)),
+    let changed = store.update_event_type(&user.tenant(), &found.spec.name, work, now).await;
+    match changed.map_err(|error| store_errors(error, "name")).and_then(change_result) {
+        Ok(_) => Ok(done(&AppPaths::all().event_type(&found.spec.name), FlashNotice::Changed)),
         Err(wrong) => {
-            let form = form(&found.spec, false).of(found.updated_at);
-            edit_page(&signed, &found.spec.name, form.typed(&posted).blame(&wrong?)).answer()
+            let form = form(&found.spec, false).at_revision(found.updated_at);
+            edit_page(&user, &found.spec.name, form.filled(&submitted).with_errors(&wrong?)).answer()
         }
     }
 }
@@ -163,12 +167,12 @@ pub async fn change(
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let found = named(&state.store, &request, &signed).await?;
-    let path = Place::all().event_type(&found.spec.name);
+    let found = named(&state.store, &request, &user).await?;
+    let path = AppPaths::all().event_type(&found.spec.name);
     let page = ConfirmPage {
-        frame: Frame::of(&signed, Here::EventTypes),
+        layout: PageLayout::of(&user, NavItem::EventTypes),
         title: "Archive this event type?",
         about: Line::new(&found.spec.name),
         consequences: vec![
@@ -187,13 +191,13 @@ pub async fn ask(
 pub async fn archive(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    _posted: Posted,
+    user: CurrentOperator,
+    _submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    let (store, now) = (signed.store(&state.store), state.clock.now());
+    let (store, now) = (user.store(&state.store), state.clock.now());
     let name = part(&request, "name")?;
-    match store.delete_event_type(&signed.tenant(), name, false, now).await? {
-        true => Ok(done("/event-types", Notice::Archived)),
+    match store.delete_event_type(&user.tenant(), name, false, now).await? {
+        true => Ok(done("/event-types", FlashNotice::Archived)),
         false => Err(PageError::NotFound),
     }
 }

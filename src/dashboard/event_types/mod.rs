@@ -4,21 +4,21 @@
 //!
 //! Invariant: customers reach event types only through [`visible_event_types`].
 
-pub(in crate::dashboard) mod catalog;
 pub(in crate::dashboard) mod event_type_form;
+pub(in crate::dashboard) mod visible_event_types;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
-use crate::dashboard::components::format::{Line, Query};
-use crate::dashboard::components::parts::When;
-use crate::dashboard::components::payload::Payload;
+use crate::dashboard::components::format::{Line, UrlQuery};
+use crate::dashboard::components::payload::PayloadView;
+use crate::dashboard::components::widgets::RelativeTime;
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::viewer::{Inside, Signed, Viewer, part};
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::Time;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::store::{Order, PageRequest};
@@ -27,18 +27,18 @@ use crate::store::{Order, PageRequest};
 const LINES: usize = 100;
 
 /// Labels beside an event type's name.
-pub struct Marks {
+pub struct EventTypeLabels {
     pub archived: bool,
     pub deprecated: bool,
     pub flags: Vec<Line>,
     pub group: Option<Line>,
 }
 
-impl Marks {
+impl EventTypeLabels {
     /// Customers do not see feature flags.
-    fn new(spec: &EventTypeSpec, viewer: &Viewer) -> Marks {
-        let flags = if viewer.flags().is_none() { spec.feature_flags.as_slice() } else { &[] };
-        Marks {
+    fn new(spec: &EventTypeSpec, user: &CurrentUser) -> EventTypeLabels {
+        let flags = if user.flags().is_none() { spec.feature_flags.as_slice() } else { &[] };
+        EventTypeLabels {
             archived: spec.archived,
             deprecated: spec.deprecated,
             flags: flags.iter().map(|flag| Line::new(flag)).collect(),
@@ -51,13 +51,13 @@ struct Row {
     href: String,
     name: Line,
     description: Line,
-    marks: Marks,
+    labels: EventTypeLabels,
 }
 
 #[derive(Template)]
 #[template(path = "event_types.html")]
 struct EventTypesPage {
-    frame: Frame,
+    layout: PageLayout,
     path: String,
     /// Editable, for operators.
     whole: bool,
@@ -71,42 +71,42 @@ struct EventTypesPage {
 pub async fn list(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    catalog_page(&state, &request, &signed, &Place::all()).await
+    catalog_page(&state, &request, &user, &AppPaths::all()).await
 }
 
-/// `GET {place}/event-types?after=`.
-pub async fn list_inside(
+/// `GET {paths}/event-types?after=`.
+pub async fn list_in_application(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    catalog_page(&state, &request, &inside, &inside.place).await
+    catalog_page(&state, &request, &context, &context.paths).await
 }
 
 async fn catalog_page(
     state: &DashboardState,
     request: &HttpRequest,
-    viewer: &Viewer,
-    place: &Place,
+    user: &CurrentUser,
+    paths: &AppPaths,
 ) -> Result<HttpResponse, PageError> {
-    let query = Query::of(request);
-    let whole = *place == Place::all();
+    let query = UrlQuery::of(request);
+    let whole = *paths == AppPaths::all();
     let archived = whole && query.get("archived").is_some();
     let after = query.get("after").map(str::to_owned);
     let page = PageRequest { after, ..PageRequest::first(LINES, Order::Ascending) };
-    let found = catalog::page(&state.store, viewer, archived, &page).await?;
-    let path = place.page("event-types");
+    let found = visible_event_types::page(&state.store, user, archived, &page).await?;
+    let path = paths.page("event-types");
     let last = found.data.last().filter(|_| found.more).map(|last| last.spec.name.clone());
     let row = |event_type: &EventType| Row {
-        href: place.event_type(&event_type.spec.name),
+        href: paths.event_type(&event_type.spec.name),
         name: Line::new(&event_type.spec.name),
         description: Line::cut(&event_type.spec.description, 200),
-        marks: Marks::new(&event_type.spec, viewer),
+        labels: EventTypeLabels::new(&event_type.spec, user),
     };
     let page = EventTypesPage {
-        frame: Frame::of(viewer, Here::EventTypes).noting(query.get("notice")),
+        layout: PageLayout::of(user, NavItem::EventTypes).with_notice(query.get("notice")),
         whole,
         archived,
         rows: found.data.iter().map(row).collect(),
@@ -118,70 +118,71 @@ async fn catalog_page(
 }
 
 /// The JSON Schema of a version.
-struct Schema {
+struct SchemaVersion {
     version: Line,
-    text: Payload,
+    text: PayloadView,
 }
 
 #[derive(Template)]
 #[template(path = "event_type.html")]
 struct EventTypePage {
-    frame: Frame,
+    layout: PageLayout,
     path: String,
     whole: bool,
     name: Line,
     description: Line,
-    marks: Marks,
-    changed: When,
-    schemas: Vec<Schema>,
-    example: Option<Payload>,
+    labels: EventTypeLabels,
+    changed: RelativeTime,
+    schemas: Vec<SchemaVersion>,
+    example: Option<PayloadView>,
 }
 
 /// `GET /event-types/{name}`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    one(&state, &request, &signed, &Place::all()).await
+    one(&state, &request, &user, &AppPaths::all()).await
 }
 
-/// `GET {place}/event-types/{name}`.
-pub async fn show_inside(
+/// `GET {paths}/event-types/{name}`.
+pub async fn show_in_application(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    one(&state, &request, &inside, &inside.place).await
+    one(&state, &request, &context, &context.paths).await
 }
 
 async fn one(
     state: &DashboardState,
     request: &HttpRequest,
-    viewer: &Viewer,
-    place: &Place,
+    user: &CurrentUser,
+    paths: &AppPaths,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now) = (Query::of(request), state.clock.now());
-    let found = catalog::find(&state.store, viewer, part(request, "name")?).await?.ok_or(PageError::NotFound)?;
-    let page = EventTypePage::new(&found, viewer, place, query.get("notice"), now);
+    let (query, now) = (UrlQuery::of(request), state.clock.now());
+    let found =
+        visible_event_types::find(&state.store, user, part(request, "name")?).await?.ok_or(PageError::NotFound)?;
+    let page = EventTypePage::new(&found, user, paths, query.get("notice"), now);
     answer(StatusCode::OK, &page)
 }
 
 impl EventTypePage {
-    fn new(found: &EventType, viewer: &Viewer, place: &Place, notice: Option<&str>, now: Time) -> EventTypePage {
+    fn new(found: &EventType, user: &CurrentUser, paths: &AppPaths, notice: Option<&str>, now: Time) -> EventTypePage {
         let spec = &found.spec;
-        let shown = |value: &serde_json::Value| Payload::new(value.to_string().as_bytes());
+        let shown = |value: &serde_json::Value| PayloadView::new(value.to_string().as_bytes());
         let schemas = spec.schemas.iter().flatten();
         EventTypePage {
-            frame: Frame::of(viewer, Here::EventTypes).noting(notice),
-            path: place.event_type(&spec.name),
-            whole: *place == Place::all(),
+            layout: PageLayout::of(user, NavItem::EventTypes).with_notice(notice),
+            path: paths.event_type(&spec.name),
+            whole: *paths == AppPaths::all(),
             name: Line::new(&spec.name),
             description: Line::new(&spec.description),
-            marks: Marks::new(spec, viewer),
-            changed: When::new(found.updated_at, now),
+            labels: EventTypeLabels::new(spec, user),
+            changed: RelativeTime::new(found.updated_at, now),
             schemas: schemas
-                .map(|(version, schema)| Schema { version: Line::new(version), text: shown(schema) })
+                .map(|(version, schema)| SchemaVersion { version: Line::new(version), text: shown(schema) })
                 .collect(),
             example: spec.example(None).ok().map(|example| shown(&example)),
         }

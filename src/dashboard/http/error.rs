@@ -6,7 +6,7 @@ use actix_web::http::header::{HeaderValue, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use askama::Template;
 
-use crate::dashboard::http::frame::{Frame, answer};
+use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session::Cookies;
 use crate::store::StoreError;
@@ -40,7 +40,7 @@ pub enum PageError {
 #[derive(Template)]
 #[template(path = "error.html")]
 struct ErrorPage<'a> {
-    frame: Frame,
+    layout: PageLayout,
     title: &'static str,
     what: &'static str,
     todo: &'static str,
@@ -72,15 +72,15 @@ impl ResponseError for PageError {
 impl PageError {
     /// The error page, with the brand of the portal or of the dashboard.
     pub fn page(&self, whose: Cookies, prefs: Prefs, request_id: &str) -> HttpResponse {
-        let customer = whose == Cookies::Visit;
+        let customer = whose == Cookies::Portal;
         let (title, what, todo) = if customer { self.words_for_customers() } else { self.words() };
-        let frame = if customer { Frame::of_portal(prefs, None) } else { Frame::bare() };
+        let layout = if customer { PageLayout::of_portal(prefs, None) } else { PageLayout::bare() };
         let home = match (self, customer) {
             (PageError::NotSignedIn, _) => None,
             (_, true) => Some("/portal"),
             (_, false) => Some("/"),
         };
-        let page = ErrorPage { frame, title, what, todo, home, request_id };
+        let page = ErrorPage { layout, title, what, todo, home, request_id };
         let mut answer = answer(self.status_code(), &page).unwrap_or_else(|_| self.error_response());
         if answer.status() == StatusCode::TOO_MANY_REQUESTS {
             answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));

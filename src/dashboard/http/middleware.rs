@@ -15,10 +15,10 @@ use actix_web::{Error, HttpMessage, HttpResponse, web};
 use url::{Host, Url};
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::http::current_user::limited_by;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session::{Cookies, hash};
-use crate::dashboard::http::viewer::limited_by;
 use crate::store::StoreError;
 use crate::traffic::rate_limits::RateLimitExceeded;
 
@@ -35,7 +35,7 @@ const HEADERS: [(&str, &str); 7] = [
 ];
 
 /// An additional origin that this response may load images from.
-pub struct Images(pub String);
+pub struct ImageOrigin(pub String);
 
 /// The Content-Security-Policy: loaded resources, form targets and embedding sites.
 fn policy(images: Option<&str>, frames: &[String]) -> String {
@@ -64,9 +64,9 @@ pub async fn pass(
         Err(refusal) => request.into_response(refusal.answer(&id)),
     };
     // Only the portal may be embedded, and only by the configured origins.
-    let portal = Cookies::at(response.request().path()) == Cookies::Visit;
+    let portal = Cookies::at(response.request().path()) == Cookies::Portal;
     let frames: &[String] = if portal { &state.frame_origins } else { &[] };
-    let images = response.request().extensions().get::<Images>().map(|images| images.0.clone());
+    let images = response.request().extensions().get::<ImageOrigin>().map(|images| images.0.clone());
     let policy = policy(images.as_deref(), frames);
     let headers = response.headers_mut();
     if let Ok(policy) = HeaderValue::from_str(&policy) {
@@ -89,7 +89,7 @@ pub async fn pass(
 
 /// Takes a token from the session's rate limit bucket, or from the client address without a known session. Static files
 /// are exempt: browsers cache them.
-fn limit(state: &DashboardState, request: &ServiceRequest) -> Result<(), Refusal> {
+fn limit(state: &DashboardState, request: &ServiceRequest) -> Result<(), BlockedRequest> {
     let path = request.path();
     if path.starts_with("/static/") {
         return Ok(());
@@ -102,7 +102,7 @@ fn limit(state: &DashboardState, request: &ServiceRequest) -> Result<(), Refusal
         (None, Some(address)) => limits.take_of_address(address, now),
         (None, None) => Ok(()),
     };
-    limited.map_err(Refusal::Limited)
+    limited.map_err(BlockedRequest::Limited)
 }
 
 /// Twelve characters: short enough to read out, and searchable in the log.
@@ -140,7 +140,7 @@ fn error_is_ours(error: &PageError) -> bool {
 
 /// The reason a request was rejected before its handler.
 #[derive(Debug, PartialEq, Eq)]
-enum Refusal {
+enum BlockedRequest {
     /// An unknown `Host`.
     Host,
     /// A cross-site request.
@@ -149,20 +149,20 @@ enum Refusal {
     Limited(RateLimitExceeded),
 }
 
-impl Refusal {
+impl BlockedRequest {
     /// Plain text, because style sheets would be rejected too. Contains nothing from the request.
     fn answer(&self, id: &str) -> HttpResponse {
         let (status, text) = match self {
-            Refusal::Limited(_) => {
+            BlockedRequest::Limited(_) => {
                 (StatusCode::TOO_MANY_REQUESTS, "429: too many requests. Nothing was changed. Try again in a moment.\n")
             }
-            Refusal::Host => (
+            BlockedRequest::Host => (
                 StatusCode::MISDIRECTED_REQUEST,
                 "421: the dashboard is not served under this host name.\n\n\
                  Open it at SENDOFF_PUBLIC_URL, or set SENDOFF_PUBLIC_URL to the address you use.\n\
                  A reverse proxy must pass the Host header unchanged.\n",
             ),
-            Refusal::Origin => (
+            BlockedRequest::Origin => (
                 StatusCode::FORBIDDEN,
                 "403: this request came from another site. Nothing was changed.\n\n\
                  Open the dashboard and use its button.\n\
@@ -172,7 +172,7 @@ impl Refusal {
         let mut answer = HttpResponse::build(status);
         match self {
             // Not logged: there may be very many.
-            Refusal::Limited(limited) => {
+            BlockedRequest::Limited(limited) => {
                 for header in limited.headers() {
                     answer.insert_header(header);
                 }
@@ -183,11 +183,11 @@ impl Refusal {
     }
 }
 
-fn admit(request: &ServiceRequest, public_url: &Url) -> Result<(), Refusal> {
+fn admit(request: &ServiceRequest, public_url: &Url) -> Result<(), BlockedRequest> {
     let host = text(request.headers(), &header::HOST).and_then(|host| at(public_url.scheme(), host));
-    let host = host.filter(|host| is_ours(host, public_url)).ok_or(Refusal::Host)?;
+    let host = host.filter(|host| is_ours(host, public_url)).ok_or(BlockedRequest::Host)?;
     if !request.method().is_safe() && !from_our_page(request.headers(), &host) {
-        return Err(Refusal::Origin);
+        return Err(BlockedRequest::Origin);
     }
     Ok(())
 }
@@ -242,7 +242,7 @@ mod tests {
 
     use crate::dashboard::http::middleware::*;
 
-    fn admitted(public: &str, method: &str, headers: &[(&'static str, &str)]) -> Result<(), Refusal> {
+    fn admitted(public: &str, method: &str, headers: &[(&'static str, &str)]) -> Result<(), BlockedRequest> {
         let mut request = TestRequest::with_uri("/").method(method.parse().unwrap());
         for (name, value) in headers {
             request = request.insert_header((*name, *value));
@@ -281,7 +281,7 @@ mod tests {
         ] {
             assert_eq!(admitted(public, "GET", &[("host", host)]).is_ok(), wanted, "{public} {host:?}");
         }
-        assert_eq!(admitted(public, "GET", &[]), Err(Refusal::Host));
+        assert_eq!(admitted(public, "GET", &[]), Err(BlockedRequest::Host));
     }
 
     #[test]
@@ -305,6 +305,6 @@ mod tests {
             assert!(admitted(public, "GET", &headers).is_ok(), "reading is not changing: {headers:?}");
         }
         let other_port = [("host", "localhost:8071"), ("origin", "http://localhost:3000")];
-        assert_eq!(admitted("http://127.0.0.1:8071", "POST", &other_port), Err(Refusal::Origin));
+        assert_eq!(admitted("http://127.0.0.1:8071", "POST", &other_port), Err(BlockedRequest::Origin));
     }
 }

@@ -5,7 +5,7 @@
 //!   [`CurrentOperator`](current_user::CurrentOperator), [`AppContext`](current_user::AppContext).
 //! * [`session`] – cookies and CSRF tokens.   [`verified_form`] – a form whose CSRF token was checked.
 //! * [`layout`] – header, navigation and [`flash`] notice.   [`app_paths`] – links to the pages of one application.
-//! * [`error`] – error pages.   [`preferences`] – theme and time zone.   [`assets`] – static files.
+//! * [`store_error`] – error pages.   [`preferences`] – theme and time zone.   [`assets`] – static files.
 //!
 //! Invariants:
 //!
@@ -14,13 +14,13 @@
 //! * A request below `/portal` never sees an operator's session, and no other request sees a portal session.
 //! * Notices come from a fixed list; text in a URL is never shown as a notice.
 
+pub(in crate::dashboard) mod app_paths;
 pub(in crate::dashboard) mod assets;
+pub(in crate::dashboard) mod current_user;
 pub(in crate::dashboard) mod error;
-pub(in crate::dashboard) mod frame;
+pub(in crate::dashboard) mod flash;
+pub(in crate::dashboard) mod layout;
 pub(in crate::dashboard) mod middleware;
-pub(in crate::dashboard) mod notice;
-pub(in crate::dashboard) mod place;
-pub(in crate::dashboard) mod posted;
 pub(in crate::dashboard) mod preferences;
 pub(in crate::dashboard) mod session;
-pub(in crate::dashboard) mod viewer;
+pub(in crate::dashboard) mod verified_form;

@@ -8,14 +8,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::posted::own_path;
 use crate::dashboard::http::session::set_cookie;
+use crate::dashboard::http::verified_form::own_path;
 
 const COOKIE: &str = "sendoff_prefs";
 
 /// The theme.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Theme {
+pub enum ThemePreference {
     /// Follows the operating system.
     #[default]
     Auto,
@@ -35,25 +35,25 @@ pub enum ClockFace {
 /// Display preferences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefs {
-    pub theme: Theme,
+    pub theme: ThemePreference,
     pub clock: ClockFace,
     /// The user chose the theme; otherwise the portal's theme applies.
     pub chosen: bool,
 }
 
-impl Theme {
-    pub const ALL: [Theme; 3] = [Theme::Auto, Theme::Light, Theme::Dark];
+impl ThemePreference {
+    pub const ALL: [ThemePreference; 3] = [ThemePreference::Auto, ThemePreference::Light, ThemePreference::Dark];
 
     pub fn word(&self) -> &'static str {
         match self {
-            Theme::Auto => "auto",
-            Theme::Light => "light",
-            Theme::Dark => "dark",
+            ThemePreference::Auto => "auto",
+            ThemePreference::Light => "light",
+            ThemePreference::Dark => "dark",
         }
     }
 
-    fn from_word(word: &str) -> Option<Theme> {
-        Theme::ALL.into_iter().find(|one| one.word() == word)
+    fn from_word(word: &str) -> Option<ThemePreference> {
+        ThemePreference::ALL.into_iter().find(|one| one.word() == word)
     }
 }
 
@@ -77,7 +77,7 @@ impl Prefs {
     pub fn of(request: &HttpRequest) -> Prefs {
         let cookie = request.cookie(COOKIE);
         let (theme, clock) = cookie.as_ref().and_then(|cookie| cookie.value().split_once('.')).unwrap_or_default();
-        let theme = Theme::from_word(theme);
+        let theme = ThemePreference::from_word(theme);
         Prefs {
             theme: theme.unwrap_or_default(),
             clock: ClockFace::from_word(clock).unwrap_or_default(),
@@ -100,7 +100,7 @@ impl Prefs {
 
 /// The preferences form; a missing field keeps its value.
 #[derive(serde::Deserialize)]
-pub struct Choice {
+pub struct PreferencesForm {
     theme: Option<String>,
     clock: Option<String>,
     /// The page to return to.
@@ -112,10 +112,10 @@ pub struct Choice {
 pub async fn choose(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    form: web::Form<Choice>,
+    form: web::Form<PreferencesForm>,
 ) -> Result<HttpResponse, PageError> {
     let before = Prefs::of(&request);
-    let theme = form.theme.as_deref().and_then(Theme::from_word);
+    let theme = form.theme.as_deref().and_then(ThemePreference::from_word);
     let prefs = Prefs {
         theme: theme.unwrap_or(before.theme),
         clock: form.clock.as_deref().and_then(ClockFace::from_word).unwrap_or(before.clock),

@@ -68,9 +68,9 @@ pub fn set_cookie(response: &mut HttpResponse, cookie: &Cookie<'_>) -> Result<()
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cookies {
     Operator,
-    Visit,
+    Portal,
     /// Binds the sign-in form to the browser that loaded it.
-    Door,
+    SignIn,
     /// A browser that signed in to an account before: it has its own limit of sign-in attempts.
     Device,
 }
@@ -79,15 +79,15 @@ impl Cookies {
     /// The session cookie that applies to a path.
     pub fn at(path: &str) -> Cookies {
         let portal = path.strip_prefix("/portal").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if portal { Cookies::Visit } else { Cookies::Operator }
+        if portal { Cookies::Portal } else { Cookies::Operator }
     }
 
     /// Separates the CSRF tokens of the kinds of forms.
     pub fn form(self) -> &'static str {
         match self {
             Cookies::Operator => "session",
-            Cookies::Visit => "visit",
-            Cookies::Door => "door",
+            Cookies::Portal => "visit",
+            Cookies::SignIn => "door",
             Cookies::Device => "device",
         }
     }
@@ -97,10 +97,10 @@ impl Cookies {
         match (self, public_url.scheme() == "https") {
             (Cookies::Operator, true) => "__Host-sendoff_session",
             (Cookies::Operator, false) => "sendoff_session",
-            (Cookies::Visit, true) => "__Host-sendoff_visit",
-            (Cookies::Visit, false) => "sendoff_visit",
-            (Cookies::Door, true) => "__Host-sendoff_door",
-            (Cookies::Door, false) => "sendoff_door",
+            (Cookies::Portal, true) => "__Host-sendoff_visit",
+            (Cookies::Portal, false) => "sendoff_visit",
+            (Cookies::SignIn, true) => "__Host-sendoff_door",
+            (Cookies::SignIn, false) => "sendoff_door",
             (Cookies::Device, true) => "__Host-sendoff_device",
             (Cookies::Device, false) => "sendoff_device",
         }
@@ -111,7 +111,7 @@ impl Cookies {
     /// Over TLS, the portal's cookie also works embedded in another site, partitioned by that site.
     pub fn made(self, public_url: &Url, token: String, seconds: i64) -> Cookie<'static> {
         let secure = public_url.scheme() == "https";
-        let embedded = secure && self == Cookies::Visit;
+        let embedded = secure && self == Cookies::Portal;
         Cookie::build(self.name(public_url), token)
             .path("/")
             .http_only(true)

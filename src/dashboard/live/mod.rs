@@ -8,5 +8,5 @@
 //! * However many tails are open, an organization has at most one polling loop per process.
 //! * A stream ends within [`CHECK`](tail::CHECK) of the end of its session.
 
-pub(in crate::dashboard) mod feed;
 pub(in crate::dashboard) mod tail;
+pub(in crate::dashboard) mod tail_feed;

@@ -14,17 +14,17 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::applications::naming;
-use crate::dashboard::applications::naming::Named;
+use crate::dashboard::applications::app_lookup;
+use crate::dashboard::applications::app_lookup::AppLookup;
 use crate::dashboard::bulk::base;
-use crate::dashboard::components::format::{Line, Query};
-use crate::dashboard::components::parts::When;
+use crate::dashboard::components::format::{Line, UrlQuery};
 use crate::dashboard::components::picker::{Picker, owner};
+use crate::dashboard::components::widgets::RelativeTime;
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::current_user::{CurrentUser, Principal};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::viewer::{Viewer, Who};
-use crate::dashboard::live::feed::{Batch, NoTail, POLL, Tap};
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::live::tail_feed::{AttemptBatch, POLL, TailLimit, TailSubscription};
 use crate::dashboard::overview::AttemptRow;
 use crate::domain::{AttemptId, Time};
 use crate::store::query::attempts::AttemptLine;
@@ -37,11 +37,11 @@ const ROWS: usize = 100;
 /// The maximum number of rows per second of a stream.
 const RATE: usize = 50;
 /// The interval of comments, which keep proxies from closing an idle stream.
-const BEAT: Duration = Duration::from_secs(15);
+const KEEPALIVE: Duration = Duration::from_secs(15);
 /// The interval at which the session is checked.
 const CHECK: Duration = Duration::from_secs(5);
 /// `Retry-After`, in seconds.
-const LATER: &str = "10";
+const RETRY_SECONDS: &str = "10";
 
 /// A row of the page and of the stream.
 #[derive(Template)]
@@ -49,7 +49,7 @@ const LATER: &str = "10";
 struct TailRow {
     id: AttemptId,
     row: AttemptRow,
-    at: When,
+    at: RelativeTime,
     /// Shows the application; customers have only one.
     across: bool,
 }
@@ -58,16 +58,16 @@ impl HtmlSafe for TailRow {}
 
 impl TailRow {
     fn new(line: &AttemptLine, customer: bool, now: Time) -> TailRow {
-        let place = if customer { Place::portal() } else { Place::of_application(line.app_id) };
-        let row = AttemptRow { href: place.message(line.message_id), ..AttemptRow::new(line, now) };
-        TailRow { id: line.id, row, at: When::new(line.at, now), across: !customer }
+        let paths = if customer { AppPaths::portal() } else { AppPaths::of_application(line.app_id) };
+        let row = AttemptRow { href: paths.message(line.message_id), ..AttemptRow::new(line, now) };
+        TailRow { id: line.id, row, at: RelativeTime::new(line.at, now), across: !customer }
     }
 }
 
 #[derive(Template)]
 #[template(path = "tail.html")]
 struct TailPage {
-    frame: Frame,
+    layout: PageLayout,
     base: &'static str,
     picker: Picker,
     event_type: Line,
@@ -81,15 +81,15 @@ struct TailPage {
 }
 
 /// The filters of a URL. `None`: an unknown application or endpoint, so nothing matches.
-struct Asked {
+struct TailParams {
     app: String,
     endpoint: String,
     filter: Option<TailFilter>,
 }
 
-impl Asked {
-    async fn of(state: &DashboardState, viewer: &Viewer, query: &Query) -> Result<Asked, StoreError> {
-        let (store, tenant) = (&state.store, viewer.tenant());
+impl TailParams {
+    async fn of(state: &DashboardState, user: &CurrentUser, query: &UrlQuery) -> Result<TailParams, StoreError> {
+        let (store, tenant) = (&state.store, user.tenant());
         let word = |name| query.get(name).unwrap_or_default().trim().to_owned();
         let (app, endpoint) = (word("app"), word("endpoint"));
         let mut filter = TailFilter {
@@ -99,9 +99,9 @@ impl Asked {
             failed: query.get("status") == Some("failed"),
         };
         if tenant.only.is_none() && !app.is_empty() {
-            match naming::application(store, &tenant, &app).await? {
-                Named::One(id) => filter.app = Some(id),
-                Named::Nothing(_) => return Ok(Asked { app, endpoint, filter: None }),
+            match app_lookup::find(store, &tenant, &app).await? {
+                AppLookup::Found(id) => filter.app = Some(id),
+                AppLookup::NotFound(_) => return Ok(TailParams { app, endpoint, filter: None }),
             }
         }
         if !endpoint.is_empty() {
@@ -114,10 +114,10 @@ impl Asked {
                 _ => None,
             };
             if filter.endpoint.is_none() {
-                return Ok(Asked { app, endpoint, filter: None });
+                return Ok(TailParams { app, endpoint, filter: None });
             }
         }
-        Ok(Asked { app, endpoint, filter: Some(filter) })
+        Ok(TailParams { app, endpoint, filter: Some(filter) })
     }
 
     /// The filters as a query.
@@ -142,24 +142,24 @@ impl Asked {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: Viewer,
+    user: CurrentUser,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant) = (Query::of(&request), state.clock.now(), viewer.tenant());
-    let asked = Asked::of(&state, &viewer, &query).await?;
-    let lines = match &asked.filter {
+    let (query, now, tenant) = (UrlQuery::of(&request), state.clock.now(), user.tenant());
+    let params = TailParams::of(&state, &user, &query).await?;
+    let lines = match &params.filter {
         Some(filter) => state.store.tail(&tenant, filter, ROWS).await?,
         None => Vec::new(),
     };
     let wrong = |field: &str| {
-        (field == "app" && asked.filter.is_none()).then(|| Line::new("Application or endpoint not found."))
+        (field == "app" && params.filter.is_none()).then(|| Line::new("Application or endpoint not found."))
     };
-    let (words, base) = (asked.query(), base(&viewer));
-    let customer = matches!(viewer.who, Who::Customer(_));
-    let filter = asked.filter.clone().unwrap_or_default();
+    let (words, base) = (params.query(), base(&user));
+    let customer = matches!(user.principal, Principal::Customer(_));
+    let filter = params.filter.clone().unwrap_or_default();
     let page = TailPage {
-        frame: Frame::of(&viewer, Here::Live),
+        layout: PageLayout::of(&user, NavItem::Live),
         base,
-        picker: Picker::of(&state.store, &tenant, (&asked.app, &asked.endpoint), wrong).await?,
+        picker: Picker::of(&state.store, &tenant, (&params.app, &params.endpoint), wrong).await?,
         event_type: Line::new(filter.event_type.as_deref().unwrap_or_default()),
         failed: filter.failed,
         filtered: !words.is_empty(),
@@ -176,17 +176,17 @@ pub async fn show(
 pub async fn events(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: Viewer,
+    user: CurrentUser,
 ) -> Result<HttpResponse, PageError> {
-    let query = Query::of(&request);
-    let asked = Asked::of(&state, &viewer, &query).await?;
-    let Some(filter) = asked.filter else { return Err(PageError::NotFound) };
-    let tap = match state.feeds.open(&state.store, state.clock, &viewer.org, viewer.hash) {
-        Ok(tap) => tap,
-        Err(why) => return Ok(no_tail(why)),
+    let query = UrlQuery::of(&request);
+    let params = TailParams::of(&state, &user, &query).await?;
+    let Some(filter) = params.filter else { return Err(PageError::NotFound) };
+    let subscription = match state.feeds.open(&state.store, state.clock, &user.org, user.hash) {
+        Ok(subscription) => subscription,
+        Err(why) => return Ok(limit_reached(why)),
     };
     let hangup = request.conn_data::<Hangup>().cloned().unwrap_or_default();
-    let stream = Stream::new(state, viewer, filter, tap, hangup);
+    let stream = TailStream::new(state, user, filter, subscription, hangup);
     let events = futures_util::stream::unfold(stream, async |mut stream| {
         let event = stream.next().await?;
         Some((Ok::<Bytes, actix_web::Error>(event), stream))
@@ -198,48 +198,57 @@ pub async fn events(
         .streaming(Box::pin(events)))
 }
 
-fn no_tail(why: NoTail) -> HttpResponse {
+fn limit_reached(why: TailLimit) -> HttpResponse {
     let (status, text) = match why {
-        NoTail::Yours => (
+        TailLimit::Session => (
             StatusCode::TOO_MANY_REQUESTS,
             "You have too many live pages open. Close one, or reload this one instead.\n",
         ),
-        NoTail::Full => (
+        TailLimit::Process => (
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many live pages are open, or Sendoff is stopping. Reload the page instead.\n",
         ),
     };
-    HttpResponse::build(status).insert_header((RETRY_AFTER, LATER)).content_type("text/plain; charset=utf-8").body(text)
+    HttpResponse::build(status)
+        .insert_header((RETRY_AFTER, RETRY_SECONDS))
+        .content_type("text/plain; charset=utf-8")
+        .body(text)
 }
 
 /// The stream of one reader.
-struct Stream {
+struct TailStream {
     state: web::Data<DashboardState>,
-    viewer: Viewer,
+    user: CurrentUser,
     filter: TailFilter,
-    tap: Tap,
+    subscription: TailSubscription,
     hangup: Hangup,
     ready: VecDeque<Bytes>,
-    beat: Instant,
+    keepalive: Instant,
     check: Instant,
 }
 
-impl Stream {
-    fn new(state: web::Data<DashboardState>, viewer: Viewer, filter: TailFilter, tap: Tap, hangup: Hangup) -> Stream {
+impl TailStream {
+    fn new(
+        state: web::Data<DashboardState>,
+        user: CurrentUser,
+        filter: TailFilter,
+        subscription: TailSubscription,
+        hangup: Hangup,
+    ) -> TailStream {
         let now = Instant::now();
-        let mut stream = Stream {
+        let mut stream = TailStream {
             state,
-            viewer,
+            user,
             filter,
-            tap,
+            subscription,
             hangup,
             ready: VecDeque::from([Bytes::from_static(b": here\nretry: 3000\n\n")]),
-            beat: now + BEAT,
+            keepalive: now + KEEPALIVE,
             check: now + CHECK,
         };
         // Attempts since the page was rendered; the script skips rows that it already has.
-        let recent = std::mem::take(&mut stream.tap.recent);
-        stream.send(&Batch { lines: recent, cut: false }, usize::MAX);
+        let recent = std::mem::take(&mut stream.subscription.recent);
+        stream.send(&AttemptBatch { lines: recent, cut: false }, usize::MAX);
         stream
     }
 
@@ -252,21 +261,21 @@ impl Stream {
             }
             let batch = tokio::select! {
                 biased;
-                _ = self.tap.closing.wait_for(|closing| *closing) => return None,
+                _ = self.subscription.closing.wait_for(|closing| *closing) => return None,
                 // Frees the slot immediately, instead of at the next failed write.
                 () = self.hangup.closed() => return None,
-                batch = self.tap.batches.recv() => batch,
-                () = sleep_until(self.check.min(self.beat)) => {
+                batch = self.subscription.batches.recv() => batch,
+                () = sleep_until(self.check.min(self.keepalive)) => {
                     let now = Instant::now();
                     if now >= self.check {
                         self.check = now + CHECK;
                         // If the store is unavailable, the session is unknown, but there is nothing to show either.
-                        if let Ok(false) = self.viewer.lasts(&self.state).await {
+                        if let Ok(false) = self.user.lasts(&self.state).await {
                             return None;
                         }
                     }
-                    if now >= self.beat {
-                        self.beat = now + BEAT;
+                    if now >= self.keepalive {
+                        self.keepalive = now + KEEPALIVE;
                         return Some(QUIET);
                     }
                     continue;
@@ -274,17 +283,17 @@ impl Stream {
             };
             match batch {
                 Ok(batch) => self.send(&batch, per_batch()),
-                Err(RecvError::Lagged(_)) => self.send(&Batch { lines: Vec::new(), cut: true }, 0),
+                Err(RecvError::Lagged(_)) => self.send(&AttemptBatch { lines: Vec::new(), cut: true }, 0),
                 Err(RecvError::Closed) => return None,
             }
         }
     }
 
     /// Queues the newest `most` matching rows and the number of skipped ones.
-    fn send(&mut self, batch: &Batch, most: usize) {
+    fn send(&mut self, batch: &AttemptBatch, most: usize) {
         let wanted: Vec<&AttemptLine> = batch.lines.iter().filter(|line| self.filter.takes(line)).collect();
         let left_out = wanted.len().saturating_sub(most);
-        let customer = matches!(self.viewer.who, Who::Customer(_));
+        let customer = matches!(self.user.principal, Principal::Customer(_));
         let now = self.state.clock.now();
         for line in wanted.into_iter().skip(left_out) {
             if let Ok(html) = TailRow::new(line, customer, now).render() {

@@ -3,22 +3,22 @@
 //! * [`message`] – the page of a message.   [`send_message`] – the form that sends one.
 
 pub(in crate::dashboard) mod message;
-pub(in crate::dashboard) mod send;
+pub(in crate::dashboard) mod send_message;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
-use crate::dashboard::components::filters::{Asked, Filters, Form, OF_MESSAGES};
+use crate::dashboard::components::filters::{FilterForm, FilterParams, Filters, OF_MESSAGES};
 use crate::dashboard::components::format;
-use crate::dashboard::components::format::{Line, Query, count};
-use crate::dashboard::components::list::{LINES, Rest};
-use crate::dashboard::components::parts::{Badge, Id, When};
+use crate::dashboard::components::format::{Line, UrlQuery, count};
+use crate::dashboard::components::pagination::{LINES, Pagination};
+use crate::dashboard::components::widgets::{Badge, Id, RelativeTime};
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::viewer::{Inside, Signed, Viewer};
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::{MessageId, Time};
 use crate::store::query::endpoint_messages::Standings;
 use crate::store::query::message_list::{ListedMessage, MessageSearch};
@@ -34,71 +34,71 @@ struct Row {
     event_id: Line,
     deliveries: String,
     size: String,
-    accepted: When,
+    accepted: RelativeTime,
 }
 
 #[derive(Template)]
 #[template(path = "messages.html")]
 struct MessagesPage {
-    frame: Frame,
+    layout: PageLayout,
     /// The list covers one application.
-    inside: bool,
-    form: Form,
+    in_application: bool,
+    form: FilterForm,
     good: bool,
     note: Option<&'static str>,
     rows: Vec<Row>,
-    rest: Rest,
+    pagination: Pagination,
 }
 
 /// `GET /messages`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    list(&state, &request, &signed, None).await
+    list(&state, &request, &user, None).await
 }
 
-/// `GET {place}/messages`.
-pub async fn inside(
+/// `GET {paths}/messages`.
+pub async fn in_application(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    list(&state, &request, &inside, Some(&inside)).await
+    list(&state, &request, &context, Some(&context)).await
 }
 
 async fn list(
     state: &DashboardState,
     request: &HttpRequest,
-    viewer: &Viewer,
-    inside: Option<&Inside>,
+    user: &CurrentUser,
+    context: Option<&AppContext>,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, store) = (Query::of(request), state.clock.now(), &state.store);
-    let path = inside.map_or_else(|| "/messages".to_owned(), |inside| inside.place.page("messages"));
-    let names: Vec<&'static str> = OF_MESSAGES.into_iter().filter(|name| inside.is_none() || *name != "app").collect();
-    let asked = Asked::of(path, &names, &query);
-    let filters = Filters::of(store, &viewer.tenant(), inside.map(|inside| inside.app.id), &asked, now).await?;
-    let form = Form::of(store, viewer, inside, &asked, &filters, &names).await?;
+    let (query, now, store) = (UrlQuery::of(request), state.clock.now(), &state.store);
+    let path = context.map_or_else(|| "/messages".to_owned(), |context| context.paths.page("messages"));
+    let names: Vec<&'static str> = OF_MESSAGES.into_iter().filter(|name| context.is_none() || *name != "app").collect();
+    let params = FilterParams::of(path, &names, &query);
+    let filters = Filters::of(store, &user.tenant(), context.map(|context| context.app.id), &params, now).await?;
+    let form = FilterForm::of(store, user, context, &params, &filters, &names).await?;
     let after: Option<MessageId> = query.get("after").and_then(|id| id.parse().ok());
     let (good, note) = (filters.good(), filters.note);
-    let (rows, rest) = if good {
-        let found = store.list_messages(&viewer.tenant(), &wanted(filters), after, LINES).await?;
+    let (rows, pagination) = if good {
+        let found = store.list_messages(&user.tenant(), &wanted(filters), after, LINES).await?;
         let last = found.data.last().map(|row| row.id.to_string());
         let stopped = found.stopped.map(|id| (id.to_string(), id.time()));
-        let rest = Rest::of(&asked, after.is_some(), found.more.then_some(last).flatten(), stopped, now);
-        (found.data.iter().map(|one| Row::new(one, inside, now)).collect(), rest)
+        let pagination = Pagination::of(&params, after.is_some(), found.more.then_some(last).flatten(), stopped, now);
+        (found.data.iter().map(|one| Row::new(one, context, now)).collect(), pagination)
     } else {
-        (Vec::new(), Rest::of(&asked, after.is_some(), None, None, now))
+        (Vec::new(), Pagination::of(&params, after.is_some(), None, None, now))
     };
     let page = MessagesPage {
-        frame: Frame::of(viewer, Here::Messages).noting(query.get("notice")),
-        inside: inside.is_some(),
+        layout: PageLayout::of(user, NavItem::Messages).with_notice(query.get("notice")),
+        in_application: context.is_some(),
         form,
         good,
         note,
         rows,
-        rest,
+        pagination,
     };
     answer(if good { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }, &page)
 }
@@ -117,19 +117,19 @@ fn wanted(filters: Filters) -> MessageSearch {
 }
 
 impl Row {
-    fn new(line: &ListedMessage, inside: Option<&Inside>, now: Time) -> Row {
-        let place = inside.map_or_else(|| Place::of_application(line.app_id), |inside| inside.place.clone());
+    fn new(line: &ListedMessage, context: Option<&AppContext>, now: Time) -> Row {
+        let paths = context.map_or_else(|| AppPaths::of_application(line.app_id), |context| context.paths.clone());
         Row {
             badge: worst(&line.standings),
-            href: place.message(line.id),
+            href: paths.message(line.id),
             event_type: Line::new(&line.event_type),
             id: Id::new(line.id),
             app: Line::new(&line.app_name),
-            app_href: place.home().to_owned(),
+            app_href: paths.home().to_owned(),
             event_id: Line::new(line.event_id.as_deref().unwrap_or_default()),
             deliveries: in_short(&line.standings),
             size: line.size.map_or_else(|| "deleted".to_owned(), |size| format::size(size.max(0) as usize)),
-            accepted: When::new(line.accepted_at, now),
+            accepted: RelativeTime::new(line.accepted_at, now),
         }
     }
 }

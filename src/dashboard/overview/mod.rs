@@ -5,8 +5,8 @@
 //!
 //! Invariant: every number links to exactly the deliveries that it counts.
 
-pub(in crate::dashboard) mod health;
-pub(in crate::dashboard) mod numbers;
+pub(in crate::dashboard) mod delivery_summary;
+pub(in crate::dashboard) mod health_card;
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use super::DashboardState;
 use super::bulk::tally;
 use crate::dashboard::components::chart::{Chart, LatencyChart, second};
 use crate::dashboard::components::format;
-use crate::dashboard::components::format::{Line, Query, count, count_up_to};
-use crate::dashboard::components::parts::{Address, Badge, When};
+use crate::dashboard::components::format::{Line, UrlQuery, count, count_up_to};
 use crate::dashboard::components::range;
 use crate::dashboard::components::range::RangeLink;
-use crate::dashboard::endpoints::rates;
-use crate::dashboard::endpoints::rates::ResponseTimes;
-use crate::dashboard::endpoints::resting::Resting;
+use crate::dashboard::components::widgets::{Address, Badge, RelativeTime};
+use crate::dashboard::endpoints::endpoint_backoff::BackoffSummary;
+use crate::dashboard::endpoints::endpoint_stats;
+use crate::dashboard::endpoints::endpoint_stats::ResponseTimes;
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::current_user::CurrentOperator;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::viewer::Signed;
-use crate::dashboard::overview::health::Health;
-use crate::dashboard::overview::numbers::{Counting, Numbers};
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
+use crate::dashboard::overview::health_card::HealthCard;
 use crate::domain::deliveries::delivery::State;
 use crate::domain::{AttemptId, Time};
 use crate::store::ingest::outbox::OutboxDepth;
@@ -43,7 +43,7 @@ use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 /// Attempts per page.
 const ATTEMPTS: i64 = 50;
 /// How many failing endpoints are listed.
-const WORST: i64 = 5;
+const FAILING: i64 = 5;
 /// The limit of counts.
 const MOST: i64 = 10_000;
 /// The minimum delay at which a due delivery is reported as late.
@@ -53,7 +53,7 @@ const LIST: &str = "/deliveries?";
 
 pub(super) struct AttemptRow {
     pub badge: Badge,
-    pub when: When,
+    pub when: RelativeTime,
     pub app: Line,
     /// `None`: the message was deleted.
     pub event_type: Option<Line>,
@@ -63,19 +63,19 @@ pub(super) struct AttemptRow {
     pub number: i32,
     pub answer: Line,
     pub took: String,
-    pub next: Option<When>,
+    pub next: Option<RelativeTime>,
 }
 
 /// The delivery that has been due for the longest time.
-struct Late {
-    since: When,
+struct OldestDue {
+    since: RelativeTime,
     href: String,
     what: Line,
     address: Address,
 }
 
 /// A failing endpoint.
-struct Worst {
+struct FailingEndpointRow {
     href: String,
     address: Address,
     app: Line,
@@ -88,8 +88,8 @@ struct Worst {
 }
 
 /// Deliveries and outbox rows that are waiting.
-struct Waits {
-    late: Option<Late>,
+struct BacklogSummary {
+    oldest_due: Option<OldestDue>,
     /// Deliveries that wait for an attempt: all, not yet attempted, being retried.
     total: String,
     pending: String,
@@ -100,7 +100,7 @@ struct Waits {
 }
 
 /// The table of latest attempts.
-struct Newest {
+struct LatestAttempts {
     attempts: Vec<AttemptRow>,
     failed_only: bool,
     paged: bool,
@@ -118,19 +118,19 @@ struct Newest {
 #[derive(Template)]
 #[template(path = "overview.html")]
 struct Overview {
-    frame: Frame,
+    layout: PageLayout,
     ranges: Vec<RangeLink>,
     opening: &'static str,
-    numbers: Numbers,
-    waits: Waits,
-    resting: Option<Resting>,
+    summary: DeliverySummary,
+    backlog: BacklogSummary,
+    backoff: Option<BackoffSummary>,
     response_times: Option<String>,
     /// The counts of operational webhooks in the range. `None`: there are none.
-    told: Option<String>,
+    operational: Option<String>,
     charts: Option<(Chart, LatencyChart)>,
-    worst: Vec<Worst>,
-    health: Health,
-    newest: Newest,
+    failing: Vec<FailingEndpointRow>,
+    health: HealthCard,
+    latest: LatestAttempts,
 }
 
 fn link(range: Range, failed_only: bool) -> String {
@@ -141,49 +141,51 @@ fn link(range: Range, failed_only: bool) -> String {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), signed.tenant(), &state.store);
-    let frame = Frame::of(&signed, Here::Overview);
+    let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), user.tenant(), &state.store);
+    let layout = PageLayout::of(&user, NavItem::Overview);
     let range = range::of(&query);
-    let newest = Newest::read(store, &tenant, &query, now).await?;
+    let latest = LatestAttempts::read(store, &tenant, &query, now).await?;
     let buckets = store.buckets(&tenant, Scope::Organization, range, now).await?;
-    let told = total(&store.buckets(&tenant, Scope::Operational, range, now).await?);
-    let listens = told.attempts() > 0 || store.operational_application(&tenant).await?.is_some();
-    let worst = store.top_failing(&tenant, range, now, WORST).await?;
+    let operational = total(&store.buckets(&tenant, Scope::Operational, range, now).await?);
+    let listens = operational.attempts() > 0 || store.operational_application(&tenant).await?.is_some();
+    let failing = store.top_failing(&tenant, range, now, FAILING).await?;
     let counts = total(&buckets);
     let mut rows = Vec::new();
-    for one in &worst {
-        rows.push(Worst::read(store, &tenant, one, range, now).await?);
+    for one in &failing {
+        rows.push(FailingEndpointRow::read(store, &tenant, one, range, now).await?);
     }
     let since = range.since(now);
-    let counting = Counting { list: Some(LIST), app: None, since, since_text: &second(since) };
+    let scope = SummaryScope { list: Some(LIST), app: None, since, since_text: &second(since) };
     let chart = || (Chart::new(&buckets, range, LIST), LatencyChart::new(&buckets, range, LIST));
     let page = Overview {
-        frame,
-        ranges: range::links(range, |range| link(range, newest.failed_only)),
+        layout,
+        ranges: range::links(range, |range| link(range, latest.failed_only)),
         opening: range::opening(range),
-        numbers: Numbers::of(store, &tenant, &counting, now).await?,
-        waits: Waits::read(store, &tenant, now).await?,
-        resting: Resting::of(store, &tenant, now).await?,
+        summary: DeliverySummary::of(store, &tenant, &scope, now).await?,
+        backlog: BacklogSummary::read(store, &tenant, now).await?,
+        backoff: BackoffSummary::of(store, &tenant, now).await?,
         response_times: ResponseTimes::of(&counts).map(|times| times.text()),
-        told: listens.then(|| format!("{} attempts delivered, {} failed", count(told.delivered), count(told.failed))),
+        operational: listens.then(|| {
+            format!("{} attempts delivered, {} failed", count(operational.delivered), count(operational.failed))
+        }),
         charts: (counts.attempts() > 0).then(chart),
-        worst: rows,
-        health: Health::of(store, now).await?,
-        newest,
+        failing: rows,
+        health: HealthCard::of(store, now).await?,
+        latest,
     };
     answer(StatusCode::OK, &page)
 }
 
-impl Worst {
+impl FailingEndpointRow {
     async fn read(
         store: &Store,
         tenant: &Tenant,
         one: &FailingEndpoint,
         range: Range,
         now: Time,
-    ) -> Result<Worst, StoreError> {
+    ) -> Result<FailingEndpointRow, StoreError> {
         let FailingEndpoint { endpoint_id, app_id, counts, .. } = one;
         let since = range.since(now);
         let filter = DeliveryFilter {
@@ -193,30 +195,30 @@ impl Worst {
             ..DeliveryFilter::default()
         };
         let tally = tally(store, tenant, &filter, now).await?;
-        Ok(Worst {
+        Ok(FailingEndpointRow {
             href: format!("/applications/{app_id}/endpoints/{endpoint_id}"),
             address: Address::new(&one.url),
             app: Line::cut(&one.app_name, 80),
             failed: format!("{}{} failed", count(tally.found()), if tally.more { "+" } else { "" }),
             failures: format!("{LIST}status=failed&endpoint={endpoint_id}&since={}", second(since)),
-            rate: rates::rate(counts),
+            rate: endpoint_stats::rate(counts),
         })
     }
 }
 
-impl Waits {
-    async fn read(store: &Store, tenant: &Tenant, now: Time) -> Result<Waits, StoreError> {
-        let late = store.oldest_due(tenant, now.minus(LATE)).await?;
+impl BacklogSummary {
+    async fn read(store: &Store, tenant: &Tenant, now: Time) -> Result<BacklogSummary, StoreError> {
+        let oldest_due = store.oldest_due(tenant, now.minus(LATE)).await?;
         let OutboxDepth { waiting, stuck } = store.outbox_depth().await?;
         let [pending, retrying, dead] = [
             store.count_in(tenant, State::Fresh, MOST).await?,
             store.count_in(tenant, State::Retry, MOST).await?,
             store.count_in(tenant, State::Dead, MOST).await?,
         ];
-        Ok(Waits {
-            late: late.map(|line| Late {
-                since: When::new(line.due_at, now),
-                href: Place::of_application(line.app_id).message(line.message_id),
+        Ok(BacklogSummary {
+            oldest_due: oldest_due.map(|line| OldestDue {
+                since: RelativeTime::new(line.due_at, now),
+                href: AppPaths::of_application(line.app_id).message(line.message_id),
                 what: line.event_type.as_deref().map_or_else(|| Line::new("a message"), |name| Line::cut(name, 80)),
                 address: Address::new(&line.url),
             }),
@@ -230,8 +232,8 @@ impl Waits {
     }
 }
 
-impl Newest {
-    async fn read(store: &Store, tenant: &Tenant, query: &Query, now: Time) -> Result<Newest, StoreError> {
+impl LatestAttempts {
+    async fn read(store: &Store, tenant: &Tenant, query: &UrlQuery, now: Time) -> Result<LatestAttempts, StoreError> {
         let (range, failed_only) = (range::of(query), query.get("show") == Some("failed"));
         let before: Option<AttemptId> = query.get("before").and_then(|id| id.parse().ok());
         let mut lines = store.newest_attempts(tenant, failed_only, before, ATTEMPTS + 1).await?;
@@ -243,14 +245,14 @@ impl Newest {
             true => store.applications(tenant, &PageRequest::first(1, Order::Ascending)).await?.data.pop(),
             false => None,
         };
-        Ok(Newest {
+        Ok(LatestAttempts {
             failed_only,
             paged: before.is_some(),
             all: link(range, false),
             failed: link(range, true),
             older: last.map(|id| format!("{}&before={id}#attempts", link(range, failed_only))),
             fresh,
-            first_app: first_app.map(|app| Place::of_application(app.id).home().to_owned()),
+            first_app: first_app.map(|app| AppPaths::of_application(app.id).home().to_owned()),
             attempts: lines.iter().map(|line| AttemptRow::new(line, now)).collect(),
         })
     }
@@ -275,15 +277,15 @@ impl AttemptRow {
         };
         AttemptRow {
             badge,
-            when: When::new(line.at, now),
+            when: RelativeTime::new(line.at, now),
             app: Line::new(&line.app_name),
             event_type: line.event_type.as_deref().map(Line::new),
-            href: Place::of_application(line.app_id).message(line.message_id),
+            href: AppPaths::of_application(line.app_id).message(line.message_id),
             address: Address::new(&line.url),
             number: line.number,
             answer,
             took: format::took(Duration::from_micros(line.duration_us.max(0) as u64)),
-            next: line.next_at.map(|at| When::new(at, now)).filter(When::ahead),
+            next: line.next_at.map(|at| RelativeTime::new(at, now)).filter(RelativeTime::ahead),
         }
     }
 }

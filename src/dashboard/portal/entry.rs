@@ -10,18 +10,18 @@ use askama::Template;
 use serde::Deserialize;
 use url::Url;
 
-use super::looks::Brand;
+use super::branding::Brand;
 use super::{PORTAL, first, opens};
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Line, Query};
-use crate::dashboard::components::parts::When;
+use crate::dashboard::components::format::{Line, UrlQuery};
+use crate::dashboard::components::widgets::RelativeTime;
+use crate::dashboard::http::current_user::{CurrentUser, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, answer};
-use crate::dashboard::http::posted::Posted;
+use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session;
 use crate::dashboard::http::session::{Cookies, form_token, set_cookie};
-use crate::dashboard::http::viewer::{Viewer, part};
+use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::Time;
 use crate::domain::access::api_key;
 use crate::domain::access::portal::PortalOptions;
@@ -30,9 +30,9 @@ use crate::domain::access::portal::PortalOptions;
 const FORM: &str = "portal-link";
 
 /// A valid portal link.
-struct Door {
+struct PortalEntry {
     name: Line,
-    until: When,
+    until: RelativeTime,
     /// The button's action, and the page to continue with.
     action: String,
     next: String,
@@ -41,43 +41,43 @@ struct Door {
 #[derive(Template)]
 #[template(path = "portal/enter.html")]
 struct EnterPage {
-    frame: Frame,
+    layout: PageLayout,
     /// `None`: the link was used, has expired or never existed.
-    door: Option<Door>,
+    entry: Option<PortalEntry>,
     /// This browser has an open portal session.
-    inside: bool,
+    has_session: bool,
 }
 
 #[derive(Template)]
-#[template(path = "portal/left.html")]
+#[template(path = "portal/session_ended.html")]
 struct LeftPage {
-    frame: Frame,
+    layout: PageLayout,
 }
 
 /// `GET /portal/enter/{code}`: checks the link without redeeming it.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: Option<Viewer>,
+    user: Option<CurrentUser>,
 ) -> Result<HttpResponse, PageError> {
     let (code, now) = (part(&request, "code")?, state.clock.now());
     let prefs = Prefs::of(&request);
     let Some(good) = state.store.portal_link_good(&api_key::hash(code), now).await? else {
-        return spent(prefs, viewer.is_some());
+        return spent(prefs, user.is_some());
     };
     let brand = Brand::of_link(&request, &good, code);
-    let door = Door {
+    let entry = PortalEntry {
         name: Line::new(&good.app_name),
-        until: When::new(Time::from_micros(good.options.until), now),
+        until: RelativeTime::new(Time::from_micros(good.options.until), now),
         action: format!("{PORTAL}/enter/{code}"),
-        next: Query::of(&request).get("next").unwrap_or_default().to_owned(),
+        next: UrlQuery::of(&request).get("next").unwrap_or_default().to_owned(),
     };
-    let frame = Frame::of_portal(prefs, Some(brand)).with_token(form_token(&state.secret, FORM, code));
-    answer(StatusCode::OK, &EnterPage { frame, door: Some(door), inside: false })
+    let layout = PageLayout::of_portal(prefs, Some(brand)).with_token(form_token(&state.secret, FORM, code));
+    answer(StatusCode::OK, &EnterPage { layout, entry: Some(entry), has_session: false })
 }
 
-fn spent(prefs: Prefs, inside: bool) -> Result<HttpResponse, PageError> {
-    let page = EnterPage { frame: Frame::of_portal(prefs, None), door: None, inside };
+fn spent(prefs: Prefs, has_session: bool) -> Result<HttpResponse, PageError> {
+    let page = EnterPage { layout: PageLayout::of_portal(prefs, None), entry: None, has_session };
     let mut response = answer(StatusCode::UNAUTHORIZED, &page)?;
     // A 401 requires this header (RFC 9110, section 11.6.1). Browsers ignore the unknown scheme and show the page.
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Portal-Link"));
@@ -86,7 +86,7 @@ fn spent(prefs: Prefs, inside: bool) -> Result<HttpResponse, PageError> {
 
 /// The form behind a portal link.
 #[derive(Deserialize)]
-pub struct Enter {
+pub struct EnterForm {
     csrf: String,
     #[serde(default)]
     next: String,
@@ -96,8 +96,8 @@ pub struct Enter {
 pub async fn enter(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: Option<Viewer>,
-    form: web::Form<Enter>,
+    user: Option<CurrentUser>,
+    form: web::Form<EnterForm>,
 ) -> Result<HttpResponse, PageError> {
     let code = part(&request, "code")?;
     if !session::same(&form.csrf, &form_token(&state.secret, FORM, code)) {
@@ -105,12 +105,12 @@ pub async fn enter(
     }
     let (token, now) = (session::new_token(), state.clock.now());
     let opened = state.store.redeem_portal_link(&api_key::hash(code), &session::hash(&token), now).await?;
-    let Some(visit) = opened else { return spent(Prefs::of(&request), viewer.is_some()) };
-    tracing::info!(org = %visit.org, app = %visit.app_id, "a customer entered the portal");
-    let next = next_page(&state.public_url, &form.next, &visit.options).unwrap_or_else(|| first(&visit.options));
+    let Some(session) = opened else { return spent(Prefs::of(&request), user.is_some()) };
+    tracing::info!(org = %session.org, app = %session.app_id, "a customer entered the portal");
+    let next = next_page(&state.public_url, &form.next, &session.options).unwrap_or_else(|| first(&session.options));
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, next)).finish();
-    let seconds = visit.expires_at.since(now).as_secs() as i64;
-    set_cookie(&mut response, &Cookies::Visit.made(&state.public_url, token, seconds))?;
+    let seconds = session.expires_at.since(now).as_secs() as i64;
+    set_cookie(&mut response, &Cookies::Portal.made(&state.public_url, token, seconds))?;
     Ok(response)
 }
 
@@ -126,16 +126,20 @@ fn next_page(public_url: &Url, next: &str, options: &PortalOptions) -> Option<St
 }
 
 /// `POST /portal/leave`: ends the session.
-pub async fn leave(state: web::Data<DashboardState>, viewer: Viewer, _: Posted) -> Result<HttpResponse, PageError> {
-    state.store.end_visit(&viewer.hash).await?;
+pub async fn leave(
+    state: web::Data<DashboardState>,
+    user: CurrentUser,
+    _: VerifiedForm,
+) -> Result<HttpResponse, PageError> {
+    state.store.end_portal_session(&user.hash).await?;
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, "/portal/left")).finish();
-    set_cookie(&mut response, &Cookies::Visit.gone(&state.public_url))?;
+    set_cookie(&mut response, &Cookies::Portal.gone(&state.public_url))?;
     Ok(response)
 }
 
 /// `GET /portal/left`: confirms the end of the session.
 pub async fn left(request: HttpRequest) -> Result<HttpResponse, PageError> {
-    answer(StatusCode::OK, &LeftPage { frame: Frame::of_portal(Prefs::of(&request), None) })
+    answer(StatusCode::OK, &LeftPage { layout: PageLayout::of_portal(Prefs::of(&request), None) })
 }
 
 #[cfg(test)]

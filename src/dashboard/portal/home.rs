@@ -10,16 +10,16 @@ use askama::Template;
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::chart::{Chart, second};
 use crate::dashboard::components::format;
-use crate::dashboard::components::format::{Line, Query};
-use crate::dashboard::components::parts::{Address, Badge};
+use crate::dashboard::components::format::{Line, UrlQuery};
 use crate::dashboard::components::range;
 use crate::dashboard::components::range::RangeLink;
-use crate::dashboard::endpoints::rates;
+use crate::dashboard::components::widgets::{Address, Badge};
+use crate::dashboard::endpoints::endpoint_stats;
+use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::viewer::Inside;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::overview::AttemptRow;
-use crate::dashboard::overview::numbers::{Counting, Numbers};
+use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoint_list::{EndpointLine, LineFilter};
@@ -35,7 +35,7 @@ const FAILING: usize = 5;
 const FAILURES: i64 = 10;
 
 /// An endpoint and its attempts in the range.
-struct EndpointRow {
+struct PortalEndpointRow {
     badge: Badge,
     href: Option<String>,
     address: Address,
@@ -48,13 +48,13 @@ struct EndpointRow {
 #[derive(Template)]
 #[template(path = "portal/home.html")]
 struct Home {
-    frame: Frame,
+    layout: PageLayout,
     name: Line,
     ranges: Vec<RangeLink>,
     opening: &'static str,
-    numbers: Numbers,
+    summary: DeliverySummary,
     chart: Option<Chart>,
-    endpoints: Vec<EndpointRow>,
+    endpoints: Vec<PortalEndpointRow>,
     /// The full list of endpoints.
     more: Option<String>,
     /// The form for a new endpoint, if the user may create one.
@@ -66,45 +66,45 @@ struct Home {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    if !inside.shows(PortalPage::Overview) {
-        return Ok(HttpResponse::SeeOther().insert_header((LOCATION, inside.first_page())).finish());
+    if !context.shows(PortalPage::Overview) {
+        return Ok(HttpResponse::SeeOther().insert_header((LOCATION, context.first_page())).finish());
     }
-    let (query, now, store) = (Query::of(&request), state.clock.now(), &state.store);
+    let (query, now, store) = (UrlQuery::of(&request), state.clock.now(), &state.store);
     let range = query.get("range").map_or(Range::Day, |_| range::of(&query));
-    let buckets = store.buckets(&inside.tenant(), Scope::Application(inside.app.id), range, now).await?;
-    let of_app = LineFilter { app: Some(inside.app.id), ..LineFilter::default() };
+    let buckets = store.buckets(&context.tenant(), Scope::Application(context.app.id), range, now).await?;
+    let of_app = LineFilter { app: Some(context.app.id), ..LineFilter::default() };
     let first = PageRequest::first(ENDPOINTS, Order::Descending);
-    let endpoints = store.endpoint_lines(&inside.tenant(), &of_app, &first).await?;
+    let endpoints = store.endpoint_lines(&context.tenant(), &of_app, &first).await?;
     let ids: Vec<EndpointId> = endpoints.data.iter().map(|line| line.endpoint.id).collect();
-    let at_each = store.endpoint_counts(&inside.tenant(), &ids, range, now).await?;
-    let list = inside.place.page("deliveries?");
+    let at_each = store.endpoint_counts(&context.tenant(), &ids, range, now).await?;
+    let list = context.paths.page("deliveries?");
     let since = range.since(now);
-    let counting = Counting {
-        list: inside.shows(PortalPage::Deliveries).then_some(list.as_str()),
-        app: Some(inside.app.id),
+    let scope = SummaryScope {
+        list: context.shows(PortalPage::Deliveries).then_some(list.as_str()),
+        app: Some(context.app.id),
         since,
         since_text: &second(since),
     };
     // Bars link to the list of deliveries.
-    let charted = inside.shows(PortalPage::Deliveries) && total(&buckets).attempts() > 0;
-    let may_add = inside.can(Capability::ManageEndpoint) && inside.shows(PortalPage::Endpoints);
+    let charted = context.shows(PortalPage::Deliveries) && total(&buckets).attempts() > 0;
+    let may_add = context.can(Capability::ManageEndpoint) && context.shows(PortalPage::Endpoints);
     let page = Home {
-        frame: Frame::of(&inside, Here::Overview).noting(query.get("notice")),
-        name: Line::new(&inside.app.name),
-        ranges: range::links(range, |range| format!("{}?range={}", inside.place.home(), range::word(range))),
+        layout: PageLayout::of(&context, NavItem::Overview).with_notice(query.get("notice")),
+        name: Line::new(&context.app.name),
+        ranges: range::links(range, |range| format!("{}?range={}", context.paths.home(), range::word(range))),
         opening: range::opening(range),
-        numbers: Numbers::of(store, &inside.tenant(), &counting, now).await?,
+        summary: DeliverySummary::of(store, &context.tenant(), &scope, now).await?,
         chart: charted.then(|| Chart::new(&buckets, range, &list)),
         endpoints: endpoints
             .data
             .iter()
-            .map(|one| EndpointRow::new(&inside, one, at_each.get(&one.endpoint.id)))
+            .map(|one| PortalEndpointRow::new(&context, one, at_each.get(&one.endpoint.id)))
             .collect(),
-        more: (endpoints.more && inside.shows(PortalPage::Endpoints)).then(|| inside.place.page("endpoints")),
-        add: may_add.then(|| inside.place.page("endpoints/new")),
-        failures: failures(store, &inside, at_each, now).await?,
+        more: (endpoints.more && context.shows(PortalPage::Endpoints)).then(|| context.paths.page("endpoints")),
+        add: may_add.then(|| context.paths.page("endpoints/new")),
+        failures: failures(store, &context, at_each, now).await?,
     };
     answer(StatusCode::OK, &page)
 }
@@ -115,7 +115,7 @@ pub async fn show(
 /// The store is unavailable.
 pub async fn failures(
     store: &Store,
-    inside: &Inside,
+    context: &AppContext,
     at_each: HashMap<EndpointId, Counts>,
     now: Time,
 ) -> Result<Vec<AttemptRow>, StoreError> {
@@ -123,29 +123,29 @@ pub async fn failures(
     failing.sort_by_key(|(id, counts)| (std::cmp::Reverse(counts.failed), *id));
     let mut lines = Vec::new();
     for (endpoint, _) in failing.into_iter().take(FAILING) {
-        lines.extend(store.newest_failures(&inside.tenant(), inside.app.id, endpoint, FAILURES).await?);
+        lines.extend(store.newest_failures(&context.tenant(), context.app.id, endpoint, FAILURES).await?);
     }
     lines.sort_by_key(|line| std::cmp::Reverse(line.id));
     lines.truncate(FAILURES as usize);
     let row = |line| {
         let row = AttemptRow::new(&line, now);
-        let path = inside.place.message(line.message_id);
-        AttemptRow { href: if inside.opens(&path) { path } else { String::new() }, ..row }
+        let path = context.paths.message(line.message_id);
+        AttemptRow { href: if context.opens(&path) { path } else { String::new() }, ..row }
     };
     Ok(lines.into_iter().map(row).collect())
 }
 
-impl EndpointRow {
-    fn new(inside: &Inside, line: &EndpointLine, counts: Option<&Counts>) -> EndpointRow {
+impl PortalEndpointRow {
+    fn new(context: &AppContext, line: &EndpointLine, counts: Option<&Counts>) -> PortalEndpointRow {
         let EndpointLine { endpoint, .. } = line;
         let none = Counts::default();
         let counts = counts.unwrap_or(&none);
-        EndpointRow {
+        PortalEndpointRow {
             badge: Badge::of_health(line.health()),
-            href: inside.shows(PortalPage::Endpoints).then(|| inside.place.endpoint(endpoint.id)),
+            href: context.shows(PortalPage::Endpoints).then(|| context.paths.endpoint(endpoint.id)),
             address: Address::new(&endpoint.spec.url),
             description: Line::cut(&endpoint.spec.description, 120),
-            rate: rates::rate(counts),
+            rate: endpoint_stats::rate(counts),
             sent: format::counted(counts.attempts(), "attempt", "attempts"),
         }
     }

@@ -11,15 +11,15 @@
 //! * A page that is added later is hidden from sessions limited to certain pages, until [`opens`] lists it.
 //! * Pages mention neither Sendoff nor its logs: to a customer, the portal is the team's.
 
+pub mod branding;
 mod entry;
 mod home;
-pub mod looks;
 
 pub use home::failures;
 
 use actix_web::web;
 
-use super::{inside, page, read};
+use super::{page, read, shared_pages};
 use crate::dashboard::http::preferences;
 use crate::domain::access::portal::{PortalOptions, PortalPage};
 
@@ -31,13 +31,13 @@ pub fn routes(config: &mut web::ServiceConfig) {
     config
         .service(page("", read().to(home::show)))
         .service(page("/enter/{code}", read().to(entry::show)).route(web::post().to(entry::enter)))
-        .service(page("/enter/{code}/theme.css", read().to(looks::of_link)))
+        .service(page("/enter/{code}/theme.css", read().to(branding::of_link)))
         .service(page("/leave", web::post().to(entry::leave)))
         .service(page("/left", read().to(entry::left)))
-        .service(page("/theme.css", read().to(looks::of_visit)))
+        .service(page("/theme.css", read().to(branding::of_session)))
         .service(page("/preferences", web::post().to(preferences::choose)))
-        .configure(super::again_and_live)
-        .configure(inside);
+        .configure(super::resends_and_live)
+        .configure(shared_pages);
 }
 
 /// Whether a session includes the page at a path, regardless of capabilities. The start page redirects to the first

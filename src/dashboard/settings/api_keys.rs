@@ -8,16 +8,16 @@ use askama::Template;
 use zeroize::Zeroizing;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Line, Query};
-use crate::dashboard::components::parts::When;
-use crate::dashboard::components::refused::refused;
+use crate::dashboard::components::form_errors::store_errors;
+use crate::dashboard::components::format::{Line, UrlQuery};
+use crate::dashboard::components::widgets::RelativeTime;
+use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Signed, part};
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::api_key;
-use crate::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
+use crate::domain::access::api_key::{ApiKey, KeySpec, KeyScope, KeyScopes};
 use crate::domain::{Invalid, KeyId, Time};
 use crate::store::{Order, PageRequest};
 
@@ -39,22 +39,22 @@ struct Row {
     /// `sk_…3f9a`.
     text: String,
     scopes: String,
-    created: When,
-    used: Option<When>,
-    state: State,
+    created: RelativeTime,
+    used: Option<RelativeTime>,
+    state: KeyState,
     path: String,
 }
 
 /// The state of a key.
-enum State {
-    Good(Option<When>),
-    Expired(When),
-    Revoked(When),
+enum KeyState {
+    Active(Option<RelativeTime>),
+    Expired(RelativeTime),
+    Revoked(RelativeTime),
 }
 
 impl Row {
     fn new(key: &ApiKey, now: Time) -> Row {
-        let when = |at| When::new(at, now);
+        let when = |at| RelativeTime::new(at, now);
         Row {
             name: Line::new(&key.name),
             text: format!("{}…{}", api_key::KEY_PREFIX, key.hint),
@@ -62,29 +62,29 @@ impl Row {
             created: when(key.created_at),
             used: key.last_used_at.map(when),
             state: match (key.revoked_at, key.expires_at) {
-                (Some(at), _) => State::Revoked(when(at)),
-                (None, Some(at)) if now >= at => State::Expired(when(at)),
-                (None, at) => State::Good(at.map(when)),
+                (Some(at), _) => KeyState::Revoked(when(at)),
+                (None, Some(at)) if now >= at => KeyState::Expired(when(at)),
+                (None, at) => KeyState::Active(at.map(when)),
             },
             path: format!("/keys/{}", key.id),
         }
     }
 
     fn good(&self) -> bool {
-        matches!(self.state, State::Good(_))
+        matches!(self.state, KeyState::Active(_))
     }
 }
 
 /// The form for a new key: submitted values and errors.
 #[derive(Default)]
-struct Typed {
+struct NewKeyForm {
     name: String,
     scopes: Vec<String>,
     life: String,
     wrong: Vec<Invalid>,
 }
 
-impl Typed {
+impl NewKeyForm {
     fn name(&self) -> Line {
         Line::new(&self.name)
     }
@@ -99,21 +99,21 @@ impl Typed {
 }
 
 #[derive(Template)]
-#[template(path = "keys.html")]
+#[template(path = "api_keys.html")]
 struct KeysPage {
-    frame: Frame,
+    layout: PageLayout,
     rows: Vec<Row>,
     older: Option<String>,
     paged: bool,
-    typed: Typed,
+    form: NewKeyForm,
 }
 
 impl KeysPage {
     fn scopes(&self) -> [(&'static str, &'static str); 3] {
         [
-            (Scope::Write.word(), "full access"),
-            (Scope::Send.word(), "create messages"),
-            (Scope::Read.word(), "read everything except endpoint secrets"),
+            (KeyScope::Write.word(), "full access"),
+            (KeyScope::Send.word(), "create messages"),
+            (KeyScope::Read.word(), "read everything except endpoint secrets"),
         ]
     }
 
@@ -126,41 +126,42 @@ impl KeysPage {
 pub async fn list(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let typed = Typed { scopes: vec![Scope::Write.word().to_owned()], life: "never".to_owned(), ..Typed::default() };
-    page(&state, &request, &signed, typed, StatusCode::OK).await
+    let form =
+        NewKeyForm { scopes: vec![KeyScope::Write.word().to_owned()], life: "never".to_owned(), ..NewKeyForm::default() };
+    page(&state, &request, &user, form, StatusCode::OK).await
 }
 
 async fn page(
     state: &DashboardState,
     request: &HttpRequest,
-    signed: &Signed,
-    typed: Typed,
+    user: &CurrentOperator,
+    form: NewKeyForm,
     status: StatusCode,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now) = (Query::of(request), state.clock.now());
+    let (query, now) = (UrlQuery::of(request), state.clock.now());
     let after: Option<KeyId> = query.get("after").and_then(|text| text.parse().ok());
     let wanted = PageRequest { after, ..PageRequest::first(ROWS, Order::Descending) };
-    let keys = state.store.api_keys(&signed.tenant(), &wanted).await?;
+    let keys = state.store.api_keys(&user.tenant(), &wanted).await?;
     let older = keys.data.last().filter(|_| keys.more).map(|last| format!("/keys?after={}", last.id));
     let page = KeysPage {
-        frame: Frame::of(signed, Here::Keys).noting(query.get("notice")),
+        layout: PageLayout::of(user, NavItem::Keys).with_notice(query.get("notice")),
         rows: keys.data.iter().map(|key| Row::new(key, now)).collect(),
         older,
         paged: after.is_some(),
-        typed,
+        form,
     };
     answer(status, &page)
 }
 
 #[derive(Template)]
-#[template(path = "key_made.html")]
+#[template(path = "api_key_created.html")]
 struct MadePage<'a> {
-    frame: Frame,
+    layout: PageLayout,
     name: Line,
     scopes: String,
-    expires: Option<When>,
+    expires: Option<RelativeTime>,
     text: &'a str,
 }
 
@@ -168,49 +169,49 @@ struct MadePage<'a> {
 pub async fn create(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    posted: Posted,
+    user: CurrentOperator,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let now = state.clock.now();
-    let mut typed = Typed {
-        name: posted.get("name").trim().to_owned(),
-        scopes: posted.all("scope").map(str::to_owned).collect(),
-        life: posted.get("life").to_owned(),
+    let mut form = NewKeyForm {
+        name: submitted.get("name").trim().to_owned(),
+        scopes: submitted.all("scope").map(str::to_owned).collect(),
+        life: submitted.get("life").to_owned(),
         wrong: Vec::new(),
     };
-    let made = match make(&signed, &typed, now) {
-        Ok((key, text)) => match signed.store(&state.store).add_api_key(&key, &api_key::hash(&text)).await {
+    let made = match make(&user, &form, now) {
+        Ok((key, text)) => match user.store(&state.store).add_api_key(&key, &api_key::hash(&text)).await {
             Ok(()) => Ok((key, text)),
-            Err(error) => Err(refused(error, "name")?),
+            Err(error) => Err(store_errors(error, "name")?),
         },
         Err(wrong) => Err(wrong),
     };
     match made {
         Ok((key, text)) => {
-            tracing::info!(org = %signed.org, key = %key.id, "an API key was made from a page");
+            tracing::info!(org = %user.org, key = %key.id, "an API key was made from a page");
             let page = MadePage {
-                frame: Frame::of(&signed, Here::Keys),
+                layout: PageLayout::of(&user, NavItem::Keys),
                 name: Line::new(&key.name),
                 scopes: key.scopes.to_string(),
-                expires: key.expires_at.map(|at| When::new(at, now)),
+                expires: key.expires_at.map(|at| RelativeTime::new(at, now)),
                 text: &text,
             };
             answer(StatusCode::OK, &page)
         }
         Err(wrong) => {
-            typed.wrong = wrong;
-            page(&state, &request, &signed, typed, StatusCode::UNPROCESSABLE_ENTITY).await
+            form.wrong = wrong;
+            page(&state, &request, &user, form, StatusCode::UNPROCESSABLE_ENTITY).await
         }
     }
 }
 
-fn make(signed: &Signed, typed: &Typed, now: Time) -> Result<(ApiKey, Zeroizing<String>), Vec<Invalid>> {
+fn make(user: &CurrentOperator, form: &NewKeyForm, now: Time) -> Result<(ApiKey, Zeroizing<String>), Vec<Invalid>> {
     let mut wrong = Vec::new();
-    let scopes = Scopes::of_words(typed.scopes.iter().map(String::as_str));
+    let scopes = KeyScopes::of_words(form.scopes.iter().map(String::as_str));
     if scopes.words().is_empty() {
         wrong.push(Invalid::new("scope", "choose at least one permission"));
     }
-    let life = LIVES.iter().find(|(word, ..)| *word == typed.life);
+    let life = LIVES.iter().find(|(word, ..)| *word == form.life);
     let days = life.map_or_else(
         || {
             wrong.push(Invalid::new("life", "choose one of the options"));
@@ -218,8 +219,8 @@ fn make(signed: &Signed, typed: &Typed, now: Time) -> Result<(ApiKey, Zeroizing<
         },
         |(_, days, _)| *days,
     );
-    let spec = KeySpec { name: typed.name.clone(), scopes, expires_at: days.map(|days| now.plus(DAY * days)) };
-    match ApiKey::make(signed.org.clone(), spec, now) {
+    let spec = KeySpec { name: form.name.clone(), scopes, expires_at: days.map(|days| now.plus(DAY * days)) };
+    match ApiKey::make(user.org.clone(), spec, now) {
         Ok(made) if wrong.is_empty() => Ok(made),
         Ok(_) => Err(wrong),
         Err(more) => Err([wrong, more].concat()),
@@ -227,9 +228,9 @@ fn make(signed: &Signed, typed: &Typed, now: Time) -> Result<(ApiKey, Zeroizing<
 }
 
 #[derive(Template)]
-#[template(path = "key_revoke.html")]
+#[template(path = "api_key_revoke.html")]
 struct RevokePage {
-    frame: Frame,
+    layout: PageLayout,
     /// `billing (…3f9a)`.
     called: Line,
     row: Row,
@@ -239,26 +240,29 @@ struct RevokePage {
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
     let id: KeyId = part(&request, "key")?.parse().map_err(|_| PageError::NotFound)?;
-    let key = state.store.api_key(&signed.tenant(), id).await?.ok_or(PageError::NotFound)?;
+    let key = state.store.api_key(&user.tenant(), id).await?.ok_or(PageError::NotFound)?;
     let row = Row::new(&key, state.clock.now());
-    answer(StatusCode::OK, &RevokePage { frame: Frame::of(&signed, Here::Keys), called: Line::new(&key.called()), row })
+    answer(
+        StatusCode::OK,
+        &RevokePage { layout: PageLayout::of(&user, NavItem::Keys), called: Line::new(&key.called()), row },
+    )
 }
 
 /// `POST /keys/{key}/revoke`.
 pub async fn revoke(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    _: Posted,
+    user: CurrentOperator,
+    _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let id: KeyId = part(&request, "key")?.parse().map_err(|_| PageError::NotFound)?;
-    let store = signed.store(&state.store);
-    if !store.revoke_api_key(&signed.tenant(), id, state.clock.now()).await? {
+    let store = user.store(&state.store);
+    if !store.revoke_api_key(&user.tenant(), id, state.clock.now()).await? {
         return Err(PageError::NotFound);
     }
-    tracing::info!(org = %signed.org, key = %id, "an API key was revoked from a page");
-    Ok(done("/keys", Notice::KeyRevoked))
+    tracing::info!(org = %user.org, key = %id, "an API key was revoked from a page");
+    Ok(done("/keys", FlashNotice::KeyRevoked))
 }

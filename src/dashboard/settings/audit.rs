@@ -6,22 +6,22 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Line, Query};
-use crate::dashboard::components::parts::{Id, When};
+use crate::dashboard::components::format::{Line, UrlQuery};
+use crate::dashboard::components::widgets::{Id, RelativeTime};
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::current_user::CurrentOperator;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::viewer::Signed;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::audit::{ACTS, ActorKind, act};
 use crate::domain::{AuditId, EndpointId, MessageId, Time};
-use crate::store::access::audit::{AuditFilter, Entry};
+use crate::store::access::audit::{AuditFilter, AuditEntry};
 use crate::store::{Order, PageRequest};
 
 /// Entries per page.
 const ROWS: usize = 50;
 
 struct Row {
-    when: When,
+    when: RelativeTime,
     /// The kind of actor.
     kind: &'static str,
     who: Line,
@@ -29,12 +29,12 @@ struct Row {
     of_who: String,
     act: Line,
     loud: bool,
-    thing: Thing,
+    target: AuditTarget,
     detail: Line,
 }
 
 /// The target of an action.
-enum Thing {
+enum AuditTarget {
     Id(Id, Option<String>),
     Name(Line),
 }
@@ -42,7 +42,7 @@ enum Thing {
 #[derive(Template)]
 #[template(path = "audit.html")]
 struct AuditPage {
-    frame: Frame,
+    layout: PageLayout,
     rows: Vec<Row>,
     act: String,
     who: String,
@@ -88,9 +88,9 @@ fn path(act: &str, who: &str, more: Option<(&str, AuditId)>) -> String {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now) = (Query::of(&request), state.clock.now());
+    let (query, now) = (UrlQuery::of(&request), state.clock.now());
     let given = |name: &str| query.get(name).map(str::trim).filter(|text| !text.is_empty() && !text.contains('\0'));
     let filter = AuditFilter { act: given("act").map(str::to_owned), who: given("who").map(str::to_owned) };
     let cursor = |name: &str| query.get(name).and_then(|text| text.parse::<AuditId>().ok());
@@ -100,7 +100,7 @@ pub async fn show(
         back: after.is_none() && before.is_some(),
         ..PageRequest::first(ROWS, Order::Descending)
     };
-    let page = state.store.audit_log(&signed.tenant(), &filter, &wanted).await?;
+    let page = state.store.audit_log(&user.tenant(), &filter, &wanted).await?;
     let (act, who) = (filter.act.unwrap_or_default(), filter.who.unwrap_or_default());
     let ends = (page.data.first().map(|one| one.id), page.data.last().map(|one| one.id));
     let link = |name, id| path(&act, &who, Some((name, id)));
@@ -115,7 +115,7 @@ pub async fn show(
         ),
     };
     let page = AuditPage {
-        frame: Frame::of(&signed, Here::Audit),
+        layout: PageLayout::of(&user, NavItem::Audit),
         rows: page.data.iter().map(|entry| Row::new(entry, &act, now)).collect(),
         without_act: path("", &who, None),
         without_who: path(&act, "", None),
@@ -131,39 +131,39 @@ pub async fn show(
 }
 
 impl Row {
-    fn new(entry: &Entry, act: &str, now: Time) -> Row {
+    fn new(entry: &AuditEntry, act: &str, now: Time) -> Row {
         Row {
-            when: When::new(entry.at, now),
+            when: RelativeTime::new(entry.at, now),
             kind: in_words(entry.actor.kind),
             who: Line::cut(&entry.actor.who, 120),
             of_who: path(act, &entry.actor.who, None),
             act: Line::new(&entry.act),
             loud: entry.act == act::SIGN_IN_FAILED,
-            thing: Thing::of(entry),
+            target: AuditTarget::of(entry),
             detail: Line::cut(&entry.detail, 200),
         }
     }
 }
 
-impl Thing {
+impl AuditTarget {
     /// Links to the target's page, if it has one. After a deletion, that page responds with 404.
-    fn of(entry: &Entry) -> Thing {
-        let thing = entry.thing.as_str();
-        let place = entry.app.map(Place::of_application);
-        let path = place.and_then(|place| {
+    fn of(entry: &AuditEntry) -> AuditTarget {
+        let target = entry.target.as_str();
+        let paths = entry.app.map(AppPaths::of_application);
+        let path = paths.and_then(|paths| {
             let app = entry.app.map(|app| app.to_string());
-            if app.as_deref() == Some(thing) {
-                Some(place.home().to_owned())
-            } else if let Ok(endpoint) = thing.parse::<EndpointId>() {
-                Some(place.endpoint(endpoint))
+            if app.as_deref() == Some(target) {
+                Some(paths.home().to_owned())
+            } else if let Ok(endpoint) = target.parse::<EndpointId>() {
+                Some(paths.endpoint(endpoint))
             } else {
-                thing.parse::<MessageId>().ok().map(|message| place.message(message))
+                target.parse::<MessageId>().ok().map(|message| paths.message(message))
             }
         });
-        let is_id = thing.rsplit_once('_').is_some_and(|(_, digits)| digits.len() == 26) && thing.is_ascii();
+        let is_id = target.rsplit_once('_').is_some_and(|(_, digits)| digits.len() == 26) && target.is_ascii();
         match is_id {
-            true => Thing::Id(Id::new(thing), path.filter(|_| entry.act != act::APPLICATION_DELETED)),
-            false => Thing::Name(Line::cut(thing, 120)),
+            true => AuditTarget::Id(Id::new(target), path.filter(|_| entry.act != act::APPLICATION_DELETED)),
+            false => AuditTarget::Name(Line::cut(target, 120)),
         }
     }
 }
@@ -189,24 +189,24 @@ mod tests {
     #[test]
     fn a_thing_is_linked_where_it_has_a_page() {
         let app = AppId::new(Time::ZERO);
-        let entry = |thing: String, within: bool| Entry {
+        let entry = |target: String, within: bool| AuditEntry {
             id: AuditId::new(Time::ZERO),
             at: Time::ZERO,
             actor: Actor::new(ActorKind::Link, "x"),
             act: act::ENDPOINT_CHANGED.to_owned(),
             app: within.then_some(app),
-            thing,
+            target,
             detail: String::new(),
         };
-        let link = |entry: &Entry| match Thing::of(entry) {
-            Thing::Id(_, link) => link,
-            Thing::Name(_) => None,
+        let link = |entry: &AuditEntry| match AuditTarget::of(entry) {
+            AuditTarget::Id(_, link) => link,
+            AuditTarget::Name(_) => None,
         };
         let endpoint = EndpointId::new(Time::ZERO);
         assert_eq!(link(&entry(endpoint.to_string(), true)), Some(format!("/applications/{app}/endpoints/{endpoint}")));
         assert_eq!(link(&entry(app.to_string(), true)), Some(format!("/applications/{app}")));
-        for (thing, within) in [(endpoint.to_string(), false), ("key_x".into(), true), ("ä_ö".into(), true)] {
-            assert_eq!(link(&entry(thing, within)), None);
+        for (target, within) in [(endpoint.to_string(), false), ("key_x".into(), true), ("ä_ö".into(), true)] {
+            assert_eq!(link(&entry(target, within)), None);
         }
     }
 

@@ -9,10 +9,10 @@ use askama::Template;
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::format::{Line, count};
-use crate::dashboard::components::parts::{Address, Badge, Id};
+use crate::dashboard::components::widgets::{Address, Badge, Id};
+use crate::dashboard::http::current_user::CurrentOperator;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::viewer::Signed;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::overview::AttemptRow;
 use crate::domain::catalog::application::Application;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint};
@@ -27,40 +27,40 @@ use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 const SHOWN: (usize, usize) = (20, 20);
 
 /// An operational endpoint.
-struct Ear {
+struct OperationalEndpoint {
     address: Address,
     id: Id,
     description: Line,
     /// The subscribed event types.
-    wants: Line,
+    event_types: Line,
     disabled: Option<(Badge, &'static str)>,
 }
 
 #[derive(Template)]
 #[template(path = "operational.html")]
 struct OperationalPage {
-    frame: Frame,
+    layout: PageLayout,
     delivered: String,
     failed: String,
-    ears: Vec<Ear>,
+    endpoints: Vec<OperationalEndpoint>,
     attempts: Vec<AttemptRow>,
 }
 
 /// `GET /operational`.
-pub async fn show(state: web::Data<DashboardState>, signed: Signed) -> Result<HttpResponse, PageError> {
-    let (now, tenant, store) = (state.clock.now(), signed.tenant(), &state.store);
+pub async fn show(state: web::Data<DashboardState>, user: CurrentOperator) -> Result<HttpResponse, PageError> {
+    let (now, tenant, store) = (state.clock.now(), user.tenant(), &state.store);
     let counts = total(&store.buckets(&tenant, Scope::Operational, Range::Day, now).await?);
     let (mut endpoints, mut attempts) = (Vec::new(), Vec::new());
-    if let Some(house) = store.operational_application(&tenant).await? {
+    if let Some(application) = store.operational_application(&tenant).await? {
         let page = PageRequest::first(SHOWN.0, Order::Ascending);
-        endpoints = store.endpoints(&tenant, house.id, &page).await?.data;
-        attempts = newest(store, &tenant, &house, &endpoints, now).await?;
+        endpoints = store.endpoints(&tenant, application.id, &page).await?.data;
+        attempts = newest(store, &tenant, &application, &endpoints, now).await?;
     }
     let page = OperationalPage {
-        frame: Frame::of(&signed, Here::Operational),
+        layout: PageLayout::of(&user, NavItem::Operational),
         delivered: count(counts.delivered),
         failed: count(counts.failed),
-        ears: endpoints.iter().map(Ear::new).collect(),
+        endpoints: endpoints.iter().map(OperationalEndpoint::new).collect(),
         attempts,
     };
     answer(StatusCode::OK, &page)
@@ -70,7 +70,7 @@ pub async fn show(state: web::Data<DashboardState>, signed: Signed) -> Result<Ht
 async fn newest(
     store: &Store,
     tenant: &Tenant,
-    house: &Application,
+    application: &Application,
     endpoints: &[Endpoint],
     now: Time,
 ) -> Result<Vec<AttemptRow>, StoreError> {
@@ -78,7 +78,7 @@ async fn newest(
     for endpoint in endpoints {
         let filter = AttemptFilter { endpoint: Some(endpoint.id), ..AttemptFilter::default() };
         let page = PageRequest::first(SHOWN.1, Order::Descending);
-        attempts.extend(store.attempts(tenant, house.id, &filter, &page).await?.data);
+        attempts.extend(store.attempts(tenant, application.id, &filter, &page).await?.data);
     }
     attempts.sort_by_key(|attempt| std::cmp::Reverse(attempt.id));
     let ids: Vec<MessageId> = attempts.iter().map(|attempt| attempt.message_id).collect();
@@ -98,25 +98,25 @@ async fn newest(
         duration_us: attempt.outcome.duration.as_micros() as i64,
         next_at: attempt.next_at,
         event_type: kinds.get(&attempt.message_id).cloned(),
-        app_name: house.name.clone(),
+        app_name: application.name.clone(),
     };
     Ok(attempts.into_iter().map(|attempt| AttemptRow::new(&line(attempt), now)).collect())
 }
 
-impl Ear {
-    fn new(endpoint: &Endpoint) -> Ear {
+impl OperationalEndpoint {
+    fn new(endpoint: &Endpoint) -> OperationalEndpoint {
         let spec = &endpoint.spec;
         let why = match endpoint.disabled_reason {
             Some(DisabledReason::Gone) => "by the receiver (410 Gone)",
             Some(DisabledReason::Failing) => "after too many failures",
             Some(DisabledReason::Manual) | None => "manually",
         };
-        let wants = spec.event_types.as_ref().map_or_else(|| "all events".to_owned(), |types| types.join(", "));
-        Ear {
+        let event_types = spec.event_types.as_ref().map_or_else(|| "all events".to_owned(), |types| types.join(", "));
+        OperationalEndpoint {
             address: Address::new(&spec.url),
             id: Id::new(endpoint.id),
             description: Line::cut(&spec.description, 200),
-            wants: Line::cut(&wants, 300),
+            event_types: Line::cut(&event_types, 300),
             disabled: spec.disabled.then_some((Badge::Disabled, why)),
         }
     }

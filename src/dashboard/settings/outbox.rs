@@ -6,17 +6,17 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{ConfirmPage, Field, Form, FormPage};
-use crate::dashboard::components::format::{Line, Query, count_up_to};
-use crate::dashboard::components::parts::{Badge, When};
+use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage};
+use crate::dashboard::components::format::{Line, UrlQuery, count_up_to};
+use crate::dashboard::components::widgets::{Badge, RelativeTime};
+use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Signed, part};
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::{Invalid, Time, ids, limits};
 use crate::store::ingest::outbox::StuckRow;
-use crate::store::ingest::outbox::outbox_actions::{OutboxAct, OutboxActed, StuckKey};
+use crate::store::ingest::outbox::outbox_actions::{OutboxAction, OutboxActionResult, StuckKey};
 
 /// The maximum number of rows, oldest first.
 const ROWS: i64 = 200;
@@ -30,14 +30,14 @@ struct Row {
     application: Option<Line>,
     event_type: Option<Line>,
     reason: Line,
-    since: When,
-    look: When,
+    since: RelativeTime,
+    look: RelativeTime,
 }
 
 #[derive(Template)]
 #[template(path = "outbox.html")]
 struct OutboxPage {
-    frame: Frame,
+    layout: PageLayout,
     badge: Badge,
     stuck: String,
     waiting: String,
@@ -52,15 +52,15 @@ struct OutboxPage {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let query = Query::of(&request);
+    let query = UrlQuery::of(&request);
     let now = state.clock.now();
     let depth = state.store.outbox_depth().await?;
     let rows = state.store.outbox_stuck(ROWS).await?;
     let page = OutboxPage {
-        frame: Frame::of(&signed, Here::Outbox).noting(query.get("notice")),
-        may: signed.sees_all(),
+        layout: PageLayout::of(&user, NavItem::Outbox).with_notice(query.get("notice")),
+        may: user.sees_all(),
         badge: Badge::Stuck,
         stuck: count_up_to(depth.stuck, MOST),
         waiting: count_up_to(depth.waiting, MOST),
@@ -73,8 +73,8 @@ pub async fn show(
                 application: row.application.as_deref().map(|name| Line::cut(name, 120)),
                 event_type: row.event_type.as_deref().map(|name| Line::cut(name, 120)),
                 reason: Line::cut(&row.stuck_reason, 400),
-                since: When::new(row.stuck_since, now),
-                look: When::new(row.look_at, now),
+                since: RelativeTime::new(row.stuck_since, now),
+                look: RelativeTime::new(row.look_at, now),
             })
             .collect(),
     };
@@ -90,8 +90,8 @@ fn path(StuckKey { id, since }: StuckKey) -> String {
 }
 
 /// The row in the path. Requires access to all organizations, since a stuck row belongs to none.
-fn named(request: &HttpRequest, signed: &Signed) -> Result<StuckKey, PageError> {
-    if !signed.sees_all() {
+fn named(request: &HttpRequest, user: &CurrentOperator) -> Result<StuckKey, PageError> {
+    if !user.sees_all() {
         return Err(PageError::NotAllowed);
     }
     let number = |name| part(request, name)?.parse::<i64>().map_err(|_| PageError::NotFound);
@@ -106,16 +106,16 @@ async fn stuck(state: &DashboardState, wanted: StuckKey) -> Result<StuckRow, Pag
 
 async fn act(
     state: &DashboardState,
-    signed: &Signed,
+    user: &CurrentOperator,
     key: StuckKey,
-    what: OutboxAct,
+    what: OutboxAction,
 ) -> Result<HttpResponse, PageError> {
-    let (store, now) = (signed.store(&state.store), state.clock.now());
-    let notice = match store.act_on_outbox(&signed.org, key, &what, now).await? {
-        OutboxActed::Done if what == OutboxAct::Discard => Notice::RowDiscarded,
-        OutboxActed::Done => Notice::RowRetried,
-        OutboxActed::Gone => Notice::RowGone,
-        OutboxActed::Ambiguous => Notice::RowAmbiguous,
+    let (store, now) = (user.store(&state.store), state.clock.now());
+    let notice = match store.act_on_outbox(&user.org, key, &what, now).await? {
+        OutboxActionResult::Done if what == OutboxAction::Discard => FlashNotice::RowDiscarded,
+        OutboxActionResult::Done => FlashNotice::RowRetried,
+        OutboxActionResult::Gone => FlashNotice::RowGone,
+        OutboxActionResult::Ambiguous => FlashNotice::RowAmbiguous,
     };
     Ok(done("/outbox", notice))
 }
@@ -124,31 +124,31 @@ async fn act(
 pub async fn retry(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    _: Posted,
+    user: CurrentOperator,
+    _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    let key = named(&request, &signed)?;
-    act(&state, &signed, key, OutboxAct::Retry).await
+    let key = named(&request, &user)?;
+    act(&state, &user, key, OutboxAction::Retry).await
 }
 
 fn form(row: &StuckRow) -> Form {
     Form::new(vec![
-        Field::text("application", "Application", row.application.as_deref().unwrap_or_default())
+        FormField::text("application", "Application", row.application.as_deref().unwrap_or_default())
             .required()
             .help("The application's id or uid."),
-        Field::text("eventType", "Event type", row.event_type.as_deref().unwrap_or_default()).required(),
+        FormField::text("eventType", "Event type", row.event_type.as_deref().unwrap_or_default()).required(),
     ])
 }
 
-fn form_page(signed: &Signed, row: &StuckRow, form: Form) -> FormPage {
+fn form_page(user: &CurrentOperator, row: &StuckRow, form: Form) -> FormPage {
     FormPage {
-        frame: Frame::of(signed, Here::Outbox),
+        layout: PageLayout::of(user, NavItem::Outbox),
         title: Line::new("Edit outbox row"),
         lead: "Saving retries the row. Its payload does not change.",
         about: Line::cut(&row.stuck_reason, 400),
         action: format!("{}/edit", path(key(row))),
         form,
-        starts: Vec::new(),
+        examples: Vec::new(),
         button: "Save and retry",
         back: "/outbox".to_owned(),
     }
@@ -158,21 +158,21 @@ fn form_page(signed: &Signed, row: &StuckRow, form: Form) -> FormPage {
 pub async fn edit(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let row = stuck(&state, named(&request, &signed)?).await?;
-    form_page(&signed, &row, form(&row)).answer()
+    let row = stuck(&state, named(&request, &user)?).await?;
+    form_page(&user, &row, form(&row)).answer()
 }
 
 /// `POST /outbox/{row}/{since}/edit`.
 pub async fn change(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    posted: Posted,
+    user: CurrentOperator,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    let row = stuck(&state, named(&request, &signed)?).await?;
-    let (application, event_type) = (posted.get("application").trim(), posted.get("eventType").trim());
+    let row = stuck(&state, named(&request, &user)?).await?;
+    let (application, event_type) = (submitted.get("application").trim(), submitted.get("eventType").trim());
     let mut wrong = Vec::new();
     if application.is_empty() {
         wrong.push(Invalid::new("application", "must not be empty"));
@@ -181,22 +181,22 @@ pub async fn change(
         wrong.push(one);
     }
     if !wrong.is_empty() {
-        return form_page(&signed, &row, form(&row).typed(&posted).blame(&wrong)).answer();
+        return form_page(&user, &row, form(&row).filled(&submitted).with_errors(&wrong)).answer();
     }
-    let what = OutboxAct::Change { application: application.to_owned(), event_type: event_type.to_owned() };
-    act(&state, &signed, key(&row), what).await
+    let what = OutboxAction::Change { application: application.to_owned(), event_type: event_type.to_owned() };
+    act(&state, &user, key(&row), what).await
 }
 
 /// `GET /outbox/{row}/{since}/discard`.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let row = stuck(&state, named(&request, &signed)?).await?;
+    let row = stuck(&state, named(&request, &user)?).await?;
     let event_type = row.event_type.as_deref().unwrap_or("an event without a type");
     let page = ConfirmPage {
-        frame: Frame::of(&signed, Here::Outbox),
+        layout: PageLayout::of(&user, NavItem::Outbox),
         title: "Discard this outbox row?",
         about: Line::cut(&format!("{event_type} to {}", row.application.as_deref().unwrap_or("no application")), 300),
         consequences: vec![
@@ -214,9 +214,9 @@ pub async fn ask(
 pub async fn discard(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    _: Posted,
+    user: CurrentOperator,
+    _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    let key = named(&request, &signed)?;
-    act(&state, &signed, key, OutboxAct::Discard).await
+    let key = named(&request, &user)?;
+    act(&state, &user, key, OutboxAction::Discard).await
 }

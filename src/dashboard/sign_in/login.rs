@@ -17,19 +17,19 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Line, Query, roughly};
+use crate::dashboard::components::format::{Line, UrlQuery, roughly};
+use crate::dashboard::http::current_user::{CurrentOperator, LINK};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, answer};
-use crate::dashboard::http::posted::Posted;
+use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::session;
 use crate::dashboard::http::session::{Cookies, SESSION_HOURS, form_token, set_cookie};
-use crate::dashboard::http::viewer::{LINK, Signed};
-use crate::dashboard::sign_in::passwords::{Entered, Visitor};
+use crate::dashboard::http::verified_form::VerifiedForm;
+use crate::dashboard::sign_in::passwords::{AttemptCheck, SignInRequest};
 use crate::domain::access::audit::{Actor, ActorKind, act};
 use crate::domain::access::operator::{Operator, name_of};
 use crate::domain::access::password::PasswordHash;
 use crate::domain::{OrgId, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::{Store, StoreError};
 
 /// The lifetime of a login link.
@@ -54,17 +54,17 @@ pub async fn new_link(store: &Store, org: &OrgId, public_url: &Url, now: Time) -
 
 /// The state of the login link in the URL.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Door {
+enum LinkState {
     /// Valid.
-    Open,
+    Valid,
     /// None in the URL.
-    NoLink,
+    Missing,
     /// Used, expired or unknown.
     Spent,
 }
 
 /// A failed sign-in by password.
-enum Refused {
+enum SignInFailure {
     Wrong,
     /// Rate limited: the time until the next attempt.
     TooMany(Duration),
@@ -73,8 +73,8 @@ enum Refused {
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LoginPage<'a> {
-    frame: Frame,
-    door: Door,
+    layout: PageLayout,
+    link: LinkState,
     token: &'a str,
     /// Whether accounts exist, so the page asks for name and password.
     accounts: bool,
@@ -94,10 +94,10 @@ fn page(status: StatusCode, page: &LoginPage<'_>) -> Result<HttpResponse, PageEr
 
 /// The page of a valid link.
 fn open(csrf: String, token: &str) -> Result<HttpResponse, PageError> {
-    let frame = Frame::bare().with_token(csrf);
+    let layout = PageLayout::bare().with_token(csrf);
     page(
         StatusCode::OK,
-        &LoginPage { frame, door: Door::Open, token, accounts: false, name: Line::default(), refused: None },
+        &LoginPage { layout, link: LinkState::Valid, token, accounts: false, name: Line::default(), refused: None },
     )
 }
 
@@ -106,38 +106,38 @@ fn open(csrf: String, token: &str) -> Result<HttpResponse, PageError> {
 async fn ask(
     state: &DashboardState,
     request: &HttpRequest,
-    door: Door,
+    link: LinkState,
     typed: &str,
-    refused: Option<Refused>,
+    refused: Option<SignInFailure>,
 ) -> Result<HttpResponse, PageError> {
     let accounts = state.store.any_operators().await?;
-    let (token, fresh) = match request.cookie(Cookies::Door.name(&state.public_url)) {
+    let (token, fresh) = match request.cookie(Cookies::SignIn.name(&state.public_url)) {
         Some(cookie) => (cookie.value().to_owned(), false),
         None => (session::new_token(), true),
     };
-    let frame = Frame::bare().with_token(form_token(&state.secret, Cookies::Door.form(), &token));
+    let layout = PageLayout::bare().with_token(form_token(&state.secret, Cookies::SignIn.form(), &token));
     let status = match &refused {
-        Some(Refused::TooMany(_)) => StatusCode::TOO_MANY_REQUESTS,
-        None if accounts && door == Door::NoLink => StatusCode::OK,
+        Some(SignInFailure::TooMany(_)) => StatusCode::TOO_MANY_REQUESTS,
+        None if accounts && link == LinkState::Missing => StatusCode::OK,
         _ => StatusCode::UNAUTHORIZED,
     };
-    let words = refused.as_ref().map(Refused::words);
-    let made = LoginPage { frame, door, token: "", accounts, name: Line::new(typed), refused: words };
+    let words = refused.as_ref().map(SignInFailure::words);
+    let made = LoginPage { layout, link, token: "", accounts, name: Line::new(typed), refused: words };
     let mut response = page(status, &made)?;
     if accounts && fresh {
-        set_cookie(&mut response, &Cookies::Door.made(&state.public_url, token, SESSION_LIFE.as_secs() as i64))?;
+        set_cookie(&mut response, &Cookies::SignIn.made(&state.public_url, token, SESSION_LIFE.as_secs() as i64))?;
     }
-    if let Some(Refused::TooMany(wait)) = refused {
+    if let Some(SignInFailure::TooMany(wait)) = refused {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
     }
     Ok(response)
 }
 
-impl Refused {
+impl SignInFailure {
     fn words(&self) -> String {
         match self {
-            Refused::Wrong => "Wrong name or password.".to_owned(),
-            Refused::TooMany(wait) => format!(
+            SignInFailure::Wrong => "Wrong name or password.".to_owned(),
+            SignInFailure::TooMany(wait) => format!(
                 "Too many attempts. Try again in {}, or use a one-time link.",
                 roughly(*wait + Duration::from_secs(1))
             ),
@@ -149,22 +149,22 @@ impl Refused {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Option<Signed>,
+    user: Option<CurrentOperator>,
 ) -> Result<HttpResponse, PageError> {
-    let query = Query::of(&request);
+    let query = UrlQuery::of(&request);
     let Some(token) = query.get("token") else {
-        return if signed.is_some() { Ok(go("/")) } else { ask(&state, &request, Door::NoLink, "", None).await };
+        return if user.is_some() { Ok(go("/")) } else { ask(&state, &request, LinkState::Missing, "", None).await };
     };
     if state.store.login_link_good(&session::hash(token), state.clock.now()).await? {
         open(form_token(&state.secret, "link", token), token)
     } else {
-        ask(&state, &request, Door::Spent, "", None).await
+        ask(&state, &request, LinkState::Spent, "", None).await
     }
 }
 
 /// The sign-in form: a login link's token, or name and password.
 #[derive(Deserialize)]
-pub struct SignIn {
+pub struct SignInForm {
     csrf: String,
     token: Option<String>,
     #[serde(default)]
@@ -177,22 +177,22 @@ pub struct SignIn {
 pub async fn sign_in(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    form: web::Form<SignIn>,
+    form: web::Form<SignInForm>,
 ) -> Result<HttpResponse, PageError> {
     let (session, now) = (session::new_token(), state.clock.now());
     let mut device = None;
     let opened = match &form.token {
         Some(token) => {
-            by_link(&state, &form.csrf, token, &session, now).await?.then_some(()).ok_or((Door::Spent, None))
+            by_link(&state, &form.csrf, token, &session, now).await?.then_some(()).ok_or((LinkState::Spent, None))
         }
         None => {
-            let cookie = request.cookie(Cookies::Door.name(&state.public_url)).ok_or(PageError::WrongToken)?;
-            let expected = form_token(&state.secret, Cookies::Door.form(), cookie.value());
+            let cookie = request.cookie(Cookies::SignIn.name(&state.public_url)).ok_or(PageError::WrongToken)?;
+            let expected = form_token(&state.secret, Cookies::SignIn.form(), cookie.value());
             if !session::same(&form.csrf, &expected) {
                 return Err(PageError::WrongToken);
             }
             let opened = by_password(&state, &request, &form, &session, now).await?;
-            opened.map(|known| device = Some(known)).map_err(|why| (Door::NoLink, Some(why)))
+            opened.map(|known| device = Some(known)).map_err(|why| (LinkState::Missing, Some(why)))
         }
     };
     match opened {
@@ -208,7 +208,7 @@ pub async fn sign_in(
             }
             Ok(response)
         }
-        Err((door, refused)) => ask(&state, &request, door, &form.name, refused).await,
+        Err((link, refused)) => ask(&state, &request, link, &form.name, refused).await,
     }
 }
 
@@ -229,10 +229,10 @@ async fn by_link(state: &DashboardState, csrf: &str, token: &str, session: &str,
 async fn by_password(
     state: &DashboardState,
     request: &HttpRequest,
-    form: &SignIn,
+    form: &SignInForm,
     session: &str,
     now: Time,
-) -> Result<Result<String, Refused>, PageError> {
+) -> Result<Result<String, SignInFailure>, PageError> {
     // An invalid name is treated as unknown.
     let name = name_of(&form.name).unwrap_or_default();
     let (from, began) = (state.address(request), Instant::now());
@@ -242,44 +242,44 @@ async fn by_password(
         None => (None, PasswordHash::nobodys()),
     };
     let known = operator.as_ref().and_then(|operator| device(state, request, operator));
-    let visitor = Visitor { name: &name, exists: operator.is_some(), from, device: known.as_deref() };
-    match state.passwords.enter(visitor, now) {
-        Ok(Entered::Look) => {}
-        Ok(Entered::Pretend) => {
+    let attempt = SignInRequest { name: &name, exists: operator.is_some(), from, device: known.as_deref() };
+    match state.passwords.admit(attempt, now) {
+        Ok(AttemptCheck::Verify) => {}
+        Ok(AttemptCheck::Simulate) => {
             tracing::debug!(?from, "a sign-in under an invented name was not looked at: too many tries");
-            state.passwords.pretend().await;
-            return Ok(Err(Refused::Wrong));
+            state.passwords.simulate().await;
+            return Ok(Err(SignInFailure::Wrong));
         }
         Err(wait) => {
             tracing::warn!(?from, "a sign-in was not looked at: too many tries");
-            return Ok(Err(Refused::TooMany(wait)));
+            return Ok(Err(SignInFailure::TooMany(wait)));
         }
     }
-    let fits = state.passwords.fit(&form.password, kept.clone()).await;
+    let fits = state.passwords.verify(&form.password, kept.clone()).await;
     if let Some(operator) = operator.as_ref().filter(|_| fits) {
         let store = state.store.by(Actor::new(ActorKind::Operator, &operator.name));
         let until = now.plus(SESSION_LIFE);
         if store.open_session(operator, &kept, &session::hash(session), now, until).await? {
-            state.passwords.forgive(visitor);
+            state.passwords.reset(attempt);
             tracing::info!(operator = operator.name, "an operator signed in");
             let token = known.unwrap_or_else(session::new_token);
-            return Ok(Ok(format!("{token}.{}", signed(state, operator, &token))));
+            return Ok(Ok(format!("{token}.{}", device_signature(state, operator, &token))));
         }
     }
     note_failure(&state.store, operator.as_ref(), from.map(|from| from.to_string()), now).await?;
-    state.passwords.took(began.elapsed());
-    Ok(Err(Refused::Wrong))
+    state.passwords.record_duration(began.elapsed());
+    Ok(Err(SignInFailure::Wrong))
 }
 
 /// The device token, if this browser signed in to the account before.
 fn device(state: &DashboardState, request: &HttpRequest, operator: &Operator) -> Option<String> {
     let cookie = request.cookie(Cookies::Device.name(&state.public_url))?;
     let (token, signature) = cookie.value().split_once('.')?;
-    session::same(signature, &signed(state, operator, token)).then(|| token.to_owned())
+    session::same(signature, &device_signature(state, operator, token)).then(|| token.to_owned())
 }
 
 /// Binds a device token to an account.
-fn signed(state: &DashboardState, operator: &Operator, token: &str) -> String {
+fn device_signature(state: &DashboardState, operator: &Operator, token: &str) -> String {
     form_token(&state.secret, Cookies::Device.form(), &format!("{} {token}", operator.id))
 }
 
@@ -295,12 +295,16 @@ async fn note_failure(
     let from = from.map(|from| format!("from {from}")).unwrap_or_default();
     let store = store.by(Actor::new(ActorKind::Operator, who));
     tracing::warn!(operator = who, from, "a sign-in failed");
-    store.note_look(Deed::of(&org, act::SIGN_IN_FAILED, "dashboard").with(&from), now).await
+    store.write_audit_entry(NewAuditEntry::of(&org, act::SIGN_IN_FAILED, "dashboard").with(&from), now).await
 }
 
 /// `POST /logout`: ends the session.
-pub async fn sign_out(state: web::Data<DashboardState>, signed: Signed, _: Posted) -> Result<HttpResponse, PageError> {
-    signed.store(&state.store).end_session(&signed.hash, state.clock.now()).await?;
+pub async fn sign_out(
+    state: web::Data<DashboardState>,
+    user: CurrentOperator,
+    _: VerifiedForm,
+) -> Result<HttpResponse, PageError> {
+    user.store(&state.store).end_session(&user.hash, state.clock.now()).await?;
     let mut response = go("/login");
     set_cookie(&mut response, &Cookies::Operator.gone(&state.public_url))?;
     Ok(response)

@@ -27,23 +27,23 @@ use crate::traffic::proxies::network;
 /// How long an attempt counts.
 const WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Attempts per name from one address, and from all. One-time links are not limited.
-const OF_NAME: usize = 5;
-const OF_NAME_IN_ALL: usize = 50;
+const PER_NAME_AND_ADDRESS: usize = 5;
+const PER_NAME: usize = 50;
 /// Attempts per account from a device that signed in to it before.
-const OF_DEVICE: usize = 5;
+const PER_DEVICE: usize = 5;
 /// Verified attempts with unknown names, from one address and from all.
-const INVENTED_OF_ADDRESS: usize = 20;
-const INVENTED: usize = 100;
+const UNKNOWN_PER_ADDRESS: usize = 20;
+const UNKNOWN: usize = 100;
 /// How many attempts are remembered; the oldest are dropped.
 const MOST: usize = 10_000;
 /// How many passwords are verified concurrently.
-const AT_ONCE: usize = 2;
+const CONCURRENT: usize = 2;
 /// The assumed duration of a verification before one was measured.
-const FIRST_LOOK: Duration = Duration::from_millis(40);
+const INITIAL_DURATION: Duration = Duration::from_millis(40);
 
 /// A sign-in request.
 #[derive(Clone, Copy, Debug)]
-pub struct Visitor<'a> {
+pub struct SignInRequest<'a> {
     pub name: &'a str,
     /// There is an account with this name.
     pub exists: bool,
@@ -54,26 +54,26 @@ pub struct Visitor<'a> {
 
 /// How an admitted attempt is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entered {
+pub enum AttemptCheck {
     /// Verify the password.
-    Look,
+    Verify,
     /// Reject without verifying, after the same time: see [`Passwords::simulate`].
-    Pretend,
+    Simulate,
 }
 
 /// Verifies passwords. Cheap to clone; clones share their state.
 #[derive(Clone, Debug)]
 pub struct Passwords {
-    tries: Arc<Mutex<Tries>>,
-    room: Arc<Semaphore>,
+    tries: Arc<Mutex<SignInAttempts>>,
+    permits: Arc<Semaphore>,
     /// The recent duration of a failed verification, in microseconds.
     took: Arc<AtomicU64>,
 }
 
 impl Default for Passwords {
     fn default() -> Passwords {
-        let took = Arc::new(AtomicU64::new(FIRST_LOOK.as_micros() as u64));
-        Passwords { tries: Arc::default(), room: Arc::new(Semaphore::new(AT_ONCE)), took }
+        let took = Arc::new(AtomicU64::new(INITIAL_DURATION.as_micros() as u64));
+        Passwords { tries: Arc::default(), permits: Arc::new(Semaphore::new(CONCURRENT)), took }
     }
 }
 
@@ -82,42 +82,42 @@ impl Passwords {
     ///
     /// # Errors
     /// Rate limited: the time until the next attempt.
-    pub fn enter(&self, visitor: Visitor<'_>, now: Time) -> Result<Entered, Duration> {
-        self.tries.lock().unwrap_or_else(PoisonError::into_inner).enter(visitor, now)
+    pub fn admit(&self, attempt: SignInRequest<'_>, now: Time) -> Result<AttemptCheck, Duration> {
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner).admit(attempt, now)
     }
 
     /// Forgets the attempts of this name, address and device after a successful one. Attempts from elsewhere still
     /// count.
-    pub fn forgive(&self, visitor: Visitor<'_>) {
-        self.tries.lock().unwrap_or_else(PoisonError::into_inner).forgive(visitor);
+    pub fn reset(&self, attempt: SignInRequest<'_>) {
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner).reset(attempt);
     }
 
     /// Records the duration of a failed verification.
-    pub fn took(&self, time: Duration) {
+    pub fn record_duration(&self, time: Duration) {
         let (before, time) = (self.took.load(Ordering::Relaxed), time.min(Duration::from_secs(1)).as_micros() as u64);
         self.took.store((3 * before + time) / 4, Ordering::Relaxed);
     }
 
     /// Waits as long as a failed verification takes.
-    pub async fn pretend(&self) {
+    pub async fn simulate(&self) {
         let micros = self.took.load(Ordering::Relaxed) as f64 * rand::random_range(0.8..1.2);
         tokio::time::sleep(Duration::from_micros(micros as u64)).await;
     }
 
     /// Verifies a password.
-    pub async fn fit(&self, password: &str, kept: PasswordHash) -> bool {
+    pub async fn verify(&self, password: &str, stored: PasswordHash) -> bool {
         let password = Zeroizing::new(password.to_owned());
-        let _room = self.room.acquire().await;
-        spawn_blocking(move || kept.is_of(&password)).await.unwrap_or(false)
+        let _permit = self.permits.acquire().await;
+        spawn_blocking(move || stored.is_of(&password)).await.unwrap_or(false)
     }
 
     /// Hashes a new password.
     ///
     /// # Errors
     /// It breaks a rule.
-    pub async fn make(&self, field: &'static str, password: &str) -> Result<PasswordHash, Invalid> {
+    pub async fn hash(&self, field: &'static str, password: &str) -> Result<PasswordHash, Invalid> {
         let password = Zeroizing::new(password.to_owned());
-        let _room = self.room.acquire().await;
+        let _permit = self.permits.acquire().await;
         let made = spawn_blocking(move || PasswordHash::make(field, &password)).await;
         made.unwrap_or_else(|_| Err(Invalid::new(field, "could not be kept; try again")))
     }
@@ -125,72 +125,72 @@ impl Passwords {
 
 /// An attempt. Names and devices are hashed with a key of this process: a typed name may be a password.
 #[derive(Clone, Copy, Debug)]
-struct Try {
+struct SignInAttempt {
     name: u64,
     from: Option<IpAddr>,
     device: Option<u64>,
     /// With an unknown name, and verified.
-    invented: bool,
+    unknown: bool,
     at: Time,
 }
 
 /// The attempts of the last 15 minutes, oldest first.
 #[derive(Debug, Default)]
-struct Tries {
-    tries: VecDeque<Try>,
+struct SignInAttempts {
+    tries: VecDeque<SignInAttempt>,
     hashes: RandomState,
 }
 
-impl Tries {
-    fn enter(&mut self, visitor: Visitor<'_>, now: Time) -> Result<Entered, Duration> {
+impl SignInAttempts {
+    fn admit(&mut self, attempt: SignInRequest<'_>, now: Time) -> Result<AttemptCheck, Duration> {
         while self.tries.front().is_some_and(|oldest| now.since(oldest.at) >= WINDOW) {
             self.tries.pop_front();
         }
-        let mut one = self.of(visitor, now);
-        let by_name = |other: &Try| other.name == one.name && other.device.is_none();
+        let mut one = self.of(attempt, now);
+        let by_name = |other: &SignInAttempt| other.name == one.name && other.device.is_none();
         let waits = match one.device {
-            Some(device) => [self.wait(OF_DEVICE, now, |other| other.device == Some(device)), None],
+            Some(device) => [self.wait(PER_DEVICE, now, |other| other.device == Some(device)), None],
             None => [
-                self.wait(OF_NAME, now, |other| by_name(other) && other.from == one.from),
-                self.wait(OF_NAME_IN_ALL, now, by_name),
+                self.wait(PER_NAME_AND_ADDRESS, now, |other| by_name(other) && other.from == one.from),
+                self.wait(PER_NAME, now, by_name),
             ],
         };
         if let Some(wait) = waits.into_iter().flatten().max() {
             return Err(wait);
         }
-        let spent = |most, counts: &dyn Fn(&Try) -> bool| {
-            self.wait(most, now, |other| other.invented && counts(other)).is_some()
+        let spent = |most, counts: &dyn Fn(&SignInAttempt) -> bool| {
+            self.wait(most, now, |other| other.unknown && counts(other)).is_some()
         };
         let far = one.from.is_some_and(|from| !is_near(from));
-        let pretend = !visitor.exists
-            && (spent(INVENTED, &|_| true) || far && spent(INVENTED_OF_ADDRESS, &|other| other.from == one.from));
-        one.invented = !visitor.exists && !pretend;
+        let pretend = !attempt.exists
+            && (spent(UNKNOWN, &|_| true) || far && spent(UNKNOWN_PER_ADDRESS, &|other| other.from == one.from));
+        one.unknown = !attempt.exists && !pretend;
         if self.tries.len() >= MOST {
             self.tries.pop_front();
         }
         self.tries.push_back(one);
-        Ok(if pretend { Entered::Pretend } else { Entered::Look })
+        Ok(if pretend { AttemptCheck::Simulate } else { AttemptCheck::Verify })
     }
 
-    fn of(&self, visitor: Visitor<'_>, now: Time) -> Try {
-        Try {
-            name: self.hashes.hash_one(visitor.name),
-            from: visitor.from.map(network),
-            device: visitor.device.map(|device| self.hashes.hash_one(device)),
-            invented: false,
+    fn of(&self, attempt: SignInRequest<'_>, now: Time) -> SignInAttempt {
+        SignInAttempt {
+            name: self.hashes.hash_one(attempt.name),
+            from: attempt.from.map(network),
+            device: attempt.device.map(|device| self.hashes.hash_one(device)),
+            unknown: false,
             at: now,
         }
     }
 
     /// The time until fewer than `most` matching attempts count; `None`: already fewer.
-    fn wait(&self, most: usize, now: Time, counts: impl Fn(&Try) -> bool) -> Option<Duration> {
+    fn wait(&self, most: usize, now: Time, counts: impl Fn(&SignInAttempt) -> bool) -> Option<Duration> {
         let last = self.tries.iter().rev().filter(|one| counts(one)).nth(most - 1)?;
         Some(WINDOW.saturating_sub(now.since(last.at)))
     }
 
-    fn forgive(&mut self, visitor: Visitor<'_>) {
-        let one = self.of(visitor, Time::ZERO);
-        let same = |other: &Try| (other.name, other.from, other.device) == (one.name, one.from, one.device);
+    fn reset(&mut self, attempt: SignInRequest<'_>) {
+        let one = self.of(attempt, Time::ZERO);
+        let same = |other: &SignInAttempt| (other.name, other.from, other.device) == (one.name, one.from, one.device);
         self.tries.retain(|other| !same(other));
     }
 }
@@ -216,73 +216,73 @@ mod tests {
         NOW.plus(Duration::from_secs(seconds))
     }
 
-    fn at<'a>(name: &'a str, from: &str) -> Visitor<'a> {
-        Visitor { name, exists: true, from: from.parse().ok(), device: None }
+    fn at<'a>(name: &'a str, from: &str) -> SignInRequest<'a> {
+        SignInRequest { name, exists: true, from: from.parse().ok(), device: None }
     }
 
-    fn invented<'a>(name: &'a str, from: &str) -> Visitor<'a> {
-        Visitor { exists: false, ..at(name, from) }
+    fn unknown<'a>(name: &'a str, from: &str) -> SignInRequest<'a> {
+        SignInRequest { exists: false, ..at(name, from) }
     }
 
     #[test]
     fn a_name_has_five_tries_from_an_address_in_a_quarter_of_an_hour() {
-        let mut tries = Tries::default();
-        for visitor in [at("anna", NEAR), invented("none", NEAR)] {
-            let mut enter = |visitor, seconds| tries.enter(visitor, later(seconds)).map(drop);
+        let mut tries = SignInAttempts::default();
+        for attempt in [at("anna", NEAR), unknown("none", NEAR)] {
+            let mut enter = |attempt, seconds| tries.admit(attempt, later(seconds)).map(drop);
             for second in 0..5 {
-                assert_eq!(enter(visitor, second * 10), Ok(()));
+                assert_eq!(enter(attempt, second * 10), Ok(()));
             }
-            assert_eq!(enter(visitor, 60), Err(Duration::from_secs(840)), "until the first counts no more");
-            let other = if visitor.exists { at("bert", NEAR) } else { invented("bart", NEAR) };
+            assert_eq!(enter(attempt, 60), Err(Duration::from_secs(840)), "until the first counts no more");
+            let other = if attempt.exists { at("bert", NEAR) } else { unknown("bart", NEAR) };
             assert_eq!(enter(other, 60), Ok(()), "another name has its own");
-            assert_eq!(enter(Visitor { from: FAR.parse().ok(), ..visitor }, 60), Ok(()), "and another address");
-            assert_eq!(enter(visitor, 899), Err(Duration::from_secs(1)));
-            assert_eq!(enter(visitor, 900), Ok(()), "what was refused was not counted");
-            assert_eq!(enter(visitor, 901), Err(Duration::from_secs(9)));
-            tries.forgive(visitor);
-            assert_eq!(tries.enter(visitor, later(901)).map(drop), Ok(()));
-            tries = Tries::default();
+            assert_eq!(enter(SignInRequest { from: FAR.parse().ok(), ..attempt }, 60), Ok(()), "and another address");
+            assert_eq!(enter(attempt, 899), Err(Duration::from_secs(1)));
+            assert_eq!(enter(attempt, 900), Ok(()), "what was refused was not counted");
+            assert_eq!(enter(attempt, 901), Err(Duration::from_secs(9)));
+            tries.reset(attempt);
+            assert_eq!(tries.admit(attempt, later(901)).map(drop), Ok(()));
+            tries = SignInAttempts::default();
         }
     }
 
     #[test]
     fn a_name_has_fifty_from_all_addresses_and_a_known_device_has_its_own() {
-        let mut tries = Tries::default();
+        let mut tries = SignInAttempts::default();
         for n in 0..50 {
-            assert_eq!(tries.enter(at("anna", &format!("203.0.113.{n}")), NOW), Ok(Entered::Look));
+            assert_eq!(tries.admit(at("anna", &format!("203.0.113.{n}")), NOW), Ok(AttemptCheck::Verify));
         }
-        assert_eq!(tries.enter(at("anna", "198.51.100.1"), NOW), Err(WINDOW));
-        let known = Visitor { device: Some("phone"), ..at("anna", "198.51.100.1") };
+        assert_eq!(tries.admit(at("anna", "198.51.100.1"), NOW), Err(WINDOW));
+        let known = SignInRequest { device: Some("phone"), ..at("anna", "198.51.100.1") };
         for _ in 0..5 {
-            assert_eq!(tries.enter(known, NOW), Ok(Entered::Look));
+            assert_eq!(tries.admit(known, NOW), Ok(AttemptCheck::Verify));
         }
-        assert_eq!(tries.enter(known, NOW), Err(WINDOW), "not for ever either");
-        tries.forgive(known);
-        assert_eq!(tries.enter(known, NOW), Ok(Entered::Look));
-        assert_eq!(tries.enter(at("anna", "198.51.100.1"), NOW), Err(WINDOW), "others are not forgiven with it");
+        assert_eq!(tries.admit(known, NOW), Err(WINDOW), "not for ever either");
+        tries.reset(known);
+        assert_eq!(tries.admit(known, NOW), Ok(AttemptCheck::Verify));
+        assert_eq!(tries.admit(at("anna", "198.51.100.1"), NOW), Err(WINDOW), "others are not forgiven with it");
     }
 
     #[test]
     fn invented_names_take_nothing_from_accounts_and_are_soon_not_looked_at() {
         for (from, looked_at) in [(FAR, 20), (NEAR, 100)] {
-            let mut tries = Tries::default();
+            let mut tries = SignInAttempts::default();
             for n in 0..200 {
-                let entered = tries.enter(invented(&n.to_string(), from), later(n as u64)).unwrap();
-                assert_eq!(entered == Entered::Look, n < looked_at, "{from} {n}");
+                let entered = tries.admit(unknown(&n.to_string(), from), later(n as u64)).unwrap();
+                assert_eq!(entered == AttemptCheck::Verify, n < looked_at, "{from} {n}");
             }
-            assert_eq!(tries.enter(at("anna", from), later(200)), Ok(Entered::Look));
-            let elsewhere = tries.enter(invented("x", "198.51.100.1"), later(200));
-            assert_eq!(elsewhere == Ok(Entered::Look), from == FAR, "all of them together have 100");
+            assert_eq!(tries.admit(at("anna", from), later(200)), Ok(AttemptCheck::Verify));
+            let elsewhere = tries.admit(unknown("x", "198.51.100.1"), later(200));
+            assert_eq!(elsewhere == Ok(AttemptCheck::Verify), from == FAR, "all of them together have 100");
         }
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut tries = Tries::default();
+        let mut tries = SignInAttempts::default();
         for n in 0..MOST + 100 {
-            let _ = tries.enter(invented(&n.to_string(), FAR), NOW);
+            let _ = tries.admit(unknown(&n.to_string(), FAR), NOW);
             assert!(tries.tries.len() <= MOST);
         }
-        assert_eq!(tries.enter(at("anna", FAR), NOW), Ok(Entered::Look));
+        assert_eq!(tries.admit(at("anna", FAR), NOW), Ok(AttemptCheck::Verify));
     }
 }

@@ -25,17 +25,17 @@ pub fn example(schema: &Value, index: Option<usize>) -> Result<Value, Invalid> {
             Invalid::new("exampleIndex", reason)
         });
     }
-    let mut maker = Maker { root: schema, left: LIMIT.1 };
+    let mut maker = Generator { root: schema, left: LIMIT.1 };
     Ok(maker.make(schema, 0).unwrap_or_else(|| json!({})))
 }
 
 /// Generates values; `left` is the number of values it may still generate.
-struct Maker<'a> {
+struct Generator<'a> {
     root: &'a Value,
     left: usize,
 }
 
-impl<'a> Maker<'a> {
+impl<'a> Generator<'a> {
     /// A value that matches `schema`; `None`: too deep or too many values.
     fn make(&mut self, schema: &'a Value, depth: usize) -> Option<Value> {
         if depth >= LIMIT.0 {

@@ -5,7 +5,7 @@ use crate::domain::{AppId, EndpointId};
 
 /// The kind of a background task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TaskKind {
     /// Resends an endpoint's dead deliveries.
     Recover,
     /// Sends messages that match an endpoint's filters but have no delivery to it.
@@ -16,28 +16,28 @@ pub enum Kind {
     Reconcile,
 }
 
-impl Kind {
-    const ALL: [Kind; 4] = [Kind::Recover, Kind::ReplayMissing, Kind::BulkReplay, Kind::Reconcile];
+impl TaskKind {
+    const ALL: [TaskKind; 4] = [TaskKind::Recover, TaskKind::ReplayMissing, TaskKind::BulkReplay, TaskKind::Reconcile];
 
     /// The word in the store and in the REST API.
     pub const fn word(self) -> &'static str {
         match self {
-            Kind::Recover => "endpoint.recover",
-            Kind::ReplayMissing => "endpoint.replay",
-            Kind::BulkReplay => "endpoint.bulk-replay",
-            Kind::Reconcile => "endpoint.reconcile",
+            TaskKind::Recover => "endpoint.recover",
+            TaskKind::ReplayMissing => "endpoint.replay",
+            TaskKind::BulkReplay => "endpoint.bulk-replay",
+            TaskKind::Reconcile => "endpoint.reconcile",
         }
     }
 
     /// Parses the word.
-    pub fn from_word(word: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.word() == word)
+    pub fn from_word(word: &str) -> Option<TaskKind> {
+        TaskKind::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
 /// The endpoints of a background task. The two wider scopes exclude operational endpoints and disabled endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum TaskScope {
     /// One endpoint of an application.
     Endpoint(AppId, EndpointId),
     /// All endpoints of an application.
@@ -46,27 +46,27 @@ pub enum Scope {
     Organization,
 }
 
-impl Scope {
+impl TaskScope {
     /// The application, unless the scope is the organization.
     pub const fn app(self) -> Option<AppId> {
         match self {
-            Scope::Endpoint(app, _) | Scope::Application(app) => Some(app),
-            Scope::Organization => None,
+            TaskScope::Endpoint(app, _) | TaskScope::Application(app) => Some(app),
+            TaskScope::Organization => None,
         }
     }
 
     /// The endpoint, if the scope is one endpoint.
     pub const fn endpoint(self) -> Option<EndpointId> {
         match self {
-            Scope::Endpoint(_, endpoint) => Some(endpoint),
-            Scope::Application(_) | Scope::Organization => None,
+            TaskScope::Endpoint(_, endpoint) => Some(endpoint),
+            TaskScope::Application(_) | TaskScope::Organization => None,
         }
     }
 }
 
 /// The stage of a background task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum TaskStage {
     Running,
     Finished,
     /// Stopped by an error, which is stored with the task.
@@ -75,21 +75,21 @@ pub enum Stage {
     Canceled,
 }
 
-impl Stage {
-    const ALL: [Stage; 4] = [Stage::Running, Stage::Finished, Stage::Failed, Stage::Canceled];
+impl TaskStage {
+    const ALL: [TaskStage; 4] = [TaskStage::Running, TaskStage::Finished, TaskStage::Failed, TaskStage::Canceled];
 
     /// The word in the store and in the REST API.
     pub const fn word(self) -> &'static str {
         match self {
-            Stage::Running => "running",
-            Stage::Finished => "finished",
-            Stage::Failed => "failed",
-            Stage::Canceled => "canceled",
+            TaskStage::Running => "running",
+            TaskStage::Finished => "finished",
+            TaskStage::Failed => "failed",
+            TaskStage::Canceled => "canceled",
         }
     }
 
     /// Parses the word.
-    pub fn from_word(word: &str) -> Option<Stage> {
-        Stage::ALL.into_iter().find(|stage| stage.word() == word)
+    pub fn from_word(word: &str) -> Option<TaskStage> {
+        TaskStage::ALL.into_iter().find(|stage| stage.word() == word)
     }
 }

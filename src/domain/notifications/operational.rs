@@ -1,24 +1,24 @@
 //! **Operational events** notify an organization about its own endpoints and deliveries. They are messages of a hidden
 //! **operational application**, delivered to the organization's **operational endpoints**.
 //!
-//! * [`Kind`] – the event types.
+//! * [`OperationalKind`] – the event types.
 //! * [`of_attempt`] – the event that an attempt triggers. Failures count since acceptance or the last resend, as in the
 //!   schedule.
 //! * [`told_of_failure`] – whether a failure event was already sent for a delivery that was resent.
-//! * [`Event`] – the payload.
+//! * [`OperationalPayload`] – the payload.
 
 use serde::Serialize;
 
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
-use crate::domain::deliveries::delivery::{DeadReason, Next, Progress};
+use crate::domain::deliveries::delivery::{DeadReason, Transition, Progress};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
 
-/// The number of consecutive failures that triggers [`Kind::AttemptFailing`].
+/// The number of consecutive failures that triggers [`OperationalKind::AttemptFailing`].
 pub const FAILING_AFTER: i32 = 4;
 
 /// The type of an operational event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum OperationalKind {
     EndpointCreated,
     EndpointUpdated,
     EndpointDeleted,
@@ -35,58 +35,58 @@ pub enum Kind {
     MessageExpired,
 }
 
-impl Kind {
+impl OperationalKind {
     /// All kinds.
-    pub const ALL: [Kind; 9] = [
-        Kind::EndpointCreated,
-        Kind::EndpointUpdated,
-        Kind::EndpointDeleted,
-        Kind::EndpointDisabled,
-        Kind::EndpointFailing,
-        Kind::AttemptExhausted,
-        Kind::AttemptFailing,
-        Kind::AttemptRecovered,
-        Kind::MessageExpired,
+    pub const ALL: [OperationalKind; 9] = [
+        OperationalKind::EndpointCreated,
+        OperationalKind::EndpointUpdated,
+        OperationalKind::EndpointDeleted,
+        OperationalKind::EndpointDisabled,
+        OperationalKind::EndpointFailing,
+        OperationalKind::AttemptExhausted,
+        OperationalKind::AttemptFailing,
+        OperationalKind::AttemptRecovered,
+        OperationalKind::MessageExpired,
     ];
 
     /// The event type, as in the message and in an operational endpoint's filter.
     pub const fn name(self) -> &'static str {
         match self {
-            Kind::EndpointCreated => "endpoint.created",
-            Kind::EndpointUpdated => "endpoint.updated",
-            Kind::EndpointDeleted => "endpoint.deleted",
-            Kind::EndpointDisabled => "endpoint.disabled",
-            Kind::EndpointFailing => "endpoint.failing",
-            Kind::AttemptExhausted => "message.attempt.exhausted",
-            Kind::AttemptFailing => "message.attempt.failing",
-            Kind::AttemptRecovered => "message.attempt.recovered",
-            Kind::MessageExpired => "message.expired",
+            OperationalKind::EndpointCreated => "endpoint.created",
+            OperationalKind::EndpointUpdated => "endpoint.updated",
+            OperationalKind::EndpointDeleted => "endpoint.deleted",
+            OperationalKind::EndpointDisabled => "endpoint.disabled",
+            OperationalKind::EndpointFailing => "endpoint.failing",
+            OperationalKind::AttemptExhausted => "message.attempt.exhausted",
+            OperationalKind::AttemptFailing => "message.attempt.failing",
+            OperationalKind::AttemptRecovered => "message.attempt.recovered",
+            OperationalKind::MessageExpired => "message.expired",
         }
     }
 
     /// The description of the event type.
     pub const fn description(self) -> &'static str {
         match self {
-            Kind::EndpointCreated => "An endpoint was created.",
-            Kind::EndpointUpdated => "An endpoint or its secret was changed.",
-            Kind::EndpointDeleted => "An endpoint was deleted.",
-            Kind::EndpointDisabled => "An endpoint was disabled, manually or because it failed.",
-            Kind::EndpointFailing => "An endpoint has been failing for a while and will be disabled if this continues.",
-            Kind::AttemptExhausted => "A delivery was given up: its last attempt failed, or the endpoint returned 410.",
-            Kind::AttemptFailing => "The fourth attempt of a delivery failed; more attempts will follow.",
-            Kind::AttemptRecovered => "A delivery succeeded after it was reported as failing or exhausted.",
-            Kind::MessageExpired => "A message expired while its delivery was still pending.",
+            OperationalKind::EndpointCreated => "An endpoint was created.",
+            OperationalKind::EndpointUpdated => "An endpoint or its secret was changed.",
+            OperationalKind::EndpointDeleted => "An endpoint was deleted.",
+            OperationalKind::EndpointDisabled => "An endpoint was disabled, manually or because it failed.",
+            OperationalKind::EndpointFailing => "An endpoint has been failing for a while and will be disabled if this continues.",
+            OperationalKind::AttemptExhausted => "A delivery was given up: its last attempt failed, or the endpoint returned 410.",
+            OperationalKind::AttemptFailing => "The fourth attempt of a delivery failed; more attempts will follow.",
+            OperationalKind::AttemptRecovered => "A delivery succeeded after it was reported as failing or exhausted.",
+            OperationalKind::MessageExpired => "A message expired while its delivery was still pending.",
         }
     }
 
     /// Parses the event type.
-    pub fn of(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    pub fn of(name: &str) -> Option<OperationalKind> {
+        OperationalKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// Whether `name` is an operational event type.
     pub fn known(name: &str) -> bool {
-        Kind::of(name).is_some()
+        OperationalKind::of(name).is_some()
     }
 
     /// The read-only entry in the catalog of `org`.
@@ -102,29 +102,29 @@ impl Kind {
 
 /// The event that an attempt triggers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worth {
-    Telling(Kind),
-    /// [`Kind::AttemptRecovered`] if a failure event was sent before. The delivery was resent, so this needs its past
+pub enum AttemptEvent {
+    Telling(OperationalKind),
+    /// [`OperationalKind::AttemptRecovered`] if a failure event was sent before. The delivery was resent, so this needs its past
     /// attempts.
     Recovery,
 }
 
 /// The event for an attempt that moved its delivery from `before` to `next`. If the fourth failure is also the last,
-/// the event is [`Kind::AttemptExhausted`] only.
-pub fn of_attempt(before: &Progress, next: &Next) -> Option<Worth> {
+/// the event is [`OperationalKind::AttemptExhausted`] only.
+pub fn of_attempt(before: &Progress, next: &Transition) -> Option<AttemptEvent> {
     match next {
-        Next::Dead(DeadReason::Exhausted | DeadReason::Gone) => Some(Worth::Telling(Kind::AttemptExhausted)),
-        Next::Retry { step, .. } if *step == FAILING_AFTER => Some(Worth::Telling(Kind::AttemptFailing)),
-        Next::Delivered if before.step >= FAILING_AFTER => Some(Worth::Telling(Kind::AttemptRecovered)),
+        Transition::Dead(DeadReason::Exhausted | DeadReason::Gone) => Some(AttemptEvent::Telling(OperationalKind::AttemptExhausted)),
+        Transition::Retry { step, .. } if *step == FAILING_AFTER => Some(AttemptEvent::Telling(OperationalKind::AttemptFailing)),
+        Transition::Delivered if before.step >= FAILING_AFTER => Some(AttemptEvent::Telling(OperationalKind::AttemptRecovered)),
         // More attempts than consecutive failures: the delivery was resent.
-        Next::Delivered if before.attempts > before.step => Some(Worth::Recovery),
-        Next::Delivered | Next::Retry { .. } | Next::Dead(_) => None,
+        Transition::Delivered if before.attempts > before.step => Some(AttemptEvent::Recovery),
+        Transition::Delivered | Transition::Retry { .. } | Transition::Dead(_) => None,
     }
 }
 
 /// A past attempt of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Past {
+pub struct PastAttempt {
     /// Triggered by a resend, which resets the failure count.
     pub resent: bool,
     pub delivered: bool,
@@ -133,7 +133,7 @@ pub struct Past {
 }
 
 /// Whether a failure event was sent since the last success. `past` starts with the first attempt.
-pub fn told_of_failure(past: impl IntoIterator<Item = Past>) -> bool {
+pub fn told_of_failure(past: impl IntoIterator<Item = PastAttempt>) -> bool {
     let (mut told, mut failures) = (false, 0);
     for one in past {
         if one.resent || one.delivered {
@@ -151,23 +151,23 @@ pub fn told_of_failure(past: impl IntoIterator<Item = Past>) -> bool {
 
 /// The payload of an operational event: `{"type": …, "data": {…}}`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Event<'a> {
+pub struct OperationalPayload<'a> {
     #[serde(rename = "type")]
     name: &'static str,
-    data: Data<'a>,
+    data: OperationalData<'a>,
 }
 
-impl<'a> Event<'a> {
+impl<'a> OperationalPayload<'a> {
     /// An event of this kind; `data` must be the variant for it.
-    pub fn new(kind: Kind, data: Data<'a>) -> Event<'a> {
-        Event { name: kind.name(), data }
+    pub fn new(kind: OperationalKind, data: OperationalData<'a>) -> OperationalPayload<'a> {
+        OperationalPayload { name: kind.name(), data }
     }
 }
 
 /// The `data` of an operational event.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
-pub enum Data<'a> {
+pub enum OperationalData<'a> {
     Endpoint(EndpointData<'a>),
     Attempt(AttemptData<'a>),
     Expired(ExpiredData<'a>),
@@ -219,7 +219,7 @@ pub struct AttemptData<'a> {
     pub endpoint_id: EndpointId,
     pub msg_id: MessageId,
     pub msg_event_id: Option<&'a Uid>,
-    pub last_attempt: LastAttempt,
+    pub last_attempt: LastAttemptData,
 }
 
 /// Data of `message.expired`.
@@ -238,7 +238,7 @@ pub struct ExpiredData<'a> {
 /// The attempt that triggered the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LastAttempt {
+pub struct LastAttemptData {
     pub id: AttemptId,
     /// 0 without a response.
     pub response_status_code: u16,
@@ -255,29 +255,29 @@ mod tests {
         Progress { attempts, step, generation: 0, trigger: Trigger::Scheduled }
     }
 
-    fn failed(step: i32) -> Next {
-        Next::Retry { due: Time::ZERO, step }
+    fn failed(step: i32) -> Transition {
+        Transition::Retry { due: Time::ZERO, step }
     }
 
     #[test]
     fn a_delivery_is_told_failing_once_exhausted_once_and_recovered_once() {
-        let telling = |kind| Some(Worth::Telling(kind));
+        let telling = |kind| Some(AttemptEvent::Telling(kind));
         for step in 0..10 {
-            let wanted = (step == 3).then_some(Worth::Telling(Kind::AttemptFailing));
+            let wanted = (step == 3).then_some(AttemptEvent::Telling(OperationalKind::AttemptFailing));
             assert_eq!(of_attempt(&before(step, step), &failed(step + 1)), wanted, "failure {}", step + 1);
-            let wanted = (step >= 4).then_some(Worth::Telling(Kind::AttemptRecovered));
-            assert_eq!(of_attempt(&before(step, step), &Next::Delivered), wanted, "after {step} failures");
+            let wanted = (step >= 4).then_some(AttemptEvent::Telling(OperationalKind::AttemptRecovered));
+            assert_eq!(of_attempt(&before(step, step), &Transition::Delivered), wanted, "after {step} failures");
         }
-        let exhausted = Next::Dead(DeadReason::Exhausted);
+        let exhausted = Transition::Dead(DeadReason::Exhausted);
         for step in [0, 3, 9] {
-            assert_eq!(of_attempt(&before(step, step), &exhausted), telling(Kind::AttemptExhausted));
+            assert_eq!(of_attempt(&before(step, step), &exhausted), telling(OperationalKind::AttemptExhausted));
         }
-        assert_eq!(of_attempt(&before(0, 0), &Next::Dead(DeadReason::Gone)), telling(Kind::AttemptExhausted));
+        assert_eq!(of_attempt(&before(0, 0), &Transition::Dead(DeadReason::Gone)), telling(OperationalKind::AttemptExhausted));
         for reason in [DeadReason::EndpointDeleted, DeadReason::Canceled] {
-            assert_eq!(of_attempt(&before(3, 3), &Next::Dead(reason)), None);
+            assert_eq!(of_attempt(&before(3, 3), &Transition::Dead(reason)), None);
         }
-        assert_eq!(of_attempt(&before(10, 0), &Next::Delivered), Some(Worth::Recovery), "resent");
-        assert_eq!(of_attempt(&before(10, 5), &Next::Delivered), telling(Kind::AttemptRecovered), "told since");
+        assert_eq!(of_attempt(&before(10, 0), &Transition::Delivered), Some(AttemptEvent::Recovery), "resent");
+        assert_eq!(of_attempt(&before(10, 5), &Transition::Delivered), telling(OperationalKind::AttemptRecovered), "told since");
     }
 
     #[test]
@@ -290,7 +290,7 @@ mod tests {
                 match letter {
                     'R' => resent = true,
                     _ => {
-                        past.push(Past { resent, delivered: letter == 'd', went_on: letter == 'f' });
+                        past.push(PastAttempt { resent, delivered: letter == 'd', went_on: letter == 'f' });
                         resent = false;
                     }
                 }
@@ -318,11 +318,11 @@ mod tests {
             trigger: Some(DisabledBy::Manual),
             warning: None,
         };
-        let text = serde_json::to_string(&Event::new(Kind::EndpointDisabled, Data::Endpoint(data))).unwrap();
+        let text = serde_json::to_string(&OperationalPayload::new(OperationalKind::EndpointDisabled, OperationalData::Endpoint(data))).unwrap();
         let wanted = format!(
             r#"{{"type":"endpoint.disabled","data":{{"appId":"{app}","appUid":"acme","endpointId":"{endpoint}","endpointUid":null,"trigger":"manual"}}}}"#
         );
         assert_eq!(text, wanted);
-        assert!(Kind::ALL.iter().all(|kind| Kind::known(kind.name())) && !Kind::known("endpoint.gone"));
+        assert!(OperationalKind::ALL.iter().all(|kind| OperationalKind::known(kind.name())) && !OperationalKind::known("endpoint.gone"));
     }
 }

@@ -64,11 +64,11 @@ impl SignatureType {
 
 /// An endpoint's signing key.
 #[derive(Clone)]
-pub struct Secret(pub(crate) Material);
+pub struct Secret(pub(crate) KeyMaterial);
 
 /// The key bytes. Both variants wipe their memory on drop.
 #[derive(Clone)]
-pub(crate) enum Material {
+pub(crate) enum KeyMaterial {
     Hmac(Zeroizing<Vec<u8>>),
     Ed25519(Box<SigningKey>),
 }
@@ -91,7 +91,7 @@ impl Secret {
 
     fn parse_hmac(field: &str, bytes: Zeroizing<Vec<u8>>) -> Result<Secret, Invalid> {
         if HMAC_BYTES.contains(&bytes.len()) {
-            return Ok(Secret(Material::Hmac(bytes)));
+            return Ok(Secret(KeyMaterial::Hmac(bytes)));
         }
         let (least, most) = (HMAC_BYTES.start(), HMAC_BYTES.end());
         let reason = format!("must be whsec_ and base64 of {least} to {most} random bytes, got {}", bytes.len());
@@ -108,7 +108,7 @@ impl Secret {
             let reason = format!("must be whsk_ and base64 of 32 or 64 bytes, got {}", bytes.len());
             return Err(Invalid::new(field, reason));
         };
-        Ok(Secret(Material::Ed25519(Box::new(key))))
+        Ok(Secret(KeyMaterial::Ed25519(Box::new(key))))
     }
 
     /// A new secret of 32 random bytes (ChaCha12, seeded by the operating system).
@@ -116,16 +116,16 @@ impl Secret {
         let mut bytes = Zeroizing::new([0u8; 32]);
         rand::fill(&mut bytes[..]);
         match kind {
-            SignatureType::Hmac256 => Secret(Material::Hmac(Zeroizing::new(bytes.to_vec()))),
-            SignatureType::Ed25519 => Secret(Material::Ed25519(Box::new(SigningKey::from_bytes(&bytes)))),
+            SignatureType::Hmac256 => Secret(KeyMaterial::Hmac(Zeroizing::new(bytes.to_vec()))),
+            SignatureType::Ed25519 => Secret(KeyMaterial::Ed25519(Box::new(SigningKey::from_bytes(&bytes)))),
         }
     }
 
     /// The signature type.
     pub fn kind(&self) -> SignatureType {
         match &self.0 {
-            Material::Hmac(_) => SignatureType::Hmac256,
-            Material::Ed25519(_) => SignatureType::Ed25519,
+            KeyMaterial::Hmac(_) => SignatureType::Hmac256,
+            KeyMaterial::Ed25519(_) => SignatureType::Ed25519,
         }
     }
 
@@ -145,16 +145,16 @@ impl Secret {
     /// The full secret, `whsec_…` or `whsk_…`: the form that is sealed, stored and parsed by [`Secret::parse`].
     pub fn text(&self) -> Zeroizing<String> {
         match &self.0 {
-            Material::Hmac(bytes) => prefixed(HMAC_PREFIX, bytes),
-            Material::Ed25519(key) => prefixed(PRIVATE_PREFIX, &Zeroizing::new(key.to_keypair_bytes())[..]),
+            KeyMaterial::Hmac(bytes) => prefixed(HMAC_PREFIX, bytes),
+            KeyMaterial::Ed25519(key) => prefixed(PRIVATE_PREFIX, &Zeroizing::new(key.to_keypair_bytes())[..]),
         }
     }
 
     /// The key a customer verifies with: `whsec_…`, or the public key `whpk_…`.
     pub fn shown(&self) -> String {
         match &self.0 {
-            Material::Hmac(bytes) => prefixed(HMAC_PREFIX, bytes).to_string(),
-            Material::Ed25519(key) => prefixed(PUBLIC_PREFIX, key.verifying_key().as_bytes()).to_string(),
+            KeyMaterial::Hmac(bytes) => prefixed(HMAC_PREFIX, bytes).to_string(),
+            KeyMaterial::Ed25519(key) => prefixed(PUBLIC_PREFIX, key.verifying_key().as_bytes()).to_string(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
-use crate::domain::deliveries::attempt::{Failure, OwnFailure};
+use crate::domain::deliveries::attempt::{Failure, LocalFailure};
 use crate::egress::test_name_server::{A, AAAA, DnsReply, NXDOMAIN, client, post};
 use crate::egress::{Egress, NotSent};
 
@@ -173,7 +173,7 @@ async fn a_family_that_is_late_joins_the_tries_and_is_judged_too() {
 async fn name_servers_that_say_nothing_take_much_less_than_the_attempts_time() {
     let (egress, _) = client(HERE, |_, _| DnsReply::Nothing);
     let start = Instant::now();
-    assert_eq!(post(&egress, "http://a.example.net:1/", USUAL).await, Err(NotSent(OwnFailure::Resolver)));
+    assert_eq!(post(&egress, "http://a.example.net:1/", USUAL).await, Err(NotSent(LocalFailure::Resolver)));
     assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
 }
 

@@ -1,8 +1,8 @@
 //! Loads of endpoint rows: which endpoints wait for one, which loads are under way, and which results are stale.
 //!
 //! Loads run in chunks, a few at a time, so their cost does not grow with the number of lanes. A change that concerns
-//! many lanes (an application changed, a signal was lost) is a [`EndpointGroup`], reloaded chunk by chunk; its endpoints are
-//! never listed all at once.
+//! many lanes (an application changed, a signal was lost) is an [`EndpointGroup`], reloaded chunk by chunk; its
+//! endpoints are never listed all at once.
 //!
 //! A result is stale if its application changed after the load began. The change was signalled before the lane
 //! existed, and a store that no other process shares signals it only once.

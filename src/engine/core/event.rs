@@ -11,28 +11,28 @@ use crate::domain::deliveries::attempt::OwnFailure;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::ingest::routing::LiveEndpoint;
-use crate::store::queue::in_order::InOrder;
-use crate::store::queue::notify::Heard;
-use crate::store::queue::signals::Told;
+use crate::store::queue::notify::Notification;
+use crate::store::queue::ordered_heads::OrderedHead;
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
+use crate::store::queue::signals::QueuedSignal;
 use crate::store::queue::slots::Leases;
-use crate::store::queue::waiting::{LaneWants, Waiting};
-use crate::store::recording::record::{Finished, Recorded};
+use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 
 /// An input of the core.
 #[derive(Debug)]
 pub enum CoreEvent {
     /// A signal from the store of this process.
-    Signal(Told),
+    Signal(QueuedSignal),
     /// A signal was lost. Scans and reloads recover its content.
     SignalLost,
     /// A notification from another process.
-    Notified(Heard),
+    Notified(Notification),
     /// An attempt has ended.
-    Sent(Box<Finished>),
+    Sent(Box<FinishedAttempt>),
     /// An attempt was not made for a local reason. It is not recorded.
     NotSent(UnsentAttempt),
     Recorded(Vec<RecordResult>),
-    Read(Result<ReadResult, Vec<LaneWants>>),
+    Read(Result<ReadResult, Vec<LaneRequest>>),
     /// The deliveries without a number at an ordered endpoint were numbered; `false`: the store was unavailable.
     Numbered(EndpointId, bool),
     Loaded(LoadResult),
@@ -50,10 +50,10 @@ pub enum CoreEvent {
 #[derive(Debug)]
 pub enum CoreAction {
     Send(Dispatch),
-    Record(Box<Finished>),
+    Record(Box<FinishedAttempt>),
     /// Read due deliveries for these lanes, and load their messages except those already held. Loads at most this many
     /// payload bytes, but always at least one message.
-    Read(Vec<LaneWants>, HashSet<(EndpointId, MessageId)>, usize),
+    Read(Vec<LaneRequest>, HashSet<(EndpointId, MessageId)>, usize),
     /// Assign sequence numbers to the pending deliveries of this ordered endpoint.
     Number(EndpointId),
     /// Read the next page of endpoints with pending deliveries.
@@ -80,10 +80,10 @@ pub struct UnsentAttempt {
 /// The result of one read.
 #[derive(Debug)]
 pub struct ReadResult {
-    pub wants: Vec<LaneWants>,
-    pub waiting: Vec<Waiting>,
+    pub wants: Vec<LaneRequest>,
+    pub waiting: Vec<PendingDelivery>,
     /// Of ordered endpoints.
-    pub in_order: Vec<InOrder>,
+    pub in_order: Vec<OrderedHead>,
     /// The messages within the byte budget. Others are read again.
     pub messages: HashMap<MessageId, Arc<Message>>,
 }
@@ -108,13 +108,13 @@ pub struct RecordResult {
 
 impl RecordResult {
     /// The effect of recording `one` with this result.
-    pub fn of(one: &Finished, result: Recorded) -> RecordResult {
+    pub fn of(one: &FinishedAttempt, result: RecordOutcome) -> RecordResult {
         let due = match result {
-            Recorded::Applied => one.next.due(),
+            RecordOutcome::Applied => one.next.due(),
             // The delivery changed meanwhile or its slot has another owner. The store has its state.
-            Recorded::Superseded | Recorded::Fenced => Some(Time::ZERO),
+            RecordOutcome::Superseded | RecordOutcome::Fenced => Some(Time::ZERO),
         };
-        let disabled = one.disable.filter(|_| result == Recorded::Applied).map(|_| one.attempt.app_id);
+        let disabled = one.disable.filter(|_| result == RecordOutcome::Applied).map(|_| one.attempt.app_id);
         RecordResult { endpoint: one.attempt.endpoint_id, message: one.attempt.message_id, due, disabled }
     }
 }

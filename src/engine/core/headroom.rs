@@ -2,8 +2,8 @@
 //! descriptors or memory, no name server).
 //!
 //! When an attempt is not made, the number in flight at that moment becomes the bound. The bound doubles with each
-//! second without such a failure, until it is lifted. If not even one request can be made, all sending pauses: 1 s, 2
-//! s, … 30 s.
+//! second without such a failure, until it is lifted. If not even one request can be made, all sending pauses:
+//! 1 s, 2 s, … 30 s.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl Headroom {
         self.most
     }
 
-    /// An attempt was made, whatever its outcome.
+    /// An attempt was made, with any outcome.
     pub fn succeeded(&mut self) {
         self.failures = 0;
     }

@@ -9,6 +9,7 @@
 //! * [`endpoint_loads`]: which endpoint rows to load, and which results are stale.
 //! * [`scanning`]: when to ask the store what is pending, page by page. [`signal_queue`]: its signals, in portions.
 //! * [`headroom`]: how many requests this process can make at once, learned from those it could not make.
+//! * [`hold`]: why nothing is sent, every reason in one place.
 //! * [`lease_policy`]: when to send heartbeats, and which slots to return.
 //!
 //! Invariants:
@@ -25,6 +26,7 @@ pub mod concurrency;
 pub mod endpoint_loads;
 pub mod event;
 pub mod headroom;
+pub mod hold;
 pub mod lane;
 pub mod lanes;
 pub mod lease_policy;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::{EndpointId, Time};
-use crate::store::queue::waiting::PendingLane;
+use crate::store::queue::pending_deliveries::PendingLane;
 
 /// The scan interval: how long a lost signal, or a message that another process accepted, can go unnoticed. A store
 /// that no other process shares (`SCAN_OWN`) signals nearly everything.

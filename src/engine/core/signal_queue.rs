@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::domain::{AppId, EndpointId, MessageId};
-use crate::store::queue::signals::{Admission, Held, Signal, Told};
+use crate::store::queue::signals::{Admission, QueuedSignal, Signal, SignalReservation};
 
 /// The most deliveries that one step takes from signals; one takes about a microsecond.
 pub const DELIVERIES: usize = 1_024;
@@ -29,7 +29,7 @@ pub enum Portion {
 #[derive(Debug, Default)]
 pub struct SignalQueue {
     /// Each entry keeps its signal's memory reservation. The sender bounds the total.
-    waiting: VecDeque<(Portion, Option<Arc<Held>>)>,
+    waiting: VecDeque<(Portion, Option<Arc<SignalReservation>>)>,
     /// How many more deliveries this step may take.
     left: usize,
 }
@@ -45,8 +45,8 @@ impl SignalQueue {
         self.waiting.is_empty()
     }
 
-    pub fn push(&mut self, signal_message: impl Into<Told>) {
-        let Told { signal, held } = signal_message.into();
+    pub fn push(&mut self, signal_message: impl Into<QueuedSignal>) {
+        let QueuedSignal { signal, held } = signal_message.into();
         let held = Some(Arc::new(held));
         match signal {
             Signal::Accepted(admissions) => {

@@ -7,12 +7,13 @@ use std::time::Duration;
 use super::clock_reading::ClockReading;
 use super::endpoint_loads::EndpointLoads;
 use super::event::{CoreAction, CoreEvent, LoadResult, RecordResult};
+use super::hold::Hold;
 use super::lanes::reading::ReadRows;
 use super::lanes::{Lanes, Ownership};
 use super::scanning::{ScanPage, ScanSchedule};
 use super::signal_queue::{Portion, SignalQueue};
 use crate::domain::{EndpointId, Time};
-use crate::store::queue::notify::Heard;
+use crate::store::queue::notify::Notification;
 
 /// After each scan of a shared store, the endpoints of every fourth slot are loaded again: other processes change
 /// them, and their signals do not reach us. Loading all of them each time would be most of the cost of a scan.
@@ -91,7 +92,7 @@ impl Core {
         if self.has_signals() || self.arrived.is_some() || self.lanes.overdue(now) {
             return least;
         }
-        if self.sending_paused(now) {
+        if self.hold(now).is_some() {
             return NAP;
         }
         let scan = self.scanning.wait(now.mono).max(least);
@@ -147,12 +148,15 @@ impl Core {
     /// Whether anything may be sent.
     #[cfg(test)]
     pub fn may_send(&self, now: ClockReading) -> bool {
-        !self.sending_paused(now)
+        self.hold(now).is_none()
     }
 
-    /// Whether nothing may be sent: the process drains, or its leases may have expired.
-    fn sending_paused(&self, now: ClockReading) -> bool {
-        self.draining || now.mono >= self.leased_until
+    /// Why this process may not send at all, if so.
+    fn hold(&self, now: ClockReading) -> Option<Hold> {
+        if self.draining {
+            return Some(Hold::Draining);
+        }
+        (now.mono >= self.leased_until).then_some(Hold::LeasesExpired)
     }
 
     fn handle(&mut self, event: CoreEvent, now: ClockReading) {
@@ -166,9 +170,9 @@ impl Core {
                 self.apply_signals(now);
             }
             // The lease keeper handles freed slots.
-            CoreEvent::Notified(Heard::Freed) => {}
-            CoreEvent::Notified(Heard::Anything) => self.scanning.soon(now.mono),
-            CoreEvent::Notified(Heard::Due(endpoints)) => {
+            CoreEvent::Notified(Notification::SlotsReleased) => {}
+            CoreEvent::Notified(Notification::AnyEndpoint) => self.scanning.soon(now.mono),
+            CoreEvent::Notified(Notification::Due(endpoints)) => {
                 let unknown = |id: &EndpointId| self.lanes.note_due(*id, Time::ZERO) == Ownership::Unknown;
                 let unknown: Vec<EndpointId> = endpoints.into_iter().filter(unknown).collect();
                 self.loads.add_unknown(unknown);
@@ -280,7 +284,7 @@ impl Core {
         let Some(page) = page else { return self.scanning.failed(now.mono) };
         self.loads.add_unknown(self.lanes.pending(&page.lanes, now));
         self.loads.retry();
-        let ended = self.scanning.page_arrived(page.next, self.sending_paused(now), now.mono);
+        let ended = self.scanning.page_arrived(page.next, self.hold(now).is_some(), now.mono);
         if ended && self.shared {
             self.part = (self.part + 1) % PARTS;
             self.loads.reload_slots((self.part..=u8::MAX).step_by(usize::from(PARTS)));
@@ -310,7 +314,7 @@ impl Core {
             }
         }
         self.load();
-        if self.sending_paused(now) {
+        if self.hold(now).is_some() {
             return;
         }
         while let Some(start) = self.lanes.next_dispatch(now) {

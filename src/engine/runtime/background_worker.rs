@@ -9,7 +9,7 @@ use super::periodic::{self, PollSettings};
 use crate::domain::time::Clock;
 use crate::store::jobs::job_lease::Stepped;
 use crate::store::{Store, StoreError};
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// The poll interval of an idle fleet.
 const POLL: Duration = Duration::from_millis(250);
@@ -23,14 +23,14 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Runs until `stop` turns true. After an error, the lease of the work expires and the work is retried later;
 /// meanwhile other work goes on.
 pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
-    let pace = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
-    periodic::run(pace, "background work waits", stop.clone(), || turn(&store, clock, &stop)).await;
+    let settings = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
+    periodic::run(settings, "background work waits", stop.clone(), || turn(&store, clock, &stop)).await;
 }
 
 /// Runs one turn. Returns `false` if there was no work.
 async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Result<bool, StoreError> {
     let Some(mut turn) = store.take_turn(clock.now()).await? else { return Ok(false) };
-    SupervisedTask::Background.panic_point();
+    Component::Background.panic_point();
     for _ in 0..STEPS {
         match store.step_background(turn, clock.now()).await? {
             Stepped::More(next) => turn = next,

@@ -22,10 +22,10 @@ use crate::engine::core::lane::QUEUE;
 use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::scanning::{PAGE, SCAN_OWN, SCAN_SHARED, ScanPosition};
 use crate::engine::core::step::Core;
-use crate::store::queue::waiting::{LaneWants, Waiting};
-use crate::store::recording::record::Finished;
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
+use crate::store::recording::record::FinishedAttempt;
 use crate::store::{Store, StoreError};
-use crate::supervisor::{Pulse, SupervisedTask};
+use crate::supervisor::{Component, Pulse};
 
 /// The most events per step.
 const EVENTS: usize = 256;
@@ -39,9 +39,9 @@ pub struct EventLoop {
     sending: Arc<AttemptSender>,
     clocks: Clocks,
     events: mpsc::UnboundedSender<LoopInput>,
-    finished: mpsc::UnboundedSender<Finished>,
+    finished: mpsc::UnboundedSender<FinishedAttempt>,
     core: Core,
-    /// Who is told about quiet released slots and the end of the drain.
+    /// The reply channels of a release and of the drain.
     released: Option<mpsc::UnboundedSender<Vec<u8>>>,
     drain: Option<oneshot::Sender<()>>,
 }
@@ -54,7 +54,7 @@ impl EventLoop {
         clocks: Clocks,
         caps: (usize, usize),
         events: mpsc::UnboundedSender<LoopInput>,
-        finished: mpsc::UnboundedSender<Finished>,
+        finished: mpsc::UnboundedSender<FinishedAttempt>,
     ) -> EventLoop {
         let scan_every = if store.shared() { SCAN_SHARED } else { SCAN_OWN };
         EventLoop {
@@ -79,7 +79,7 @@ impl EventLoop {
         let mut batch = Vec::with_capacity(EVENTS);
         loop {
             pulse.beat(std::time::Instant::now());
-            SupervisedTask::EventLoop.panic_point();
+            Component::EventLoop.panic_point();
             let nap = self.core.nap(self.clocks.read());
             // While the core has signals left, more stay in the store's bounded queue.
             let listens = !self.core.has_signals();
@@ -112,8 +112,8 @@ impl EventLoop {
             }
             metrics::gauge!("sendoff_engine_lanes").set(self.core.lanes() as f64);
             metrics::gauge!("sendoff_in_flight").set(self.core.in_flight() as f64);
-            let pace = self.core.backlog_rate().unwrap_or(0.0);
-            metrics::gauge!("sendoff_pace_behind").set(pace);
+            let rate = self.core.backlog_rate().unwrap_or(0.0);
+            metrics::gauge!("sendoff_pace_behind").set(rate);
         }
     }
 
@@ -150,7 +150,7 @@ impl EventLoop {
             CoreAction::Read(wants, held, budget) => self.read(wants, held, budget, now),
             CoreAction::Scan(scan) => self.scan(scan, now),
             CoreAction::Load(load) => self.load(load),
-            CoreAction::Announce(endpoints) => self.store.signals().announce(endpoints),
+            CoreAction::Announce(endpoints) => self.store.signals().notify_processes(endpoints),
             CoreAction::Quiet(slots) => {
                 if let Some(released) = &self.released {
                     let _ = released.send(slots);
@@ -168,7 +168,7 @@ impl EventLoop {
     /// request would stay set forever.
     fn report(
         &self,
-        name: SupervisedTask,
+        name: Component,
         failed: impl FnOnce() -> CoreEvent + Send + 'static,
         work: impl Future<Output = CoreEvent> + Send + 'static,
     ) {
@@ -193,7 +193,7 @@ impl EventLoop {
         let (sending, clock) = (self.sending.clone(), self.clocks.clock());
         let (copy, ours) = (start.clone(), self.sending.clone());
         let failed = move || CoreEvent::NotSent(ours.local_failure(&copy, OwnFailure::Panic));
-        self.report(SupervisedTask::Send, failed, async move {
+        self.report(Component::Send, failed, async move {
             if !later.is_zero() {
                 tokio::time::sleep(later).await;
             }
@@ -204,10 +204,10 @@ impl EventLoop {
         });
     }
 
-    fn read(&self, wants: Vec<LaneWants>, held: HashSet<(EndpointId, MessageId)>, budget: usize, now: ClockReading) {
+    fn read(&self, wants: Vec<LaneRequest>, held: HashSet<(EndpointId, MessageId)>, budget: usize, now: ClockReading) {
         let store = self.store.clone();
         let unread = wants.clone();
-        self.report(SupervisedTask::Read, || CoreEvent::Read(Err(unread)), async move {
+        self.report(Component::Read, || CoreEvent::Read(Err(unread)), async move {
             let mut reading = ReadResult { wants, waiting: Vec::new(), in_order: Vec::new(), messages: HashMap::new() };
             let done = read(&store, &mut reading, &held, budget, now.time).await;
             CoreEvent::Read(match done {
@@ -223,7 +223,7 @@ impl EventLoop {
     /// Separate from reads, so a large backlog without sequence numbers does not delay other lanes.
     fn number(&self, id: EndpointId, now: ClockReading) {
         let store = self.store.clone();
-        self.report(SupervisedTask::Number, move || CoreEvent::Numbered(id, false), async move {
+        self.report(Component::Number, move || CoreEvent::Numbered(id, false), async move {
             let done = store.number_pending(id, now.time).await;
             if let Err(error) = &done {
                 tracing::debug!(%error, endpoint = %id, "assigning sequence numbers failed and will be retried");
@@ -234,7 +234,7 @@ impl EventLoop {
 
     fn scan(&self, scan: ScanPosition, now: ClockReading) {
         let store = self.store.clone();
-        self.report(SupervisedTask::Scan, || CoreEvent::Scanned(None), async move {
+        self.report(Component::Scan, || CoreEvent::Scanned(None), async move {
             CoreEvent::Scanned(match store.pending_lanes(&scan.places(), PAGE).await {
                 Ok(lanes) => {
                     let page = scan.page(lanes, PAGE);
@@ -256,7 +256,7 @@ impl EventLoop {
         let store = self.store.clone();
         let unloaded = load.clone();
         let failed = || CoreEvent::Loaded(LoadResult { load: unloaded, lives: None });
-        self.report(SupervisedTask::Load, failed, async move {
+        self.report(Component::Load, failed, async move {
             let lives = match store.live_endpoints(&load.endpoints).await {
                 Ok(lives) => Some(lives),
                 Err(error) => {
@@ -279,11 +279,11 @@ async fn read(
     budget: usize,
     now: Time,
 ) -> Result<(), StoreError> {
-    let (ordered, free): (Vec<LaneWants>, Vec<LaneWants>) = reading.wants.iter().partition(|want| want.ordered);
-    reading.waiting = store.waiting(&free).await?;
+    let (ordered, free): (Vec<LaneRequest>, Vec<LaneRequest>) = reading.wants.iter().partition(|want| want.ordered);
+    reading.waiting = store.pending_deliveries(&free).await?;
     let ordered: Vec<EndpointId> = ordered.iter().map(|want| want.endpoint).collect();
-    reading.in_order = store.in_order(&ordered, QUEUE as i64, now).await?;
-    let lacking = |one: &&Waiting| one.is_due(now) && !held.contains(&(one.endpoint_id, one.message_id));
+    reading.in_order = store.ordered_heads(&ordered, QUEUE as i64, now).await?;
+    let lacking = |one: &&PendingDelivery| one.is_due(now) && !held.contains(&(one.endpoint_id, one.message_id));
     let all = reading.in_order.iter().flat_map(|order| &order.waiting).chain(&reading.waiting);
     let mut places: HashMap<EndpointId, usize> = HashMap::new();
     let mut turns: Vec<(usize, MessageId)> = Vec::new();

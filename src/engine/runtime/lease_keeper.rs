@@ -10,9 +10,9 @@ use super::clocks::Clocks;
 use super::fleet::Fleet;
 use crate::engine::LoopInput;
 use crate::engine::core::lease_policy::{HEARTBEAT_SOON, HeartbeatMode, HeartbeatOutcome, LeasePolicy};
-use crate::store::queue::slots::{MAINTENANCE, Process, Rank};
+use crate::store::queue::slots::{MAINTENANCE, EngineProcess, Rank};
 use crate::store::{Store, StoreError};
-use crate::supervisor::{Pulse, SupervisedTask};
+use crate::supervisor::{Component, Pulse};
 
 /// The phase of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub async fn run(
             keeper.policy.depart();
         }
         let began = Instant::now();
-        SupervisedTask::LeaseKeeper.panic_point();
+        Component::LeaseKeeper.panic_point();
         match keeper.heartbeat(began).await {
             Ok((outcome, rank)) => {
                 pulse.beat(began.into_std());
@@ -65,10 +65,10 @@ pub async fn run(
                 _ = phase.changed() => break,
                 // Slots are returned one by one. Waiting briefly takes several at once.
                 _ = freed.notified() => next = next.min((began + HEARTBEAT_SOON).max(Instant::now())),
-                Some(slots) = quiet.recv() => keeper.hand_back(slots).await,
+                Some(slots) = quiet.recv() => keeper.release_slots(slots).await,
                 _ = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {
                     let slots = keeper.policy.take_unreturned();
-                    keeper.hand_back(slots).await;
+                    keeper.release_slots(slots).await;
                 }
             }
         }
@@ -78,13 +78,13 @@ pub async fn run(
 /// The state of the heartbeats.
 pub struct LeaseKeeper {
     store: Store,
-    process: Process,
+    process: EngineProcess,
     clocks: Clocks,
     policy: LeasePolicy,
 }
 
 impl LeaseKeeper {
-    pub fn new(store: Store, process: Process, clocks: Clocks) -> LeaseKeeper {
+    pub fn new(store: Store, process: EngineProcess, clocks: Clocks) -> LeaseKeeper {
         LeaseKeeper { store, process, clocks, policy: LeasePolicy::default() }
     }
 
@@ -94,17 +94,17 @@ impl LeaseKeeper {
         let now = self.clocks.read().time;
         let heartbeat = match self.policy.mode(began) {
             HeartbeatMode::Taking => self.store.heartbeat(&self.process, now).await?,
-            HeartbeatMode::Sparing => self.store.sparing_heartbeat(&self.process, now).await?,
-            HeartbeatMode::Leaving => self.store.last_heartbeat(&self.process, now).await?,
+            HeartbeatMode::Sparing => self.store.heartbeat_after_outage(&self.process, now).await?,
+            HeartbeatMode::Leaving => self.store.final_heartbeat(&self.process, now).await?,
         };
         let share = self.store.shared().then(|| heartbeat.rank.share());
         Ok((self.policy.succeeded(began, heartbeat.leases, share), heartbeat.rank))
     }
 
     /// Returns quiet slots.
-    async fn hand_back(&mut self, slots: Vec<u8>) {
+    async fn release_slots(&mut self, slots: Vec<u8>) {
         let ours = self.policy.returnable(slots);
-        let done = self.store.hand_back(self.process.id, &ours).await;
+        let done = self.store.release_slots(self.process.id, &ours).await;
         if let Err(error) = &done {
             tracing::debug!(%error, "returning slots failed and will be retried");
         }
@@ -126,7 +126,7 @@ mod tests {
     use crate::store::{Location, StoreOptions};
     use crate::supervisor::Supervisor;
 
-    /// Until when the leases may be relied on that the next heartbeat brings.
+    /// Until when the leases of the next heartbeat may be relied on.
     async fn until(heard: &mut mpsc::UnboundedReceiver<LoopInput>) -> Instant {
         loop {
             match tokio::time::timeout(Duration::from_secs(20), heard.recv()).await.expect("a heartbeat").expect("one")
@@ -150,11 +150,11 @@ mod tests {
         };
         let store = Store::open(options).await.unwrap();
         store.migrate().await.unwrap();
-        let process = Process { id: Uuid::from_u128(1), name: "here".into(), started_at: Time::ZERO };
+        let process = EngineProcess { id: Uuid::from_u128(1), name: "here".into(), started_at: Time::ZERO };
         let (events, mut heard) = mpsc::unbounded_channel();
         let (phase, phases) = watch::channel(Phase::Running);
         let freed = Arc::new(Notify::new());
-        let pulse = Supervisor::default().pulse(SupervisedTask::LeaseKeeper, LEASE, Instant::now().into_std());
+        let pulse = Supervisor::default().pulse(Component::LeaseKeeper, LEASE, Instant::now().into_std());
         let keeper = LeaseKeeper::new(store, process, Clocks::start(Clock));
         let (fleet, seen) = watch::channel(Fleet::default());
         let beating = tokio::spawn(run(keeper, events, fleet, Arc::clone(&freed), phases, pulse));

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::domain::time::Clock;
 use crate::store::Store;
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// The interval.
 const ROUND: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
     let mut round = 0u64;
     let mut failing = false;
     while !*stop.borrow() {
-        SupervisedTask::LocalUpkeep.panic_point();
+        Component::LocalUpkeep.panic_point();
         let done = store.tidy().await;
         if let (Err(error), false) = (&done, failing) {
             tracing::warn!(%error, "SQLite checkpoints failed and will be retried");

@@ -10,12 +10,12 @@ use url::Url;
 use super::fleet::FleetWatch;
 use super::periodic::{self, PollSettings};
 use crate::domain::Time;
-use crate::domain::notifications::mail::{Notice, What, again};
+use crate::domain::notifications::mail::{MailNotice, NoticeKind, again};
 use crate::domain::time::Clock;
 use crate::egress::smtp::{OutgoingMail, Smtp};
-use crate::store::recording::mail::{Mail, Tried};
+use crate::store::recording::mail::{Mail, MailOutcome};
 use crate::store::{Store, StoreError};
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// The poll interval of an idle fleet.
 const POLL: Duration = Duration::from_secs(1);
@@ -31,41 +31,41 @@ pub struct Mailer {
 }
 
 /// Sends mail until `stop` turns true.
-pub(crate) async fn run(mailing: Mailer, store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
-    let pace = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
-    periodic::run(pace, "mail waits for the store", stop, || mailing.next(&store, clock)).await;
+pub(crate) async fn run(mailer: Mailer, store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
+    let settings = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
+    periodic::run(settings, "mail waits for the store", stop, || mailer.next(&store, clock)).await;
 }
 
 impl Mailer {
     /// Sends the next due mail. Returns `false` if there is none.
     async fn next(&self, store: &Store, clock: Clock) -> Result<bool, StoreError> {
-        let Some(mail) = store.take_mail(clock.now()).await? else { return Ok(false) };
-        SupervisedTask::Mail.panic_point();
+        let Some(mail) = store.lease_mail(clock.now()).await? else { return Ok(false) };
+        Component::Mail.panic_point();
         let (subject, text) = (subject(&mail), text(&mail, self.portal_url.as_ref()));
         let id = mail.id.to_string();
         let written = UNIX_EPOCH + Duration::from_micros(mail.created_at.micros().max(0) as u64);
         let outgoing = OutgoingMail { id: &id, recipient: &mail.recipient, subject: &subject, text, written };
         let tried = match self.smtp.send(outgoing).await {
-            Ok(()) => Tried::Sent,
+            Ok(()) => MailOutcome::Sent,
             Err(error) => match again(mail.created_at, mail.attempts, clock.now()).filter(|_| !error.permanent) {
-                Some(due) => Tried::Again { due, failure: error.reason },
-                None => Tried::GivenUp { failure: error.reason },
+                Some(due) => MailOutcome::Retry { due, failure: error.reason },
+                None => MailOutcome::GivenUp { failure: error.reason },
             },
         };
         let (id, app, attempts) = (mail.id, mail.app, mail.attempts);
         let outcome = match &tried {
-            Tried::Sent => "sent",
-            Tried::Again { due, failure } => {
+            MailOutcome::Sent => "sent",
+            MailOutcome::Retry { due, failure } => {
                 tracing::warn!(%id, %app, attempts, again = %due, "a mail was not accepted: {failure}");
                 "retried"
             }
-            Tried::GivenUp { failure } => {
+            MailOutcome::GivenUp { failure } => {
                 tracing::error!(%id, %app, attempts, "a mail to the contact of {app} was given up: {failure}");
                 "failed"
             }
         };
         metrics::counter!("sendoff_mails_total", "outcome" => outcome).increment(1);
-        store.settle_mail(&mail, &tried).await?;
+        store.record_mail_outcome(&mail, &tried).await?;
         Ok(true)
     }
 }
@@ -88,8 +88,8 @@ struct NoticesMail<'m> {
     disabled: bool,
 }
 
-fn is_failing(notice: &Notice) -> bool {
-    matches!(notice.what, What::Failing { .. })
+fn is_failing(notice: &MailNotice) -> bool {
+    matches!(notice.what, NoticeKind::Failing { .. })
 }
 
 fn subject(mail: &Mail) -> String {
@@ -104,18 +104,18 @@ fn subject(mail: &Mail) -> String {
 
 fn text(mail: &Mail, portal_url: Option<&Url>) -> String {
     let notices = &mail.letter.notices;
-    let told = |notice: &'_ Notice| {
+    let told = |notice: &'_ MailNotice| {
         let since = notice.since.map(|since| format!(" since {}", day_and_time(since))).unwrap_or_default();
         match notice.what {
-            What::Failing { disable_at } => format!(
+            NoticeKind::Failing { disable_at } => format!(
                 "Every delivery has failed{since}. It will be disabled on {} if none arrives before.",
                 day_and_time(disable_at)
             ),
-            What::Disabled => format!("It was disabled: every delivery had failed{since}."),
-            What::Gone => "It was disabled: it responded with 410 Gone, which asks us to stop.".to_owned(),
+            NoticeKind::Disabled => format!("It was disabled: every delivery had failed{since}."),
+            NoticeKind::Gone => "It was disabled: it responded with 410 Gone, which asks us to stop.".to_owned(),
         }
     };
-    let link = |notice: &Notice| Some(format!("{}portal/endpoints/{}", portal_url?, notice.endpoint));
+    let link = |notice: &MailNotice| Some(format!("{}portal/endpoints/{}", portal_url?, notice.endpoint));
     let template = NoticesMail {
         app: &mail.app_name,
         notices: notices
@@ -146,13 +146,13 @@ fn day_and_time(time: Time) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::notifications::mail::Letter;
+    use crate::domain::notifications::mail::MailContent;
     use crate::domain::{AppId, EndpointId, MailId};
 
     const SINCE: Time = Time::from_micros(1_795_338_000_000_000);
 
-    fn mail(what: &[What], more: usize) -> Mail {
-        let notice = |what: &What| Notice {
+    fn mail(what: &[NoticeKind], more: usize) -> Mail {
+        let notice = |what: &NoticeKind| MailNotice {
             endpoint: EndpointId::new(SINCE),
             address: "example.com/hook".into(),
             what: *what,
@@ -164,7 +164,7 @@ mod tests {
             app: AppId::new(SINCE),
             app_name: "Acme".into(),
             recipient: "ops@example.com".into(),
-            letter: Letter { notices: what.iter().map(notice).collect(), more },
+            letter: MailContent { notices: what.iter().map(notice).collect(), more },
             created_at: SINCE,
             attempts: 1,
         }
@@ -172,12 +172,12 @@ mod tests {
 
     #[test]
     fn the_subject_names_the_application_and_the_endpoint() {
-        let failing = What::Failing { disable_at: SINCE };
+        let failing = NoticeKind::Failing { disable_at: SINCE };
         for (what, more, said) in [
             (&[failing][..], 0, "Acme: webhooks to example.com/hook keep failing"),
-            (&[What::Gone], 0, "Acme: the webhook endpoint example.com/hook was disabled"),
+            (&[NoticeKind::Gone], 0, "Acme: the webhook endpoint example.com/hook was disabled"),
             (&[failing, failing], 3, "Acme: webhooks to 5 endpoints keep failing"),
-            (&[failing, What::Disabled], 0, "Acme: 2 webhook endpoints keep failing or were disabled"),
+            (&[failing, NoticeKind::Disabled], 0, "Acme: 2 webhook endpoints keep failing or were disabled"),
         ] {
             assert_eq!(subject(&mail(what, more)), said);
         }
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_text_says_since_when_why_and_how_to_fix_it() {
-        let failing = What::Failing { disable_at: SINCE.plus(Duration::from_secs(5 * 86_400)) };
+        let failing = NoticeKind::Failing { disable_at: SINCE.plus(Duration::from_secs(5 * 86_400)) };
         let portal_url = "https://hooks.example.com".parse().unwrap();
         let one = mail(&[failing], 0);
         let link = format!("https://hooks.example.com/portal/endpoints/{}", one.letter.notices[0].endpoint);
@@ -197,11 +197,11 @@ example.com/hook
   Last failure: it responded with 503: the receiver itself failed.
   {link}
 
-What this means
+NoticeKind this means
 
 - While an endpoint fails, each event for it is retried for a while and then given up. Events that were given up are kept and can be resent.
 
-What to do
+NoticeKind to do
 
 - Make the receiver respond quickly with a status from 200 to 299: it should store the event, respond, and process it afterwards.
 - Then resend the events that it missed.
@@ -210,7 +210,7 @@ You receive this email because your address is the contact for these webhooks."
         );
         assert_eq!(text(&one, Some(&portal_url)).trim_end(), wanted);
 
-        let both = text(&mail(&[failing, What::Disabled], 2), None);
+        let both = text(&mail(&[failing, NoticeKind::Disabled], 2), None);
         assert!(!both.contains("http") && both.contains("\nAnd 2 more.\n"), "{both}");
         for said in [
             "Then enable the endpoint again.",

@@ -2,7 +2,7 @@
 //! runs it: the owner of the slot [`MAINTENANCE`](crate::store::queue::slots::MAINTENANCE), under the same leases as
 //! all slots.
 //!
-//! * [`MaintenanceTask`] lists the tasks. Each has its own interval and backoff, so a failing task delays no other.
+//! * [`MaintenanceKind`] lists the tasks. Each has its own interval and backoff, so a failing task delays no other.
 //! * A **turn** runs steps of one task until nothing is left to do, or for a second.
 //!
 //! Invariant: every step is idempotent and safe to run in two processes at once, which happens when a process is
@@ -14,12 +14,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::fleet::FleetWatch;
-use super::task_schedule::TaskSchedule;
+use super::maintenance_schedule::MaintenanceSchedule;
 use crate::domain::Time;
 use crate::domain::time::Clock;
 use crate::store::partitions::{self, Reach};
 use crate::store::{Store, StoreError};
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// How long one task may run before the next.
 const TURN: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ pub struct Maintenance {
 
 /// The maintenance tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MaintenanceTask {
+pub enum MaintenanceKind {
     /// Creates partitions ahead of time and drops expired ones.
     Partitions,
     /// Updates the gauges of pending deliveries and outbox rows.
@@ -88,75 +88,75 @@ pub enum MaintenanceTask {
     Processes,
 }
 
-impl MaintenanceTask {
+impl MaintenanceKind {
     /// In the order in which they run if all are due.
-    pub const ALL: [MaintenanceTask; 17] = [
-        MaintenanceTask::Partitions,
-        MaintenanceTask::Backlog,
-        MaintenanceTask::Dead,
-        MaintenanceTask::EndDeleted,
-        MaintenanceTask::Retention,
-        MaintenanceTask::Contents,
-        MaintenanceTask::Rollups,
-        MaintenanceTask::Failing,
-        MaintenanceTask::PurgeDeleted,
-        MaintenanceTask::Secrets,
-        MaintenanceTask::SignIns,
-        MaintenanceTask::Idempotency,
-        MaintenanceTask::Audit,
-        MaintenanceTask::Mails,
-        MaintenanceTask::Background,
-        MaintenanceTask::ApiKeys,
-        MaintenanceTask::Processes,
+    pub const ALL: [MaintenanceKind; 17] = [
+        MaintenanceKind::Partitions,
+        MaintenanceKind::Backlog,
+        MaintenanceKind::Dead,
+        MaintenanceKind::EndDeleted,
+        MaintenanceKind::Retention,
+        MaintenanceKind::Contents,
+        MaintenanceKind::Rollups,
+        MaintenanceKind::Failing,
+        MaintenanceKind::PurgeDeleted,
+        MaintenanceKind::Secrets,
+        MaintenanceKind::SignIns,
+        MaintenanceKind::Idempotency,
+        MaintenanceKind::Audit,
+        MaintenanceKind::Mails,
+        MaintenanceKind::Background,
+        MaintenanceKind::ApiKeys,
+        MaintenanceKind::Processes,
     ];
 
     /// The name in metrics and log lines.
     pub fn name(self) -> &'static str {
         match self {
-            MaintenanceTask::Partitions => "partitions",
-            MaintenanceTask::Backlog => "backlog",
-            MaintenanceTask::Dead => "dead",
-            MaintenanceTask::EndDeleted => "end_deleted",
-            MaintenanceTask::Retention => "retention",
-            MaintenanceTask::Contents => "contents",
-            MaintenanceTask::Rollups => "rollups",
-            MaintenanceTask::Failing => "failing",
-            MaintenanceTask::PurgeDeleted => "purge_deleted",
-            MaintenanceTask::Secrets => "secrets",
-            MaintenanceTask::SignIns => "sign_ins",
-            MaintenanceTask::Idempotency => "idempotency",
-            MaintenanceTask::Audit => "audit",
-            MaintenanceTask::Mails => "mails",
-            MaintenanceTask::Background => "background",
-            MaintenanceTask::ApiKeys => "api_keys",
-            MaintenanceTask::Processes => "processes",
+            MaintenanceKind::Partitions => "partitions",
+            MaintenanceKind::Backlog => "backlog",
+            MaintenanceKind::Dead => "dead",
+            MaintenanceKind::EndDeleted => "end_deleted",
+            MaintenanceKind::Retention => "retention",
+            MaintenanceKind::Contents => "contents",
+            MaintenanceKind::Rollups => "rollups",
+            MaintenanceKind::Failing => "failing",
+            MaintenanceKind::PurgeDeleted => "purge_deleted",
+            MaintenanceKind::Secrets => "secrets",
+            MaintenanceKind::SignIns => "sign_ins",
+            MaintenanceKind::Idempotency => "idempotency",
+            MaintenanceKind::Audit => "audit",
+            MaintenanceKind::Mails => "mails",
+            MaintenanceKind::Background => "background",
+            MaintenanceKind::ApiKeys => "api_keys",
+            MaintenanceKind::Processes => "processes",
         }
     }
 
     /// The interval between turns that leave nothing to do.
     pub fn interval(self, maintenance: &Maintenance) -> Duration {
         match self {
-            MaintenanceTask::Partitions => {
+            MaintenanceKind::Partitions => {
                 (partitions::width(maintenance.retention) / 8).clamp(Duration::from_secs(5), Duration::from_secs(60))
             }
-            MaintenanceTask::EndDeleted => Duration::from_secs(1),
-            MaintenanceTask::Backlog
-            | MaintenanceTask::Retention
-            | MaintenanceTask::Contents
-            | MaintenanceTask::Rollups => Duration::from_secs(5),
-            MaintenanceTask::Failing => (maintenance.disable_after / 10).clamp(Duration::from_secs(1), FAILING_CHECK),
-            MaintenanceTask::Dead => Duration::from_secs(30),
-            MaintenanceTask::PurgeDeleted => (maintenance.deleted_retention / 10)
+            MaintenanceKind::EndDeleted => Duration::from_secs(1),
+            MaintenanceKind::Backlog
+            | MaintenanceKind::Retention
+            | MaintenanceKind::Contents
+            | MaintenanceKind::Rollups => Duration::from_secs(5),
+            MaintenanceKind::Failing => (maintenance.disable_after / 10).clamp(Duration::from_secs(1), FAILING_CHECK),
+            MaintenanceKind::Dead => Duration::from_secs(30),
+            MaintenanceKind::PurgeDeleted => (maintenance.deleted_retention / 10)
                 .min(maintenance.retention / 10)
                 .clamp(Duration::from_secs(1), Duration::from_secs(60)),
-            MaintenanceTask::Secrets
-            | MaintenanceTask::SignIns
-            | MaintenanceTask::Idempotency
-            | MaintenanceTask::Audit
-            | MaintenanceTask::Mails
-            | MaintenanceTask::Background
-            | MaintenanceTask::ApiKeys
-            | MaintenanceTask::Processes => Duration::from_secs(60),
+            MaintenanceKind::Secrets
+            | MaintenanceKind::SignIns
+            | MaintenanceKind::Idempotency
+            | MaintenanceKind::Audit
+            | MaintenanceKind::Mails
+            | MaintenanceKind::Background
+            | MaintenanceKind::ApiKeys
+            | MaintenanceKind::Processes => Duration::from_secs(60),
         }
     }
 }
@@ -165,11 +165,11 @@ impl Maintenance {
     /// Runs due tasks while this process has the lease, until `stop` turns true.
     pub async fn run(self, store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch::Receiver<bool>) {
         store.keep_for(self.retention);
-        let mut schedule = TaskSchedule::new(Instant::now());
+        let mut schedule = MaintenanceSchedule::new(Instant::now());
         let (mut changes, mut held) = (fleet.clone(), false);
-        MaintenanceTask::ALL.iter().for_each(|task| succeeded(*task, 0.0));
+        MaintenanceKind::ALL.iter().for_each(|task| succeeded(*task, 0.0));
         while !*stop.borrow() {
-            SupervisedTask::Maintenance.panic_point();
+            Component::Maintenance.panic_point();
             let maintains = fleet.borrow().maintains();
             if held && !maintains {
                 reset_gauges();
@@ -196,7 +196,7 @@ impl Maintenance {
     /// Runs one turn. Returns `true` if there is more to do.
     async fn turn(
         &self,
-        task: MaintenanceTask,
+        task: MaintenanceKind,
         store: &Store,
         clock: Clock,
         (fleet, stop): (&FleetWatch, &watch::Receiver<bool>),
@@ -212,10 +212,10 @@ impl Maintenance {
     }
 
     /// Runs one step of bounded size. Returns `true` if there is more to do.
-    async fn step(&self, task: MaintenanceTask, store: &Store, now: Time) -> Result<bool, StoreError> {
+    async fn step(&self, task: MaintenanceKind, store: &Store, now: Time) -> Result<bool, StoreError> {
         let all_rows = |gone: u64| gone >= DELETE_BATCH.unsigned_abs();
         Ok(match task {
-            MaintenanceTask::Partitions => {
+            MaintenanceKind::Partitions => {
                 if let Some(reach) = store.make_partitions(now).await? {
                     count_partitions(reach);
                 }
@@ -223,44 +223,44 @@ impl Maintenance {
                 store.analyze_partitions().await?;
                 false
             }
-            MaintenanceTask::Backlog => {
+            MaintenanceKind::Backlog => {
                 count_backlog(store).await?;
                 false
             }
-            MaintenanceTask::Dead => {
+            MaintenanceKind::Dead => {
                 metrics::gauge!("sendoff_dead_deliveries").set(store.dead_within_a_day(now).await? as f64);
                 false
             }
-            MaintenanceTask::EndDeleted => store.cancel_pending_of_deleted(CANCEL_BATCH, now).await? > 0,
-            MaintenanceTask::Retention => {
+            MaintenanceKind::EndDeleted => store.cancel_pending_of_deleted(CANCEL_BATCH, now).await? > 0,
+            MaintenanceKind::Retention => {
                 let gone = store.retain(now.minus(self.retention), now).await?;
                 if gone.rows > 0 {
                     tracing::debug!(messages = gone.messages, rows = gone.rows, "expired messages deleted");
                 }
                 gone.more
             }
-            MaintenanceTask::Contents => store.expire_contents(now).await? >= Store::CONTENTS_STEP,
-            MaintenanceTask::Rollups => store.widen_counts(now).await? >= Store::WIDEN_STEP,
-            MaintenanceTask::Failing => self.check_failing(store, now).await?,
-            MaintenanceTask::PurgeDeleted => {
+            MaintenanceKind::Contents => store.expire_contents(now).await? >= Store::CONTENTS_STEP,
+            MaintenanceKind::Rollups => store.widen_counts(now).await? >= Store::WIDEN_STEP,
+            MaintenanceKind::Failing => self.check_failing(store, now).await?,
+            MaintenanceKind::PurgeDeleted => {
                 store.purge_deleted(now.minus(self.deleted_retention), now.minus(self.retention), now).await?
             }
-            MaintenanceTask::Secrets => all_rows(store.forget_secrets(now, DELETE_BATCH).await?),
-            MaintenanceTask::SignIns => {
+            MaintenanceKind::Secrets => all_rows(store.forget_secrets(now, DELETE_BATCH).await?),
+            MaintenanceKind::SignIns => {
                 store.forget_logins(now).await?;
                 false
             }
-            MaintenanceTask::Idempotency => all_rows(store.delete_expired_idempotency_keys(now, DELETE_BATCH).await?),
-            MaintenanceTask::Audit => all_rows(store.forget_audit(now.minus(AUDIT_RETENTION), DELETE_BATCH).await?),
-            MaintenanceTask::Mails => all_rows(store.forget_mails(now.minus(MAIL_RETENTION), DELETE_BATCH).await?),
-            MaintenanceTask::Background => {
+            MaintenanceKind::Idempotency => all_rows(store.delete_expired_idempotency_keys(now, DELETE_BATCH).await?),
+            MaintenanceKind::Audit => all_rows(store.forget_audit(now.minus(AUDIT_RETENTION), DELETE_BATCH).await?),
+            MaintenanceKind::Mails => all_rows(store.delete_old_mails(now.minus(MAIL_RETENTION), DELETE_BATCH).await?),
+            MaintenanceKind::Background => {
                 store.forget_background(now.minus(HISTORY_RETENTION)).await?;
                 false
             }
-            MaintenanceTask::ApiKeys => {
+            MaintenanceKind::ApiKeys => {
                 all_rows(store.forget_api_keys(now.minus(HISTORY_RETENTION), DELETE_BATCH).await?)
             }
-            MaintenanceTask::Processes => {
+            MaintenanceKind::Processes => {
                 store.forget_processes(now.minus(DEAD_PROCESS_RETENTION)).await?;
                 false
             }
@@ -268,7 +268,7 @@ impl Maintenance {
     }
 
     async fn check_failing(&self, store: &Store, now: Time) -> Result<bool, StoreError> {
-        let judged = store.judge_failing(self.disable_after, now).await?;
+        let judged = store.check_failing_endpoints(self.disable_after, now).await?;
         for (endpoint, warning) in judged.warned {
             tracing::warn!(%endpoint, warning, "every attempt to endpoint {endpoint} fails");
         }
@@ -281,8 +281,8 @@ impl Maintenance {
     /// Updates the schedule, the metrics and the log after a turn.
     fn finish_turn(
         &self,
-        schedule: &mut TaskSchedule,
-        task: MaintenanceTask,
+        schedule: &mut MaintenanceSchedule,
+        task: MaintenanceKind,
         done: Result<bool, StoreError>,
         clock: Clock,
     ) {
@@ -304,7 +304,7 @@ impl Maintenance {
     }
 }
 
-fn succeeded(task: MaintenanceTask, at: f64) {
+fn succeeded(task: MaintenanceKind, at: f64) {
     metrics::gauge!("sendoff_maintenance_last_success_timestamp_seconds", "task" => task.name()).set(at);
 }
 

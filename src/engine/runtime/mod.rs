@@ -4,10 +4,11 @@
 //!
 //! * [`event_loop`]: feeds events to the core and performs its actions.
 //! * [`sender`]: one delivery becomes one signed POST. [`recorder`]: writes results to the store in batches.
-//! * [`relay_loop`]: turns outbox rows into messages. [`background_worker`]: replays and recoveries. [`mailer`]: mail to contacts.
+//! * [`relay_loop`]: turns outbox rows into messages. [`background_worker`]: replays and recoveries. [`mailer`]: mail
+//!   to contacts.
 //! * [`lease_keeper`]: heartbeats that keep this process's slots. [`fleet`]: what they report to the other tasks.
-//! * [`maintenance`]: retention, rollups, failing endpoints, in one process of the fleet, scheduled by [`task_schedule`].
-//!   [`local_upkeep`]: upkeep that every process does for itself.
+//! * [`maintenance`]: retention, rollups, failing endpoints, in one process of the fleet, scheduled by
+//!   [`maintenance_schedule`]. [`local_upkeep`]: upkeep that every process does for itself.
 //! * [`notification_listener`]: notifications from other processes.
 //! * [`clocks`]: the time. [`periodic`]: a polling loop with backoff.
 //!
@@ -25,9 +26,9 @@ pub mod lease_keeper;
 pub mod local_upkeep;
 pub mod mailer;
 pub mod maintenance;
+pub mod maintenance_schedule;
 pub mod notification_listener;
 pub mod periodic;
 pub mod recorder;
 pub mod relay_loop;
 pub mod sender;
-pub mod task_schedule;

@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use crate::engine::LoopInput;
 use crate::engine::core::event::CoreEvent;
-use crate::store::queue::notify::{Heard, Listener};
+use crate::store::queue::notify::{Notification, NotificationListener};
 use crate::store::{Store, StoreError};
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// The wait before listening again after the connection was lost.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
@@ -52,16 +52,16 @@ pub async fn run(
 
 /// Forwards notifications until the connection is lost or `stop` changes.
 async fn forward(
-    mut listener: Listener,
+    mut listener: NotificationListener,
     events: &mpsc::UnboundedSender<LoopInput>,
     freed: &Notify,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
     // Notifications sent before we listened are lost: anything may have happened.
-    let mut notification = Heard::Anything;
+    let mut notification = Notification::AnyEndpoint;
     loop {
-        SupervisedTask::Listener.panic_point();
-        if matches!(notification, Heard::Freed | Heard::Anything) {
+        Component::Listener.panic_point();
+        if matches!(notification, Notification::SlotsReleased | Notification::AnyEndpoint) {
             freed.notify_one();
         }
         if events.send(LoopInput::Event(CoreEvent::Notified(notification))).is_err() {

@@ -20,7 +20,7 @@ pub struct PollSettings {
 /// Runs turns until `stop` turns true: at once while there is work, otherwise at the poll interval. The first of
 /// several errors is logged as `waits`.
 pub async fn run<T>(
-    pace: PollSettings,
+    settings: PollSettings,
     waits: &'static str,
     mut stop: watch::Receiver<bool>,
     mut turn: impl FnMut() -> T,
@@ -39,10 +39,10 @@ pub async fn run<T>(
                 if backoff.is_none() {
                     tracing::warn!(%error, "{waits}");
                 }
-                backoff = Some((backoff.unwrap_or(pace.poll) * 2).min(pace.longest));
+                backoff = Some((backoff.unwrap_or(settings.poll) * 2).min(settings.longest));
             }
         }
-        let idle = pace.fleet.borrow().interval(pace.poll, pace.longest);
+        let idle = settings.fleet.borrow().interval(settings.poll, settings.longest);
         tokio::select! {
             _ = tokio::time::sleep(backoff.unwrap_or(idle)) => {}
             _ = stop.changed() => {}

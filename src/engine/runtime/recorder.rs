@@ -10,9 +10,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::domain::deliveries::delivery::Next;
 use crate::engine::LoopInput;
 use crate::engine::core::event::{CoreEvent, RecordResult};
-use crate::store::recording::record::{Finished, Recorded};
+use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 use crate::store::{Store, StoreError};
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// The most results per transaction.
 const BATCH: usize = 512;
@@ -29,15 +29,15 @@ const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration
 /// Records until the channel closes, and reports to the event loop.
 pub async fn run(
     store: Store,
-    mut finished: mpsc::UnboundedReceiver<Finished>,
+    mut finished: mpsc::UnboundedReceiver<FinishedAttempt>,
     events: mpsc::UnboundedSender<LoopInput>,
 ) {
     let mut pending = Vec::with_capacity(BATCH);
     let mut small_again = Instant::now();
     while !pending.is_empty() || finished.recv_many(&mut pending, BATCH).await > 0 {
         fill_batch(&mut finished, &mut pending, small_again).await;
-        SupervisedTask::Recorder.panic_point();
-        let batch: Arc<[Finished]> = pending.drain(..fitting(&pending)).collect();
+        Component::Recorder.panic_point();
+        let batch: Arc<[FinishedAttempt]> = pending.drain(..fitting(&pending)).collect();
         metrics::histogram!("sendoff_batch_size", "kind" => "record").record(batch.len() as f64);
         let results = record(&store, &batch).await;
         // SQLite's single writer takes waiting records along with accepted messages, so waiting here gains nothing.
@@ -64,9 +64,9 @@ async fn fill_batch<T>(finished: &mut mpsc::UnboundedReceiver<T>, pending: &mut 
 }
 
 /// How many of the first results fit into one transaction, at least one.
-fn fitting(pending: &[Finished]) -> usize {
+fn fitting(pending: &[FinishedAttempt]) -> usize {
     let mut bytes = 0;
-    let fits = |one: &&Finished| {
+    let fits = |one: &&FinishedAttempt| {
         let outcome = &one.attempt.outcome;
         let headers: usize = outcome.response_headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         bytes += headers + outcome.response_body.len();
@@ -76,7 +76,7 @@ fn fitting(pending: &[Finished]) -> usize {
 }
 
 /// Records a batch, retrying for as long as the store is unavailable.
-async fn record(store: &Store, batch: &Arc<[Finished]>) -> Vec<Recorded> {
+async fn record(store: &Store, batch: &Arc<[FinishedAttempt]>) -> Vec<RecordOutcome> {
     let mut wait = RETRY_BACKOFF.0;
     loop {
         match store.record(batch.clone()).await {
@@ -95,11 +95,11 @@ async fn record(store: &Store, batch: &Arc<[Finished]>) -> Vec<Recorded> {
     }
 }
 
-fn count(one: &Finished, result: Recorded) {
+fn count(one: &FinishedAttempt, result: RecordOutcome) {
     let outcome = one.attempt.outcome.failure.map_or("delivered", |failure| failure.word());
     metrics::counter!("sendoff_attempts_total", "outcome" => outcome).increment(1);
     metrics::histogram!("sendoff_attempt_duration_seconds").record(one.attempt.outcome.duration.as_secs_f64());
-    if let (Next::Dead(reason), Recorded::Applied) = (one.next, result) {
+    if let (Next::Dead(reason), RecordOutcome::Applied) = (one.next, result) {
         metrics::counter!("sendoff_deliveries_dead_total", "reason" => reason.word()).increment(1);
     }
 }

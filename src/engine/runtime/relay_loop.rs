@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::fleet::{FleetWatch, until_turn};
 use crate::domain::time::Clock;
 use crate::store::Store;
-use crate::store::ingest::fan_out_turns::FanOutTurns;
-use crate::store::ingest::outbox::relay_pace::{RelayPace, RelayStep};
+use crate::store::ingest::fan_out_scheduler::FanOutScheduler;
+use crate::store::ingest::outbox::relay_batch_size::{RelayBatchSize, RelayStep};
 use crate::store::queue::slots::Rank;
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// The poll interval of the fleet, whose processes poll in turns: an outbox row is noticed within this time.
 const POLL: Duration = Duration::from_millis(25);
@@ -33,12 +33,12 @@ pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch:
     if let Err(error) = store.outbox_retry_all().await {
         tracing::warn!(%error, "retrying stuck outbox rows failed");
     }
-    let (mut pace, mut backoff) = (RelayPace::default(), None::<Duration>);
-    let (mut turns, mut failing, mut fan_out_at) = (FanOutTurns::default(), false, Instant::now());
+    let (mut pace, mut backoff) = (RelayBatchSize::default(), None::<Duration>);
+    let (mut turns, mut failing, mut fan_out_at) = (FanOutScheduler::default(), false, Instant::now());
     let mut last_row = Instant::now();
     while !*stop.borrow() {
-        SupervisedTask::Relay.panic_point();
-        let wide = store.took_wide_message() || Instant::now() >= fan_out_at;
+        Component::Relay.panic_point();
+        let wide = store.take_packed_flag() || Instant::now() >= fan_out_at;
         let more = wide && fan_out(&store, clock, &mut turns, &mut failing).await;
         if wide {
             let idle = fleet.borrow().interval(FAN_OUT_POLL, LONGEST_FAN_OUT_POLL);
@@ -81,7 +81,7 @@ fn idle_poll(rank: Rank) -> Duration {
 }
 
 /// Runs one step of the fan-out. Returns whether there may be more to do. Logs the first of several errors.
-async fn fan_out(store: &Store, clock: Clock, turns: &mut FanOutTurns, failing: &mut bool) -> bool {
+async fn fan_out(store: &Store, clock: Clock, turns: &mut FanOutScheduler, failing: &mut bool) -> bool {
     let step = store.fan_out(turns, clock.now()).await;
     let failed_before = std::mem::replace(failing, step.is_err());
     match step {

@@ -1,4 +1,4 @@
-//! Sending: one delivery becomes one signed POST, and its outcome becomes a [`Finished`] attempt to record.
+//! Sending: one delivery becomes one signed POST, and its outcome becomes a [`FinishedAttempt`] attempt to record.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ use crate::egress::{self, Egress, Post};
 use crate::engine::core::event::UnsentAttempt;
 use crate::engine::core::lanes::Dispatch;
 use crate::store::ingest::routing::LiveEndpoint;
-use crate::store::recording::record::Finished;
+use crate::store::recording::record::FinishedAttempt;
 
 /// Replaces the values of an endpoint's own headers in records, as they may be secrets.
 const MASK: &str = "***";
@@ -45,7 +45,7 @@ impl AttemptSender {
     ///
     /// # Errors
     /// The attempt could not be made for a local reason. Counted, and logged once per episode.
-    pub async fn attempt(&self, start: Dispatch, clock: Clock) -> Result<Finished, UnsentAttempt> {
+    pub async fn attempt(&self, start: Dispatch, clock: Clock) -> Result<FinishedAttempt, UnsentAttempt> {
         let at = clock.now();
         // Wall-clock time: the receiver compares the timestamp with its own clock.
         match self.post(&start, clock.wall()).await {
@@ -116,7 +116,7 @@ pub(crate) fn finished(
     (at, now): (Time, Time),
     schedule: &Schedule,
     jitter: f64,
-) -> Finished {
+) -> FinishedAttempt {
     let Dispatch { live, work, slot, epoch } = start;
     let Progress { step, attempts, trigger, .. } = work.progress;
     let spec = &live.endpoint.spec;
@@ -136,7 +136,7 @@ pub(crate) fn finished(
         outcome,
         next_at: next.due(),
     };
-    Finished { org: live.org.clone(), attempt, before: work.progress, next, slot, epoch, disable, rests_until: None }
+    FinishedAttempt { org: live.org.clone(), attempt, before: work.progress, next, slot, epoch, disable, rests_until: None }
 }
 
 /// The content type of the payload. A raw one was validated on acceptance.

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use super::case::Case;
 use super::model_store::{ModelStore, RowKey};
 use super::process::{PROBES, SimProcess, UnreachableStreak};
 use super::receivers::SimReceiver;
-use super::scenario::Case;
-use crate::domain::deliveries::delivery::{DeadReason, State};
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, EndpointId};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lanes::Dispatch;
@@ -246,11 +246,11 @@ impl Checks {
             let name =
                 |what: &str| format!("{what}: number {} to {} is {:?} {:?}", row.seq, key.0, row.state, row.reason);
             match (row.state, row.reason) {
-                (State::Delivered, _) => hold(taken > 0, || name("lost, but recorded as delivered"))?,
-                (State::Dead, Some(DeadReason::Exhausted)) => {
+                (DeliveryState::Delivered, _) => hold(taken > 0, || name("lost, but recorded as delivered"))?,
+                (DeliveryState::Dead, Some(DeadReason::Exhausted)) => {
                     hold(row.progress.attempts as usize > waits, || name("given up early"))?;
                 }
-                (State::Dead, Some(DeadReason::Gone | DeadReason::Canceled)) => {}
+                (DeliveryState::Dead, Some(DeadReason::Gone | DeadReason::Canceled)) => {}
                 _ => return Err(name("never ended")),
             }
         }

@@ -2,9 +2,11 @@
 //!
 //! * [`world`]: the event queue and the effect of each event. Cores, lease policy, lanes, breakers, rate limits,
 //!   steady clock and delivery transitions are the real code; everything they talk to is modelled.
-//! * [`process`]: a process: a core, its clocks, its recorder. [`store_calls`]: its calls to the store and their replies.
+//! * [`process`]: a process: a core, its clocks, its recorder. [`store_calls`]: its calls to the store and their
+//!   replies.
 //! * [`receivers`]: the receivers. [`model_store`]: the store: deliveries, slots, fencing.
-//! * [`scenario`]: the case made from a seed, and its scenario: crashes, pauses, shutdowns, outages, clock jumps, …
+//! * [`case`]: the case drawn from a seed: size, endpoints, receivers. [`scenario`]: its events: crashes, pauses,
+//!   shutdowns, outages, clock jumps, …
 //! * [`wide`]: the same with 50,000 endpoints, for a few seeds.
 //! * [`checks`]: the properties that must hold at every step and at the end.
 //!
@@ -13,6 +15,7 @@
 //!
 //! Invariant: nothing here uses real time, threads or unseeded randomness, so a seed always gives the same trace.
 
+mod case;
 mod checks;
 mod model_store;
 mod process;
@@ -66,7 +69,7 @@ fn run(world: &mut World) -> Result<(), String> {
 
 /// Runs a seed. Returns its result and its trace.
 fn trace(seed: u64) -> (Result<(), String>, Vec<String>) {
-    let mut world = scenario::world(seed, size(seed));
+    let mut world = case::world(seed, size(seed));
     world.trace = Some(vec![format!("{:?}", world.case)]);
     for (id, receiver) in &world.receivers {
         let spec = &world.store.lives[id].endpoint;
@@ -105,7 +108,7 @@ fn run_share(parts: u64) {
     }
     let (mut starts, mut duplicates) = (0, 0);
     for seed in (parts..seeds()).step_by(TESTS as usize) {
-        let mut world = scenario::world(seed, size(seed));
+        let mut world = case::world(seed, size(seed));
         if let Err(wrong) = run_guarded(&mut world) {
             let (_, trace) = trace(seed);
             println!("{}", trace.join("\n"));

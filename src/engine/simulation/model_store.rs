@@ -11,10 +11,10 @@ use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::lease_policy::HeartbeatMode;
 use crate::store::ingest::routing::LiveEndpoint;
-use crate::store::queue::in_order::InOrder;
+use crate::store::queue::ordered_heads::OrderedHead;
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use crate::store::queue::slots::{LEASE, Leases, Rank};
-use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
-use crate::store::recording::record::{Finished, Recorded};
+use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 
 /// The number of slots in the simulation.
 pub const SLOTS: usize = 8;
@@ -38,8 +38,8 @@ pub struct Row {
 }
 
 impl Row {
-    fn waiting(&self, (endpoint_id, message_id): RowKey) -> Waiting {
-        Waiting { message_id, endpoint_id, state: self.state, due_at: self.due, progress: self.progress }
+    fn waiting(&self, (endpoint_id, message_id): RowKey) -> PendingDelivery {
+        PendingDelivery { message_id, endpoint_id, state: self.state, due_at: self.due, progress: self.progress }
     }
 }
 
@@ -139,7 +139,7 @@ impl ModelStore {
     }
 
     /// A read for an ordered endpoint.
-    pub fn in_order(&self, endpoint: EndpointId, most: usize, now: Time) -> InOrder {
+    pub fn in_order(&self, endpoint: EndpointId, most: usize, now: Time) -> OrderedHead {
         let pending = || self.of(endpoint).filter(|(_, row)| row.state.pending());
         let mut rows: Vec<(&RowKey, &Row)> = pending().filter(|(_, row)| row.seq > 0).collect();
         rows.sort_by_key(|(_, row)| row.seq);
@@ -147,7 +147,7 @@ impl ModelStore {
         let more = rows.len() == most;
         let last = rows.last().map_or(0, |(_, row)| row.seq);
         let scheduled = pending().filter(|(_, row)| row.seq == 0).map(|(_, row)| row.due).min();
-        InOrder {
+        OrderedHead {
             endpoint,
             up_to: if more { last } else { self.numbers.get(&endpoint).copied().unwrap_or(0) },
             more,
@@ -168,13 +168,13 @@ impl ModelStore {
         }
     }
 
-    pub fn waiting(&self, wants: &[LaneWants]) -> Vec<Waiting> {
+    pub fn waiting(&self, wants: &[LaneRequest]) -> Vec<PendingDelivery> {
         let mut all = Vec::new();
         for want in wants {
             let kinds = [(State::Fresh, want.fresh, want.fresh_from), (State::Retry, want.retries, want.retries_from)];
             for (state, most, from) in kinds {
                 let of_kind = self.of(want.endpoint).filter(|(_, row)| row.state == state && row.due >= from);
-                let mut some: Vec<Waiting> = of_kind.map(|(key, row)| row.waiting(*key)).collect();
+                let mut some: Vec<PendingDelivery> = of_kind.map(|(key, row)| row.waiting(*key)).collect();
                 some.sort_by_key(|one| one.due_at);
                 some.truncate(most as usize);
                 all.extend(some);
@@ -226,10 +226,10 @@ impl ModelStore {
     }
 
     /// Records as the real store does. The true time limits when retries may start.
-    pub fn record(&mut self, batch: &[(Finished, Duration)]) -> Vec<Recorded> {
+    pub fn record(&mut self, batch: &[(FinishedAttempt, Duration)]) -> Vec<RecordOutcome> {
         let mut order: Vec<usize> = (0..batch.len()).collect();
         order.sort_by_key(|at| batch[*at].0.before.attempts);
-        let mut recorded = vec![Recorded::Fenced; batch.len()];
+        let mut recorded = vec![RecordOutcome::Fenced; batch.len()];
         for at in order {
             let (one, not_before) = &batch[at];
             if self.slots[usize::from(one.slot)].epoch != one.epoch {
@@ -239,10 +239,10 @@ impl ModelStore {
             let (now, before) = (row.progress, one.before);
             if (now.generation, now.attempts) != (before.generation, before.attempts) || !row.state.pending() {
                 row.progress.attempts = now.attempts.max(before.attempts + 1);
-                recorded[at] = Recorded::Superseded;
+                recorded[at] = RecordOutcome::Superseded;
                 continue;
             }
-            recorded[at] = Recorded::Applied;
+            recorded[at] = RecordOutcome::Applied;
             row.state = one.next.state();
             row.progress = Progress { attempts: before.attempts + 1, trigger: Trigger::Scheduled, ..before };
             match one.next {
@@ -332,7 +332,7 @@ impl ModelStore {
         !self.shared || living.is_empty() || fair
     }
 
-    pub fn hand_back(&mut self, process: u64, slots: &[u8]) {
+    pub fn release_slots(&mut self, process: u64, slots: &[u8]) {
         for number in slots {
             let slot = &mut self.slots[usize::from(*number)];
             if slot.owner == Some(process) {
@@ -342,7 +342,7 @@ impl ModelStore {
     }
 
     pub fn depart(&mut self, process: u64) {
-        self.hand_back(process, &(0..SLOTS as u8).collect::<Vec<u8>>());
+        self.release_slots(process, &(0..SLOTS as u8).collect::<Vec<u8>>());
         self.alive.remove(&process);
     }
 }

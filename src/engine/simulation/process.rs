@@ -10,7 +10,7 @@ use crate::domain::{EndpointId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lease_policy::LeasePolicy;
 use crate::engine::core::step::Core;
-use crate::store::recording::record::Finished;
+use crate::store::recording::record::FinishedAttempt;
 
 /// The start of the simulation, by a correct clock.
 pub const START: Time = Time::from_micros(1_763_800_000_000_000);
@@ -33,7 +33,7 @@ impl WallClock {
 
 /// A task of the lease keeper.
 #[derive(Clone, Debug)]
-pub enum LeaseTask {
+pub enum LeaseOperation {
     Heartbeat,
     HandBack(Vec<u8>),
 }
@@ -61,7 +61,7 @@ pub struct SimProcess {
     /// It is draining.
     pub leaving: bool,
     /// Results to record, each with the true time before which its retry must not start.
-    pub unrecorded: Vec<(Finished, Duration)>,
+    pub unrecorded: Vec<(FinishedAttempt, Duration)>,
     pub recording: bool,
     pub record_backoff: Duration,
     /// Requests in flight, per endpoint and in total.
@@ -74,8 +74,8 @@ pub struct SimProcess {
     /// Successes in a row per endpoint.
     pub well: HashMap<EndpointId, u32>,
     /// The lease keeper's tasks, one at a time, and whether one is under way.
-    pub lease_tasks: VecDeque<LeaseTask>,
-    pub lease_task_running: bool,
+    pub lease_operations: VecDeque<LeaseOperation>,
+    pub lease_operation_running: bool,
     /// A request recently failed locally: until then sending may pause.
     pub local_failure_until: Duration,
     /// Heartbeats sent before this are lost.
@@ -92,8 +92,8 @@ impl SimProcess {
             born: now,
             steady: Steady::new(wall.at(now), Duration::ZERO),
             wake: 0,
-            lease_tasks: VecDeque::new(),
-            lease_task_running: false,
+            lease_operations: VecDeque::new(),
+            lease_operation_running: false,
             stopped: None,
             leaving: false,
             unrecorded: Vec::new(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::checks::CheckResult;
 use super::model_store::HeartbeatReply;
-use super::process::LeaseTask;
+use super::process::LeaseOperation;
 use super::world::{SimEvent, World, note, short, short_of};
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
@@ -13,20 +13,20 @@ use crate::engine::core::event::{CoreEvent, LoadResult, ReadResult, RecordResult
 use crate::engine::core::lane::QUEUE;
 use crate::engine::core::lease_policy::HeartbeatMode;
 use crate::engine::core::scanning::ScanPosition;
-use crate::store::queue::in_order::InOrder;
-use crate::store::queue::waiting::LaneWants;
-use crate::store::recording::record::{Finished, Recorded};
+use crate::store::queue::ordered_heads::OrderedHead;
+use crate::store::queue::pending_deliveries::LaneRequest;
+use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 
 /// The recorder's backoff.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// A call to the store.
 pub enum StoreCall {
-    Read(Vec<LaneWants>, ClockReading),
+    Read(Vec<LaneRequest>, ClockReading),
     Scan(ScanPosition),
     Number(EndpointId, Time),
     Load(EndpointLoad),
-    Record(Vec<(Finished, Duration)>),
+    Record(Vec<(FinishedAttempt, Duration)>),
     Heartbeat(HeartbeatMode, Duration),
     HandBack(Vec<u8>),
     Depart,
@@ -35,7 +35,7 @@ pub enum StoreCall {
 /// A reply of the store.
 pub enum StoreReply {
     Event(Box<CoreEvent>),
-    Recorded(Vec<(Finished, Duration)>, Option<Vec<Recorded>>),
+    Recorded(Vec<(FinishedAttempt, Duration)>, Option<Vec<RecordOutcome>>),
     Heartbeat(Duration, Option<HeartbeatReply>),
     HandedBack(Vec<u8>, bool),
     Departed,
@@ -86,7 +86,7 @@ impl World {
             StoreCall::HandBack(slots) => {
                 if !away {
                     self.checks.slots_returned(id, &slots)?;
-                    self.store.hand_back(id, &slots);
+                    self.store.release_slots(id, &slots);
                 }
                 StoreReply::HandedBack(slots, !reply_lost)
             }
@@ -103,10 +103,10 @@ impl World {
         Ok(())
     }
 
-    fn read(&self, wants: Vec<LaneWants>, clocks: ClockReading) -> StoreReply {
-        let (ordered, free): (Vec<LaneWants>, Vec<LaneWants>) = wants.iter().partition(|want| want.ordered);
+    fn read(&self, wants: Vec<LaneRequest>, clocks: ClockReading) -> StoreReply {
+        let (ordered, free): (Vec<LaneRequest>, Vec<LaneRequest>) = wants.iter().partition(|want| want.ordered);
         let waiting = self.store.waiting(&free);
-        let in_order: Vec<InOrder> =
+        let in_order: Vec<OrderedHead> =
             ordered.iter().map(|want| self.store.in_order(want.endpoint, QUEUE, clocks.time)).collect();
         let all = in_order.iter().flat_map(|order| &order.waiting).chain(&waiting);
         let due = all.filter(|one| one.is_due(clocks.time));
@@ -115,12 +115,12 @@ impl World {
         StoreReply::Event(Box::new(CoreEvent::Read(Ok(ReadResult { wants, waiting, in_order, messages }))))
     }
 
-    fn recorded(&mut self, id: u64, batch: &[(Finished, Duration)]) -> Result<Vec<Recorded>, String> {
-        let key = |one: &Finished| (one.attempt.endpoint_id, one.attempt.message_id);
-        let state = |world: &World, one: &Finished| {
+    fn recorded(&mut self, id: u64, batch: &[(FinishedAttempt, Duration)]) -> Result<Vec<RecordOutcome>, String> {
+        let key = |one: &FinishedAttempt| (one.attempt.endpoint_id, one.attempt.message_id);
+        let state = |world: &World, one: &FinishedAttempt| {
             world.store.rows.get(&key(one)).map(|row| (row.state, row.due, row.progress))
         };
-        let fenced = |world: &World, one: &Finished| world.store.slots[usize::from(one.slot)].epoch != one.epoch;
+        let fenced = |world: &World, one: &FinishedAttempt| world.store.slots[usize::from(one.slot)].epoch != one.epoch;
         let stale: Vec<_> = batch.iter().map(|(one, _)| fenced(self, one).then(|| state(self, one))).collect();
         let results = self.store.record(batch);
         for (((one, _), before), result) in batch.iter().zip(stale).zip(&results) {
@@ -172,8 +172,8 @@ impl World {
                 process.policy.failed(began);
                 let took = process.mono(now).saturating_sub(began);
                 let pause = process.policy.pause(took);
-                self.after(pause, SimEvent::LeaseTask(id, LeaseTask::Heartbeat));
-                self.next_lease_task(id);
+                self.after(pause, SimEvent::LeaseOperation(id, LeaseOperation::Heartbeat));
+                self.next_lease_operation(id);
             }
             StoreReply::Heartbeat(began, Some(outcome)) => {
                 let outcome = process.policy.succeeded(began, outcome.leases, outcome.share);
@@ -182,8 +182,8 @@ impl World {
                 }
                 let took = process.mono(now).saturating_sub(began);
                 let pause = process.policy.pause(took);
-                self.after(pause, SimEvent::LeaseTask(id, LeaseTask::Heartbeat));
-                self.next_lease_task(id);
+                self.after(pause, SimEvent::LeaseOperation(id, LeaseOperation::Heartbeat));
+                self.next_lease_operation(id);
                 self.core(id, Some(CoreEvent::Leases(outcome.leases, outcome.until)))?;
                 return self.core(id, Some(CoreEvent::Release(outcome.surplus)));
             }
@@ -191,9 +191,9 @@ impl World {
                 process.policy.returned(slots, done);
                 if let Some(again) = process.policy.return_retry() {
                     let slots = process.policy.take_unreturned();
-                    self.after(again, SimEvent::LeaseTask(id, LeaseTask::HandBack(slots)));
+                    self.after(again, SimEvent::LeaseOperation(id, LeaseOperation::HandBack(slots)));
                 }
-                self.next_lease_task(id);
+                self.next_lease_operation(id);
             }
             StoreReply::Departed => {
                 note!(self, "process {id} exited at {:?}", now);

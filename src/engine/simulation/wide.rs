@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::case::{Case, begin, endpoint};
 use super::receivers::{Behavior, SimReceiver};
 use super::rng::SeededRng;
-use super::scenario::{Case, ScenarioEvent, begin, endpoint, fault};
+use super::scenario::{ScenarioEvent, fault};
 use super::world::{SimEvent, World};
 use crate::engine::core::scanning::{PAGE, SCAN_OWN};
 

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::case::Case;
 use super::checks::{AttemptStart, CheckResult, Checks};
 use super::model_store::ModelStore;
-use super::process::{LeaseTask, START, SimProcess, WallClock};
+use super::process::{LeaseOperation, START, SimProcess, WallClock};
 use super::receivers::SimReceiver;
 use super::rng::SeededRng;
-use super::scenario::Case;
 use super::store_calls::{StoreCall, StoreReply};
 use crate::domain::deliveries::attempt::{Outcome, OwnFailure};
 use crate::domain::deliveries::backoff::Schedule;
@@ -19,13 +19,13 @@ use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::event::{CoreAction, CoreEvent, UnsentAttempt};
 use crate::engine::core::lanes::Dispatch;
 use crate::engine::runtime::sender::finished;
-use crate::store::queue::notify::Heard;
+use crate::store::queue::notify::Notification;
 use crate::store::queue::signals::Signal;
 
 /// A queued event.
 pub enum SimEvent {
     Wake(u64, u64),
-    LeaseTask(u64, LeaseTask),
+    LeaseOperation(u64, LeaseOperation),
     Deliver(u64, Box<CoreEvent>),
     /// A call reaches the store.
     Call(u64, StoreCall),
@@ -116,9 +116,10 @@ impl World {
         let Some(((at, _), event)) = self.queue.pop_first() else { return Ok(false) };
         self.now = at;
         let to = match &event {
-            SimEvent::Wake(to, _) | SimEvent::LeaseTask(to, _) | SimEvent::Deliver(to, _) | SimEvent::Reply(to, _) => {
-                Some(*to)
-            }
+            SimEvent::Wake(to, _)
+            | SimEvent::LeaseOperation(to, _)
+            | SimEvent::Deliver(to, _)
+            | SimEvent::Reply(to, _) => Some(*to),
             SimEvent::Response(to, ..) | SimEvent::NotSent(to, ..) => Some(*to),
             SimEvent::Call(..) | SimEvent::Request(..) | SimEvent::Scenario(_) => None,
         };
@@ -132,7 +133,7 @@ impl World {
         match event {
             SimEvent::Wake(to, wake) if self.processes[&to].wake == wake => self.core(to, None)?,
             SimEvent::Wake(..) => {}
-            SimEvent::LeaseTask(to, task) => self.queue_lease_task(to, task),
+            SimEvent::LeaseOperation(to, task) => self.queue_lease_operation(to, task),
             SimEvent::Deliver(to, event) => self.core(to, Some(*event))?,
             SimEvent::Call(from, call) => self.call(from, call)?,
             SimEvent::Reply(to, reply) => self.reply(to, reply)?,
@@ -191,7 +192,7 @@ impl World {
             CoreAction::Scan(scan) => self.after(delay, SimEvent::Call(id, StoreCall::Scan(scan))),
             CoreAction::Load(load) => self.after(delay, SimEvent::Call(id, StoreCall::Load(load))),
             CoreAction::Announce(endpoints) => self.announce(id, &endpoints),
-            CoreAction::Quiet(slots) => self.queue_lease_task(id, LeaseTask::HandBack(slots)),
+            CoreAction::Quiet(slots) => self.queue_lease_operation(id, LeaseOperation::HandBack(slots)),
             CoreAction::Drained => {
                 note!(self, "process {id} has drained");
                 let all: Vec<u8> = (0..super::model_store::SLOTS as u8).collect();
@@ -309,24 +310,24 @@ impl World {
     }
 
     /// Queues a task for a process's lease keeper.
-    pub fn queue_lease_task(&mut self, id: u64, task: LeaseTask) {
+    pub fn queue_lease_operation(&mut self, id: u64, task: LeaseOperation) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        process.lease_tasks.push_back(task);
-        if !process.lease_task_running {
-            self.next_lease_task(id);
+        process.lease_operations.push_back(task);
+        if !process.lease_operation_running {
+            self.next_lease_operation(id);
         }
     }
 
     /// Starts the lease keeper's next task.
-    pub fn next_lease_task(&mut self, id: u64) {
+    pub fn next_lease_operation(&mut self, id: u64) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let began = process.mono(self.now);
-        let call = match process.lease_tasks.pop_front() {
+        let call = match process.lease_operations.pop_front() {
             None => None,
-            Some(LeaseTask::Heartbeat) => Some(StoreCall::Heartbeat(process.policy.mode(began), began)),
-            Some(LeaseTask::HandBack(slots)) => Some(StoreCall::HandBack(process.policy.returnable(slots))),
+            Some(LeaseOperation::Heartbeat) => Some(StoreCall::Heartbeat(process.policy.mode(began), began)),
+            Some(LeaseOperation::HandBack(slots)) => Some(StoreCall::HandBack(process.policy.returnable(slots))),
         };
-        process.lease_task_running = call.is_some();
+        process.lease_operation_running = call.is_some();
         if let Some(call) = call {
             let delay = self.latency();
             self.after(delay, SimEvent::Call(id, call));
@@ -339,7 +340,7 @@ impl World {
             for _ in 0..self.rng.pick(&[0, 1, 1, 1, 2]) {
                 let delay = self.latency();
                 let any = self.rng.chance(5) || endpoints.len() > MAX_NAMED_ENDPOINTS;
-                let heard = if any { Heard::Anything } else { Heard::Due(endpoints.to_vec()) };
+                let heard = if any { Notification::AnyEndpoint } else { Notification::Due(endpoints.to_vec()) };
                 self.after(delay, SimEvent::Deliver(id, Box::new(CoreEvent::Notified(heard))));
             }
         }

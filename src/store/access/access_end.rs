@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::domain::access::audit::act;
 use crate::domain::access::portal::PortalOptions;
 use crate::domain::{AppId, Invalid, Time, limits};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::catalog::applications;
 use crate::store::db::codec;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read_vital};
@@ -50,7 +50,7 @@ impl Store {
         end: &AccessEnd,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, "").await?;
             if !applications::hold(&mut tx, tenant, app).await? {
@@ -68,7 +68,7 @@ impl Store {
             }
             within_bounds(&mut tx, app).await?;
             end_sessions(&mut tx, app, end, now).await?;
-            self.note(&mut tx, Deed::of(&tenant.org, act::PORTAL_EXPIRED, &app.to_string()).within(app), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(&tenant.org, act::PORTAL_EXPIRED, &app.to_string()).within(app), now).await?;
             tx.commit().await?;
             Ok(true)
         })

@@ -1,9 +1,9 @@
 //! API keys and logged-out tokens. Only hashes are stored.
 
-use crate::domain::access::api_key::{ApiKey, Scopes};
+use crate::domain::access::api_key::{ApiKey, KeyScopes};
 use crate::domain::access::audit::act;
 use crate::domain::{Invalid, KeyId, OrgId, Time, limits};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, on, read, read_vital};
@@ -31,7 +31,7 @@ impl Row {
             org: self.org,
             name: self.name,
             hint: self.hint,
-            scopes: words.map_or(Scopes::EVERYTHING, |words| Scopes::of_words(words.iter().map(String::as_str))),
+            scopes: words.map_or(KeyScopes::EVERYTHING, |words| KeyScopes::of_words(words.iter().map(String::as_str))),
             created_at: self.created_at,
             expires_at: self.expires_at,
             last_used_at: self.last_used_at,
@@ -46,12 +46,12 @@ impl Store {
     /// # Errors
     /// The organization already has [`limits::KEYS`] keys, or the store is unavailable.
     pub async fn add_api_key(&self, key: &ApiKey, hash: &TokenHash) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "INSERT INTO api_key (id, org, name, hash, hint, scopes, created_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
             const COUNT: &str =
                 "SELECT count(*) FROM (SELECT 1 FROM api_key WHERE org = $1 AND revoked_at IS NULL LIMIT $2) AS found";
-            let scopes = match key.scopes == Scopes::EVERYTHING {
+            let scopes = match key.scopes == KeyScopes::EVERYTHING {
                 true => None,
                 false => Some(codec::json(&key.scopes.words())?),
             };
@@ -69,8 +69,8 @@ impl Store {
                     .bind(scopes).bind(key.created_at).bind(key.expires_at)
                     .execute(db).await.map(drop)
             })?;
-            let (thing, detail) = (key.id.to_string(), format!("{}, {}", key.called(), key.scopes));
-            let created = Deed::of(&key.org, act::KEY_CREATED, &thing).with(&detail);
+            let (target, detail) = (key.id.to_string(), format!("{}, {}", key.called(), key.scopes));
+            let created = NewAuditEntry::of(&key.org, act::KEY_CREATED, &target).with(&detail);
             self.note(&mut tx, created, key.created_at).await?;
             tx.commit().await
         })
@@ -119,7 +119,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn revoke_api_key(&self, tenant: &Tenant, id: KeyId, now: Time) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let sql = sqlx::AssertSqlSafe(format!(
                 "UPDATE api_key SET revoked_at = $3 WHERE org = $1 AND id = $2 AND revoked_at IS NULL RETURNING {COLUMNS}"
             ));
@@ -131,8 +131,8 @@ impl Store {
                 tx.roll_back().await?;
                 return Ok(self.api_key(tenant, id).await?.is_some());
             };
-            let (thing, detail) = (id.to_string(), key.called());
-            self.note(&mut tx, Deed::of(&tenant.org, act::KEY_REVOKED, &thing).with(&detail), now).await?;
+            let (target, detail) = (id.to_string(), key.called());
+            self.note(&mut tx, NewAuditEntry::of(&tenant.org, act::KEY_REVOKED, &target).with(&detail), now).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -144,7 +144,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn api_keys_used(&self, uses: &[(KeyId, Time)]) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE api_key SET last_used_at = $2 WHERE id = $1
              AND (last_used_at IS NULL OR last_used_at < $2)";
             if uses.is_empty() {
@@ -167,7 +167,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn revoke_token(&self, hash: &TokenHash, until: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "INSERT INTO revoked_token (hash, until) VALUES ($1, $2) ON CONFLICT DO NOTHING";
             let mut tx = self.begin().await?;
             on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(until).execute(db).await.map(drop))?;

@@ -16,31 +16,31 @@ const DETAIL: usize = 500;
 
 /// An entry to write.
 #[derive(Clone, Copy, Debug)]
-pub struct Deed<'a> {
+pub struct NewAuditEntry<'a> {
     pub org: &'a OrgId,
     pub app: Option<AppId>,
     /// One of [`ACTS`].
     pub act: &'static str,
     /// The target: an id or a name.
-    pub thing: &'a str,
+    pub target: &'a str,
     /// Further details, or empty. Never a secret.
     pub detail: &'a str,
 }
 
-impl<'a> Deed<'a> {
+impl<'a> NewAuditEntry<'a> {
     /// An act on a target in an organization.
-    pub fn of(org: &'a OrgId, act: &'static str, thing: &'a str) -> Deed<'a> {
-        Deed { org, app: None, act, thing, detail: "" }
+    pub fn of(org: &'a OrgId, act: &'static str, target: &'a str) -> NewAuditEntry<'a> {
+        NewAuditEntry { org, app: None, act, target, detail: "" }
     }
 
     /// Adds the application.
-    pub fn within(self, app: AppId) -> Deed<'a> {
-        Deed { app: Some(app), ..self }
+    pub fn within(self, app: AppId) -> NewAuditEntry<'a> {
+        NewAuditEntry { app: Some(app), ..self }
     }
 
     /// Adds details.
-    pub fn with(self, detail: &'a str) -> Deed<'a> {
-        Deed { detail, ..self }
+    pub fn with(self, detail: &'a str) -> NewAuditEntry<'a> {
+        NewAuditEntry { detail, ..self }
     }
 }
 
@@ -54,13 +54,13 @@ pub struct AuditFilter {
 
 /// A stored entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct AuditEntry {
     pub id: AuditId,
     pub at: Time,
     pub actor: Actor,
     pub act: String,
     pub app: Option<AppId>,
-    pub thing: String,
+    pub target: String,
     pub detail: String,
 }
 
@@ -74,20 +74,20 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub(in crate::store) async fn note(&self, tx: &mut Tx, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
-        debug_assert!(ACTS.contains(&deed.act), "{} is not among the acts that the log's page offers", deed.act);
+    pub(in crate::store) async fn note(&self, tx: &mut Tx, entry: NewAuditEntry<'_>, now: Time) -> Result<(), StoreError> {
+        debug_assert!(ACTS.contains(&entry.act), "{} is not among the acts that the log's page offers", entry.act);
         let Some(actor) = self.actor.as_deref() else { return Ok(()) };
-        write(tx, actor, deed, now).await
+        write(tx, actor, entry, now).await
     }
 
     /// Writes an entry before an act that changes nothing in the store, such as revealing a secret.
     ///
     /// # Errors
     /// The store is unavailable; the caller must not act.
-    pub async fn note_look(&self, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
+    pub async fn write_audit_entry(&self, entry: NewAuditEntry<'_>, now: Time) -> Result<(), StoreError> {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            self.note(&mut tx, deed, now).await?;
+            self.note(&mut tx, entry, now).await?;
             tx.commit().await
         })
         .await
@@ -103,7 +103,7 @@ impl Store {
         tenant: &Tenant,
         filter: &AuditFilter,
         page: &PageRequest<AuditId>,
-    ) -> Result<Scanned<Entry, AuditId>, StoreError> {
+    ) -> Result<Scanned<AuditEntry, AuditId>, StoreError> {
         let _scan = if *filter == AuditFilter::default() && tenant.only.is_none() {
             None
         } else {
@@ -130,10 +130,10 @@ impl Store {
             sql.push(format!(" ORDER BY id {direction} LIMIT ")).push_bind(page.rows());
             sql.build_query_as().fetch_all(db).await
         })?;
-        let entry = |(id, at, kind, who, act, app, thing, detail): Row| {
+        let entry = |(id, at, kind, who, act, app, target, detail): Row| {
             let kind = ActorKind::from_word(&kind)
                 .ok_or_else(|| StoreError::Damaged(format!("an actor of kind {kind:?} in the audit log")))?;
-            Ok(Entry { id, at, actor: Actor { kind, who }, act, app, thing, detail })
+            Ok(AuditEntry { id, at, actor: Actor { kind, who }, act, app, target, detail })
         };
         let all: Result<Vec<_>, StoreError> = rows.into_iter().map(entry).collect();
         Ok(Scanned::new(page.page(all?), end))
@@ -160,7 +160,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn forget_audit(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
             let mut tx = self.begin().await?;
             let gone = on!(tx, db => {
@@ -174,15 +174,15 @@ impl Store {
 }
 
 /// Writes an entry of `actor`.
-pub(in crate::store) async fn write(tx: &mut Tx, actor: &Actor, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
+pub(in crate::store) async fn write(tx: &mut Tx, actor: &Actor, entry: NewAuditEntry<'_>, now: Time) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO audit (id, org, at, kind, who, act, app_id, thing, detail)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    let (who, thing) = (codec::plain(&actor.who), codec::plain(deed.thing));
-    let detail: String = codec::plain(deed.detail).chars().take(DETAIL).collect();
+    let (who, target) = (codec::plain(&actor.who), codec::plain(entry.target));
+    let detail: String = codec::plain(entry.detail).chars().take(DETAIL).collect();
     on!(tx, db => {
         sqlx::query(SQL)
-            .bind(AuditId::new(now)).bind(deed.org).bind(now).bind(actor.kind.word()).bind(who).bind(deed.act)
-            .bind(deed.app).bind(thing).bind(detail)
+            .bind(AuditId::new(now)).bind(entry.org).bind(now).bind(actor.kind.word()).bind(who).bind(entry.act)
+            .bind(entry.app).bind(target).bind(detail)
             .execute(db).await.map(drop)
     })?;
     Ok(())

@@ -6,10 +6,10 @@ use crate::domain::access::audit::act;
 use crate::domain::access::operator::Operator;
 use crate::domain::access::password::PasswordHash;
 use crate::domain::{Invalid, OperatorId, OrgId, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
-use crate::store::db::error::is_taken;
+use crate::store::db::store_error::is_taken;
 use crate::store::{Store, StoreError, Tx, on, read, read_vital};
 
 /// The most accounts of an installation.
@@ -47,7 +47,7 @@ impl Store {
         password: &PasswordHash,
         now: Time,
     ) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const COUNT: &str = "SELECT count(*) FROM operator";
             const SQL: &str = "INSERT INTO operator (id, name, password, orgs, created_at) VALUES ($1, $2, $3, $4, $5)";
             let orgs = operator.orgs.as_ref().map(codec::json).transpose()?;
@@ -67,7 +67,7 @@ impl Store {
                 false => error.into(),
             })?;
             let sees = seen(operator);
-            self.note(&mut tx, Deed::of(from, act::OPERATOR_CREATED, &operator.name).with(&sees), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(from, act::OPERATOR_CREATED, &operator.name).with(&sees), now).await?;
             tx.commit().await
         })
         .await
@@ -119,7 +119,7 @@ impl Store {
         keep: &TokenHash,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE operator SET password = $3 WHERE id = $1 AND password = $2";
             let mut tx = self.begin().await?;
             let changed = on!(tx, db => {
@@ -129,7 +129,7 @@ impl Store {
                 return Ok(false);
             }
             end_sessions(&mut tx, operator.id, keep).await?;
-            self.note(&mut tx, Deed::of(from, act::PASSWORD_CHANGED, &operator.name), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(from, act::PASSWORD_CHANGED, &operator.name), now).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -141,13 +141,13 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn remove_operator(&self, from: &OrgId, id: OperatorId, now: Time) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM operator WHERE id = $1 RETURNING name";
             let mut tx = self.begin().await?;
             let name: Option<String> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
             let Some(name) = name else { return Ok(false) };
             end_sessions(&mut tx, id, &[0; 32]).await?;
-            self.note(&mut tx, Deed::of(from, act::OPERATOR_REMOVED, &name), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(from, act::OPERATOR_REMOVED, &name), now).await?;
             tx.commit().await?;
             Ok(true)
         })

@@ -3,14 +3,14 @@
 use crate::domain::access::audit::act;
 use crate::domain::access::portal::PortalOptions;
 use crate::domain::{AppId, OrgId, Time, limits};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
 use crate::store::{Store, StoreError, Tenant, on, read, read_vital};
 
 /// A portal session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Visit {
+pub struct PortalSession {
     pub org: OrgId,
     pub app_id: AppId,
     /// The application's name, shown as the title of the portal.
@@ -28,7 +28,7 @@ pub struct GoodLink {
 
 /// An open portal session in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenVisit {
+pub struct OpenPortalSession {
     pub hash: TokenHash,
     /// The team's own id for the session.
     pub session_id: Option<String>,
@@ -45,10 +45,10 @@ impl Store {
     pub async fn redeem_portal_link(
         &self,
         link: &TokenHash,
-        visit: &TokenHash,
+        session: &TokenHash,
         now: Time,
-    ) -> Result<Option<Visit>, StoreError> {
-        self.repeated(|| async {
+    ) -> Result<Option<PortalSession>, StoreError> {
+        self.retry_conflicts(|| async {
             const USE: &str =
                 "DELETE FROM portal_link WHERE hash = $1 AND expires_at > $2 RETURNING org, app_id, options";
             const OPEN: &str = "INSERT INTO visit (hash, org, app_id, options, created_at, expires_at)
@@ -65,7 +65,7 @@ impl Store {
             let expires_at = Time::from_micros(options.until);
             on!(tx, db => {
                 sqlx::query(OPEN)
-                    .bind(&visit[..]).bind(&org).bind(app_id).bind(&text).bind(now).bind(expires_at)
+                    .bind(&session[..]).bind(&org).bind(app_id).bind(&text).bind(now).bind(expires_at)
                     .execute(db).await.map(drop)
             })?;
             const OLDEST: &str = "DELETE FROM visit WHERE hash IN
@@ -73,7 +73,7 @@ impl Store {
             let most = limits::PORTAL_SESSIONS as i64;
             on!(tx, db => sqlx::query(OLDEST).bind(app_id).bind(most).execute(db).await.map(drop))?;
             tx.commit().await?;
-            Ok(Some(Visit { org, app_id, app_name, options, expires_at }))
+            Ok(Some(PortalSession { org, app_id, app_name, options, expires_at }))
         })
         .await
     }
@@ -95,7 +95,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn visit(&self, hash: &TokenHash, now: Time) -> Result<Option<Visit>, StoreError> {
+    pub async fn portal_session(&self, hash: &TokenHash, now: Time) -> Result<Option<PortalSession>, StoreError> {
         const SQL: &str =
             "SELECT v.org, v.app_id, p.name, v.options, v.expires_at FROM visit v JOIN application p ON p.id = v.app_id
              WHERE v.hash = $1 AND v.expires_at > $2 AND p.org = v.org AND p.deleted_at IS NULL";
@@ -103,20 +103,20 @@ impl Store {
         let row: Option<Row> =
             read_vital!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
         let Some((org, app_id, app_name, options, expires_at)) = row else { return Ok(None) };
-        Ok(Some(Visit { org, app_id, app_name, options: codec::from_json(&options)?, expires_at }))
+        Ok(Some(PortalSession { org, app_id, app_name, options: codec::from_json(&options)?, expires_at }))
     }
 
     /// Up to `limit` open sessions of the application, newest first.
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn open_visits(
+    pub async fn open_portal_sessions(
         &self,
         tenant: &Tenant,
         app: AppId,
         limit: i64,
         now: Time,
-    ) -> Result<Vec<OpenVisit>, StoreError> {
+    ) -> Result<Vec<OpenPortalSession>, StoreError> {
         const SQL: &str = "SELECT hash, options, created_at, expires_at FROM visit
              WHERE app_id = $1 AND org = $2 AND expires_at > $3 ORDER BY created_at DESC, hash LIMIT $4";
         type Row = (Vec<u8>, String, Time, Time);
@@ -126,26 +126,26 @@ impl Store {
         let rows: Vec<Row> = read!(self, db => {
             sqlx::query_as(SQL).bind(app).bind(&tenant.org).bind(now).bind(limit).fetch_all(db).await
         })?;
-        let visit = |(hash, options, since, until): Row| {
-            let hash = hash.try_into().map_err(|_| StoreError::Damaged("the hash of a visit".to_owned()))?;
+        let session = |(hash, options, since, until): Row| {
+            let hash = hash.try_into().map_err(|_| StoreError::Damaged("the hash of a portal session".to_owned()))?;
             let options: PortalOptions = codec::from_json(&options)?;
-            Ok(OpenVisit { hash, session_id: options.session_id, since, until })
+            Ok(OpenPortalSession { hash, session_id: options.session_id, since, until })
         };
-        rows.into_iter().map(visit).collect()
+        rows.into_iter().map(session).collect()
     }
 
     /// Ends one of the application's sessions. `false`: it had ended.
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn end_open_visit(
+    pub async fn revoke_portal_session(
         &self,
         tenant: &Tenant,
         app: AppId,
         hash: &TokenHash,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM visit WHERE hash = $1 AND app_id = $2 AND org = $3 RETURNING options";
             if !tenant.sees(app) {
                 return Ok(false);
@@ -157,7 +157,7 @@ impl Store {
             let Some(options) = found else { return Ok(false) };
             let options: PortalOptions = codec::from_json(&options)?;
             let session = options.session_id.unwrap_or_default();
-            self.note(&mut tx, Deed::of(&tenant.org, act::PORTAL_SESSION_ENDED, &session).within(app), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(&tenant.org, act::PORTAL_SESSION_ENDED, &session).within(app), now).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -168,8 +168,8 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn end_visit(&self, hash: &TokenHash) -> Result<(), StoreError> {
-        self.repeated(|| async {
+    pub async fn end_portal_session(&self, hash: &TokenHash) -> Result<(), StoreError> {
+        self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM visit WHERE hash = $1";
             let mut tx = self.begin().await?;
             on!(tx, db => sqlx::query(SQL).bind(&hash[..]).execute(db).await.map(drop))?;

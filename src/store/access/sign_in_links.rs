@@ -6,7 +6,7 @@ use crate::domain::access::operator::Operator;
 use crate::domain::access::password::PasswordHash;
 use crate::domain::access::portal::PortalLink;
 use crate::domain::{OperatorId, OrgId, Time, limits};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::codec;
 use crate::store::{Store, StoreError, on, read_vital};
 
@@ -30,7 +30,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn add_login_link(&self, hash: &TokenHash, org: &OrgId, expires_at: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "INSERT INTO login_link (hash, org, expires_at) VALUES ($1, $2, $3)";
             let mut tx = self.begin().await?;
             on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(org).bind(expires_at).execute(db).await.map(drop))?;
@@ -61,7 +61,7 @@ impl Store {
         now: Time,
         until: Time,
     ) -> Result<Option<OrgId>, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             const USE: &str = "DELETE FROM login_link WHERE hash = $1 AND expires_at > $2 RETURNING org";
             let org: Option<OrgId> =
@@ -72,7 +72,7 @@ impl Store {
                     .bind(&session[..]).bind(&org).bind(None::<OperatorId>).bind(now).bind(until)
                     .execute(db).await.map(drop)
             })?;
-            self.note(&mut tx, Deed::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
             tx.commit().await?;
             Ok(Some(org))
         })
@@ -92,7 +92,7 @@ impl Store {
         now: Time,
         until: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SEE: &str = "UPDATE operator SET seen_at = $3 WHERE id = $1 AND password = $2";
             let mut tx = self.begin().await?;
             let seen = on!(tx, db => {
@@ -107,7 +107,7 @@ impl Store {
                     .bind(&session[..]).bind(&org).bind(operator.id).bind(now).bind(until)
                     .execute(db).await.map(drop)
             })?;
-            self.note(&mut tx, Deed::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -136,7 +136,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn move_session(&self, hash: &TokenHash, org: &OrgId) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE session SET org = $2 WHERE hash = $1";
             let mut tx = self.begin().await?;
             on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(org).execute(db).await.map(drop))?;
@@ -150,12 +150,12 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn end_session(&self, hash: &TokenHash, now: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM session WHERE hash = $1 RETURNING org";
             let mut tx = self.begin().await?;
             let org: Option<OrgId> = on!(tx, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
             if let Some(org) = org {
-                self.note(&mut tx, Deed::of(&org, act::SIGNED_OUT, "dashboard"), now).await?;
+                self.note(&mut tx, NewAuditEntry::of(&org, act::SIGNED_OUT, "dashboard"), now).await?;
             }
             tx.commit().await
         })
@@ -167,7 +167,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn add_portal_link(&self, hash: &TokenHash, link: &PortalLink, now: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str =
                 "INSERT INTO portal_link (hash, org, app_id, options, expires_at) VALUES ($1, $2, $3, $4, $5)";
             let options = codec::json(&link.options)?;
@@ -183,7 +183,7 @@ impl Store {
             let most = limits::PORTAL_LINKS as i64;
             on!(tx, db => sqlx::query(OLDEST).bind(link.app_id).bind(most).execute(db).await.map(drop))?;
             let visitor = link.options.session_id.as_deref().unwrap_or_default();
-            let made = Deed::of(&link.org, act::PORTAL_LINK_MADE, visitor).within(link.app_id);
+            let made = NewAuditEntry::of(&link.org, act::PORTAL_LINK_MADE, visitor).within(link.app_id);
             self.note(&mut tx, made, now).await?;
             tx.commit().await
         })
@@ -195,7 +195,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn forget_logins(&self, now: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             for sql in [
                 "DELETE FROM login_link WHERE expires_at <= $1",

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use crate::domain::access::audit::act;
 use crate::domain::catalog::application::{Application, ApplicationSpec};
 use crate::domain::{AppId, OrgId, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::catalog::change::Changed;
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
-use crate::store::db::error::is_taken;
+use crate::store::db::store_error::is_taken;
 use crate::store::feed::polling_endpoints;
 use crate::store::ingest::outbox;
 use crate::store::query::page::SCAN;
@@ -33,7 +33,7 @@ impl Store {
         spec: ApplicationSpec,
         now: Time,
     ) -> Result<Application, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let app = Application {
                 id: AppId::new(now),
                 org: tenant.org.clone(),
@@ -57,10 +57,10 @@ impl Store {
                     .execute(db).await.map(drop)
             });
             done.map_err(|error| taken(error, &app))?;
-            unstick(&mut tx, &app).await?;
+            retry_stuck_rows(&mut tx, &app).await?;
             self.note_of(&mut tx, &app.org, act::APPLICATION_CREATED, app.id, &app.name, now).await?;
             tx.commit().await?;
-            self.unstuck();
+            self.reset_outbox_watermark();
             Ok(app)
         })
         .await
@@ -98,7 +98,7 @@ impl Store {
         work: impl Fn(&Application) -> Result<ApplicationSpec, E>,
         now: Time,
     ) -> Result<Changed<Application, E>, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let Some(before) = held(&mut tx, tenant, id).await? else { return Ok(Changed::Gone) };
             let spec = match work(&before) {
@@ -124,10 +124,10 @@ impl Store {
                     .execute(db).await.map(drop)
             });
             done.map_err(|error| taken(error, &app))?;
-            unstick(&mut tx, &app).await?;
+            retry_stuck_rows(&mut tx, &app).await?;
             self.note_of(&mut tx, &app.org, act::APPLICATION_CHANGED, id, &app.name, now).await?;
             tx.commit().await?;
-            self.unstuck();
+            self.reset_outbox_watermark();
             self.inner.signals.send(Signal::Changed(id));
             Ok(Changed::Done(app))
         })
@@ -144,7 +144,7 @@ impl Store {
         name: &str,
         now: Time,
     ) -> Result<(), StoreError> {
-        self.note(tx, Deed::of(org, act, &app.to_string()).within(app).with(name), now).await
+        self.note(tx, NewAuditEntry::of(org, act, &app.to_string()).within(app).with(name), now).await
     }
 
     /// Deletes the application and its endpoints; their pending deliveries become dead. Messages stay until retention
@@ -153,7 +153,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn delete_application(&self, tenant: &Tenant, id: AppId, now: Time) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             if !tenant.sees(id) {
                 return Ok(false);
             }
@@ -257,10 +257,10 @@ fn taken(error: sqlx::Error, app: &Application) -> StoreError {
     }
 }
 
-async fn unstick(tx: &mut Tx, app: &Application) -> Result<(), StoreError> {
+async fn retry_stuck_rows(tx: &mut Tx, app: &Application) -> Result<(), StoreError> {
     let id = app.id.to_string();
     let names: Vec<&str> = std::iter::once(id.as_str()).chain(app.uid.as_ref().map(|uid| uid.as_str())).collect();
-    outbox::unstick(tx, &names).await
+    outbox::retry_stuck_rows(tx, &names).await
 }
 
 /// Increments the versions of `apps`, which invalidates caches from the commit on. On PostgreSQL this also locks the

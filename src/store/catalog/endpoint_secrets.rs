@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use crate::domain::access::audit::act;
 use crate::domain::invalid::TOO_MANY;
-use crate::domain::notifications::operational::Kind;
+use crate::domain::notifications::operational::OperationalKind;
 use crate::domain::signing::secret::Secret;
 use crate::domain::{AppId, EndpointId, Invalid, Time, limits};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::codec;
 use crate::store::ingest::live_endpoints::open_secret;
 use crate::store::queue::signals::Signal;
 use crate::store::recording::operational;
-use crate::store::recording::operational_event::What;
+use crate::store::recording::operational_event::EventDetail;
 use crate::store::{EndpointRef, Store, StoreError, Tenant, Tx, on, read};
 
 impl Store {
@@ -75,7 +75,7 @@ impl Store {
         grace: Duration,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, &now.micros().to_string()).await?;
             let Some(endpoint) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
@@ -98,13 +98,13 @@ impl Store {
                  version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id) WHERE id = $1";
             let kind = secret.kind().word();
             on!(tx, db => sqlx::query(CHANGED).bind(id).bind(kind).execute(db).await.map(drop))?;
-            let thing = id.to_string();
-            self.note(&mut tx, Deed::of(&tenant.org, act::SECRET_ROTATED, &thing).within(app), now).await?;
-            let changed = What::Endpoint { kind: Kind::EndpointUpdated, uid: endpoint.spec.uid.clone() };
-            let told = self.tell_of(&mut tx, tenant, &endpoint, now, vec![changed]).await?;
+            let target = id.to_string();
+            self.note(&mut tx, NewAuditEntry::of(&tenant.org, act::SECRET_ROTATED, &target).within(app), now).await?;
+            let changed = EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: endpoint.spec.uid.clone() };
+            let emitted = self.tell_of(&mut tx, tenant, &endpoint, now, vec![changed]).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));
-            operational::admit(&self.inner, told);
+            operational::signal_emitted(&self.inner, emitted);
             Ok(true)
         })
         .await

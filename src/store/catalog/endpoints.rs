@@ -4,18 +4,18 @@ use std::sync::atomic::Ordering;
 
 use crate::domain::access::audit::act;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
-use crate::domain::notifications::operational::{DisabledBy, Kind};
+use crate::domain::notifications::operational::{DisabledBy, OperationalKind};
 use crate::domain::signing::secret::Secret;
 use crate::domain::{AppId, EndpointId, Invalid, OrgId, Time, limits};
-use crate::store::access::audit::{self, Deed};
+use crate::store::access::audit::{self, NewAuditEntry};
 use crate::store::catalog::applications;
 use crate::store::db::codec::{self, ENDPOINT, EndpointRow};
-use crate::store::db::error::is_taken;
+use crate::store::db::store_error::is_taken;
 use crate::store::queue::ordering;
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::queue::slots::slot_for;
 use crate::store::recording::operational;
-use crate::store::recording::operational_event::{Happening, What};
+use crate::store::recording::operational_event::{OperationalEvent, EventDetail};
 use crate::store::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
 /// The result of an optimistic update.
@@ -48,7 +48,7 @@ impl Store {
         secret: &Secret,
         now: Time,
     ) -> Result<Endpoint, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let endpoint = Endpoint {
                 id: EndpointId::new(now),
                 app_id: app,
@@ -71,14 +71,14 @@ impl Store {
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
                  CASE WHEN $8 THEN $4 ELSE NULL END, (SELECT version FROM application WHERE id = $2))";
             self.write_endpoint(&mut tx, SQL, &endpoint, Some(slot)).await?;
-            ordering::set_up(&mut tx, &endpoint, None).await?;
+            ordering::prepare_endpoint(&mut tx, &endpoint, None).await?;
             self.add_secret(&mut tx, endpoint.id, secret, now).await?;
-            let created = What::Endpoint { kind: Kind::EndpointCreated, uid: endpoint.spec.uid.clone() };
+            let created = EventDetail::Endpoint { kind: OperationalKind::EndpointCreated, uid: endpoint.spec.uid.clone() };
             self.note_to(&mut tx, tenant, &endpoint, act::ENDPOINT_CREATED, "", now).await?;
-            let told = self.tell_of(&mut tx, tenant, &endpoint, now, vec![created]).await?;
+            let emitted = self.tell_of(&mut tx, tenant, &endpoint, now, vec![created]).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));
-            operational::admit(&self.inner, told);
+            operational::signal_emitted(&self.inner, emitted);
             Ok(endpoint)
         })
         .await
@@ -95,7 +95,7 @@ impl Store {
         spec: EndpointSpec,
         now: Time,
     ) -> Result<Updated, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let app = before.app_id;
             let mut tx = self.begin().await?;
             let Some(found) = self.held(&mut tx, tenant, app, before.id).await? else { return Ok(Updated::Gone) };
@@ -107,9 +107,9 @@ impl Store {
                 (false, _) => None,
                 (true, known) => Some(known.unwrap_or(DisabledReason::Manual)),
             };
-            let mut what = vec![What::Endpoint { kind: Kind::EndpointUpdated, uid: spec.uid.clone() }];
+            let mut what = vec![EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: spec.uid.clone() }];
             if spec.disabled && !before.spec.disabled {
-                what.push(What::Disabled { by: DisabledBy::Manual, uid: spec.uid.clone(), fail_since: None });
+                what.push(EventDetail::Disabled { by: DisabledBy::Manual, uid: spec.uid.clone(), fail_since: None });
             }
             let act = match (before.spec.disabled, spec.disabled) {
                 (false, true) => act::ENDPOINT_DISABLED,
@@ -130,12 +130,12 @@ impl Store {
                      version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
                  WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
             self.write_endpoint(&mut tx, SQL, &endpoint, None).await?;
-            ordering::set_up(&mut tx, &endpoint, Some(ordered)).await?;
+            ordering::prepare_endpoint(&mut tx, &endpoint, Some(ordered)).await?;
             self.note_to(&mut tx, tenant, &endpoint, act, "", now).await?;
-            let told = self.tell_of(&mut tx, tenant, &endpoint, now, what).await?;
+            let emitted = self.tell_of(&mut tx, tenant, &endpoint, now, what).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));
-            operational::admit(&self.inner, told);
+            operational::signal_emitted(&self.inner, emitted);
             Ok(Updated::Done(Box::new(endpoint)))
         })
         .await
@@ -153,7 +153,7 @@ impl Store {
         change: &HeaderChange,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
             let headers = change.apply(&before.spec.headers);
@@ -163,12 +163,12 @@ impl Store {
              version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
              WHERE id = $1 AND app_id = $2";
             on!(tx, db => sqlx::query(SQL).bind(id).bind(app).bind(sealed).bind(now).execute(db).await.map(drop))?;
-            let what = vec![What::Endpoint { kind: Kind::EndpointUpdated, uid: before.spec.uid.clone() }];
+            let what = vec![EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: before.spec.uid.clone() }];
             self.note_to(&mut tx, tenant, &before, act::ENDPOINT_CHANGED, "headers", now).await?;
-            let told = self.tell_of(&mut tx, tenant, &before, now, what).await?;
+            let emitted = self.tell_of(&mut tx, tenant, &before, now, what).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));
-            operational::admit(&self.inner, told);
+            operational::signal_emitted(&self.inner, emitted);
             Ok(true)
         })
         .await
@@ -186,11 +186,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         let host = audit::host(&endpoint.spec.url);
         let detail = if what.is_empty() { host.to_owned() } else { format!("{what}, {host}") };
-        let thing = endpoint.id.to_string();
-        self.note(tx, Deed::of(&tenant.org, act, &thing).within(endpoint.app_id).with(&detail), now).await
+        let target = endpoint.id.to_string();
+        self.note(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(&detail), now).await
     }
 
-    /// Emits operational events about an endpoint inside `tx`. The result must be [admitted](operational::admit) after
+    /// Emits operational events about an endpoint inside `tx`. The result must be [admitted](operational::signal_emitted) after
     /// the commit.
     pub(in crate::store) async fn tell_of(
         &self,
@@ -198,11 +198,11 @@ impl Store {
         tenant: &Tenant,
         endpoint: &Endpoint,
         at: Time,
-        what: Vec<What>,
+        what: Vec<EventDetail>,
     ) -> Result<Vec<Admission>, StoreError> {
         let (app, id) = (endpoint.app_id, endpoint.id);
-        let happening = |what| Happening { org: tenant.org.clone(), app, endpoint: id, at, what };
-        operational::tell(&self.inner, tx, what.into_iter().map(happening).collect()).await
+        let event = |what| OperationalEvent { org: tenant.org.clone(), app, endpoint: id, at, what };
+        operational::emit(&self.inner, tx, what.into_iter().map(event).collect()).await
     }
 
     /// The endpoint, with its application locked until the end of `tx`.
@@ -356,7 +356,7 @@ impl Store {
         id: EndpointId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
             const SQL: &str = "UPDATE endpoint SET deleted_at = $3, uid = NULL, pending_cleanup = 1,
@@ -367,12 +367,12 @@ impl Store {
             })?;
             const ONE_LESS: &str = "UPDATE application SET endpoints = endpoints - 1 WHERE id = $1";
             on!(tx, db => sqlx::query(ONE_LESS).bind(app).execute(db).await.map(drop))?;
-            let deleted = What::Endpoint { kind: Kind::EndpointDeleted, uid: before.spec.uid.clone() };
+            let deleted = EventDetail::Endpoint { kind: OperationalKind::EndpointDeleted, uid: before.spec.uid.clone() };
             self.note_to(&mut tx, tenant, &before, act::ENDPOINT_DELETED, "", now).await?;
-            let told = self.tell_of(&mut tx, tenant, &before, now, vec![deleted]).await?;
+            let emitted = self.tell_of(&mut tx, tenant, &before, now, vec![deleted]).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));
-            operational::admit(&self.inner, told);
+            operational::signal_emitted(&self.inner, emitted);
             Ok(changed > 0)
         })
         .await
@@ -413,7 +413,7 @@ pub(in crate::store) async fn check_event_types(
 ) -> Result<(), StoreError> {
     let Some(wanted) = wanted else { return Ok(()) };
     if operational::is_operational(tx, org, app).await? {
-        let unknown: Vec<&str> = wanted.iter().map(String::as_str).filter(|name| !Kind::known(name)).collect();
+        let unknown: Vec<&str> = wanted.iter().map(String::as_str).filter(|name| !OperationalKind::known(name)).collect();
         let reason = || format!("these are not operational event types: {}", limits::shown(&unknown));
         return match unknown.is_empty() {
             true => Ok(()),

@@ -3,11 +3,11 @@
 use crate::domain::access::audit::act;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::domain::{Invalid, OrgId, Time, limits};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::catalog::applications::Put;
 use crate::store::catalog::change::Changed;
 use crate::store::db::codec;
-use crate::store::db::error::is_taken;
+use crate::store::db::store_error::is_taken;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
 #[derive(sqlx::FromRow)]
@@ -118,7 +118,7 @@ impl Store {
         work: impl Fn(&EventType) -> Result<EventTypeSpec, E>,
         now: Time,
     ) -> Result<Changed<EventType, E>, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             // SQLite has one writer and needs no row lock.
             let lock = match &tx {
@@ -149,7 +149,7 @@ impl Store {
         spec: &EventTypeSpec,
         now: Time,
     ) -> Result<(), StoreError> {
-        self.repeated(|| async { self.write_in(self.begin().await?, tenant, sql, spec, now).await }).await
+        self.retry_conflicts(|| async { self.write_in(self.begin().await?, tenant, sql, spec, now).await }).await
     }
 
     /// Writes the event type and commits.
@@ -185,7 +185,7 @@ impl Store {
             return Err(taken());
         }
         let detail = if sql == INSERT { "created" } else { "" };
-        let changed = Deed::of(&tenant.org, act::EVENT_TYPE_CHANGED, &spec.name).with(detail);
+        let changed = NewAuditEntry::of(&tenant.org, act::EVENT_TYPE_CHANGED, &spec.name).with(detail);
         self.note(&mut tx, changed, now).await?;
         tx.commit().await
     }
@@ -272,7 +272,7 @@ impl Store {
         expunge: bool,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const ARCHIVE: &str = "UPDATE event_type SET archived = TRUE, updated_at = $3 WHERE org = $1 AND name = $2";
             const EXPUNGE: &str = "DELETE FROM event_type WHERE org = $1 AND name = $2";
             let mut tx = self.begin().await?;
@@ -287,7 +287,7 @@ impl Store {
                     true => (act::EVENT_TYPE_DELETED, ""),
                     false => (act::EVENT_TYPE_CHANGED, "archived"),
                 };
-                self.note(&mut tx, Deed::of(&tenant.org, act, name).with(detail), now).await?;
+                self.note(&mut tx, NewAuditEntry::of(&tenant.org, act, name).with(detail), now).await?;
             }
             tx.commit().await?;
             Ok(changed > 0)

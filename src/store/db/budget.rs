@@ -41,13 +41,13 @@ impl Budget {
 
 /// The row limit of the next transaction: halved after a slow transaction, increased by an eighth after a fast one.
 #[derive(Debug)]
-pub(in crate::store) struct Pace {
+pub(in crate::store) struct AdaptiveBudget {
     rows: usize,
 }
 
-impl Pace {
-    pub(in crate::store) fn new() -> Pace {
-        Pace { rows: MOST_ROWS }
+impl AdaptiveBudget {
+    pub(in crate::store) fn new() -> AdaptiveBudget {
+        AdaptiveBudget { rows: MOST_ROWS }
     }
 
     /// The budget of the next transaction.
@@ -56,7 +56,7 @@ impl Pace {
     }
 
     /// Adjusts the limit after a transaction of `rows` that took `took`.
-    pub(in crate::store) fn learn(&mut self, rows: usize, took: Duration) {
+    pub(in crate::store) fn adjust(&mut self, rows: usize, took: Duration) {
         if took > AIM && rows > LEAST_ROWS {
             self.rows = (rows.min(self.rows) / 2).max(LEAST_ROWS);
         } else if took <= AIM {
@@ -83,15 +83,15 @@ mod tests {
 
     #[test]
     fn slow_transactions_lower_the_limit_and_fast_ones_raise_it() {
-        let mut pace = Pace::new();
+        let mut limit = AdaptiveBudget::new();
         let (slow, quick) = (Duration::from_secs(2), Duration::from_millis(5));
-        pace.learn(20_000, slow);
-        assert_eq!(pace.budget().rows, 10_000);
-        pace.learn(600, slow);
-        assert_eq!(pace.budget().rows, LEAST_ROWS, "half of the rows, but not below the minimum");
-        pace.learn(100, slow);
-        assert_eq!(pace.budget().rows, LEAST_ROWS, "a slow transaction with few rows does not count");
-        (0..40).for_each(|_| pace.learn(100, quick));
-        assert_eq!(pace.budget().rows, MOST_ROWS);
+        limit.adjust(20_000, slow);
+        assert_eq!(limit.budget().rows, 10_000);
+        limit.adjust(600, slow);
+        assert_eq!(limit.budget().rows, LEAST_ROWS, "half of the rows, but not below the minimum");
+        limit.adjust(100, slow);
+        assert_eq!(limit.budget().rows, LEAST_ROWS, "a slow transaction with few rows does not count");
+        (0..40).for_each(|_| limit.adjust(100, quick));
+        assert_eq!(limit.budget().rows, MOST_ROWS);
     }
 }

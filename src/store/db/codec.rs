@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::domain::catalog::application::Application;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, Headers};
-use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::deliveries::message::Message;
 use crate::domain::signing::secret::{MasterKey, SignatureType};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
@@ -185,9 +185,9 @@ impl EndpointRow {
     }
 }
 
-fn read_schedule(text: Option<&str>) -> Result<Option<Schedule>, StoreError> {
+fn read_schedule(text: Option<&str>) -> Result<Option<RetrySchedule>, StoreError> {
     let Some(waits) = from_json_opt::<Vec<f64>>(text)? else { return Ok(None) };
-    Schedule::new("retrySchedule", waits.into_iter().map(seconds).collect())
+    RetrySchedule::new("retrySchedule", waits.into_iter().map(seconds).collect())
         .map(Some)
         .map_err(|wrong| StoreError::Damaged(wrong.to_string()))
 }
@@ -197,7 +197,7 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 /// A schedule as a JSON list of seconds.
-pub(in crate::store) fn schedule(schedule: Option<&Schedule>) -> Result<Option<String>, StoreError> {
+pub(in crate::store) fn schedule(schedule: Option<&RetrySchedule>) -> Result<Option<String>, StoreError> {
     schedule.map(|schedule| json(&schedule.waits().iter().map(Duration::as_secs_f64).collect::<Vec<_>>())).transpose()
 }
 

@@ -19,7 +19,7 @@ use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migrator
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
-use crate::store::db::error::{is_missing_table, sentence};
+use crate::store::db::store_error::{is_missing_table, sentence};
 use crate::store::db::postgres;
 use crate::store::{Backend, Store, StoreError, read_vital};
 
@@ -66,7 +66,7 @@ impl Store {
             }
             Backend::Postgres(backend) => {
                 let all = [&POSTGRES_MIGRATIONS.migrations[..], more].concat();
-                let mut migrating = Migrating::begin(&backend.options()).await?;
+                let mut migrating = MigrationSession::begin(&backend.options()).await?;
                 let pending = pending(&mut migrating.connection, all, migrating.known).await?;
                 migrating.run(self.or_compatible(pending).await?).await?;
                 // Otherwise the first accepting transaction would have to.
@@ -160,7 +160,7 @@ async fn pending<C: Migrate>(connection: &mut C, all: Vec<Migration>, known: boo
 }
 
 /// A process that migrates PostgreSQL.
-struct Migrating {
+struct MigrationSession {
     connection: PgConnection,
     /// Looks for blocking sessions while `connection` waits.
     watching: PgConnection,
@@ -169,9 +169,9 @@ struct Migrating {
     known: bool,
 }
 
-impl Migrating {
+impl MigrationSession {
     /// Waits until no other process migrates, and creates the schema if necessary.
-    async fn begin(options: &PgConnectOptions) -> Result<Migrating, StoreError> {
+    async fn begin(options: &PgConnectOptions) -> Result<MigrationSession, StoreError> {
         let mut connection = connect(options).await?;
         let mut waits = false;
         // Polls, because CREATE INDEX CONCURRENTLY would wait for a session that waits inside a statement.
@@ -197,7 +197,7 @@ impl Migrating {
         let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut connection).await?;
         let known =
             sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(TABLE).fetch_one(&mut connection).await?;
-        Ok(Migrating { connection, watching: connect(options).await?, pid, known })
+        Ok(MigrationSession { connection, watching: connect(options).await?, pid, known })
     }
 
     /// Applies `migrations` and releases the advisory lock.

@@ -7,11 +7,11 @@
 pub(in crate::store) mod budget;
 pub(in crate::store) mod checkpoint;
 pub(in crate::store) mod codec;
-pub(in crate::store) mod error;
+pub(in crate::store) mod store_error;
 pub(in crate::store) mod location;
 pub mod migrations;
 pub(in crate::store) mod postgres;
-pub mod repeat;
+pub mod retry;
 pub(in crate::store) mod scans;
 pub(in crate::store) mod sqlite;
 pub(in crate::store) mod statement;

@@ -148,7 +148,7 @@ mod tests {
             assert!(store.api_key_of(&[7; 32]).await.unwrap().is_none());
             assert!(!store.is_token_revoked(&[7; 32]).await.unwrap());
             assert!(store.session(&[7; 32], now).await.unwrap().is_none());
-            assert!(store.visit(&[7; 32], now).await.unwrap().is_none());
+            assert!(store.portal_session(&[7; 32], now).await.unwrap().is_none());
             assert!(store.operator_named("anna").await.unwrap().is_none());
             assert!(store.live_endpoints(&[crate::domain::EndpointId::new(now)]).await.unwrap().is_empty());
             assert!(store.pending_lanes(&[], 10).await.unwrap().is_empty());

@@ -7,16 +7,16 @@ use uuid::Uuid;
 
 /// A bound value.
 #[derive(Clone, Debug)]
-pub(in crate::store) enum Value {
+pub(in crate::store) enum SqlValue {
     Id(Uuid),
     Text(String),
     Number(i64),
     Bytes(Vec<u8>),
 }
 
-impl<T: Into<Uuid>> From<T> for Value {
-    fn from(id: T) -> Value {
-        Value::Id(id.into())
+impl<T: Into<Uuid>> From<T> for SqlValue {
+    fn from(id: T) -> SqlValue {
+        SqlValue::Id(id.into())
     }
 }
 
@@ -24,7 +24,7 @@ impl<T: Into<Uuid>> From<T> for Value {
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Statement {
     pub text: String,
-    pub values: Vec<Value>,
+    pub values: Vec<SqlValue>,
 }
 
 impl Statement {
@@ -39,14 +39,14 @@ impl Statement {
     }
 
     /// Appends a placeholder and binds its value.
-    pub(in crate::store) fn bind(&mut self, value: impl Into<Value>) -> &mut Statement {
+    pub(in crate::store) fn bind(&mut self, value: impl Into<SqlValue>) -> &mut Statement {
         self.values.push(value.into());
         let _ = write!(self.text, "${}", self.values.len());
         self
     }
 
     /// Appends a list of placeholders in parentheses.
-    pub(in crate::store) fn list(&mut self, values: impl IntoIterator<Item = Value>) -> &mut Statement {
+    pub(in crate::store) fn list(&mut self, values: impl IntoIterator<Item = SqlValue>) -> &mut Statement {
         self.push("(");
         for (n, value) in values.into_iter().enumerate() {
             self.push(if n == 0 { "" } else { ", " }).bind(value);
@@ -63,10 +63,10 @@ macro_rules! query_of {
         let mut query = sqlx::$query(sqlx::AssertSqlSafe(statement.text.as_str())).persistent(false);
         for value in &statement.values {
             query = match value {
-                $crate::store::db::statement::Value::Id(id) => query.bind(*id),
-                $crate::store::db::statement::Value::Text(text) => query.bind(text.as_str()),
-                $crate::store::db::statement::Value::Number(number) => query.bind(*number),
-                $crate::store::db::statement::Value::Bytes(bytes) => query.bind(bytes.as_slice()),
+                $crate::store::db::statement::SqlValue::Id(id) => query.bind(*id),
+                $crate::store::db::statement::SqlValue::Text(text) => query.bind(text.as_str()),
+                $crate::store::db::statement::SqlValue::Number(number) => query.bind(*number),
+                $crate::store::db::statement::SqlValue::Bytes(bytes) => query.bind(bytes.as_slice()),
             };
         }
         query

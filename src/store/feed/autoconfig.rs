@@ -4,7 +4,7 @@ use crate::domain::access::audit::act;
 use crate::domain::catalog::autoconfig::AutoConfig;
 use crate::domain::signing::secret::Secret;
 use crate::domain::{AppId, AutoConfigId, EndpointId, Invalid, OrgId, PollingEndpointId, Time, limits};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::catalog::applications;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
@@ -54,7 +54,7 @@ impl Store {
         secret: &Secret,
         hash: &TokenHash,
     ) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const COUNT: &str = "SELECT count(*) FROM autoconfig WHERE app_id = $1";
             const ADD: &str = "INSERT INTO autoconfig (id, app_id, hash, hint, secret, created_at)
                  VALUES ($1, $2, $3, $4, $5, $6)";
@@ -91,8 +91,8 @@ impl Store {
         act: &'static str,
         now: Time,
     ) -> Result<(), StoreError> {
-        let thing = of.id.to_string();
-        self.note(tx, Deed::of(&tenant.org, act, &thing).within(of.app_id), now).await
+        let target = of.id.to_string();
+        self.note(tx, NewAuditEntry::of(&tenant.org, act, &target).within(of.app_id), now).await
     }
 
     /// The subscription, if the tenant's application has it.
@@ -154,7 +154,7 @@ impl Store {
         (hash, hint): (&TokenHash, &str),
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE autoconfig SET hash = $3, hint = $4, secret = $5 WHERE id = $1 AND app_id = $2";
             let mut tx = self.begin().await?;
             if !applications::hold(&mut tx, tenant, of.app_id).await? {
@@ -184,7 +184,7 @@ impl Store {
         made: Bound,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             // A deleted endpoint may be replaced.
             const ENDPOINT: &str = "UPDATE autoconfig SET endpoint_id = $3 WHERE id = $1 AND app_id = $2 AND NOT EXISTS
                  (SELECT 1 FROM endpoint e WHERE e.id = autoconfig.endpoint_id AND e.deleted_at IS NULL)";
@@ -217,7 +217,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn delete_autoconfig(&self, tenant: &Tenant, of: &AutoConfig, now: Time) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM autoconfig WHERE id = $1 AND app_id = $2";
             let mut tx = self.begin().await?;
             if !applications::hold(&mut tx, tenant, of.app_id).await? {

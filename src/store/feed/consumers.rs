@@ -129,7 +129,7 @@ impl Store {
              WHERE polling_endpoint_id = $1 AND name = $2 AND moves = $6 AND position <= $3
                  AND leased_until IS NULL";
         let moved = self
-            .repeated(|| async {
+            .retry_conflicts(|| async {
                 let mut tx = self.begin().await?;
                 let moved = on!(tx, db => {
                     sqlx::query(SQL)
@@ -157,7 +157,7 @@ impl Store {
         if from.moves != 0 {
             return Ok(Consumed::Behind);
         }
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             if let Some(refused) = room(&mut tx, tenant, endpoint).await? {
                 return Ok(refused);
@@ -186,7 +186,7 @@ impl Store {
         to: FeedIterator,
         now: Time,
     ) -> Result<Consumed, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const MOVE: &str = "UPDATE polling_consumer SET position = $3, complete_at = $4, polled_at = $5,
                      moves = (moves + 1) % 65536, leased = NULL,
                      leased_until = CASE WHEN leased_until IS NULL THEN NULL ELSE 0 END

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::domain::Time;
 use crate::domain::catalog::polling::PollingEndpoint;
-use crate::domain::feed::lease::{Commit, Leased, Offset};
+use crate::domain::feed::lease::{CommitOutcome, ConsumerLease, Offset};
 use crate::domain::feed::{FeedIterator, Position};
 use crate::store::feed::consumers::{Consumed, NOTE, enter, room};
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
@@ -57,11 +57,11 @@ impl Row {
         FeedIterator { position: Position::from_number(self.position), complete_at: self.complete_at, moves }
     }
 
-    fn leased(&self) -> Option<Leased> {
-        Some(Leased {
+    fn leased(&self) -> Option<ConsumerLease> {
+        Some(ConsumerLease {
             given: self.given.max(0) as u64,
             committed: self.committed.max(0) as u64,
-            positions: Leased::positions(self.leased.as_deref().unwrap_or_default()),
+            positions: ConsumerLease::positions(self.leased.as_deref().unwrap_or_default()),
             until: self.leased_until?,
         })
     }
@@ -98,7 +98,7 @@ impl Store {
                 Some(_) => LeaseState::Free(row.iterator()),
             });
         }
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const LEASED: &str =
                 "UPDATE polling_consumer SET leased_until = 0 WHERE polling_endpoint_id = $1 AND name = $2";
             let mut tx = self.begin().await?;
@@ -132,7 +132,7 @@ impl Store {
         lease: Duration,
         now: Time,
     ) -> Result<LeaseTaken, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
             let Some((row, leased)) = held(&mut tx, tenant, endpoint, name).await? else { return Ok(LeaseTaken::Lost) };
@@ -144,7 +144,7 @@ impl Store {
             let given = leased.given + positions.len() as u64;
             on!(tx, db => {
                 sqlx::query(GIVE)
-                    .bind(endpoint.id).bind(name).bind(given as i64).bind(Leased::column(positions))
+                    .bind(endpoint.id).bind(name).bind(given as i64).bind(ConsumerLease::column(positions))
                     .bind(clock.plus(lease)).bind(now)
                     .execute(db).await.map(drop)
             })?;
@@ -167,7 +167,7 @@ impl Store {
         (from, to): (FeedIterator, FeedIterator),
         now: Time,
     ) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const PASS: &str = "UPDATE polling_consumer SET position = $3, complete_at = $4, polled_at = $5
                  WHERE polling_endpoint_id = $1 AND name = $2";
             if from.position == to.position && to.complete_at < from.complete_at.plus(NOTE) {
@@ -200,17 +200,17 @@ impl Store {
         name: &str,
         offset: Offset,
         now: Time,
-    ) -> Result<Option<Commit>, StoreError> {
-        self.repeated(|| async {
+    ) -> Result<Option<CommitOutcome>, StoreError> {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, name).await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
             let Some((row, leased)) = held(&mut tx, tenant, endpoint, name).await? else { return Ok(None) };
             let commit = leased.commit(offset, clock);
-            if !matches!(commit, Commit::Moves(_) | Commit::Already) {
+            if !matches!(commit, CommitOutcome::Moves(_) | CommitOutcome::Already) {
                 return Ok(Some(commit));
             }
-            if let Commit::Moves(position) = commit {
+            if let CommitOutcome::Moves(position) = commit {
                 const MOVE: &str =
                     "UPDATE polling_consumer SET position = $3, complete_at = $4, committed = $5, polled_at = $6
                      WHERE polling_endpoint_id = $1 AND name = $2";
@@ -235,7 +235,7 @@ async fn held(
     tenant: &Tenant,
     endpoint: &PollingEndpoint,
     name: &str,
-) -> Result<Option<(Row, Leased)>, StoreError> {
+) -> Result<Option<(Row, ConsumerLease)>, StoreError> {
     if !tenant.sees(endpoint.app_id) {
         return Ok(None);
     }

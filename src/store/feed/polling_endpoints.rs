@@ -5,12 +5,12 @@ use crate::domain::access::audit::act;
 use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
 use crate::domain::feed::FeedFilter;
 use crate::domain::{AppId, Invalid, PollingEndpointId, Time, Uid, limits};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::catalog::applications;
 use crate::store::catalog::change::Changed;
 use crate::store::catalog::endpoints::check_event_types;
 use crate::store::db::codec;
-use crate::store::db::error::is_taken;
+use crate::store::db::store_error::is_taken;
 use crate::store::{Page, PageRequest, PollingEndpointRef, Store, StoreError, Tenant, Tx, on, read};
 
 #[derive(sqlx::FromRow)]
@@ -60,7 +60,7 @@ impl Store {
         spec: PollingEndpointSpec,
         now: Time,
     ) -> Result<PollingEndpoint, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let made = PollingEndpoint {
                 id: PollingEndpointId::new(now),
                 app_id: app,
@@ -107,7 +107,7 @@ impl Store {
         work: impl Fn(&PollingEndpoint) -> Result<PollingEndpointSpec, E>,
         now: Time,
     ) -> Result<Changed<PollingEndpoint, E>, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             if !applications::hold(&mut tx, tenant, app).await? {
                 return Ok(Changed::Gone);
@@ -166,9 +166,9 @@ impl Store {
         act: &'static str,
         now: Time,
     ) -> Result<(), StoreError> {
-        let thing = endpoint.id.to_string();
+        let target = endpoint.id.to_string();
         let uid = endpoint.spec.uid.as_ref().map_or("", |uid| uid.as_str());
-        self.note(tx, Deed::of(&tenant.org, act, &thing).within(endpoint.app_id).with(uid), now).await
+        self.note(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(uid), now).await
     }
 
     /// The polling endpoint, if the tenant's application has it.
@@ -232,7 +232,7 @@ impl Store {
         endpoint: &PollingEndpoint,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             if !applications::hold(&mut tx, tenant, endpoint.app_id).await? {
                 return Ok(false);

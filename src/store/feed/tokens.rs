@@ -47,7 +47,7 @@ impl Store {
         hash: &TokenHash,
         overlap: Duration,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const THERE: &str = "SELECT count(*) FROM polling_endpoint WHERE app_id = $1 AND id = $2";
             const END: &str = "UPDATE polling_token SET expires_at = $2
                  WHERE polling_endpoint_id = $1 AND (expires_at IS NULL OR expires_at > $2)";

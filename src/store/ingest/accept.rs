@@ -197,8 +197,8 @@ pub(in crate::store) async fn accept_in(
     items: &[&AcceptItem],
     budget: &mut Budget,
 ) -> Result<AcceptedBatch, StoreError> {
-    let keys: HashSet<routing::Key> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
-    let views = routing::resolve(tx, &inner.directory, &inner.master, keys).await?;
+    let keys: HashSet<routing::AppKey> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
+    let views = routing::resolve(tx, &inner.routing_cache, &inner.master, keys).await?;
     let apps = views.values().filter_map(|found| match found {
         Resolved::View(view) if !view.operational => Some(view.id),
         _ => None,

@@ -1,21 +1,20 @@
 //! Wide fan-out. A message to more endpoints than [`StoreOptions::wide`](crate::store::StoreOptions::wide) is
-//! accepted with its endpoints packed into rows of `fan_out`, [`PACK`] in each, so that the accepting transaction
-//! stays small. Steps then move them to `due`, at most [`STEP`] deliveries in a transaction, one application after
-//! another. An application whose step fails holds up no other: it is tried again with backoff ([`FanOutTurns`]).
+//! accepted with its endpoints packed into rows of `fan_out`, [`PACK`] per row, to keep the accepting transaction
+//! small. Steps then move the deliveries to `due`, at most [`STEP`] per transaction, round-robin over the
+//! applications. An application whose step fails is retried with backoff ([`FanOutScheduler`]) and does not delay the
+//! others.
 //!
-//! Which endpoints get the message is decided when it is accepted. What happens to an endpoint before its delivery is
-//! moved:
+//! The recipients are fixed when the message is accepted. If an endpoint changes before its delivery is moved:
 //!
-//! - deleted: the delivery is dead, as are those that were pending there.
-//! - disabled: the delivery waits in `due`, as do those that were pending there.
-//! - created, or its filters changed: nothing. It does not get the message, or gets it still.
-//! - the message was sent there meanwhile, because somebody asked for it: the delivery that exists stays the only one.
+//! - deleted: the delivery is dead, like those that were pending.
+//! - disabled: the delivery waits in `due`, like those that were pending.
+//! - created, or its filters changed: no effect.
+//! - resent to on request: the delivery already exists, and no second one is inserted.
 //!
-//! If the message's content is deleted before its deliveries are moved, they are dead, in the transaction that takes
-//! them out of their pack.
+//! If the message's content is deleted first, its deliveries are dead in the transaction that unpacks them.
 //!
-//! Until a delivery is moved, lists do not show it; the message's `deliveries` counts it. Ordered endpoints are never
-//! packed: their numbers are drawn when the message is accepted.
+//! Lists do not show packed deliveries; the message's `deliveries` counts them. Ordered endpoints are never packed,
+//! because sequence numbers are assigned when the message is accepted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,43 +26,41 @@ use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::sqlite;
-use crate::store::ingest::fan_out_turns::FanOutTurns;
+use crate::store::ingest::fan_out_scheduler::FanOutScheduler;
 use crate::store::ingest::routing::{self, AppView};
 use crate::store::maintenance::content_deletion;
-use crate::store::queue::dead::{self, Ending, end_pending};
+use crate::store::queue::dead::{self, PendingFilter, end_pending};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::record;
 use crate::store::{AppRef, Store, StoreError, Tx, on};
 
-/// How many endpoints one row holds.
+/// Endpoints per row.
 pub const PACK: usize = 256;
-/// How many deliveries one step moves at most.
+/// Maximum deliveries that one step moves.
 pub const STEP: usize = 8 * PACK;
-/// How many bytes of payloads one step loads to tell the engine of what it moved. The engine reads what does not fit
-/// from the store.
+/// Maximum payload bytes that one step passes to the engine. The engine reads the other payloads from the store.
 const STEP_BYTES: usize = 8 * 1024 * 1024;
 
-/// How many applications one step looks at, at most, for one whose turn it is.
+/// Maximum applications that one step tries.
 const APPS_PER_STEP: usize = 64;
 
-/// What one step of [`Store::fan_out`] moved.
+/// The result of one step of [`Store::fan_out`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FannedOut {
-    /// Whose deliveries these were.
+pub struct FanOutStep {
     pub app: AppId,
-    /// How many deliveries are pending now.
+    /// Deliveries that are pending now.
     pub due: usize,
-    /// How many are dead, because their endpoint or the message's content was deleted.
+    /// Deliveries that are dead because their endpoint or the message's content was deleted.
     pub dead: usize,
 }
 
-/// How many rows of an accepting transaction so many packed endpoints count as: by their bytes, a sixteenth of what
-/// their rows of `due` take.
+/// The cost of packed endpoints in rows of the [`Budget`](crate::store::db::budget::Budget). Measured in bytes, a
+/// packed endpoint takes a sixteenth of a row of `due`.
 pub(in crate::store) fn cost(packed: usize) -> usize {
     packed.div_ceil(16)
 }
 
-/// Inserts the packed endpoints of messages that are accepted in the same transaction.
+/// Inserts the packed endpoints of messages that this transaction accepts.
 pub(in crate::store) async fn insert<'m>(
     tx: &mut Tx,
     wide: impl Iterator<Item = (&'m Message, &'m [EndpointId])>,
@@ -98,49 +95,46 @@ pub(in crate::store) async fn insert<'m>(
     }
 }
 
-/// A delivery that is taken out of its pack.
+/// An unpacked delivery.
 type Delivery = (MessageId, EndpointId);
 
 impl Store {
-    /// Whether this process has accepted a message with packed deliveries since it was last asked. Those of other
-    /// processes, and of one that ended, are found by a look at the store alone.
-    pub fn took_wide_message(&self) -> bool {
+    /// Whether this process has accepted a message with packed deliveries since the last call. Packed deliveries of
+    /// other processes are found only by polling the store.
+    pub fn take_packed_flag(&self) -> bool {
         self.inner.packed.swap(false, Ordering::AcqRel)
     }
 
-    /// Moves up to [`STEP`] packed deliveries of one application to `due`. Applications take turns, and one whose
-    /// step failed is left alone for a while. `None`: nothing is packed, or what is has to wait, or other processes
-    /// are at it. `now` is when deliveries that cannot be sent are dead.
+    /// Moves up to [`STEP`] packed deliveries of one application to `due`: the next one in the round-robin order that
+    /// is not backing off. `None`: there is no such application, or other processes have locked its packs.
     ///
     /// # Errors
-    /// The store is away, or the step of one application failed. Nothing was moved, and the next call is for another
-    /// application.
-    pub async fn fan_out(&self, turns: &mut FanOutTurns, now: Time) -> Result<Option<FannedOut>, StoreError> {
+    /// The store is unavailable, or the step failed. Nothing was moved, and the next call tries another application.
+    pub async fn fan_out(&self, scheduler: &mut FanOutScheduler, now: Time) -> Result<Option<FanOutStep>, StoreError> {
         const PACKS: usize = STEP / PACK;
         let mut first = None;
         for _ in 0..APPS_PER_STEP {
-            let Some(app) = self.next_app(turns.last).await? else {
-                turns.nothing_left();
+            let Some(app) = self.next_app(scheduler.last).await? else {
+                scheduler.nothing_left();
                 return Ok(None);
             };
             if first == Some(app) {
                 break;
             }
             first.get_or_insert(app);
-            turns.last = Some(app);
-            if turns.is_backing_off(app, now) {
+            scheduler.last = Some(app);
+            if scheduler.is_backing_off(app, now) {
                 continue;
             }
-            let packs = turns.packs(app, PACKS);
-            match self.repeated(|| self.move_packs(app, packs, now)).await {
-                // Others are at all of it.
+            let packs = scheduler.packs(app, PACKS);
+            match self.retry_conflicts(|| self.move_packs(app, packs, now)).await {
                 Ok(None) => {}
                 Ok(Some(moved)) => {
-                    turns.succeeded(app, packs, PACKS, now);
+                    scheduler.succeeded(app, packs, PACKS, now);
                     return Ok(Some(moved));
                 }
                 Err(error) => {
-                    turns.failed(app, packs, now);
+                    scheduler.failed(app, packs, now);
                     return Err(error);
                 }
             }
@@ -148,32 +142,32 @@ impl Store {
         Ok(None)
     }
 
-    /// Moves up to `packs` packs of the application. `None`: other processes are at all of them.
-    async fn move_packs(&self, app: AppId, packs: usize, now: Time) -> Result<Option<FannedOut>, StoreError> {
+    /// Moves up to `packs` packs of the application. `None`: other processes have locked all of them.
+    async fn move_packs(&self, app: AppId, packs: usize, now: Time) -> Result<Option<FanOutStep>, StoreError> {
         let mut tx = self.begin().await?;
-        let taken = take(&mut tx, app, packs).await?;
+        let taken = claim_packs(&mut tx, app, packs).await?;
         if taken.is_empty() {
             return Ok(None);
         }
         let of_taken: Vec<MessageId> = taken.iter().map(|one| one.0).collect::<BTreeSet<_>>().into_iter().collect();
         let without = content_deletion::without_content(&mut tx, &of_taken).await?;
-        // In this order: an endpoint that is deleted between the two has its delivery in `due`, where the deletion's
-        // clean-up finds it.
+        // `insert_due` first: if the endpoint is deleted between the two statements, its delivery is in `due` and is
+        // cleaned up from there.
         let mut due = insert_due(&mut tx, &taken).await?;
         let of_deleted = end_deleted(&mut tx, &taken, now).await?;
-        let ended = end_pending(&mut tx, Ending::Messages(&without), DeadReason::ContentDeleted, now).await?;
+        let ended = end_pending(&mut tx, PendingFilter::Messages(&without), DeadReason::ContentDeleted, now).await?;
         due.retain(|(message, _)| without.binary_search(message).is_err());
         renumber(&mut tx, &due).await?;
-        let view = recall(&mut tx, self, app).await?;
+        let view = cached_view(&mut tx, self, app).await?;
         tx.commit().await?;
         record::count_dead(DeadReason::EndpointDeleted, of_deleted as u64);
         dead::count(DeadReason::ContentDeleted, &ended);
         let messages: Vec<MessageId> = of_taken.into_iter().filter(|id| without.binary_search(id).is_err()).collect();
-        self.tell(&due, &messages, view.as_deref()).await;
-        Ok(Some(FannedOut { app, due: due.len(), dead: of_deleted + ended.len() }))
+        self.signal_due(&due, &messages, view.as_deref()).await;
+        Ok(Some(FanOutStep { app, due: due.len(), dead: of_deleted + ended.len() }))
     }
 
-    /// The next application that has something packed, in a circle.
+    /// The next application with packed deliveries, in round-robin order.
     async fn next_app(&self, after: Option<AppId>) -> Result<Option<AppId>, StoreError> {
         const NEXT: &str = "SELECT app_id FROM fan_out WHERE app_id > $1 ORDER BY app_id LIMIT 1";
         let first = AppId(Uuid::nil());
@@ -187,11 +181,11 @@ impl Store {
         }
     }
 
-    /// Tells the engine what has become due: the deliveries themselves where the endpoints are remembered, else where
-    /// to look.
-    async fn tell(&self, due: &[Delivery], messages: &[MessageId], view: Option<&AppView>) {
+    /// Signals the deliveries to the engine: with their messages if the endpoints are cached, otherwise by their
+    /// endpoint ids.
+    async fn signal_due(&self, due: &[Delivery], messages: &[MessageId], view: Option<&AppView>) {
         let loaded = match view {
-            // What cannot be read now the engine reads itself.
+            // On an error the engine reads the messages itself.
             Some(_) => self.load_messages_within(messages, STEP_BYTES).await.unwrap_or_default(),
             None => Vec::new(),
         };
@@ -214,9 +208,9 @@ impl Store {
     }
 }
 
-/// Takes up to `most` packs of `app` out of the table, the oldest messages first. Nobody waits for those that another
-/// process is at.
-async fn take(tx: &mut Tx, app: AppId, most: usize) -> Result<Vec<Delivery>, StoreError> {
+/// Deletes up to `most` packs of `app`, oldest messages first, and returns their deliveries. Skips packs that another
+/// process has locked.
+async fn claim_packs(tx: &mut Tx, app: AppId, most: usize) -> Result<Vec<Delivery>, StoreError> {
     let mut packs: Vec<(MessageId, i32, Vec<u8>)> = match tx {
         Tx::Sqlite(tx) => {
             const SQL: &str = "DELETE FROM fan_out WHERE app_id = $1 AND (message_id, pack) IN
@@ -238,20 +232,20 @@ async fn take(tx: &mut Tx, app: AppId, most: usize) -> Result<Vec<Delivery>, Sto
     for (message, _, endpoints) in packs {
         let (ids, rest) = endpoints.as_chunks::<16>();
         if !rest.is_empty() {
-            // The others must not wait for it for ever.
-            tracing::error!(%message, "a pack of endpoints is damaged: its last id is cut off");
+            // Not an error of the step: it would block the application's other packs forever.
+            tracing::error!(%message, "a row of fan_out is damaged: its last endpoint id is truncated and ignored");
         }
         taken.extend(ids.iter().map(|id| (message, EndpointId(Uuid::from_bytes(*id)))));
     }
     Ok(taken)
 }
 
-/// The delivery of `message` to `endpoint` is neither dead nor attempted.
+/// SQL condition: the delivery of `message` to `endpoint` is neither dead nor attempted.
 const IS_NEW: &str =
     "NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message_id = message.id AND attempt.endpoint_id = endpoint.id)
      AND NOT EXISTS (SELECT 1 FROM dead WHERE dead.message_id = message.id AND dead.endpoint_id = endpoint.id)";
 
-/// The deliveries as a table `new` with the columns m and e, from the parameters $1 (and $2).
+/// The deliveries as a table `new (m, e)`, from the parameters $1 and $2.
 const NEW_SQLITE: &str =
     "(SELECT substr($1, key * 32 + 1, 16) AS m, substr($1, key * 32 + 17, 16) AS e FROM json_each($2)) AS new";
 const NEW_POSTGRES: &str = "UNNEST($1::uuid[], $2::uuid[]) AS new (m, e)";
@@ -268,7 +262,7 @@ fn columns(deliveries: &[Delivery]) -> (Vec<Uuid>, Vec<Uuid>) {
     deliveries.iter().map(|(message, endpoint)| (message.0, endpoint.0)).unzip()
 }
 
-/// Inserts the deliveries to endpoints that are not deleted, as fresh ones. Gives back those that were new.
+/// Inserts fresh deliveries to the endpoints that are not deleted. Returns those that did not exist.
 async fn insert_due(tx: &mut Tx, taken: &[Delivery]) -> Result<Vec<Delivery>, StoreError> {
     let sql = |new: &str| {
         format!(
@@ -295,7 +289,7 @@ async fn insert_due(tx: &mut Tx, taken: &[Delivery]) -> Result<Vec<Delivery>, St
     })
 }
 
-/// Inserts the deliveries to deleted endpoints as dead. Gives back how many there were.
+/// Inserts the deliveries to deleted endpoints as dead. Returns their number.
 async fn end_deleted(tx: &mut Tx, taken: &[Delivery], now: Time) -> Result<usize, StoreError> {
     let sql = |new: &str| {
         format!(
@@ -323,7 +317,7 @@ async fn end_deleted(tx: &mut Tx, taken: &[Delivery], now: Time) -> Result<usize
     Ok(usize::try_from(ended).unwrap_or(usize::MAX))
 }
 
-/// Endpoints that became ordered since have to number these deliveries, as they did with what was pending.
+/// Requests sequence numbers for deliveries to endpoints that became ordered after the message was accepted.
 async fn renumber(tx: &mut Tx, due: &[Delivery]) -> Result<(), StoreError> {
     const SET: &str = "UPDATE ordering SET number_at = 0 WHERE EXISTS
          (SELECT 1 FROM endpoint WHERE endpoint.id = ordering.endpoint_id AND endpoint.ordered) AND endpoint_id";
@@ -343,8 +337,8 @@ async fn renumber(tx: &mut Tx, due: &[Delivery]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The application's view, if this process remembers the present one.
-async fn recall(tx: &mut Tx, store: &Store, app: AppId) -> Result<Option<Arc<AppView>>, StoreError> {
+/// The application's view, if its current version is cached.
+async fn cached_view(tx: &mut Tx, store: &Store, app: AppId) -> Result<Option<Arc<AppView>>, StoreError> {
     let apps = routing::apps(tx, &[(None, AppRef::Id(app))]).await?;
-    Ok(apps.by_id.get(&app).and_then(|row| store.inner.directory.recall(app, row.version)))
+    Ok(apps.by_id.get(&app).and_then(|row| store.inner.routing_cache.get(app, row.version)))
 }

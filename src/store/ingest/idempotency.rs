@@ -89,7 +89,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn delete_expired_idempotency_keys(&self, now: Time, limit: i64) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str =
                 "DELETE FROM once WHERE hash IN (SELECT hash FROM once WHERE at <= $1 ORDER BY at LIMIT $2)";
             let cutoff = now.minus(IDEMPOTENCY_TTL);

@@ -31,7 +31,7 @@ const UNREADABLE: &str =
 
 /// An endpoint and the version of its application at its last change.
 #[derive(sqlx::FromRow)]
-pub(in crate::store) struct Listed {
+pub(in crate::store) struct EndpointVersion {
     pub(in crate::store) id: EndpointId,
     pub(in crate::store) app_id: AppId,
     version: i64,
@@ -40,7 +40,7 @@ pub(in crate::store) struct Listed {
 
 /// The result of [`load`].
 #[derive(Default)]
-pub(in crate::store) struct Loaded {
+pub(in crate::store) struct LoadedEndpoints {
     /// Sorted by id.
     pub(in crate::store) all: Vec<Arc<LiveEndpoint>>,
     /// The subset that was not cached.
@@ -50,7 +50,7 @@ pub(in crate::store) struct Loaded {
 const LISTED: &str = "SELECT id, app_id, version, FALSE AS deleted FROM endpoint WHERE deleted_at IS NULL AND";
 
 /// The endpoints of these applications, sorted by id.
-pub(in crate::store) async fn of_apps(tx: &mut Tx, apps: Vec<Uuid>) -> Result<Vec<Listed>, StoreError> {
+pub(in crate::store) async fn of_apps(tx: &mut Tx, apps: Vec<Uuid>) -> Result<Vec<EndpointVersion>, StoreError> {
     among(tx, &format!("{LISTED} app_id"), apps, "ORDER BY id").await
 }
 
@@ -59,7 +59,7 @@ pub(in crate::store) async fn changed_since(
     tx: &mut Tx,
     since: &[(AppId, i64)],
     limit: i64,
-) -> Result<Vec<Listed>, StoreError> {
+) -> Result<Vec<EndpointVersion>, StoreError> {
     if since.is_empty() {
         return Ok(Vec::new());
     }
@@ -88,12 +88,12 @@ pub(in crate::store) async fn changed_since(
 /// only make an endpoint look older than it is, never newer.
 pub(in crate::store) async fn load(
     tx: &mut Tx,
-    directory: &RoutingCache,
+    cache: &RoutingCache,
     master: &MasterKey,
     apps: &HashMap<AppId, &AppRow>,
-    listed: &[Listed],
-) -> Result<Loaded, StoreError> {
-    let known: HashMap<AppId, _> = apps.keys().filter_map(|id| Some((*id, directory.recall_any(*id)?))).collect();
+    listed: &[EndpointVersion],
+) -> Result<LoadedEndpoints, StoreError> {
+    let known: HashMap<AppId, _> = apps.keys().filter_map(|id| Some((*id, cache.get_any_version(*id)?))).collect();
     let mut found: BTreeMap<EndpointId, Arc<LiveEndpoint>> = BTreeMap::new();
     let mut lacking: Vec<Uuid> = Vec::new();
     for one in listed {
@@ -110,7 +110,7 @@ pub(in crate::store) async fn load(
         fresh.extend(read(tx, master, apps, chunk).await?);
     }
     found.extend(fresh.iter().map(|live| (live.endpoint.id, live.clone())));
-    Ok(Loaded { all: found.into_values().collect(), fresh })
+    Ok(LoadedEndpoints { all: found.into_values().collect(), fresh })
 }
 
 /// Reads these endpoints and decrypts their secrets.
@@ -126,7 +126,7 @@ async fn read(
         among(tx, &format!("SELECT {COLUMNS} FROM endpoint WHERE deleted_at IS NULL AND id"), ids.to_vec(), "").await?;
     let sealed: Vec<(EndpointId, Time, Vec<u8>, Option<Time>)> =
         among(tx, SECRETS, ids.to_vec(), "ORDER BY made_at DESC").await?;
-    let mut secrets: HashMap<EndpointId, Vec<Keyed>> = HashMap::new();
+    let mut secrets: HashMap<EndpointId, Vec<OpenedSecret>> = HashMap::new();
     for (endpoint, made_at, sealed, expires) in sealed {
         secrets.entry(endpoint).or_default().push((open_secret(master, endpoint, made_at, &sealed), expires));
     }
@@ -158,11 +158,11 @@ where
 }
 
 /// A secret or its read error, and when its grace period ends; `None` for the current secret.
-type Keyed = (Result<Secret, StoreError>, Option<Time>);
+type OpenedSecret = (Result<Secret, StoreError>, Option<Time>);
 
 /// `secrets` are sorted newest first. Unreadable secrets in their grace period are ignored: the current one still
 /// signs.
-fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, secrets: Vec<Keyed>) -> LiveEndpoint {
+fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, secrets: Vec<OpenedSecret>) -> LiveEndpoint {
     let missing = || StoreError::Damaged("the endpoint has no secret".into());
     let current = secrets.iter().find(|(_, expires)| expires.is_none()).map(|(secret, _)| secret.as_ref());
     let signing = match (fault.as_ref(), current) {
@@ -211,30 +211,30 @@ impl Store {
             return Ok(Vec::new());
         }
         let ids = codec::uuids(endpoints);
-        let (directory, master) = (&self.inner.directory, &self.inner.master);
+        let (cache, master) = (&self.inner.routing_cache, &self.inner.master);
         let mut tx = self.inner.snapshot().await?;
         let named: Vec<(AppId,)> =
             among(&mut tx, "SELECT DISTINCT app_id FROM endpoint WHERE id", ids.clone(), "").await?;
         let keys: Vec<_> = named.into_iter().map(|(app,)| (None, AppRef::Id(app))).collect();
         let found = apps(&mut tx, &keys).await?;
         let by_id: HashMap<AppId, &AppRow> = found.by_id.iter().map(|(id, row)| (*id, row)).collect();
-        let listed: Vec<Listed> = among(&mut tx, &format!("{LISTED} id"), ids, "").await?;
-        let loaded = load(&mut tx, directory, master, &by_id, &listed).await?;
-        remember(directory, &by_id, loaded.fresh);
+        let listed: Vec<EndpointVersion> = among(&mut tx, &format!("{LISTED} id"), ids, "").await?;
+        let loaded = load(&mut tx, cache, master, &by_id, &listed).await?;
+        cache_fresh(cache, &by_id, loaded.fresh);
         Ok(loaded.all)
     }
 }
 
 /// Adds `fresh` to the cached views of their applications. A view keeps its version, which is older than that of
 /// `fresh`. A view that is new here is [`PARTIAL`], so no message is routed by it.
-fn remember(directory: &RoutingCache, apps: &HashMap<AppId, &AppRow>, fresh: Vec<Arc<LiveEndpoint>>) {
+fn cache_fresh(cache: &RoutingCache, apps: &HashMap<AppId, &AppRow>, fresh: Vec<Arc<LiveEndpoint>>) {
     let mut by_app: HashMap<AppId, BTreeMap<EndpointId, Arc<LiveEndpoint>>> = HashMap::new();
     for live in fresh {
         by_app.entry(live.endpoint.app_id).or_default().insert(live.endpoint.id, live);
     }
     for (id, mut endpoints) in by_app {
         let Some(app) = apps.get(&id) else { continue };
-        let known = directory.recall_any(id);
+        let known = cache.get_any_version(id);
         for live in known.iter().flat_map(|view| &view.endpoints) {
             let newest = endpoints.entry(live.endpoint.id).or_insert_with(|| live.clone());
             if newest.version < live.version {
@@ -242,6 +242,6 @@ fn remember(directory: &RoutingCache, apps: &HashMap<AppId, &AppRow>, fresh: Vec
             }
         }
         let version = known.map_or(PARTIAL, |view| view.version);
-        directory.remember(&Arc::new(app.view(version, endpoints.into_values().collect())));
+        cache.insert(&Arc::new(app.view(version, endpoints.into_values().collect())));
     }
 }

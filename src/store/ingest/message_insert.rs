@@ -116,6 +116,6 @@ async fn insert_postgres(tx: &mut PgTx, rows: &[Row<'_>], is_special: bool) -> R
             .bind(column(rows, |row| row.message.deliver_at.map(Time::micros)))
             .bind(column(rows, |row| row.message.content_until.map(Time::micros)));
     }
-    partitions.told(query.execute(&mut **tx).await)?;
+    partitions.check_insert(query.execute(&mut **tx).await)?;
     Ok(())
 }

@@ -2,9 +2,9 @@
 //! its deliveries.
 //!
 //! - [`accept`]: one message and its deliveries. [`writer`]: many of them in one transaction.
-//! - [`fan_out`]: messages to very many endpoints, in bounded steps. [`fan_out_turns`]: whose step is next.
-//! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote. [`relay_pace`]: how many of them one step
-//!   takes; [`outbox_floor`]: from where on it looks.
+//! - [`fan_out`]: messages to very many endpoints, in bounded steps. [`fan_out_scheduler`]: whose step is next.
+//! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote. [`relay_batch_size`]: how many of them one step
+//!   takes; [`outbox_watermark`]: from where on it looks.
 //! - [`routing`] and [`routing_cache`]: which endpoints get a message. [`routing_load`]: how much of that is read
 //!   where. [`live_endpoints`] loads endpoints with their secrets.
 //! - [`idempotency`]: calls that may come twice and take effect once.
@@ -16,7 +16,7 @@
 pub mod accept;
 pub(in crate::store) mod due_insert;
 pub mod fan_out;
-pub mod fan_out_turns;
+pub mod fan_out_scheduler;
 pub mod idempotency;
 pub(in crate::store) mod live_endpoints;
 pub(in crate::store) mod message_insert;

@@ -4,7 +4,7 @@
 //! A row that cannot be accepted is *stuck*: it stays in the table with the reason, and is retried with exponential
 //! backoff (5 s to 10 min), or at once when an application of its name is created.
 //!
-//! - [`relay`]: one relay step. [`relay_pace`]: its batch size. [`outbox_floor`]: the lowest id that may wait, on
+//! - [`relay`]: one relay step. [`relay_batch_size`]: its batch size. [`outbox_watermark`]: the lowest id that may wait, on
 //!   PostgreSQL.
 //! - [`outbox_actions`]: retry, edit or discard a stuck row.
 //!
@@ -12,16 +12,16 @@
 //! transaction.
 
 pub mod outbox_actions;
-pub(in crate::store) mod outbox_floor;
+pub(in crate::store) mod outbox_watermark;
 pub(in crate::store) mod relay;
-pub mod relay_pace;
+pub mod relay_batch_size;
 
 use std::collections::BTreeSet;
 
 use sqlx::FromRow;
 
 use crate::domain::{AppId, Time};
-use crate::store::ingest::outbox::relay::{POSTGRES_LOOK_AT, SQLITE_LOOK_AT, postgres_floor};
+use crate::store::ingest::outbox::relay::{POSTGRES_LOOK_AT, SQLITE_LOOK_AT, from_watermark};
 use crate::store::{Backend, Store, StoreError, Tx, on, read, read_vital};
 
 /// One step of the relay.
@@ -34,7 +34,7 @@ pub struct RelayRequest {
 
 /// The result of one step of the relay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Relayed {
+pub struct RelayReport {
     /// Rows accepted as messages.
     pub accepted: usize,
     /// Rows deleted because their `event_id` is in the store already.
@@ -47,7 +47,7 @@ pub struct Relayed {
     pub not_loaded: BTreeSet<AppId>,
 }
 
-impl Relayed {
+impl RelayReport {
     /// The number of rows processed.
     pub fn rows(&self) -> usize {
         self.accepted + self.duplicates + self.stuck.len()
@@ -100,9 +100,9 @@ impl From<StuckColumns> for StuckRow {
     }
 }
 
-/// Schedules an immediate retry of rows stuck on one of these application names. Call [`Store::unstuck`] after the
+/// Schedules an immediate retry of rows stuck on one of these application names. Call [`Store::reset_outbox_watermark`] after the
 /// commit.
-pub(in crate::store) async fn unstick(tx: &mut Tx, names: &[&str]) -> Result<(), StoreError> {
+pub(in crate::store) async fn retry_stuck_rows(tx: &mut Tx, names: &[&str]) -> Result<(), StoreError> {
     // The cast is for SQLite, where the column may hold a BLOB.
     const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL AND CAST(application AS TEXT) = $1";
     for name in names {
@@ -113,8 +113,8 @@ pub(in crate::store) async fn unstick(tx: &mut Tx, names: &[&str]) -> Result<(),
 
 impl Store {
     /// After the commit: rows to be retried may have ids below this process's watermark.
-    pub(in crate::store) fn unstuck(&self) {
-        self.inner.outbox_floor.forget();
+    pub(in crate::store) fn reset_outbox_watermark(&self) {
+        self.inner.outbox_watermark.reset();
     }
 
     /// One step of the relay: processes up to `limit` rows that are due.
@@ -122,7 +122,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable, or the database rejected a value ([`StoreError::Refused`]): retry with a smaller
     /// limit.
-    pub async fn relay(&self, request: RelayRequest) -> Result<Relayed, StoreError> {
+    pub async fn relay(&self, request: RelayRequest) -> Result<RelayReport, StoreError> {
         self.inner.queues.relay(request).await
     }
 
@@ -130,8 +130,8 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn relay_give_up(&self, now: Time, reason: &str) -> Result<(), StoreError> {
-        self.repeated(|| async {
+    pub async fn mark_first_row_stuck(&self, now: Time, reason: &str) -> Result<(), StoreError> {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             for row in relay::take(&mut tx, &self.inner, &RelayRequest { limit: 1, now }).await? {
                 relay::mark(&mut tx, &row, &format!("the database rejected it: {reason}"), now).await?;
@@ -155,17 +155,17 @@ impl Store {
                 Ok(found.is_some())
             }
             Backend::Postgres(backend) => {
-                let from = self.inner.outbox_floor.begin(now);
+                let from = self.inner.outbox_watermark.poll_start(now);
                 // ORDER BY keeps PostgreSQL on the index, whatever its statistics estimate.
                 let sql = sqlx::AssertSqlSafe(format!(
                     "SELECT {POSTGRES_LOOK_AT}, id FROM outbox WHERE {POSTGRES_LOOK_AT} <= $1 {}
                      ORDER BY {POSTGRES_LOOK_AT}, id LIMIT 1",
-                    postgres_floor(from, "$2")
+                    from_watermark(from, "$2")
                 ));
                 let query = sqlx::query_as(sql).bind(now).bind(from);
                 let found: Option<(i64, Option<i64>)> = query.fetch_optional(&backend.engine).await?;
                 let first = found.and_then(|(look_at, id)| id.filter(|_| look_at == 0));
-                self.inner.outbox_floor.looked(from, first, now);
+                self.inner.outbox_watermark.polled(from, first, now);
                 Ok(found.is_some())
             }
         }
@@ -176,12 +176,12 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn outbox_retry_all(&self) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL";
             on!(tx, db => sqlx::query(SQL).execute(db).await.map(drop))?;
             tx.commit().await?;
-            self.unstuck();
+            self.reset_outbox_watermark();
             Ok(())
         })
         .await

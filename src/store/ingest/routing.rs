@@ -78,7 +78,7 @@ impl AppView {
 }
 
 /// A caller and its application. The outbox names no organization.
-pub type Key = (Option<Tenant>, AppRef);
+pub type AppKey = (Option<Tenant>, AppRef);
 
 /// The result of [`resolve`] for a key.
 pub(in crate::store) enum Resolved {
@@ -94,33 +94,33 @@ pub(in crate::store) enum Resolved {
 /// `tx` must not have changed an application: views read here are cached, and the change might not be committed.
 pub(in crate::store) async fn resolve(
     tx: &mut Tx,
-    directory: &RoutingCache,
+    cache: &RoutingCache,
     master: &MasterKey,
-    keys: impl IntoIterator<Item = Key>,
-) -> Result<HashMap<Key, Resolved>, StoreError> {
-    let keys: Vec<Key> = keys.into_iter().collect();
+    keys: impl IntoIterator<Item = AppKey>,
+) -> Result<HashMap<AppKey, Resolved>, StoreError> {
+    let keys: Vec<AppKey> = keys.into_iter().collect();
     // The version is read before the endpoints. A concurrent change can only make the view look older than it is,
     // never newer.
     let apps = apps(tx, &keys).await?;
-    let chosen: Vec<(Key, Result<AppId, Rejection>)> =
+    let chosen: Vec<(AppKey, Result<AppId, Rejection>)> =
         keys.into_iter().map(|key| (key.clone(), apps.choose(&key))).collect();
     let mut views: HashMap<AppId, Arc<AppView>> = HashMap::new();
     let mut unknown: HashMap<AppId, &AppRow> = HashMap::new();
     for id in chosen.iter().filter_map(|(_, app)| app.as_ref().ok()) {
         let Some(row) = apps.by_id.get(id) else { continue };
-        match directory.recall(row.id, row.version) {
+        match cache.get(row.id, row.version) {
             Some(view) => drop(views.insert(*id, view)),
             None => drop(unknown.insert(*id, row)),
         }
     }
     let unknown: Vec<&AppRow> = unknown.into_values().collect();
-    let loaded = routing_load::within(tx, directory, master, &unknown).await?;
+    let loaded = routing_load::within(tx, cache, master, &unknown).await?;
     for view in loaded.views {
         let view = Arc::new(view);
-        directory.remember(&view);
+        cache.insert(&view);
         views.insert(view.id, view);
     }
-    let found = |(key, app): (Key, Result<AppId, Rejection>)| {
+    let found = |(key, app): (AppKey, Result<AppId, Rejection>)| {
         let resolved = match app {
             Ok(id) => match views.get(&id) {
                 Some(view) => Resolved::View(view.clone()),
@@ -138,16 +138,16 @@ pub(in crate::store) async fn resolve(
 /// safe: cached views were committed, and an uncommitted change has another version.
 pub(in crate::store) async fn view_inside(
     tx: &mut Tx,
-    directory: &RoutingCache,
+    cache: &RoutingCache,
     master: &MasterKey,
     app: AppId,
 ) -> Result<Option<Arc<AppView>>, StoreError> {
     let apps = apps(tx, &[(None, AppRef::Id(app))]).await?;
     let Some(row) = apps.by_id.get(&app) else { return Ok(None) };
-    if let Some(view) = directory.recall(row.id, row.version) {
+    if let Some(view) = cache.get(row.id, row.version) {
         return Ok(Some(view));
     }
-    Ok(routing_load::whole(tx, directory, master, &[row]).await?.pop().map(Arc::new))
+    Ok(routing_load::whole(tx, cache, master, &[row]).await?.pop().map(Arc::new))
 }
 
 #[derive(Clone, sqlx::FromRow)]
@@ -199,7 +199,7 @@ pub(in crate::store) struct Apps {
 }
 
 impl Apps {
-    fn choose(&self, (tenant, app): &Key) -> Result<AppId, Rejection> {
+    fn choose(&self, (tenant, app): &AppKey) -> Result<AppId, Rejection> {
         let named: &[AppId] = match app {
             AppRef::Id(id) => std::slice::from_ref(id),
             AppRef::Uid(uid) => self.by_uid.get(uid).map(Vec::as_slice).unwrap_or_default(),
@@ -217,7 +217,7 @@ impl Apps {
 }
 
 /// Reads the applications that `keys` may refer to.
-pub(in crate::store) async fn apps(tx: &mut Tx, keys: &[Key]) -> Result<Apps, StoreError> {
+pub(in crate::store) async fn apps(tx: &mut Tx, keys: &[AppKey]) -> Result<Apps, StoreError> {
     const COLUMNS: &str = "SELECT id, org, uid, throttle_rate, endpoints_made, version, changes_from, operational
          FROM application WHERE deleted_at IS NULL AND";
     let (mut ids, mut uids) = (BTreeSet::new(), BTreeSet::new());

@@ -24,14 +24,14 @@ pub struct RoutingCache {
 
 #[derive(Debug, Default)]
 struct Views {
-    by_app: HashMap<AppId, Remembered>,
+    by_app: HashMap<AppId, CacheEntry>,
     /// The same applications, in the order of the clock hand.
     order: VecDeque<AppId>,
     endpoints: usize,
 }
 
 #[derive(Debug)]
-struct Remembered {
+struct CacheEntry {
     view: Arc<AppView>,
     /// Used since the clock hand passed last.
     used: AtomicBool,
@@ -49,7 +49,7 @@ impl RoutingCache {
     }
 
     /// The cached view of an application, if it has this version.
-    pub(in crate::store) fn recall(&self, app: AppId, version: i64) -> Option<Arc<AppView>> {
+    pub(in crate::store) fn get(&self, app: AppId, version: i64) -> Option<Arc<AppView>> {
         let views = self.views.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let found = views.by_app.get(&app).filter(|found| found.view.version == version)?;
         found.used.store(true, Ordering::Relaxed);
@@ -57,7 +57,7 @@ impl RoutingCache {
     }
 
     /// The cached view of an application, of any version including [`PARTIAL`].
-    pub(in crate::store) fn recall_any(&self, app: AppId) -> Option<Arc<AppView>> {
+    pub(in crate::store) fn get_any_version(&self, app: AppId) -> Option<Arc<AppView>> {
         let views = self.views.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let found = views.by_app.get(&app)?;
         found.used.store(true, Ordering::Relaxed);
@@ -65,14 +65,14 @@ impl RoutingCache {
     }
 
     /// Caches a view and evicts others to make room. A view that is larger than the whole cache is kept alone.
-    pub(in crate::store) fn remember(&self, view: &Arc<AppView>) {
+    pub(in crate::store) fn insert(&self, view: &Arc<AppView>) {
         let mut views = self.views.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         let views = &mut *views;
         if let Some(before) = views.by_app.get_mut(&view.id) {
             views.endpoints = views.endpoints - before.view.endpoints.len() + view.endpoints.len();
             before.view = view.clone();
         } else {
-            views.by_app.insert(view.id, Remembered { view: view.clone(), used: AtomicBool::new(false) });
+            views.by_app.insert(view.id, CacheEntry { view: view.clone(), used: AtomicBool::new(false) });
             views.order.push_back(view.id);
             views.endpoints += view.endpoints.len();
         }
@@ -98,22 +98,22 @@ mod tests {
         AppId(uuid::Uuid::from_u128(number))
     }
 
-    fn remember(cache: &RoutingCache, number: u128) {
+    fn insert(cache: &RoutingCache, number: u128) {
         let (org, endpoints) = (OrgId::default_org(), Vec::new());
-        cache.remember(&Arc::new(AppView { id: id(number), org, version: 1, operational: false, endpoints }));
+        cache.insert(&Arc::new(AppView { id: id(number), org, version: 1, operational: false, endpoints }));
     }
 
     #[test]
     fn a_full_cache_forgets_one_application_and_none_that_is_in_use() {
         let cache = RoutingCache::new(100, 100);
-        (0..100).for_each(|number| remember(&cache, number));
+        (0..100).for_each(|number| insert(&cache, number));
         for number in 100..300 {
-            assert!(cache.recall(id(7), 1).is_some(), "it is used before each of the others comes");
-            remember(&cache, number);
+            assert!(cache.get(id(7), 1).is_some(), "it is used before each of the others comes");
+            insert(&cache, number);
             let known = cache.views.read().unwrap();
             assert_eq!((known.by_app.len(), known.order.len()), (100, 100));
         }
-        assert!(cache.recall(id(299), 1).is_some());
-        assert!(cache.recall(id(8), 1).is_none());
+        assert!(cache.get(id(299), 1).is_some());
+        assert!(cache.get(id(8), 1).is_none());
     }
 }

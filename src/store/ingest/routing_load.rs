@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::domain::signing::secret::MasterKey;
 use crate::domain::{AppId, EndpointId};
-use crate::store::ingest::live_endpoints::{self, Listed};
+use crate::store::ingest::live_endpoints::{self, EndpointVersion};
 use crate::store::ingest::routing::{AppRow, AppView, LiveEndpoint, apps};
 use crate::store::ingest::routing_cache::{PARTIAL, RoutingCache};
 use crate::store::{AppRef, Inner, StoreError, Tx};
@@ -19,7 +19,7 @@ const MOST_WITHIN: usize = 2_000;
 
 /// The result of [`within`].
 #[derive(Default)]
-pub(in crate::store) struct Loaded {
+pub(in crate::store) struct LoadedViews {
     pub(in crate::store) views: Vec<AppView>,
     /// Applications with too many endpoints to read.
     pub(in crate::store) not_loaded: HashSet<AppId>,
@@ -28,18 +28,18 @@ pub(in crate::store) struct Loaded {
 /// Loads the views of `apps`, up to [`MOST_WITHIN`] endpoints. `apps` has no duplicates.
 pub(in crate::store) async fn within(
     tx: &mut Tx,
-    directory: &RoutingCache,
+    cache: &RoutingCache,
     master: &MasterKey,
     apps: &[&AppRow],
-) -> Result<Loaded, StoreError> {
+) -> Result<LoadedViews, StoreError> {
     if apps.is_empty() {
-        return Ok(Loaded::default());
+        return Ok(LoadedViews::default());
     }
-    let mut loaded = Loaded::default();
+    let mut loaded = LoadedViews::default();
     let mut room = MOST_WITHIN;
     let (mut few, mut changed): (Vec<&AppRow>, Vec<(&AppRow, Arc<AppView>)>) = (Vec::new(), Vec::new());
     for app in apps {
-        let known = directory.recall_any(app.id).filter(|view| view.version != PARTIAL);
+        let known = cache.get_any_version(app.id).filter(|view| view.version != PARTIAL);
         match known.filter(|view| app.lists_changes_since(view.version)) {
             Some(view) => changed.push((app, view)),
             None => take_few(app, &mut room, &mut few, &mut loaded),
@@ -58,14 +58,14 @@ pub(in crate::store) async fn within(
         for (app, _) in changed.extract_if(.., |one| disagrees(one)) {
             take_few(app, &mut room, &mut few, &mut loaded);
         }
-        loaded.views.extend(with_changes(tx, directory, master, &changed, listed).await?);
+        loaded.views.extend(with_changes(tx, cache, master, &changed, listed).await?);
     }
-    loaded.views.extend(whole(tx, directory, master, &few).await?);
+    loaded.views.extend(whole(tx, cache, master, &few).await?);
     Ok(loaded)
 }
 
 /// Plans to load the whole application if `room` allows its maximum number of endpoints.
-fn take_few<'a>(app: &'a AppRow, room: &mut usize, few: &mut Vec<&'a AppRow>, loaded: &mut Loaded) {
+fn take_few<'a>(app: &'a AppRow, room: &mut usize, few: &mut Vec<&'a AppRow>, loaded: &mut LoadedViews) {
     match room.checked_sub(app.most_endpoints()) {
         Some(left) => {
             *room = left;
@@ -78,15 +78,15 @@ fn take_few<'a>(app: &'a AppRow, room: &mut usize, few: &mut Vec<&'a AppRow>, lo
 /// The cached views of `changed`, with the `listed` endpoints reloaded.
 async fn with_changes(
     tx: &mut Tx,
-    directory: &RoutingCache,
+    cache: &RoutingCache,
     master: &MasterKey,
     changed: &[(&AppRow, Arc<AppView>)],
-    mut listed: Vec<Listed>,
+    mut listed: Vec<EndpointVersion>,
 ) -> Result<Vec<AppView>, StoreError> {
     let stale: HashSet<EndpointId> = listed.iter().map(|one| one.id).collect();
     listed.retain(|one| !one.deleted);
     let by_id: HashMap<AppId, &AppRow> = changed.iter().map(|(app, _)| (app.id, *app)).collect();
-    let mut now = by_app(live_endpoints::load(tx, directory, master, &by_id, &listed).await?.all);
+    let mut now = by_app(live_endpoints::load(tx, cache, master, &by_id, &listed).await?.all);
     let view = |(app, before): &(&AppRow, Arc<AppView>)| {
         let kept = before.endpoints.iter().filter(|live| !stale.contains(&live.endpoint.id)).cloned();
         let mut endpoints: Vec<Arc<LiveEndpoint>> = kept.chain(now.remove(&app.id).unwrap_or_default()).collect();
@@ -100,7 +100,7 @@ async fn with_changes(
 /// read.
 pub(in crate::store) async fn whole(
     tx: &mut Tx,
-    directory: &RoutingCache,
+    cache: &RoutingCache,
     master: &MasterKey,
     apps: &[&AppRow],
 ) -> Result<Vec<AppView>, StoreError> {
@@ -109,7 +109,7 @@ pub(in crate::store) async fn whole(
     }
     let listed = live_endpoints::of_apps(tx, apps.iter().map(|app| app.id.0).collect()).await?;
     let by_id: HashMap<AppId, &AppRow> = apps.iter().map(|app| (app.id, *app)).collect();
-    let mut endpoints = by_app(live_endpoints::load(tx, directory, master, &by_id, &listed).await?.all);
+    let mut endpoints = by_app(live_endpoints::load(tx, cache, master, &by_id, &listed).await?.all);
     Ok(apps.iter().map(|app| app.view(app.version, endpoints.remove(&app.id).unwrap_or_default())).collect())
 }
 
@@ -126,13 +126,13 @@ fn by_app(all: Vec<Arc<LiveEndpoint>>) -> HashMap<AppId, Vec<Arc<LiveEndpoint>>>
 /// # Errors
 /// The store is unavailable.
 pub(in crate::store) async fn load(inner: &Inner, app: AppId) -> Result<(), StoreError> {
-    let (directory, master) = (&inner.directory, &inner.master);
+    let (cache, master) = (&inner.routing_cache, &inner.master);
     let mut tx = inner.snapshot().await?;
     let apps = apps(&mut tx, &[(None, AppRef::Id(app))]).await?;
-    let unknown = |row: &&AppRow| directory.recall(row.id, row.version).is_none();
+    let unknown = |row: &&AppRow| cache.get(row.id, row.version).is_none();
     for row in apps.by_id.values().filter(unknown) {
-        for view in whole(&mut tx, directory, master, &[row]).await? {
-            directory.remember(&Arc::new(view));
+        for view in whole(&mut tx, cache, master, &[row]).await? {
+            cache.insert(&Arc::new(view));
         }
     }
     Ok(())

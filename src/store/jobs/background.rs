@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::access::audit::act;
-use crate::domain::deliveries::background::{Kind, Scope, Stage};
-use crate::domain::deliveries::delivery::Standing;
+use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
+use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::codec;
 use crate::store::jobs::endpoint_cursor::Place;
 use crate::store::jobs::listed::ListedData;
@@ -35,8 +35,8 @@ pub struct Total {
 /// The request for a background task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackgroundSpec {
-    pub kind: Kind,
-    pub scope: Scope,
+    pub kind: TaskKind,
+    pub scope: TaskScope,
     pub filter: SentFilter,
     /// `Some`: the deliveries of a list with this filter, instead of `filter`.
     pub listed: Option<DeliveryFilter>,
@@ -51,7 +51,7 @@ pub struct BackgroundSpec {
 pub struct Background {
     pub id: BackgroundId,
     pub spec: BackgroundSpec,
-    pub stage: Stage,
+    pub stage: TaskStage,
     /// Messages scanned so far.
     pub looked: i64,
     /// Deliveries queued so far.
@@ -121,11 +121,11 @@ impl Data {
     }
 
     /// The scope of the task; `app` is the task's application.
-    pub fn scope(&self, app: Option<AppId>) -> Result<Scope, StoreError> {
+    pub fn scope(&self, app: Option<AppId>) -> Result<TaskScope, StoreError> {
         Ok(match app {
-            None => Scope::Organization,
-            Some(app) if self.endpoint.is_empty() => Scope::Application(app),
-            Some(app) => Scope::Endpoint(app, place(&self.endpoint)?),
+            None => TaskScope::Organization,
+            Some(app) if self.endpoint.is_empty() => TaskScope::Application(app),
+            Some(app) => TaskScope::Endpoint(app, place(&self.endpoint)?),
         })
     }
 
@@ -136,17 +136,17 @@ impl Data {
             event_types: self.event_types.clone(),
             channel: self.channel.clone(),
             tag: self.tag.clone(),
-            standings: self.standings.iter().filter_map(|word| Standing::from_word(word)).collect(),
+            standings: self.standings.iter().filter_map(|word| DeliveryStatus::from_word(word)).collect(),
             failing: self.failing.then_some(true),
             status_class: self.status_class,
         }
     }
 
     /// The position to continue from; `None`: not started.
-    pub fn place(&self, scope: Scope) -> Result<Option<Place>, StoreError> {
+    pub fn place(&self, scope: TaskScope) -> Result<Option<Place>, StoreError> {
         let message = self.cursor.as_deref().map(place::<MessageId>).transpose()?.map_or(Uuid::nil(), |id| id.0);
         Ok(match (scope, &self.at) {
-            (Scope::Endpoint(app, endpoint), _) => Some(Place { app, endpoint, message }),
+            (TaskScope::Endpoint(app, endpoint), _) => Some(Place { app, endpoint, message }),
             (_, None) => None,
             (_, Some((app, endpoint))) => Some(Place { app: place(app)?, endpoint: place(endpoint)?, message }),
         })
@@ -189,7 +189,7 @@ impl Row {
         Ok(Background {
             id: self.id,
             spec: BackgroundSpec { kind: kind(&self.kind)?, scope, filter, listed, by: data.by, total: data.total },
-            stage: Stage::from_word(&self.state)
+            stage: TaskStage::from_word(&self.state)
                 .ok_or_else(|| StoreError::Damaged(format!("background task with stage {:?}", self.state)))?,
             looked: data.looked,
             sent: data.sent,
@@ -201,8 +201,8 @@ impl Row {
 }
 
 /// Parses a stored kind.
-pub(in crate::store) fn kind(word: &str) -> Result<Kind, StoreError> {
-    Kind::from_word(word).ok_or_else(|| StoreError::Damaged(format!("background task of kind {word:?}")))
+pub(in crate::store) fn kind(word: &str) -> Result<TaskKind, StoreError> {
+    TaskKind::from_word(word).ok_or_else(|| StoreError::Damaged(format!("background task of kind {word:?}")))
 }
 
 impl Store {
@@ -230,10 +230,10 @@ impl Store {
         by: &str,
         now: Time,
     ) -> Result<Begun, StoreError> {
-        let scope = Scope::Endpoint(spec.app, spec.endpoint);
+        let scope = TaskScope::Endpoint(spec.app, spec.endpoint);
         let filter = spec.filter();
         let work =
-            BackgroundSpec { kind: Kind::Reconcile, scope, filter, listed: None, by: by.to_owned(), total: None };
+            BackgroundSpec { kind: TaskKind::Reconcile, scope, filter, listed: None, by: by.to_owned(), total: None };
         self.begin_work(tenant, &work, Some(spec), now).await
     }
 
@@ -244,7 +244,7 @@ impl Store {
         reconciles: Option<&ReconcileSpec<'_>>,
         now: Time,
     ) -> Result<Begun, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let id = BackgroundId::new(now);
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, &id.to_string()).await?;
@@ -270,7 +270,7 @@ impl Store {
                 id,
                 app_id: app,
                 kind: spec.kind.word().to_owned(),
-                state: Stage::Running.word().to_owned(),
+                state: TaskStage::Running.word().to_owned(),
                 data: codec::json(&data)?,
                 created_at: now,
                 updated_at: now,
@@ -282,8 +282,8 @@ impl Store {
                     .bind(row.id).bind(&tenant.org).bind(app).bind(&row.kind).bind(&row.state).bind(&row.data).bind(now)
                     .execute(db).await.map(drop)
             })?;
-            let (thing, detail) = (id.to_string(), spec.kind.word());
-            self.note(&mut tx, Deed { org: &tenant.org, app, act: act::RESEND_BEGUN, thing: &thing, detail }, now)
+            let (target, detail) = (id.to_string(), spec.kind.word());
+            self.note(&mut tx, NewAuditEntry { org: &tenant.org, app, act: act::RESEND_BEGUN, target: &target, detail }, now)
                 .await?;
             tx.commit().await?;
             Ok(Begun::Begun(Box::new(row.background()?)))
@@ -297,7 +297,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn cancel_background(&self, tenant: &Tenant, id: BackgroundId, now: Time) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             // A step locks the row until it commits, so this runs before or after it.
             const END: &str = "UPDATE background SET state = 'canceled', updated_at = $3
@@ -311,10 +311,10 @@ impl Store {
             data.reason = Some("canceled".to_owned());
             let data = codec::json(&data)?;
             on!(tx, db => sqlx::query(NOTE).bind(id).bind(data).execute(db).await.map(drop))?;
-            let thing = id.to_string();
+            let target = id.to_string();
             self.note(
                 &mut tx,
-                Deed { org: &tenant.org, app, act: act::RESEND_CANCELED, thing: &thing, detail: "" },
+                NewAuditEntry { org: &tenant.org, app, act: act::RESEND_CANCELED, target: &target, detail: "" },
                 now,
             )
             .await?;
@@ -342,8 +342,8 @@ impl Store {
     pub async fn backgrounds(
         &self,
         tenant: &Tenant,
-        stages: &[Stage],
-        kind: Option<Kind>,
+        stages: &[TaskStage],
+        kind: Option<TaskKind>,
         page: &PageRequest<BackgroundId>,
     ) -> Result<Page<Background>, StoreError> {
         let (compare, direction) = page.sql();
@@ -356,7 +356,7 @@ impl Store {
         ));
         let rows: Vec<Row> = read!(self, db => {
             sqlx::query_as(sql)
-                .bind(&tenant.org).bind(page.bound()).bind(tenant.only).bind(kind.map(Kind::word)).bind(page.rows())
+                .bind(&tenant.org).bind(page.bound()).bind(tenant.only).bind(kind.map(TaskKind::word)).bind(page.rows())
                 .fetch_all(db).await
         })?;
         let all: Result<Vec<_>, _> = rows.into_iter().map(Row::background).collect();
@@ -369,13 +369,13 @@ impl Store {
     /// # Errors
     /// The store is unavailable. Committed deletions stay.
     pub async fn forget_background(&self, before: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             reconcile::forget_received(&mut tx).await?;
             tx.commit().await
         })
         .await?;
-        while self.repeated(|| self.forget_one(before)).await? {}
+        while self.retry_conflicts(|| self.forget_one(before)).await? {}
         Ok(())
     }
 
@@ -395,17 +395,17 @@ impl Store {
 }
 
 /// Whether the tenant has the application and endpoint of the scope.
-pub(in crate::store::jobs) async fn is_there(tx: &mut Tx, tenant: &Tenant, scope: Scope) -> Result<bool, StoreError> {
+pub(in crate::store::jobs) async fn is_there(tx: &mut Tx, tenant: &Tenant, scope: TaskScope) -> Result<bool, StoreError> {
     const APP: &str = "SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL AND NOT operational";
     const ENDPOINT: &str = "SELECT 1 FROM endpoint e JOIN application p ON p.id = e.app_id
          WHERE e.id = $3 AND p.id = $1 AND p.org = $2 AND e.deleted_at IS NULL AND p.deleted_at IS NULL";
     let found: Option<i32> = match scope {
-        Scope::Organization => return Ok(tenant.only.is_none()),
-        Scope::Application(app) | Scope::Endpoint(app, _) if !tenant.sees(app) => return Ok(false),
-        Scope::Application(app) => on!(tx, db => {
+        TaskScope::Organization => return Ok(tenant.only.is_none()),
+        TaskScope::Application(app) | TaskScope::Endpoint(app, _) if !tenant.sees(app) => return Ok(false),
+        TaskScope::Application(app) => on!(tx, db => {
             sqlx::query_scalar(APP).bind(app).bind(&tenant.org).fetch_optional(db).await
         })?,
-        Scope::Endpoint(app, endpoint) => on!(tx, db => {
+        TaskScope::Endpoint(app, endpoint) => on!(tx, db => {
             sqlx::query_scalar(ENDPOINT).bind(app).bind(&tenant.org).bind(endpoint).fetch_optional(db).await
         })?,
     };

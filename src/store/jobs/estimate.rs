@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use crate::domain::deliveries::background::{Kind, Scope};
+use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::{MessageId, OrgId, Time};
 use crate::store::jobs::background::BackgroundSpec;
 use crate::store::jobs::endpoint_cursor::{Place, Reached};
@@ -44,7 +44,7 @@ impl Store {
         let _scan = self.scan(tenant).await?;
         let mut tx = self.look().await?;
         let begins = from.is_none_or(|at| at.message.is_max());
-        if let (Tx::Postgres(_), true, Kind::Recover | Kind::BulkReplay) = (&tx, begins, spec.kind)
+        if let (Tx::Postgres(_), true, TaskKind::Recover | TaskKind::BulkReplay) = (&tx, begins, spec.kind)
             && let Some(tally) = self.tally_many(&mut tx, tenant, spec, from).await?
         {
             return Ok(tally);
@@ -68,12 +68,12 @@ impl Store {
             };
             let chunk = count(&mut tx, &tenant.org, spec, (&reached, at.message), looks).await?;
             tally.found += chunk.found;
-            if let (Scope::Endpoint(..), None) = (spec.scope, chunk.next) {
+            if let (TaskScope::Endpoint(..), None) = (spec.scope, chunk.next) {
                 tally.next = None;
                 return Ok(tally);
             }
             // After a large endpoint, the next ones are counted together again.
-            let alone = matches!(tx, Tx::Postgres(_)) && spec.kind != Kind::ReplayMissing;
+            let alone = matches!(tx, Tx::Postgres(_)) && spec.kind != TaskKind::ReplayMissing;
             looks = looks.saturating_sub(chunk.looked).max(1);
             let here = Place { message: chunk.next.unwrap_or(Uuid::max()), ..at };
             (tally.next, place) = (Some(here), Some(here));
@@ -137,7 +137,7 @@ async fn count(
     let step = Step { org, app: endpoint.app_id, endpoint, slot: *slot, filter: &spec.filter, room, now: Time::ZERO };
     let mut found = 0;
     match spec.kind {
-        Kind::Recover | Kind::BulkReplay => {
+        TaskKind::Recover | TaskKind::BulkReplay => {
             let last = nth(tx, &step, from).await?;
             let end = last.map_or(spec.filter.ids().1, after);
             for row in step.read_sent(tx, spec.filter.sql_of_states(tx.kind()), from, end).await? {
@@ -145,7 +145,7 @@ async fn count(
             }
             Ok(Chunk { found, looked: if last.is_some() { looks } else { 1 }, next: last.map(|last| last.0) })
         }
-        Kind::ReplayMissing => {
+        TaskKind::ReplayMissing => {
             let rows = step.read_missing(tx, from).await?;
             for row in &rows {
                 found += i64::from(step.takes_missing(row)?);
@@ -154,7 +154,7 @@ async fn count(
             Ok(Chunk { found, looked: rows.len(), next })
         }
         // Only REST clients start a reconciliation, and they do not estimate it.
-        Kind::Reconcile => Ok(Chunk { found: 0, looked: 0, next: None }),
+        TaskKind::Reconcile => Ok(Chunk { found: 0, looked: 0, next: None }),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::crash;
-use crate::domain::deliveries::background::{Kind, Scope, Stage};
+use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::{AppId, BackgroundId, EndpointId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::jobs::background::{Data, kind};
@@ -36,7 +36,7 @@ pub enum Stepped {
     /// There is more to do; the lease was renewed.
     More(Turn),
     /// The task has ended.
-    Ended(Stage),
+    Ended(TaskStage),
     /// The lease has expired or another process has it, or the task was deleted.
     Lost,
 }
@@ -47,7 +47,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn take_turn(&self, now: Time) -> Result<Option<Turn>, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             // Usually there is none; a read avoids blocking the writer.
             const ANY: &str = "SELECT 1 FROM background WHERE state = 'running' LIMIT 1";
             let any: Option<i32> = read_vital!(self, db => sqlx::query_scalar(ANY).fetch_optional(db).await)?;
@@ -83,7 +83,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable. The lease expires by itself.
     pub async fn end_turn(&self, turn: Turn, now: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE background SET leased_until = $3 WHERE id = $1 AND leased_until = $2";
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
@@ -101,13 +101,13 @@ impl Store {
         if let Some(work) = self.listed_work(turn.id).await? {
             return self.step_listed(turn, &work, now).await;
         }
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let (next, row) = renew(&mut tx, turn, now).await?;
             let Some(Renewed { org, app, kind: word, mut data }) = row else { return ended(&mut tx, turn.id).await };
             let work = Work { id: turn.id, org, kind: kind(&word)?, scope: data.scope(app)?, now };
             let (stage, woken) = self.step(&mut tx, &work, &mut data).await?;
-            if stage != Stage::Running && work.kind == Kind::Reconcile {
+            if stage != TaskStage::Running && work.kind == TaskKind::Reconcile {
                 reconcile::drop_received(&mut tx, work.id).await?;
             }
             self.end_step(tx, next, (&data, stage), woken, now).await
@@ -120,7 +120,7 @@ impl Store {
         &self,
         mut tx: Tx,
         next: Turn,
-        (data, stage): (&Data, Stage),
+        (data, stage): (&Data, TaskStage),
         woken: Vec<EndpointId>,
         now: Time,
     ) -> Result<Stepped, StoreError> {
@@ -133,21 +133,21 @@ impl Store {
         if !woken.is_empty() {
             self.inner.signals.send(Signal::Look(woken));
         }
-        Ok(if stage == Stage::Running { Stepped::More(next) } else { Stepped::Ended(stage) })
+        Ok(if stage == TaskStage::Running { Stepped::More(next) } else { Stepped::Ended(stage) })
     }
 
     /// Continues at the position in `data`, from endpoint to endpoint, until the step is full or the task is complete.
     /// Returns the stage and the endpoints with new deliveries.
-    async fn step(&self, tx: &mut Tx, work: &Work, data: &mut Data) -> Result<(Stage, Vec<EndpointId>), StoreError> {
+    async fn step(&self, tx: &mut Tx, work: &Work, data: &mut Data) -> Result<(TaskStage, Vec<EndpointId>), StoreError> {
         let (filter, mut room, mut woken) = (data.filter(), Room::STEP, Vec::new());
         let mut place = data.place(work.scope)?;
         for _ in 0..ENDPOINTS {
             let Some((reached, at)) = self.endpoint_at(tx, work, place).await? else {
-                if let Scope::Endpoint(..) = work.scope {
+                if let TaskScope::Endpoint(..) = work.scope {
                     data.reason = Some("the endpoint was deleted".to_owned());
-                    return Ok((Stage::Failed, woken));
+                    return Ok((TaskStage::Failed, woken));
                 }
-                return Ok((Stage::Finished, woken));
+                return Ok((TaskStage::Finished, woken));
             };
             let step = Step {
                 org: &work.org,
@@ -159,9 +159,9 @@ impl Store {
                 now: work.now,
             };
             let done = match work.kind {
-                Kind::Recover | Kind::BulkReplay => step.send_again(tx, at.message).await?,
-                Kind::ReplayMissing => step.send_missing(tx, at.message).await?,
-                Kind::Reconcile => {
+                TaskKind::Recover | TaskKind::BulkReplay => step.send_again(tx, at.message).await?,
+                TaskKind::ReplayMissing => step.send_missing(tx, at.message).await?,
+                TaskKind::Reconcile => {
                     let received = reconcile::received_of(tx, work.id).await?;
                     step.send_missed(tx, at.message, &received, data.bounded).await?
                 }
@@ -176,10 +176,10 @@ impl Store {
             data.go_on_at(here);
             room = room.after(&done);
             if done.more {
-                return Ok((Stage::Running, woken));
+                return Ok((TaskStage::Running, woken));
             }
-            if let Scope::Endpoint(..) = work.scope {
-                return Ok((Stage::Finished, woken));
+            if let TaskScope::Endpoint(..) = work.scope {
+                return Ok((TaskStage::Finished, woken));
             }
             // This endpoint is complete.
             let through = Place { message: uuid::Uuid::max(), ..here };
@@ -189,7 +189,7 @@ impl Store {
                 break;
             }
         }
-        Ok((Stage::Running, woken))
+        Ok((TaskStage::Running, woken))
     }
 
     /// The current or next endpoint, and the position there. `None`: no more endpoints.
@@ -202,7 +202,7 @@ impl Store {
         if let Some(at) = place.filter(|at| !at.message.is_max()) {
             match self.endpoint_in(tx, at.app, at.endpoint).await? {
                 Some(reached) => return Ok(Some((reached, at))),
-                None if matches!(work.scope, Scope::Endpoint(..)) => return Ok(None),
+                None if matches!(work.scope, TaskScope::Endpoint(..)) => return Ok(None),
                 None => {}
             }
         }
@@ -219,8 +219,8 @@ impl Store {
 struct Work {
     id: BackgroundId,
     org: OrgId,
-    kind: Kind,
-    scope: Scope,
+    kind: TaskKind,
+    scope: TaskScope,
     now: Time,
 }
 
@@ -252,5 +252,5 @@ pub(super) async fn renew(tx: &mut Tx, turn: Turn, now: Time) -> Result<(Turn, O
 pub(super) async fn ended(tx: &mut Tx, id: BackgroundId) -> Result<Stepped, StoreError> {
     const SQL: &str = "SELECT 1 FROM background WHERE id = $1 AND state = 'canceled'";
     let canceled: Option<i32> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
-    Ok(canceled.map_or(Stepped::Lost, |_| Stepped::Ended(Stage::Canceled)))
+    Ok(canceled.map_or(Stepped::Lost, |_| Stepped::Ended(TaskStage::Canceled)))
 }

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::deliveries::background::Stage;
-use crate::domain::deliveries::delivery::State;
+use crate::domain::deliveries::background::TaskStage;
+use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::db::statement::query_of;
 use crate::store::jobs::background::Data;
 use crate::store::jobs::job_lease::{Renewed, Stepped, Turn, ended, renew};
 use crate::store::jobs::resent;
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatus, Reading};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatusFilter, Reading};
 use crate::store::query::delivery_tally::Passed;
 use crate::store::queue::ordering;
-use crate::store::queue::requeue::{self, Found, To};
+use crate::store::queue::requeue::{self, DeliverySnapshot, RequeueTarget};
 use crate::store::{Order, Store, StoreError, Tenant, read};
 
 /// The most deliveries that a step scans.
@@ -59,7 +59,7 @@ impl ListedData {
     /// The list's filter; `app` is the task's application.
     pub fn filter(&self, app: Option<AppId>) -> DeliveryFilter {
         DeliveryFilter {
-            status: self.status.as_deref().and_then(DeliveryStatus::from_word),
+            status: self.status.as_deref().and_then(DeliveryStatusFilter::from_word),
             app,
             endpoint: self.endpoint,
             event_types: self.event_types.clone(),
@@ -95,12 +95,12 @@ impl Row {
         (self.message_id, self.endpoint_id)
     }
 
-    fn to(&self) -> To {
-        To { endpoint: self.endpoint_id, app: self.app_id, slot: u8::try_from(self.slot).unwrap_or_default() }
+    fn to(&self) -> RequeueTarget {
+        RequeueTarget { endpoint: self.endpoint_id, app: self.app_id, slot: u8::try_from(self.slot).unwrap_or_default() }
     }
 
-    fn found(&self) -> Found {
-        Found { message: self.message_id, state: State::from_code(self.state), generation: self.generation }
+    fn snapshot(&self) -> DeliverySnapshot {
+        DeliverySnapshot { message: self.message_id, state: DeliveryState::from_code(self.state), generation: self.generation }
     }
 }
 
@@ -118,7 +118,7 @@ impl Store {
     /// Runs a step of the task and renews its lease.
     pub(super) async fn step_listed(&self, turn: Turn, work: &ListedWork, now: Time) -> Result<Stepped, StoreError> {
         let (rows, cursor) = self.to_resend(work, now).await?;
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let (next, renewed) = renew(&mut tx, turn, now).await?;
             let Some(Renewed { mut data, .. }) = renewed else { return ended(&mut tx, turn.id).await };
@@ -129,18 +129,18 @@ impl Store {
             let mut woken = Vec::new();
             for ((_, endpoint), rows) in lanes {
                 let Some(to) = rows.first().map(|row| row.to()) else { continue };
-                let found: Vec<Found> = rows.iter().map(|row| row.found()).collect();
-                let done = requeue::put_back(&mut tx, to, &found, now).await?;
+                let found: Vec<DeliverySnapshot> = rows.iter().map(|row| row.snapshot()).collect();
+                let done = requeue::requeue(&mut tx, to, &found, now).await?;
                 resent::note(&mut tx, turn.id, endpoint, &done, data.sent).await?;
                 data.sent += done.len() as i64;
                 if !done.is_empty() {
                     woken.push(endpoint);
                 }
-                ordering::to_the_end(&mut tx, endpoint, done, now).await?;
+                ordering::number_at_end(&mut tx, endpoint, done, now).await?;
             }
             data.looked += rows.len() as i64;
             data.listed = Some(ListedData { cursor, ..work.listed.clone() });
-            let stage = if cursor.is_some() { Stage::Running } else { Stage::Finished };
+            let stage = if cursor.is_some() { TaskStage::Running } else { TaskStage::Finished };
             self.end_step(tx, next, (&data, stage), woken, now).await
         })
         .await

@@ -13,8 +13,8 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::domain::deliveries::background::Scope;
-use crate::domain::deliveries::delivery::Standing;
+use crate::domain::deliveries::background::TaskScope;
+use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::deliveries::message::Message;
 use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
@@ -87,7 +87,7 @@ impl ReconcileSpec<'_> {
 pub struct Missed {
     pub message: Message,
     /// The status of its delivery; `None`: it has none.
-    pub standing: Option<Standing>,
+    pub standing: Option<DeliveryStatus>,
 }
 
 /// A page of missing messages.
@@ -124,7 +124,7 @@ impl Store {
         {
             let _scan = self.scan(tenant).await?;
             let mut tx = self.look().await?;
-            if !is_there(&mut tx, tenant, Scope::Endpoint(spec.app, spec.endpoint)).await? {
+            if !is_there(&mut tx, tenant, TaskScope::Endpoint(spec.app, spec.endpoint)).await? {
                 return Ok(page);
             }
             let Some(reached) = self.endpoint_in(&mut tx, spec.app, spec.endpoint).await? else { return Ok(page) };
@@ -192,7 +192,7 @@ impl Step<'_> {
     fn misses(&self, row: &MeantRow, received: &ReceivedIds) -> Result<bool, StoreError> {
         Ok(!received.has(row.message.id)
             && match &row.sent {
-                Some(sent) => sent.standing() != Standing::Pending && self.takes_sent(sent)?,
+                Some(sent) => sent.standing() != DeliveryStatus::Pending && self.takes_sent(sent)?,
                 None => row.message.accepted_at >= self.endpoint.created_at && self.takes_missing(&row.message)?,
             })
     }

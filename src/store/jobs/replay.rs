@@ -12,7 +12,7 @@ use crate::store::db::codec;
 use crate::store::query::endpoint_messages::{SentFilter, SentRow};
 use crate::store::query::messages::{along_application, in_order_of_application};
 use crate::store::queue::ordering;
-use crate::store::queue::requeue::{self, Found, To};
+use crate::store::queue::requeue::{self, DeliverySnapshot, RequeueTarget};
 use crate::store::{StoreError, Tx, on};
 
 /// The remaining budget of a step: rows to scan and deliveries to queue.
@@ -128,14 +128,14 @@ impl Step<'_> {
         tx: &mut Tx,
         chosen: &[&SentRow],
     ) -> Result<Vec<MessageId>, StoreError> {
-        let found: Vec<Found> = chosen.iter().map(|row| row.found()).collect();
-        let done = requeue::put_back(tx, self.to(), &found, self.now).await?;
-        ordering::to_the_end(tx, self.endpoint.id, done.clone(), self.now).await?;
+        let found: Vec<DeliverySnapshot> = chosen.iter().map(|row| row.snapshot()).collect();
+        let done = requeue::requeue(tx, self.to(), &found, self.now).await?;
+        ordering::number_at_end(tx, self.endpoint.id, done.clone(), self.now).await?;
         Ok(done)
     }
 
-    fn to(&self) -> To {
-        To { endpoint: self.endpoint.id, app: self.app, slot: self.slot }
+    fn to(&self) -> RequeueTarget {
+        RequeueTarget { endpoint: self.endpoint.id, app: self.app, slot: self.slot }
     }
 
     /// The application's messages after `from`.
@@ -192,7 +192,7 @@ impl Step<'_> {
         messages: &[MessageId],
     ) -> Result<Vec<MessageId>, StoreError> {
         let given = requeue::create_missing(tx, self.to(), messages, self.now).await?;
-        ordering::to_the_end(tx, self.endpoint.id, given.clone(), self.now).await?;
+        ordering::number_at_end(tx, self.endpoint.id, given.clone(), self.now).await?;
         Ok(given)
     }
 }

@@ -7,9 +7,9 @@ use crate::domain::access::audit::act;
 use crate::domain::deliveries::attempt::EXPUNGED;
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::{codec, sqlite};
-use crate::store::queue::dead::{self, Ended, Ending, end_pending};
+use crate::store::queue::dead::{self, EndedDelivery, PendingFilter, end_pending};
 use crate::store::queue::signals::Signal;
 use crate::store::recording::{operational, operational_event};
 use crate::store::{Store, StoreError, Tenant, Tx, on};
@@ -30,7 +30,7 @@ impl Store {
         message: MessageId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             if !tenant.sees(app) {
                 return Ok(false);
             }
@@ -43,9 +43,9 @@ impl Store {
             if found == 0 {
                 return Ok(false);
             }
-            let ended = end_pending(&mut tx, Ending::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
-            let thing = message.to_string();
-            self.note(&mut tx, Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app), now).await?;
+            let ended = end_pending(&mut tx, PendingFilter::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
+            let target = message.to_string();
+            self.note(&mut tx, NewAuditEntry::of(&tenant.org, act::CONTENT_DELETED, &target).within(app), now).await?;
             tx.commit().await?;
             self.ended(&ended);
             Ok(true)
@@ -65,7 +65,7 @@ impl Store {
         attempt: AttemptId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             if !tenant.sees(app) {
                 return Ok(false);
             }
@@ -79,8 +79,8 @@ impl Store {
                     .execute(db).await.map(|done| done.rows_affected())
             })?;
             if changed > 0 {
-                let (thing, detail) = (message.to_string(), format!("of {attempt}"));
-                let deleted = Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app).with(&detail);
+                let (target, detail) = (message.to_string(), format!("of {attempt}"));
+                let deleted = NewAuditEntry::of(&tenant.org, act::CONTENT_DELETED, &target).within(app).with(&detail);
                 self.note(&mut tx, deleted, now).await?;
             }
             tx.commit().await?;
@@ -95,19 +95,19 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn expire_contents(&self, now: Time) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE message SET payload = NULL, content_until = NULL
              WHERE content_until <= $1 AND id IN
                  (SELECT id FROM message WHERE content_until <= $1 ORDER BY content_until LIMIT $2)
              RETURNING id";
             let mut tx = self.begin().await?;
             let gone: Vec<MessageId> = on!(tx, db => sqlx::query_scalar(SQL).bind(now).bind(STEP).fetch_all(db).await)?;
-            let ended = end_pending(&mut tx, Ending::Messages(&gone), DeadReason::ContentDeleted, now).await?;
-            let happened = operational_event::of_unsent(&ended, now);
-            let told = operational::tell(&self.inner, &mut tx, happened).await?;
+            let ended = end_pending(&mut tx, PendingFilter::Messages(&gone), DeadReason::ContentDeleted, now).await?;
+            let events = operational_event::of_unsent(&ended, now);
+            let emitted = operational::emit(&self.inner, &mut tx, events).await?;
             tx.commit().await?;
             self.ended(&ended);
-            operational::admit(&self.inner, told);
+            operational::signal_emitted(&self.inner, emitted);
             Ok(gone.len() as u64)
         })
         .await
@@ -120,10 +120,10 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn end_without_content(&self, messages: &[MessageId], now: Time) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let gone = without_content(&mut tx, messages).await?;
-            let ended = end_pending(&mut tx, Ending::Messages(&gone), DeadReason::ContentDeleted, now).await?;
+            let ended = end_pending(&mut tx, PendingFilter::Messages(&gone), DeadReason::ContentDeleted, now).await?;
             tx.commit().await?;
             dead::count(DeadReason::ContentDeleted, &ended);
             Ok(ended.len() as u64)
@@ -135,7 +135,7 @@ impl Store {
     pub const CONTENTS_STEP: u64 = STEP as u64;
 
     /// After the commit: counts the ended deliveries and signals the engine.
-    fn ended(&self, ended: &[Ended]) {
+    fn ended(&self, ended: &[EndedDelivery]) {
         dead::count(DeadReason::ContentDeleted, ended);
         self.withdraw(ended.iter().map(|one| (one.endpoint_id, one.message_id)).collect());
     }

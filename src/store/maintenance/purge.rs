@@ -37,7 +37,7 @@ impl Store {
         most = most.max(self.purge_applications(deleted, now).await?);
         most = most.max(self.remove_endpoints(history).await?);
         most = most.max(self.remove_applications(history).await?);
-        ordering::forget_turns(self).await?;
+        ordering::remove_relay_lock(self).await?;
         Ok(most >= STEP.unsigned_abs())
     }
 
@@ -62,7 +62,7 @@ impl Store {
     }
 
     async fn delete(&self, sql: &'static str, before: Time, limit: i64) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let gone = on!(tx, db => {
                 sqlx::query(sql).bind(before).bind(limit).execute(db).await.map(|done| done.rows_affected())
@@ -75,7 +75,7 @@ impl Store {
 
     /// Purges endpoints without pending deliveries. Returns how many.
     async fn purge_endpoints(&self, deleted: Time, now: Time) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const NEXT: &str = "SELECT id, url FROM endpoint
                  WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL AND pending_cleanup = 0
                  ORDER BY deleted_at LIMIT $2";
@@ -104,7 +104,7 @@ impl Store {
 
     /// Purges applications. Returns how many.
     async fn purge_applications(&self, deleted: Time, now: Time) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE application SET purged_at = $3, metadata = '{}', contact_email = NULL, throttle_rate = NULL
                  WHERE id IN (SELECT id FROM application WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL
                               ORDER BY deleted_at LIMIT $2)";
@@ -120,7 +120,7 @@ impl Store {
 
     /// Removes purged endpoints without history. Returns how many.
     async fn remove_endpoints(&self, history: Time) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let next = sqlx::AssertSqlSafe(format!(
                 "SELECT id, app_id FROM endpoint WHERE deleted_at < $1 AND purged_at IS NOT NULL AND NOT ({HISTORY})
                  ORDER BY deleted_at LIMIT $2"

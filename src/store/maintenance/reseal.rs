@@ -40,7 +40,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable. The step can be repeated.
     pub async fn reseal(&self, from: Reseal) -> Result<Resealed, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let done = match from {
                 Reseal::Begin => self.reseal_secrets(&mut tx, EndpointId(Uuid::nil()), Time::ZERO).await?,

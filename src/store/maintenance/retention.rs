@@ -7,7 +7,7 @@
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
 use crate::store::maintenance::rollup_compaction;
-use crate::store::queue::dead::Ended;
+use crate::store::queue::dead::EndedDelivery;
 use crate::store::recording::{operational, operational_event, record};
 use crate::store::{Store, StoreError, Tx, on};
 
@@ -34,11 +34,11 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn expire(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let step = Step::plan(&mut tx, cutoff).await?;
             let unsent = step.delete_pending(&mut tx).await?;
-            let told = operational::tell(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
+            let emitted = operational::emit(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
             let mut expired = Expired { messages: 0, rows: unsent.len() as u64, more: step.more };
             for table in ["dead", "attempt"] {
                 let gone = step.delete_rows(&mut tx, table).await?;
@@ -54,7 +54,7 @@ impl Store {
             rollup_compaction::forget(&mut tx, cutoff).await?;
             tx.commit().await?;
             record::count_dead(DeadReason::Expired, unsent.len() as u64);
-            operational::admit(&self.inner, told);
+            operational::signal_emitted(&self.inner, emitted);
             Ok(expired)
         })
         .await
@@ -103,7 +103,7 @@ impl Step {
     }
 
     /// Deletes pending deliveries and returns them.
-    async fn delete_pending(&self, tx: &mut Tx) -> Result<Vec<Ended>, StoreError> {
+    async fn delete_pending(&self, tx: &mut Tx) -> Result<Vec<EndedDelivery>, StoreError> {
         let delete = sqlx::AssertSqlSafe(format!(
             "DELETE FROM due WHERE (message_id, endpoint_id) IN (SELECT message_id, endpoint_id {})
              RETURNING endpoint_id, message_id, app_id, attempts,

@@ -5,15 +5,16 @@
 //! Recording is not aware of compaction.
 
 use crate::domain::Time;
-use crate::store::query::counts::Range;
-use crate::store::recording::rollups::{DAYS, HOURS, MINUTES, WIDTHS, Width, names, on_conflict_add};
+use crate::store::query::counts::ChartRange;
+use crate::store::recording::rollups::{DAYS, HOURS, MINUTES, ROLLUP_LEVELS, RollupLevel, names, on_conflict_add};
 use crate::store::{Store, StoreError, Tx, on};
 
 /// Rows per step.
 const STEP: i64 = 2_000;
 
 /// Source, target, and the chart range that needs the source: rows move when they are older than it.
-const MOVES: [(Width, Width, Range); 2] = [(MINUTES, HOURS, Range::Hour), (HOURS, DAYS, Range::Week)];
+const MOVES: [(RollupLevel, RollupLevel, ChartRange); 2] =
+    [(MINUTES, HOURS, ChartRange::Hour), (HOURS, DAYS, ChartRange::Week)];
 
 impl Store {
     /// Moves one step of rollups: minutes of hours that ended more than an hour before `now` into hours, and hours of
@@ -26,7 +27,7 @@ impl Store {
         let mut moved = 0;
         for (from, to, read) in MOVES {
             let before = now.minus(read.span()).floor(to.span);
-            let step = self.repeated(|| async {
+            let step = self.retry_conflicts(|| async {
                 let mut tx = self.begin().await?;
                 let rows = move_rows(&mut tx, from, to, before).await?;
                 tx.commit().await?;
@@ -42,7 +43,7 @@ impl Store {
 }
 
 /// Moves the oldest rows of `from` that start before `before`.
-async fn move_rows(tx: &mut Tx, from: Width, to: Width, before: Time) -> Result<u64, StoreError> {
+async fn move_rows(tx: &mut Tx, from: RollupLevel, to: RollupLevel, before: Time) -> Result<u64, StoreError> {
     let (columns, column, span) = (names().join(", "), from.column, to.span.as_micros());
     let sums: Vec<String> = names().iter().map(|name| format!("SUM({name})")).collect();
     let insert = |rows: &str| {
@@ -93,7 +94,7 @@ async fn move_rows(tx: &mut Tx, from: Width, to: Width, before: Time) -> Result<
 
 /// Deletes the oldest rollups before `cutoff`: per table one row's time span, for minutes an hour.
 pub(in crate::store) async fn forget(tx: &mut Tx, cutoff: Time) -> Result<(), StoreError> {
-    for Width { table, column, span } in WIDTHS {
+    for RollupLevel { table, column, span } in ROLLUP_LEVELS {
         let oldest = sqlx::AssertSqlSafe(format!("SELECT min({column}) FROM {table}"));
         let oldest: Option<Time> = on!(tx, db => sqlx::query_scalar(oldest).fetch_one(db).await)?;
         let Some(oldest) = oldest else { continue };

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use super::make::connect;
 use super::{Layout, Partition, Table};
 use crate::domain::MessageId;
-use crate::store::db::error::{is_deadlock, is_lock_timeout};
+use crate::store::db::store_error::{is_deadlock, is_lock_timeout};
 use crate::store::db::postgres;
 use crate::store::{Backend, Store, StoreError};
 

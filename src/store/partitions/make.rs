@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, P
 
 use super::{Layout, Partition, Partitions, Reach, Table};
 use crate::domain::{MessageId, Time};
-use crate::store::db::error::{is_deadlock, is_lock_timeout};
+use crate::store::db::store_error::{is_deadlock, is_lock_timeout};
 use crate::store::db::postgres;
 use crate::store::{Backend, Store, StoreError};
 

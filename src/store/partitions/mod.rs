@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 pub(in crate::store) use self::catalog::{Layout, Partition, Table};
 use crate::domain::{MessageId, Time};
-use crate::store::db::error::is_no_partition;
+use crate::store::db::store_error::is_no_partition;
 use crate::store::db::postgres::servers::Servers;
 use crate::store::{Backend, Store, StoreError, Tx};
 
@@ -99,7 +99,7 @@ impl Partitions {
 
     /// Passes on the result of an insert. If its partition was missing, drops the cached layout, so the next attempt
     /// reads it again.
-    pub(in crate::store) fn told<T>(&self, done: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+    pub(in crate::store) fn check_insert<T>(&self, done: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         if done.as_ref().is_err_and(is_no_partition) {
             self.learn(Layout::default());
         }

@@ -14,7 +14,7 @@ use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
 use crate::store::maintenance::retention::{Expired, MESSAGES, ROWS};
 use crate::store::maintenance::rollup_compaction;
-use crate::store::queue::dead::Ended;
+use crate::store::queue::dead::EndedDelivery;
 use crate::store::recording::{operational, operational_event, record};
 use crate::store::{Backend, Store, StoreError, Tx};
 
@@ -26,7 +26,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn retain(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let Backend::Postgres(backend) = &self.inner.backend else { return self.expire(cutoff, now).await };
             let layout = Layout::read(&backend.engine).await?;
             let Some(horizon) = layout.past(cutoff) else {
@@ -46,7 +46,7 @@ impl Store {
                 Tx::Postgres(tx) => delete_pending(tx, horizon, cutoff).await?,
                 Tx::Sqlite(_) => Vec::new(),
             };
-            let told = operational::tell(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
+            let emitted = operational::emit(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
             let mut expired = Expired { rows: unsent.len() as u64, more: unsent.len() as i64 >= ROWS, messages: 0 };
             if let (Tx::Postgres(tx), false) = (&mut tx, expired.more) {
                 // Deliveries still queued below the horizon are scheduled and keep their message.
@@ -55,7 +55,7 @@ impl Store {
             rollup_compaction::forget(&mut tx, cutoff).await?;
             tx.commit().await?;
             record::count_dead(DeadReason::Expired, unsent.len() as u64);
-            operational::admit(&self.inner, told);
+            operational::signal_emitted(&self.inner, emitted);
             Ok(expired)
         })
         .await
@@ -67,7 +67,7 @@ async fn delete_pending(
     connection: &mut PgConnection,
     horizon: MessageId,
     cutoff: Time,
-) -> Result<Vec<Ended>, StoreError> {
+) -> Result<Vec<EndedDelivery>, StoreError> {
     // Not a join: that could read all messages below the horizon, which are many until they are dropped.
     let sql = AssertSqlSafe(format!(
         "DELETE FROM due WHERE (message_id, endpoint_id) IN

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::Table;
 use super::make::connect;
-use crate::store::db::error::is_lock_timeout;
+use crate::store::db::store_error::is_lock_timeout;
 use crate::store::db::postgres;
 use crate::store::{Backend, Store, StoreError};
 

@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use crate::domain::{AppId, EndpointId, Time};
 use crate::store::db::sqlite;
-use crate::store::recording::rollups::{Bucket, Counts, CountsRow, HOURS, MINUTES, WIDTHS, Width, names};
+use crate::store::recording::rollups::{Bucket, Counts, CountsRow, HOURS, MINUTES, ROLLUP_LEVELS, RollupLevel, names};
 use crate::store::{Backend, Store, StoreError, Tenant, read, read_vital};
 
 /// The time range of a chart and its buckets. No bucket is narrower than the rollups of that age, see
 /// [`rollup_compaction`](crate::store::maintenance::rollup_compaction).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Range {
+pub enum ChartRange {
     /// Buckets of a minute.
     Hour,
     /// Buckets of an hour.
@@ -27,26 +27,26 @@ pub enum Range {
     Month,
 }
 
-impl Range {
-    pub const ALL: [Range; 4] = [Range::Hour, Range::Day, Range::Week, Range::Month];
+impl ChartRange {
+    pub const ALL: [ChartRange; 4] = [ChartRange::Hour, ChartRange::Day, ChartRange::Week, ChartRange::Month];
 
     /// The length of the range.
     pub const fn span(self) -> Duration {
         Duration::from_secs(match self {
-            Range::Hour => 3_600,
-            Range::Day => 86_400,
-            Range::Week => 7 * 86_400,
-            Range::Month => 30 * 86_400,
+            ChartRange::Hour => 3_600,
+            ChartRange::Day => 86_400,
+            ChartRange::Week => 7 * 86_400,
+            ChartRange::Month => 30 * 86_400,
         })
     }
 
     /// The width of a bucket.
     pub const fn width(self) -> Duration {
         Duration::from_secs(match self {
-            Range::Hour => 60,
-            Range::Day => 3_600,
-            Range::Week => 3 * 3_600,
-            Range::Month => 86_400,
+            ChartRange::Hour => 60,
+            ChartRange::Day => 3_600,
+            ChartRange::Week => 3 * 3_600,
+            ChartRange::Month => 86_400,
         })
     }
 
@@ -58,7 +58,7 @@ impl Range {
 
 /// The attempts to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum CountScope {
     /// The organization's, except those to operational endpoints.
     Organization,
     /// Those to the organization's operational endpoints.
@@ -106,11 +106,11 @@ const BETWEEN: &str = "endpoint_id IN (SELECT e.id FROM endpoint e JOIN applicat
 /// Selects `columns` from the rollups of all widths: the organization's ($1) rows that overlap the time after $2 and
 /// match `which`.
 fn united(columns: &str, which: &str) -> String {
-    let rows = |Width { table, column, span }: &Width| {
+    let rows = |RollupLevel { table, column, span }: &RollupLevel| {
         let (columns, span) = (columns.replace("{at}", column), span.as_micros());
         format!("SELECT {columns} FROM {table} WHERE org = $1 AND {column} > $2 - {span} AND {which}")
     };
-    WIDTHS.iter().map(rows).collect::<Vec<_>>().join(" UNION ALL ")
+    ROLLUP_LEVELS.iter().map(rows).collect::<Vec<_>>().join(" UNION ALL ")
 }
 
 /// Sums of the count columns.
@@ -125,7 +125,7 @@ fn bounds(id: Option<Uuid>) -> (Uuid, Uuid) {
 }
 
 impl Store {
-    /// Counts of the range that ends at `now`, in buckets of its [width](Range::width), oldest first, including empty
+    /// Counts of the range that ends at `now`, in buckets of its [width](ChartRange::width), oldest first, including empty
     /// ones.
     ///
     /// # Errors
@@ -133,15 +133,15 @@ impl Store {
     pub async fn buckets(
         &self,
         tenant: &Tenant,
-        scope: Scope,
-        range: Range,
+        scope: CountScope,
+        range: ChartRange,
         now: Time,
     ) -> Result<Vec<Bucket>, StoreError> {
         let _scan = self.scan(tenant).await?;
         let mut buckets = empty(range, now);
         // Read first: attempts recorded between the two reads must not be subtracted from a sum without them.
         let told = match scope {
-            Scope::Organization => self.counted(tenant, Scope::Operational, range, now).await?,
+            CountScope::Organization => self.counted(tenant, CountScope::Operational, range, now).await?,
             _ => Vec::new(),
         };
         let counted = self.counted(tenant, scope, range, now).await?;
@@ -160,25 +160,25 @@ impl Store {
     async fn counted(
         &self,
         tenant: &Tenant,
-        scope: Scope,
-        range: Range,
+        scope: CountScope,
+        range: ChartRange,
         now: Time,
     ) -> Result<Vec<BucketRow>, StoreError> {
         let (app, endpoint) = match scope {
-            Scope::Organization if tenant.only.is_some() => return Ok(Vec::new()),
-            Scope::Organization => (None, Some(Uuid::nil())),
-            Scope::Operational => match self.operational_application(tenant).await? {
+            CountScope::Organization if tenant.only.is_some() => return Ok(Vec::new()),
+            CountScope::Organization => (None, Some(Uuid::nil())),
+            CountScope::Operational => match self.operational_application(tenant).await? {
                 Some(house) => (Some(house.id), None),
                 None => return Ok(Vec::new()),
             },
-            Scope::Application(app) if !tenant.sees(app) => return Ok(Vec::new()),
-            Scope::Application(app) => (Some(app), None),
-            Scope::Endpoint(endpoint) => (tenant.only, Some(endpoint.0)),
+            CountScope::Application(app) if !tenant.sees(app) => return Ok(Vec::new()),
+            CountScope::Application(app) => (Some(app), None),
+            CountScope::Endpoint(endpoint) => (tenant.only, Some(endpoint.0)),
         };
         let (app, endpoint) = (bounds(app.map(|app| app.0)), bounds(endpoint));
         // The bounds are always bound, so the condition must mention them.
         const WHOLE: &str = "endpoint_id = $6 AND $6 <= $7 AND $4 <= $5";
-        let which = if scope == Scope::Organization { WHOLE } else { BETWEEN };
+        let which = if scope == CountScope::Organization { WHOLE } else { BETWEEN };
         let sql = format!(
             "SELECT at - at % $3 AS at, {} FROM ({}) AS counted GROUP BY 1",
             sums(),
@@ -200,7 +200,7 @@ impl Store {
     /// The store is unavailable.
     pub async fn dead_within_a_day(&self, now: Time) -> Result<i64, StoreError> {
         // Per organization, along the key of the rollups. Rollups by day are always older.
-        let of = |Width { table, column, span }: &Width| {
+        let of = |RollupLevel { table, column, span }: &RollupLevel| {
             let span = span.as_micros();
             format!(
                 "(SELECT COALESCE(SUM(dead), 0) FROM {table} WHERE {table}.org = one.org AND endpoint_id = $2
@@ -226,7 +226,7 @@ impl Store {
         &self,
         tenant: &Tenant,
         endpoints: &[EndpointId],
-        range: Range,
+        range: ChartRange,
         now: Time,
     ) -> Result<HashMap<EndpointId, Counts>, StoreError> {
         if endpoints.is_empty() {
@@ -270,7 +270,7 @@ impl Store {
     pub async fn top_failing(
         &self,
         tenant: &Tenant,
-        range: Range,
+        range: ChartRange,
         now: Time,
         limit: i64,
     ) -> Result<Vec<FailingEndpoint>, StoreError> {
@@ -335,7 +335,7 @@ impl Store {
 }
 
 /// The empty buckets of a range.
-fn empty(range: Range, now: Time) -> Vec<Bucket> {
+fn empty(range: ChartRange, now: Time) -> Vec<Bucket> {
     let (first, width) = (range.since(now), range.width());
     let count = now.since(first).as_micros() / width.as_micros() + 1;
     (0..count as u32).map(|n| Bucket { at: first.plus(width * n), counts: Counts::default() }).collect()
@@ -349,10 +349,10 @@ mod tests {
     fn the_buckets_of_a_range_hold_all_of_it() {
         let now = Time::parse("2026-11-22T14:37:12Z").unwrap();
         for (range, count, first) in [
-            (Range::Hour, 61, "2026-11-22T13:37:00Z"),
-            (Range::Day, 25, "2026-11-21T14:00:00Z"),
-            (Range::Week, 57, "2026-11-15T12:00:00Z"),
-            (Range::Month, 31, "2026-10-23T00:00:00Z"),
+            (ChartRange::Hour, 61, "2026-11-22T13:37:00Z"),
+            (ChartRange::Day, 25, "2026-11-21T14:00:00Z"),
+            (ChartRange::Week, 57, "2026-11-15T12:00:00Z"),
+            (ChartRange::Month, 31, "2026-10-23T00:00:00Z"),
         ] {
             let buckets = empty(range, now);
             assert_eq!((buckets.len(), buckets[0].at), (count, Time::parse(first).unwrap()), "{range:?}");

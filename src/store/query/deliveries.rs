@@ -1,15 +1,15 @@
 //! Deliveries of a message, and operations on them: resend, and ending those of deleted endpoints. The engine reads its
-//! lanes from [`waiting`](crate::store::queue::waiting) instead.
+//! lanes from [`pending_deliveries`](crate::store::queue::pending_deliveries) instead.
 
 use std::time::Duration;
 
 use crate::domain::access::audit::act;
-use crate::domain::deliveries::delivery::{DeadReason, State};
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
-use crate::store::access::audit::Deed;
-use crate::store::queue::dead::{self, Ending};
+use crate::store::access::audit::NewAuditEntry;
+use crate::store::queue::dead::{self, PendingFilter};
 use crate::store::queue::ordering;
-use crate::store::queue::requeue::{self, To};
+use crate::store::queue::requeue::{self, RequeueTarget};
 use crate::store::{Backend, Order, Page, PageRequest, Store, StoreError, Tenant, on, read};
 
 /// A delivery of a message.
@@ -18,7 +18,7 @@ pub struct DeliveryView {
     pub message_id: MessageId,
     pub endpoint_id: EndpointId,
     pub app_id: AppId,
-    pub state: State,
+    pub state: DeliveryState,
     /// The time of the next attempt, while pending.
     pub due_at: Time,
     pub attempts: i32,
@@ -96,7 +96,7 @@ impl Store {
                 message_id: message,
                 endpoint_id,
                 app_id: app,
-                state: State::from_code(state),
+                state: DeliveryState::from_code(state),
                 due_at,
                 attempts,
                 reason: reason.as_deref().and_then(DeadReason::from_word),
@@ -150,12 +150,12 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn count_in(&self, tenant: &Tenant, state: State, most: i64) -> Result<i64, StoreError> {
+    pub async fn count_in(&self, tenant: &Tenant, state: DeliveryState, most: i64) -> Result<i64, StoreError> {
         let rows = match state {
-            State::Fresh => "due d WHERE d.kind = 0",
-            State::Retry => "due d WHERE d.kind = 1",
-            State::Dead => "dead d WHERE d.org = $1 AND d.reason <> 'canceled'",
-            State::Delivered => "attempt d WHERE d.org = $1 AND d.settles IS NOT NULL",
+            DeliveryState::Fresh => "due d WHERE d.kind = 0",
+            DeliveryState::Retry => "due d WHERE d.kind = 1",
+            DeliveryState::Dead => "dead d WHERE d.org = $1 AND d.reason <> 'canceled'",
+            DeliveryState::Delivered => "attempt d WHERE d.org = $1 AND d.settles IS NOT NULL",
         };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT count(*) FROM (SELECT 1 FROM {rows} AND EXISTS
@@ -182,7 +182,7 @@ impl Store {
         endpoint: EndpointId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             if !tenant.sees(app) {
                 return Ok(false);
             }
@@ -202,12 +202,12 @@ impl Store {
                 sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
             })?;
             let Some(slot) = slot else { return Ok(false) };
-            if !requeue::resend(&mut tx, To { endpoint, app, slot: slot as u8 }, message, now).await? {
+            if !requeue::resend(&mut tx, RequeueTarget { endpoint, app, slot: slot as u8 }, message, now).await? {
                 return Ok(false);
             }
-            ordering::to_the_end(&mut tx, endpoint, vec![message], now).await?;
-            let (thing, to) = (message.to_string(), endpoint.to_string());
-            let resent = Deed::of(&tenant.org, act::DELIVERY_RESENT, &thing).within(app).with(&to);
+            ordering::number_at_end(&mut tx, endpoint, vec![message], now).await?;
+            let (target, to) = (message.to_string(), endpoint.to_string());
+            let resent = NewAuditEntry::of(&tenant.org, act::DELIVERY_RESENT, &target).within(app).with(&to);
             self.note(&mut tx, resent, now).await?;
             tx.commit().await?;
             self.inner.signals.send(crate::store::queue::signals::Signal::Look(vec![endpoint]));
@@ -224,7 +224,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn cancel_pending_of_deleted(&self, limit: i64, now: Time) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const PENDING: &str =
                 "EXISTS (SELECT 1 FROM due WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id)";
             let next =
@@ -233,7 +233,7 @@ impl Store {
             let next: Option<EndpointId> = on!(tx, db => sqlx::query_scalar(next).fetch_optional(db).await)?;
             let ended = match next {
                 Some(endpoint) => {
-                    dead::end_pending(&mut tx, Ending::Endpoint(endpoint, limit), DeadReason::EndpointDeleted, now).await?
+                    dead::end_pending(&mut tx, PendingFilter::Endpoint(endpoint, limit), DeadReason::EndpointDeleted, now).await?
                 }
                 None => {
                     let done = sqlx::AssertSqlSafe(format!(

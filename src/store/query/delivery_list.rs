@@ -5,15 +5,15 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use crate::domain::deliveries::attempt::Failure;
-use crate::domain::deliveries::delivery::{DeadReason, State};
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time};
-use crate::store::db::statement::{Statement, Value, query_of};
+use crate::store::db::statement::{Statement, SqlValue, query_of};
 use crate::store::query::list_scan::{Stretch, Walk, push_contents, push_tenant, push_times};
 use crate::store::query::messages::ceiling;
 use crate::store::query::page::SCAN;
 use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
-pub use crate::store::query::delivery_status::DeliveryStatus;
+pub use crate::store::query::delivery_status::DeliveryStatusFilter;
 pub use crate::store::query::list_scan::DeliveryKey;
 
 /// Rows per statement when a scan covers few rows.
@@ -22,7 +22,7 @@ const CHUNK: usize = 500;
 /// Selects deliveries; an empty list or `None` selects all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryFilter {
-    pub status: Option<DeliveryStatus>,
+    pub status: Option<DeliveryStatusFilter>,
     pub app: Option<AppId>,
     pub endpoint: Option<EndpointId>,
     pub event_types: Vec<String>,
@@ -74,7 +74,7 @@ pub struct ListedDelivery {
     pub endpoint_id: EndpointId,
     pub app_id: AppId,
     pub app_name: String,
-    pub state: State,
+    pub state: DeliveryState,
     /// The time of the next attempt, while pending.
     pub due_at: Time,
     pub attempts: i32,
@@ -112,7 +112,7 @@ impl Row {
             endpoint_id: self.endpoint_id,
             app_id: self.app_id,
             app_name: self.app_name,
-            state: State::from_code(self.state),
+            state: DeliveryState::from_code(self.state),
             due_at: self.due_at,
             attempts: self.attempts,
             reason: self.reason.as_deref().and_then(DeadReason::from_word),
@@ -150,10 +150,10 @@ impl DeliveryFilter {
             sql.push(" AND d.endpoint_id = ").bind(endpoint);
         }
         if let (Some(ids), false) = (&self.messages, matches!(walk, Walk::Messages(_))) {
-            sql.push(" AND d.message_id IN ").list(ids.iter().map(|id| Value::from(*id)));
+            sql.push(" AND d.message_id IN ").list(ids.iter().map(|id| SqlValue::from(*id)));
         }
-        sql.push(self.status.map_or("", DeliveryStatus::condition));
-        if self.status == Some(DeliveryStatus::Failed) {
+        sql.push(self.status.map_or("", DeliveryStatusFilter::condition));
+        if self.status == Some(DeliveryStatusFilter::Failed) {
             // A delivered message that is being replayed also has the state Retry.
             sql.push(&format!(" AND {} IS NOT NULL", of_last_attempt(store.kind(), "failure")));
         }
@@ -264,22 +264,22 @@ impl Store {
         if let Some(ids) = &filter.messages {
             return Ok(Walk::Messages(ids.clone()));
         }
-        let states = filter.status.map_or(&[][..], DeliveryStatus::states);
+        let states = filter.status.map_or(&[][..], DeliveryStatusFilter::states);
         let dead = || Walk::Dead(tenant.org.clone());
         if let Some(endpoint) = filter.endpoint
             && !states.is_empty()
-            && !states.contains(&State::Fresh)
+            && !states.contains(&DeliveryState::Fresh)
             && let Some(slot) = self.few_at(endpoint).await?
         {
             return Ok(Walk::FewAt(endpoint, slot, states));
         }
         match states {
             [] => {}
-            [State::Dead] if filter.endpoint.is_none() && filter.app.is_none() => return Ok(dead()),
-            [State::Dead] if self.few_dead(&tenant.org).await? => return Ok(dead()),
-            [State::Dead] => {}
+            [DeliveryState::Dead] if filter.endpoint.is_none() && filter.app.is_none() => return Ok(dead()),
+            [DeliveryState::Dead] if self.few_dead(&tenant.org).await? => return Ok(dead()),
+            [DeliveryState::Dead] => {}
             // Retried or dead: dead deliveries are not in the queue, so this needs the full scan.
-            states if states.contains(&State::Dead) => {}
+            states if states.contains(&DeliveryState::Dead) => {}
             states if self.few(states).await? => return Ok(Walk::Few(states)),
             _ => {}
         }
@@ -316,8 +316,8 @@ impl Store {
             "SELECT a.message_id, a.endpoint_id, a.number, a.id, a.at, a.status, a.failure FROM attempt a ",
         );
         sql.push(of_message(self.kind())).push(" WHERE a.message_id IN ");
-        sql.list(rows.iter().map(|row| Value::from(row.message_id))).push(" AND a.endpoint_id IN ");
-        sql.list(rows.iter().map(|row| Value::from(row.endpoint_id))).push(" ORDER BY a.id");
+        sql.list(rows.iter().map(|row| SqlValue::from(row.message_id))).push(" AND a.endpoint_id IN ");
+        sql.list(rows.iter().map(|row| SqlValue::from(row.endpoint_id))).push(" ORDER BY a.id");
         type Found = (MessageId, EndpointId, i32, AttemptId, Time, Option<i32>, Option<String>);
         let found: Vec<Found> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         let attempt = |(message, endpoint, number, id, at, status, failure): Found| {

@@ -3,13 +3,13 @@
 //! * [`SentFilter`] selects messages with a delivery to an endpoint. It is evaluated here, row by row, for lists and
 //!   background tasks on both databases; the rows are read along the index of the endpoint's deliveries.
 //! * [`EndpointMessage`] is a message and the status of its delivery.
-//! * [`Standings`] are counts by status.
+//! * [`DeliveryStatusCounts`] are counts by status.
 
 use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::domain::deliveries::delivery::{DeadReason, Standing, State};
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryStatus, DeliveryState};
 use crate::domain::deliveries::message::Message;
 use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
@@ -17,7 +17,7 @@ use crate::store::db::codec;
 use crate::store::query::delivery_list::of_last_attempt;
 use crate::store::query::messages::{Readers, ceiling};
 use crate::store::query::page::SCAN;
-use crate::store::queue::requeue::Found;
+use crate::store::queue::requeue::DeliverySnapshot;
 use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, read};
 
 /// Rows per statement of a filtered list.
@@ -33,7 +33,7 @@ pub struct SentFilter {
     pub event_types: Vec<String>,
     pub channel: Option<String>,
     pub tag: Option<String>,
-    pub standings: Vec<Standing>,
+    pub standings: Vec<DeliveryStatus>,
     /// Whether the last attempt failed (dead, or waiting for a retry).
     pub failing: Option<bool>,
     /// Status class of the last attempt: 100, 200, … 500; 0: no response.
@@ -82,7 +82,7 @@ impl SentFilter {
     /// [`SentFilter::sql`] for a caller that bounds the ids itself. It skips deliveries in other states before it reads
     /// their messages, so the number of rows does not limit the number of scanned rows.
     pub(in crate::store) fn sql_of_states(&self, store: &str) -> String {
-        let mut states: Vec<String> = [State::Fresh, State::Retry, State::Delivered, State::Dead]
+        let mut states: Vec<String> = [DeliveryState::Fresh, DeliveryState::Retry, DeliveryState::Delivered, DeliveryState::Dead]
             .into_iter()
             .filter(|state| self.may_take(*state))
             .map(|state| state.code().to_string())
@@ -93,11 +93,11 @@ impl SentFilter {
         self.sql_and(store, ">", "ASC", &format!("AND d.state IN ({})", states.join(", ")))
     }
 
-    fn may_take(&self, state: State) -> bool {
+    fn may_take(&self, state: DeliveryState) -> bool {
         let reasons = [None, Some(DeadReason::Canceled)];
-        let stands = |reason| self.standings.contains(&Standing::of(state, reason));
+        let stands = |reason| self.standings.contains(&DeliveryStatus::of(state, reason));
         (self.standings.is_empty() || reasons.into_iter().any(stands))
-            && (self.failing != Some(true) || matches!(state, State::Retry | State::Dead))
+            && (self.failing != Some(true) || matches!(state, DeliveryState::Retry | DeliveryState::Dead))
     }
 
     fn sql_and(&self, store: &str, compare: &str, direction: &str, states: &str) -> String {
@@ -153,20 +153,20 @@ pub(in crate::store) struct SentRow {
 
 impl SentRow {
     /// The delivery, for requeueing.
-    pub(in crate::store) fn found(&self) -> Found {
-        Found { message: self.message_id, state: State::from_code(self.state), generation: self.generation }
+    pub(in crate::store) fn snapshot(&self) -> DeliverySnapshot {
+        DeliverySnapshot { message: self.message_id, state: DeliveryState::from_code(self.state), generation: self.generation }
     }
 
-    pub(in crate::store) fn standing(&self) -> Standing {
-        Standing::of(State::from_code(self.state), self.reason.as_deref().and_then(DeadReason::from_word))
+    pub(in crate::store) fn standing(&self) -> DeliveryStatus {
+        DeliveryStatus::of(DeliveryState::from_code(self.state), self.reason.as_deref().and_then(DeadReason::from_word))
     }
 
     /// A resent delivery does not count as failing until it fails again.
     fn failing(&self) -> bool {
-        match State::from_code(self.state) {
-            State::Retry => self.step > 0,
-            State::Dead => self.standing() == Standing::Dead,
-            State::Fresh | State::Delivered => false,
+        match DeliveryState::from_code(self.state) {
+            DeliveryState::Retry => self.step > 0,
+            DeliveryState::Dead => self.standing() == DeliveryStatus::Dead,
+            DeliveryState::Fresh | DeliveryState::Delivered => false,
         }
     }
 }
@@ -175,7 +175,7 @@ impl SentRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointMessage {
     pub message: Message,
-    pub standing: Standing,
+    pub standing: DeliveryStatus,
     /// Whether the last attempt failed.
     pub failing: bool,
     /// The time of the next attempt, while pending.
@@ -184,28 +184,28 @@ pub struct EndpointMessage {
 
 /// Counts of deliveries by status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standings {
+pub struct DeliveryStatusCounts {
     pub delivered: i64,
     pub pending: i64,
     pub dead: i64,
     pub canceled: i64,
-    /// Set if there were more than [`Standings::MOST`]: messages before this time are not counted.
+    /// Set if there were more than [`DeliveryStatusCounts::MOST`]: messages before this time are not counted.
     pub cut_off: Option<Time>,
 }
 
-impl Standings {
+impl DeliveryStatusCounts {
     /// The most deliveries counted.
     pub const MOST: i64 = 1_000_000;
     /// Deliveries per statement. Between two statements other readers get the connection.
     const CHUNK: i64 = 50_000;
 
     /// Adds to the count of a status.
-    pub(in crate::store) fn add(&mut self, standing: Standing, count: i64) {
+    pub(in crate::store) fn add(&mut self, standing: DeliveryStatus, count: i64) {
         *match standing {
-            Standing::Delivered => &mut self.delivered,
-            Standing::Pending => &mut self.pending,
-            Standing::Dead => &mut self.dead,
-            Standing::Canceled => &mut self.canceled,
+            DeliveryStatus::Delivered => &mut self.delivered,
+            DeliveryStatus::Pending => &mut self.pending,
+            DeliveryStatus::Dead => &mut self.dead,
+            DeliveryStatus::Canceled => &mut self.canceled,
         } += count;
     }
 }
@@ -274,7 +274,7 @@ impl Store {
         let of = |row: SentRow| {
             let (standing, failing) = (row.standing(), row.failing());
             let message = messages.remove(&row.message_id)?;
-            let next_at = (standing == Standing::Pending).then_some(row.due_at);
+            let next_at = (standing == DeliveryStatus::Pending).then_some(row.due_at);
             Some(EndpointMessage { message, standing, failing, next_at })
         };
         let more = page.more || cut;
@@ -294,7 +294,7 @@ impl Store {
         endpoint: EndpointId,
         since: Time,
         until: Time,
-    ) -> Result<Standings, StoreError> {
+    ) -> Result<DeliveryStatusCounts, StoreError> {
         const OWNED: &str = "endpoint_id = $1 AND slot IN (-1, $7) AND app_id = $2
              AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
              AND message_id >= $4 AND message_id < $5";
@@ -304,7 +304,7 @@ impl Store {
             "SELECT state, CASE WHEN reason = 'canceled' THEN 1 ELSE 0 END AS canceled, count(*) FROM delivery
              WHERE {OWNED} AND $6 > 0 GROUP BY 1, 2"
         );
-        let mut counts = Standings::default();
+        let mut counts = DeliveryStatusCounts::default();
         if !tenant.sees(app) {
             return Ok(counts);
         }
@@ -313,21 +313,21 @@ impl Store {
         loop {
             let begin: Option<MessageId> = read!(self, db => {
                 sqlx::query_scalar(sqlx::AssertSqlSafe(nth.as_str()))
-                    .bind(endpoint).bind(app).bind(&tenant.org).bind(floor).bind(end).bind(Standings::CHUNK - 1).bind(slot)
+                    .bind(endpoint).bind(app).bind(&tenant.org).bind(floor).bind(end).bind(DeliveryStatusCounts::CHUNK - 1).bind(slot)
                     .fetch_optional(db).await
             })?;
             let rows: Vec<(i16, i32, i64)> = read!(self, db => {
                 sqlx::query_as(sqlx::AssertSqlSafe(count.as_str()))
-                    .bind(endpoint).bind(app).bind(&tenant.org).bind(begin.unwrap_or(floor)).bind(end).bind(Standings::CHUNK).bind(slot)
+                    .bind(endpoint).bind(app).bind(&tenant.org).bind(begin.unwrap_or(floor)).bind(end).bind(DeliveryStatusCounts::CHUNK).bind(slot)
                     .fetch_all(db).await
             })?;
             for (state, canceled, count) in rows {
                 counted += count;
                 let reason = (canceled == 1).then_some(DeadReason::Canceled);
-                counts.add(Standing::of(State::from_code(state), reason), count);
+                counts.add(DeliveryStatus::of(DeliveryState::from_code(state), reason), count);
             }
             let Some(begin) = begin else { return Ok(counts) };
-            if counted >= Standings::MOST {
+            if counted >= DeliveryStatusCounts::MOST {
                 counts.cut_off = Some(begin.time());
                 return Ok(counts);
             }

@@ -5,9 +5,9 @@
 //! scanned completely, however old. Everything else is scanned by message or along an endpoint's deliveries. A page
 //! scans at most [`SCAN`] deliveries, those of [`MESSAGES_SCANNED`] messages, or [`TEXT_BYTES`] of payloads.
 
-use crate::domain::deliveries::delivery::State;
+use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
-use crate::store::db::statement::{Statement, Value, query_of};
+use crate::store::db::statement::{Statement, SqlValue, query_of};
 use crate::store::query::page::SCAN;
 use crate::store::{Backend, Order, Store, StoreError, read};
 
@@ -39,9 +39,9 @@ pub(in crate::store) enum Walk {
     /// The organization's dead deliveries.
     Dead(OrgId),
     /// All pending deliveries in these states, if few.
-    Few(&'static [State]),
+    Few(&'static [DeliveryState]),
     /// Deliveries of an endpoint in this slot in these states, if few.
-    FewAt(EndpointId, i16, &'static [State]),
+    FewAt(EndpointId, i16, &'static [DeliveryState]),
     /// Deliveries resent by a background task, as far as [recorded](crate::store::jobs::resent).
     Resent(BackgroundId),
     Messages(Vec<MessageId>),
@@ -100,7 +100,7 @@ impl Walk {
                     sql.push(if n == 0 { "" } else { " UNION ALL " });
                     sql.push("SELECT d.message_id, d.endpoint_id FROM ");
                     match state {
-                        State::Dead => sql.push("dead d WHERE d.endpoint_id = ").bind(*endpoint),
+                        DeliveryState::Dead => sql.push("dead d WHERE d.endpoint_id = ").bind(*endpoint),
                         pending => {
                             sql.push(&format!("due d WHERE d.kind = {} AND d.slot = {slot}", pending.code()));
                             sql.push(" AND d.endpoint_id = ").bind(*endpoint)
@@ -138,12 +138,12 @@ impl Walk {
             Walk::Application(app) => along(sql.push("w.app_id = ").bind(*app), stretch),
             Walk::Endpoint(endpoint, slot) => {
                 sql.push("d.endpoint_id = ").bind(*endpoint);
-                sql.push(" AND d.slot IN ").list([ENDED, i64::from(*slot)].map(Value::Number))
+                sql.push(" AND d.slot IN ").list([ENDED, i64::from(*slot)].map(SqlValue::Number))
             }
             Walk::Few(_) | Walk::FewAt(..) | Walk::Dead(_) | Walk::Resent(_) => {
                 sql.push("d.message_id = few.message_id AND d.endpoint_id = few.endpoint_id")
             }
-            Walk::Messages(ids) => sql.push("d.message_id IN ").list(ids.iter().map(|id| Value::from(*id))),
+            Walk::Messages(ids) => sql.push("d.message_id IN ").list(ids.iter().map(|id| SqlValue::from(*id))),
         };
         stretch.push(&mut sql);
         sql
@@ -169,8 +169,8 @@ fn along<'s>(sql: &'s mut Statement, stretch: &Stretch) -> &'s mut Statement {
     sql.push(&format!(" AND w.id {to} ")).bind(stretch.last_message()).push(" AND d.message_id = w.id")
 }
 
-fn text(org: &OrgId) -> Value {
-    Value::Text(org.as_str().to_owned())
+fn text(org: &OrgId) -> SqlValue {
+    SqlValue::Text(org.as_str().to_owned())
 }
 
 /// The comparison operators of a direction.
@@ -226,9 +226,9 @@ impl Stretch {
 
 /// The pending deliveries in a state, as `d`. Without row statistics, SQLite would scan the table in the list's order
 /// instead.
-fn pending_rows(store: &Store, state: State) -> String {
+fn pending_rows(store: &Store, state: DeliveryState) -> String {
     let index = match (&store.inner.backend, state) {
-        (Backend::Sqlite(_), State::Retry) => "INDEXED BY due_retry",
+        (Backend::Sqlite(_), DeliveryState::Retry) => "INDEXED BY due_retry",
         _ => "",
     };
     format!("due d {index} WHERE d.kind = {}", state.code())
@@ -236,7 +236,7 @@ fn pending_rows(store: &Store, state: State) -> String {
 
 impl Store {
     /// Whether the pending deliveries in these states are few enough to scan completely.
-    pub(in crate::store) async fn few(&self, states: &[State]) -> Result<bool, StoreError> {
+    pub(in crate::store) async fn few(&self, states: &[DeliveryState]) -> Result<bool, StoreError> {
         let mut found = 0;
         for state in states {
             let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT $1) AS found", pending_rows(self, *state));
@@ -308,7 +308,7 @@ impl Store {
     /// The end of a scan by message, over messages with this value in `column`; `rows` is a number of deliveries.
     async fn end_of_messages(
         &self,
-        (column, value): (&str, Value),
+        (column, value): (&str, SqlValue),
         stretch: &Stretch,
         rows: usize,
         payloads: bool,
@@ -351,20 +351,20 @@ fn end_by_size(looked: &str, order: &str, key: &str, rows: usize) -> String {
 /// Appends the acceptance times of a filter as a condition on `m`.
 pub(in crate::store) fn push_times(sql: &mut Statement, since: Time, until: Time) {
     if since > Time::ZERO {
-        sql.push(" AND m.accepted_at >= ").bind(Value::Number(since.micros()));
+        sql.push(" AND m.accepted_at >= ").bind(SqlValue::Number(since.micros()));
     }
     if until < Time::MAX {
-        sql.push(" AND m.accepted_at < ").bind(Value::Number(until.micros()));
+        sql.push(" AND m.accepted_at < ").bind(SqlValue::Number(until.micros()));
     }
 }
 
 /// Appends event types and a payload substring (compared by bytes) as conditions on `m`.
 pub(in crate::store) fn push_contents(store: &Store, sql: &mut Statement, event_types: &[String], text: Option<&str>) {
     if !event_types.is_empty() {
-        sql.push(" AND m.event_type IN ").list(event_types.iter().cloned().map(Value::Text));
+        sql.push(" AND m.event_type IN ").list(event_types.iter().cloned().map(SqlValue::Text));
     }
     if let Some(text) = text {
-        let bytes = Value::Bytes(text.as_bytes().to_vec());
+        let bytes = SqlValue::Bytes(text.as_bytes().to_vec());
         match &store.inner.backend {
             Backend::Sqlite(_) => sql.push(" AND instr(m.payload, ").bind(bytes).push(") > 0"),
             Backend::Postgres(_) => sql.push(" AND position(").bind(bytes).push(" IN m.payload) > 0"),
@@ -374,7 +374,7 @@ pub(in crate::store) fn push_contents(store: &Store, sql: &mut Statement, event_
 
 /// Appends the tenant as a condition on `p`. The operational application is excluded unless `app` names it.
 pub(in crate::store) fn push_tenant(sql: &mut Statement, tenant: &crate::store::Tenant, app: Option<AppId>) {
-    sql.push(" AND p.org = ").bind(Value::Text(tenant.org.as_str().to_owned())).push(" AND p.deleted_at IS NULL");
+    sql.push(" AND p.org = ").bind(SqlValue::Text(tenant.org.as_str().to_owned())).push(" AND p.deleted_at IS NULL");
     match app.or(tenant.only) {
         Some(app) => sql.push(" AND p.id = ").bind(app),
         None => sql.push(" AND NOT p.operational"),

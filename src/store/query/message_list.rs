@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::domain::deliveries::delivery::{DeadReason, Standing, State};
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryStatus, DeliveryState};
 use crate::domain::{AppId, MessageId, OrgId, Time};
-use crate::store::db::statement::{Statement, Value, query_of};
-use crate::store::query::endpoint_messages::Standings;
+use crate::store::db::statement::{Statement, SqlValue, query_of};
+use crate::store::query::endpoint_messages::DeliveryStatusCounts;
 use crate::store::query::list_scan::{
     MESSAGES_SCANNED, SIZED_MESSAGES, end_of_ids, push_contents, push_tenant, push_times,
 };
@@ -54,7 +54,7 @@ pub struct ListedMessage {
     pub accepted_at: Time,
     /// Payload size in bytes; `None`: deleted.
     pub size: Option<i64>,
-    pub standings: Standings,
+    pub standings: DeliveryStatusCounts,
 }
 
 #[derive(sqlx::FromRow)]
@@ -76,10 +76,10 @@ impl MessageSearch {
         sql.push(more).push(" WHERE m.id < ").bind(from).push(" AND m.id >= ").bind(floor);
         match self.app {
             Some(app) => sql.push(" AND m.app_id = ").bind(app),
-            None => sql.push(" AND m.org = ").bind(Value::Text(org.as_str().to_owned())),
+            None => sql.push(" AND m.org = ").bind(SqlValue::Text(org.as_str().to_owned())),
         };
         if let Some(ids) = &self.messages {
-            sql.push(" AND m.id IN ").list(ids.iter().map(|id| Value::from(*id)));
+            sql.push(" AND m.id IN ").list(ids.iter().map(|id| SqlValue::from(*id)));
         }
         sql
     }
@@ -159,8 +159,8 @@ impl Store {
     }
 
     /// Counts of deliveries by status, for each message.
-    async fn standings_of(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Standings>, StoreError> {
-        let mut all: HashMap<MessageId, Standings> = HashMap::new();
+    async fn standings_of(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, DeliveryStatusCounts>, StoreError> {
+        let mut all: HashMap<MessageId, DeliveryStatusCounts> = HashMap::new();
         if ids.is_empty() {
             return Ok(all);
         }
@@ -168,11 +168,11 @@ impl Store {
             "SELECT message_id, state, CASE WHEN reason = 'canceled' THEN 1 ELSE 0 END AS canceled, count(*)
              FROM delivery WHERE message_id IN ",
         );
-        sql.list(ids.iter().map(|id| Value::from(*id))).push(" GROUP BY 1, 2, 3");
+        sql.list(ids.iter().map(|id| SqlValue::from(*id))).push(" GROUP BY 1, 2, 3");
         let rows: Vec<(MessageId, i16, i32, i64)> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         for (id, state, canceled, count) in rows {
             let reason = (canceled == 1).then_some(DeadReason::Canceled);
-            all.entry(id).or_default().add(Standing::of(State::from_code(state), reason), count);
+            all.entry(id).or_default().add(DeliveryStatus::of(DeliveryState::from_code(state), reason), count);
         }
         Ok(all)
     }

@@ -2,7 +2,7 @@
 //! looked up in up to [`APPS`] applications.
 
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId};
-use crate::store::db::statement::{Statement, Value, query_of};
+use crate::store::db::statement::{Statement, SqlValue, query_of};
 use crate::store::{AppRef, EndpointRef, MessageRef, Store, StoreError, Tenant, read};
 
 /// The number of applications searched for a name, newest first; each costs one index lookup.
@@ -62,7 +62,7 @@ impl Store {
             EndpointRef::Uid(uid) => {
                 apps(&mut sql, tenant);
                 sql.push(" CROSS JOIN endpoint e WHERE e.app_id = p.id AND e.uid = ");
-                sql.bind(Value::Text(uid.as_str().to_owned()));
+                sql.bind(SqlValue::Text(uid.as_str().to_owned()));
             }
         }
         sql.push(&format!(" LIMIT {MOST}"));
@@ -83,7 +83,7 @@ impl Store {
                 sql = Statement::new("SELECT k.message_id FROM ");
                 apps(&mut sql, tenant);
                 sql.push(" CROSS JOIN message_key k WHERE k.app_id = p.id AND k.event_id = ");
-                sql.bind(Value::Text(uid.as_str().to_owned()));
+                sql.bind(SqlValue::Text(uid.as_str().to_owned()));
             }
         }
         sql.push(&format!(" LIMIT {MOST}"));
@@ -94,7 +94,7 @@ impl Store {
         let mut sql = Statement::new(
             "SELECT a.message_id FROM attempt a CROSS JOIN application p WHERE p.id = a.app_id AND a.id = ",
         );
-        sql.bind(attempt).push(" AND a.org = ").bind(Value::Text(tenant.org.as_str().to_owned()));
+        sql.bind(attempt).push(" AND a.org = ").bind(SqlValue::Text(tenant.org.as_str().to_owned()));
         owned(&mut sql, tenant);
         Ok(read!(self, db => query_of!(query_scalar, &sql).fetch_all(db).await)?)
     }
@@ -102,7 +102,7 @@ impl Store {
 
 /// Appends the tenant as a condition on `p`.
 fn owned(sql: &mut Statement, tenant: &Tenant) {
-    sql.push(" AND p.org = ").bind(Value::Text(tenant.org.as_str().to_owned())).push(" AND p.deleted_at IS NULL");
+    sql.push(" AND p.org = ").bind(SqlValue::Text(tenant.org.as_str().to_owned())).push(" AND p.deleted_at IS NULL");
     if let Some(only) = tenant.only {
         sql.push(" AND p.id = ").bind(only);
     }

@@ -3,7 +3,7 @@
 use crate::domain::access::audit::act;
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::queue::dead::{self, Ending};
 use crate::store::{Store, StoreError, Tenant, on};
 
@@ -22,7 +22,7 @@ impl Store {
         endpoint: EndpointId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             if !tenant.sees(app) {
                 return Ok(false);
             }
@@ -38,10 +38,10 @@ impl Store {
             if ended.is_empty() {
                 return Ok(false);
             }
-            let (thing, detail) = (message.to_string(), format!("to {endpoint}"));
-            let deed =
-                Deed { org: &tenant.org, app: Some(app), act: act::DELIVERY_CANCELED, thing: &thing, detail: &detail };
-            self.note(&mut tx, deed, now).await?;
+            let (target, detail) = (message.to_string(), format!("to {endpoint}"));
+            let entry =
+                NewAuditEntry { org: &tenant.org, app: Some(app), act: act::DELIVERY_CANCELED, target: &target, detail: &detail };
+            self.note(&mut tx, entry, now).await?;
             tx.commit().await?;
             dead::count(DeadReason::Canceled, &ended);
             self.withdraw(vec![(endpoint, message)]);

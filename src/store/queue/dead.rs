@@ -10,18 +10,18 @@ use uuid::Uuid;
 use crate::domain::deliveries::delivery::{DeadReason, Next, Progress};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::sqlite;
-use crate::store::recording::record::{Finished, count_dead};
+use crate::store::recording::record::{FinishedAttempt, count_dead};
 use crate::store::{StoreError, Tx};
 
 /// A delivery that was ended by its last attempt.
 pub(in crate::store) struct NewDead<'f> {
-    finished: &'f Finished,
+    finished: &'f FinishedAttempt,
     reason: DeadReason,
 }
 
 impl<'f> NewDead<'f> {
     /// `None` if the delivery is not dead.
-    pub(in crate::store) fn of(finished: &'f Finished) -> Option<NewDead<'f>> {
+    pub(in crate::store) fn of(finished: &'f FinishedAttempt) -> Option<NewDead<'f>> {
         match finished.next {
             Next::Dead(reason) => Some(NewDead { finished, reason }),
             Next::Delivered | Next::Retry { .. } => None,
@@ -79,7 +79,7 @@ pub(in crate::store) async fn insert(tx: &mut Tx, dead: &[NewDead<'_>]) -> Resul
 }
 
 /// The pending deliveries to end.
-pub(in crate::store) enum Ending<'e> {
+pub(in crate::store) enum PendingFilter<'e> {
     One(AppId, MessageId, EndpointId),
     /// All deliveries of these messages. The caller bounds their number.
     Messages(&'e [MessageId]),
@@ -89,7 +89,7 @@ pub(in crate::store) enum Ending<'e> {
 
 /// A delivery that was ended while pending.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub(in crate::store) struct Ended {
+pub(in crate::store) struct EndedDelivery {
     pub endpoint_id: EndpointId,
     pub message_id: MessageId,
     pub app_id: AppId,
@@ -101,10 +101,10 @@ pub(in crate::store) struct Ended {
 /// flight cannot change them.
 pub(in crate::store) async fn end_pending(
     tx: &mut Tx,
-    ending: Ending<'_>,
+    filter: PendingFilter<'_>,
     reason: DeadReason,
     now: Time,
-) -> Result<Vec<Ended>, StoreError> {
+) -> Result<Vec<EndedDelivery>, StoreError> {
     const MOVE: &str = "INSERT INTO dead (message_id, endpoint_id, app_id, org, reason, at, attempts, step, generation)
          SELECT moved.message_id, moved.endpoint_id, moved.app_id,
              (SELECT org FROM application WHERE application.id = moved.app_id), $1, $2, moved.attempts, moved.step,
@@ -113,13 +113,13 @@ pub(in crate::store) async fn end_pending(
     match tx {
         Tx::Sqlite(tx) => {
             // SQLite has one writer: both statements see the same rows.
-            let (which, list) = match &ending {
-                Ending::One(..) => ("message_id = $3 AND endpoint_id = $4 AND app_id = $5", None),
-                Ending::Messages(ids) => (
+            let (which, list) = match &filter {
+                PendingFilter::One(..) => ("message_id = $3 AND endpoint_id = $4 AND app_id = $5", None),
+                PendingFilter::Messages(ids) => (
                     "message_id IN (SELECT unhex(value) FROM json_each($3))",
                     Some(sqlite::id_list(ids.iter().map(|id| id.0))),
                 ),
-                Ending::Endpoint(..) => (
+                PendingFilter::Endpoint(..) => (
                     "slot = (SELECT slot FROM endpoint WHERE id = $3) AND endpoint_id = $3 AND message_id IN
                          (SELECT message_id FROM due WHERE slot = (SELECT slot FROM endpoint WHERE id = $3)
                               AND endpoint_id = $3 ORDER BY kind, due_at, message_id LIMIT $4)",
@@ -130,31 +130,31 @@ pub(in crate::store) async fn end_pending(
             let delete = format!("DELETE FROM due WHERE $1 IS NOT NULL AND $2 IS NOT NULL AND {which}");
             let insert = sqlx::query_as(sqlx::AssertSqlSafe(insert)).bind(reason.word()).bind(now);
             let delete = sqlx::query(sqlx::AssertSqlSafe(delete)).bind(reason.word()).bind(now);
-            let (insert, delete) = match ending {
-                Ending::One(app, message, endpoint) => {
+            let (insert, delete) = match filter {
+                PendingFilter::One(app, message, endpoint) => {
                     (insert.bind(message).bind(endpoint).bind(app), delete.bind(message).bind(endpoint).bind(app))
                 }
-                Ending::Messages(_) => (insert.bind(list.clone()), delete.bind(list)),
-                Ending::Endpoint(endpoint, most) => {
+                PendingFilter::Messages(_) => (insert.bind(list.clone()), delete.bind(list)),
+                PendingFilter::Endpoint(endpoint, most) => {
                     (insert.bind(endpoint).bind(most), delete.bind(endpoint).bind(most))
                 }
             };
-            let ended: Vec<Ended> = insert.fetch_all(&mut **tx).await?;
+            let ended: Vec<EndedDelivery> = insert.fetch_all(&mut **tx).await?;
             delete.execute(&mut **tx).await?;
             Ok(ended)
         }
         Tx::Postgres(tx) => {
-            let which = match &ending {
-                Ending::One(..) => "message_id = $3 AND endpoint_id = $4 AND app_id = $5",
-                Ending::Messages(_) => "message_id = ANY($3)",
-                Ending::Endpoint(..) => "slot = (SELECT slot FROM endpoint WHERE id = $3) AND endpoint_id = $3",
+            let which = match &filter {
+                PendingFilter::One(..) => "message_id = $3 AND endpoint_id = $4 AND app_id = $5",
+                PendingFilter::Messages(_) => "message_id = ANY($3)",
+                PendingFilter::Endpoint(..) => "slot = (SELECT slot FROM endpoint WHERE id = $3) AND endpoint_id = $3",
             };
             let mut locked = format!("SELECT message_id, endpoint_id FROM due WHERE {which}");
-            match &ending {
-                Ending::One(..) => {}
+            match &filter {
+                PendingFilter::One(..) => {}
                 // The lock order of records, to avoid deadlocks.
-                Ending::Messages(_) => locked.push_str(" ORDER BY message_id, endpoint_id"),
-                Ending::Endpoint(..) => locked.push_str(" ORDER BY kind, due_at LIMIT $4"),
+                PendingFilter::Messages(_) => locked.push_str(" ORDER BY message_id, endpoint_id"),
+                PendingFilter::Endpoint(..) => locked.push_str(" ORDER BY kind, due_at LIMIT $4"),
             }
             let mut sql = String::new();
             let _ = write!(
@@ -165,10 +165,10 @@ pub(in crate::store) async fn end_pending(
                  {MOVE} FROM moved {RETURNING}"
             );
             let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(reason.word()).bind(now);
-            let query = match ending {
-                Ending::One(app, message, endpoint) => query.bind(message).bind(endpoint).bind(app),
-                Ending::Messages(ids) => query.bind(ids.iter().map(|id| id.0).collect::<Vec<Uuid>>()),
-                Ending::Endpoint(endpoint, most) => query.bind(endpoint).bind(most),
+            let query = match filter {
+                PendingFilter::One(app, message, endpoint) => query.bind(message).bind(endpoint).bind(app),
+                PendingFilter::Messages(ids) => query.bind(ids.iter().map(|id| id.0).collect::<Vec<Uuid>>()),
+                PendingFilter::Endpoint(endpoint, most) => query.bind(endpoint).bind(most),
             };
             Ok(query.fetch_all(&mut **tx).await?)
         }
@@ -176,6 +176,6 @@ pub(in crate::store) async fn end_pending(
 }
 
 /// Updates the metrics after the commit of [`end_pending`].
-pub(in crate::store) fn count(reason: DeadReason, ended: &[Ended]) {
+pub(in crate::store) fn count(reason: DeadReason, ended: &[EndedDelivery]) {
     count_dead(reason, ended.len() as u64);
 }

@@ -1,7 +1,7 @@
 //! The queue of what still has to be sent: the rows of `due`, the slots and their leases, the order of ordered
 //! endpoints, and the signals that tell engines of new work.
 //!
-//! - [`waiting`] and [`in_order`]: what the lanes read. [`ordering`]: the numbers of ordered deliveries.
+//! - [`pending_deliveries`] and [`ordered_heads`]: what the lanes read. [`ordering`]: the numbers of ordered deliveries.
 //! - [`slots`]: who sends for which endpoints.
 //! - [`requeue`], [`cancel`], [`dead`]: how deliveries enter and leave the queue other than by an attempt.
 //! - [`signals`] within a process, [`notify`] between processes.
@@ -12,10 +12,10 @@
 
 pub(in crate::store) mod cancel;
 pub(in crate::store) mod dead;
-pub mod in_order;
+pub mod ordered_heads;
 pub mod notify;
 pub(in crate::store) mod ordering;
 pub(in crate::store) mod requeue;
 pub mod signals;
 pub mod slots;
-pub mod waiting;
+pub mod pending_deliveries;

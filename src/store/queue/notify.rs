@@ -4,7 +4,7 @@
 //!
 //! - Each engine listens on its own channel and gets the endpoints of the slots that it owns. The notifying statement
 //!   looks up the owners. An empty notification means: look at all endpoints.
-//! - All engines listen on [`FREED`]: slots were released. If it is lost, the next heartbeat takes them.
+//! - All engines listen on [`SLOTS_RELEASED`]: slots were released. If it is lost, the next heartbeat takes them.
 //! - A task sends the notifications after the commit, in their own transactions with `synchronous_commit = off`.
 //!   PostgreSQL serializes the commits of all transactions with NOTIFY in the whole server: inside the accepting
 //!   transaction, each flush would block all others.
@@ -19,12 +19,12 @@ use uuid::Uuid;
 
 use crate::domain::EndpointId;
 use crate::store::{Backend, Inner, Store, StoreError, Tx};
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// The prefix of an engine's channel; its process id without hyphens follows. Channels are local to a database.
 const DUE: &str = "sendoff_due_";
 /// The channel for released slots; the payload is the id of the process that released them.
-const FREED: &str = "sendoff_freed";
+const SLOTS_RELEASED: &str = "sendoff_freed";
 /// Endpoints per notification: PostgreSQL limits the payload to 8,000 bytes.
 const NAMED: usize = 200;
 /// With more endpoints than this, an empty notification is sent.
@@ -39,7 +39,7 @@ pub(in crate::store) async fn run(store: Weak<Inner>, queue: Arc<Mutex<mpsc::Rec
         while let Ok(more) = queue.try_recv() {
             endpoints.extend(more);
         }
-        SupervisedTask::Announcer.panic_point();
+        Component::Announcer.panic_point();
         let Some(inner) = store.upgrade() else { return };
         let Backend::Postgres(backend) = &inner.backend else { return };
         let sql = notify_statements(inner.signals.owner(), endpoints);
@@ -73,33 +73,33 @@ fn notify_statements(own: Option<Uuid>, endpoints: BTreeSet<EndpointId>) -> Stri
 
 /// A received notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Notification {
     /// These endpoints have due deliveries.
     Due(Vec<EndpointId>),
     /// Another process released slots.
-    Freed,
+    SlotsReleased,
     /// Any endpoint may have due deliveries: too many to list, or notifications were lost while reconnecting.
-    Anything,
+    AnyEndpoint,
 }
 
 /// Listens for notifications from other processes, on a connection of its own.
 #[derive(Debug)]
-pub struct Listener {
+pub struct NotificationListener {
     listener: PgListener,
     process: Uuid,
 }
 
-impl Listener {
+impl NotificationListener {
     /// Waits for the next notification.
     ///
     /// # Errors
     /// The connection is lost and cannot be reopened: call [`Store::listen`] again.
-    pub async fn next(&mut self) -> Result<Heard, StoreError> {
+    pub async fn next(&mut self) -> Result<Notification, StoreError> {
         loop {
-            let Some(notification) = self.listener.try_recv().await? else { return Ok(Heard::Anything) };
+            let Some(notification) = self.listener.try_recv().await? else { return Ok(Notification::AnyEndpoint) };
             match notification.channel() {
-                FREED if Uuid::try_parse(notification.payload()) == Ok(self.process) => {}
-                FREED => return Ok(Heard::Freed),
+                SLOTS_RELEASED if Uuid::try_parse(notification.payload()) == Ok(self.process) => {}
+                SLOTS_RELEASED => return Ok(Notification::SlotsReleased),
                 _ => return Ok(parse_due(notification.payload())),
             }
         }
@@ -107,19 +107,19 @@ impl Listener {
 }
 
 /// Any database user can send notifications: an invalid payload only causes a scan.
-fn parse_due(payload: &str) -> Heard {
+fn parse_due(payload: &str) -> Notification {
     let words = payload.split(' ').filter(|word| !word.is_empty());
     let named: Result<Vec<EndpointId>, _> = words.map(|word| Uuid::try_parse(word).map(EndpointId)).collect();
     match named {
-        Ok(named) if !named.is_empty() => Heard::Due(named),
-        _ => Heard::Anything,
+        Ok(named) if !named.is_empty() => Notification::Due(named),
+        _ => Notification::AnyEndpoint,
     }
 }
 
 /// Notifies of released slots, inside the transaction that releases them. It is rare enough for a serialized commit.
-pub(in crate::store) async fn freed(tx: &mut Tx, process: Uuid) -> Result<(), StoreError> {
+pub(in crate::store) async fn notify_slots_released(tx: &mut Tx, process: Uuid) -> Result<(), StoreError> {
     if let Tx::Postgres(tx) = tx {
-        sqlx::query("SELECT pg_notify($1, $2)").bind(FREED).bind(process.to_string()).execute(&mut **tx).await?;
+        sqlx::query("SELECT pg_notify($1, $2)").bind(SLOTS_RELEASED).bind(process.to_string()).execute(&mut **tx).await?;
     }
     Ok(())
 }
@@ -130,12 +130,12 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn listen(&self, process: Uuid) -> Result<Option<Listener>, StoreError> {
+    pub async fn listen(&self, process: Uuid) -> Result<Option<NotificationListener>, StoreError> {
         let Backend::Postgres(backend) = &self.inner.backend else { return Ok(None) };
         self.inner.signals.set_owner(process);
         let mut listener = PgListener::connect_with(&backend.engine).await?;
-        listener.listen_all([FREED, format!("{DUE}{}", process.simple()).as_str()]).await?;
-        Ok(Some(Listener { listener, process }))
+        listener.listen_all([SLOTS_RELEASED, format!("{DUE}{}", process.simple()).as_str()]).await?;
+        Ok(Some(NotificationListener { listener, process }))
     }
 }
 
@@ -165,9 +165,9 @@ mod tests {
     #[test]
     fn an_invalid_payload_causes_a_scan() {
         let named = EndpointId(Uuid::from_u128(7));
-        assert_eq!(parse_due(&format!("{0} {0}", named.0.simple())), Heard::Due(vec![named, named]));
+        assert_eq!(parse_due(&format!("{0} {0}", named.0.simple())), Notification::Due(vec![named, named]));
         for payload in ["", "hello", "0 1 2"] {
-            assert_eq!(parse_due(payload), Heard::Anything, "{payload}");
+            assert_eq!(parse_due(payload), Notification::AnyEndpoint, "{payload}");
         }
     }
 }

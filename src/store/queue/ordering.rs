@@ -19,11 +19,11 @@ use uuid::Uuid;
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::store::db::{codec, error, sqlite};
+use crate::store::db::{codec, sqlite, store_error};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::query::deliveries::LATE_DELIVERIES;
+use crate::store::queue::pending_deliveries::LONGEST_SCHEDULE;
 use crate::store::queue::signals::Admission;
-use crate::store::queue::waiting::LONGEST_SCHEDULE;
 use crate::store::{Store, StoreError, Tx, on};
 
 /// The size of the range reserved for deliveries that are pending when an endpoint becomes ordered.
@@ -32,11 +32,11 @@ const EARLY: i64 = 1 << 40;
 const STEP: usize = 2_000;
 /// Interval of checks, after an endpoint became ordered, for deliveries of accepting transactions that had read it as
 /// unordered.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The range to allocate numbers from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Range {
+enum SequenceRange {
     /// After all allocated numbers.
     End,
     /// The range reserved for deliveries that were pending when the endpoint became ordered.
@@ -45,15 +45,19 @@ enum Range {
 
 /// The deliveries to number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lacking {
-    /// Never numbered.
-    Any,
-    /// Scheduled.
+enum Unnumbered {
+    /// Deliveries that were never numbered.
+    Never,
+    /// Scheduled deliveries, with the number 0.
     Scheduled,
 }
 
 /// Prepares an endpoint that was just written. `before`: whether it was ordered; `None` if it is new.
-pub(in crate::store) async fn set_up(tx: &mut Tx, endpoint: &Endpoint, before: Option<bool>) -> Result<(), StoreError> {
+pub(in crate::store) async fn prepare_endpoint(
+    tx: &mut Tx,
+    endpoint: &Endpoint,
+    before: Option<bool>,
+) -> Result<(), StoreError> {
     if !endpoint.spec.ordered || before == Some(true) {
         return Ok(());
     }
@@ -75,7 +79,7 @@ pub(in crate::store) async fn set_up(tx: &mut Tx, endpoint: &Endpoint, before: O
 
 /// Serializes relay steps on PostgreSQL, where several processes may relay at once, if there is an ordered endpoint.
 /// Otherwise rows that one writer committed one after another could be reordered.
-pub(in crate::store) async fn turn_of_relay(tx: &mut Tx) -> Result<(), StoreError> {
+pub(in crate::store) async fn lock_relay_order(tx: &mut Tx) -> Result<(), StoreError> {
     if let Tx::Postgres(tx) = tx {
         const SQL: &str = "SELECT 1 FROM ordering WHERE endpoint_id = $1 FOR UPDATE";
         sqlx::query(SQL).bind(Uuid::nil()).execute(&mut **tx).await?;
@@ -84,9 +88,9 @@ pub(in crate::store) async fn turn_of_relay(tx: &mut Tx) -> Result<(), StoreErro
 }
 
 /// Removes the row that serializes relay steps, if there is no ordered endpoint any more.
-pub(in crate::store) async fn forget_turns(store: &Store) -> Result<(), StoreError> {
+pub(in crate::store) async fn remove_relay_lock(store: &Store) -> Result<(), StoreError> {
     store
-        .repeated(|| async {
+        .retry_conflicts(|| async {
             const NEEDLESS: &str = "SELECT count(*) FROM ordering WHERE endpoint_id = $1
              AND NOT EXISTS (SELECT 1 FROM endpoint WHERE ordered AND deleted_at IS NULL)";
             const FORGET: &str = "DELETE FROM ordering WHERE endpoint_id = $1
@@ -101,7 +105,7 @@ pub(in crate::store) async fn forget_turns(store: &Store) -> Result<(), StoreErr
                 // a timeout the row is removed another time.
                 sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(&mut **tx).await?;
                 let locked = sqlx::query("LOCK TABLE ordering IN SHARE ROW EXCLUSIVE MODE").execute(&mut **tx).await;
-                if locked.as_ref().is_err_and(error::is_lock_timeout) {
+                if locked.as_ref().is_err_and(store_error::is_lock_timeout) {
                     return Ok(());
                 }
                 locked?;
@@ -175,7 +179,7 @@ fn is_scheduled(message: &Message) -> bool {
 
 /// If the endpoint is ordered, numbers those of its deliveries of `messages` that have no number, by age, at the end.
 /// Called after the deliveries were made pending.
-pub(in crate::store) async fn to_the_end(
+pub(in crate::store) async fn number_at_end(
     tx: &mut Tx,
     endpoint: EndpointId,
     mut messages: Vec<MessageId>,
@@ -185,7 +189,7 @@ pub(in crate::store) async fn to_the_end(
     let ordered: Option<i32> = on!(tx, db => sqlx::query_scalar(SQL).bind(endpoint).fetch_optional(db).await)?;
     if ordered.is_some() {
         messages.sort_unstable();
-        number(tx, endpoint, &messages, Lacking::Any, Range::End, now).await?;
+        number(tx, endpoint, &messages, Unnumbered::Never, SequenceRange::End, now).await?;
     }
     Ok(())
 }
@@ -195,13 +199,13 @@ async fn number(
     tx: &mut Tx,
     endpoint: EndpointId,
     messages: &[MessageId],
-    lacking: Lacking,
-    range: Range,
+    lacking: Unnumbered,
+    range: SequenceRange,
     now: Time,
 ) -> Result<(), StoreError> {
     let which = match lacking {
-        Lacking::Any => "seq IS NULL",
-        Lacking::Scheduled => "seq = 0",
+        Unnumbered::Never => "seq IS NULL",
+        Unnumbered::Scheduled => "seq = 0",
     };
     // The second column: scheduled for later, and neither attempted nor resent.
     let read = format!(
@@ -229,8 +233,10 @@ async fn number(
     let mut seqs: Vec<(MessageId, i64)> = later.into_iter().map(|id| (id, 0)).collect();
     if !due.is_empty() {
         let first = match range {
-            Range::End => allocate(tx, &BTreeMap::from([(endpoint, due.len() as i64)])).await?.remove(&endpoint),
-            Range::Early => allocate_early(tx, endpoint, due.len() as i64).await?,
+            SequenceRange::End => {
+                allocate(tx, &BTreeMap::from([(endpoint, due.len() as i64)])).await?.remove(&endpoint)
+            }
+            SequenceRange::Early => allocate_early(tx, endpoint, due.len() as i64).await?,
         };
         let first = first.ok_or_else(|| {
             StoreError::Damaged(format!("ordered endpoint {endpoint} has no row in the table ordering"))
@@ -290,19 +296,19 @@ impl Store {
         const LACKING: &str = "SELECT message_id FROM due
              WHERE slot = (SELECT slot FROM endpoint WHERE id = $1) AND endpoint_id = $1 AND seq IS NULL";
         let scheduled = self.numberless(DUE, endpoint, Some(now)).await?;
-        self.number_in_steps(endpoint, &scheduled, Lacking::Scheduled, Range::End, now).await?;
+        self.number_in_steps(endpoint, &scheduled, Unnumbered::Scheduled, SequenceRange::End, now).await?;
         let look = self.orderings(&[endpoint]).await?.pop().and_then(|(_, _, number_at, _)| number_at);
         if look.is_some_and(|at| at <= now) {
             let mut early = self.numberless(LACKING, endpoint, None).await?;
             early.sort_unstable();
-            self.number_in_steps(endpoint, &early, Lacking::Any, Range::Early, now).await?;
+            self.number_in_steps(endpoint, &early, Unnumbered::Never, SequenceRange::Early, now).await?;
             const LOOKED: &str = "UPDATE ordering SET number_at = CASE WHEN ordered_at < $2 THEN NULL ELSE $3 END
                  WHERE endpoint_id = $1";
-            let looked = self.repeated(|| async {
+            let looked = self.retry_conflicts(|| async {
                 let mut tx = self.begin().await?;
                 on!(tx, db => {
                     sqlx::query(LOOKED)
-                        .bind(endpoint).bind(now.minus(LATE_DELIVERIES)).bind(now.plus(LOOK_AGAIN))
+                        .bind(endpoint).bind(now.minus(LATE_DELIVERIES)).bind(now.plus(RECHECK_INTERVAL))
                         .execute(db).await.map(drop)
                 })?;
                 tx.commit().await
@@ -332,12 +338,12 @@ impl Store {
         &self,
         endpoint: EndpointId,
         messages: &[MessageId],
-        lacking: Lacking,
-        range: Range,
+        lacking: Unnumbered,
+        range: SequenceRange,
         now: Time,
     ) -> Result<(), StoreError> {
         for chunk in messages.chunks(STEP) {
-            let step = self.repeated(|| async {
+            let step = self.retry_conflicts(|| async {
                 let mut tx = self.begin().await?;
                 number(&mut tx, endpoint, chunk, lacking, range, now).await?;
                 tx.commit().await

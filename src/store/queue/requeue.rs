@@ -16,14 +16,14 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use crate::domain::deliveries::attempt::Trigger;
-use crate::domain::deliveries::delivery::State;
+use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
 use crate::store::{StoreError, Tx, on, partitions};
 
 /// The endpoint whose deliveries are requeued.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct To {
+pub(in crate::store) struct RequeueTarget {
     pub endpoint: EndpointId,
     pub app: AppId,
     pub slot: u8,
@@ -31,15 +31,15 @@ pub(in crate::store) struct To {
 
 /// A delivery as read before the transaction.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Found {
+pub(in crate::store) struct DeliverySnapshot {
     pub message: MessageId,
-    pub state: State,
+    pub state: DeliveryState,
     pub generation: i32,
 }
 
 /// The counters of an ended delivery.
 #[derive(sqlx::FromRow)]
-struct Past {
+struct EndedCounters {
     message_id: MessageId,
     generation: i32,
     attempts: i32,
@@ -51,7 +51,12 @@ const WHEN_SCHEDULED: &str = "CASE WHEN deliver_at > $4 THEN deliver_at ELSE $4 
 
 /// Makes a delivery fresh and due now, whatever its state, or creates it. The caller has checked and locked that the
 /// message has its content. `false`: the message is past the retention period, and nothing was done.
-pub(in crate::store) async fn resend(tx: &mut Tx, to: To, message: MessageId, now: Time) -> Result<bool, StoreError> {
+pub(in crate::store) async fn resend(
+    tx: &mut Tx,
+    to: RequeueTarget,
+    message: MessageId,
+    now: Time,
+) -> Result<bool, StoreError> {
     const SQL: &str = "INSERT INTO due
              (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger)
          VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, $7)
@@ -63,7 +68,7 @@ pub(in crate::store) async fn resend(tx: &mut Tx, to: To, message: MessageId, no
     on!(tx, db => {
         sqlx::query(SQL)
             .bind(message).bind(to.endpoint).bind(to.app).bind(i16::from(to.slot))
-            .bind(State::Fresh.code()).bind(now).bind(Trigger::Manual.code())
+            .bind(DeliveryState::Fresh.code()).bind(now).bind(Trigger::Manual.code())
             .execute(db).await.map(drop)
     })?;
     let past = take_ended(tx, to.endpoint, &[message]).await?;
@@ -73,15 +78,15 @@ pub(in crate::store) async fn resend(tx: &mut Tx, to: To, message: MessageId, no
 
 /// Makes deliveries of one endpoint pending again, as retries, so they do not delay new messages. Deliveries that
 /// changed since they were `found`, or are past the retention period, are skipped. Returns the requeued ones.
-pub(in crate::store) async fn put_back(
+pub(in crate::store) async fn requeue(
     tx: &mut Tx,
-    to: To,
-    found: &[Found],
+    to: RequeueTarget,
+    found: &[DeliverySnapshot],
     now: Time,
 ) -> Result<Vec<MessageId>, StoreError> {
     let horizon = partitions::hold_horizon(tx).await?;
     let kept = found.iter().filter(|one| one.message >= horizon);
-    let (pending, ended): (Vec<Found>, Vec<Found>) = kept.partition(|one| one.state.pending());
+    let (pending, ended): (Vec<DeliverySnapshot>, Vec<DeliverySnapshot>) = kept.partition(|one| one.state.pending());
     let mut done = send_pending_again(tx, to, &pending, now).await?;
     let ended: HashMap<MessageId, i32> = ended.iter().map(|one| (one.message, one.generation)).collect();
     let inserted = insert_retries(tx, to, &codec::uuids(ended.keys()), AT_ONCE, now).await?;
@@ -100,7 +105,7 @@ pub(in crate::store) async fn put_back(
 /// messages past the retention period are skipped. Returns the messages with new deliveries.
 pub(in crate::store) async fn create_missing(
     tx: &mut Tx,
-    to: To,
+    to: RequeueTarget,
     messages: &[MessageId],
     now: Time,
 ) -> Result<Vec<MessageId>, StoreError> {
@@ -115,9 +120,14 @@ pub(in crate::store) async fn create_missing(
     Ok(given)
 }
 
-async fn send_pending_again(tx: &mut Tx, to: To, found: &[Found], now: Time) -> Result<Vec<MessageId>, StoreError> {
+async fn send_pending_again(
+    tx: &mut Tx,
+    to: RequeueTarget,
+    found: &[DeliverySnapshot],
+    now: Time,
+) -> Result<Vec<MessageId>, StoreError> {
     const SET: &str = "UPDATE due SET kind = $1, due_at = $2, step = 0, generation = due.generation + 1, trigger = $3";
-    let (kind, trigger) = (State::Retry.code(), Trigger::Manual.code());
+    let (kind, trigger) = (DeliveryState::Retry.code(), Trigger::Manual.code());
     Ok(match tx {
         _ if found.is_empty() => Vec::new(),
         Tx::Sqlite(tx) => {
@@ -165,7 +175,7 @@ async fn send_pending_again(tx: &mut Tx, to: To, found: &[Found], now: Time) -> 
 /// deadlocks.
 async fn insert_retries(
     tx: &mut Tx,
-    to: To,
+    to: RequeueTarget,
     messages: &[Uuid],
     due_at: &'static str,
     now: Time,
@@ -175,7 +185,7 @@ async fn insert_retries(
          SELECT id, $1, app_id, $2, $3,";
     const ROWS: &str = ", 0, 0, 0, $5 FROM message WHERE id";
     const CONFLICT: &str = "ORDER BY id ON CONFLICT DO NOTHING RETURNING message_id";
-    let (kind, trigger) = (State::Retry.code(), Trigger::Manual.code());
+    let (kind, trigger) = (DeliveryState::Retry.code(), Trigger::Manual.code());
     Ok(match tx {
         _ if messages.is_empty() => Vec::new(),
         Tx::Sqlite(tx) => {
@@ -210,7 +220,11 @@ async fn insert_retries(
 
 /// Removes ended deliveries from their old place: dead ones from `dead`; delivered ones by clearing `settles` of
 /// their attempt.
-async fn take_ended(tx: &mut Tx, endpoint: EndpointId, messages: &[MessageId]) -> Result<Vec<Past>, StoreError> {
+async fn take_ended(
+    tx: &mut Tx,
+    endpoint: EndpointId,
+    messages: &[MessageId],
+) -> Result<Vec<EndedCounters>, StoreError> {
     const DEAD: &str = "DELETE FROM dead WHERE";
     const DELIVERED: &str =
         "SELECT message_id, generation, settles AS attempts FROM attempt WHERE settles IS NOT NULL AND";
@@ -220,8 +234,9 @@ async fn take_ended(tx: &mut Tx, endpoint: EndpointId, messages: &[MessageId]) -
         Tx::Sqlite(_) => "",
         Tx::Postgres(_) => "ORDER BY message_id FOR UPDATE",
     };
-    let mut past: Vec<Past> = among(tx, DEAD, endpoint, messages, "RETURNING message_id, generation, attempts").await?;
-    past.extend(among::<Past>(tx, DELIVERED, endpoint, messages, lock).await?);
+    let mut past: Vec<EndedCounters> =
+        among(tx, DEAD, endpoint, messages, "RETURNING message_id, generation, attempts").await?;
+    past.extend(among::<EndedCounters>(tx, DELIVERED, endpoint, messages, lock).await?);
     among::<(MessageId,)>(tx, UNSETTLE, endpoint, messages, "RETURNING message_id").await?;
     Ok(past)
 }
@@ -276,7 +291,7 @@ where
 }
 
 /// Sets the next generation and the number of attempts of requeued deliveries.
-async fn continue_numbers(tx: &mut Tx, endpoint: EndpointId, past: &[Past]) -> Result<(), StoreError> {
+async fn continue_numbers(tx: &mut Tx, endpoint: EndpointId, past: &[EndedCounters]) -> Result<(), StoreError> {
     match tx {
         _ if past.is_empty() => {}
         Tx::Sqlite(tx) => {

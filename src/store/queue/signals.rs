@@ -78,38 +78,38 @@ impl Signal {
 
 /// A queued signal, and its share of [`HELD_BYTES`].
 #[derive(Debug)]
-pub struct Told {
+pub struct QueuedSignal {
     pub signal: Signal,
-    pub held: Held,
+    pub held: SignalReservation,
 }
 
-impl From<Signal> for Told {
+impl From<Signal> for QueuedSignal {
     /// A signal that is not counted, for tests and simulation.
-    fn from(signal: Signal) -> Told {
-        Told { signal, held: Held(None) }
+    fn from(signal: Signal) -> QueuedSignal {
+        QueuedSignal { signal, held: SignalReservation(None) }
     }
 }
 
-impl From<Told> for Signal {
-    fn from(told: Told) -> Signal {
-        told.signal
+impl From<QueuedSignal> for Signal {
+    fn from(queued: QueuedSignal) -> Signal {
+        queued.signal
     }
 }
 
 /// A reservation of bytes, released on drop.
 #[derive(Debug)]
-pub struct Held(Option<(Arc<AtomicUsize>, usize)>);
+pub struct SignalReservation(Option<(Arc<AtomicUsize>, usize)>);
 
-impl Held {
+impl SignalReservation {
     /// Reserves `bytes`; `None` beyond [`HELD_BYTES`].
-    fn take(held: &Arc<AtomicUsize>, bytes: usize) -> Option<Held> {
+    fn take(held: &Arc<AtomicUsize>, bytes: usize) -> Option<SignalReservation> {
         let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= HELD_BYTES);
         held.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Held(Some((held.clone(), bytes))))
+        Some(SignalReservation(Some((held.clone(), bytes))))
     }
 }
 
-impl Drop for Held {
+impl Drop for SignalReservation {
     fn drop(&mut self) {
         if let Some((held, bytes)) = self.0.take() {
             held.fetch_sub(bytes, Ordering::AcqRel);
@@ -120,12 +120,12 @@ impl Drop for Held {
 /// The sending half, kept in the store.
 #[derive(Debug)]
 pub struct Signals {
-    sender: OnceLock<mpsc::Sender<Told>>,
+    sender: OnceLock<mpsc::Sender<QueuedSignal>>,
     /// Bytes held by unprocessed signals.
     held: Arc<AtomicUsize>,
     missed: AtomicBool,
     /// To other processes, if the store is shared.
-    announcer: Option<mpsc::Sender<Vec<EndpointId>>>,
+    notifications: Option<mpsc::Sender<Vec<EndpointId>>>,
     /// The process id under which this process's engine owns slots, once it listens. It is not notified of its own
     /// work.
     owner: OnceLock<Uuid>,
@@ -134,10 +134,10 @@ pub struct Signals {
 impl Signals {
     /// Without a listener yet. If the store is shared, also returns the queue of notifications.
     pub(in crate::store) fn new(shared: bool) -> (Signals, Option<mpsc::Receiver<Vec<EndpointId>>>) {
-        let (announcer, announcements) = shared.then(|| mpsc::channel(QUEUE)).unzip();
+        let (notifications, notification_queue) = shared.then(|| mpsc::channel(QUEUE)).unzip();
         let (sender, owner) = (OnceLock::new(), OnceLock::new());
         let (held, missed) = (Arc::new(AtomicUsize::new(0)), AtomicBool::new(false));
-        (Signals { sender, held, missed, announcer, owner }, announcements)
+        (Signals { sender, held, missed, notifications, owner }, notification_queue)
     }
 
     /// Sets the process id under which the engine owns slots. Only the first call has an effect.
@@ -151,18 +151,18 @@ impl Signals {
     }
 
     /// Notifies other processes of newly due deliveries of these endpoints.
-    pub fn announce(&self, mut endpoints: Vec<EndpointId>) {
+    pub fn notify_processes(&self, mut endpoints: Vec<EndpointId>) {
         // A notification of more endpoints than this lists none of them.
         endpoints.truncate(notify::MOST + 1);
         endpoints.shrink_to_fit();
-        if let (Some(announcer), false) = (&self.announcer, endpoints.is_empty()) {
+        if let (Some(notifications), false) = (&self.notifications, endpoints.is_empty()) {
             // If the queue is full, other processes find the work by scanning.
-            let _ = announcer.try_send(endpoints);
+            let _ = notifications.try_send(endpoints);
         }
     }
 
     /// Returns the receiver of signals to the first caller: there is one engine per process.
-    pub fn listen(&self) -> Option<mpsc::Receiver<Told>> {
+    pub fn listen(&self) -> Option<mpsc::Receiver<QueuedSignal>> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         self.sender.set(sender).is_ok().then_some(receiver)
     }
@@ -175,16 +175,16 @@ impl Signals {
     pub(in crate::store) fn send(&self, signal: Signal) {
         match (self.sender.get(), signal) {
             (Some(sender), signal) => {
-                let told = Held::take(&self.held, signal.bytes()).map(|held| Told { signal, held });
-                if told.is_none_or(|told| sender.try_send(told).is_err()) {
+                let queued = SignalReservation::take(&self.held, signal.bytes()).map(|held| QueuedSignal { signal, held });
+                if queued.is_none_or(|queued| sender.try_send(queued).is_err()) {
                     self.missed.store(true, Ordering::Release);
                 }
             }
             (None, Signal::Accepted(admissions)) => {
                 let endpoints = admissions.iter().flat_map(|one| &one.endpoints).map(|live| live.endpoint.id);
-                self.announce(endpoints.collect());
+                self.notify_processes(endpoints.collect());
             }
-            (None, Signal::Look(endpoints)) => self.announce(endpoints),
+            (None, Signal::Look(endpoints)) => self.notify_processes(endpoints),
             // Other processes notice these changes with their next scan.
             (None, Signal::Withdrawn(_) | Signal::Changed(_)) => {}
         }

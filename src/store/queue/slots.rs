@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::crash::CrashPoint;
 use crate::domain::{AppId, Time};
 use crate::store::ingest::routing::LiveEndpoint;
-use crate::store::queue::notify::freed;
-use crate::store::{DATABASE_CLOCK, Backend, Store, StoreError, Tx, on, read};
+use crate::store::queue::notify::notify_slots_released;
+use crate::store::{Backend, DATABASE_CLOCK, Store, StoreError, Tx, on, read};
 
 /// The number of slots.
 pub const SLOTS: usize = 256;
@@ -22,7 +22,7 @@ pub const LEASE: Duration = Duration::from_secs(10);
 
 /// A sending process in the lease table.
 #[derive(Clone, Debug)]
-pub struct Process {
+pub struct EngineProcess {
     pub id: Uuid,
     /// Host and pid, for display.
     pub name: String,
@@ -31,12 +31,12 @@ pub struct Process {
 
 /// The slots that a heartbeat may acquire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Take {
+enum Acquire {
     Nothing,
     /// Slots without an owner.
     Free,
     /// Slots without an owner or with an expired lease.
-    RunOut,
+    FreeOrExpired,
 }
 
 /// The rank of a process among the living ones, by id. Its share of the slots and its turn in periodic work follow
@@ -121,8 +121,8 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable: existing leases hold until they expire.
-    pub async fn heartbeat(&self, process: &Process, now: Time) -> Result<Heartbeat, StoreError> {
-        self.beat(process, now, Take::RunOut).await
+    pub async fn heartbeat(&self, process: &EngineProcess, now: Time) -> Result<Heartbeat, StoreError> {
+        self.beat(process, now, Acquire::FreeOrExpired).await
     }
 
     /// A heartbeat after an outage: acquires no expired slots. The store may have been unavailable for all processes,
@@ -130,25 +130,25 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn sparing_heartbeat(&self, process: &Process, now: Time) -> Result<Heartbeat, StoreError> {
-        self.beat(process, now, Take::Free).await
+    pub async fn heartbeat_after_outage(&self, process: &EngineProcess, now: Time) -> Result<Heartbeat, StoreError> {
+        self.beat(process, now, Acquire::Free).await
     }
 
     /// A heartbeat of a process that is shutting down: renews its leases, acquires nothing, and gives up its share.
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn last_heartbeat(&self, process: &Process, now: Time) -> Result<Heartbeat, StoreError> {
-        self.beat(process, now, Take::Nothing).await
+    pub async fn final_heartbeat(&self, process: &EngineProcess, now: Time) -> Result<Heartbeat, StoreError> {
+        self.beat(process, now, Acquire::Nothing).await
     }
 
-    async fn beat(&self, process: &Process, now: Time, what: Take) -> Result<Heartbeat, StoreError> {
-        self.repeated(|| async {
+    async fn beat(&self, process: &EngineProcess, now: Time, what: Acquire) -> Result<Heartbeat, StoreError> {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
             let until = clock.plus(LEASE);
             // A process that shuts down counts as dead for the shares: others acquire the slots it releases at once.
-            let alive_until = if what == Take::Nothing { clock } else { until };
+            let alive_until = if what == Acquire::Nothing { clock } else { until };
             const ALIVE: &str = "INSERT INTO process (id, name, started_at, expires_at) VALUES ($1, $2, $3, $4)
              ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
             on!(tx, db => {
@@ -162,10 +162,10 @@ impl Store {
             let mut mine = leases(mine);
             let rank = rank(&mut tx, process.id, clock).await?;
             let missing = rank.share().saturating_sub(mine.len());
-            if missing > 0 && what != Take::Nothing {
+            if missing > 0 && what != Acquire::Nothing {
                 // Time zero: no lease has expired.
-                let run_out = if what == Take::RunOut { clock } else { Time::ZERO };
-                mine.extend(take(&mut tx, process.id, run_out, until, missing as i64).await?);
+                let expired_before = if what == Acquire::FreeOrExpired { clock } else { Time::ZERO };
+                mine.extend(acquire(&mut tx, process.id, expired_before, until, missing as i64).await?);
             }
             tx.commit_of(&[CrashPoint::Lease]).await?;
             Ok(Heartbeat { leases: mine, rank })
@@ -177,8 +177,8 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn hand_back(&self, process: Uuid, slots: &[u8]) -> Result<(), StoreError> {
-        self.repeated(|| async {
+    pub async fn release_slots(&self, process: Uuid, slots: &[u8]) -> Result<(), StoreError> {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             // Formatted into the text, because SQLite has no arrays: at most 256 numbers.
             let list = slots.iter().map(u8::to_string).collect::<Vec<String>>().join(", ");
@@ -186,7 +186,7 @@ impl Store {
             let sql = sqlx::AssertSqlSafe(sql);
             if !slots.is_empty() {
                 on!(tx, db => sqlx::query(sql).persistent(false).bind(process).execute(db).await.map(drop))?;
-                freed(&mut tx, process).await?;
+                notify_slots_released(&mut tx, process).await?;
             }
             tx.commit().await
         })
@@ -197,14 +197,14 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn depart(&self, process: Uuid) -> Result<(), StoreError> {
-        self.repeated(|| async {
+    pub async fn deregister(&self, process: Uuid) -> Result<(), StoreError> {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             const SLOTS: &str = "UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1";
             on!(tx, db => sqlx::query(SLOTS).bind(process).execute(db).await.map(drop))?;
             const PROCESS: &str = "DELETE FROM process WHERE id = $1";
             on!(tx, db => sqlx::query(PROCESS).bind(process).execute(db).await.map(drop))?;
-            freed(&mut tx, process).await?;
+            notify_slots_released(&mut tx, process).await?;
             tx.commit().await
         })
         .await
@@ -215,7 +215,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn forget_processes(&self, before: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             const SQL: &str = "DELETE FROM process WHERE expires_at < $1";
             on!(tx, db => sqlx::query(SQL).bind(before).execute(db).await.map(drop))?;
@@ -254,9 +254,9 @@ fn leases(rows: Vec<(i16, i64)>) -> Leases {
     rows.into_iter().filter_map(|(slot, epoch)| Some((u8::try_from(slot).ok()?, epoch))).collect()
 }
 
-/// Acquires up to `most` slots without an owner or whose lease expired before `run_out`. On SQLite all slots: the
+/// Acquires up to `most` slots without an owner or whose lease expired before `expired_before`. On SQLite all slots: the
 /// file lock guarantees that their previous owner has ended.
-async fn take(tx: &mut Tx, owner: Uuid, run_out: Time, until: Time, most: i64) -> Result<Leases, StoreError> {
+async fn acquire(tx: &mut Tx, owner: Uuid, expired_before: Time, until: Time, most: i64) -> Result<Leases, StoreError> {
     let taken = match tx {
         Tx::Sqlite(tx) => {
             const SQL: &str = "UPDATE slot SET owner = $1, epoch = epoch + 1, expires_at = $2 WHERE owner IS NOT $1
@@ -272,7 +272,7 @@ async fn take(tx: &mut Tx, owner: Uuid, run_out: Time, until: Time, most: i64) -
             )
             .bind(owner)
             .bind(until)
-            .bind(run_out)
+            .bind(expired_before)
             .bind(most)
             .fetch_all(&mut **tx)
             .await?

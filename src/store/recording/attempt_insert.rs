@@ -9,7 +9,7 @@ use crate::domain::{AttemptId, Time};
 use crate::store::db::tx::PgTx;
 use crate::store::db::{codec, sqlite};
 use crate::store::partitions::Table;
-use crate::store::recording::record::{Care, Finished};
+use crate::store::recording::record::{FinishedAttempt, RowCheck};
 use crate::store::{StoreError, Tx};
 
 const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, app_id, org, number, generation, \
@@ -17,12 +17,12 @@ const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, 
      response_body, next_at) ";
 
 /// Inserts the attempts that are not in the store yet and returns their ids. `settled`: whether the attempt delivered
-/// its delivery. `None`: see [`Care::Expecting`].
+/// its delivery. `None`: see [`RowCheck::Counted`].
 pub(in crate::store) async fn append(
     tx: &mut Tx,
-    finished: &[Finished],
-    settled: impl Fn(&Finished) -> bool,
-    care: Care,
+    finished: &[FinishedAttempt],
+    settled: impl Fn(&FinishedAttempt) -> bool,
+    check: RowCheck,
 ) -> Result<Option<HashSet<AttemptId>>, StoreError> {
     match tx {
         Tx::Sqlite(tx) => {
@@ -32,7 +32,7 @@ pub(in crate::store) async fn append(
             let (usual, others): (Vec<Row<'_>>, Vec<Row<'_>>) =
                 rows.partition(|(one, settles)| *settles && is_usual(one));
             for (rows, usual) in [(usual, true), (others, false)] {
-                let Some(some) = append_sqlite(tx, &rows, usual, care).await? else { return Ok(None) };
+                let Some(some) = append_sqlite(tx, &rows, usual, check).await? else { return Ok(None) };
                 new.extend(some);
             }
             Ok(Some(new))
@@ -42,10 +42,10 @@ pub(in crate::store) async fn append(
 }
 
 /// An attempt, and whether it delivered its delivery.
-type Row<'f> = (&'f Finished, bool);
+type Row<'f> = (&'f FinishedAttempt, bool);
 
 /// Delivered at the first attempt and never resent.
-fn is_usual(one: &Finished) -> bool {
+fn is_usual(one: &FinishedAttempt) -> bool {
     let (attempt, outcome) = (&one.attempt, &one.attempt.outcome);
     let first = attempt.number == 1 && attempt.trigger == Trigger::Scheduled && one.before.generation == 0;
     first && attempt.next_at.is_none() && outcome.failure.is_none() && outcome.detail.is_empty()
@@ -55,7 +55,7 @@ async fn append_sqlite(
     connection: &mut sqlx::SqliteConnection,
     rows: &[Row<'_>],
     usual: bool,
-    care: Care,
+    check: RowCheck,
 ) -> Result<Option<Vec<AttemptId>>, StoreError> {
     let push = |mut row: Separated<'_, sqlx::Sqlite, &'static str>, (one, settles): &Row<'_>| {
         let attempt = &one.attempt;
@@ -88,15 +88,15 @@ async fn append_sqlite(
             false => row.push_bind(attempt.next_at),
         };
     };
-    let tail = match care {
-        Care::Expecting => " ON CONFLICT DO NOTHING",
-        Care::Telling => " ON CONFLICT DO NOTHING RETURNING id",
+    let tail = match check {
+        RowCheck::Counted => " ON CONFLICT DO NOTHING",
+        RowCheck::Returned => " ON CONFLICT DO NOTHING RETURNING id",
     };
     let head = ATTEMPT_INSERT.replacen("INSERT", "INSERT OR FAIL", 1);
     let mut new = Vec::with_capacity(rows.len());
     for chunk in sqlite::chunks(rows, 19) {
         let mut statement = sqlite::values(&head, chunk, tail, push);
-        if care == Care::Telling {
+        if check == RowCheck::Returned {
             new.extend(statement.build_query_scalar::<AttemptId>().fetch_all(&mut *connection).await?);
         } else if statement.build().execute(&mut *connection).await?.rows_affected() == chunk.len() as u64 {
             new.extend(chunk.iter().map(|(one, _)| one.attempt.id));
@@ -109,16 +109,17 @@ async fn append_sqlite(
 
 async fn append_postgres(
     tx: &mut PgTx,
-    finished: &[Finished],
-    settled: impl Fn(&Finished) -> bool,
+    finished: &[FinishedAttempt],
+    settled: impl Fn(&FinishedAttempt) -> bool,
 ) -> Result<HashSet<AttemptId>, StoreError> {
-    fn column<'f, T>(finished: &[&'f Finished], of: impl FnMut(&'f Attempt) -> T) -> Vec<T> {
+    fn column<'f, T>(finished: &[&'f FinishedAttempt], of: impl FnMut(&'f Attempt) -> T) -> Vec<T> {
         finished.iter().map(|one| &one.attempt).map(of).collect()
     }
     let (partitions, ids) = (tx.partitions(), finished.iter().map(|one| one.attempt.message_id.0).collect::<Vec<_>>());
     let gone = partitions.cover(Table::Attempt, &ids).await?;
     // Attempts in flight when their message's partition was dropped by the retention are discarded.
-    let finished: Vec<&Finished> = finished.iter().filter(|one| !gone.contains(&one.attempt.message_id.0)).collect();
+    let finished: Vec<&FinishedAttempt> =
+        finished.iter().filter(|one| !gone.contains(&one.attempt.message_id.0)).collect();
     let finished = &finished[..];
     const TAIL: &str =
         "SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::integer[], $7::integer[],
@@ -148,5 +149,5 @@ async fn append_postgres(
             .bind(column(finished, |a| a.next_at.map(Time::micros)))
             .fetch_all(&mut **tx)
             .await;
-    Ok(partitions.told(appended)?.into_iter().collect())
+    Ok(partitions.check_insert(appended)?.into_iter().collect())
 }

@@ -1,17 +1,17 @@
 //! The mail queue: mails to the contacts of applications. A mail is [written](write) in the transaction of the change
-//! it reports, and sent by the process that [leases](Store::take_mail) it.
+//! it reports, and sent by the process that [leases](Store::lease_mail) it.
 //!
 //! * At least once: if the sender ends before it reports a result, the mail is sent again after its lease. A leased
 //!   mail never changes and its id is its `Message-ID`, so a duplicate is identical.
 //! * Rate limit: until it is leased, further notices for the same application and address are added to it. An
 //!   application's next mail is planned an hour after the last.
 //!
-//! No mail is written in a process that sends none ([`Store::write_mails`] was not called).
+//! No mail is written in a process that sends none ([`Store::enable_mail`] was not called).
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::domain::notifications::mail::{APART, Letter, Notice, line};
+use crate::domain::notifications::mail::{APART, MailContent, MailNotice, line};
 use crate::domain::{AppId, MailId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
@@ -33,7 +33,7 @@ pub struct Mail {
     /// Without line breaks.
     pub app_name: String,
     pub recipient: String,
-    pub letter: Letter,
+    pub letter: MailContent,
     pub created_at: Time,
     /// Including this one. Identifies the lease.
     pub attempts: i32,
@@ -41,10 +41,10 @@ pub struct Mail {
 
 /// The result of an attempt to send a mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tried {
+pub enum MailOutcome {
     Sent,
     /// Failed; retry at `due`.
-    Again {
+    Retry {
         due: Time,
         failure: String,
     },
@@ -56,7 +56,7 @@ pub enum Tried {
 
 impl Inner {
     /// Whether mails are written.
-    pub(in crate::store) fn writes_mail(&self) -> bool {
+    pub(in crate::store) fn mail_enabled(&self) -> bool {
         self.mailing.load(Ordering::Relaxed)
     }
 }
@@ -68,7 +68,7 @@ impl Inner {
 pub(in crate::store) async fn write(
     tx: &mut Tx,
     app: AppId,
-    notices: Vec<Notice>,
+    notices: Vec<MailNotice>,
     now: Time,
 ) -> Result<(), StoreError> {
     const CONTACT: &str =
@@ -78,7 +78,7 @@ pub(in crate::store) async fn write(
     let Some((org, name, recipient)) = contact else { return Ok(()) };
     if let Some((id, text)) = unsent(tx, app, &recipient).await? {
         const ADD: &str = "UPDATE mail SET letter = $2 WHERE id = $1";
-        let mut letter: Letter = codec::from_json(&text)?;
+        let mut letter: MailContent = codec::from_json(&text)?;
         letter.add(notices);
         let text = codec::json(&letter)?;
         on!(tx, db => sqlx::query(ADD).bind(id).bind(text).execute(db).await.map(drop))?;
@@ -87,7 +87,7 @@ pub(in crate::store) async fn write(
     const LAST: &str = "SELECT MAX(planned_at) FROM mail WHERE app_id = $1";
     let last: Option<Time> = on!(tx, db => sqlx::query_scalar(LAST).bind(app).fetch_one(db).await)?;
     let planned = last.map_or(now, |last| last.plus(APART).max(now));
-    let mut letter = Letter::default();
+    let mut letter = MailContent::default();
     letter.add(notices);
     const SQL: &str = "INSERT INTO mail (id, org, app_id, app_name, recipient, letter, state, created_at, planned_at,
              due_at, attempts, leased_until)
@@ -119,7 +119,7 @@ async fn unsent(tx: &mut Tx, app: AppId, recipient: &str) -> Result<Option<(Mail
 
 impl Store {
     /// Enables writing mails: this process sends mail.
-    pub fn write_mails(&self) {
+    pub fn enable_mail(&self) {
         self.inner.mailing.store(true, Ordering::Relaxed);
     }
 
@@ -127,8 +127,8 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn take_mail(&self, now: Time) -> Result<Option<Mail>, StoreError> {
-        self.repeated(|| async {
+    pub async fn lease_mail(&self, now: Time) -> Result<Option<Mail>, StoreError> {
+        self.retry_conflicts(|| async {
             // Nearly always none is due: do not wait for the write lock.
             const ANY: &str = "SELECT 1 FROM mail WHERE state = 0 AND due_at <= $1 LIMIT 1";
             let any: Option<i32> = read_vital!(self, db => sqlx::query_scalar(ANY).bind(now).fetch_optional(db).await)?;
@@ -149,9 +149,9 @@ impl Store {
             let Some(id) = next else { return Ok(None) };
             const TAKE: &str = "UPDATE mail SET leased_until = $2, attempts = attempts + 1 WHERE id = $1
              RETURNING app_id, app_name, recipient, letter, created_at, attempts";
-            type Leased = (AppId, String, String, String, Time, i32);
+            type MailRow = (AppId, String, String, String, Time, i32);
             let until = clock.plus(LEASE);
-            let (app, app_name, recipient, text, created_at, attempts): Leased =
+            let (app, app_name, recipient, text, created_at, attempts): MailRow =
                 on!(tx, db => sqlx::query_as(TAKE).bind(id).bind(until).fetch_one(db).await)?;
             let letter = codec::from_json(&text)?;
             tx.commit().await?;
@@ -165,16 +165,16 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable: the mail will be sent again after its lease.
-    pub async fn settle_mail(&self, mail: &Mail, tried: &Tried) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+    pub async fn record_mail_outcome(&self, mail: &Mail, tried: &MailOutcome) -> Result<bool, StoreError> {
+        self.retry_conflicts(|| async {
             const SQL: &str =
                 "UPDATE mail SET state = $3, due_at = COALESCE($4, due_at), failure = $5, leased_until = 0
              WHERE id = $1 AND state = 0 AND (attempts = $2 OR $3 = 1)";
             let said = |failure: &str| Some(codec::plain(failure).chars().take(FAILURE).collect::<String>());
             let (state, due, failure) = match tried {
-                Tried::Sent => (SENT, None, None),
-                Tried::Again { due, failure } => (WAITS, Some(*due), said(failure)),
-                Tried::GivenUp { failure } => (GIVEN_UP, None, said(failure)),
+                MailOutcome::Sent => (SENT, None, None),
+                MailOutcome::Retry { due, failure } => (WAITS, Some(*due), said(failure)),
+                MailOutcome::GivenUp { failure } => (GIVEN_UP, None, said(failure)),
             };
             let mut tx = self.begin().await?;
             let noted = on!(tx, db => {
@@ -192,8 +192,8 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn forget_mails(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+    pub async fn delete_old_mails(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
+        self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM mail WHERE id IN
                  (SELECT id FROM mail WHERE id < $1 AND state <> 0 ORDER BY id LIMIT $2)";
             let mut tx = self.begin().await?;

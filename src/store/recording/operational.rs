@@ -2,10 +2,10 @@
 //! operational endpoints. An event about another application's endpoint or delivery becomes a message of it **in the
 //! same transaction as the change**: both are stored or neither is. The engine sends these messages like all others.
 //!
-//! * [`Happening`]: an event that may be stored.
-//! * [`tell`]: stores events as messages for the organizations that subscribe. Without a subscription the cost is one
+//! * [`OperationalEvent`]: an event that may be stored.
+//! * [`emit`]: stores events as messages for the organizations that subscribe. Without a subscription the cost is one
 //!   indexed read.
-//! * [`admit`]: signals the messages to the engine after the commit.
+//! * [`signal_emitted`]: signals the messages to the engine after the commit.
 //!
 //! Invariant: changes of operational endpoints and messages emit no events, because that could loop forever.
 
@@ -18,7 +18,8 @@ use crate::domain::catalog::application::Application;
 use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::message::Message;
 use crate::domain::notifications::operational::{
-    AttemptData, Data, EndpointData, Event, ExpiredData, Past, Worth, told_of_failure,
+    AttemptData, AttemptEvent, EndpointData, ExpiredData, OperationalData, OperationalPayload, PastAttempt,
+    told_of_failure,
 };
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid, limits};
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
@@ -27,50 +28,52 @@ use crate::store::ingest::due_insert;
 use crate::store::ingest::message_insert::{self, NewMessage};
 use crate::store::ingest::routing::{self, AppView, LiveEndpoint};
 use crate::store::queue::signals::{Admission, Signal};
-use crate::store::recording::operational_event::{Happening, What};
+use crate::store::recording::operational_event::{EventDetail, OperationalEvent};
 use crate::store::{Inner, Store, StoreError, Tenant, Tx, on, read};
 
 /// The display name of the operational application.
 const NAME: &str = "Operational webhooks";
 
 /// Stores events as messages of the operational applications, inside `tx`. Returns the admissions for the engine, to
-/// be [admitted](admit) after the commit. Events that the database rejects are logged and dropped: they must not fail
+/// be [admitted](signal_emitted) after the commit. Events that the database rejects are logged and dropped: they must not fail
 /// the change itself.
 ///
 /// # Errors
 /// The store is unavailable.
-pub(in crate::store) async fn tell(
+pub(in crate::store) async fn emit(
     inner: &Inner,
     tx: &mut Tx,
-    happened: Vec<Happening>,
+    events: Vec<OperationalEvent>,
 ) -> Result<Vec<Admission>, StoreError> {
-    if happened.is_empty() {
+    if events.is_empty() {
         return Ok(Vec::new());
     }
-    let houses = houses(tx, happened.iter().map(|one| &one.org).collect()).await?;
-    let to_whom = |one: Happening| Some((*houses.get(&one.org).filter(|house| **house != one.app)?, one));
-    let happened: Vec<(AppId, Happening)> = happened.into_iter().filter_map(to_whom).collect();
-    if happened.is_empty() {
+    let operational_apps = operational_apps(tx, events.iter().map(|one| &one.org).collect()).await?;
+    let to_whom = |one: OperationalEvent| {
+        Some((*operational_apps.get(&one.org).filter(|operational_app| **operational_app != one.app)?, one))
+    };
+    let events: Vec<(AppId, OperationalEvent)> = events.into_iter().filter_map(to_whom).collect();
+    if events.is_empty() {
         return Ok(Vec::new());
     }
     execute(tx, "SAVEPOINT telling").await?;
-    let told = match store(inner, tx, &happened).await {
+    let emitted = match store(inner, tx, &events).await {
         Err(error @ (StoreError::Refused(_) | StoreError::Damaged(_))) => {
-            tracing::error!(%error, events = happened.len(), "operational events are lost: the database rejected them");
+            tracing::error!(%error, events = events.len(), "operational events are lost: the database rejected them");
             execute(tx, "ROLLBACK TO SAVEPOINT telling").await?;
             Vec::new()
         }
-        told => told?,
+        emitted => emitted?,
     };
     execute(tx, "RELEASE SAVEPOINT telling").await?;
-    Ok(told)
+    Ok(emitted)
 }
 
 /// Signals committed operational messages to the engine.
-pub(in crate::store) fn admit(inner: &Inner, told: Vec<Admission>) {
-    if !told.is_empty() {
-        metrics::counter!("sendoff_accepted_total", "way" => "operational").increment(told.len() as u64);
-        inner.signals.send(Signal::Accepted(told));
+pub(in crate::store) fn signal_emitted(inner: &Inner, emitted: Vec<Admission>) {
+    if !emitted.is_empty() {
+        metrics::counter!("sendoff_accepted_total", "way" => "operational").increment(emitted.len() as u64);
+        inner.signals.send(Signal::Accepted(emitted));
     }
 }
 
@@ -80,7 +83,7 @@ async fn execute(tx: &mut Tx, sql: &'static str) -> Result<(), StoreError> {
 }
 
 /// The operational applications of `orgs`.
-async fn houses(tx: &mut Tx, orgs: BTreeSet<&OrgId>) -> Result<HashMap<OrgId, AppId>, StoreError> {
+async fn operational_apps(tx: &mut Tx, orgs: BTreeSet<&OrgId>) -> Result<HashMap<OrgId, AppId>, StoreError> {
     let orgs: Vec<&str> = orgs.into_iter().map(OrgId::as_str).collect();
     let rows: Vec<(OrgId, AppId)> = match tx {
         Tx::Sqlite(tx) => {
@@ -98,70 +101,73 @@ async fn houses(tx: &mut Tx, orgs: BTreeSet<&OrgId>) -> Result<HashMap<OrgId, Ap
 
 /// Whether `app` is the operational application of `org`.
 pub(in crate::store) async fn is_operational(tx: &mut Tx, org: &OrgId, app: AppId) -> Result<bool, StoreError> {
-    Ok(houses(tx, BTreeSet::from([org])).await?.get(org) == Some(&app))
+    Ok(operational_apps(tx, BTreeSet::from([org])).await?.get(org) == Some(&app))
 }
 
 /// Stores the events that an endpoint subscribes to as messages.
-async fn store(inner: &Inner, tx: &mut Tx, happened: &[(AppId, Happening)]) -> Result<Vec<Admission>, StoreError> {
+async fn store(inner: &Inner, tx: &mut Tx, events: &[(AppId, OperationalEvent)]) -> Result<Vec<Admission>, StoreError> {
     let mut views: HashMap<AppId, Option<Arc<AppView>>> = HashMap::new();
-    for (house, _) in happened {
-        if !views.contains_key(house) {
-            views.insert(*house, routing::view_inside(tx, &inner.directory, &inner.master, *house).await?);
+    for (operational_app, _) in events {
+        if !views.contains_key(operational_app) {
+            views.insert(
+                *operational_app,
+                routing::view_inside(tx, &inner.routing_cache, &inner.master, *operational_app).await?,
+            );
         }
     }
-    let known = Known::read(tx, happened).await?;
-    let (mut told, mut orgs) = (Vec::new(), Vec::new());
-    for (house, one) in happened {
-        let Some(view) = views.get(house).and_then(Option::as_ref) else { continue };
-        let (kind, channels) = (one.kind(), known.channels(one));
+    let context = EventContext::read(tx, events).await?;
+    let (mut emitted, mut orgs) = (Vec::new(), Vec::new());
+    for (operational_app, one) in events {
+        let Some(view) = views.get(operational_app).and_then(Option::as_ref) else { continue };
+        let (kind, channels) = (one.kind(), context.channels(one));
         let wants = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.wants(kind.name(), &channels);
         let endpoints: Vec<_> = view.endpoints.iter().filter(wants).cloned().collect();
-        if endpoints.is_empty() || !known.worth(one) {
+        if endpoints.is_empty() || !context.worth(one) {
             continue;
         }
         let message = Message {
             id: MessageId::new(one.at),
-            app_id: *house,
+            app_id: *operational_app,
             event_type: kind.name().to_owned(),
             event_id: None,
             channels,
             tags: Vec::new(),
-            payload: Some(codec::json(&Event::new(kind, known.data(one)))?.into()),
+            payload: Some(codec::json(&OperationalPayload::new(kind, context.data(one)))?.into()),
             raw_type: None,
             deliver_at: None,
             content_until: None,
             occurred_at: one.at,
             accepted_at: one.at,
         };
-        told.push(Admission::new(Arc::new(message), endpoints));
+        emitted.push(Admission::new(Arc::new(message), endpoints));
         orgs.push(&one.org);
     }
-    let messages: Vec<NewMessage<'_>> = told.iter().zip(&orgs).map(|(one, org)| one.new_message(org, 0)).collect();
+    let messages: Vec<NewMessage<'_>> = emitted.iter().zip(&orgs).map(|(one, org)| one.new_message(org, 0)).collect();
     message_insert::insert(tx, &messages).await?;
-    due_insert::insert(tx, &mut told).await?;
-    Ok(told)
+    due_insert::insert(tx, &mut emitted).await?;
+    Ok(emitted)
 }
 
 /// Data of the events' payloads that has to be read from the store.
-struct Known {
+struct EventContext {
     app_uids: HashMap<Uuid, Option<Uid>>,
     event_ids: HashMap<Uuid, Option<Uid>>,
     /// The attempts of resent deliveries with their numbers, in order.
-    past: HashMap<(MessageId, EndpointId), Vec<(i32, Past)>>,
+    earlier_attempts: HashMap<(MessageId, EndpointId), Vec<(i32, PastAttempt)>>,
 }
 
-impl Known {
-    async fn read(tx: &mut Tx, happened: &[(AppId, Happening)]) -> Result<Known, StoreError> {
-        let apps = happened.iter().map(|(_, one)| one.app.0).collect();
-        let messages = happened.iter().filter_map(|(_, one)| Some(one.delivery()?.0.0)).collect();
-        let resent = |(_, one): &(AppId, Happening)| match one.what {
-            What::Attempt { worth: Worth::Recovery, .. } => one.delivery(),
+impl EventContext {
+    async fn read(tx: &mut Tx, events: &[(AppId, OperationalEvent)]) -> Result<EventContext, StoreError> {
+        let apps = events.iter().map(|(_, one)| one.app.0).collect();
+        let messages = events.iter().filter_map(|(_, one)| Some(one.delivery()?.0.0)).collect();
+        let resent = |(_, one): &(AppId, OperationalEvent)| match one.what {
+            EventDetail::Attempt { worth: AttemptEvent::Recovery, .. } => one.delivery(),
             _ => None,
         };
-        Ok(Known {
+        Ok(EventContext {
             app_uids: names(tx, "SELECT id, uid FROM application WHERE id", apps).await?,
             event_ids: names(tx, "SELECT id, event_id FROM message WHERE id", messages).await?,
-            past: past(tx, happened.iter().filter_map(resent).collect()).await?,
+            earlier_attempts: earlier_attempts(tx, events.iter().filter_map(resent).collect()).await?,
         })
     }
 
@@ -170,21 +176,29 @@ impl Known {
     }
 
     /// The application's id and UID as channels, so an operational endpoint can subscribe to some applications only.
-    fn channels(&self, one: &Happening) -> Vec<String> {
+    fn channels(&self, one: &OperationalEvent) -> Vec<String> {
         let uid = self.app_uid(one.app).map(|uid| uid.as_str().to_owned()).filter(|uid| uid.len() <= limits::CHANNEL);
         std::iter::once(one.app.to_string()).chain(uid).collect()
     }
 
     /// Whether the event is emitted, considering earlier attempts of its delivery.
-    fn worth(&self, one: &Happening) -> bool {
-        let What::Attempt { worth: Worth::Recovery, message, number, .. } = &one.what else { return true };
-        let past = self.past.get(&(*message, one.endpoint)).map(Vec::as_slice).unwrap_or_default();
-        told_of_failure(past.iter().filter(|(earlier, _)| earlier < number).map(|(_, past)| *past))
+    fn worth(&self, one: &OperationalEvent) -> bool {
+        let EventDetail::Attempt { worth: AttemptEvent::Recovery, message, number, .. } = &one.what else {
+            return true;
+        };
+        let earlier_attempts =
+            self.earlier_attempts.get(&(*message, one.endpoint)).map(Vec::as_slice).unwrap_or_default();
+        told_of_failure(
+            earlier_attempts
+                .iter()
+                .filter(|(earlier, _)| earlier < number)
+                .map(|(_, earlier_attempts)| *earlier_attempts),
+        )
     }
 
-    fn data<'a>(&'a self, one: &'a Happening) -> Data<'a> {
+    fn data<'a>(&'a self, one: &'a OperationalEvent) -> OperationalData<'a> {
         let endpoint = |endpoint_uid, fail_since, trigger, warning| {
-            Data::Endpoint(EndpointData {
+            OperationalData::Endpoint(EndpointData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
                 endpoint_id: one.endpoint,
@@ -195,12 +209,12 @@ impl Known {
             })
         };
         match &one.what {
-            What::Endpoint { uid, .. } => endpoint(uid.as_ref(), None, None, None),
-            What::Disabled { by, uid, fail_since } => endpoint(uid.as_ref(), *fail_since, Some(*by), None),
-            What::Failing { uid, fail_since, warning } => {
+            EventDetail::Endpoint { uid, .. } => endpoint(uid.as_ref(), None, None, None),
+            EventDetail::Disabled { by, uid, fail_since } => endpoint(uid.as_ref(), *fail_since, Some(*by), None),
+            EventDetail::Failing { uid, fail_since, warning } => {
                 endpoint(uid.as_ref(), Some(*fail_since), None, Some(*warning))
             }
-            What::Expired { message, attempts } => Data::Expired(ExpiredData {
+            EventDetail::Expired { message, attempts } => OperationalData::Expired(ExpiredData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
                 endpoint_id: one.endpoint,
@@ -208,7 +222,7 @@ impl Known {
                 msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
                 attempts: *attempts,
             }),
-            What::Attempt { message, last, .. } => Data::Attempt(AttemptData {
+            EventDetail::Attempt { message, last, .. } => OperationalData::Attempt(AttemptData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
                 endpoint_id: one.endpoint,
@@ -240,7 +254,7 @@ async fn names(tx: &mut Tx, select: &str, ids: BTreeSet<Uuid>) -> Result<HashMap
 }
 
 #[derive(sqlx::FromRow)]
-struct PastRow {
+struct EarlierAttemptRow {
     message_id: MessageId,
     endpoint_id: EndpointId,
     number: i32,
@@ -250,17 +264,17 @@ struct PastRow {
 }
 
 /// The recorded attempts of `deliveries`. Only for resent deliveries, which are rare.
-async fn past(
+async fn earlier_attempts(
     tx: &mut Tx,
     deliveries: BTreeSet<(MessageId, EndpointId)>,
-) -> Result<HashMap<(MessageId, EndpointId), Vec<(i32, Past)>>, StoreError> {
+) -> Result<HashMap<(MessageId, EndpointId), Vec<(i32, PastAttempt)>>, StoreError> {
     if deliveries.is_empty() {
         return Ok(HashMap::new());
     }
     const COLUMNS: &str = "SELECT message_id, endpoint_id, number, trigger, failure, next_at FROM attempt";
     let messages = deliveries.iter().map(|(message, _)| message.0);
     let endpoints = deliveries.iter().map(|(_, endpoint)| endpoint.0);
-    let rows: Vec<PastRow> = match tx {
+    let rows: Vec<EarlierAttemptRow> = match tx {
         Tx::Sqlite(tx) => {
             // The plus keeps SQLite off the endpoint index: an endpoint may have any number of attempts.
             let sql = format!(
@@ -280,17 +294,17 @@ async fn past(
             query.bind(least).bind(greatest).fetch_all(&mut **tx).await?
         }
     };
-    let mut past: HashMap<_, Vec<(i32, Past)>> = HashMap::new();
+    let mut earlier_attempts: HashMap<_, Vec<(i32, PastAttempt)>> = HashMap::new();
     for row in rows {
-        let one = Past {
+        let one = PastAttempt {
             resent: Trigger::from_code(row.trigger) == Trigger::Manual,
             delivered: row.failure.is_none(),
             went_on: row.next_at.is_some(),
         };
-        past.entry((row.message_id, row.endpoint_id)).or_default().push((row.number, one));
+        earlier_attempts.entry((row.message_id, row.endpoint_id)).or_default().push((row.number, one));
     }
-    past.values_mut().for_each(|attempts| attempts.sort_unstable_by_key(|(number, _)| *number));
-    Ok(past)
+    earlier_attempts.values_mut().for_each(|attempts| attempts.sort_unstable_by_key(|(number, _)| *number));
+    Ok(earlier_attempts)
 }
 
 impl Store {
@@ -314,7 +328,7 @@ impl Store {
     /// # Errors
     /// The tenant is limited to one application, or the store is unavailable.
     pub async fn make_operational_application(&self, tenant: &Tenant, now: Time) -> Result<Application, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str =
                 "INSERT INTO application (id, org, name, metadata, operational, version, created_at, updated_at)
                  VALUES ($1, $2, $3, '{}', TRUE, 1, $4, $4) ON CONFLICT DO NOTHING";

@@ -4,26 +4,28 @@
 //! * [`of_records`]: the events of a batch of recorded attempts.
 //! * [`of_unsent`]: the events of deliveries that expired.
 
-use crate::domain::notifications::operational::{DisabledBy, Kind, LastAttempt, Warning, Worth, of_attempt};
+use crate::domain::notifications::operational::{
+    AttemptEvent, DisabledBy, LastAttemptData, OperationalKind, Warning, of_attempt,
+};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
-use crate::store::queue::dead::Ended;
-use crate::store::recording::record::{Finished, Recorded};
+use crate::store::queue::dead::EndedDelivery;
+use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 
 /// An operational event. It is stored only if the organization has an endpoint that subscribes to it.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct Happening {
+pub(in crate::store) struct OperationalEvent {
     pub org: OrgId,
     pub app: AppId,
     pub endpoint: EndpointId,
     pub at: Time,
-    pub what: What,
+    pub what: EventDetail,
 }
 
 #[derive(Clone, Debug)]
-pub(in crate::store) enum What {
+pub(in crate::store) enum EventDetail {
     /// The endpoint was created, changed or deleted; its UID before the deletion.
     Endpoint {
-        kind: Kind,
+        kind: OperationalKind,
         uid: Option<Uid>,
     },
     Disabled {
@@ -44,63 +46,65 @@ pub(in crate::store) enum What {
     },
     /// An attempt to the endpoint, with its number.
     Attempt {
-        worth: Worth,
+        worth: AttemptEvent,
         message: MessageId,
         number: i32,
-        last: LastAttempt,
+        last: LastAttemptData,
     },
 }
 
-impl Happening {
-    /// The event's kind. A [`Worth::Recovery`] may turn out to be no event once earlier attempts are read.
-    pub(in crate::store) fn kind(&self) -> Kind {
+impl OperationalEvent {
+    /// The event's kind. A [`AttemptEvent::Recovery`] may turn out to be no event once earlier attempts are read.
+    pub(in crate::store) fn kind(&self) -> OperationalKind {
         match &self.what {
-            What::Endpoint { kind, .. } => *kind,
-            What::Disabled { .. } => Kind::EndpointDisabled,
-            What::Failing { .. } => Kind::EndpointFailing,
-            What::Expired { .. } => Kind::MessageExpired,
-            What::Attempt { worth: Worth::Telling(kind), .. } => *kind,
-            What::Attempt { worth: Worth::Recovery, .. } => Kind::AttemptRecovered,
+            EventDetail::Endpoint { kind, .. } => *kind,
+            EventDetail::Disabled { .. } => OperationalKind::EndpointDisabled,
+            EventDetail::Failing { .. } => OperationalKind::EndpointFailing,
+            EventDetail::Expired { .. } => OperationalKind::MessageExpired,
+            EventDetail::Attempt { worth: AttemptEvent::Telling(kind), .. } => *kind,
+            EventDetail::Attempt { worth: AttemptEvent::Recovery, .. } => OperationalKind::AttemptRecovered,
         }
     }
 
     /// The delivery that the event refers to, if any.
     pub(in crate::store) fn delivery(&self) -> Option<(MessageId, EndpointId)> {
         match &self.what {
-            What::Attempt { message, .. } | What::Expired { message, .. } => Some((*message, self.endpoint)),
-            What::Endpoint { .. } | What::Disabled { .. } | What::Failing { .. } => None,
+            EventDetail::Attempt { message, .. } | EventDetail::Expired { message, .. } => {
+                Some((*message, self.endpoint))
+            }
+            EventDetail::Endpoint { .. } | EventDetail::Disabled { .. } | EventDetail::Failing { .. } => None,
         }
     }
 }
 
 /// The events of a batch of recorded attempts. Records that were not applied emit none.
-pub(in crate::store) fn of_records(finished: &[Finished], recorded: &[Recorded]) -> Vec<Happening> {
-    let applied = finished.iter().zip(recorded).filter(|(_, what)| **what == Recorded::Applied);
-    let happening = |(one, _): (&Finished, &Recorded)| {
+pub(in crate::store) fn of_records(finished: &[FinishedAttempt], recorded: &[RecordOutcome]) -> Vec<OperationalEvent> {
+    let applied = finished.iter().zip(recorded).filter(|(_, what)| **what == RecordOutcome::Applied);
+    let event = |(one, _): (&FinishedAttempt, &RecordOutcome)| {
         let (worth, attempt) = (of_attempt(&one.before, &one.next)?, &one.attempt);
-        let last = LastAttempt {
+        let last = LastAttemptData {
             id: attempt.id,
             response_status_code: attempt.outcome.status.unwrap_or(0),
             timestamp: attempt.at,
         };
-        let what = What::Attempt { worth, message: attempt.message_id, number: attempt.number, last };
+        let what = EventDetail::Attempt { worth, message: attempt.message_id, number: attempt.number, last };
         Some(of_record(one, what))
     };
-    applied.filter_map(happening).collect()
+    applied.filter_map(event).collect()
 }
 
 /// The events of deliveries that ended unsent because their message or its content expired.
-pub(in crate::store) fn of_unsent(unsent: &[Ended], now: Time) -> Vec<Happening> {
-    let happening = |one: &Ended| {
-        let what = What::Expired { message: one.message_id, attempts: one.attempts };
-        Happening { org: one.org.clone(), app: one.app_id, endpoint: one.endpoint_id, at: now, what }
+pub(in crate::store) fn of_unsent(unsent: &[EndedDelivery], now: Time) -> Vec<OperationalEvent> {
+    let event = |one: &EndedDelivery| {
+        let what = EventDetail::Expired { message: one.message_id, attempts: one.attempts };
+        OperationalEvent { org: one.org.clone(), app: one.app_id, endpoint: one.endpoint_id, at: now, what }
     };
-    unsent.iter().map(happening).collect()
+    unsent.iter().map(event).collect()
 }
 
 /// An event caused by the record of `one`.
-pub(in crate::store) fn of_record(one: &Finished, what: What) -> Happening {
-    Happening {
+pub(in crate::store) fn of_record(one: &FinishedAttempt, what: EventDetail) -> OperationalEvent {
+    OperationalEvent {
         org: one.org.clone(),
         app: one.attempt.app_id,
         endpoint: one.attempt.endpoint_id,

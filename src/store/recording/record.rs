@@ -15,23 +15,25 @@ use uuid::Uuid;
 
 use crate::domain::catalog::endpoint::DisabledReason;
 use crate::domain::deliveries::attempt::Attempt;
-use crate::domain::deliveries::delivery::{DeadReason, Next, Progress};
+use crate::domain::deliveries::delivery::{DeadReason, Progress, Transition};
 use crate::domain::{AttemptId, EndpointId, MessageId, OrgId, Time};
 use crate::store::catalog::applications;
 use crate::store::db::{codec, sqlite};
 use crate::store::queue::dead;
 use crate::store::queue::signals::Admission;
-use crate::store::recording::{attempt_insert, failing, health, operational, operational_event, rollups};
+use crate::store::recording::{
+    attempt_insert, failing_endpoints, failure_streaks, operational, operational_event, rollups,
+};
 use crate::store::{Inner, Store, StoreError, Tx, on};
 
 /// A finished attempt, and the next state of its delivery.
 #[derive(Clone, Debug)]
-pub struct Finished {
+pub struct FinishedAttempt {
     pub org: OrgId,
     pub attempt: Attempt,
     /// The delivery's progress when the attempt began.
     pub before: Progress,
-    pub next: Next,
+    pub next: Transition,
     /// The slot whose lease the sender held, and the epoch of that lease.
     pub slot: u8,
     pub epoch: i64,
@@ -43,7 +45,7 @@ pub struct Finished {
 
 /// The effect of a record on its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
+pub enum RecordOutcome {
     /// The delivery has its next state.
     Applied,
     /// Unchanged: the delivery was resent, canceled or deleted since, or the attempt had been recorded already.
@@ -58,7 +60,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable: record the batch again. Safe even if the commit itself failed, because an attempt is
     /// inserted once.
-    pub async fn record(&self, finished: impl Into<Arc<[Finished]>>) -> Result<Vec<Recorded>, StoreError> {
+    pub async fn record(&self, finished: impl Into<Arc<[FinishedAttempt]>>) -> Result<Vec<RecordOutcome>, StoreError> {
         self.inner.queues.record(finished.into()).await
     }
 }
@@ -66,70 +68,70 @@ impl Store {
 /// How SQLite statements check which rows they wrote: `RETURNING` costs more than the writes themselves. PostgreSQL
 /// always returns the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Care {
+pub(in crate::store) enum RowCheck {
     /// Optimistic: compare the number of written rows. It nearly always is that of the batch.
-    Expecting,
+    Counted,
     /// Exact: `RETURNING` the keys of the written rows.
-    Telling,
+    Returned,
 }
 
 /// The results of a batch, and the operational messages to send after the commit.
-pub(in crate::store) type Recording = (Vec<Recorded>, Vec<Admission>);
+pub(in crate::store) type Recording = (Vec<RecordOutcome>, Vec<Admission>);
 
-/// Records `finished` inside `tx`. `None`: [`Care::Expecting`] found an unexpected number of rows. Roll back and
-/// repeat with [`Care::Telling`].
+/// Records `finished` inside `tx`. `None`: [`RowCheck::Counted`] found an unexpected number of rows. Roll back and
+/// repeat with [`RowCheck::Returned`].
 pub(in crate::store) async fn record_in(
     inner: &Inner,
     tx: &mut Tx,
-    finished: &[Finished],
-    care: Care,
+    finished: &[FinishedAttempt],
+    check: RowCheck,
 ) -> Result<Option<Recording>, StoreError> {
     let epochs = epochs(tx, finished).await?;
-    let current = |one: &Finished| epochs.get(&i16::from(one.slot)) == Some(&one.epoch);
+    let current = |one: &FinishedAttempt| epochs.get(&i16::from(one.slot)) == Some(&one.epoch);
     let mut applied: HashSet<AttemptId> = HashSet::with_capacity(finished.len());
     for round in rounds(finished.iter().filter(|one| current(one))) {
-        let Some(moved) = advance(tx, &round, care).await? else { return Ok(None) };
+        let Some(moved) = advance(tx, &round, check).await? else { return Ok(None) };
         let moved = round.iter().filter(|one| moved.contains(&(one.attempt.message_id, one.attempt.endpoint_id)));
         applied.extend(moved.map(|one| one.attempt.id));
     }
-    let recorded: Vec<Recorded> = finished
+    let recorded: Vec<RecordOutcome> = finished
         .iter()
         .map(|one| match () {
-            () if applied.contains(&one.attempt.id) => Recorded::Applied,
-            () if current(one) => Recorded::Superseded,
-            () => Recorded::Fenced,
+            () if applied.contains(&one.attempt.id) => RecordOutcome::Applied,
+            () if current(one) => RecordOutcome::Superseded,
+            () => RecordOutcome::Fenced,
         })
         .collect();
-    for (one, _) in finished.iter().zip(&recorded).filter(|(_, what)| **what == Recorded::Superseded) {
+    for (one, _) in finished.iter().zip(&recorded).filter(|(_, what)| **what == RecordOutcome::Superseded) {
         count_attempt(tx, one).await?;
     }
     // Attempts that had been recorded already (after a commit with unknown outcome) are not counted again.
-    let settled = |one: &Finished| one.next == Next::Delivered && applied.contains(&one.attempt.id);
-    let Some(mut new) = attempt_insert::append(tx, finished, settled, care).await? else { return Ok(None) };
-    let new: Vec<&Finished> = finished.iter().filter(|one| new.remove(&one.attempt.id)).collect();
-    let gone = |one: &&Finished| one.disable.is_some() && applied.contains(&one.attempt.id);
-    let disabled: BTreeMap<EndpointId, &Finished> =
+    let settled = |one: &FinishedAttempt| one.next == Transition::Delivered && applied.contains(&one.attempt.id);
+    let Some(mut new) = attempt_insert::append(tx, finished, settled, check).await? else { return Ok(None) };
+    let new: Vec<&FinishedAttempt> = finished.iter().filter(|one| new.remove(&one.attempt.id)).collect();
+    let gone = |one: &&FinishedAttempt| one.disable.is_some() && applied.contains(&one.attempt.id);
+    let disabled: BTreeMap<EndpointId, &FinishedAttempt> =
         finished.iter().filter(gone).map(|one| (one.attempt.endpoint_id, one)).collect();
     applications::touch(tx, disabled.values().map(|one| one.attempt.app_id)).await?;
-    health::note(tx, &new).await?;
-    let mut happened = operational_event::of_records(finished, &recorded);
-    happened.extend(failing::disable_gone(inner, tx, disabled.into_values()).await?);
-    let told = operational::tell(inner, tx, happened).await?;
+    failure_streaks::update_streaks(tx, &new).await?;
+    let mut events = operational_event::of_records(finished, &recorded);
+    events.extend(failing_endpoints::disable_gone(inner, tx, disabled.into_values()).await?);
+    let emitted = operational::emit(inner, tx, events).await?;
     rollups::add(tx, &new).await?;
-    Ok(Some((recorded, told)))
+    Ok(Some((recorded, emitted)))
 }
 
 /// Splits a batch into rounds with at most one attempt per delivery. After an outage of the store, a batch may hold
 /// several attempts of one delivery, which apply in order. Each round is sorted, so two processes that record the
 /// same rows cannot deadlock.
-fn rounds<'f>(finished: impl Iterator<Item = &'f Finished>) -> Vec<Vec<&'f Finished>> {
-    let mut sorted: Vec<&Finished> = finished.collect();
+fn rounds<'f>(finished: impl Iterator<Item = &'f FinishedAttempt>) -> Vec<Vec<&'f FinishedAttempt>> {
+    let mut sorted: Vec<&FinishedAttempt> = finished.collect();
     sorted.sort_by_key(|one| (one.attempt.message_id, one.attempt.endpoint_id, one.before.attempts));
-    let mut rounds: Vec<Vec<&Finished>> = Vec::new();
+    let mut rounds: Vec<Vec<&FinishedAttempt>> = Vec::new();
     let mut round = 0;
-    let mut before: Option<&Finished> = None;
+    let mut before: Option<&FinishedAttempt> = None;
     for one in sorted {
-        let same = |other: &Finished| {
+        let same = |other: &FinishedAttempt| {
             (other.attempt.message_id, other.attempt.endpoint_id) == (one.attempt.message_id, one.attempt.endpoint_id)
         };
         round = if before.is_some_and(same) { round + 1 } else { 0 };
@@ -143,11 +145,11 @@ fn rounds<'f>(finished: impl Iterator<Item = &'f Finished>) -> Vec<Vec<&'f Finis
 }
 
 /// The current epochs of the slots of `finished`.
-async fn epochs(tx: &mut Tx, finished: &[Finished]) -> Result<HashMap<i16, i64>, StoreError> {
+async fn epochs(tx: &mut Tx, finished: &[FinishedAttempt]) -> Result<HashMap<i16, i64>, StoreError> {
     let slots: BTreeSet<i16> = finished.iter().map(|one| i16::from(one.slot)).collect();
     match tx {
         Tx::Sqlite(tx) => {
-            // One row instead of one per slot: returned rows are expensive, see [`Care`].
+            // One row instead of one per slot: returned rows are expensive, see [`RowCheck`].
             const SQL: &str = "SELECT json_group_object(slot, epoch) FROM slot
                  WHERE slot IN (SELECT value FROM json_each($1))";
             let text: String = sqlx::query_scalar(SQL).bind(codec::json(&slots)?).fetch_one(&mut **tx).await?;
@@ -168,11 +170,12 @@ type Moved = HashSet<(MessageId, EndpointId)>;
 /// Applies the next states. Returns the deliveries that were in the state from which their attempt started. A
 /// delivery that has ended leaves `due`: a dead one moves to `dead`, a delivered one is represented by its attempt,
 /// which is inserted next.
-async fn advance(tx: &mut Tx, finished: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
-    let is_retry = |one: &&&Finished| matches!(one.next, Next::Retry { .. });
-    let (retries, ended): (Vec<&Finished>, Vec<&Finished>) = finished.iter().partition(|one| is_retry(one));
-    let Some(mut moved) = reschedule(tx, &retries, mode).await? else { return Ok(None) };
-    let Some(left) = dequeue(tx, &ended, mode).await? else { return Ok(None) };
+async fn advance(tx: &mut Tx, finished: &[&FinishedAttempt], check: RowCheck) -> Result<Option<Moved>, StoreError> {
+    let is_retry = |one: &&&FinishedAttempt| matches!(one.next, Transition::Retry { .. });
+    let (retries, ended): (Vec<&FinishedAttempt>, Vec<&FinishedAttempt>) =
+        finished.iter().partition(|one| is_retry(one));
+    let Some(mut moved) = reschedule(tx, &retries, check).await? else { return Ok(None) };
+    let Some(left) = dequeue(tx, &ended, check).await? else { return Ok(None) };
     let dead: Vec<dead::NewDead> = ended
         .iter()
         .filter(|one| left.contains(&(one.attempt.message_id, one.attempt.endpoint_id)))
@@ -184,10 +187,10 @@ async fn advance(tx: &mut Tx, finished: &[&Finished], mode: Care) -> Result<Opti
 }
 
 /// Reschedules deliveries as retries.
-async fn reschedule(tx: &mut Tx, retries: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
-    let next = |one: &Finished| match one.next {
-        Next::Retry { due, step } => (due.micros(), step),
-        Next::Delivered | Next::Dead(_) => (one.attempt.at.micros(), one.before.step),
+async fn reschedule(tx: &mut Tx, retries: &[&FinishedAttempt], check: RowCheck) -> Result<Option<Moved>, StoreError> {
+    let next = |one: &FinishedAttempt| match one.next {
+        Transition::Retry { due, step } => (due.micros(), step),
+        Transition::Delivered | Transition::Dead(_) => (one.attempt.at.micros(), one.before.step),
     };
     match tx {
         _ if retries.is_empty() => Ok(Some(Moved::new())),
@@ -198,17 +201,17 @@ async fn reschedule(tx: &mut Tx, retries: &[&Finished], mode: Care) -> Result<Op
                            value AS due_at FROM json_each($2)) AS new
                  WHERE due.message_id = new.message_id AND due.endpoint_id = new.endpoint_id
                      AND due.attempts = $3 AND due.generation = $5";
-            let mut groups: BTreeMap<(i32, i32, i32), Vec<&Finished>> = BTreeMap::new();
+            let mut groups: BTreeMap<(i32, i32, i32), Vec<&FinishedAttempt>> = BTreeMap::new();
             for one in retries {
                 groups.entry((one.before.attempts, next(one).1, one.before.generation)).or_default().push(one);
             }
             let mut moved = Moved::new();
             for ((attempts, step, generation), group) in groups {
                 let (ids, list) = packed(&group, |one| next(one).0)?;
-                let sql = with_returning(SQL, mode);
+                let sql = with_returning(SQL, check);
                 let query = sqlx::query(sqlx::AssertSqlSafe(sql));
                 let query = query.bind(ids).bind(list).bind(attempts).bind(step).bind(generation);
-                let Some(some) = execute(tx, query, &group, mode).await? else { return Ok(None) };
+                let Some(some) = execute(tx, query, &group, check).await? else { return Ok(None) };
                 moved.extend(some);
             }
             Ok(Some(moved))
@@ -232,7 +235,7 @@ async fn reschedule(tx: &mut Tx, retries: &[&Finished], mode: Care) -> Result<Op
 }
 
 /// Deletes ended deliveries from the queue.
-async fn dequeue(tx: &mut Tx, ended: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
+async fn dequeue(tx: &mut Tx, ended: &[&FinishedAttempt], check: RowCheck) -> Result<Option<Moved>, StoreError> {
     match tx {
         _ if ended.is_empty() => Ok(Some(Moved::new())),
         Tx::Sqlite(tx) => {
@@ -240,16 +243,16 @@ async fn dequeue(tx: &mut Tx, ended: &[&Finished], mode: Care) -> Result<Option<
                      (SELECT substr($1, key * 32 + 1, 16), substr($1, key * 32 + 17, 16) FROM json_each($2))
                  AND attempts = $3 AND generation = $4";
             // Nearly always one group: all delivered at the first attempt.
-            let mut groups: BTreeMap<(i32, i32), Vec<&Finished>> = BTreeMap::new();
+            let mut groups: BTreeMap<(i32, i32), Vec<&FinishedAttempt>> = BTreeMap::new();
             for one in ended {
                 groups.entry((one.before.attempts, one.before.generation)).or_default().push(one);
             }
             let mut moved = Moved::new();
             for ((attempts, generation), group) in groups {
                 let (ids, list) = packed(&group, |_| 0)?;
-                let sql = with_returning(SQL, mode);
+                let sql = with_returning(SQL, check);
                 let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids).bind(list).bind(attempts).bind(generation);
-                let Some(some) = execute(tx, query, &group, mode).await? else { return Ok(None) };
+                let Some(some) = execute(tx, query, &group, check).await? else { return Ok(None) };
                 moved.extend(some);
             }
             Ok(Some(moved))
@@ -270,7 +273,7 @@ async fn dequeue(tx: &mut Tx, ended: &[&Finished], mode: Care) -> Result<Option<
 type KeysQuery<'q> = sqlx::query::QueryAs<'q, sqlx::Postgres, (MessageId, EndpointId), sqlx::postgres::PgArguments>;
 
 /// Binds the keys of the deliveries and the state from which their attempts started.
-fn bound_keys<'q>(query: KeysQuery<'q>, finished: &[&Finished]) -> KeysQuery<'q> {
+fn bound_keys<'q>(query: KeysQuery<'q>, finished: &[&FinishedAttempt]) -> KeysQuery<'q> {
     query
         .bind(finished.iter().map(|one| one.attempt.message_id.0).collect::<Vec<Uuid>>())
         .bind(finished.iter().map(|one| one.attempt.endpoint_id.0).collect::<Vec<Uuid>>())
@@ -279,7 +282,10 @@ fn bound_keys<'q>(query: KeysQuery<'q>, finished: &[&Finished]) -> KeysQuery<'q>
 }
 
 /// The keys of the deliveries with one number each, packed for SQLite.
-fn packed(finished: &[&Finished], number: impl Fn(&Finished) -> i64) -> Result<(Vec<u8>, String), StoreError> {
+fn packed(
+    finished: &[&FinishedAttempt],
+    number: impl Fn(&FinishedAttempt) -> i64,
+) -> Result<(Vec<u8>, String), StoreError> {
     let mut packed = sqlite::Packed::default();
     for one in finished {
         let ids = [one.attempt.message_id.0.as_bytes(), one.attempt.endpoint_id.0.as_bytes()];
@@ -288,26 +294,26 @@ fn packed(finished: &[&Finished], number: impl Fn(&Finished) -> i64) -> Result<(
     packed.values()
 }
 
-fn with_returning(sql: &str, mode: Care) -> String {
-    match mode {
-        Care::Expecting => sql.to_owned(),
-        Care::Telling => format!("{sql} RETURNING message_id, endpoint_id"),
+fn with_returning(sql: &str, check: RowCheck) -> String {
+    match check {
+        RowCheck::Counted => sql.to_owned(),
+        RowCheck::Returned => format!("{sql} RETURNING message_id, endpoint_id"),
     }
 }
 
 /// Executes a SQLite statement for `finished` and returns the keys of the rows it wrote. `None`: under
-/// [`Care::Expecting`], not all rows.
+/// [`RowCheck::Counted`], not all rows.
 async fn execute<'q>(
     connection: &mut sqlx::SqliteConnection,
     query: sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
-    finished: &[&Finished],
-    mode: Care,
+    finished: &[&FinishedAttempt],
+    check: RowCheck,
 ) -> Result<Option<Vec<(MessageId, EndpointId)>>, StoreError> {
-    match mode {
-        Care::Telling => {
+    match check {
+        RowCheck::Returned => {
             Ok(Some(query.try_map(|row| <(MessageId, EndpointId)>::from_row(&row)).fetch_all(connection).await?))
         }
-        Care::Expecting => {
+        RowCheck::Counted => {
             let written = query.execute(connection).await?.rows_affected();
             let all = finished.iter().map(|one| (one.attempt.message_id, one.attempt.endpoint_id));
             Ok((written == finished.len() as u64).then(|| all.collect()))
@@ -317,7 +323,7 @@ async fn execute<'q>(
 
 /// Counts an attempt whose delivery was changed by others, so the next attempt gets the next number. The delivery is
 /// in one of three tables.
-async fn count_attempt(tx: &mut Tx, one: &Finished) -> Result<(), StoreError> {
+async fn count_attempt(tx: &mut Tx, one: &FinishedAttempt) -> Result<(), StoreError> {
     const DUE: &str = "UPDATE due SET attempts = $3 WHERE message_id = $1 AND endpoint_id = $2 AND attempts < $3";
     const DEAD: &str = "UPDATE dead SET attempts = $3 WHERE message_id = $1 AND endpoint_id = $2 AND attempts < $3";
     const DELIVERED: &str =

@@ -11,9 +11,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::Time;
-use crate::domain::deliveries::delivery::Next;
+use crate::domain::deliveries::delivery::Transition;
 use crate::store::db::sqlite;
-use crate::store::recording::record::Finished;
+use crate::store::recording::record::FinishedAttempt;
 use crate::store::{StoreError, Tx};
 
 /// The upper bounds of the latency histogram; a last bucket counts longer attempts.
@@ -24,20 +24,20 @@ const COUNTS: usize = 4 + BUCKETS;
 
 /// A resolution of rollups, and its table.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Width {
+pub(in crate::store) struct RollupLevel {
     pub table: &'static str,
     /// The column with the start of the row's time span.
     pub column: &'static str,
     pub span: Duration,
 }
 
-pub(in crate::store) const MINUTES: Width = Width { table: "rollup", column: "minute", span: Duration::from_secs(60) };
-pub(in crate::store) const HOURS: Width =
-    Width { table: "rollup_hour", column: "hour", span: Duration::from_secs(3_600) };
-pub(in crate::store) const DAYS: Width =
-    Width { table: "rollup_day", column: "day", span: Duration::from_secs(86_400) };
+pub(in crate::store) const MINUTES: RollupLevel = RollupLevel { table: "rollup", column: "minute", span: Duration::from_secs(60) };
+pub(in crate::store) const HOURS: RollupLevel =
+    RollupLevel { table: "rollup_hour", column: "hour", span: Duration::from_secs(3_600) };
+pub(in crate::store) const DAYS: RollupLevel =
+    RollupLevel { table: "rollup_day", column: "day", span: Duration::from_secs(86_400) };
 /// Each attempt is counted in exactly one of these tables.
-pub(in crate::store) const WIDTHS: [Width; 3] = [MINUTES, HOURS, DAYS];
+pub(in crate::store) const ROLLUP_LEVELS: [RollupLevel; 3] = [MINUTES, HOURS, DAYS];
 
 /// Attempt counts over a time span.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,11 +63,11 @@ pub struct Bucket {
 }
 
 impl Counts {
-    fn add(&mut self, one: &Finished) {
+    fn add(&mut self, one: &FinishedAttempt) {
         match one.next {
-            Next::Delivered => self.delivered += 1,
-            Next::Retry { .. } => self.retried += 1,
-            Next::Dead(_) => self.dead += 1,
+            Transition::Delivered => self.delivered += 1,
+            Transition::Retry { .. } => self.retried += 1,
+            Transition::Dead(_) => self.dead += 1,
         }
         if !one.attempt.outcome.delivered() {
             self.failed += 1;
@@ -139,7 +139,7 @@ static HEAD: LazyLock<String> =
 static TAIL: LazyLock<String> = LazyLock::new(|| on_conflict_add(MINUTES));
 
 /// The end of an upsert that adds to existing counts.
-pub(in crate::store) fn on_conflict_add(Width { table, column, .. }: Width) -> String {
+pub(in crate::store) fn on_conflict_add(RollupLevel { table, column, .. }: RollupLevel) -> String {
     let sums: Vec<String> = names().iter().map(|name| format!("{name} = {table}.{name} + excluded.{name}")).collect();
     format!(" ON CONFLICT (org, endpoint_id, {column}) DO UPDATE SET {}", sums.join(", "))
 }
@@ -150,7 +150,7 @@ static POSTGRES: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Adds a batch of attempts to the rollups of their minutes.
-pub(in crate::store) async fn add(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
+pub(in crate::store) async fn add(tx: &mut Tx, finished: &[&FinishedAttempt]) -> Result<(), StoreError> {
     let mut sums: BTreeMap<(&str, Uuid, Time), Counts> = BTreeMap::new();
     for one in finished {
         let minute = one.attempt.at.floor(MINUTES.span);

@@ -52,16 +52,16 @@ fn a_blocked_sink_blocks_no_caller_and_the_queue_stays_bounded() {
     }));
     lines.push(b"held\n".to_vec());
     begins.recv_timeout(SOON).expect("the thread writes it");
-    for _ in 0..MOST_LINES + 3 {
+    for _ in 0..MAX_LINES + 3 {
         lines.push(b"x\n".to_vec());
     }
     assert_eq!(lines.dropped(), Dropped { full: 3, failed: 0 });
     lines.flush(Duration::from_millis(1));
     drop(release);
     lines.flush(SOON);
-    lines.push(vec![b'x'; MOST_BYTES + 1]);
+    lines.push(vec![b'x'; MAX_BYTES + 1]);
     assert_eq!(lines.dropped(), Dropped { full: 4, failed: 0 }, "one line exceeds the byte bound");
-    lines.push(vec![b'x'; MOST_BYTES]);
+    lines.push(vec![b'x'; MAX_BYTES]);
     lines.flush(SOON);
     assert_eq!(lines.dropped(), Dropped { full: 4, failed: 0 });
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use sendoff::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome};
-use sendoff::domain::deliveries::background::{Kind, Scope};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId, Time, Uid};
 use sendoff::store::catalog::endpoints::Updated;
@@ -20,7 +20,7 @@ use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::jobs::background::{BackgroundSpec, Begun};
 use sendoff::store::jobs::job_lease::{Stepped, Turn};
 use sendoff::store::query::endpoint_messages::SentFilter;
-use sendoff::store::recording::record::Finished;
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{AppRef, Store, Tenant};
 
 use super::acts::{Act, Ends, Look, Who};
@@ -123,8 +123,9 @@ async fn scene(world: &mut World) -> Result<Scene, String> {
     let accepted = said(world.store().accept(item).await)?.map_err(|refusal| refusal.to_string())?;
     world.model.take_in(sendoff::domain::deliveries::message::Message { id: accepted.id, ..message }, ends);
     let filter = SentFilter::default();
-    let scope = Scope::Endpoint(app, endpoint);
-    let spec = BackgroundSpec { kind: Kind::BulkReplay, scope, filter, by: String::new(), listed: None, total: None };
+    let scope = TaskScope::Endpoint(app, endpoint);
+    let spec =
+        BackgroundSpec { kind: TaskKind::BulkReplay, scope, filter, by: String::new(), listed: None, total: None };
     let Begun::Begun(work) = said(world.store().begin_background(&tenant, spec.clone(), now).await)? else {
         return Err("no work".to_owned());
     };
@@ -139,12 +140,12 @@ async fn scene(world: &mut World) -> Result<Scene, String> {
 
 impl Scene {
     /// What came of the delivery's first attempt, as the one of two who sent it sees it.
-    fn finished(&self, by: usize, deed: Deed) -> Finished {
+    fn finished(&self, by: usize, deed: Deed) -> FinishedAttempt {
         let due = self.now.plus(Duration::from_secs(60));
         let (status, failure, next) = match deed {
-            Deed::Deliver => (200, None, Next::Delivered),
-            Deed::Fail => (503, Some(Failure::Status), Next::Retry { due, step: 1 }),
-            _ => (410, Some(Failure::Status), Next::Dead(DeadReason::Gone)),
+            Deed::Deliver => (200, None, Transition::Delivered),
+            Deed::Fail => (503, Some(Failure::Status), Transition::Retry { due, step: 1 }),
+            _ => (410, Some(Failure::Status), Transition::Dead(DeadReason::Gone)),
         };
         let outcome = Outcome::failed(Failure::Status, "", Duration::from_millis(5));
         let outcome = Outcome { failure, status: Some(status), ..outcome };
@@ -163,7 +164,16 @@ impl Scene {
         };
         let disable = (deed == Deed::Refuse).then_some(DisabledReason::Gone);
         let before = sendoff::domain::deliveries::delivery::Progress::default();
-        Finished { org: self.tenant.org.clone(), attempt, before, next, slot: 0, epoch: 0, disable, rests_until: None }
+        FinishedAttempt {
+            org: self.tenant.org.clone(),
+            attempt,
+            before,
+            next,
+            slot: 0,
+            epoch: 0,
+            disable,
+            rests_until: None,
+        }
     }
 
     fn disabled(&self) -> EndpointSpec {

@@ -6,15 +6,15 @@ use std::time::Duration;
 use sendoff::domain::catalog::endpoint::DisabledReason;
 use sendoff::domain::deliveries::attempt::EXPUNGED;
 use sendoff::domain::deliveries::attempt::Trigger;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, Progress, State};
-use sendoff::domain::deliveries::failing::{Due, due};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Progress, Transition};
+use sendoff::domain::deliveries::failing::{StreakAction, due};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::ingest::idempotency::{IDEMPOTENCY_TTL, IdempotencyKey};
-use sendoff::store::recording::failing::Judged;
-use sendoff::store::recording::record::{Finished, Recorded};
+use sendoff::store::recording::failing_endpoints::FailingReport;
+use sendoff::store::recording::record::{FinishedAttempt, RecordOutcome};
 use uuid::Uuid;
 
 use super::state::{Counted, Delivery, Model};
@@ -99,7 +99,7 @@ impl Model {
         for end in ends {
             let delivery = Delivery {
                 app: message.app_id,
-                state: State::Fresh,
+                state: DeliveryState::Fresh,
                 due: message.first_due(),
                 progress: Progress::default(),
                 reason: None,
@@ -110,9 +110,9 @@ impl Model {
     }
 
     /// Records a batch. Of several attempts of one delivery, each is a step, in their order.
-    pub fn record(&mut self, finished: &[Finished]) -> Vec<Recorded> {
-        let current = |model: &Model, one: &Finished| model.slots[usize::from(one.slot)].epoch == one.epoch;
-        let mut order: Vec<&Finished> = finished.iter().filter(|one| current(self, one)).collect();
+    pub fn record(&mut self, finished: &[FinishedAttempt]) -> Vec<RecordOutcome> {
+        let current = |model: &Model, one: &FinishedAttempt| model.slots[usize::from(one.slot)].epoch == one.epoch;
+        let mut order: Vec<&FinishedAttempt> = finished.iter().filter(|one| current(self, one)).collect();
         order.sort_by_key(|one| (one.attempt.message_id, one.attempt.endpoint_id, one.before.attempts));
         let mut applied: BTreeSet<AttemptId> = BTreeSet::new();
         for one in order {
@@ -120,13 +120,13 @@ impl Model {
                 applied.insert(one.attempt.id);
             }
         }
-        let became = |one: &Finished| match () {
-            () if applied.contains(&one.attempt.id) => Recorded::Applied,
-            () if current(self, one) => Recorded::Superseded,
-            () => Recorded::Fenced,
+        let became = |one: &FinishedAttempt| match () {
+            () if applied.contains(&one.attempt.id) => RecordOutcome::Applied,
+            () if current(self, one) => RecordOutcome::Superseded,
+            () => RecordOutcome::Fenced,
         };
-        let recorded: Vec<Recorded> = finished.iter().map(became).collect();
-        for (one, _) in finished.iter().zip(&recorded).filter(|(_, what)| **what == Recorded::Superseded) {
+        let recorded: Vec<RecordOutcome> = finished.iter().map(became).collect();
+        for (one, _) in finished.iter().zip(&recorded).filter(|(_, what)| **what == RecordOutcome::Superseded) {
             // What others did stands, but the attempt was made: the next one gets the next number.
             if let Some(delivery) = self.deliveries.get_mut(&(one.attempt.message_id, one.attempt.endpoint_id)) {
                 delivery.progress.attempts = delivery.progress.attempts.max(one.before.attempts + 1);
@@ -143,7 +143,7 @@ impl Model {
     }
 
     /// Moves a delivery on, if it is where the attempt began and nobody else changed it.
-    fn advance(&mut self, one: &Finished) -> bool {
+    fn advance(&mut self, one: &FinishedAttempt) -> bool {
         let Some(delivery) = self.deliveries.get_mut(&(one.attempt.message_id, one.attempt.endpoint_id)) else {
             return false;
         };
@@ -153,9 +153,9 @@ impl Model {
             return false;
         }
         let (due, step, reason) = match one.next {
-            Next::Retry { due, step } => (due, step, None),
-            Next::Delivered => (one.attempt.at, one.before.step, None),
-            Next::Dead(reason) => (one.attempt.at, one.before.step, Some(reason)),
+            Transition::Retry { due, step } => (due, step, None),
+            Transition::Delivered => (one.attempt.at, one.before.step, None),
+            Transition::Dead(reason) => (one.attempt.at, one.before.step, Some(reason)),
         };
         delivery.progress =
             Progress { attempts: one.before.attempts + 1, step, trigger: Trigger::Scheduled, ..progress };
@@ -164,7 +164,7 @@ impl Model {
     }
 
     /// Keeps the attempts, each once, whatever became of their deliveries; counts them, and notes how their endpoints do.
-    fn append(&mut self, finished: &[Finished]) {
+    fn append(&mut self, finished: &[FinishedAttempt]) {
         let mut health: BTreeMap<EndpointId, Option<Time>> = BTreeMap::new();
         for one in finished {
             if self.attempts.contains_key(&one.attempt.id) {
@@ -206,8 +206,8 @@ impl Model {
     }
 
     /// Warns of what does nothing but fail, and disables what has done so for long: up to its newest failure, not to now.
-    pub fn judge_failing(&mut self, disable_after: Duration, now: Time) -> Judged {
-        let mut judged = Judged::default();
+    pub fn check_failing_endpoints(&mut self, disable_after: Duration, now: Time) -> FailingReport {
+        let mut judged = FailingReport::default();
         let ids: Vec<EndpointId> = self.ends.keys().copied().collect();
         for id in ids {
             let newest = self.attempts.values().rev().find(|one| one.endpoint_id == id);
@@ -217,11 +217,11 @@ impl Model {
             };
             let Some((since, failed_at)) = end.failing_since.zip(failed_at) else { continue };
             match due(failed_at.since(since), end.warned, disable_after) {
-                Some(Due::Warning(number)) => {
+                Some(StreakAction::Warning(number)) => {
                     (end.warned, end.warned_at) = (number, Some(now));
                     judged.warned.push((id, number));
                 }
-                Some(Due::Disabling) => {
+                Some(StreakAction::Disabling) => {
                     self.disable(id, DisabledReason::Failing, now);
                     judged.disabled.push(id);
                 }
@@ -239,13 +239,13 @@ impl Model {
     pub fn resend(&mut self, tenant: &Tenant, app: AppId, message: MessageId, endpoint: EndpointId, now: Time) -> bool {
         let can = self.can_resend(tenant, app, message, endpoint);
         if can {
-            self.send_again(app, (message, endpoint), State::Fresh, now);
+            self.send_again(app, (message, endpoint), DeliveryState::Fresh, now);
         }
         can
     }
 
     /// Makes a delivery pending (again): the schedule begins anew, and its attempts are numbered on.
-    pub fn send_again(&mut self, app: AppId, key: (MessageId, EndpointId), state: State, due: Time) {
+    pub fn send_again(&mut self, app: AppId, key: (MessageId, EndpointId), state: DeliveryState, due: Time) {
         let before = self.deliveries.get(&key).map(|delivery| delivery.progress);
         let progress = before.map_or(Progress::default(), |before| Progress {
             attempts: before.attempts,
@@ -266,7 +266,7 @@ impl Model {
         let Some(delivery) = self.deliveries.get_mut(&key).filter(|delivery| delivery.state.pending()) else {
             return false;
         };
-        delivery.state = State::Dead;
+        delivery.state = DeliveryState::Dead;
         delivery.reason = Some(reason);
         delivery.progress.generation += 1;
         delivery.due = at.unwrap_or(delivery.due);

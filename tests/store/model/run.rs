@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sendoff::domain::Time;
-use sendoff::domain::deliveries::background::Stage;
+use sendoff::domain::deliveries::background::TaskStage;
 use sendoff::domain::deliveries::delivery::Progress;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId};
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::jobs::background::{Background, BackgroundSpec};
 use sendoff::store::jobs::job_lease::Turn;
-use sendoff::store::recording::record::Finished;
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{Store, StoreError};
 use sqlx::{AssertSqlSafe, Executor};
 
@@ -64,7 +64,16 @@ pub fn agree<T: Debug>(what: &str, found: Result<T, StoreError>, may: Result<(),
 
 /// Background work that has just begun.
 pub fn begun(id: BackgroundId, spec: BackgroundSpec, now: Time) -> Background {
-    Background { id, spec, stage: Stage::Running, looked: 0, sent: 0, reason: None, created_at: now, updated_at: now }
+    Background {
+        id,
+        spec,
+        stage: TaskStage::Running,
+        looked: 0,
+        sent: 0,
+        reason: None,
+        created_at: now,
+        updated_at: now,
+    }
 }
 
 /// An attempt that is on its way.
@@ -124,7 +133,7 @@ pub struct World {
     acts: usize,
     pub(super) flights: Vec<Flight>,
     /// What is to be recorded once more.
-    pub(super) again: Vec<Finished>,
+    pub(super) again: Vec<FinishedAttempt>,
     pub(super) turns: Vec<(Turn, (BackgroundId, u64))>,
     pub(super) rows: u64,
 }

@@ -67,7 +67,7 @@ impl Model {
         let app =
             Application { uid, name, throttle_rate, metadata, contact_email, updated_at: now, ..found.app.clone() };
         found.app = app.clone();
-        self.unstick(&app);
+        self.retry_stuck_rows(&app);
         Ok(Some(app))
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sendoff::domain::catalog::application::Application;
 use sendoff::domain::catalog::endpoint::EndpointSpec;
-use sendoff::domain::deliveries::background::{Kind, Scope, Stage};
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 5;
 
 impl Work {
     pub fn runs(&self) -> bool {
-        self.work.stage == Stage::Running
+        self.work.stage == TaskStage::Running
     }
 
     /// An application's own token sees its application's work and nobody else's.
@@ -41,9 +41,9 @@ pub enum May {
 impl Model {
     pub fn may_begin(&self, tenant: &Tenant, spec: &BackgroundSpec) -> May {
         let there = match spec.scope {
-            Scope::Organization => tenant.only.is_none(),
-            Scope::Application(app) => self.has(tenant, app),
-            Scope::Endpoint(app, endpoint) => self.has_end(tenant, app, endpoint),
+            TaskScope::Organization => tenant.only.is_none(),
+            TaskScope::Application(app) => self.has(tenant, app),
+            TaskScope::Endpoint(app, endpoint) => self.has_end(tenant, app, endpoint),
         };
         if !there {
             return May::NotThere;
@@ -79,10 +79,10 @@ impl Model {
     }
 
     /// All of the work, which is little enough for one step. `None`: the turn is lost.
-    pub fn step(&mut self, (id, lease): (BackgroundId, u64), now: Time) -> Option<Stage> {
+    pub fn step(&mut self, (id, lease): (BackgroundId, u64), now: Time) -> Option<TaskStage> {
         let work = self.works.get(&id)?.clone();
-        if work.work.stage == Stage::Canceled {
-            return Some(Stage::Canceled);
+        if work.work.stage == TaskStage::Canceled {
+            return Some(TaskStage::Canceled);
         }
         if work.lease != lease || !work.runs() {
             return None;
@@ -95,12 +95,12 @@ impl Model {
             sent += chosen.len() as i64;
             for message in chosen {
                 let scheduled = self.messages.get(&message).and_then(|one| one.deliver_at).unwrap_or(Time::ZERO);
-                let due = if spec.kind == Kind::ReplayMissing { scheduled.max(now) } else { now };
-                self.send_again(*app, (message, *end), State::Retry, due);
+                let due = if spec.kind == TaskKind::ReplayMissing { scheduled.max(now) } else { now };
+                self.send_again(*app, (message, *end), DeliveryState::Retry, due);
             }
         }
         let lost = ends.is_empty() && spec.scope.endpoint().is_some();
-        let stage = if lost { Stage::Failed } else { Stage::Finished };
+        let stage = if lost { TaskStage::Failed } else { TaskStage::Finished };
         let lease_until = self.lease(now);
         let noted = self.works.get_mut(&id)?;
         (noted.work.stage, noted.work.updated_at, noted.leased_until) = (stage, now, lease_until);
@@ -113,9 +113,9 @@ impl Model {
     fn reach(&self, work: &Work) -> Vec<(AppId, EndpointId)> {
         let scope = work.work.spec.scope;
         let goes_to = |app: AppId, id: EndpointId, disabled: bool| match scope {
-            Scope::Endpoint(_, one) => one == id,
-            Scope::Application(one) => one == app && !disabled,
-            Scope::Organization => self.apps.get(&app).is_some_and(|app| app.app.org == work.org) && !disabled,
+            TaskScope::Endpoint(_, one) => one == id,
+            TaskScope::Application(one) => one == app && !disabled,
+            TaskScope::Organization => self.apps.get(&app).is_some_and(|app| app.app.org == work.org) && !disabled,
         };
         let ends = self.ends.values().filter(|end| !end.deleted).map(|end| &end.endpoint);
         ends.filter(|end| goes_to(end.app_id, end.id, end.spec.disabled)).map(|end| (end.app_id, end.id)).collect()
@@ -146,7 +146,7 @@ impl Model {
         let all = self.messages_of(app).filter(|message| near(message.id));
         let endpoint = &self.ends[&end].endpoint.spec;
         let enabled = EndpointSpec { disabled: false, ..endpoint.clone() };
-        if spec.kind == Kind::ReplayMissing {
+        if spec.kind == TaskKind::ReplayMissing {
             let messages: Vec<&Message> = all.collect();
             let missed = |message: &&&Message| {
                 message.payload.is_some()
@@ -194,7 +194,7 @@ impl Model {
         let Some(work) = self.works.get_mut(&id).filter(|work| work.runs() && work.seen_by(tenant)) else {
             return false;
         };
-        (work.work.stage, work.work.updated_at) = (Stage::Canceled, now);
+        (work.work.stage, work.work.updated_at) = (TaskStage::Canceled, now);
         work.work.reason = Some("canceled".to_owned());
         true
     }
@@ -236,7 +236,7 @@ impl Model {
         own.map(|(number, slot)| (number as u8, slot.epoch)).collect()
     }
 
-    pub fn hand_back(&mut self, process: u8, slots: &[u8]) {
+    pub fn release_slots(&mut self, process: u8, slots: &[u8]) {
         for slot in slots {
             let slot = &mut self.slots[usize::from(*slot)];
             if slot.owner == Some(process) {
@@ -245,9 +245,9 @@ impl Model {
         }
     }
 
-    pub fn depart(&mut self, process: u8) {
+    pub fn deregister(&mut self, process: u8) {
         let all: Vec<u8> = (0..=255).collect();
-        self.hand_back(process, &all);
+        self.release_slots(process, &all);
         self.processes.remove(&process);
     }
 
@@ -259,7 +259,7 @@ impl Model {
     }
 
     /// An application of these names has come to be: rows that wait for it are looked at.
-    pub fn unstick(&mut self, app: &Application) {
+    pub fn retry_stuck_rows(&mut self, app: &Application) {
         let names = [Some(app.id.to_string()), app.uid.as_ref().map(ToString::to_string)];
         let waits = |row: &&mut super::state::OutboxRow| {
             row.stuck_since.is_some() && names.iter().flatten().any(|name| *name == row.application)

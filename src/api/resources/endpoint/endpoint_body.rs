@@ -13,7 +13,7 @@ use crate::api::openapi::schemas;
 use crate::api::resources::application::throttle_rate;
 use crate::domain::catalog::application::Metadata;
 use crate::domain::catalog::endpoint::{EndpointSpec, check_filter, masked_header, moved};
-use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::{EndpointId, Invalid, Uid, ids, limits};
@@ -211,11 +211,11 @@ fn version(text: &str) -> Result<u32, String> {
     version.ok_or_else(|| format!("must be a whole number from 1 to {}", i32::MAX))
 }
 
-fn schedule(text: &str) -> Result<Schedule, String> {
+fn schedule(text: &str) -> Result<RetrySchedule, String> {
     const WHAT: &str = "must be a list of delays in seconds, e.g. [5, 300, 1800]";
     let numbers: Vec<f64> = serde_json::from_str(text).map_err(|_| WHAT.to_owned())?;
     let waits: Result<Vec<Duration>, _> = numbers.into_iter().map(Duration::try_from_secs_f64).collect();
-    Schedule::new("retrySchedule", waits.map_err(|_| WHAT.to_owned())?).map_err(|wrong| wrong.reason)
+    RetrySchedule::new("retrySchedule", waits.map_err(|_| WHAT.to_owned())?).map_err(|wrong| wrong.reason)
 }
 
 /// The signature algorithm is set at creation, and changes later only by rotating the secret.

@@ -16,7 +16,7 @@ use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::signing::secret::{GRACE, GRACE_LIMIT, Secret};
 use crate::domain::signing::signature::check_extras;
 use crate::domain::{Invalid, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 
 /// The key that the receiver verifies with.
 #[derive(Serialize, ToSchema)]
@@ -59,9 +59,9 @@ pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
     let secret = call.store().endpoint_secret(&call.tenant, app.id, endpoint.id).await?;
     let secret = secret.ok_or_else(|| ApiError::not_found("endpoint"))?;
     // Recorded first: a secret is never revealed without an audit entry.
-    let thing = endpoint.id.to_string();
-    let revealed = Deed::of(&app.org, act::SECRET_REVEALED, &thing).within(app.id);
-    call.store().note_look(revealed, call.now).await?;
+    let target = endpoint.id.to_string();
+    let revealed = NewAuditEntry::of(&app.org, act::SECRET_REVEALED, &target).within(app.id);
+    call.store().write_audit_entry(revealed, call.now).await?;
     out(&secret)
 }
 

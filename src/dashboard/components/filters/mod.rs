@@ -5,15 +5,15 @@
 //! * [`Filters`] – the parsed parameters, and the error of each invalid field.
 //! * [`FilterForm`] – the template's view of both.
 
-mod form;
+mod filter_form;
 
 use std::time::Duration;
 
-use crate::dashboard::applications::naming;
-use crate::dashboard::applications::naming::Named;
-pub use crate::dashboard::components::filters::form::Form;
-use crate::dashboard::components::format::Query;
-use crate::dashboard::components::time_input::moment;
+use crate::dashboard::applications::app_lookup;
+use crate::dashboard::applications::app_lookup::AppLookup;
+pub use crate::dashboard::components::filters::filter_form::FilterForm;
+use crate::dashboard::components::format::UrlQuery;
+use crate::dashboard::components::time_input::parse_time;
 use crate::dashboard::http::error::PageError;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, ids};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
@@ -33,21 +33,25 @@ const MISSING: &str = "missing";
 pub const CLASSES: [(&str, u16); 5] = [("2xx", 200), ("3xx", 300), ("4xx", 400), ("5xx", 500), ("none", 0)];
 
 /// The raw filter parameters of a list.
-pub struct Asked {
+pub struct FilterParams {
     path: String,
     given: Vec<(&'static str, String)>,
     /// The status may be [`MISSING`].
     missing: bool,
 }
 
-impl Asked {
+impl FilterParams {
     /// Reads the parameters `names` of the list at `path`.
-    pub fn of(path: String, names: &[&'static str], query: &Query) -> Asked {
-        Asked::from(path, names, |name| query.all(name).collect())
+    pub fn of(path: String, names: &[&'static str], query: &UrlQuery) -> FilterParams {
+        FilterParams::from(path, names, |name| query.all(name).collect())
     }
 
     /// Reads the parameters by a lookup of their values.
-    pub fn from<'v>(path: String, names: &[&'static str], values: impl Fn(&'static str) -> Vec<&'v str>) -> Asked {
+    pub fn from<'v>(
+        path: String,
+        names: &[&'static str],
+        values: impl Fn(&'static str) -> Vec<&'v str>,
+    ) -> FilterParams {
         let mut given = Vec::new();
         for name in names {
             for value in values(name) {
@@ -61,12 +65,12 @@ impl Asked {
                 );
             }
         }
-        Asked { path, given, missing: false }
+        FilterParams { path, given, missing: false }
     }
 
     /// Allows the status [`MISSING`].
-    pub fn with_missing(self) -> Asked {
-        Asked { missing: true, ..self }
+    pub fn with_missing(self) -> FilterParams {
+        FilterParams { missing: true, ..self }
     }
 
     /// All filters: name and value.
@@ -105,7 +109,7 @@ impl Asked {
 
     /// Another path with the same filters and additional parameters.
     pub fn elsewhere(&self, path: &str, more: &[(&str, &str)]) -> String {
-        let kept = Asked { path: path.to_owned(), given: self.given.clone(), missing: self.missing };
+        let kept = FilterParams { path: path.to_owned(), given: self.given.clone(), missing: self.missing };
         kept.href(None, more)
     }
 
@@ -153,20 +157,20 @@ impl Filters {
     pub async fn of(
         store: &Store,
         tenant: &Tenant,
-        inside: Option<AppId>,
-        asked: &Asked,
+        app: Option<AppId>,
+        params: &FilterParams,
         now: Time,
     ) -> Result<Filters, PageError> {
-        let mut filters = Filters { app: inside, ..Filters::default() };
-        filters.plain(asked, now);
-        if let Some(text) = asked.get("app") {
-            match naming::application(store, tenant, text).await? {
-                Named::One(app) => filters.app = Some(app),
-                Named::Nothing(why) => filters.refuse("app", why),
+        let mut filters = Filters { app, ..Filters::default() };
+        filters.plain(params, now);
+        if let Some(text) = params.get("app") {
+            match app_lookup::find(store, tenant, text).await? {
+                AppLookup::Found(app) => filters.app = Some(app),
+                AppLookup::NotFound(why) => filters.refuse("app", why),
             }
         }
         let tenant = Tenant { only: filters.app.or(tenant.only), ..tenant.clone() };
-        if let Some(text) = asked.get("endpoint") {
+        if let Some(text) = params.get("endpoint") {
             let found = match EndpointRef::parse(text) {
                 Ok(named) => store.endpoints_named(&tenant, &named).await?,
                 Err(_) => Vec::new(),
@@ -180,10 +184,10 @@ impl Filters {
                 ),
             }
         }
-        if let Some(text) = asked.get("q") {
+        if let Some(text) = params.get("q") {
             filters.seek(store.sought(&tenant, filters.app, text).await?, now);
         }
-        if let Some(text) = asked.get("resend") {
+        if let Some(text) = params.get("resend") {
             filters.resent = match text.parse::<BackgroundId>() {
                 Ok(id) => store.background(&tenant, id).await?.map(|work| work.id),
                 Err(_) => None,
@@ -232,21 +236,21 @@ impl Filters {
     }
 
     /// Parses the filters that need no store.
-    fn plain(&mut self, asked: &Asked, now: Time) {
-        if let Some(word) = asked.get("status") {
+    fn plain(&mut self, params: &FilterParams, now: Time) {
+        if let Some(word) = params.get("status") {
             self.status = DeliveryStatus::from_word(word);
-            self.missing = asked.missing && word == MISSING;
+            self.missing = params.missing && word == MISSING;
             if self.status.is_none() && !self.missing {
                 self.refuse("status", "Unknown status.");
             }
         }
-        if let Some(word) = asked.get("class") {
+        if let Some(word) = params.get("class") {
             self.class = CLASSES.into_iter().find(|(name, _)| *name == word).map(|(_, class)| class);
             if self.class.is_none() {
                 self.refuse("class", "Unknown response class.");
             }
         }
-        for (name, text) in &asked.given {
+        for (name, text) in &params.given {
             if *name != "type" {
                 continue;
             }
@@ -256,8 +260,8 @@ impl Filters {
             }
         }
         for (name, place) in [("since", &mut self.since), ("until", &mut self.until)] {
-            if let Some(text) = asked.get(name) {
-                *place = moment(text, now);
+            if let Some(text) = params.get(name) {
+                *place = parse_time(text, now);
                 if place.is_none() {
                     self.wrong.push((
                         name,

@@ -5,12 +5,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Line, Query, count};
-use crate::dashboard::components::parts::{Badge, When};
+use crate::dashboard::components::format::{Line, UrlQuery, count};
+use crate::dashboard::components::widgets::{Badge, RelativeTime};
 use crate::dashboard::endpoints::polling::{filter_of, name_of, path_of};
+use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::viewer::Inside;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::Capability;
 use crate::domain::limits::POLLING_ENDPOINTS;
 use crate::store::{Order, PageRequest};
@@ -22,42 +22,44 @@ struct Row {
     filter: Line,
     consumers: String,
     /// The latest poll of any consumer.
-    polled: Option<When>,
+    polled: Option<RelativeTime>,
 }
 
 #[derive(Template)]
-#[template(path = "polling.html")]
+#[template(path = "polling_endpoints.html")]
 struct ListPage {
-    frame: Frame,
+    layout: PageLayout,
     rows: Vec<Row>,
     /// The form for a new one, if the user may create one.
     new: Option<String>,
 }
 
-/// `GET {place}/polling`.
+/// `GET {paths}/polling`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    let (store, tenant, now) = (&state.store, inside.tenant(), state.clock.now());
+    let (store, tenant, now) = (&state.store, context.tenant(), state.clock.now());
     let all = PageRequest::first(POLLING_ENDPOINTS, Order::Ascending);
     let mut rows = Vec::new();
-    for endpoint in store.polling_endpoints(&tenant, inside.app.id, &all).await?.data {
+    for endpoint in store.polling_endpoints(&tenant, context.app.id, &all).await?.data {
         let consumers = store.consumers(&tenant, &endpoint).await?;
         rows.push(Row {
-            href: path_of(&inside, &endpoint),
+            href: path_of(&context, &endpoint),
             name: Line::new(&name_of(&endpoint)),
             state: if endpoint.spec.disabled { Badge::Disabled } else { Badge::Enabled },
             filter: Line::new(&filter_of(&endpoint)),
             consumers: count(consumers.len() as i64),
-            polled: consumers.iter().map(|one| one.polled_at).max().map(|at| When::new(at, now)),
+            polled: consumers.iter().map(|one| one.polled_at).max().map(|at| RelativeTime::new(at, now)),
         });
     }
     let page = ListPage {
-        frame: Frame::of(&inside, Here::Polling).below(&inside, []).noting(Query::of(&request).get("notice")),
+        layout: PageLayout::of(&context, NavItem::Polling)
+            .below(&context, [])
+            .with_notice(UrlQuery::of(&request).get("notice")),
         rows,
-        new: inside.can(Capability::ManageEndpoint).then(|| inside.place.page("polling/new")),
+        new: context.can(Capability::ManageEndpoint).then(|| context.paths.page("polling/new")),
     };
     answer(StatusCode::OK, &page)
 }

@@ -6,18 +6,18 @@
 //!
 //! Invariant: a token is shown only in the response to the form that created it; the store keeps its hash.
 
-mod acts;
+mod actions;
+mod fetch_snippets;
 mod list;
+mod polling_token;
 mod show;
-mod snippets;
-mod token;
 
 use actix_web::{HttpRequest, web};
 
 use crate::dashboard::components::format::Line;
+use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here};
-use crate::dashboard::http::viewer::{Inside, part};
+use crate::dashboard::http::layout::{NavItem, PageLayout};
 use crate::dashboard::{page, read};
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::store::{PollingEndpointRef, Store};
@@ -26,32 +26,33 @@ pub fn routes(config: &mut web::ServiceConfig) {
     let act = |path: &str| format!("/polling/{{poller}}/{path}");
     config
         .service(page("/polling", read().to(list::show)))
-        .service(page("/polling/new", read().to(acts::new)).route(web::post().to(acts::create)))
+        .service(page("/polling/new", read().to(actions::new)).route(web::post().to(actions::create)))
         .service(page("/polling/{poller}", read().to(show::show)))
-        .service(page(&act("edit"), read().to(acts::edit)).route(web::post().to(acts::change)))
-        .service(page(&act("disable"), web::post().to(acts::disable)))
-        .service(page(&act("enable"), web::post().to(acts::enable)))
-        .service(page(&act("delete"), read().to(acts::ask)).route(web::post().to(acts::delete)))
-        .service(page(&act("token"), read().to(token::ask)).route(web::post().to(token::make)));
+        .service(page(&act("edit"), read().to(actions::edit)).route(web::post().to(actions::change)))
+        .service(page(&act("disable"), web::post().to(actions::disable)))
+        .service(page(&act("enable"), web::post().to(actions::enable)))
+        .service(page(&act("delete"), read().to(actions::ask)).route(web::post().to(actions::delete)))
+        .service(page(&act("token"), read().to(polling_token::ask)).route(web::post().to(polling_token::make)));
 }
 
 /// The layout of a page below the list.
-fn frame(inside: &Inside) -> Frame {
-    Frame::of(inside, Here::Polling).below(inside, [(inside.place.page("polling"), Line::new("Polling endpoints"))])
+fn layout(context: &AppContext) -> PageLayout {
+    PageLayout::of(context, NavItem::Polling)
+        .below(context, [(context.paths.page("polling"), Line::new("Polling endpoints"))])
 }
 
 /// The polling endpoint in the path.
 ///
 /// # Errors
 /// Not found in the application.
-async fn named(store: &Store, request: &HttpRequest, inside: &Inside) -> Result<PollingEndpoint, PageError> {
+async fn named(store: &Store, request: &HttpRequest, context: &AppContext) -> Result<PollingEndpoint, PageError> {
     let named = PollingEndpointRef::parse(part(request, "poller")?).map_err(|_| PageError::NotFound)?;
-    store.polling_endpoint(&inside.tenant(), inside.app.id, &named).await?.ok_or(PageError::NotFound)
+    store.polling_endpoint(&context.tenant(), context.app.id, &named).await?.ok_or(PageError::NotFound)
 }
 
 /// The path of its page.
-fn path_of(inside: &Inside, endpoint: &PollingEndpoint) -> String {
-    inside.place.page(&format!("polling/{}", endpoint.id))
+fn path_of(context: &AppContext, endpoint: &PollingEndpoint) -> String {
+    context.paths.page(&format!("polling/{}", endpoint.id))
 }
 
 /// The uid, or the id without one.

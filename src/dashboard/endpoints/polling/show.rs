@@ -5,90 +5,90 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Block, Line, Query, count_up_to};
-use crate::dashboard::components::parts::{Badge, Id, When};
-use crate::dashboard::endpoints::polling::snippets;
-use crate::dashboard::endpoints::polling::snippets::Snippet;
+use crate::dashboard::components::format::{Block, Line, UrlQuery, count_up_to};
+use crate::dashboard::components::widgets::{Badge, Id, RelativeTime};
+use crate::dashboard::endpoints::polling::fetch_snippets;
+use crate::dashboard::endpoints::polling::fetch_snippets::FetchSnippet;
 use crate::dashboard::endpoints::polling::{filter_of, name_of, named, path_of};
+use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, answer};
-use crate::dashboard::http::viewer::Inside;
+use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::domain::access::portal::Capability;
 use crate::store::feed::read::BEHIND;
 
 /// A consumer with a stored position.
-struct Reader {
+struct ConsumerRow {
     name: Line,
     /// It leases and commits; otherwise it polls with iterators.
     leased: bool,
     /// The end of its lease.
-    held: Option<When>,
+    held: Option<RelativeTime>,
     /// The time of its position.
-    position: When,
+    position: RelativeTime,
     /// How many of the application's messages are after the position, before filtering.
     behind: String,
-    polled: When,
+    polled: RelativeTime,
 }
 
 #[derive(Template)]
 #[template(path = "polling_endpoint.html")]
 struct ShowPage {
-    frame: Frame,
+    layout: PageLayout,
     path: String,
     name: Line,
     id: Id,
     state: Badge,
     disabled: bool,
     filter: Line,
-    created: When,
-    readers: Vec<Reader>,
+    created: RelativeTime,
+    readers: Vec<ConsumerRow>,
     /// The last characters and expiry of the newest token.
-    token: Option<(String, Option<When>)>,
+    token: Option<(String, Option<RelativeTime>)>,
     manages: bool,
     rotates: bool,
-    snippets: Vec<(&'static Snippet, String)>,
+    snippets: Vec<(&'static FetchSnippet, String)>,
     chosen: &'static str,
     code: Block,
 }
 
-/// `GET {place}/polling/{poller}`.
+/// `GET {paths}/polling/{poller}`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    let (store, tenant, now) = (&state.store, inside.tenant(), state.clock.now());
-    let endpoint = named(store, &request, &inside).await?;
+    let (store, tenant, now) = (&state.store, context.tenant(), state.clock.now());
+    let endpoint = named(store, &request, &context).await?;
     let mut readers = Vec::new();
     for consumer in store.consumers(&tenant, &endpoint).await? {
-        let behind = store.feed_behind(&tenant, inside.app.id, consumer.iterator.position, now).await?;
+        let behind = store.feed_behind(&tenant, context.app.id, consumer.iterator.position, now).await?;
         let held = consumer.leased_until.filter(|until| *until > now);
-        readers.push(Reader {
+        readers.push(ConsumerRow {
             name: Line::new(&consumer.name),
             leased: consumer.leased_until.is_some(),
-            held: held.map(|until| When::new(until, now)),
-            position: When::new(consumer.iterator.position.time(), now),
+            held: held.map(|until| RelativeTime::new(until, now)),
+            position: RelativeTime::new(consumer.iterator.position.time(), now),
             behind: count_up_to(behind, BEHIND),
-            polled: When::new(consumer.polled_at, now),
+            polled: RelativeTime::new(consumer.polled_at, now),
         });
     }
     let token = store.polling_token(&tenant, &endpoint).await?;
-    let (query, path) = (Query::of(&request), path_of(&inside, &endpoint));
-    let chosen = snippets::of(query.get("code"));
-    let url = snippets::url(&state.api_url, &inside.app, &endpoint);
+    let (query, path) = (UrlQuery::of(&request), path_of(&context, &endpoint));
+    let chosen = fetch_snippets::of(query.get("code"));
+    let url = fetch_snippets::url(&state.api_url, &context.app, &endpoint);
     let page = ShowPage {
-        frame: crate::dashboard::endpoints::polling::frame(&inside).noting(query.get("notice")),
+        layout: crate::dashboard::endpoints::polling::layout(&context).with_notice(query.get("notice")),
         name: Line::new(&name_of(&endpoint)),
         id: Id::new(endpoint.id),
         state: if endpoint.spec.disabled { Badge::Disabled } else { Badge::Enabled },
         disabled: endpoint.spec.disabled,
         filter: Line::new(&filter_of(&endpoint)),
-        created: When::new(endpoint.created_at, now),
+        created: RelativeTime::new(endpoint.created_at, now),
         readers,
-        token: token.map(|token| (token.censored(), token.expires_at.map(|at| When::new(at, now)))),
-        manages: inside.can(Capability::ManageEndpoint),
-        rotates: inside.can_any(Capability::ROTATE_SECRET),
-        snippets: snippets::ALL.iter().map(|one| (one, format!("{path}?code={}#fetch", one.word))).collect(),
+        token: token.map(|token| (token.censored(), token.expires_at.map(|at| RelativeTime::new(at, now)))),
+        manages: context.can(Capability::ManageEndpoint),
+        rotates: context.can_any(Capability::ROTATE_SECRET),
+        snippets: fetch_snippets::ALL.iter().map(|one| (one, format!("{path}?code={}#fetch", one.word))).collect(),
         chosen: chosen.word,
         code: Block::new(chosen.code(&url).as_bytes()),
         path,

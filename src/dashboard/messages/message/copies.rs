@@ -25,7 +25,7 @@ pub fn curl(attempt: &Attempt, message: &Message) -> Option<Block> {
 pub fn json(message: &Message) -> Option<Block> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Copied<'m> {
+    struct MessageJson<'m> {
         id: String,
         event_type: &'m str,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,7 +37,7 @@ pub fn json(message: &Message) -> Option<Block> {
         timestamp: String,
         payload: &'m RawValue,
     }
-    let copied = Copied {
+    let copied = MessageJson {
         id: message.id.to_string(),
         event_type: &message.event_type,
         event_id: message.event_id.as_ref().map(|id| id.as_str()),

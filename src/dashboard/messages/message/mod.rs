@@ -4,8 +4,8 @@
 //!   [`copies`] – curl and JSON.
 
 mod copies;
-mod others;
-mod waiting;
+mod other_endpoints;
+mod waiting_reason;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::components::failure_hints;
+use crate::dashboard::components::failure_hints::in_words;
 use crate::dashboard::components::format;
-use crate::dashboard::components::format::{Block, Line, Query};
-use crate::dashboard::components::hints;
-use crate::dashboard::components::hints::in_words;
-use crate::dashboard::components::parts::{Address, Badge, Id, When};
-use crate::dashboard::components::payload::Payload;
+use crate::dashboard::components::format::{Block, Line, UrlQuery};
+use crate::dashboard::components::payload::PayloadView;
+use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
+use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::viewer::{Inside, part};
-use crate::dashboard::messages::message::others::Others;
-use crate::dashboard::messages::send::COPY_OF;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::messages::message::other_endpoints::OtherEndpoints;
+use crate::dashboard::messages::send_message::COPY_OF;
 use crate::domain::access::portal::Capability;
 use crate::domain::deliveries::attempt::{Attempt, Failure, RESPONSE_BODY_LIMIT, Trigger};
 use crate::domain::deliveries::delivery::{DeadReason, State};
@@ -46,7 +46,7 @@ const SOON: Duration = Duration::from_secs(60);
 const RATES: usize = 20;
 
 /// An attempt in a timeline.
-struct Step {
+struct TimelineStep {
     /// The anchor.
     id: String,
     badge: Badge,
@@ -54,11 +54,11 @@ struct Step {
     manual: bool,
     /// `503 Service Unavailable after 214 ms`.
     came_to: Line,
-    when: When,
+    when: RelativeTime,
     /// The failure, unless the status says it.
     detail: Option<Line>,
     hint: Option<&'static str>,
-    next: Option<When>,
+    next: Option<RelativeTime>,
     /// The URL of the attempt, if the endpoint's URL has changed since.
     elsewhere: Option<Address>,
     request_headers: Vec<(Line, Line)>,
@@ -70,7 +70,7 @@ struct Step {
 }
 
 /// A delivery with its timeline.
-struct Card {
+struct DeliveryCard {
     badge: Badge,
     endpoint: String,
     endpoint_id: Id,
@@ -80,20 +80,20 @@ struct Card {
     facts: String,
     /// The reason why the delivery waits or is dead.
     why: Option<Line>,
-    due: Option<When>,
+    due: Option<RelativeTime>,
     /// The label of the resend button; `None`: cannot be resent.
     button: Option<&'static str>,
     urgent: bool,
     /// Whether it can be canceled.
     cancel: bool,
-    steps: Vec<Step>,
-    earlier: Vec<Step>,
+    steps: Vec<TimelineStep>,
+    earlier: Vec<TimelineStep>,
 }
 
 #[derive(Template)]
 #[template(path = "message.html")]
 struct MessagePage {
-    frame: Frame,
+    layout: PageLayout,
     path: String,
     id: Id,
     event_type: Line,
@@ -109,15 +109,15 @@ struct MessagePage {
     edit: Option<String>,
     /// The content type of a raw payload.
     raw_type: Option<Line>,
-    accepted: When,
-    occurred: Option<When>,
+    accepted: RelativeTime,
+    occurred: Option<RelativeTime>,
     /// Scheduled delivery time.
-    deliver: Option<When>,
+    deliver: Option<RelativeTime>,
     size: String,
     /// `None`: deleted.
-    payload: Option<Payload>,
-    cards: Vec<Card>,
-    others: Others,
+    payload: Option<PayloadView>,
+    cards: Vec<DeliveryCard>,
+    others: OtherEndpoints,
     /// The latest attempt as a command, and the message as JSON.
     curl: Option<Block>,
     json: Option<Block>,
@@ -129,40 +129,41 @@ struct MessagePage {
     paged: bool,
 }
 
-/// `GET {place}/messages/{message}`: a message id or an event id.
+/// `GET {paths}/messages/{message}`: a message id or an event id.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), inside.tenant(), &state.store);
-    let app = &inside.app;
+    let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), context.tenant(), &state.store);
+    let app = &context.app;
     let wanted = MessageRef::parse(part(&request, "message")?).map_err(|_| PageError::NotFound)?;
     let message = store.message(&tenant, app.id, &wanted).await?.ok_or(PageError::NotFound)?;
     let before: Option<AttemptId> = query.get("before").and_then(|id| id.parse().ok());
 
     let shown = store.deliveries_of(&tenant, app.id, message.id).await?;
     let (views, more) = (shown.data, shown.more);
-    let all = more.then(|| inside.place.page(&format!("deliveries?q={}", message.id)));
+    let all = more.then(|| context.paths.page(&format!("deliveries?q={}", message.id)));
     let filter = AttemptFilter { message: Some(message.id), ..AttemptFilter::default() };
     let page = PageRequest { after: before, ..PageRequest::first(ATTEMPTS, Order::Descending) };
     let attempts = store.attempts(&tenant, app.id, &filter, &page).await?;
-    let path = inside.place.message(message.id);
+    let path = context.paths.message(message.id);
     let last = attempts.data.last().filter(|_| attempts.more);
     let older = last.map(|attempt| format!("{path}?before={}", attempt.id));
 
-    let mut cards: Vec<Card> = views.iter().map(|view| Card::new(view, &attempts.data, &inside, now)).collect();
+    let mut cards: Vec<DeliveryCard> =
+        views.iter().map(|view| DeliveryCard::new(view, &attempts.data, &context, now)).collect();
     if message.payload.is_none() {
         cards.iter_mut().for_each(|card| card.button = None);
     }
     for (card, view) in cards.iter_mut().zip(&views).filter(|(_, view)| view.state.pending()).take(RATES) {
-        card.say_why(store, &inside, &message, view, now).await?;
+        card.say_why(store, &context, &message, view, now).await?;
     }
     let sent: HashSet<EndpointId> = views.iter().map(|view| view.endpoint_id).collect();
     let others = match more {
         // The list of deliveries was cut off.
-        true => Others::default(),
-        false => Others::of(store, &inside, &message, &sent, now).await?,
+        true => OtherEndpoints::default(),
+        false => OtherEndpoints::of(store, &context, &message, &sent, now).await?,
     };
     let soon = |view: &DeliveryView| view.state.pending() && !view.endpoint_disabled && view.due_at <= now.plus(SOON);
     // Failures first.
@@ -173,15 +174,15 @@ pub async fn show(
         _ => 3,
     });
     let page = MessagePage {
-        frame: Frame::of(&inside, Here::Messages)
-            .below(&inside, [(inside.place.page("messages"), Line::new("Messages"))])
-            .noting(query.get("notice")),
+        layout: PageLayout::of(&context, NavItem::Messages)
+            .below(&context, [(context.paths.page("messages"), Line::new("Messages"))])
+            .with_notice(query.get("notice")),
         path,
         id: Id::new(message.id),
         event_type: Line::new(&message.event_type),
         app_name: Line::new(&app.name),
         app_id: Id::new(app.id),
-        app_href: inside.place.home().to_owned(),
+        app_href: context.paths.home().to_owned(),
         event_id: message.event_id.as_ref().map(|id| Line::new(id.as_str())),
         channels: message.channels.iter().map(|channel| Line::new(channel)).collect(),
         tags: message.tags.iter().filter(|tag| copied(tag).is_none()).map(|tag| Line::new(tag)).collect(),
@@ -189,18 +190,18 @@ pub async fn show(
             .tags
             .iter()
             .find_map(|tag| copied(tag))
-            .map(|from| (Id::new(from), inside.place.message(from))),
-        edit: (inside.flags().is_none()
-            && !inside.operational
+            .map(|from| (Id::new(from), context.paths.message(from))),
+        edit: (context.flags().is_none()
+            && !context.operational
             && message.raw_type.is_none()
             && message.payload.is_some())
-        .then(|| inside.place.page(&format!("send?from={}", message.id))),
+        .then(|| context.paths.page(&format!("send?from={}", message.id))),
         raw_type: message.raw_type.as_deref().map(Line::new),
-        accepted: When::new(message.accepted_at, now),
-        occurred: (message.occurred_at != message.accepted_at).then(|| When::new(message.occurred_at, now)),
-        deliver: message.deliver_at.map(|at| When::new(at, now)),
+        accepted: RelativeTime::new(message.accepted_at, now),
+        occurred: (message.occurred_at != message.accepted_at).then(|| RelativeTime::new(message.occurred_at, now)),
+        deliver: message.deliver_at.map(|at| RelativeTime::new(at, now)),
         size: format::size(message.size()),
-        payload: message.payload.as_deref().map(Payload::new),
+        payload: message.payload.as_deref().map(PayloadView::new),
         others,
         curl: attempts.data.first().and_then(|attempt| copies::curl(attempt, &message)),
         json: copies::json(&message),
@@ -218,10 +219,10 @@ fn copied(tag: &str) -> Option<MessageId> {
     tag.strip_prefix(COPY_OF)?.parse().ok()
 }
 
-impl Card {
-    fn new(view: &DeliveryView, attempts: &[Attempt], inside: &Inside, now: Time) -> Card {
+impl DeliveryCard {
+    fn new(view: &DeliveryView, attempts: &[Attempt], context: &AppContext, now: Time) -> DeliveryCard {
         let of_it = attempts.iter().filter(|attempt| attempt.endpoint_id == view.endpoint_id);
-        let mut steps: Vec<Step> = of_it.map(|attempt| Step::new(attempt, view, now)).collect();
+        let mut steps: Vec<TimelineStep> = of_it.map(|attempt| TimelineStep::new(attempt, view, now)).collect();
         // Only the latest attempt has advice and a next attempt.
         let latest = steps.first().is_some_and(|step| step.number == view.attempts);
         for step in steps.iter_mut().skip(usize::from(latest)) {
@@ -230,7 +231,7 @@ impl Card {
         let earlier = if steps.len() > OPEN + 1 { steps.split_off(OPEN) } else { Vec::new() };
         let paused = view.state.pending() && view.endpoint_disabled;
         let why = view.reason.filter(|_| view.state == State::Dead).map(|reason| Line::new(reason.sentence()));
-        let may = inside.can(Capability::CreateAttempts);
+        let may = context.can(Capability::CreateAttempts);
         let button = match view.state {
             _ if view.endpoint_deleted || !may => None,
             State::Retry => Some("Resend now"),
@@ -238,20 +239,20 @@ impl Card {
             State::Fresh if view.due_at > now => Some("Send now"),
             State::Fresh => None,
         };
-        Card {
+        DeliveryCard {
             badge: match view.reason {
                 _ if paused => Badge::Disabled,
                 Some(DeadReason::Canceled) if view.state == State::Dead => Badge::Canceled,
                 _ => Badge::of(view.state),
             },
-            endpoint_href: inside.place.endpoint(view.endpoint_id),
+            endpoint_href: context.paths.endpoint(view.endpoint_id),
             endpoint: view.endpoint_id.to_string(),
             endpoint_id: Id::new(view.endpoint_id),
             address: Address::new(&view.url),
             description: Line::cut(&view.endpoint_description, 200),
             facts: facts(view),
             why,
-            due: (view.state.pending() && !paused).then(|| When::new(view.due_at, now)),
+            due: (view.state.pending() && !paused).then(|| RelativeTime::new(view.due_at, now)),
             button,
             urgent: view.state == State::Dead && view.reason != Some(DeadReason::Canceled),
             cancel: may && view.state.pending(),
@@ -274,8 +275,8 @@ fn facts(view: &DeliveryView) -> String {
     facts
 }
 
-impl Step {
-    fn new(attempt: &Attempt, view: &DeliveryView, now: Time) -> Step {
+impl TimelineStep {
+    fn new(attempt: &Attempt, view: &DeliveryView, now: Time) -> TimelineStep {
         let outcome = &attempt.outcome;
         let badge = match (outcome.delivered(), attempt.next_at) {
             (true, _) => Badge::Delivered,
@@ -292,16 +293,16 @@ impl Step {
         let lines = |headers: &[(String, String)]| {
             headers.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect::<Vec<_>>()
         };
-        Step {
+        TimelineStep {
             id: attempt.id.to_string(),
             badge,
             number: attempt.number,
             manual: attempt.trigger == Trigger::Manual,
             came_to: Line::new(&format!("{what} after {}", format::took(outcome.duration))),
-            when: When::new(attempt.at, now),
+            when: RelativeTime::new(attempt.at, now),
             detail: detail.then(|| Line::cut(&outcome.detail, 500)),
-            hint: hints::hint(outcome),
-            next: attempt.next_at.filter(|_| view.state.pending()).map(|at| When::new(at, now)),
+            hint: failure_hints::hint(outcome),
+            next: attempt.next_at.filter(|_| view.state.pending()).map(|at| RelativeTime::new(at, now)),
             elsewhere: (attempt.url != view.url).then(|| Address::new(&attempt.url)),
             request_headers: lines(&attempt.request_headers),
             response_headers: lines(&outcome.response_headers),

@@ -1,7 +1,7 @@
 //! Extra signatures in the styles of other products, for existing receivers.
 //!
 //! * An [`ExtraSignature`] is an endpoint's setting: a style, a header and the [`KeyForm`] of the secret.
-//! * An [`Extra`] is the same with prepared keys.
+//! * An [`ExtraSigner`] is the same with prepared keys.
 //!
 //! GitHub's style (<https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries>) carries one
 //! signature, by the current secret. Stripe's (<https://docs.stripe.com/webhooks#verify-manually>) carries one for each
@@ -13,8 +13,8 @@ use hmac::Mac;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::signing::secret::{Material, Secret, SignatureType};
-use crate::domain::signing::signature::{Graced, Keyed, header_allowed, keyed, value};
+use crate::domain::signing::secret::{KeyMaterial, Secret, SignatureType};
+use crate::domain::signing::signature::{Expiring, KeyedHmac, header_allowed, keyed, value};
 use crate::domain::{Invalid, Time, limits};
 
 /// The form of the secret that keys the HMAC.
@@ -101,26 +101,26 @@ pub fn check_extras(field: &str, extras: &[ExtraSignature], kind: SignatureType)
 }
 
 /// An [`ExtraSignature`] with prepared keys.
-pub(super) enum Extra {
+pub(super) enum ExtraSigner {
     Svix,
-    GitHub { header: HeaderName, mac: Keyed },
-    Stripe { header: HeaderName, macs: Vec<Graced<Keyed>> },
+    GitHub { header: HeaderName, mac: KeyedHmac },
+    Stripe { header: HeaderName, macs: Vec<Expiring<KeyedHmac>> },
 }
 
-impl Extra {
+impl ExtraSigner {
     /// Prepares `extra` for `secrets`: the current one first, each with the time at which it stops signing.
-    pub(super) fn new(extra: &ExtraSignature, secrets: &[(&Secret, Time)]) -> Option<Extra> {
+    pub(super) fn new(extra: &ExtraSignature, secrets: &[(&Secret, Time)]) -> Option<ExtraSigner> {
         let header = |name: &str| HeaderName::try_from(name).ok();
         match extra {
-            ExtraSignature::Svix => Some(Extra::Svix),
+            ExtraSignature::Svix => Some(ExtraSigner::Svix),
             ExtraSignature::GitHub { header: name, key } => {
                 let (current, _) = secrets.first()?;
-                Some(Extra::GitHub { header: header(name)?, mac: keyed_as(*key, current)? })
+                Some(ExtraSigner::GitHub { header: header(name)?, mac: keyed_as(*key, current)? })
             }
             ExtraSignature::Stripe { header: name, key } => {
                 let graced =
-                    |&(secret, until): &(&Secret, Time)| keyed_as(*key, secret).map(|value| Graced { value, until });
-                Some(Extra::Stripe { header: header(name)?, macs: secrets.iter().filter_map(graced).collect() })
+                    |&(secret, until): &(&Secret, Time)| keyed_as(*key, secret).map(|value| Expiring { value, until });
+                Some(ExtraSigner::Stripe { header: header(name)?, macs: secrets.iter().filter_map(graced).collect() })
             }
         }
     }
@@ -128,16 +128,16 @@ impl Extra {
     /// Sets the headers. `standard` are the values of `webhook-id`, `-timestamp` and `-signature`.
     pub(super) fn sign(&self, headers: &mut HeaderMap, standard: [&HeaderValue; 3], at: Time, body: &[u8]) {
         match self {
-            Extra::Svix => {
+            ExtraSigner::Svix => {
                 for (name, value) in ["svix-id", "svix-timestamp", "svix-signature"].into_iter().zip(standard) {
                     headers.insert(HeaderName::from_static(name), value.clone());
                 }
             }
-            Extra::GitHub { header, mac } => {
+            ExtraSigner::GitHub { header, mac } => {
                 let mac = mac.clone().chain_update(body).finalize();
                 headers.insert(header, value(format!("sha256={}", hex::encode(mac.as_bytes()))));
             }
-            Extra::Stripe { header, macs } => {
+            ExtraSigner::Stripe { header, macs } => {
                 let seconds = at.seconds();
                 let head = format!("{seconds}.");
                 let mut text = format!("t={seconds}");
@@ -154,11 +154,11 @@ impl Extra {
     }
 }
 
-fn keyed_as(form: KeyForm, secret: &Secret) -> Option<Keyed> {
+fn keyed_as(form: KeyForm, secret: &Secret) -> Option<KeyedHmac> {
     match (&secret.0, form) {
-        (Material::Hmac(_), KeyForm::Text) => keyed(secret.text().as_bytes()),
-        (Material::Hmac(bytes), KeyForm::Bytes) => keyed(bytes),
-        (Material::Ed25519(_), _) => None,
+        (KeyMaterial::Hmac(_), KeyForm::Text) => keyed(secret.text().as_bytes()),
+        (KeyMaterial::Hmac(bytes), KeyForm::Bytes) => keyed(bytes),
+        (KeyMaterial::Ed25519(_), _) => None,
     }
 }
 

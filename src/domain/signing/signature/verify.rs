@@ -1,7 +1,7 @@
 //! The receiver's side: verifies that a request is authentic, unmodified and recent.
 //!
 //! * A [`Verifier`] holds the HMAC secret or the Ed25519 public key that the customer got.
-//! * [`Signed`] holds the three signature headers.
+//! * [`SignatureHeaders`] holds the three signature headers.
 //!
 //! Used by `sendoff verify`, the demo's receiver and the portal.
 
@@ -14,8 +14,8 @@ use ed25519_dalek::ed25519::signature::MultipartVerifier;
 use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::Mac;
 
-use crate::domain::signing::secret::{Material, PUBLIC_PREFIX, Secret, bytes_of};
-use crate::domain::signing::signature::{Keyed, keyed};
+use crate::domain::signing::secret::{KeyMaterial, PUBLIC_PREFIX, Secret, bytes_of};
+use crate::domain::signing::signature::{KeyedHmac, keyed};
 use crate::domain::{Invalid, Time};
 
 /// The most signatures checked per header. A rotation needs two; each costs a hash of the body.
@@ -23,7 +23,7 @@ const MOST: usize = 16;
 
 /// The values of `webhook-id`, `webhook-timestamp` and `webhook-signature`.
 #[derive(Clone, Copy, Debug)]
-pub struct Signed<'h> {
+pub struct SignatureHeaders<'h> {
     pub id: &'h str,
     pub timestamp: &'h str,
     pub signature: &'h str,
@@ -33,7 +33,7 @@ pub struct Signed<'h> {
 pub struct Verifier(Check);
 
 enum Check {
-    Hmac(Keyed),
+    Hmac(KeyedHmac),
     Ed25519(Box<VerifyingKey>),
 }
 
@@ -56,8 +56,8 @@ impl Verifier {
 
     fn of(field: &str, secret: &Secret) -> Result<Verifier, Invalid> {
         match &secret.0 {
-            Material::Hmac(bytes) => keyed(bytes).map(Check::Hmac),
-            Material::Ed25519(key) => Some(Check::Ed25519(Box::new(key.verifying_key()))),
+            KeyMaterial::Hmac(bytes) => keyed(bytes).map(Check::Hmac),
+            KeyMaterial::Ed25519(key) => Some(Check::Ed25519(Box::new(key.verifying_key()))),
         }
         .map(Verifier)
         .ok_or_else(|| Invalid::new(field, "is not a key"))
@@ -68,7 +68,7 @@ impl Verifier {
     ///
     /// # Errors
     /// The signature is checked first: a wrong time is only reported for an authentic request.
-    pub fn verify(&self, signed: Signed<'_>, body: &[u8], now: Time, tolerance: Duration) -> Result<(), VerifyError> {
+    pub fn verify(&self, signed: SignatureHeaders<'_>, body: &[u8], now: Time, tolerance: Duration) -> Result<(), VerifyError> {
         let seconds: i64 = signed.timestamp.parse().map_err(|_| VerifyError::Timestamp)?;
         let head = format!("{}.{}.", signed.id, signed.timestamp);
         if !signed.signature.split(' ').take(MOST).any(|part| self.signed_by(part, head.as_bytes(), body)) {
@@ -123,23 +123,23 @@ mod tests {
         for kind in [SignatureType::Hmac256, SignatureType::Ed25519] {
             let (secret, other) = (Secret::generate(kind), Secret::generate(kind));
             let text = Signing::new(&secret, [], &[]).signature("msg_1", AT, b"{}");
-            let good = Signed { id: "msg_1", timestamp: "1614265330", signature: &text };
+            let good = SignatureHeaders { id: "msg_1", timestamp: "1614265330", signature: &text };
             let check = |signed, body: &[u8]| {
                 Verifier::parse("key", &secret.shown()).unwrap().verify(signed, body, AT, MINUTES)
             };
             assert_eq!(check(good, b"{}"), Ok(()));
             assert_eq!(check(good, b"{ }"), Err(VerifyError::Signature), "the body");
-            assert_eq!(check(Signed { id: "msg_2", ..good }, b"{}"), Err(VerifyError::Signature), "the id");
+            assert_eq!(check(SignatureHeaders { id: "msg_2", ..good }, b"{}"), Err(VerifyError::Signature), "the id");
             assert_eq!(
-                check(Signed { timestamp: "1614265331", ..good }, b"{}"),
+                check(SignatureHeaders { timestamp: "1614265331", ..good }, b"{}"),
                 Err(VerifyError::Signature),
                 "the time"
             );
-            assert_eq!(check(Signed { timestamp: "soon", ..good }, b"{}"), Err(VerifyError::Timestamp));
+            assert_eq!(check(SignatureHeaders { timestamp: "soon", ..good }, b"{}"), Err(VerifyError::Timestamp));
             let (version, rest) = text.split_once(',').unwrap();
             let swapped = format!("{},{rest}", if version == "v1" { "v1a" } else { "v1" });
             for bad in ["", "v1,", "v1,!!", "v1a,AAAA", &text[..text.len() - 4], &swapped] {
-                assert_eq!(check(Signed { signature: bad, ..good }, b"{}"), Err(VerifyError::Signature), "{bad:?}");
+                assert_eq!(check(SignatureHeaders { signature: bad, ..good }, b"{}"), Err(VerifyError::Signature), "{bad:?}");
             }
             let stranger = Verifier::parse("key", &other.shown()).unwrap();
             assert_eq!(stranger.verify(good, b"{}", AT, MINUTES), Err(VerifyError::Signature), "another key");
@@ -150,7 +150,7 @@ mod tests {
     fn either_secret_verifies_during_a_rotation() {
         let (old, new) = (Secret::generate(SignatureType::Hmac256), Secret::generate(SignatureType::Ed25519));
         let text = Signing::new(&new, [(&old, Time::MAX)], &[]).signature("msg_1", AT, b"{}");
-        let signed = Signed { id: "msg_1", timestamp: "1614265330", signature: &text };
+        let signed = SignatureHeaders { id: "msg_1", timestamp: "1614265330", signature: &text };
         for secret in [&old, &new] {
             let verifier = Verifier::parse("key", &secret.shown()).unwrap();
             assert_eq!(verifier.verify(signed, b"{}", AT, MINUTES), Ok(()));
@@ -158,7 +158,7 @@ mod tests {
         let crowd = format!("{}{text}", "v1,AAAA ".repeat(MOST));
         let verifier = Verifier::parse("key", &old.shown()).unwrap();
         assert!(
-            verifier.verify(Signed { signature: &crowd, ..signed }, b"{}", AT, MINUTES).is_err(),
+            verifier.verify(SignatureHeaders { signature: &crowd, ..signed }, b"{}", AT, MINUTES).is_err(),
             "a crowded header"
         );
     }
@@ -167,7 +167,7 @@ mod tests {
     fn a_request_is_fresh_on_both_sides_of_now() {
         let secret = Secret::generate(SignatureType::Hmac256);
         let text = Signing::new(&secret, [], &[]).signature("msg_1", AT, b"{}");
-        let signed = Signed { id: "msg_1", timestamp: "1614265330", signature: &text };
+        let signed = SignatureHeaders { id: "msg_1", timestamp: "1614265330", signature: &text };
         let verifier = Verifier::parse("key", &secret.shown()).unwrap();
         let at = |seconds: i64| Time::from_micros(AT.micros() + seconds * 1_000_000);
         for seconds in [-300, 0, 300] {

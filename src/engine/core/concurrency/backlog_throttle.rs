@@ -38,7 +38,7 @@ const SLACK: Duration = Duration::from_millis(5);
 pub struct BacklogThrottle {
     /// In deliveries per second.
     rate: f64,
-    /// Whether the latency has ever been high.
+    /// Whether the latency has been high since the limit began.
     latency_rose: bool,
     /// The last epoch had too few samples.
     few_samples: bool,

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 /// An endpoint is silent if it has not responded for this long with a request in flight.
-const PATIENCE: Duration = Duration::from_millis(500);
+const SILENT_AFTER: Duration = Duration::from_millis(500);
 /// An endpoint that responded within this time counts as responsive.
-const TRUST: Duration = Duration::from_secs(60);
-/// The clock's resolution: trust lasts to the end of `TRUST`, inclusive.
-const GRAIN: Duration = Duration::from_nanos(1);
+const RESPONSIVE_FOR: Duration = Duration::from_secs(60);
+/// The clock's resolution: `RESPONSIVE_FOR` is inclusive.
+const CLOCK_RESOLUTION: Duration = Duration::from_nanos(1);
 
 /// How an endpoint responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +49,8 @@ impl ResponseHistory {
     pub fn responsiveness(&self, in_flight: bool, unreachable: bool, now: Duration) -> Responsiveness {
         match self.last {
             _ if unreachable => Responsiveness::Silent,
-            _ if in_flight && now.saturating_sub(self.since()) >= PATIENCE => Responsiveness::Silent,
-            Some(last) if now.saturating_sub(last) <= TRUST => Responsiveness::Responsive,
+            _ if in_flight && now.saturating_sub(self.since()) >= SILENT_AFTER => Responsiveness::Silent,
+            Some(last) if now.saturating_sub(last) <= RESPONSIVE_FOR => Responsiveness::Responsive,
             _ => Responsiveness::Unknown,
         }
     }
@@ -59,9 +59,12 @@ impl ResponseHistory {
     /// past.
     pub fn next_change(&self, in_flight: bool, noted: Responsiveness) -> Option<Duration> {
         // A silent endpoint stays silent until an attempt ends.
-        let patience = (in_flight && noted != Responsiveness::Silent).then(|| self.since() + PATIENCE);
-        let trust = self.last.filter(|_| noted == Responsiveness::Responsive).map(|last| last + TRUST + GRAIN);
-        patience.into_iter().chain(trust).min()
+        let silent_at = (in_flight && noted != Responsiveness::Silent).then(|| self.since() + SILENT_AFTER);
+        let expires = self
+            .last
+            .filter(|_| noted == Responsiveness::Responsive)
+            .map(|last| last + RESPONSIVE_FOR + CLOCK_RESOLUTION);
+        silent_at.into_iter().chain(expires).min()
     }
 }
 
@@ -75,12 +78,12 @@ mod tests {
         let at = Duration::from_millis;
         assert_eq!(answers.next_change(false, Responsiveness::Unknown), None);
         answers.request_started(at(1_000));
-        let (before, silent) = (at(1_500) - GRAIN, at(1_500));
+        let (before, silent) = (at(1_500) - CLOCK_RESOLUTION, at(1_500));
         assert_eq!(answers.next_change(true, Responsiveness::Unknown), Some(silent));
         assert_eq!(answers.responsiveness(true, false, before), Responsiveness::Unknown);
         assert_eq!(answers.responsiveness(true, false, silent), Responsiveness::Silent);
         answers.responded(at(2_000));
-        let forgotten = at(62_000) + GRAIN;
+        let forgotten = at(62_000) + CLOCK_RESOLUTION;
         assert_eq!(answers.next_change(false, Responsiveness::Responsive), Some(forgotten));
         assert_eq!(answers.responsiveness(false, false, at(62_000)), Responsiveness::Responsive);
         assert_eq!(answers.responsiveness(false, false, forgotten), Responsiveness::Unknown);

@@ -4,23 +4,24 @@
 mod index_positions;
 mod read_watermarks;
 mod responsiveness;
+mod sending;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::deliveries::delivery::{Progress, State};
+use crate::domain::deliveries::delivery::{Progress, DeliveryState};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::Responsiveness;
 use crate::engine::core::concurrency::circuit_breaker::CircuitBreaker;
 use crate::engine::core::concurrency::responsiveness::ResponseHistory;
-use crate::engine::core::rate_limit::{AppRateLimits, RateLimit};
+use crate::engine::core::rate_limit::RateLimit;
 use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::pending_deliveries::LaneRequest;
 use crate::store::queue::slots::slot_of;
-use crate::store::queue::waiting::LaneWants;
 pub use index_positions::IndexPositions;
 use read_watermarks::ReadWatermarks;
 
@@ -34,15 +35,6 @@ pub struct QueuedDelivery {
     pub progress: Progress,
     /// As in the row of the queue.
     pub due_at: Time,
-}
-
-/// Why a lane sends nothing at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// Nothing is queued, or a limit on requests in flight is reached. An event ends this.
-    Idle,
-    /// Not before this monotonic time.
-    Until(Duration),
 }
 
 /// Which pending deliveries of an ordered endpoint the lane holds.
@@ -67,7 +59,7 @@ pub struct Lane {
     fresh: VecDeque<QueuedDelivery>,
     retries: VecDeque<QueuedDelivery>,
     /// Deliveries queued, in flight, or sent and not yet recorded, each with its state and due time in the store.
-    held: HashMap<MessageId, (State, Time)>,
+    held: HashMap<MessageId, (DeliveryState, Time)>,
     watermarks: ReadWatermarks,
     pub in_flight: usize,
     responses: ResponseHistory,
@@ -148,7 +140,7 @@ impl Lane {
         self.live = live;
         self.deleted = false;
         if reordered {
-            // The next read tells. An ordered endpoint's lane never counts as backlogged.
+            // The next read decides. An ordered lane never counts as backlogged.
             self.backlogged_until = None;
         }
         if enabled || reordered || self.paused() {
@@ -224,9 +216,9 @@ impl Lane {
     }
 
     /// Queues a delivery unless it is held already. Returns `false` if the queue is full; it then waits in the store.
-    pub fn push(&mut self, work: QueuedDelivery, kind: State) -> bool {
+    pub fn push(&mut self, work: QueuedDelivery, kind: DeliveryState) -> bool {
         let most = self.queue_limit();
-        let queue = if kind == State::Retry { &mut self.retries } else { &mut self.fresh };
+        let queue = if kind == DeliveryState::Retry { &mut self.retries } else { &mut self.fresh };
         if queue.len() >= most {
             return false;
         }
@@ -283,7 +275,7 @@ impl Lane {
 
     /// Starts a read. It requests as many rows of each kind as there is room for, at most `most_new`, plus as many as
     /// it will return although they are held.
-    pub fn begin_read(&mut self, now: ClockReading, most_new: usize) -> LaneWants {
+    pub fn begin_read(&mut self, now: ClockReading, most_new: usize) -> LaneRequest {
         self.reading = true;
         self.read_due = None;
         self.settled_meanwhile.clear();
@@ -291,7 +283,7 @@ impl Lane {
         let (endpoint, slot, ordered) = (self.live.endpoint.id, self.slot, self.ordered());
         if ordered {
             let (from, fresh) = (Time::ZERO, QUEUE as i64);
-            return LaneWants { endpoint, slot, fresh, fresh_from: from, retries: 0, retries_from: from, ordered };
+            return LaneRequest { endpoint, slot, fresh, fresh_from: from, retries: 0, retries_from: from, ordered };
         }
         let most = self.queue_limit();
         let wants = |kind, queue: &VecDeque<QueuedDelivery>| {
@@ -299,13 +291,13 @@ impl Lane {
             let shown = self.held.values().filter(|(held, due_at)| *held == kind && *due_at >= from).count();
             ((most.saturating_sub(queue.len()).min(most_new) + shown) as i64, from)
         };
-        let (fresh, fresh_from) = wants(State::Fresh, &self.fresh);
-        let (retries, retries_from) = wants(State::Retry, &self.retries);
-        LaneWants { endpoint, slot, fresh, fresh_from, retries, retries_from, ordered }
+        let (fresh, fresh_from) = wants(DeliveryState::Fresh, &self.fresh);
+        let (retries, retries_from) = wants(DeliveryState::Retry, &self.retries);
+        LaneRequest { endpoint, slot, fresh, fresh_from, retries, retries_from, ordered }
     }
 
     /// Every delivery of this kind due before `known` is held or has ended. It need not be read again.
-    pub fn raise_watermark(&mut self, kind: State, known: Time) {
+    pub fn raise_watermark(&mut self, kind: DeliveryState, known: Time) {
         self.watermarks.raise(kind, known);
     }
 
@@ -317,76 +309,7 @@ impl Lane {
         (!std::mem::take(&mut self.outdated)).then_some(settled)
     }
 
-    /// Takes the next delivery to send, if pauses, limits and capacity allow one.
-    ///
-    /// `free` is the remaining capacity of the process. A lane takes at most a quarter of it, so a few hanging
-    /// endpoints leave room for all others.
-    ///
-    /// # Errors
-    /// The reason, and until when it holds.
-    pub fn next(&mut self, now: ClockReading, free: usize, apps: &AppRateLimits) -> Result<QueuedDelivery, Hold> {
-        if self.queued() == 0 || self.paused() || !self.owned {
-            return Err(Hold::Idle);
-        }
-        if self.ordered() && self.held.len() > self.queued() {
-            return Err(Hold::Idle);
-        }
-        if now.mono < self.paused_until {
-            return Err(Hold::Until(self.paused_until));
-        }
-        let cap = self.breaker.cap(now.mono).map_err(Hold::Until)?;
-        if self.in_flight >= cap.min((free / 4).max(1)) {
-            return Err(Hold::Idle);
-        }
-        // From both limits or neither: a token taken early and used late would exceed the rate of a later second.
-        let limits = || apps.get((self.live.endpoint.app_id, self.slot)).into_iter().chain(&self.limit);
-        if let Some(wait) = limits().filter_map(|limit| limit.ready(now.mono).err()).max() {
-            return Err(Hold::Until(now.mono + wait));
-        }
-        for limit in limits() {
-            let _ = limit.take(now.mono);
-        }
-        let retry = !self.retries.is_empty() && (self.retry_next || self.fresh.is_empty());
-        self.retry_next = !retry;
-        let queue = if retry { &mut self.retries } else { &mut self.fresh };
-        let work = queue.pop_front().ok_or(Hold::Idle)?;
-        if self.in_flight == 0 {
-            self.responses.request_started(now.mono);
-        }
-        self.in_flight += 1;
-        self.last_active = now.mono;
-        Ok(work)
-    }
-
-    /// An attempt ended. Its delivery stays held until the result is recorded.
-    pub fn sent(&mut self, outcome: &crate::domain::deliveries::attempt::Outcome, now: ClockReading) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.local_failures = 0;
-        self.breaker.learn(outcome, now.mono);
-        if !self.breaker.unreachable() {
-            self.responses.responded(now.mono);
-        }
-        self.last_active = now.mono;
-    }
-
-    /// How long the circuit breaker still pauses the lane, if it does.
-    pub fn breaker_pause(&self, now: ClockReading) -> Option<Duration> {
-        self.breaker.cap(now.mono).err().map(|until| until.saturating_sub(now.mono))
-    }
-
-    /// An attempt was not made for a local reason, which says nothing about the endpoint. The lane pauses for
-    /// `wait(failures in a row)`; attempts that fail together count once. Returns the remaining pause.
-    pub fn failed_locally(&mut self, now: Duration, wait: impl Fn(u32) -> Duration) -> Duration {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        if now >= self.paused_until {
-            self.local_failures = self.local_failures.saturating_add(1);
-            self.paused_until = now + wait(self.local_failures);
-        }
-        self.last_active = now;
-        self.paused_until - now
-    }
-
-    /// The delivery was not sent and the store knows nothing of it: no longer held, read again at `at`.
+    /// The delivery was not sent and its row is unchanged: no longer held, read again at `at`.
     pub fn give_back(&mut self, message: MessageId, at: Time) {
         self.watermarks.forget();
         self.recorded(message, Some(at));

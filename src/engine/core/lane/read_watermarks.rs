@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::domain::Time;
-use crate::domain::deliveries::delivery::State;
+use crate::domain::deliveries::delivery::DeliveryState;
 
 /// How old the due time of a newly committed delivery can be, short of extreme clock skew or transaction length.
 const LATE: Duration = Duration::from_secs(10);
@@ -47,9 +47,9 @@ impl ReadWatermarks {
     }
 
     /// Every delivery of this kind due before `known` is held or has ended.
-    pub fn raise(&mut self, kind: State, known: Time) {
+    pub fn raise(&mut self, kind: DeliveryState, known: Time) {
         let floor = match kind {
-            State::Retry => &mut self.retries,
+            DeliveryState::Retry => &mut self.retries,
             _ => &mut self.fresh,
         };
         *floor = known.max(*floor);
@@ -61,9 +61,9 @@ impl ReadWatermarks {
     }
 
     /// Where a read of this kind starts.
-    pub fn of(&self, kind: State, now: Time) -> Time {
+    pub fn of(&self, kind: DeliveryState, now: Time) -> Time {
         let known = match kind {
-            State::Retry => self.retries,
+            DeliveryState::Retry => self.retries,
             _ => self.fresh,
         };
         known.min(now.minus(LATE))

@@ -8,6 +8,7 @@ use crate::domain::EndpointId;
 use crate::domain::deliveries::message::Message;
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::Responsiveness;
+use crate::engine::core::hold::Hold;
 
 /// A lane counts as backlogged for this long after it caught up: more is likely to follow.
 const LINGER: Duration = Duration::from_secs(5);
@@ -37,7 +38,7 @@ impl Lanes {
     /// The next lane that waited for a share and can get one. These lanes go before the queue, where other lanes of
     /// their kind could take the share again and again. Backlogged lanes that are throttled return to their queue.
     pub(super) fn next_with_share(&mut self, now: ClockReading) -> Option<EndpointId> {
-        let throttled = self.throttle.wait(now.mono).is_some();
+        let throttled = self.throttle_hold(now).is_some();
         for kind in [Responsiveness::Unknown, Responsiveness::Silent] {
             while self.visits < PER_STEP {
                 let Some(id) = self.shares.next(kind) else { break };
@@ -54,16 +55,21 @@ impl Lanes {
         None
     }
 
-    /// Whether the share of the lane's kind is used up. If so, the lane waits until [`Lanes::next_with_share`] takes it.
-    pub(super) fn must_await_share(&mut self, id: EndpointId, now: ClockReading) -> bool {
+    /// Why backlogged lanes may not send, if so.
+    pub(super) fn throttle_hold(&self, now: ClockReading) -> Option<Hold> {
+        self.throttle.wait(now.mono).map(Hold::Throttled)
+    }
+
+    /// Why the lane must wait for a share of its kind, if so. It then waits until [`Lanes::next_with_share`] takes it.
+    pub(super) fn share_hold(&mut self, id: EndpointId, now: ClockReading) -> Option<Hold> {
         self.note_responsiveness(id, now);
-        let Some(lane) = self.lanes.get_mut(&id) else { return false };
-        let full = self.shares.full(lane.kind);
-        if full {
-            let ticket = self.shares.wait(lane.live.endpoint.app_id, id, lane.kind);
-            lane.positions.awaiting_share = Some((lane.kind, ticket));
+        let lane = self.lanes.get_mut(&id)?;
+        if !self.shares.full(lane.kind) {
+            return None;
         }
-        full
+        let ticket = self.shares.wait(lane.live.endpoint.app_id, id, lane.kind);
+        lane.positions.awaiting_share = Some((lane.kind, ticket));
+        Some(Hold::Share)
     }
 
     /// The store holds more deliveries for this endpoint than its lane can.

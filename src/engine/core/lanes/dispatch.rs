@@ -5,7 +5,7 @@
 use super::{Dispatch, Lanes, PER_STEP, UNRECORDED};
 use crate::domain::EndpointId;
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::lane::Hold;
+use crate::engine::core::hold::Hold;
 
 impl Lanes {
     /// The next delivery to send, if any may be sent. Also returns `None` after [`PER_STEP`] lanes since
@@ -20,15 +20,14 @@ impl Lanes {
     }
 
     fn dispatch_first(&mut self, now: ClockReading) -> Option<Dispatch> {
-        let most = self.shares.most().min(self.headroom.most(now.mono));
-        while self.in_flight() < most && self.in_flight() + self.unrecorded < UNRECORDED && self.visits < PER_STEP {
+        while self.capacity_hold(now).is_none() {
             self.visits += 1;
             let id = match self.next_with_share(now) {
                 Some(id) => id,
                 None => self.next_queued(now)?,
             };
             self.renew(id);
-            if self.must_await_share(id, now) {
+            if self.share_hold(id, now).is_some() {
                 continue;
             }
             let behind = self.lanes.get(&id).is_some_and(|lane| lane.backlogged_until.is_some());
@@ -40,10 +39,27 @@ impl Lanes {
         None
     }
 
+    /// Why this process may have no further request in flight, if so.
+    fn capacity_hold(&mut self, now: ClockReading) -> Option<Hold> {
+        // Asked first in any case: the bound grows only when it is asked.
+        let (in_flight, headroom) = (self.in_flight(), self.headroom.most(now.mono));
+        if in_flight >= self.shares.most() {
+            Some(Hold::ProcessLimit)
+        } else if in_flight >= headroom {
+            Some(Hold::Headroom)
+        } else if in_flight + self.unrecorded >= UNRECORDED {
+            Some(Hold::Unrecorded)
+        } else if self.visits >= PER_STEP {
+            Some(Hold::StepBudget)
+        } else {
+            None
+        }
+    }
+
     /// The next queued lane, alternating between lanes without backlog and, as far as the throttle allows, backlogged
     /// ones.
     fn next_queued(&mut self, now: ClockReading) -> Option<EndpointId> {
-        let may = !self.lines[1].is_empty() && self.throttle.wait(now.mono).is_none();
+        let may = !self.lines[1].is_empty() && self.throttle_hold(now).is_none();
         let behind = may && (self.backlogged_next || self.lines[0].is_empty());
         self.lines[usize::from(behind)].pop()
     }
@@ -54,11 +70,12 @@ impl Lanes {
         lane.positions.enqueued = false;
         let work = match lane.next(now, self.shares.most() - self.shares.in_flight(), &self.apps) {
             Ok(work) => work,
-            Err(Hold::Until(at)) => {
-                self.wake_at(id, at);
+            Err(hold) => {
+                if let Some(until) = hold.until() {
+                    self.wake_at(id, until);
+                }
                 return None;
             }
-            Err(Hold::Idle) => return None,
         };
         let epoch = self.slots[usize::from(lane.slot)].lease.map_or(0, |(epoch, _)| epoch);
         let start = Dispatch { live: lane.live.clone(), slot: lane.slot, epoch, work };

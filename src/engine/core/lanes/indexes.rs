@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::{IDLE, Lanes, PER_STEP};
 use crate::domain::EndpointId;
 use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::hold::Hold;
 
 /// Moves a lane within an index that is ordered by time.
 fn relist<T: Ord>(index: &mut BTreeSet<(T, EndpointId)>, id: EndpointId, before: Option<T>, now: Option<T>) {
@@ -148,7 +149,7 @@ impl Lanes {
         let wake = self.wakes.first().map(|(at, ..)| at.saturating_sub(now.mono));
         let due = self.to_read.iter().any(|line| !line.is_empty()).then_some(Duration::ZERO);
         let look = due.or_else(|| self.reads_due.first().map(|(at, _)| at.since(now.time)));
-        let behind = self.throttle.wait(now.mono).filter(|_| !self.lines[1].is_empty());
+        let behind = self.throttle_hold(now).and_then(Hold::until).filter(|_| !self.lines[1].is_empty());
         let rest = self.headroom.wait(now.mono);
         [wake, look, behind.map(|at| at.saturating_sub(now.mono)), rest].into_iter().flatten().min()
     }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::deliveries::attempt::Outcome;
-use crate::domain::deliveries::delivery::{Progress, State};
+use crate::domain::deliveries::delivery::{Progress, DeliveryState};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::backlog_throttle::BacklogThrottle;
@@ -36,9 +36,9 @@ use crate::engine::core::headroom::Headroom;
 use crate::engine::core::lane::{Lane, QueuedDelivery};
 use crate::engine::core::rate_limit::AppRateLimits;
 use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::pending_deliveries::PendingLane;
 use crate::store::queue::signals::Admission;
 use crate::store::queue::slots::SLOTS;
-use crate::store::queue::waiting::PendingLane;
 use slot_leases::SlotLanes;
 use table::LaneTable;
 
@@ -206,14 +206,14 @@ impl Lanes {
             self.schedule_read(id, due);
         } else {
             let work = QueuedDelivery { message: message.clone(), progress: Progress::default(), due_at: due };
-            if self.queue(id, work, State::Fresh, now) {
+            if self.queue(id, work, DeliveryState::Fresh, now) {
                 self.sample_latency(id, message, now);
             }
         }
     }
 
     /// Queues a due delivery if there is room. Otherwise it waits in the store.
-    fn queue(&mut self, id: EndpointId, work: QueuedDelivery, state: State, now: ClockReading) -> bool {
+    fn queue(&mut self, id: EndpointId, work: QueuedDelivery, state: DeliveryState, now: ClockReading) -> bool {
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
         // An empty lane may always queue one, so other lanes cannot block it.
         let room = self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0;

@@ -15,7 +15,7 @@ use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lane::{QueuedDelivery, SequenceCoverage};
-use crate::store::queue::in_order::InOrder;
+use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::signals::Admission;
 
 impl Lanes {
@@ -53,7 +53,7 @@ impl Lanes {
     /// get nothing until [`Lanes::numbered`].
     pub fn read_in_order(
         &mut self,
-        orders: &[InOrder],
+        orders: &[OrderedHead],
         messages: &HashMap<MessageId, Arc<Message>>,
         now: ClockReading,
     ) -> Vec<EndpointId> {
@@ -79,7 +79,7 @@ impl Lanes {
     /// Queues the rows that may be sent in sequence, without a gap.
     fn apply_in_order(
         &mut self,
-        order: &InOrder,
+        order: &OrderedHead,
         ended: &[MessageId],
         messages: &HashMap<MessageId, Arc<Message>>,
         now: ClockReading,

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Lanes, PER_STEP, QUEUED_BYTES, READ_BYTES};
-use crate::domain::deliveries::delivery::{Progress, State};
+use crate::domain::deliveries::delivery::{Progress, DeliveryState};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::fair_queue::FairQueue;
 use crate::engine::core::event::ReadResult;
 use crate::engine::core::lane::QueuedDelivery;
-use crate::store::queue::in_order::InOrder;
-use crate::store::queue::waiting::{LaneWants, Waiting};
+use crate::store::queue::ordered_heads::OrderedHead;
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
 
 /// The most lanes per read.
 const LANES_PER_READING: usize = 512;
@@ -34,17 +34,17 @@ pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
 /// deliveries are noted and win over the rows.
 #[derive(Debug)]
 pub struct ReadRows {
-    lanes: VecDeque<(LaneWants, Vec<Waiting>)>,
-    in_order: VecDeque<InOrder>,
+    lanes: VecDeque<(LaneRequest, Vec<PendingDelivery>)>,
+    in_order: VecDeque<OrderedHead>,
     messages: HashMap<MessageId, Arc<Message>>,
 }
 
 /// The lanes of a read that one step applies.
 #[derive(Debug, Default)]
 pub struct ReadPortion {
-    pub wants: Vec<LaneWants>,
-    pub waiting: Vec<Waiting>,
-    pub in_order: Vec<InOrder>,
+    pub wants: Vec<LaneRequest>,
+    pub waiting: Vec<PendingDelivery>,
+    pub in_order: Vec<OrderedHead>,
 }
 
 /// The rows of one kind that a read returned for one lane.
@@ -69,11 +69,11 @@ impl RowCoverage {
 
 impl ReadRows {
     pub fn new(reading: ReadResult) -> ReadRows {
-        let mut by_lane: HashMap<EndpointId, Vec<Waiting>> = HashMap::with_capacity(reading.wants.len());
+        let mut by_lane: HashMap<EndpointId, Vec<PendingDelivery>> = HashMap::with_capacity(reading.wants.len());
         for one in reading.waiting {
             by_lane.entry(one.endpoint_id).or_default().push(one);
         }
-        // Ordered lanes have rows of their own, in `in_order`.
+        // Ordered lanes have rows of their own, in `ordered_heads`.
         let wants = reading.wants.into_iter().filter(|want| !want.ordered);
         let lanes = wants.map(|want| (want, by_lane.remove(&want.endpoint).unwrap_or_default())).collect();
         ReadRows { lanes, in_order: reading.in_order.into(), messages: reading.messages }
@@ -125,7 +125,7 @@ impl Lanes {
 
     /// The lanes to read for, and their held deliveries, which need not be loaded. The lanes count as being read until
     /// [`Lanes::read`] or [`Lanes::read_failed`].
-    pub fn begin_read(&mut self, now: ClockReading) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
+    pub fn begin_read(&mut self, now: ClockReading) -> (Vec<LaneRequest>, HashSet<(EndpointId, MessageId)>) {
         let (mut wants, mut held) = (Vec::new(), HashSet::new());
         self.enqueue_due_reads(now);
         let lanes = self.to_read.iter().map(FairQueue::len).sum::<usize>().clamp(1, LANES_PER_READING);
@@ -175,19 +175,19 @@ impl Lanes {
         Some(id)
     }
 
-    /// Applies the rows of endpoints without ordered delivery: `waiting`, sorted by lane and due time, and their
+    /// Applies the rows of endpoints without ordered delivery: `pending_deliveries`, sorted by lane and due time, and their
     /// messages.
     pub fn read(
         &mut self,
-        wants: &[LaneWants],
-        waiting: &[Waiting],
+        wants: &[LaneRequest],
+        waiting: &[PendingDelivery],
         messages: &HashMap<MessageId, Arc<Message>>,
         now: ClockReading,
     ) {
         self.forget_recently_read(now);
         let mut settled: HashMap<EndpointId, HashSet<MessageId>> = HashMap::new();
         let mut left_out: HashSet<EndpointId> = HashSet::new();
-        let mut kinds: HashMap<(EndpointId, State), RowCoverage> = HashMap::new();
+        let mut kinds: HashMap<(EndpointId, DeliveryState), RowCoverage> = HashMap::new();
         let wants = || wants.iter().filter(|want| !want.ordered);
         for want in wants() {
             self.renew(want.endpoint);
@@ -230,7 +230,7 @@ impl Lanes {
         }
         for want in wants().filter(|want| settled.contains_key(&want.endpoint)) {
             let Some(lane) = self.lanes.get_mut(&want.endpoint) else { continue };
-            for state in [State::Fresh, State::Retry] {
+            for state in [DeliveryState::Fresh, DeliveryState::Retry] {
                 if let Some(known) = kinds.get(&(want.endpoint, state)).and_then(|kind| kind.known_to) {
                     lane.raise_watermark(state, known);
                 }
@@ -244,7 +244,7 @@ impl Lanes {
                 continue;
             }
             let full = |state, most| kinds.get(&(want.endpoint, state)).is_some_and(|kind| kind.due >= most);
-            if full(State::Fresh, want.fresh) || full(State::Retry, want.retries) {
+            if full(DeliveryState::Fresh, want.fresh) || full(DeliveryState::Retry, want.retries) {
                 self.mark_backlogged(want.endpoint);
                 self.schedule_read(want.endpoint, now.time);
             } else {
@@ -273,7 +273,7 @@ impl Lanes {
     }
 
     /// A read failed. Its lanes are read again after a wait.
-    pub fn read_failed(&mut self, wants: &[LaneWants], now: ClockReading) {
+    pub fn read_failed(&mut self, wants: &[LaneRequest], now: ClockReading) {
         for want in wants {
             self.renew(want.endpoint);
             if let Some(lane) = self.lanes.get_mut(&want.endpoint) {

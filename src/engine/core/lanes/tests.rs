@@ -2,12 +2,12 @@
 //! delivery is lost or in flight twice, and limits hold. A failing seed is printed; put it into `seed` to run it
 //! again.
 
-mod applications;
+mod app_rate_limits;
+mod application_turns;
 mod backlogs;
 mod bounds;
 mod indexes;
 mod local_failures;
-mod rates;
 mod read_portions;
 mod read_watermarks;
 mod slot_leases;
@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::deliveries::message::Message;
 use crate::engine::core::concurrency::Responsiveness;
-use world::{Heard, START, World, live, message};
+use world::{LanesWorld, START, SignalTiming, live, message};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
@@ -27,7 +27,7 @@ proptest! {
     fn whatever_the_order_nothing_is_lost_and_nothing_is_in_flight_twice(
         seed in proptest::collection::vec(any::<u32>(), 1..300)
     ) {
-        let mut world = World::new(3, 8, 4);
+        let mut world = LanesWorld::new(3, 8, 4);
         for choice in &seed {
             world.step(*choice);
             prop_assert!(world.lanes.in_flight() <= 8 && world.lanes.in_flight() == world.in_flight.len());
@@ -44,8 +44,8 @@ proptest! {
 
 #[test]
 fn deliveries_beyond_the_queue_wait_in_the_store() {
-    let mut world = World::new(1, 4, 4);
-    (0..1_000).for_each(|_| world.accept(Heard::AtOnce));
+    let mut world = LanesWorld::new(1, 4, 4);
+    (0..1_000).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.start();
     assert_eq!(world.in_flight.len(), 1, "a quarter of what is free");
     assert!(world.lanes.lanes.all().all(|(_, lane)| lane.queued() <= super::super::lane::QUEUE));
@@ -55,9 +55,9 @@ fn deliveries_beyond_the_queue_wait_in_the_store() {
 
 #[test]
 fn scheduled_deliveries_are_sent_on_time_and_block_nothing() {
-    let mut world = World::new(1, 8, 8);
+    let mut world = LanesWorld::new(1, 8, 8);
     let at = START.plus(Duration::from_secs(60));
-    (0..1_000).for_each(|_| world.schedule(Heard::AtOnce, Some(at)));
+    (0..1_000).for_each(|_| world.schedule(SignalTiming::AtOnce, Some(at)));
     world.lanes.note_due(world.lives[0].endpoint.id, START);
     world.begin_read();
     assert!(world.reading.is_some());
@@ -66,7 +66,7 @@ fn scheduled_deliveries_are_sent_on_time_and_block_nothing() {
     assert!(world.in_flight.is_empty());
     assert_eq!(world.lanes.begin_read(world.now).0, [], "scheduled rows are no reason to read on");
     assert_eq!(world.lanes.idle_for(world.now), Some(Duration::from_secs(60)));
-    world.accept(Heard::Never);
+    world.accept(SignalTiming::Never);
     world.scan();
     world.begin_read();
     world.end_read();
@@ -85,34 +85,34 @@ fn scheduled_deliveries_are_sent_on_time_and_block_nothing() {
 
 #[test]
 fn withdrawn_deliveries_are_not_sent_from_the_queue_nor_from_a_read() {
-    let mut world = World::new(1, 4, 1);
-    (0..3).for_each(|_| world.accept(Heard::AtOnce));
+    let mut world = LanesWorld::new(1, 4, 1);
+    (0..3).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.start();
     let queued = world.next;
     world.withdraw(MessageId(uuid::Uuid::from_u128(queued)));
-    world.accept(Heard::Never);
+    world.accept(SignalTiming::Never);
     world.scan();
     world.begin_read();
     assert!(world.reading.is_some());
     world.withdraw(MessageId(uuid::Uuid::from_u128(queued + 1)));
     world.end_read();
     assert_eq!(world.lanes.queued_bytes, 2, "of the remaining delivery");
-    // `World::start` fails if it is sent although it is not pending.
+    // `LanesWorld::start` fails if it is sent although it is not pending.
     world.settle();
     assert_eq!(world.delivered, 2);
 }
 
 #[test]
 fn a_single_lane_takes_a_share_of_the_free_capacity() {
-    let mut world = World::new(1, 100, 100);
-    (0..100).for_each(|_| world.accept(Heard::AtOnce));
+    let mut world = LanesWorld::new(1, 100, 100);
+    (0..100).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.start();
     // Each start leaves less: a quarter of the rest is reached at 20 of 100.
     assert_eq!(world.in_flight.len(), 20);
 }
 
 /// The first `good` endpoints respond at once; the others hang.
-fn serve_the_good(world: &mut World, good: usize) -> usize {
+fn serve_the_good(world: &mut LanesWorld, good: usize) -> usize {
     let ids: Vec<EndpointId> = world.lives[..good].iter().map(|live| live.endpoint.id).collect();
     let mut served = 0;
     while let Some(at) = world.in_flight.iter().position(|start| ids.contains(&start.live.endpoint.id)) {
@@ -127,13 +127,13 @@ fn serve_the_good(world: &mut World, good: usize) -> usize {
 #[test]
 fn responsive_endpoints_are_unaffected_by_hanging_ones() {
     let (good, all) = (10, 110);
-    let mut world = World::new(all, 64, 16);
-    world.accept(Heard::AtOnce);
+    let mut world = LanesWorld::new(all, 64, 16);
+    world.accept(SignalTiming::AtOnce);
     world.start();
     assert_eq!(serve_the_good(&mut world, good), good, "the first, while no endpoint is known to hang");
     let mut late = 0;
     for _ in 0..100 {
-        world.accept(Heard::AtOnce);
+        world.accept(SignalTiming::AtOnce);
         world.start();
         late += good - serve_the_good(&mut world, good);
         world.advance(100);
@@ -150,7 +150,7 @@ fn responsive_endpoints_are_unaffected_by_hanging_ones() {
 
 #[test]
 fn trimmed_deliveries_are_read_again_even_if_they_were_empty() {
-    let mut world = World::new(1, 4, 1);
+    let mut world = LanesWorld::new(1, 4, 1);
     for number in 1..=30 {
         let message = Arc::new(Message { payload: Some("".into()), ..Message::clone(&message(number)) });
         world.lanes.admit_all(&Admission::new(message, world.lives.clone()), world.now);
@@ -166,15 +166,15 @@ fn trimmed_deliveries_are_read_again_even_if_they_were_empty() {
 
 #[test]
 fn an_endpoint_changes_its_kind_without_an_event() {
-    let mut world = World::new(1, 8, 8);
+    let mut world = LanesWorld::new(1, 8, 8);
     let id = world.lives[0].endpoint.id;
-    let kind = |world: &World| world.lanes.lanes[&id].kind;
-    world.accept(Heard::AtOnce);
+    let kind = |world: &LanesWorld| world.lanes.lanes[&id].kind;
+    world.accept(SignalTiming::AtOnce);
     world.start();
     world.advance(200);
     world.finish(0, true);
     world.record(1);
-    world.accept(Heard::AtOnce);
+    world.accept(SignalTiming::AtOnce);
     world.start();
     world.advance(310);
     world.start();
@@ -196,9 +196,9 @@ fn an_endpoint_changes_its_kind_without_an_event() {
 
 #[test]
 fn a_silent_lane_is_not_read_while_something_is_queued() {
-    let mut world = World::new(1, 4, 1);
+    let mut world = LanesWorld::new(1, 4, 1);
     for _ in 0..3 {
-        world.accept(Heard::AtOnce);
+        world.accept(SignalTiming::AtOnce);
     }
     world.start();
     world.advance(1_000);
@@ -212,10 +212,10 @@ fn a_silent_lane_is_not_read_while_something_is_queued() {
 
 #[test]
 fn full_queues_do_not_block_other_lanes() {
-    let mut world = World::new(2, 8, 8);
+    let mut world = LanesWorld::new(2, 8, 8);
     world.lanes.queued_bytes = QUEUED_BYTES;
-    world.accept(Heard::AtOnce);
-    world.accept(Heard::AtOnce);
+    world.accept(SignalTiming::AtOnce);
+    world.accept(SignalTiming::AtOnce);
     world.start();
     assert_eq!(world.in_flight.len(), 2, "each lane may queue one");
     world.settle();
@@ -224,8 +224,8 @@ fn full_queues_do_not_block_other_lanes() {
 
 #[test]
 fn a_paused_lane_sends_nothing_until_it_is_enabled() {
-    let mut world = World::new(1, 8, 8);
-    (0..3).for_each(|_| world.accept(Heard::AtOnce));
+    let mut world = LanesWorld::new(1, 8, 8);
+    (0..3).for_each(|_| world.accept(SignalTiming::AtOnce));
     let off = live(1, |spec| spec.disabled = true);
     world.lanes.update_endpoints(&[off], world.now);
     world.scan();
@@ -240,7 +240,7 @@ fn a_paused_lane_sends_nothing_until_it_is_enabled() {
 
 #[test]
 fn first_attempts_and_retries_take_turns() {
-    let mut world = World::new(1, 100, 100);
+    let mut world = LanesWorld::new(1, 100, 100);
     let id = world.lives[0].endpoint.id;
     for number in 0..40 {
         let message = message(number);
@@ -259,13 +259,13 @@ fn first_attempts_and_retries_take_turns() {
 
 #[test]
 fn the_read_index_does_not_grow_with_traffic() {
-    let mut world = World::new(1, 8, 8);
+    let mut world = LanesWorld::new(1, 8, 8);
     let id = world.lives[0].endpoint.id;
-    world.accept(Heard::AtOnce);
+    world.accept(SignalTiming::AtOnce);
     world.start();
     world.lanes.note_due(id, START.plus(Duration::from_secs(3_600)));
     for _ in 0..1_000 {
-        world.accept(Heard::AtOnce);
+        world.accept(SignalTiming::AtOnce);
         world.start();
         world.finish(0, true);
         world.record(1);

@@ -15,10 +15,10 @@ use crate::engine::core::lanes::tests::world::{START, accepted, all_slots};
 use crate::engine::core::scanning::{PAGE, SCAN_SHARED};
 use crate::engine::runtime::sender::finished;
 use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::queue::slots::Leases;
-use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
-use crate::store::recording::record::Finished;
+use crate::store::recording::record::FinishedAttempt;
 
 /// The number of lanes, and the most lookups in one step: a few per lane in each portion, far from one per lane.
 const LANES: u128 = 50_000;
@@ -31,7 +31,7 @@ struct Crowd {
     lives: Vec<Arc<LiveEndpoint>>,
     messages: u128,
     in_flight: Vec<Dispatch>,
-    unrecorded: Vec<Finished>,
+    unrecorded: Vec<FinishedAttempt>,
     asked: Vec<CoreAction>,
     /// The most lookups in one step, and its name.
     worst: (u64, &'static str),
@@ -191,9 +191,9 @@ fn single_events(crowd: &mut Crowd) {
     let one = Admission::new(message, crowd.lives[..1].to_vec());
     crowd.step("accepted for one", [CoreEvent::Signal(Signal::Accepted(vec![one]).into())]);
     crowd.step("look", [CoreEvent::Signal(Signal::Look(vec![ids[7]]).into())]);
-    crowd.step("announced", [CoreEvent::Notified(Heard::Due(ids[..200].to_vec()))]);
-    crowd.step("announced, of any", [CoreEvent::Notified(Heard::Anything)]);
-    let wants = |id: &EndpointId| LaneWants {
+    crowd.step("announced", [CoreEvent::Notified(Notification::Due(ids[..200].to_vec()))]);
+    crowd.step("announced, of any", [CoreEvent::Notified(Notification::AnyEndpoint)]);
+    let wants = |id: &EndpointId| LaneRequest {
         endpoint: *id,
         slot: 0,
         fresh: 1,
@@ -231,8 +231,8 @@ fn no_event_looks_up_all_lanes_however_busy_they_are() {
     assert_eq!((crowd.core.lanes(), crowd.in_flight.len()), (LANES as usize, 512));
     crowd.core.check_indexes();
     single_events(&mut crowd);
-    crowd.pass("nobody answers", Duration::from_secs(1));
-    crowd.pass("still nobody answers", Duration::from_secs(61));
+    crowd.pass("no replies", Duration::from_secs(1));
+    crowd.pass("still no replies", Duration::from_secs(61));
     crowd.step("heartbeat", [CoreEvent::Leases(all_slots(), Duration::MAX)]);
     let others: Leases = (0..=255).map(|slot| (slot, 2)).collect();
     crowd.step("all slots under another lease", [CoreEvent::Leases(others, Duration::MAX)]);
@@ -273,11 +273,11 @@ fn no_event_looks_up_all_lanes_while_they_idle_and_are_dropped() {
 fn small_reads_are_spaced_and_large_ones_are_not() {
     let mut crowd = Crowd::of(2);
     let ids: Vec<EndpointId> = crowd.lives.iter().map(|live| live.endpoint.id).collect();
-    let announce = |crowd: &mut Crowd, id| crowd.step("announced", [CoreEvent::Notified(Heard::Due(vec![id]))]);
+    let announce = |crowd: &mut Crowd, id| crowd.step("announced", [CoreEvent::Notified(Notification::Due(vec![id]))]);
     let answer = |crowd: &mut Crowd, rows: usize| {
         let reading = crowd.asked.drain(..).find(|asked| matches!(asked, CoreAction::Read(..)));
         let Some(CoreAction::Read(wants, ..)) = reading else { panic!("no read was requested") };
-        let waiting = |number| Waiting {
+        let waiting = |number| PendingDelivery {
             message_id: MessageId(uuid::Uuid::from_u128(number as u128)),
             endpoint_id: wants[0].endpoint,
             state: State::Fresh,

@@ -5,7 +5,7 @@
 
 use crate::domain::access::audit::act;
 use crate::domain::{OrgId, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::{Store, StoreError, Tx, on};
 
 /// Identifies a stuck row.
@@ -17,7 +17,7 @@ pub struct StuckKey {
 
 /// An action on a stuck row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OutboxAct {
+pub enum OutboxAction {
     Retry,
     /// Change both and retry.
     Change {
@@ -30,7 +30,7 @@ pub enum OutboxAct {
 
 /// The outcome of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutboxActed {
+pub enum OutboxActionResult {
     Done,
     /// The row is no longer stuck.
     Gone,
@@ -48,51 +48,51 @@ impl Store {
         &self,
         org: &OrgId,
         key: StuckKey,
-        what: &OutboxAct,
+        what: &OutboxAction,
         now: Time,
-    ) -> Result<OutboxActed, StoreError> {
-        self.repeated(|| async {
+    ) -> Result<OutboxActionResult, StoreError> {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let row = row(&tx);
             let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM outbox WHERE {row}"));
             let found: i64 = on!(tx, db => sqlx::query_scalar(count).bind(key.id).bind(key.since).fetch_one(db).await)?;
             match found {
-                0 => return Ok(OutboxActed::Gone),
+                0 => return Ok(OutboxActionResult::Gone),
                 1 => {}
-                _ => return Ok(OutboxActed::Ambiguous),
+                _ => return Ok(OutboxActionResult::Ambiguous),
             }
             let change = match what {
-                OutboxAct::Discard => format!("DELETE FROM outbox WHERE {row}"),
-                OutboxAct::Retry => format!("UPDATE outbox SET look_at = 0 WHERE {row}"),
-                OutboxAct::Change { .. } => {
+                OutboxAction::Discard => format!("DELETE FROM outbox WHERE {row}"),
+                OutboxAction::Retry => format!("UPDATE outbox SET look_at = 0 WHERE {row}"),
+                OutboxAction::Change { .. } => {
                     format!("UPDATE outbox SET look_at = 0, application = $3, event_type = $4 WHERE {row}")
                 }
             };
             let query = sqlx::AssertSqlSafe(change);
             let (name, detail) = match what {
-                OutboxAct::Retry => (act::OUTBOX_ROW_RETRIED, String::new()),
-                OutboxAct::Discard => (act::OUTBOX_ROW_DISCARDED, String::new()),
-                OutboxAct::Change { application, event_type } => {
+                OutboxAction::Retry => (act::OUTBOX_ROW_RETRIED, String::new()),
+                OutboxAction::Discard => (act::OUTBOX_ROW_DISCARDED, String::new()),
+                OutboxAction::Change { application, event_type } => {
                     (act::OUTBOX_ROW_CHANGED, format!("{event_type} to {application}"))
                 }
             };
             let changed = match what {
-                OutboxAct::Change { application, event_type } => on!(tx, db => {
+                OutboxAction::Change { application, event_type } => on!(tx, db => {
                     sqlx::query(query)
                         .bind(key.id).bind(key.since).bind(application).bind(event_type)
                         .execute(db).await.map(|done| done.rows_affected())
                 })?,
-                OutboxAct::Retry | OutboxAct::Discard => on!(tx, db => {
+                OutboxAction::Retry | OutboxAction::Discard => on!(tx, db => {
                     sqlx::query(query).bind(key.id).bind(key.since).execute(db).await.map(|done| done.rows_affected())
                 })?,
             };
             if changed == 0 {
-                return Ok(OutboxActed::Gone);
+                return Ok(OutboxActionResult::Gone);
             }
-            self.note(&mut tx, Deed::of(org, name, &format!("outbox row {}", key.id)).with(&detail), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(org, name, &format!("outbox row {}", key.id)).with(&detail), now).await?;
             tx.commit().await?;
-            self.unstuck();
-            Ok(OutboxActed::Done)
+            self.reset_outbox_watermark();
+            Ok(OutboxActionResult::Done)
         })
         .await
     }

@@ -14,7 +14,7 @@ use crate::domain::{AppId, Invalid, MessageId, Time, Uid};
 use crate::store::db::budget::Budget;
 use crate::store::db::codec;
 use crate::store::ingest::accept::{AcceptItem, ItemOutcome, Rejection, accept_in};
-use crate::store::ingest::outbox::{RelayRequest, Relayed};
+use crate::store::ingest::outbox::{RelayReport, RelayRequest};
 use crate::store::queue::ordering;
 use crate::store::queue::signals::Admission;
 use crate::store::{AppRef, Inner, StoreError, Tx};
@@ -31,10 +31,10 @@ const MAX_BACKOFF: Duration = Duration::from_secs(600);
 pub(in crate::store) const SQLITE_LOOK_AT: &str = "CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END";
 pub(in crate::store) const POSTGRES_LOOK_AT: &str = "coalesce(look_at, 0)";
 
-/// A condition that skips untried rows below the [watermark](crate::store::ingest::outbox::outbox_floor), on the same
+/// A condition that skips untried rows below the [watermark](crate::store::ingest::outbox::outbox_watermark), on the same
 /// index. The watermark is bound at `place`, also if it is `None`.
-pub(in crate::store) fn postgres_floor(floor: Option<i64>, place: &str) -> String {
-    match floor {
+pub(in crate::store) fn from_watermark(watermark: Option<i64>, place: &str) -> String {
+    match watermark {
         Some(_) => format!("AND ({POSTGRES_LOOK_AT}, id) >= (0, {place})"),
         None => format!("AND CAST({place} AS bigint) IS NULL"),
     }
@@ -42,7 +42,7 @@ pub(in crate::store) fn postgres_floor(floor: Option<i64>, place: &str) -> Strin
 
 /// A row as read, not validated yet.
 #[derive(sqlx::FromRow)]
-struct Columns {
+struct RawRow {
     application: Option<Vec<u8>>,
     event_type: Option<Vec<u8>>,
     /// `None` although `payload_bytes` is set: larger than the limit and not read.
@@ -57,7 +57,7 @@ struct Columns {
 /// Identifies a row within the transaction. The table has no unique key, because a constraint could fail the writer's
 /// transaction. On PostgreSQL the `ctid` is stable while the row is locked.
 #[derive(Clone)]
-enum RowKey {
+enum OutboxRowId {
     /// SQLite's rowid.
     Id(i64),
     /// PostgreSQL's ctid.
@@ -65,8 +65,8 @@ enum RowKey {
 }
 
 pub(in crate::store) struct OutboxRow {
-    row: RowKey,
-    columns: Columns,
+    row: OutboxRowId,
+    columns: RawRow,
 }
 
 impl OutboxRow {
@@ -142,10 +142,10 @@ pub(in crate::store) async fn relay_in(
     tx: &mut Tx,
     request: &RelayRequest,
     budget: &mut Budget,
-) -> Result<(Relayed, Vec<Admission>, Vec<AppId>), StoreError> {
-    ordering::turn_of_relay(tx).await?;
+) -> Result<(RelayReport, Vec<Admission>, Vec<AppId>), StoreError> {
+    ordering::lock_relay_order(tx).await?;
     let rows = take(tx, inner, request).await?;
-    let mut relayed = Relayed::default();
+    let mut relayed = RelayReport::default();
     let (mut items, mut brought, mut done) = (Vec::new(), Vec::new(), Vec::new());
     let mut stuck: Vec<(&OutboxRow, String)> = Vec::new();
     for row in &rows {
@@ -210,22 +210,22 @@ pub(in crate::store) async fn take(
                      substr(CAST(occurred_at AS BLOB), 1, $2) AS occurred_at,
                      CASE typeof(stuck_since) WHEN 'integer' THEN stuck_since END AS stuck_since
                  FROM outbox WHERE rowid IN (SELECT value FROM json_each($1)) ORDER BY rowid";
-            let rows: Vec<(i64, Columns)> = sqlx::query(SQL)
+            let rows: Vec<(i64, RawRow)> = sqlx::query(SQL)
                 .bind(codec::json(&fitting(next, max))?)
                 .bind(NAME_LIMIT)
                 .bind(max)
-                .try_map(|row: SqliteRow| Ok((row.try_get("place")?, Columns::from_row(&row)?)))
+                .try_map(|row: SqliteRow| Ok((row.try_get("place")?, RawRow::from_row(&row)?)))
                 .fetch_all(&mut **tx)
                 .await?;
-            Ok(rows.into_iter().map(|(id, columns)| OutboxRow { row: RowKey::Id(id), columns }).collect())
+            Ok(rows.into_iter().map(|(id, columns)| OutboxRow { row: OutboxRowId::Id(id), columns }).collect())
         }
         Tx::Postgres(tx) => {
-            let from = inner.outbox_floor.get();
+            let from = inner.outbox_watermark.current();
             let sql = format!(
                 "SELECT CAST(ctid AS text), CAST(octet_length(payload) AS bigint),
                      CASE {POSTGRES_LOOK_AT} WHEN 0 THEN id END FROM outbox
                  WHERE {POSTGRES_LOOK_AT} <= $1 {} ORDER BY {POSTGRES_LOOK_AT}, id LIMIT $2 FOR UPDATE SKIP LOCKED",
-                postgres_floor(from, "$3")
+                from_watermark(from, "$3")
             );
             let next: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
                 .bind(request.now)
@@ -233,7 +233,7 @@ pub(in crate::store) async fn take(
                 .bind(from)
                 .fetch_all(&mut **tx)
                 .await?;
-            inner.outbox_floor.took(next.iter().filter_map(|(_, _, id)| *id));
+            inner.outbox_watermark.relayed(next.iter().filter_map(|(_, _, id)| *id));
             let next = next.into_iter().map(|(place, bytes, _)| (place, bytes)).collect();
             const SQL: &str =
                 "SELECT CAST(ctid AS text) AS place, convert_to(left(application, $2), 'UTF8') AS application,
@@ -244,14 +244,14 @@ pub(in crate::store) async fn take(
                      convert_to(left(channels, $2), 'UTF8') AS channels,
                      convert_to(left(occurred_at, $2), 'UTF8') AS occurred_at, stuck_since
                  FROM outbox WHERE ctid = ANY(CAST($1::text[] AS tid[])) ORDER BY id";
-            let rows: Vec<(String, Columns)> = sqlx::query(SQL)
+            let rows: Vec<(String, RawRow)> = sqlx::query(SQL)
                 .bind(fitting(next, max))
                 .bind(NAME_LIMIT)
                 .bind(max)
-                .try_map(|row: PgRow| Ok((row.try_get("place")?, Columns::from_row(&row)?)))
+                .try_map(|row: PgRow| Ok((row.try_get("place")?, RawRow::from_row(&row)?)))
                 .fetch_all(&mut **tx)
                 .await?;
-            Ok(rows.into_iter().map(|(place, columns)| OutboxRow { row: RowKey::Place(place), columns }).collect())
+            Ok(rows.into_iter().map(|(place, columns)| OutboxRow { row: OutboxRowId::Place(place), columns }).collect())
         }
     }
 }
@@ -272,14 +272,14 @@ fn fitting<K>(rows: Vec<(K, Option<i64>)>, max_payload: i64) -> Vec<K> {
 }
 
 /// Deletes rows that were accepted or are duplicates.
-async fn delete(tx: &mut Tx, rows: &[&RowKey]) -> Result<(), StoreError> {
+async fn delete(tx: &mut Tx, rows: &[&OutboxRowId]) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
     let deleted = match tx {
         Tx::Sqlite(tx) => {
             let ids: Vec<i64> =
-                rows.iter().filter_map(|row| if let RowKey::Id(id) = row { Some(*id) } else { None }).collect();
+                rows.iter().filter_map(|row| if let OutboxRowId::Id(id) = row { Some(*id) } else { None }).collect();
             sqlx::query("DELETE FROM outbox WHERE rowid IN (SELECT value FROM json_each($1))")
                 .bind(codec::json(&ids)?)
                 .execute(&mut **tx)
@@ -289,7 +289,7 @@ async fn delete(tx: &mut Tx, rows: &[&RowKey]) -> Result<(), StoreError> {
         Tx::Postgres(tx) => {
             let places: Vec<&str> = rows
                 .iter()
-                .filter_map(|row| if let RowKey::Place(place) = row { Some(place.as_str()) } else { None })
+                .filter_map(|row| if let OutboxRowId::Place(place) = row { Some(place.as_str()) } else { None })
                 .collect();
             sqlx::query("DELETE FROM outbox WHERE ctid = ANY(CAST($1::text[] AS tid[]))")
                 .bind(places)
@@ -310,11 +310,11 @@ pub(in crate::store) async fn mark(tx: &mut Tx, row: &OutboxRow, reason: &str, n
     let (look_at, since) = (row.look_again(now), row.columns.stuck_since.unwrap_or(now));
     let reason = codec::plain(reason);
     match (tx, &row.row) {
-        (Tx::Sqlite(tx), RowKey::Id(id)) => {
+        (Tx::Sqlite(tx), OutboxRowId::Id(id)) => {
             const SQL: &str = "UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4 WHERE rowid = $1";
             sqlx::query(SQL).bind(id).bind(reason).bind(look_at).bind(since).execute(&mut **tx).await?;
         }
-        (Tx::Postgres(tx), RowKey::Place(place)) => {
+        (Tx::Postgres(tx), OutboxRowId::Place(place)) => {
             const SQL: &str = "UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4
                  WHERE ctid = CAST($1::text AS tid)";
             sqlx::query(SQL).bind(place).bind(reason).bind(look_at).bind(since).execute(&mut **tx).await?;

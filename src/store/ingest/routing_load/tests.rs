@@ -66,7 +66,7 @@ impl Fixture {
         let mut tx = self.store.begin().await.unwrap();
         let apps = apps(&mut tx, &[(None, AppRef::Id(self.app))]).await.unwrap();
         let rows: Vec<&AppRow> = apps.by_id.values().collect();
-        let mut loaded = within(&mut tx, &inner.directory, &inner.master, &rows).await.unwrap();
+        let mut loaded = within(&mut tx, &inner.routing_cache, &inner.master, &rows).await.unwrap();
         tx.roll_back().await.unwrap();
         assert_eq!(loaded.views.len() + loaded.not_loaded.len(), 1);
         loaded.views.pop().map(|view| view.endpoints)
@@ -77,7 +77,7 @@ impl Fixture {
     }
 
     fn remembered(&self) -> Vec<Arc<LiveEndpoint>> {
-        self.store.inner.directory.recall_any(self.app).unwrap().endpoints.clone()
+        self.store.inner.routing_cache.get_any_version(self.app).unwrap().endpoints.clone()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::store::{Inner, StoreError};
 #[derive(Default)]
 pub(super) struct Loading {
     waiting: HashMap<AppId, Vec<Write>>,
-    /// The applications in `waiting`, but for the one that is being loaded.
+    /// The applications in `pending_deliveries`, but for the one that is being loaded.
     next: VecDeque<AppId>,
     task: Option<(AppId, JoinHandle<Result<(), StoreError>>)>,
     /// How many messages wait.

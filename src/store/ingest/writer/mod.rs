@@ -18,18 +18,18 @@ use self::loading::Loading;
 pub(in crate::store) use self::queue::{Queues, queues};
 use self::queue::{Write, gather, gone};
 use super::accept::{AcceptItem, AcceptedBatch, ItemOutcome, Rejection, accept_in};
-use super::outbox::Relayed;
+use super::outbox::RelayReport;
 use crate::crash::CrashPoint;
 use crate::domain::AppId;
-use crate::store::db::budget::{self, Budget, Pace};
-use crate::store::db::repeat::{Undone, repeated};
+use crate::store::db::budget::{self, Budget, AdaptiveBudget};
+use crate::store::db::retry::{ConflictError, retry_conflicts};
 use crate::store::db::sqlite::Sqlite;
 use crate::store::ingest::outbox::relay::relay_in;
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::operational;
-use crate::store::recording::record::{Care, Finished, Recorded, record_in};
+use crate::store::recording::record::{RowCheck, FinishedAttempt, RecordOutcome, record_in};
 use crate::store::{Backend, Inner, StoreError, Tx};
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// SQLite's lock is left free between two transactions when more is waiting, so that the team's own writers get their
 /// turn: they poll for it, up to 100 ms apart, so what counts is the share of the time for which it is free. That is
@@ -50,7 +50,7 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
     let mut others = Others::default();
     // How long SQLite's lock was held since it was free for others.
     let mut held = Duration::ZERO;
-    let mut pace = Pace::new();
+    let mut adaptive_budget = AdaptiveBudget::new();
     // What found no room in the last transaction goes first.
     let mut left: Vec<Write> = Vec::new();
     let mut loading = Loading::default();
@@ -67,9 +67,9 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
         let Some(inner) = store.upgrade() else { return };
         let begun = Instant::now();
         let batch = gather(std::mem::take(&mut left), &mut queue);
-        SupervisedTask::Writer.panic_point();
+        Component::Writer.panic_point();
         metrics::histogram!("sendoff_batch_size", "kind" => "write").record(batch.len() as f64);
-        let settled = settle(&inner, batch, &mut pace).await;
+        let settled = settle(&inner, batch, &mut adaptive_budget).await;
         left = settled.left;
         loading.wait(&inner, settled.not_loaded, queue.max_capacity());
         if let Some(error) = settled.away {
@@ -118,9 +118,9 @@ impl Others {
     }
 }
 
-impl Undone for Failed {
-    fn undone(&self) -> bool {
-        matches!(self, Failed::Within(error) if error.undone())
+impl ConflictError for Failed {
+    fn is_conflict(&self) -> bool {
+        matches!(self, Failed::Within(error) if error.is_conflict())
     }
 }
 
@@ -144,16 +144,16 @@ struct Settled {
 
 /// Stores what of `batch` fits into one transaction and answers it. When the store refuses a value, the batch is
 /// halved until the culprit is alone.
-async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settled {
+async fn settle(inner: &Inner, mut batch: Vec<Write>, adaptive_budget: &mut AdaptiveBudget) -> Settled {
     if batch.is_empty() {
         return Settled::default();
     }
     let begun = Instant::now();
     let stored = tokio::time::timeout(PATIENCE, async {
-        match repeated(|| store(inner, &batch, pace)).await {
+        match retry_conflicts(|| store(inner, &batch, adaptive_budget)).await {
             // A partition was dropped since it was last looked at: the second try makes it.
             Err(Failed::Within(StoreError::Unavailable(_))) if inner.partitions_forgotten() => {
-                store(inner, &batch, pace).await
+                store(inner, &batch, adaptive_budget).await
             }
             stored => stored,
         }
@@ -161,7 +161,7 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
     .await;
     let (error, away) = match stored {
         Ok(Ok(Some((stored, rows)))) => {
-            pace.learn(rows, begun.elapsed());
+            adaptive_budget.adjust(rows, begun.elapsed());
             return stored.answer(inner, batch);
         }
         Ok(Ok(None)) => (StoreError::Damaged("a record was neither written nor refused".into()), false),
@@ -171,14 +171,14 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
     };
     if away || !matches!(error, StoreError::Refused(_)) {
         // One that took too long is not tried again as it was.
-        pace.learn(budget::MOST_ROWS, begun.elapsed());
+        adaptive_budget.adjust(budget::MOST_ROWS, begun.elapsed());
         batch.into_iter().for_each(|write| write.fail(&error));
         return Settled { away: away.then_some(error), ..Settled::default() };
     }
     if batch.len() > 1 {
         let second = batch.split_off(batch.len() / 2);
-        let first = Box::pin(settle(inner, batch, pace)).await;
-        let second = Box::pin(settle(inner, second, pace)).await;
+        let first = Box::pin(settle(inner, batch, adaptive_budget)).await;
+        let second = Box::pin(settle(inner, second, adaptive_budget)).await;
         let left = first.left.into_iter().chain(second.left).collect();
         let not_loaded = first.not_loaded.into_iter().chain(second.not_loaded).collect();
         return Settled { away: second.away.or(first.away), left, not_loaded };
@@ -191,11 +191,11 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
 
 /// Stores what of `batch` fits into one transaction; gives back how many rows that was. `None`: not even after each
 /// statement had told what it wrote.
-async fn store(inner: &Inner, batch: &[Write], pace: &Pace) -> Result<Option<(Stored, usize)>, Failed> {
-    for care in [Care::Expecting, Care::Telling] {
-        let mut budget = pace.budget();
+async fn store(inner: &Inner, batch: &[Write], adaptive_budget: &AdaptiveBudget) -> Result<Option<(Stored, usize)>, Failed> {
+    for check in [RowCheck::Counted, RowCheck::Returned] {
+        let mut budget = adaptive_budget.budget();
         let mut tx = inner.begin().await.map_err(Failed::Beginning)?;
-        match write(inner, &mut tx, batch, care, &mut budget).await {
+        match write(inner, &mut tx, batch, check, &mut budget).await {
             Ok(Some(stored)) => {
                 tx.commit_of(&places(batch)).await.map_err(Failed::Within)?;
                 return Ok(Some((stored, budget.spent())));
@@ -222,49 +222,49 @@ async fn refuse(inner: &Inner, write: Write, error: &StoreError) {
 }
 
 /// Records a refused batch one by one; what still is refused is recorded without what the receiver sent.
-async fn record_apart(inner: &Inner, finished: &[Finished]) -> Result<Vec<Recorded>, StoreError> {
+async fn record_apart(inner: &Inner, finished: &[FinishedAttempt]) -> Result<Vec<RecordOutcome>, StoreError> {
     let mut recorded = Vec::with_capacity(finished.len());
     for one in finished {
-        let mut done = repeated(|| record_one(inner, one)).await;
+        let mut done = retry_conflicts(|| record_one(inner, one)).await;
         if let Err(StoreError::Refused(reason)) = &done {
             let mut one = one.clone();
             tracing::error!(message = %one.attempt.message_id, %reason, "an attempt is recorded without its answer");
             one.attempt.outcome.response_headers.clear();
             one.attempt.outcome.response_body = bytes::Bytes::new();
             one.attempt.outcome.detail = "the receiver's answer could not be stored".into();
-            done = repeated(|| record_one(inner, &one)).await;
+            done = retry_conflicts(|| record_one(inner, &one)).await;
         }
         recorded.push(done?);
     }
     Ok(recorded)
 }
 
-async fn record_one(inner: &Inner, one: &Finished) -> Result<Recorded, StoreError> {
+async fn record_one(inner: &Inner, one: &FinishedAttempt) -> Result<RecordOutcome, StoreError> {
     let mut tx = inner.begin().await?;
     let nothing = || StoreError::Refused("nothing was recorded".into());
     let finished = std::slice::from_ref(one);
-    let (recorded, told) = record_in(inner, &mut tx, finished, Care::Telling).await?.ok_or_else(nothing)?;
+    let (recorded, emitted) = record_in(inner, &mut tx, finished, RowCheck::Returned).await?.ok_or_else(nothing)?;
     tx.commit_of(&[CrashPoint::Record]).await?;
-    operational::admit(inner, told);
+    operational::signal_emitted(inner, emitted);
     recorded.into_iter().next().ok_or_else(nothing)
 }
 
 /// What a transaction stored, in the order of its batch's kinds.
 struct Stored {
     accepted: Option<AcceptedBatch>,
-    recorded: Vec<Vec<Recorded>>,
+    recorded: Vec<Vec<RecordOutcome>>,
     /// What the records make the engine tell the organizations.
-    told: Vec<Admission>,
-    relayed: Vec<(Relayed, Vec<Admission>, Vec<AppId>)>,
+    emitted: Vec<Admission>,
+    relayed: Vec<(RelayReport, Vec<Admission>, Vec<AppId>)>,
 }
 
-/// Writes what of `batch` fits. `None`: something of it was not as [expected](Care::Expecting), and nothing is to be
+/// Writes what of `batch` fits. `None`: something of it was not as [expected](RowCheck::Counted), and nothing is to be
 /// committed.
 async fn write(
     inner: &Inner,
     tx: &mut Tx,
     batch: &[Write],
-    care: Care,
+    check: RowCheck,
     budget: &mut Budget,
 ) -> Result<Option<Stored>, StoreError> {
     let items: Vec<&AcceptItem> = batch
@@ -274,7 +274,7 @@ async fn write(
             _ => None,
         })
         .collect();
-    let mut stored = Stored { accepted: None, recorded: Vec::new(), told: Vec::new(), relayed: Vec::new() };
+    let mut stored = Stored { accepted: None, recorded: Vec::new(), emitted: Vec::new(), relayed: Vec::new() };
     if !items.is_empty() {
         stored.accepted = Some(accept_in(tx, inner, &items, budget).await?);
     }
@@ -287,11 +287,11 @@ async fn write(
     }
     for write in batch {
         if let Write::Record(finished, _) = write {
-            let Some((recorded, told)) = record_in(inner, tx, finished, care).await? else {
+            let Some((recorded, emitted)) = record_in(inner, tx, finished, check).await? else {
                 return Ok(None);
             };
             stored.recorded.push(recorded);
-            stored.told.extend(told);
+            stored.emitted.extend(emitted);
         }
     }
     Ok(Some(stored))
@@ -342,7 +342,7 @@ impl Stored {
         if !due.is_empty() {
             inner.signals.send(Signal::Accepted(due));
         }
-        operational::admit(inner, self.told);
+        operational::signal_emitted(inner, self.emitted);
         let mut settled = Settled::default();
         for write in batch {
             match write {

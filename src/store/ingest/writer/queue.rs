@@ -6,8 +6,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::store::StoreError;
 use crate::store::ingest::accept::{AcceptItem, AcceptResult};
-use crate::store::ingest::outbox::{RelayRequest, Relayed};
-use crate::store::recording::record::{Finished, Recorded};
+use crate::store::ingest::outbox::{RelayRequest, RelayReport};
+use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 
 /// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost
 /// latency.
@@ -19,8 +19,8 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 #[allow(clippy::large_enum_variant, reason = "nearly all of them are accepts, and a box for each would be paid by all")]
 pub(in crate::store) enum Write {
     Accept(AcceptItem, oneshot::Sender<Result<AcceptResult, StoreError>>),
-    Record(Arc<[Finished]>, oneshot::Sender<Result<Vec<Recorded>, StoreError>>),
-    Relay(RelayRequest, oneshot::Sender<Result<Relayed, StoreError>>),
+    Record(Arc<[FinishedAttempt]>, oneshot::Sender<Result<Vec<RecordOutcome>, StoreError>>),
+    Relay(RelayRequest, oneshot::Sender<Result<RelayReport, StoreError>>),
 }
 
 impl Write {
@@ -66,13 +66,13 @@ impl Queues {
         wait.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    pub(in crate::store) async fn record(&self, finished: Arc<[Finished]>) -> Result<Vec<Recorded>, StoreError> {
+    pub(in crate::store) async fn record(&self, finished: Arc<[FinishedAttempt]>) -> Result<Vec<RecordOutcome>, StoreError> {
         let (answer, wait) = oneshot::channel();
         self.records.send(Write::Record(finished, answer)).await.map_err(|_| gone())?;
         wait.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    pub(in crate::store) async fn relay(&self, request: RelayRequest) -> Result<Relayed, StoreError> {
+    pub(in crate::store) async fn relay(&self, request: RelayRequest) -> Result<RelayReport, StoreError> {
         let (answer, wait) = oneshot::channel();
         self.relays.send(Write::Relay(request, answer)).await.map_err(|_| gone())?;
         wait.await.unwrap_or_else(|_| Err(gone()))

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::domain::catalog::endpoint::EndpointSpec;
-use sendoff::domain::deliveries::background::{Kind, Scope};
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::{AppId, EndpointId, Uid};
 use sendoff::store::catalog::endpoints::Updated;
 use sendoff::store::ingest::accept::Rejection;
-use sendoff::store::ingest::fan_out_turns::FanOutTurns;
+use sendoff::store::ingest::fan_out_scheduler::FanOutScheduler;
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::jobs::background::BackgroundSpec;
@@ -84,10 +84,10 @@ async fn a_turn_a_row_and_a_slot_have_one_taker(world: World) {
         for _ in 0..ROUNDS * 2 {
             let (tenant, app, endpoint, now) = furnish(world).await?;
             let (first, second) = two(world);
-            let scope = Scope::Endpoint(app, endpoint);
+            let scope = TaskScope::Endpoint(app, endpoint);
             let filter = SentFilter::default();
             let work =
-                BackgroundSpec { kind: Kind::Recover, scope, filter, by: String::new(), listed: None, total: None };
+                BackgroundSpec { kind: TaskKind::Recover, scope, filter, by: String::new(), listed: None, total: None };
             said(first.begin_background(&tenant, work, now).await)?;
             let two = futures_util::join!(first.take_turn(now), second.take_turn(now));
             let two = [said(two.0)?, said(two.1)?];
@@ -103,8 +103,8 @@ async fn a_turn_a_row_and_a_slot_have_one_taker(world: World) {
                 let two = futures_util::join!(first.relay(request), second.relay(request));
                 relayed += said(two.0)?.accepted + said(two.1)?.accepted;
             }
-            while said(first.fan_out(&mut FanOutTurns::default(), now).await)?.is_some() {}
-            let count = said(first.count_in(&tenant, State::Fresh, 100).await)?;
+            while said(first.fan_out(&mut FanOutScheduler::default(), now).await)?.is_some() {}
+            let count = said(first.count_in(&tenant, DeliveryState::Fresh, 100).await)?;
             check((relayed, count) == (items.len(), items.len() as i64), format!("rows: {relayed}, {count}"))?;
 
             if first.shared() {
@@ -166,7 +166,7 @@ async fn what_is_accepted_after_a_change_of_endpoints_goes_by_it(world: World) {
             let (changed, accepted) = futures_util::join!(change, accept);
             let (changed, created) = (changed?, round % 3 == 0);
             // The second handle packs.
-            while said(first.fan_out(&mut FanOutTurns::default(), now).await)?.is_some() {}
+            while said(first.fan_out(&mut FanOutScheduler::default(), now).await)?.is_some() {}
             for (message, after) in accepted? {
                 let deliveries = said(first.deliveries_of(&tenant, app, message).await)?.data;
                 let goes = deliveries.iter().any(|one| one.endpoint_id == changed);

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use sendoff::domain::deliveries::background::{Kind, Scope};
-use sendoff::domain::deliveries::delivery::Standing;
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
+use sendoff::domain::deliveries::delivery::DeliveryStatus;
 use sendoff::domain::{BackgroundId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::jobs::background::{BackgroundSpec, Begun};
 use sendoff::store::jobs::job_lease::Stepped;
 use sendoff::store::query::endpoint_messages::SentFilter;
-use sendoff::store::queue::slots::Process;
+use sendoff::store::queue::slots::EngineProcess;
 use uuid::Uuid;
 
 use super::things::TYPES;
@@ -19,15 +19,15 @@ use crate::model::acts::{Act, Pick, Who};
 use crate::model::state::{Model, Work, one_of};
 use crate::model::work::May;
 
-pub fn process(number: u8) -> Process {
-    Process { id: Uuid::from_u128(u128::from(number) + 1), name: format!("host-{number}"), started_at: NOW }
+pub fn process(number: u8) -> EngineProcess {
+    EngineProcess { id: Uuid::from_u128(u128::from(number) + 1), name: format!("host-{number}"), started_at: NOW }
 }
 
 /// A filter with what its bits say, around a message.
 pub fn sent_filter(model: &Model, bits: u8, message: MessageId) -> SentFilter {
     let bit = |n: u8| bits >> n & 1 == 1;
     let around = model.messages.get(&message).map_or(Time::ZERO, |message| message.accepted_at);
-    let all = [Standing::Dead, Standing::Delivered, Standing::Pending, Standing::Canceled];
+    let all = [DeliveryStatus::Dead, DeliveryStatus::Delivered, DeliveryStatus::Pending, DeliveryStatus::Canceled];
     SentFilter {
         since: if bit(0) { around } else { Time::ZERO },
         until: if bit(0) && bit(1) { around.plus(Duration::from_secs(3_600)) } else { Time::MAX },
@@ -44,10 +44,10 @@ impl World {
     pub(super) async fn act_behind(&mut self, act: &Act) -> Checked {
         match act {
             Act::Begin { who, kind, scope, endpoint, filter, message } => {
-                let kind = [Kind::Recover, Kind::ReplayMissing, Kind::BulkReplay][usize::from(*kind)];
+                let kind = [TaskKind::Recover, TaskKind::ReplayMissing, TaskKind::BulkReplay][usize::from(*kind)];
                 let (app, end) = self.model.end(*endpoint);
-                let scope =
-                    [Scope::Endpoint(app, end), Scope::Application(app), Scope::Organization][usize::from(*scope)];
+                let scope = [TaskScope::Endpoint(app, end), TaskScope::Application(app), TaskScope::Organization]
+                    [usize::from(*scope)];
                 let filter = sent_filter(&self.model, *filter, self.model.message(*message).1);
                 let spec = BackgroundSpec { kind, scope, filter, by: "somebody".to_owned(), listed: None, total: None };
                 self.begin(&self.model.tenant(*who, app), spec).await
@@ -142,19 +142,19 @@ impl World {
         match act {
             Act::Heartbeat { process: number, sparing, leaving } => {
                 let found = match (leaving, sparing) {
-                    (true, _) => self.store().last_heartbeat(&process(*number), now).await,
-                    (false, true) => self.store().sparing_heartbeat(&process(*number), now).await,
+                    (true, _) => self.store().final_heartbeat(&process(*number), now).await,
+                    (false, true) => self.store().heartbeat_after_outage(&process(*number), now).await,
                     (false, false) => self.store().heartbeat(&process(*number), now).await,
                 };
                 same("heartbeat", told(found), Ok(self.model.beat(*number, *sparing, *leaving, now)))?;
             }
             Act::HandBack { process: number, slots } => {
-                self.model.hand_back(*number, slots);
-                same("hand_back", told(self.store().hand_back(process(*number).id, slots).await), Ok(()))?;
+                self.model.release_slots(*number, slots);
+                same("release_slots", told(self.store().release_slots(process(*number).id, slots).await), Ok(()))?;
             }
             Act::Depart { process: number } => {
-                self.model.depart(*number);
-                same("depart", told(self.store().depart(process(*number).id).await), Ok(()))?;
+                self.model.deregister(*number);
+                same("deregister", told(self.store().deregister(process(*number).id).await), Ok(()))?;
             }
             Act::Lapse { process: number } => {
                 self.model.lapse(*number);
@@ -200,8 +200,8 @@ impl World {
             }
             Act::JudgeFailing { hours } => {
                 let after = Duration::from_secs(3_600 * u64::from(*hours));
-                let found = told(self.store().judge_failing(after, now).await);
-                same("judge_failing", found, Ok(self.model.judge_failing(after, now)))
+                let found = told(self.store().check_failing_endpoints(after, now).await);
+                same("judge_failing", found, Ok(self.model.check_failing_endpoints(after, now)))
             }
             Act::WidenCounts => same("widen_counts", told(self.store().widen_counts(now).await).map(drop), Ok(())),
             Act::Forget => {
@@ -210,7 +210,7 @@ impl World {
                 self.model.processes.retain(|_, until| *until >= old);
                 said(self.store().forget_background(now.minus(Duration::from_secs(86_400))).await)?;
                 same(
-                    "forget_once",
+                    "delete_expired_idempotency_keys",
                     told(self.store().delete_expired_idempotency_keys(now, 100).await),
                     Ok(self.model.forget(now)),
                 )

@@ -129,7 +129,7 @@ impl World {
         let (id, created_at, updated_at) = (app.id, now, now);
         let wanted = Application { id, org, uid, name, throttle_rate, metadata, contact_email, created_at, updated_at };
         self.model.enter_once(once, id.to_string());
-        self.model.unstick(&wanted);
+        self.model.retry_stuck_rows(&wanted);
         self.model.apps.insert(id, App { app: wanted.clone(), deleted: false });
         same("create_application", app, wanted)
     }

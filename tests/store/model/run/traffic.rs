@@ -10,10 +10,10 @@ use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::{AppId, AttemptId, MessageId, Uid};
 use sendoff::store::ingest::accept::{AcceptItem, AcceptResult, Rejection};
-use sendoff::store::ingest::fan_out_turns::FanOutTurns;
-use sendoff::store::ingest::outbox::{RelayRequest, Relayed};
+use sendoff::store::ingest::fan_out_scheduler::FanOutScheduler;
+use sendoff::store::ingest::outbox::{RelayReport, RelayRequest};
 use sendoff::store::query::messages::MessageFilter;
-use sendoff::store::recording::record::Finished;
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{AppRef, Order, PageRequest};
 
 use super::things::{CHANNELS, TYPES, names};
@@ -124,7 +124,7 @@ impl World {
 
     /// Moves what was packed, by the other handle: the model has no packs.
     async fn fan_out(&self) -> Checked {
-        while said(self.another().fan_out(&mut FanOutTurns::default(), self.now).await)?.is_some() {}
+        while said(self.another().fan_out(&mut FanOutScheduler::default(), self.now).await)?.is_some() {}
         Ok(())
     }
 
@@ -224,7 +224,7 @@ impl World {
         let now = self.now;
         let found = said(self.store().relay(RelayRequest { limit: limit as i64, now }).await)?;
         self.fan_out().await?;
-        let (mut wanted, mut refused, mut accepted) = (Relayed::default(), Vec::new(), Vec::new());
+        let (mut wanted, mut refused, mut accepted) = (RelayReport::default(), Vec::new(), Vec::new());
         for row in self.model.next_rows(limit, now) {
             let item = self.row_item(&row);
             match self.model.draft(&item, None, MAX_PAYLOAD) {
@@ -317,7 +317,7 @@ impl World {
         Ok(batch.iter().map(|one| (one.attempt.app_id, one.attempt.message_id)).collect())
     }
 
-    fn finished(&self, flight: Flight, end: &End) -> Finished {
+    fn finished(&self, flight: Flight, end: &End) -> FinishedAttempt {
         let due = self.now.plus(Duration::from_secs(30 + 100 * u64::from(end.took)));
         let retry = Next::Retry { due, step: flight.before.step + 1 };
         let (status, failure, next) = match end.came {
@@ -349,7 +349,7 @@ impl World {
             outcome,
             next_at: next.due(),
         };
-        Finished {
+        FinishedAttempt {
             org: flight.org,
             attempt,
             before: flight.before,

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use sendoff::domain::deliveries::background::{Kind, Stage};
-use sendoff::domain::deliveries::delivery::{DeadReason, Standing, State};
+use sendoff::domain::deliveries::background::{TaskKind, TaskStage};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::ingest::outbox::OutboxDepth;
-use sendoff::store::query::counts::{AttemptCounts, Range, Scope};
-use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatus, LastAttempt, ListedDelivery};
-use sendoff::store::query::endpoint_messages::Standings;
+use sendoff::store::query::counts::{AttemptCounts, ChartRange, CountScope};
+use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter, LastAttempt, ListedDelivery};
+use sendoff::store::query::endpoint_messages::DeliveryStatusCounts;
 use sendoff::store::query::message_list::{ListedMessage, MessageSearch};
 use sendoff::store::query::search_terms::Sought;
 use sendoff::store::queue::slots::ProcessView;
@@ -25,23 +25,25 @@ use crate::model::run::{Checked, TYPES, World, process, said, same, told};
 use crate::model::state::{Counted, Delivery, one_of};
 
 /// Whether a delivery stands like this, in the words of the lists. `failed`: its last attempt did.
-fn stands(status: DeliveryStatus, delivery: &Delivery, failed: bool) -> bool {
+fn stands(status: DeliveryStatusFilter, delivery: &Delivery, failed: bool) -> bool {
     let canceled = delivery.reason == Some(DeadReason::Canceled);
     match status {
-        DeliveryStatus::Pending => delivery.state == State::Fresh,
-        DeliveryStatus::Retrying => delivery.state == State::Retry,
-        DeliveryStatus::Delivered => delivery.state == State::Delivered,
-        DeliveryStatus::Dead => delivery.state == State::Dead && !canceled,
-        DeliveryStatus::Failed => matches!(delivery.state, State::Retry | State::Dead) && !canceled && failed,
-        DeliveryStatus::Canceled => delivery.state == State::Dead && canceled,
+        DeliveryStatusFilter::Pending => delivery.state == DeliveryState::Fresh,
+        DeliveryStatusFilter::Retrying => delivery.state == DeliveryState::Retry,
+        DeliveryStatusFilter::Delivered => delivery.state == DeliveryState::Delivered,
+        DeliveryStatusFilter::Dead => delivery.state == DeliveryState::Dead && !canceled,
+        DeliveryStatusFilter::Failed => {
+            matches!(delivery.state, DeliveryState::Retry | DeliveryState::Dead) && !canceled && failed
+        }
+        DeliveryStatusFilter::Canceled => delivery.state == DeliveryState::Dead && canceled,
     }
 }
 
 impl World {
     pub(super) async fn backgrounds(&self, look: &Look) -> Checked {
         let (tenant, _) = self.looking(look);
-        let stages = if bit(look, 0) { vec![Stage::Running, Stage::Canceled] } else { Vec::new() };
-        let kind = bit(look, 1).then_some(Kind::Recover);
+        let stages = if bit(look, 0) { vec![TaskStage::Running, TaskStage::Canceled] } else { Vec::new() };
+        let kind = bit(look, 1).then_some(TaskKind::Recover);
         let fits = |work: &&crate::model::state::Work| {
             work.seen_by(&tenant)
                 && (stages.is_empty() || stages.contains(&work.work.stage))
@@ -87,7 +89,7 @@ impl World {
         let (tenant, app) = self.looking(look);
         let accepted = self.model.messages.get(&self.model.message(look.thing).1).map(|message| message.accepted_at);
         let filter = DeliveryFilter {
-            status: bit(look, 0).then(|| DeliveryStatus::ALL[usize::from(look.thing) % 6]),
+            status: bit(look, 0).then(|| DeliveryStatusFilter::ALL[usize::from(look.thing) % 6]),
             app: (bit(look, 1) && bit(look, 2)).then_some(app),
             endpoint: (bit(look, 2) && bit(look, 3)).then(|| self.model.end_of(app, look.thing)).flatten(),
             event_types: if bit(look, 4) && bit(look, 1) {
@@ -159,13 +161,13 @@ impl World {
     }
 
     fn listed_message(&self, message: &Message) -> ListedMessage {
-        let mut standings = Standings::default();
+        let mut standings = DeliveryStatusCounts::default();
         for (_, delivery) in self.model.deliveries.iter().filter(|((id, _), _)| *id == message.id) {
             *match delivery.standing() {
-                Standing::Delivered => &mut standings.delivered,
-                Standing::Pending => &mut standings.pending,
-                Standing::Dead => &mut standings.dead,
-                Standing::Canceled => &mut standings.canceled,
+                DeliveryStatus::Delivered => &mut standings.delivered,
+                DeliveryStatus::Pending => &mut standings.pending,
+                DeliveryStatus::Dead => &mut standings.dead,
+                DeliveryStatus::Canceled => &mut standings.canceled,
             } += 1;
         }
         ListedMessage {
@@ -198,7 +200,7 @@ impl World {
         if found.is_some_and(|line| !known(&line)) {
             return Err("oldest_due: that is not one that counts".to_owned());
         }
-        for state in [State::Retry, State::Dead] {
+        for state in [DeliveryState::Retry, DeliveryState::Dead] {
             let canceled = |one: &Delivery| one.reason == Some(DeadReason::Canceled);
             let own = |one: &&Delivery| one.state == state && !canceled(one) && self.model.has(&tenant, one.app);
             let count = self.model.deliveries.values().filter(own).count() as i64;
@@ -235,16 +237,16 @@ impl World {
     }
 
     /// What was counted in a range, by bucket.
-    fn sums(&self, range: Range, takes: impl Fn(&Counted) -> bool) -> BTreeMap<Time, Counts> {
+    fn sums(&self, range: ChartRange, takes: impl Fn(&Counted) -> bool) -> BTreeMap<Time, Counts> {
         let mut sums: BTreeMap<Time, Counts> = BTreeMap::new();
         let since = range.since(self.now);
         for one in self.model.counted.iter().filter(|one| one.at >= since && takes(one)) {
             let place = one.at.since(since).as_micros() / range.width().as_micros();
             let counts = sums.entry(since.plus(range.width() * place as u32)).or_default();
             match one.next {
-                sendoff::domain::deliveries::delivery::Next::Delivered => counts.delivered += 1,
-                sendoff::domain::deliveries::delivery::Next::Retry { .. } => counts.retried += 1,
-                sendoff::domain::deliveries::delivery::Next::Dead(_) => counts.dead += 1,
+                sendoff::domain::deliveries::delivery::Transition::Delivered => counts.delivered += 1,
+                sendoff::domain::deliveries::delivery::Transition::Retry { .. } => counts.retried += 1,
+                sendoff::domain::deliveries::delivery::Transition::Dead(_) => counts.dead += 1,
             }
             counts.failed += i64::from(!one.delivered);
             counts.latency[LATENCY_BOUNDS_MS.iter().filter(|bound| **bound < one.millis).count()] += 1;
@@ -255,20 +257,20 @@ impl World {
     pub(super) async fn counts(&self, look: &Look) -> Checked {
         let (tenant, app) = self.looking(look);
         // A week is read by three hours, and what it reaches into at its beginning is counted by days.
-        let ranges = [Range::Month, Range::Hour, Range::Day];
-        let ranges = if self.model.forgotten > Range::Month.since(self.now) { &ranges[1..] } else { &ranges };
+        let ranges = [ChartRange::Month, ChartRange::Hour, ChartRange::Day];
+        let ranges = if self.model.forgotten > ChartRange::Month.since(self.now) { &ranges[1..] } else { &ranges };
         let range = ranges[usize::from(look.limit) % ranges.len()];
         let of = |endpoint: EndpointId| self.model.ends[&endpoint].endpoint.app_id;
         let end = self.model.end_of(app, look.thing);
-        let mut scopes = vec![Scope::Application(app)];
-        scopes.extend(end.map(Scope::Endpoint));
+        let mut scopes = vec![CountScope::Application(app)];
+        scopes.extend(end.map(CountScope::Endpoint));
         if tenant.only.is_none() {
-            scopes.push(Scope::Organization);
+            scopes.push(CountScope::Organization);
         }
         for scope in scopes {
             let takes = |one: &Counted| match scope {
-                Scope::Application(wanted) => of(one.endpoint) == wanted && self.model.has(&tenant, wanted),
-                Scope::Endpoint(wanted) => one.endpoint == wanted && self.model.has(&tenant, of(wanted)),
+                CountScope::Application(wanted) => of(one.endpoint) == wanted && self.model.has(&tenant, wanted),
+                CountScope::Endpoint(wanted) => one.endpoint == wanted && self.model.has(&tenant, of(wanted)),
                 _ => one.org == tenant.org,
             };
             let found = said(self.store().buckets(&tenant, scope, range, self.now).await)?;
@@ -293,7 +295,7 @@ impl World {
     }
 
     /// Who fails most, and how each endpoint does.
-    async fn worst(&self, tenant: &Tenant, range: Range) -> Checked {
+    async fn worst(&self, tenant: &Tenant, range: ChartRange) -> Checked {
         let ids: Vec<EndpointId> = self.model.ends.keys().copied().collect();
         let own = |id: &EndpointId| {
             let app = self.model.ends[id].endpoint.app_id;

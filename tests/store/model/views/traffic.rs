@@ -13,7 +13,7 @@ use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::deliveries::DeliveryView;
 use sendoff::store::query::endpoint_messages::{EndpointMessage, Standings};
 use sendoff::store::query::messages::MessageFilter;
-use sendoff::store::queue::waiting::{LaneWants, PendingLane, Waiting};
+use sendoff::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use sendoff::store::{MessageRef, Tenant};
 
 use super::{bit, walk};
@@ -233,15 +233,15 @@ impl World {
         same("pending_lanes", found, wanted)?;
         let count = self.model.pending().count() as i64;
         same("pending_count", told(self.store().pending_count(5).await), Ok(count.min(5)))?;
-        let mut all: Vec<Waiting> = Vec::new();
+        let mut all: Vec<PendingDelivery> = Vec::new();
         for ((message_id, endpoint_id), one) in self.model.pending() {
             let (message_id, endpoint_id) = (*message_id, *endpoint_id);
             let (state, due_at, progress) = (one.state, one.due, one.progress);
-            all.push(Waiting { message_id, endpoint_id, state, due_at, progress });
+            all.push(PendingDelivery { message_id, endpoint_id, state, due_at, progress });
         }
         all.sort_by_key(|one| (one.endpoint_id, one.due_at, one.message_id));
         let lane = |most: i64| {
-            first.values().map(move |lane| LaneWants {
+            first.values().map(move |lane| LaneRequest {
                 endpoint: lane.endpoint,
                 slot: lane.slot,
                 fresh: most,
@@ -251,13 +251,13 @@ impl World {
                 ordered: false,
             })
         };
-        let wants: Vec<LaneWants> = lane(1_000).collect();
-        same("waiting", told(self.store().waiting(&wants).await), Ok(all.clone()))?;
+        let wants: Vec<LaneRequest> = lane(1_000).collect();
+        same("waiting", told(self.store().pending_deliveries(&wants).await), Ok(all.clone()))?;
         // A few of each kind: those that have been due for longest, whichever of several that are due at once.
         let limit = usize::from(look.limit);
-        let wants: Vec<LaneWants> = lane(limit as i64).collect();
-        let few = said(self.store().waiting(&wants).await)?;
-        let dues = |of: &[Waiting]| {
+        let wants: Vec<LaneRequest> = lane(limit as i64).collect();
+        let few = said(self.store().pending_deliveries(&wants).await)?;
+        let dues = |of: &[PendingDelivery]| {
             let mut dues: BTreeMap<(EndpointId, i16), Vec<Time>> = BTreeMap::new();
             of.iter().for_each(|one| dues.entry((one.endpoint_id, one.state.code())).or_default().push(one.due_at));
             dues.values_mut().for_each(|times| times.truncate(limit));

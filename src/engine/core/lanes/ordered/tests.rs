@@ -12,8 +12,8 @@ use super::*;
 use crate::domain::deliveries::attempt::{Failure, Outcome};
 use crate::domain::deliveries::delivery::State;
 use crate::engine::core::lanes::tests::world::{START, live, scheduled};
-use crate::store::queue::waiting::Waiting;
-use world::World;
+use crate::store::queue::pending_deliveries::PendingDelivery;
+use world::OrderedWorld;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
@@ -22,7 +22,7 @@ proptest! {
     fn whatever_the_order_of_events_the_first_is_sent_and_no_other(
         seed in proptest::collection::vec(any::<u32>(), 1..400)
     ) {
-        let mut world = World::new();
+        let mut world = OrderedWorld::new();
         seed.iter().for_each(|choice| world.step(*choice));
         world.settle();
     }
@@ -30,7 +30,7 @@ proptest! {
 
 #[test]
 fn deliveries_without_a_gap_need_no_read() {
-    let mut world = World::new();
+    let mut world = OrderedWorld::new();
     world.accept(0, None);
     world.read();
     for _ in 0..1_000 {
@@ -43,7 +43,7 @@ fn deliveries_without_a_gap_need_no_read() {
 
 #[test]
 fn the_next_delivery_waits_for_the_record_of_the_previous_one() {
-    let mut world = World::new();
+    let mut world = OrderedWorld::new();
     (0..2).for_each(|_| world.accept(0, None));
     world.read();
     world.finish(true);
@@ -56,7 +56,7 @@ fn the_next_delivery_waits_for_the_record_of_the_previous_one() {
 
 #[test]
 fn a_failed_delivery_blocks_the_others_until_it_is_due_without_reads() {
-    let mut world = World::new();
+    let mut world = OrderedWorld::new();
     (0..3).for_each(|_| world.accept(0, None));
     world.read();
     world.finish(false);
@@ -76,7 +76,7 @@ fn a_failed_delivery_blocks_the_others_until_it_is_due_without_reads() {
 
 #[test]
 fn canceling_a_queued_delivery_unblocks_the_others_at_once() {
-    let mut world = World::new();
+    let mut world = OrderedWorld::new();
     (0..2).for_each(|_| world.accept(0, None));
     world.read();
     world.finish(false);
@@ -90,7 +90,7 @@ fn canceling_a_queued_delivery_unblocks_the_others_at_once() {
 
 #[test]
 fn a_scheduled_delivery_is_sent_despite_constant_traffic() {
-    let mut world = World::new();
+    let mut world = OrderedWorld::new();
     world.accept(0, None);
     let deliver_at = world.now.time.plus(Duration::from_millis(100));
     world.accept(0, Some(deliver_at));
@@ -109,7 +109,7 @@ fn a_scheduled_delivery_is_sent_despite_constant_traffic() {
 
 #[test]
 fn a_delivery_without_payload_blocks_until_the_store_ends_it() {
-    let mut world = World::new();
+    let mut world = OrderedWorld::new();
     (0..2).for_each(|_| world.accept(3, None));
     let (first, _) = world.head().unwrap();
     let content = world.messages.remove(&first);
@@ -125,7 +125,7 @@ fn a_delivery_without_payload_blocks_until_the_store_ends_it() {
 
 #[test]
 fn becoming_ordered_waits_for_requests_in_flight_and_drops_the_queue() {
-    let mut world = World::new();
+    let mut world = OrderedWorld::new();
     let free = live(1, |_| {});
     for number in 1..=20 {
         world.lanes.admit_all(&Admission::new(scheduled(number, None), vec![free.clone()]), world.now);
@@ -150,14 +150,14 @@ fn becoming_ordered_waits_for_requests_in_flight_and_drops_the_queue() {
 
 #[test]
 fn a_read_from_before_the_endpoint_became_ordered_is_dropped() {
-    let mut world = World::new();
+    let mut world = OrderedWorld::new();
     let id = world.id();
     world.lanes.update_endpoints(&[live(1, |_| {})], world.now);
     let (wants, _) = world.lanes.begin_read(world.now);
     assert!(!wants[0].ordered);
     world.lanes.update_endpoints(&[world.live.clone()], world.now);
     let message = scheduled(7, None);
-    let waiting = Waiting {
+    let waiting = PendingDelivery {
         message_id: message.id,
         endpoint_id: id,
         state: State::Fresh,

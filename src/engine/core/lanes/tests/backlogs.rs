@@ -1,17 +1,17 @@
 //! Backlogged lanes next to others.
 
-use super::world::{Heard, World, live};
+use super::world::{LanesWorld, SignalTiming, live};
 
 /// Advances by milliseconds. The second endpoint gets a message every other millisecond, signalled `late`
 /// milliseconds later. Returns the deliveries to the first and to the second.
-fn beside(world: &mut World, millis: u64, late: u64) -> (usize, usize) {
+fn beside(world: &mut LanesWorld, millis: u64, late: u64) -> (usize, usize) {
     let all = world.lives.clone();
     let mut left = (0, 0);
     for at in 0..millis {
         world.advance(1);
         if at % 2 == 0 {
             world.lives = vec![all[1].clone()];
-            world.accept(Heard::Late);
+            world.accept(SignalTiming::Late);
         }
         if at % (late + 1) == 0 {
             world.hear_late();
@@ -36,17 +36,17 @@ fn beside(world: &mut World, millis: u64, late: u64) -> (usize, usize) {
 
 #[test]
 fn a_backlogged_lane_yields_until_it_has_caught_up() {
-    let mut world = World::new(2, 64, 64);
+    let mut world = LanesWorld::new(2, 64, 64);
     assert_eq!(beside(&mut world, 1_000, 0), (0, 500));
     let (first, all) = (world.lives[0].endpoint.id, world.lives.clone());
     world.lives.truncate(1);
-    (0..2_500).for_each(|_| world.accept(Heard::AtOnce));
+    (0..2_500).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.lives = all;
     assert!(world.lanes.lanes[&first].backlogged_until.is_some(), "more deliveries than the lane may hold");
     let (behind, others) = beside(&mut world, 1_000, 5);
     assert!(others >= 495, "others are sent when signalled: {others}");
     assert!((500..700).contains(&behind), "the rate of the others, plus those before the latency rose: {behind}");
-    assert!(world.lanes.backlog_rate().is_some_and(|pace| pace <= 550.0));
+    assert!(world.lanes.backlog_rate().is_some_and(|rate| rate <= 550.0));
     let (behind, _) = beside(&mut world, 1_000, 0);
     assert!((700..1_000).contains(&behind), "slowly more while the latency is normal: {behind}");
     world.settle();
@@ -59,9 +59,9 @@ fn a_backlogged_lane_yields_until_it_has_caught_up() {
 
 #[test]
 fn an_ordered_endpoint_is_never_backlogged() {
-    let mut world = World::new(1, 64, 64);
-    (0..200).for_each(|_| world.accept(Heard::AtOnce));
-    let lane = |world: &World| world.lanes.lanes[&world.lives[0].endpoint.id].backlogged_until;
+    let mut world = LanesWorld::new(1, 64, 64);
+    (0..200).for_each(|_| world.accept(SignalTiming::AtOnce));
+    let lane = |world: &LanesWorld| world.lanes.lanes[&world.lives[0].endpoint.id].backlogged_until;
     assert!(lane(&world).is_some());
     let ordered = live(1, |spec| spec.ordered = true);
     world.lanes.update_endpoints(&[ordered], world.now);

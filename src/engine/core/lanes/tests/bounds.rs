@@ -1,12 +1,12 @@
 //! The cost of the lanes: lookups per event, and bytes held.
 
 use super::super::*;
-use super::world::{Heard, World};
+use super::world::{LanesWorld, SignalTiming};
 
 #[test]
 fn lanes_waiting_for_a_share_cost_nothing() {
-    let mut world = World::new(2_000, 64, 16);
-    world.accept(Heard::AtOnce);
+    let mut world = LanesWorld::new(2_000, 64, 16);
+    world.accept(SignalTiming::AtOnce);
     world.start();
     assert_eq!(world.in_flight.len(), 32, "half is for unknown endpoints");
     for round in 0..100 {
@@ -25,8 +25,8 @@ fn lanes_waiting_for_a_share_cost_nothing() {
 
 #[test]
 fn payloads_in_flight_count_as_memory() {
-    let mut world = World::new(1, 64, 64);
-    (0..3).for_each(|_| world.accept(Heard::AtOnce));
+    let mut world = LanesWorld::new(1, 64, 64);
+    (0..3).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.start();
     let bytes: usize = world.in_flight.iter().map(|start| start.work.message.size()).sum();
     assert!(bytes > 0);
@@ -40,8 +40,8 @@ fn payloads_in_flight_count_as_memory() {
 
 #[test]
 fn messages_beyond_the_byte_budget_are_read_again_later() {
-    let mut world = World::new(1, 8, 8);
-    (0..3).for_each(|_| world.accept(Heard::Never));
+    let mut world = LanesWorld::new(1, 8, 8);
+    (0..3).for_each(|_| world.accept(SignalTiming::Never));
     world.scan();
     world.begin_read();
     let all = world.messages.clone();
@@ -59,7 +59,7 @@ fn messages_beyond_the_byte_budget_are_read_again_later() {
 #[test]
 fn a_read_requests_a_bounded_number_of_rows() {
     for (endpoints, lanes, of_each) in [(2_000, 512, 16), (10, 10, 128)] {
-        let mut world = World::new(endpoints, 64, 16);
+        let mut world = LanesWorld::new(endpoints, 64, 16);
         let lives = world.lives.clone();
         world.lanes.update_endpoints(&lives, world.now);
         let mut read = std::collections::HashSet::new();

@@ -6,7 +6,7 @@ impl Lanes {
     /// Whether a later step sends for this lane: this step ended early, or the lane is backlogged and throttled.
     pub(in crate::engine) fn sends_later(&self, id: EndpointId) -> bool {
         let behind = self.lanes.get(&id).is_some_and(|lane| lane.backlogged_until.is_some());
-        self.visits >= PER_STEP || behind && self.throttle.pace().is_some()
+        self.visits >= PER_STEP || behind && self.throttle.rate().is_some()
     }
 
     /// How many lane lookups there were, including those through an index.

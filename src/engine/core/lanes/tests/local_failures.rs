@@ -1,13 +1,13 @@
 //! Attempts that fail locally: the delivery returns to the store and its endpoint pauses, or all do if all are
 //! affected.
 
-use super::world::{Heard, World};
+use super::world::{LanesWorld, SignalTiming};
 use super::*;
 use crate::domain::deliveries::attempt::OwnFailure;
 use crate::engine::core::event::UnsentAttempt;
 use crate::store::queue::slots::Leases;
 
-impl World {
+impl LanesWorld {
     /// Every request in flight fails for this reason. Returns their number.
     fn fail_all(&mut self, why: OwnFailure) -> usize {
         let failed = std::mem::take(&mut self.in_flight);
@@ -34,15 +34,15 @@ impl World {
 
 #[test]
 fn a_local_failure_does_not_count_as_an_attempt() {
-    let mut world = World::new(1, 64, 16);
-    (0..10).for_each(|_| world.accept(Heard::AtOnce));
+    let mut world = LanesWorld::new(1, 64, 16);
+    (0..10).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.start();
     let first = world.fail_all(OwnFailure::Ports);
     assert!(first > 0);
     assert!(world.lanes.settled() && world.lanes.in_flight() == 0, "nothing is unrecorded");
     assert_eq!(world.pass(950), 0, "however often it is read");
     assert!(world.pass(100) > 0);
-    // `World::start` compares the progress with that in the store.
+    // `LanesWorld::start` compares the progress with that in the store.
     assert!(world.in_flight.iter().all(|start| start.work.progress == Progress::default()));
     world.fail_all(OwnFailure::Ports);
     assert_eq!(world.pass(1_900), 0, "twice in a row");
@@ -56,8 +56,8 @@ fn a_local_failure_does_not_count_as_an_attempt() {
 
 #[test]
 fn a_pause_after_a_local_failure_affects_no_other_endpoint() {
-    let mut world = World::new(2, 64, 16);
-    (0..20).for_each(|_| world.accept(Heard::AtOnce));
+    let mut world = LanesWorld::new(2, 64, 16);
+    (0..20).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.start();
     let resting = world.lives[0].endpoint.id;
     for _ in 0..40 {
@@ -77,8 +77,8 @@ fn a_pause_after_a_local_failure_affects_no_other_endpoint() {
 
 #[test]
 fn if_all_are_affected_all_pause_and_one_probes() {
-    let mut world = World::new(40, 64, 16);
-    (0..3).for_each(|_| world.accept(Heard::AtOnce));
+    let mut world = LanesWorld::new(40, 64, 16);
+    (0..3).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.start();
     let all = world.fail_all(OwnFailure::Descriptors);
     assert_eq!(all, 32, "half of the capacity, for unknown endpoints");
@@ -95,8 +95,8 @@ fn if_all_are_affected_all_pause_and_one_probes() {
 
 #[test]
 fn a_lease_that_ends_meanwhile_leaves_no_state() {
-    let mut world = World::new(1, 8, 8);
-    world.accept(Heard::AtOnce);
+    let mut world = LanesWorld::new(1, 8, 8);
+    world.accept(SignalTiming::AtOnce);
     world.start();
     world.lanes.lease(&Leases::new(), world.now);
     world.fail_all(OwnFailure::Descriptors);

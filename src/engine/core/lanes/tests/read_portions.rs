@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::super::reading::{ROWS_PER_STEP, ReadRows};
 use super::super::*;
-use super::world::{Heard, World};
+use super::world::{LanesWorld, SignalTiming};
 use crate::engine::core::event::ReadResult;
-use crate::store::queue::in_order::InOrder;
-use crate::store::queue::waiting::{LaneWants, Waiting};
+use crate::store::queue::ordered_heads::OrderedHead;
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
 
-fn row(endpoint: EndpointId, number: u128) -> Waiting {
-    Waiting {
+fn row(endpoint: EndpointId, number: u128) -> PendingDelivery {
+    PendingDelivery {
         message_id: MessageId(uuid::Uuid::from_u128(number)),
         endpoint_id: endpoint,
         state: State::Fresh,
@@ -26,7 +26,7 @@ fn id(number: usize) -> EndpointId {
 #[test]
 fn a_large_read_is_applied_in_portions_of_whole_lanes() {
     let lanes = 64;
-    let want = |n: usize, ordered| LaneWants {
+    let want = |n: usize, ordered| LaneRequest {
         endpoint: id(n),
         slot: 0,
         fresh: 128,
@@ -35,7 +35,7 @@ fn a_large_read_is_applied_in_portions_of_whole_lanes() {
         retries_from: Time::ZERO,
         ordered,
     };
-    let order = |n: usize| InOrder {
+    let order = |n: usize| OrderedHead {
         endpoint: id(n),
         waiting: (0..128).map(|number| row(id(n), number)).collect(),
         up_to: 128,
@@ -65,7 +65,7 @@ fn a_large_read_is_applied_in_portions_of_whole_lanes() {
 
 #[test]
 fn a_lane_beyond_the_step_budget_comes_alone_and_empty_lanes_count() {
-    let want = |n: usize| LaneWants {
+    let want = |n: usize| LaneRequest {
         endpoint: id(n),
         slot: 0,
         fresh: 1,
@@ -89,8 +89,8 @@ fn a_lane_beyond_the_step_budget_comes_alone_and_empty_lanes_count() {
 
 #[test]
 fn deliveries_recorded_between_portions_are_not_sent_again() {
-    let mut world = World::new(2, 8, 8);
-    world.accept(Heard::AtOnce);
+    let mut world = LanesWorld::new(2, 8, 8);
+    world.accept(SignalTiming::AtOnce);
     world.start();
     assert_eq!(world.in_flight.len(), 2);
     // Both are in flight while their lanes are read.
@@ -102,9 +102,10 @@ fn deliveries_recorded_between_portions_are_not_sent_again() {
     for want in wants.chunks(1) {
         world.finish(0, true);
         world.record(1);
-        let rows: Vec<Waiting> = waiting.iter().filter(|one| one.endpoint_id == want[0].endpoint).copied().collect();
+        let rows: Vec<PendingDelivery> =
+            waiting.iter().filter(|one| one.endpoint_id == want[0].endpoint).copied().collect();
         world.lanes.read(want, &rows, &world.messages, world.now);
-        // `World::start` fails if it is sent although it is not pending.
+        // `LanesWorld::start` fails if it is sent although it is not pending.
         world.start();
     }
     world.settle();

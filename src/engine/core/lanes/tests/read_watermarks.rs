@@ -2,13 +2,13 @@
 
 use super::super::super::lane::QUEUE;
 use super::*;
-use crate::store::queue::waiting::LaneWants;
+use crate::store::queue::pending_deliveries::LaneRequest;
 
 /// A one-second-old backlog of a lane, with a millisecond between deliveries.
-fn backlog(count: usize) -> World {
-    let mut world = World::new(1, 1_000, 1_000);
+fn backlog(count: usize) -> LanesWorld {
+    let mut world = LanesWorld::new(1, 1_000, 1_000);
     for _ in 0..count {
-        world.accept(Heard::Never);
+        world.accept(SignalTiming::Never);
         world.advance(1);
     }
     world.advance(60_000);
@@ -19,7 +19,7 @@ fn backlog(count: usize) -> World {
 }
 
 /// The request of the read that follows a scan.
-fn read(world: &mut World) -> LaneWants {
+fn read(world: &mut LanesWorld) -> LaneRequest {
     world.scan();
     world.begin_read();
     let want = world.reading.as_ref().expect("a reading").0[0];
@@ -28,7 +28,7 @@ fn read(world: &mut World) -> LaneWants {
 }
 
 /// Delivers and records this many queued deliveries, one per millisecond.
-fn serve(world: &mut World, count: usize) {
+fn serve(world: &mut LanesWorld, count: usize) {
     let wanted = world.delivered + count;
     while world.delivered < wanted {
         world.start();

@@ -1,14 +1,14 @@
 //! Slots and leases: only leased slots are served, and nothing survives an ended lease.
 
 use super::super::*;
-use super::world::{Heard, START, World, live, message};
+use super::world::{LanesWorld, START, SignalTiming, live, message};
 use crate::store::queue::slots::Leases;
 
 #[test]
 fn slots_of_other_processes_are_not_served() {
-    let mut world = World::new(2, 8, 8);
+    let mut world = LanesWorld::new(2, 8, 8);
     world.lanes.lease(&Leases::from([(1, 7)]), world.now);
-    world.accept(Heard::AtOnce);
+    world.accept(SignalTiming::AtOnce);
     world.start();
     let sent: Vec<_> = world.in_flight.iter().map(|start| (start.slot, start.epoch)).collect();
     assert_eq!(sent, [(1, 7)]);
@@ -17,13 +17,13 @@ fn slots_of_other_processes_are_not_served() {
     world.finish(0, true);
     world.record(1);
     assert!(world.lanes.busy_slots().is_empty());
-    world.accept(Heard::AtOnce);
+    world.accept(SignalTiming::AtOnce);
     world.start();
     assert!(world.in_flight.is_empty());
 }
 
 /// Another process had the slot meanwhile and sent everything pending.
-fn change_owners(world: &mut World) {
+fn change_owners(world: &mut LanesWorld) {
     world.lanes.lease(&Leases::from([(1, 9)]), world.now);
     let in_flight: Vec<MessageId> = world.in_flight.iter().map(|start| start.work.message.id).collect();
     world.pending.retain(|(_, message), _| in_flight.contains(message));
@@ -31,12 +31,12 @@ fn change_owners(world: &mut World) {
 
 #[test]
 fn deliveries_queued_under_an_ended_lease_are_dropped() {
-    let mut world = World::new(1, 1, 1);
-    (0..3).for_each(|_| world.accept(Heard::AtOnce));
+    let mut world = LanesWorld::new(1, 1, 1);
+    (0..3).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.start();
     change_owners(&mut world);
-    world.accept(Heard::AtOnce);
-    // `World::start` fails if it is sent although it is not pending.
+    world.accept(SignalTiming::AtOnce);
+    // `LanesWorld::start` fails if it is sent although it is not pending.
     world.settle();
     assert_eq!(world.delivered, 2);
     assert_eq!(world.lanes.queued_bytes, 0);
@@ -44,8 +44,8 @@ fn deliveries_queued_under_an_ended_lease_are_dropped() {
 
 #[test]
 fn rows_read_under_an_ended_lease_are_dropped() {
-    let mut world = World::new(1, 8, 8);
-    (0..3).for_each(|_| world.accept(Heard::Never));
+    let mut world = LanesWorld::new(1, 8, 8);
+    (0..3).for_each(|_| world.accept(SignalTiming::Never));
     world.scan();
     world.begin_read();
     assert!(world.reading.is_some());
@@ -53,16 +53,16 @@ fn rows_read_under_an_ended_lease_are_dropped() {
     world.end_read();
     world.start();
     assert!(world.in_flight.is_empty());
-    world.accept(Heard::Never);
+    world.accept(SignalTiming::Never);
     world.settle();
     assert_eq!(world.delivered, 1);
 }
 
 #[test]
 fn a_new_lease_starts_with_an_empty_bucket() {
-    let mut world = World::new(1, 100, 100);
+    let mut world = LanesWorld::new(1, 100, 100);
     world.lives = vec![live(1, |spec| spec.throttle_rate = Some(50))];
-    (0..20).for_each(|_| world.accept(Heard::AtOnce));
+    (0..20).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.start();
     assert_eq!(world.in_flight.len(), 2, "a twentieth of a second's worth");
     world.lanes.lease(&Leases::from([(1, 9)]), world.now);
@@ -76,7 +76,7 @@ fn a_new_lease_starts_with_an_empty_bucket() {
 
 #[test]
 fn other_processes_are_notified_of_their_deliveries() {
-    let mut world = World::new(2, 8, 8);
+    let mut world = LanesWorld::new(2, 8, 8);
     world.lanes.lease(&Leases::from([(1, 7)]), world.now);
     let admission = Admission::new(message(1), world.lives.clone());
     let second = world.lives[1].endpoint.id;

@@ -10,8 +10,8 @@ use crate::domain::deliveries::message::Message;
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::Signing;
 use crate::engine::core::event::UnsentAttempt;
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
 use crate::store::queue::slots::Leases;
-use crate::store::queue::waiting::{LaneWants, Waiting};
 
 pub const START: Time = Time::from_micros(1_763_800_000_000_000);
 
@@ -64,14 +64,14 @@ pub fn all_slots() -> Leases {
 
 /// When the lanes learn of a commit.
 #[derive(Clone, Copy)]
-pub(super) enum Heard {
+pub(super) enum SignalTiming {
     AtOnce,
     Late,
     Never,
 }
 
 /// The store, receivers and clocks.
-pub(super) struct World {
+pub(super) struct LanesWorld {
     pub(super) lanes: Lanes,
     pub(super) lives: Vec<Arc<LiveEndpoint>>,
     pub(super) messages: HashMap<MessageId, Arc<Message>>,
@@ -79,7 +79,7 @@ pub(super) struct World {
     pub(super) pending: BTreeMap<(EndpointId, MessageId), (State, Time, Progress)>,
     pub(super) in_flight: Vec<Dispatch>,
     pub(super) unrecorded: Vec<(EndpointId, MessageId, Progress, bool)>,
-    pub(super) reading: Option<(Vec<LaneWants>, Vec<Waiting>)>,
+    pub(super) reading: Option<(Vec<LaneRequest>, Vec<PendingDelivery>)>,
     /// Signals that arrive after their commit is visible.
     pub(super) late: Vec<Admission>,
     pub(super) now: ClockReading,
@@ -98,12 +98,12 @@ impl Lanes {
     }
 }
 
-impl World {
-    pub(super) fn new(endpoints: u128, max_in_flight: usize, cap: usize) -> World {
+impl LanesWorld {
+    pub(super) fn new(endpoints: u128, max_in_flight: usize, cap: usize) -> LanesWorld {
         let now = ClockReading { time: START, mono: Duration::from_secs(100) };
         let mut lanes = Lanes::new(max_in_flight, cap);
         lanes.lease(&all_slots(), ClockReading { mono: Duration::ZERO, ..now });
-        World {
+        LanesWorld {
             lanes,
             lives: (1..=endpoints).map(|number| live(number, |_| {})).collect(),
             messages: HashMap::new(),
@@ -119,12 +119,12 @@ impl World {
     }
 
     /// Commits a message to all endpoints. Its signal may be late or lost.
-    pub(super) fn accept(&mut self, signal: Heard) {
+    pub(super) fn accept(&mut self, signal: SignalTiming) {
         self.schedule(signal, None);
     }
 
     /// The same, for a scheduled message.
-    pub(super) fn schedule(&mut self, signal: Heard, deliver_at: Option<Time>) {
+    pub(super) fn schedule(&mut self, signal: SignalTiming, deliver_at: Option<Time>) {
         self.next += 1;
         let message = Arc::new(Message { accepted_at: self.now.time, ..(*scheduled(self.next, deliver_at)).clone() });
         for live in &self.lives {
@@ -134,9 +134,9 @@ impl World {
         self.messages.insert(message.id, message.clone());
         let admission = Admission::new(message, self.lives.clone());
         match signal {
-            Heard::AtOnce => drop(self.lanes.admit_all(&admission, self.now)),
-            Heard::Late => self.late.push(admission),
-            Heard::Never => {}
+            SignalTiming::AtOnce => drop(self.lanes.admit_all(&admission, self.now)),
+            SignalTiming::Late => self.late.push(admission),
+            SignalTiming::Never => {}
         }
     }
 
@@ -144,7 +144,7 @@ impl World {
     pub(super) fn accept_behind(&mut self, millis: u64) {
         let now = self.now;
         self.now.time = now.time.minus(Duration::from_millis(millis));
-        self.accept(Heard::Never);
+        self.accept(SignalTiming::Never);
         self.now = now;
     }
 
@@ -241,11 +241,11 @@ impl World {
         for want in &wants {
             let kinds = [(State::Fresh, want.fresh, want.fresh_from), (State::Retry, want.retries, want.retries_from)];
             for (state, most, from) in kinds {
-                let mut rows: Vec<Waiting> = self
+                let mut rows: Vec<PendingDelivery> = self
                     .pending
                     .iter()
                     .filter(|((endpoint, _), row)| *endpoint == want.endpoint && row.0 == state && row.1 >= from)
-                    .map(|((endpoint_id, message_id), (state, due_at, progress))| Waiting {
+                    .map(|((endpoint_id, message_id), (state, due_at, progress))| PendingDelivery {
                         message_id: *message_id,
                         endpoint_id: *endpoint_id,
                         state: *state,
@@ -292,10 +292,13 @@ impl World {
         let pick = (choice >> 8) as usize;
         match choice % 16 {
             0 if pick.is_multiple_of(5) => self.accept_behind(pick as u64 % 40_000),
-            0 => self.accept([Heard::AtOnce, Heard::Late, Heard::Never][pick % 3]),
+            0 => self.accept([SignalTiming::AtOnce, SignalTiming::Late, SignalTiming::Never][pick % 3]),
             1 => {
                 let deliver_at = self.now.time.plus(Duration::from_millis(pick as u64 % 200));
-                self.schedule([Heard::AtOnce, Heard::Late, Heard::Never][pick % 3], Some(deliver_at));
+                self.schedule(
+                    [SignalTiming::AtOnce, SignalTiming::Late, SignalTiming::Never][pick % 3],
+                    Some(deliver_at),
+                );
             }
             2 if self.late.is_empty() => self.advance(1 + pick as u64 % 80),
             2 => self.hear_late(),

@@ -9,8 +9,8 @@ use crate::domain::deliveries::delivery::State;
 use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::lanes::tests::world::{START, all_slots, live, scheduled};
 use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use crate::store::queue::slots::Leases;
-use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
 
 /// A pending delivery: sequence number, due time, progress.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Row {
 }
 
 /// The store, receiver and clocks, for one lane.
-pub(super) struct World {
+pub(super) struct OrderedWorld {
     pub(super) lanes: Lanes,
     pub(super) live: Arc<LiveEndpoint>,
     pub(super) messages: HashMap<MessageId, Arc<Message>>,
@@ -32,7 +32,7 @@ pub(super) struct World {
     pub(super) in_flight: Vec<(Dispatch, bool)>,
     /// Whether the attempt succeeded, and whether it was sent under an ended lease.
     pub(super) unrecorded: Vec<(MessageId, Progress, bool, bool)>,
-    pub(super) reading: Option<(Vec<LaneWants>, Vec<InOrder>)>,
+    pub(super) reading: Option<(Vec<LaneRequest>, Vec<OrderedHead>)>,
     pub(super) numbering: bool,
     pub(super) late: Vec<Admission>,
     pub(super) now: ClockReading,
@@ -41,12 +41,12 @@ pub(super) struct World {
     pub(super) accepted: u128,
 }
 
-impl World {
-    pub(super) fn new() -> World {
+impl OrderedWorld {
+    pub(super) fn new() -> OrderedWorld {
         let now = ClockReading { time: START, mono: Duration::from_secs(100) };
         let mut lanes = Lanes::new(64, 16);
         lanes.lease(&all_slots(), now);
-        World {
+        OrderedWorld {
             lanes,
             live: live(1, |spec| spec.ordered = true),
             messages: HashMap::new(),
@@ -177,14 +177,14 @@ impl World {
         rows.truncate(wants[0].fresh as usize);
         let more = rows.len() as i64 == wants[0].fresh;
         let last = rows.last().map_or(0, |(_, row)| row.seq);
-        let waiting = |(message_id, row): &(MessageId, Row)| Waiting {
+        let waiting = |(message_id, row): &(MessageId, Row)| PendingDelivery {
             message_id: *message_id,
             endpoint_id: self.id(),
             state: State::Fresh,
             due_at: row.due,
             progress: row.progress,
         };
-        let order = InOrder {
+        let order = OrderedHead {
             endpoint: self.id(),
             waiting: rows.iter().map(waiting).collect(),
             up_to: if more { last } else { self.next_seq - 1 },

@@ -1,0 +1,66 @@
+//! Store and ingest errors as errors of form fields.
+
+use crate::dashboard::components::form::REVISION;
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::verified_form::VerifiedForm;
+use crate::domain::{Invalid, Time};
+use crate::store::StoreError;
+use crate::store::catalog::change::Changed;
+use crate::store::ingest::accept::Rejection;
+
+/// Field errors, or a page error.
+pub type FormRejection = Result<Vec<Invalid>, PageError>;
+
+/// Converts a store error into field errors; `unique` is the field with a uniqueness constraint.
+pub fn store_errors(error: StoreError, unique: &str) -> FormRejection {
+    match error {
+        StoreError::Taken(_) => Ok(vec![Invalid::new(unique, "is already taken")]),
+        StoreError::Invalid(wrong) => Ok(wrong),
+        other => Err(other.into()),
+    }
+}
+
+/// The object after a change. `Err`: the change was rejected.
+///
+/// # Errors
+/// The object is gone, or concurrent changes prevented the update.
+pub fn change_result<T>(changed: Changed<T, FormRejection>) -> Result<T, FormRejection> {
+    match changed {
+        Changed::Done(target) => Ok(target),
+        Changed::Gone => Err(Err(PageError::NotFound)),
+        Changed::Refused(refused) => Err(refused),
+        Changed::Busy => Err(Err(PageError::BadRequest("Concurrent changes prevented this. Try again in a moment."))),
+    }
+}
+
+/// Checks that the object has not changed since the form was opened. A form holds all fields, so saving it would
+/// otherwise undo someone else's change.
+///
+/// # Errors
+/// The object was changed meanwhile.
+pub fn check_revision(submitted: &VerifiedForm, updated_at: Time) -> Result<(), FormRejection> {
+    if submitted.get(REVISION) == revision(updated_at) {
+        return Ok(());
+    }
+    let reason = "someone else changed it since you opened this form. Compare your entries with the current values, then save again";
+    Err(Ok(vec![Invalid::new("Not saved", reason)]))
+}
+
+/// The revision of an object, as the form carries it.
+pub fn revision(updated_at: Time) -> String {
+    updated_at.micros().to_string()
+}
+
+/// Converts an ingest refusal into field errors.
+pub fn accept_errors(refusal: Rejection) -> FormRejection {
+    match refusal {
+        Rejection::Invalid(wrong) => Ok(wrong),
+        Rejection::Duplicate(_) => Ok(vec![Invalid::new("eventId", "is already used by another message")]),
+        Rejection::Unreachable => {
+            Ok(vec![Invalid::new("eventType", "cannot be sent: the endpoint is disabled or deleted")])
+        }
+        Rejection::UnknownApplication(_) | Rejection::AmbiguousApplication(_) | Rejection::Repeated => {
+            Err(PageError::NotFound)
+        }
+    }
+}

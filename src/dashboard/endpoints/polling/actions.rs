@@ -1,0 +1,257 @@
+//! Creates, edits, enables, disables and deletes polling endpoints.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use crate::dashboard::DashboardState;
+use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage, lines};
+use crate::dashboard::components::form_errors::{FormRejection, change_result, check_revision, store_errors};
+use crate::dashboard::components::format::{Line, counted};
+use crate::dashboard::endpoints::polling::{name_of, named, path_of, polling_token};
+use crate::dashboard::event_types::visible_event_types;
+use crate::dashboard::http::current_user::AppContext;
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::layout::answer;
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
+use crate::domain::access::portal::Capability;
+use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
+use crate::domain::feed::FeedFilter;
+use crate::domain::{Invalid, PollingEndpointId, Uid};
+
+fn form(spec: &PollingEndpointSpec) -> Form {
+    let uid = spec.uid.as_ref().map_or("", |uid| uid.as_str());
+    Form::new(vec![
+        FormField::text("uid", "Uid", uid).help("Your own identifier, accepted in place of the id."),
+        FormField::lines("eventTypes", "Event types", spec.filter.event_types.iter().flatten())
+            .help("Names from the catalog, one per line. Leave empty for all current and future types."),
+        FormField::lines("channels", "Channels", spec.filter.channels.iter().flatten())
+            .help("One per line. Leave empty for all messages."),
+    ])
+}
+
+fn new_page(context: &AppContext, form: Form) -> FormPage {
+    FormPage {
+        layout: crate::dashboard::endpoints::polling::layout(context),
+        title: Line::new("New polling endpoint"),
+        lead: "Your program fetches events from it. No public URL is needed.",
+        about: Line::default(),
+        action: context.paths.page("polling/new"),
+        form,
+        examples: Vec::new(),
+        button: "Create polling endpoint",
+        back: context.paths.page("polling"),
+    }
+}
+
+fn edit_page(context: &AppContext, endpoint: &PollingEndpoint, form: Form) -> FormPage {
+    let path = path_of(context, endpoint);
+    FormPage {
+        layout: crate::dashboard::endpoints::polling::layout(context),
+        title: Line::new("Edit"),
+        lead: "",
+        about: Line::new(&name_of(endpoint)),
+        action: format!("{path}/edit"),
+        form,
+        examples: Vec::new(),
+        button: "Save",
+        back: path,
+    }
+}
+
+/// Applies the form to `before`.
+fn read(submitted: &VerifiedForm, before: &PollingEndpointSpec) -> Result<PollingEndpointSpec, Vec<Invalid>> {
+    let list = |name| Some(lines(submitted.get(name))).filter(|list| !list.is_empty());
+    let mut wrong = Vec::new();
+    let uid = submitted.given("uid").map(|text| Uid::parse("uid", text, PollingEndpointId::PREFIX)).transpose();
+    let spec = PollingEndpointSpec {
+        uid: uid.map_err(|one| wrong.push(one)).ok().flatten(),
+        filter: FeedFilter { event_types: list("eventTypes"), channels: list("channels") },
+        ..before.clone()
+    };
+    wrong.extend(spec.check().err().into_iter().flatten());
+    if wrong.is_empty() { Ok(spec) } else { Err(wrong) }
+}
+
+/// [`read`], where event types that are hidden from a customer do not exist.
+async fn checked(
+    state: &DashboardState,
+    context: &AppContext,
+    submitted: &VerifiedForm,
+    before: &PollingEndpointSpec,
+) -> Result<PollingEndpointSpec, FormRejection> {
+    let spec = read(submitted, before).map_err(Ok)?;
+    if context.flags().is_none() {
+        return Ok(spec);
+    }
+    let known = before.filter.event_types.as_deref().unwrap_or_default();
+    for name in spec.filter.event_types.iter().flatten().filter(|name| !known.contains(name)) {
+        if visible_event_types::find(&state.store, context, name).await.map_err(|error| Err(error.into()))?.is_none() {
+            let reason = format!("these event types are not in the catalog: {name}");
+            return Err(Ok(vec![Invalid::new("eventTypes", reason)]));
+        }
+    }
+    Ok(spec)
+}
+
+/// `GET {paths}/polling/new`.
+pub async fn new(context: AppContext) -> Result<HttpResponse, PageError> {
+    context.need(Capability::ManageEndpoint)?;
+    new_page(&context, form(&PollingEndpointSpec::default())).answer()
+}
+
+/// `POST {paths}/polling/new`: the response shows its first token.
+pub async fn create(
+    state: web::Data<DashboardState>,
+    context: AppContext,
+    submitted: VerifiedForm,
+) -> Result<HttpResponse, PageError> {
+    context.need(Capability::ManageEndpoint)?;
+    let made = match checked(&state, &context, &submitted, &PollingEndpointSpec::default()).await {
+        Ok(spec) => {
+            let (store, now) = (context.store(&state.store), state.clock.now());
+            let made = store.create_polling_endpoint(&context.tenant(), context.app.id, spec, now).await;
+            made.map_err(|error| store_errors(error, "uid"))
+        }
+        Err(wrong) => Err(wrong),
+    };
+    match made {
+        // Creating an endpoint implies the permission to create its tokens.
+        Ok(endpoint) => polling_token::show_new(&state, &context, &endpoint, None).await?.ok_or(PageError::NotFound),
+        Err(wrong) => {
+            new_page(&context, form(&PollingEndpointSpec::default()).filled(&submitted).with_errors(&wrong?)).answer()
+        }
+    }
+}
+
+/// `GET {paths}/polling/{poller}/edit`.
+pub async fn edit(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    context: AppContext,
+) -> Result<HttpResponse, PageError> {
+    context.need(Capability::ManageEndpoint)?;
+    let endpoint = named(&state.store, &request, &context).await?;
+    edit_page(&context, &endpoint, form(&endpoint.spec).at_revision(endpoint.updated_at)).answer()
+}
+
+/// `POST {paths}/polling/{poller}/edit`.
+pub async fn change(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    context: AppContext,
+    submitted: VerifiedForm,
+) -> Result<HttpResponse, PageError> {
+    context.need(Capability::ManageEndpoint)?;
+    let endpoint = named(&state.store, &request, &context).await?;
+    let saved = match checked(&state, &context, &submitted, &endpoint.spec).await {
+        Ok(spec) => save(&state, &context, &endpoint, Some(&submitted), |_| spec.clone()).await,
+        Err(wrong) => Err(wrong),
+    };
+    match saved {
+        Ok(()) => Ok(done(&path_of(&context, &endpoint), FlashNotice::Changed)),
+        Err(wrong) => {
+            let form = form(&endpoint.spec).at_revision(endpoint.updated_at);
+            edit_page(&context, &endpoint, form.filled(&submitted).with_errors(&wrong?)).answer()
+        }
+    }
+}
+
+/// Updates the polling endpoint; with a form, only if it has not changed since the form was opened.
+async fn save(
+    state: &DashboardState,
+    context: &AppContext,
+    endpoint: &PollingEndpoint,
+    submitted: Option<&VerifiedForm>,
+    what: impl Fn(&PollingEndpointSpec) -> PollingEndpointSpec,
+) -> Result<(), FormRejection> {
+    let work = |before: &PollingEndpoint| {
+        if let Some(submitted) = submitted {
+            check_revision(submitted, before.updated_at)?;
+        }
+        Ok::<_, FormRejection>(what(&before.spec))
+    };
+    let (store, now) = (context.store(&state.store), state.clock.now());
+    let changed = store.update_polling_endpoint(&context.tenant(), context.app.id, endpoint.id, work, now).await;
+    changed.map_err(|error| store_errors(error, "uid")).and_then(change_result).map(drop)
+}
+
+/// `POST {paths}/polling/{poller}/disable`.
+pub async fn disable(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    context: AppContext,
+    _submitted: VerifiedForm,
+) -> Result<HttpResponse, PageError> {
+    turn(&state, &request, &context, true).await
+}
+
+/// `POST {paths}/polling/{poller}/enable`.
+pub async fn enable(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    context: AppContext,
+    _submitted: VerifiedForm,
+) -> Result<HttpResponse, PageError> {
+    turn(&state, &request, &context, false).await
+}
+
+async fn turn(
+    state: &DashboardState,
+    request: &HttpRequest,
+    context: &AppContext,
+    disabled: bool,
+) -> Result<HttpResponse, PageError> {
+    context.need(Capability::ManageEndpoint)?;
+    let endpoint = named(&state.store, request, context).await?;
+    let what = |before: &PollingEndpointSpec| PollingEndpointSpec { disabled, ..before.clone() };
+    match save(state, context, &endpoint, None, what).await {
+        Ok(()) => {
+            let notice = if disabled { FlashNotice::Disabled } else { FlashNotice::Enabled };
+            Ok(done(&path_of(context, &endpoint), notice))
+        }
+        Err(wrong) => Err(wrong.err().unwrap_or(PageError::NotFound)),
+    }
+}
+
+/// `GET {paths}/polling/{poller}/delete`.
+pub async fn ask(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    context: AppContext,
+) -> Result<HttpResponse, PageError> {
+    context.need(Capability::ManageEndpoint)?;
+    let endpoint = named(&state.store, &request, &context).await?;
+    let consumers = state.store.consumers(&context.tenant(), &endpoint).await?.len() as i64;
+    let path = path_of(&context, &endpoint);
+    let page = ConfirmPage {
+        layout: crate::dashboard::endpoints::polling::layout(&context),
+        title: "Delete this polling endpoint?",
+        about: Line::new(&name_of(&endpoint)),
+        consequences: vec![
+            format!("{} and all positions are deleted.", counted(consumers, "consumer", "consumers")),
+            "Its tokens stop working within 3 seconds.".to_owned(),
+            "Messages are kept.".to_owned(),
+        ],
+        action: format!("{path}/delete"),
+        button: format!("Delete polling endpoint and {}", counted(consumers, "consumer", "consumers")),
+        back: path,
+    };
+    answer(StatusCode::OK, &page)
+}
+
+/// `POST {paths}/polling/{poller}/delete`.
+pub async fn delete(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    context: AppContext,
+    _submitted: VerifiedForm,
+) -> Result<HttpResponse, PageError> {
+    context.need(Capability::ManageEndpoint)?;
+    let (store, now) = (context.store(&state.store), state.clock.now());
+    let endpoint = named(&store, &request, &context).await?;
+    match store.delete_polling_endpoint(&context.tenant(), &endpoint, now).await? {
+        true => Ok(done(&context.paths.page("polling"), FlashNotice::Deleted)),
+        false => Err(PageError::NotFound),
+    }
+}

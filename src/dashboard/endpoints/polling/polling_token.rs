@@ -1,0 +1,116 @@
+//! Tokens of a polling endpoint. A token is shown only in the response to the form that created it.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+
+use crate::dashboard::DashboardState;
+use crate::dashboard::components::form::{Form, FormField, FormPage, SelectOption};
+use crate::dashboard::components::format::{Block, Line};
+use crate::dashboard::endpoints::polling::{fetch_snippets, name_of, named, path_of};
+use crate::dashboard::http::current_user::AppContext;
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::layout::{PageLayout, answer};
+use crate::dashboard::http::verified_form::VerifiedForm;
+use crate::domain::Invalid;
+use crate::domain::access::api_key;
+use crate::domain::access::portal::Capability;
+use crate::domain::catalog::polling::{OVERLAP, PollingEndpoint, PollingToken};
+use crate::store::StoreError;
+
+const DAY: u32 = 86_400;
+/// Choices of the lifetime: value, days, label.
+const LIVES: [(&str, Option<u32>, &str); 4] = [
+    ("never", None, "Never"),
+    ("30d", Some(30), "In 30 days"),
+    ("90d", Some(90), "In 90 days"),
+    ("365d", Some(365), "In a year"),
+];
+
+#[derive(Template)]
+#[template(path = "polling_token.html")]
+struct TokenPage<'t> {
+    layout: PageLayout,
+    name: Line,
+    text: &'t str,
+    code: Block,
+    path: String,
+}
+
+fn page(context: &AppContext, endpoint: &PollingEndpoint, form: Form) -> FormPage {
+    let path = path_of(context, endpoint);
+    FormPage {
+        layout: crate::dashboard::endpoints::polling::layout(context),
+        title: Line::new("Create token"),
+        lead: "Gives access to this polling endpoint only. Older tokens stay valid for 5 minutes.",
+        about: Line::new(&name_of(endpoint)),
+        action: format!("{path}/token"),
+        form,
+        examples: Vec::new(),
+        button: "Create token",
+        back: path,
+    }
+}
+
+fn form() -> Form {
+    let choice = |(word, _, said): &(&str, Option<u32>, &str)| SelectOption::new(word, said, *word == "never");
+    Form::new(vec![FormField::select("life", "Expires", LIVES.iter().map(choice).collect())])
+}
+
+/// `GET {paths}/polling/{poller}/token`.
+pub async fn ask(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    context: AppContext,
+) -> Result<HttpResponse, PageError> {
+    context.need_any(Capability::ROTATE_SECRET)?;
+    let endpoint = named(&state.store, &request, &context).await?;
+    page(&context, &endpoint, form()).answer()
+}
+
+/// `POST {paths}/polling/{poller}/token`.
+pub async fn make(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    context: AppContext,
+    submitted: VerifiedForm,
+) -> Result<HttpResponse, PageError> {
+    context.need_any(Capability::ROTATE_SECRET)?;
+    let endpoint = named(&state.store, &request, &context).await?;
+    let Some((_, days, _)) = LIVES.iter().find(|(word, ..)| *word == submitted.get("life")) else {
+        let wrong = [Invalid::new("life", "choose one of the options")];
+        return page(&context, &endpoint, form().filled(&submitted).with_errors(&wrong)).answer();
+    };
+    let life = days.map(|days| Duration::from_secs((days * DAY).into()));
+    match show_new(&state, &context, &endpoint, life).await? {
+        Some(shown) => Ok(shown),
+        None => Err(PageError::NotFound),
+    }
+}
+
+/// Creates and shows a token. `None`: the polling endpoint is gone.
+pub async fn show_new(
+    state: &DashboardState,
+    context: &AppContext,
+    endpoint: &PollingEndpoint,
+    life: Option<Duration>,
+) -> Result<Option<HttpResponse>, PageError> {
+    let (store, now) = (context.store(&state.store), state.clock.now());
+    let (token, text) = PollingToken::make(context.org.clone(), endpoint, life, now);
+    let made: Result<bool, StoreError> =
+        store.rotate_polling_token(&context.tenant(), endpoint, &token, &api_key::hash(&text), OVERLAP).await;
+    if !made? {
+        return Ok(None);
+    }
+    let url = fetch_snippets::url(&state.api_url, &context.app, endpoint);
+    let page = TokenPage {
+        layout: crate::dashboard::endpoints::polling::layout(context),
+        name: Line::new(&name_of(endpoint)),
+        text: &text,
+        code: Block::new(fetch_snippets::of(None).code(&url).as_bytes()),
+        path: path_of(context, endpoint),
+    };
+    answer(StatusCode::OK, &page).map(Some)
+}

@@ -1,0 +1,159 @@
+//! Notices after an action. The URL carries a word from a fixed list, never the text itself.
+
+/// The outcome of an action. [`FlashNotice::text`] has the wording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlashNotice {
+    Resent,
+    NotResent,
+    ResendCanceled,
+    ResendOver,
+    Canceled,
+    NotCanceled,
+    Created,
+    Changed,
+    Deleted,
+    Enabled,
+    Disabled,
+    Rotated,
+    Sent,
+    Archived,
+    KeyRevoked,
+    OperatorCreated,
+    OperatorRemoved,
+    PasswordChanged,
+    SessionEnded,
+    SessionAlreadyEnded,
+    NoOrganization,
+    RowRetried,
+    RowDiscarded,
+    RowGone,
+    RowAmbiguous,
+}
+
+/// The wording of a notice.
+pub struct FlashText {
+    /// The value of `notice` in the URL.
+    pub word: &'static str,
+    /// Success or failure.
+    pub good: bool,
+    pub first: &'static str,
+    pub rest: &'static str,
+}
+
+impl FlashNotice {
+    const ALL: &[FlashNotice] = &[
+        FlashNotice::Resent,
+        FlashNotice::NotResent,
+        FlashNotice::ResendCanceled,
+        FlashNotice::ResendOver,
+        FlashNotice::Canceled,
+        FlashNotice::NotCanceled,
+        FlashNotice::Created,
+        FlashNotice::Changed,
+        FlashNotice::Deleted,
+        FlashNotice::Enabled,
+        FlashNotice::Disabled,
+        FlashNotice::Rotated,
+        FlashNotice::Sent,
+        FlashNotice::Archived,
+        FlashNotice::KeyRevoked,
+        FlashNotice::OperatorCreated,
+        FlashNotice::OperatorRemoved,
+        FlashNotice::PasswordChanged,
+        FlashNotice::SessionEnded,
+        FlashNotice::SessionAlreadyEnded,
+        FlashNotice::NoOrganization,
+        FlashNotice::RowRetried,
+        FlashNotice::RowDiscarded,
+        FlashNotice::RowGone,
+        FlashNotice::RowAmbiguous,
+    ];
+
+    pub fn text(self) -> FlashText {
+        let text = |word, good, first, rest| FlashText { word, good, first, rest };
+        match self {
+            FlashNotice::Resent => {
+                text("resent", true, "Resent.", "It is due now, with a new retry schedule. Reload to see the result.")
+            }
+            FlashNotice::NotResent => text(
+                "not-resent",
+                false,
+                "Not resent.",
+                "The endpoint, application, message or content no longer exists.",
+            ),
+            FlashNotice::ResendCanceled => text(
+                "resend-canceled",
+                true,
+                "Canceled.",
+                "No further deliveries are queued. Those already queued will be sent.",
+            ),
+            FlashNotice::ResendOver => text("resend-over", false, "Not canceled.", "It had already ended."),
+            FlashNotice::Canceled => text(
+                "canceled",
+                true,
+                "Canceled.",
+                "It will not be sent; an attempt in flight may still arrive. You can resend it.",
+            ),
+            FlashNotice::NotCanceled => {
+                text("not-canceled", false, "Not canceled.", "It was no longer waiting. The result is below.")
+            }
+            FlashNotice::Created => text("created", true, "Created.", "It is in use now."),
+            FlashNotice::Changed => text("changed", true, "Saved.", "The change applies from the next attempt."),
+            FlashNotice::Deleted => text("deleted", true, "Deleted.", "Its pending deliveries will not be sent."),
+            FlashNotice::Enabled => text("enabled", true, "Enabled.", "Pending deliveries are being sent."),
+            FlashNotice::Disabled => {
+                text("disabled", true, "Disabled.", "Pending deliveries wait until it is enabled again.")
+            }
+            FlashNotice::Rotated => {
+                text("rotated", true, "Secret rotated.", "The old secret stays valid for the period you chose.")
+            }
+            FlashNotice::Sent => text("sent", true, "Sent.", "It is queued. Reload to see the result."),
+            FlashNotice::Archived => {
+                text("archived", true, "Archived.", "It is no longer offered; events of this type are still delivered.")
+            }
+            FlashNotice::KeyRevoked => {
+                text("key-revoked", true, "Revoked.", "Requests with this key are rejected within 3 seconds.")
+            }
+            FlashNotice::OperatorCreated => {
+                text("operator-created", true, "Account created.", "They can sign in with this name and password.")
+            }
+            FlashNotice::OperatorRemoved => text("operator-removed", true, "Removed.", "Their sessions have ended."),
+            FlashNotice::PasswordChanged => {
+                text("password-changed", true, "Password changed.", "Your other sessions have ended.")
+            }
+            FlashNotice::SessionEnded => text("session-ended", true, "Session ended.", "Its pages no longer open."),
+            FlashNotice::SessionAlreadyEnded => {
+                text("session-over", false, "Not ended.", "The session had already ended.")
+            }
+            FlashNotice::RowRetried => text(
+                "row-retried",
+                true,
+                "Retried.",
+                "The relay is processing the row. If it is still stuck, it stays listed.",
+            ),
+            FlashNotice::RowDiscarded => text("row-discarded", true, "Discarded.", "The row is deleted."),
+            FlashNotice::RowGone => text("row-gone", false, "Nothing changed.", "The row is no longer stuck."),
+            FlashNotice::RowAmbiguous => text(
+                "row-ambiguous",
+                false,
+                "Nothing was done.",
+                "Several rows share this number. Edit or delete the row in the table itself.",
+            ),
+            FlashNotice::NoOrganization => text(
+                "no-organization",
+                false,
+                "Not switched.",
+                "This organization does not exist, or your account has no access to it.",
+            ),
+        }
+    }
+
+    /// The value of `notice` in the URL.
+    pub fn word(self) -> &'static str {
+        self.text().word
+    }
+
+    pub fn from_word(word: &str) -> Option<FlashNotice> {
+        FlashNotice::ALL.iter().copied().find(|notice| notice.word() == word)
+    }
+}

@@ -1,0 +1,286 @@
+//! The page layout: header, navigation, menu, breadcrumbs and flash notice.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::ContentType;
+use askama::Template;
+
+use crate::dashboard::components::format::Line;
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::assets;
+use crate::dashboard::http::current_user::{AppContext, CurrentUser, ORGS, Principal};
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::flash::{FlashNotice, FlashText};
+use crate::dashboard::http::preferences::{ClockFace, ThemePreference, Prefs};
+use crate::dashboard::portal::branding::Brand;
+use crate::domain::access::portal::{Capability, PortalPage};
+use crate::domain::time::Clock;
+use crate::domain::{OrgId, Time};
+
+/// The active entry of the navigation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NavItem {
+    Overview,
+    Deliveries,
+    Messages,
+    Endpoints,
+    Polling,
+    Applications,
+    EventTypes,
+    Live,
+    Resends,
+    Outbox,
+    Operational,
+    Keys,
+    Audit,
+    Operators,
+    Elsewhere,
+}
+
+/// A link in the navigation or the menu.
+pub struct NavEntry {
+    pub name: &'static str,
+    pub path: String,
+    pub current: bool,
+}
+
+/// The signed-in user, as the layout shows it.
+pub struct UserMenu {
+    /// The label of the menu: the organization; empty in the portal.
+    pub name: String,
+    pub customer: bool,
+    /// The account's name; empty after a sign-in by link and in the portal.
+    pub account: Line,
+    /// The organizations to switch to, including the current one; empty if there is only one.
+    pub orgs: Vec<String>,
+    /// The list was truncated.
+    pub more_orgs: bool,
+    /// The user manages accounts.
+    all: bool,
+    /// Whether to render the header and the navigation.
+    pub head: bool,
+    /// The paths of the preferences form and of the sign-out button.
+    pub preferences: &'static str,
+    pub leave: &'static str,
+    /// The current path and query, to return to.
+    pub at: String,
+}
+
+/// The layout, available to templates as `layout`.
+pub struct PageLayout {
+    /// `None`: not signed in.
+    pub menu: Option<UserMenu>,
+    /// The CSRF token of all forms on the page.
+    pub csrf: String,
+    pub notice: Option<FlashText>,
+    pub prefs: Prefs,
+    /// The portal's brand. `None`: the dashboard, or a portal page outside a session.
+    pub brand: Option<Brand>,
+    /// The page is below `/portal`.
+    pub portal: bool,
+    /// The parents of the page, outermost first, without the page itself.
+    pub breadcrumbs: Vec<Breadcrumb>,
+    here: NavItem,
+    /// The portal pages in the navigation; `None`: all.
+    pages: Option<Vec<PortalPage>>,
+    /// The portal session has the live tail, and bulk resends.
+    live: bool,
+    resends: bool,
+}
+
+pub struct Breadcrumb {
+    pub href: String,
+    pub name: Line,
+}
+
+impl PageLayout {
+    /// The layout of a page for a signed-in user.
+    pub fn of(user: &CurrentUser, here: NavItem) -> PageLayout {
+        let session = match &user.principal {
+            Principal::Customer(session) => Some(session),
+            Principal::Operator(_) => None,
+        };
+        let customer = session.is_some();
+        let brand = session.map(Brand::of_session);
+        let menu = UserMenu {
+            name: if customer { String::new() } else { user.org.to_string() },
+            customer,
+            account: user.account().map(|one| Line::new(&one.name)).unwrap_or_default(),
+            orgs: if user.orgs.len() > 1 { user.orgs.iter().map(OrgId::to_string).collect() } else { Vec::new() },
+            more_orgs: user.sees_all() && user.orgs.len() >= ORGS as usize,
+            all: user.sees_all(),
+            head: session.is_none_or(|session| session.options.navigation),
+            preferences: if customer { "/portal/preferences" } else { "/preferences" },
+            leave: if customer { "/portal/leave" } else { "/logout" },
+            at: user.at.clone(),
+        };
+        PageLayout {
+            menu: Some(menu),
+            csrf: user.csrf.clone(),
+            notice: None,
+            prefs: brand.as_ref().map_or(user.prefs, |brand| brand.preferred(user.prefs)),
+            brand,
+            portal: customer,
+            breadcrumbs: Vec::new(),
+            here,
+            pages: session.and_then(|session| session.options.pages.clone()),
+            live: user.opens("/portal/tail"),
+            resends: user.opens("/portal/resend") && user.can(Capability::CreateAttempts),
+        }
+    }
+
+    /// Adds breadcrumbs: the application, then `parents` as paths and names.
+    pub fn below(mut self, context: &AppContext, parents: impl IntoIterator<Item = (String, Line)>) -> PageLayout {
+        let crumb = |(href, name): (String, Line)| Breadcrumb { href, name };
+        if !self.portal {
+            let all = match context.operational {
+                true => ("/operational".to_owned(), Line::new("Operational webhooks")),
+                false => ("/applications".to_owned(), Line::new("Applications")),
+            };
+            self.breadcrumbs.push(crumb(all));
+            if !context.operational {
+                self.breadcrumbs.push(crumb((context.paths.home().to_owned(), Line::cut(&context.app.name, 60))));
+            }
+        }
+        self.breadcrumbs.extend(parents.into_iter().map(crumb));
+        self
+    }
+
+    /// The layout of a page without a session.
+    pub fn bare() -> PageLayout {
+        PageLayout {
+            menu: None,
+            csrf: String::new(),
+            notice: None,
+            prefs: Prefs::default(),
+            brand: None,
+            portal: false,
+            breadcrumbs: Vec::new(),
+            here: NavItem::Elsewhere,
+            pages: None,
+            live: false,
+            resends: false,
+        }
+    }
+
+    /// The layout of a portal page without a session.
+    pub fn of_portal(prefs: Prefs, brand: Option<Brand>) -> PageLayout {
+        let prefs = brand.as_ref().map_or(prefs, |brand| brand.preferred(prefs));
+        PageLayout { prefs, brand, portal: true, ..PageLayout::bare() }
+    }
+
+    /// Sets the CSRF token.
+    pub fn with_token(mut self, csrf: String) -> PageLayout {
+        self.csrf = csrf;
+        self
+    }
+
+    /// Shows the notice named in the URL, if it is known.
+    pub fn with_notice(mut self, word: Option<&str>) -> PageLayout {
+        self.notice = word.and_then(FlashNotice::from_word).map(FlashNotice::text);
+        self
+    }
+
+    /// The rendering time; the script corrects the browser's clock by it.
+    pub fn now(&self) -> Time {
+        Clock.now()
+    }
+
+    /// Whether the user is a portal customer.
+    pub fn customer(&self) -> bool {
+        self.menu.as_ref().is_some_and(|menu| menu.customer)
+    }
+
+    /// The path of a static file.
+    pub fn asset(&self, name: &str) -> &'static str {
+        assets::url(name)
+    }
+
+    pub fn themes(&self) -> [ThemePreference; 3] {
+        ThemePreference::ALL
+    }
+
+    pub fn clocks(&self) -> [ClockFace; 2] {
+        ClockFace::ALL
+    }
+
+    /// The entries of the navigation.
+    pub fn entries(&self) -> Vec<NavEntry> {
+        let items: &[(&'static str, &str, NavItem)] = if self.customer() {
+            &[
+                ("Overview", "", NavItem::Overview),
+                ("Endpoints", "endpoints", NavItem::Endpoints),
+                ("Polling", "polling", NavItem::Polling),
+                ("Messages", "messages", NavItem::Messages),
+                ("Deliveries", "deliveries", NavItem::Deliveries),
+                ("Event types", "event-types", NavItem::EventTypes),
+                ("Live", "tail", NavItem::Live),
+            ]
+        } else {
+            &[
+                ("Overview", "/", NavItem::Overview),
+                ("Deliveries", "/deliveries", NavItem::Deliveries),
+                ("Messages", "/messages", NavItem::Messages),
+                ("Endpoints", "/endpoints", NavItem::Endpoints),
+                ("Applications", "/applications", NavItem::Applications),
+                ("Event types", "/event-types", NavItem::EventTypes),
+                ("Live", "/tail", NavItem::Live),
+            ]
+        };
+        self.listed(items)
+    }
+
+    /// The entries of the menu.
+    pub fn more(&self) -> Vec<NavEntry> {
+        match &self.menu {
+            None => return Vec::new(),
+            Some(menu) if menu.customer => return self.listed(&[("Resends", "resend", NavItem::Resends)]),
+            Some(_) => {}
+        }
+        let all = self.menu.as_ref().is_some_and(|menu| menu.all);
+        self.listed(&[
+            ("Resends", "/resend", NavItem::Resends),
+            ("Outbox", "/outbox", NavItem::Outbox),
+            ("Operational webhooks", "/operational", NavItem::Operational),
+            ("API keys", "/keys", NavItem::Keys),
+            ("Audit log", "/audit", NavItem::Audit),
+            (if all { "Operators" } else { "Your account" }, "/operators", NavItem::Operators),
+        ])
+    }
+
+    fn listed(&self, items: &[(&'static str, &str, NavItem)]) -> Vec<NavEntry> {
+        let portal = AppPaths::portal();
+        let path = |path: &str| match path {
+            "" => portal.home().to_owned(),
+            path if path.starts_with('/') => path.to_owned(),
+            path => portal.page(path),
+        };
+        let entry = |(name, at, here): &(&'static str, &str, NavItem)| NavEntry {
+            name,
+            path: path(at),
+            current: self.here == *here,
+        };
+        items.iter().filter(|(_, _, here)| self.has(*here)).map(entry).collect()
+    }
+
+    /// Whether a portal session includes the entry.
+    fn has(&self, here: NavItem) -> bool {
+        let page = match here {
+            NavItem::Overview => PortalPage::Overview,
+            NavItem::Endpoints | NavItem::Polling => PortalPage::Endpoints,
+            NavItem::Messages => PortalPage::Messages,
+            NavItem::Deliveries => PortalPage::Deliveries,
+            NavItem::EventTypes => PortalPage::EventTypes,
+            NavItem::Live if self.customer() => return self.live,
+            NavItem::Resends if self.customer() => return self.resends,
+            _ => return true,
+        };
+        self.pages.as_ref().is_none_or(|pages| pages.contains(&page))
+    }
+}
+
+/// Renders a page as the response.
+pub fn answer(status: StatusCode, page: &impl Template) -> Result<HttpResponse, PageError> {
+    let html = page.render()?;
+    Ok(HttpResponse::build(status).content_type(ContentType::html()).body(html))
+}

@@ -1,0 +1,82 @@
+//! Submitted forms. [`VerifiedForm`] can only be extracted if the CSRF token matches the session, so no handler can
+//! skip the check.
+
+use actix_web::dev::Payload;
+use actix_web::http::header::LOCATION;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+use futures_util::future::LocalBoxFuture;
+
+use crate::dashboard::http::current_user::CurrentUser;
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::session::same;
+
+/// The submitted fields, in order.
+#[derive(Debug)]
+pub struct VerifiedForm(Vec<(String, String)>);
+
+impl VerifiedForm {
+    /// A field's raw value; empty if missing.
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
+    }
+
+    /// The trimmed value; `None` if empty.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        Some(self.get(name).trim()).filter(|value| !value.is_empty())
+    }
+
+    /// All values of a field.
+    pub fn all<'p>(&'p self, name: &'p str) -> impl Iterator<Item = &'p str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a checkbox is ticked or a button was used.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(key, _)| key == name)
+    }
+}
+
+impl FromRequest for VerifiedForm {
+    type Error = PageError;
+    type Future = LocalBoxFuture<'static, Result<VerifiedForm, PageError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let user = CurrentUser::from_request(request, payload);
+        let form = web::Form::<Vec<(String, String)>>::from_request(request, payload);
+        Box::pin(async move {
+            let user = user.await?;
+            let form = form.await.map_err(|_| PageError::BadRequest("The form could not be read, or is too long."))?;
+            let submitted = VerifiedForm(form.into_inner());
+            if same(submitted.get("csrf"), &user.csrf) { Ok(submitted) } else { Err(PageError::WrongToken) }
+        })
+    }
+}
+
+/// Redirects after a successful form, with a notice.
+pub fn done(path: &str, notice: FlashNotice) -> HttpResponse {
+    let sign = if path.contains('?') { '&' } else { '?' };
+    HttpResponse::SeeOther().insert_header((LOCATION, format!("{path}{sign}notice={}", notice.word()))).finish()
+}
+
+/// A redirect target from a form; `None` unless it is a path on this site.
+pub fn own_path(text: &str) -> Option<&str> {
+    let own =
+        text.starts_with('/') && !text.starts_with("//") && text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    own.then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dashboard::http::verified_form::*;
+
+    #[test]
+    fn one_is_sent_back_to_this_site_and_nowhere_else() {
+        assert_eq!(own_path("/deliveries?status=dead"), Some("/deliveries?status=dead"));
+        for bad in
+            ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nset-cookie: b", "javascript:x"]
+        {
+            assert_eq!(own_path(bad), None, "{bad:?}");
+        }
+    }
+}

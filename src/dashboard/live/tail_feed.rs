@@ -1,0 +1,260 @@
+//! The feed of the live tails: attempts as they are recorded, by any process.
+//!
+//! * [`TailFeeds`] – the feeds of this process. While an organization has open tails, one loop polls the store for all
+//!   of them.
+//! * [`TailSubscription`] – an open tail: recent attempts, then [batches](AttemptBatch).
+//!
+//! Ids are not committed in order (`store/query/tail.rs`), so each poll re-reads the recent past and skips known
+//! attempts: always the last [`SHORT`], and every [`ROUNDS`] polls the last [`LONG`] for slow attempts. Attempts
+//! recorded even later, after an outage of the store, appear in the lists but not in the tail.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+
+use crate::domain::time::Clock;
+use crate::domain::{AttemptId, OrgId, Time};
+use crate::store::access::sign_in_links::TokenHash;
+use crate::store::query::attempts::AttemptLine;
+use crate::store::{Store, StoreError, Tenant};
+
+/// The maximum number of open tails per process.
+const OPEN: usize = 32;
+/// The maximum number of open tails per session.
+const PER_SESSION: usize = 4;
+/// The polling interval.
+pub const POLL: Duration = Duration::from_millis(500);
+/// How far back each poll reads: longer than a usual attempt and its recording take, and than clock skew between
+/// processes.
+const SHORT: Duration = Duration::from_secs(5);
+/// How far back a poll for slow attempts reads: longer than any timeout (30 s) and the recording.
+const LONG: Duration = Duration::from_secs(45);
+const TOOK_LONG: Duration = Duration::from_secs(2);
+/// Every so many polls includes slow attempts.
+const ROUNDS: u32 = 10;
+/// The maximum number of attempts per poll.
+const MOST: i64 = 1_000;
+/// How many attempts a new tail starts with.
+const RECENT: usize = 200;
+/// How many batches a slow reader may lag behind.
+const BEHIND: usize = 16;
+
+/// New attempts of one poll, oldest first.
+#[derive(Debug, Default)]
+pub struct AttemptBatch {
+    pub lines: Vec<AttemptLine>,
+    /// The poll hit [`MOST`].
+    pub cut: bool,
+}
+
+/// The feeds of this process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TailFeeds {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    open: Mutex<OpenTails>,
+    feeds: Mutex<HashMap<OrgId, OrgFeed>>,
+    closing: watch::Sender<bool>,
+}
+
+/// The number of open tails.
+#[derive(Debug, Default)]
+struct OpenTails {
+    all: usize,
+    by_session: HashMap<TokenHash, usize>,
+}
+
+/// The reason why no tail was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TailLimit {
+    /// The session has [`PER_SESSION`].
+    Session,
+    /// The process has [`OPEN`], or is stopping.
+    Process,
+}
+
+/// The shared feed of an organization.
+#[derive(Debug)]
+struct OrgFeed {
+    sender: broadcast::Sender<Arc<AttemptBatch>>,
+    recent: VecDeque<AttemptLine>,
+}
+
+/// An open tail.
+pub struct TailSubscription {
+    /// Attempts before the first batch, oldest first.
+    pub recent: Vec<AttemptLine>,
+    pub batches: broadcast::Receiver<Arc<AttemptBatch>>,
+    /// Becomes true when the process stops.
+    pub closing: watch::Receiver<bool>,
+    _permit: TailPermit,
+}
+
+/// Counts an open tail until it is dropped.
+struct TailPermit {
+    inner: Arc<Inner>,
+    session: TokenHash,
+}
+
+impl Drop for TailPermit {
+    fn drop(&mut self) {
+        let mut open = self.inner.open();
+        open.all = open.all.saturating_sub(1);
+        if let Some(theirs) = open.by_session.get_mut(&self.session) {
+            *theirs -= 1;
+            if *theirs == 0 {
+                open.by_session.remove(&self.session);
+            }
+        }
+    }
+}
+
+impl Default for TailFeeds {
+    fn default() -> TailFeeds {
+        let closing = watch::Sender::new(false);
+        TailFeeds { inner: Arc::new(Inner { open: Mutex::default(), feeds: Mutex::default(), closing }) }
+    }
+}
+
+impl TailFeeds {
+    /// Closes all tails and rejects new ones, so shutdown does not wait for them.
+    pub fn close(&self) {
+        self.inner.closing.send_replace(true);
+    }
+
+    /// Opens a tail of an organization.
+    ///
+    /// # Errors
+    /// A limit is reached.
+    pub fn open(
+        &self,
+        store: &Store,
+        clock: Clock,
+        org: &OrgId,
+        session: TokenHash,
+    ) -> Result<TailSubscription, TailLimit> {
+        let permit = self.permit(session)?;
+        let mut feeds = self.inner.feeds();
+        let feed = feeds.entry(org.clone()).or_insert_with(|| {
+            let (sender, recent) = (broadcast::Sender::new(BEHIND), VecDeque::with_capacity(RECENT));
+            tokio::spawn(poll(self.inner.clone(), store.clone(), clock, org.clone()));
+            OrgFeed { sender, recent }
+        });
+        // Under one lock, so no batch falls between the two.
+        let (recent, batches) = (feed.recent.iter().cloned().collect(), feed.sender.subscribe());
+        Ok(TailSubscription { recent, batches, closing: self.inner.closing.subscribe(), _permit: permit })
+    }
+
+    fn permit(&self, session: TokenHash) -> Result<TailPermit, TailLimit> {
+        let mut open = self.inner.open();
+        let theirs = open.by_session.get(&session).copied().unwrap_or(0);
+        if theirs >= PER_SESSION {
+            return Err(TailLimit::Session);
+        }
+        if open.all >= OPEN || *self.inner.closing.borrow() {
+            return Err(TailLimit::Process);
+        }
+        open.all += 1;
+        open.by_session.insert(session, theirs + 1);
+        Ok(TailPermit { inner: self.inner.clone(), session })
+    }
+}
+
+impl Inner {
+    fn open(&self) -> MutexGuard<'_, OpenTails> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, HashMap<OrgId, OrgFeed>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes a batch. `false`: the last tail was closed and the feed removed.
+    fn send(&self, org: &OrgId, batch: AttemptBatch) -> bool {
+        let mut feeds = self.feeds();
+        let Some(feed) = feeds.get_mut(org) else { return false };
+        if feed.sender.receiver_count() == 0 || *self.closing.borrow() {
+            feeds.remove(org);
+            return false;
+        }
+        if !batch.lines.is_empty() || batch.cut {
+            let surplus = (feed.recent.len() + batch.lines.len()).saturating_sub(RECENT);
+            feed.recent.drain(..surplus.min(feed.recent.len()));
+            let newest = batch.lines.len().saturating_sub(RECENT);
+            feed.recent.extend(batch.lines.iter().skip(newest).cloned());
+            let _ = feed.sender.send(Arc::new(batch));
+        }
+        true
+    }
+}
+
+/// Polls until the last tail is closed.
+async fn poll(inner: Arc<Inner>, store: Store, clock: Clock, org: OrgId) {
+    let tenant = Tenant::org(org.clone());
+    let mut seen = BTreeSet::new();
+    for round in 0_u32.. {
+        let batch = poll_once(&store, &tenant, round, &mut seen, clock.now()).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the live tail waits for the store");
+            AttemptBatch::default()
+        });
+        if !inner.send(&org, batch) {
+            return;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Reads attempts that were not seen before.
+async fn poll_once(
+    store: &Store,
+    tenant: &Tenant,
+    round: u32,
+    seen: &mut BTreeSet<AttemptId>,
+    now: Time,
+) -> Result<AttemptBatch, StoreError> {
+    let mut lines = store.attempts_since(tenant, now.minus(SHORT), Duration::ZERO, MOST).await?;
+    let cut = lines.len() as i64 >= MOST;
+    if round.is_multiple_of(ROUNDS) {
+        let long = store.attempts_since(tenant, now.minus(LONG), TOOK_LONG, MOST).await?;
+        // In the first poll, attempts that ended before the tail was opened are not news.
+        let news = |line: &AttemptLine| round > 0 || ended(line) >= now.minus(SHORT);
+        let (news, old): (Vec<_>, Vec<_>) = long.into_iter().partition(news);
+        seen.extend(old.iter().map(|line| line.id));
+        lines.extend(news);
+    }
+    lines.retain(|line| seen.insert(line.id));
+    lines.sort_by_key(|line| line.id);
+    *seen = seen.split_off(&AttemptId::floor(now.minus(LONG * 2)));
+    Ok(AttemptBatch { lines, cut })
+}
+
+fn ended(line: &AttemptLine) -> Time {
+    line.at.plus(Duration::from_micros(line.duration_us.max(0) as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dashboard::live::tail_feed::*;
+
+    #[test]
+    fn a_viewer_has_a_few_places_and_gives_them_back() {
+        let feeds = TailFeeds::default();
+        let mut held: Vec<TailPermit> = (0..PER_SESSION).map(|_| feeds.permit([1; 32]).unwrap()).collect();
+        assert_eq!(feeds.permit([1; 32]).err(), Some(TailLimit::Session));
+        for session in 2..=8 {
+            held.extend((0..PER_SESSION).map(|_| feeds.permit([session; 32]).unwrap()));
+        }
+        assert_eq!(feeds.permit([9; 32]).err(), Some(TailLimit::Process));
+        drop(held.remove(0));
+        assert!(feeds.permit([9; 32]).is_ok());
+        drop(held);
+        assert!(feeds.inner.open().by_session.is_empty() && feeds.inner.open().all == 0);
+        feeds.close();
+        assert_eq!(feeds.permit([1; 32]).err(), Some(TailLimit::Process));
+    }
+}

@@ -1,0 +1,126 @@
+//! Scheduling of fan-out steps: applications take turns, and one whose step failed backs off so it does not delay the
+//! others.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::domain::{AppId, Time};
+
+/// Backoff after the first failure; doubled after each further one.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// Maximum applications that back off at once. Beyond that, the one whose backoff ends first is retried early.
+const MAX_FAILING: usize = 1_024;
+
+/// State between two steps of [`Store::fan_out`](crate::store::Store::fan_out); it may be lost at any time.
+#[derive(Debug, Default)]
+pub struct FanOutScheduler {
+    /// The application tried last.
+    pub(super) last: Option<AppId>,
+    failing: BTreeMap<AppId, FailingApp>,
+}
+
+/// An application whose last step failed.
+#[derive(Clone, Copy, Debug)]
+struct FailingApp {
+    until: Time,
+    backoff: Duration,
+    /// Maximum packs of its next step.
+    packs: usize,
+}
+
+impl FanOutScheduler {
+    /// The application tried last.
+    pub fn last(&self) -> Option<AppId> {
+        self.last
+    }
+
+    pub(super) fn is_backing_off(&self, app: AppId, now: Time) -> bool {
+        self.failing.get(&app).is_some_and(|failing| now < failing.until)
+    }
+
+    /// Maximum packs of the application's next step: `most`, or fewer after a failure, because the step may have been
+    /// too large.
+    pub(super) fn packs(&self, app: AppId, most: usize) -> usize {
+        self.failing.get(&app).map_or(most, |failing| failing.packs.min(most))
+    }
+
+    /// A step of up to `packs` packs failed.
+    pub(super) fn failed(&mut self, app: AppId, packs: usize, now: Time) {
+        let before = self.failing.get(&app).map(|failing| failing.backoff);
+        let backoff = before.map_or(MIN_BACKOFF, |backoff| (backoff * 2).clamp(MIN_BACKOFF, MAX_BACKOFF));
+        if before.is_none() && self.failing.len() >= MAX_FAILING {
+            let first = self.failing.iter().min_by_key(|(_, failing)| failing.until).map(|(app, _)| *app);
+            first.and_then(|app| self.failing.remove(&app));
+        }
+        self.failing.insert(app, FailingApp { until: now.plus(backoff), backoff, packs: (packs / 2).max(1) });
+    }
+
+    /// A step of up to `packs` packs succeeded: the next one may be twice as large, up to `most`.
+    pub(super) fn succeeded(&mut self, app: AppId, packs: usize, most: usize, now: Time) {
+        if packs >= most {
+            self.failing.remove(&app);
+        } else if let Some(failing) = self.failing.get_mut(&app) {
+            *failing = FailingApp { until: now, backoff: Duration::ZERO, packs: packs * 2 };
+        }
+    }
+
+    /// No application has packed deliveries.
+    pub(super) fn nothing_left(&mut self) {
+        self.failing.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(number: u128) -> AppId {
+        AppId(uuid::Uuid::from_u128(number))
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn failures_double_the_backoff_and_halve_the_step() {
+        let mut scheduler = FanOutScheduler::default();
+        let (mut now, mut seen) = (0, Vec::new());
+        for _ in 0..12 {
+            let packs = scheduler.packs(app(1), 8);
+            scheduler.failed(app(1), packs, at(now));
+            let backoff = (1..).find(|wait| !scheduler.is_backing_off(app(1), at(now + wait))).unwrap();
+            now += backoff;
+            seen.push((packs, backoff));
+        }
+        assert_eq!(seen[..5], [(8, 1), (4, 2), (2, 4), (1, 8), (1, 16)]);
+        assert_eq!(seen[11], (1, 300));
+        assert!(!scheduler.is_backing_off(app(2), at(0)));
+    }
+
+    #[test]
+    fn successes_after_a_failure_double_the_step() {
+        let mut scheduler = FanOutScheduler::default();
+        for _ in 0..3 {
+            let packs = scheduler.packs(app(1), 8);
+            scheduler.failed(app(1), packs, at(0));
+        }
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            let packs = scheduler.packs(app(1), 8);
+            scheduler.succeeded(app(1), packs, 8, at(9));
+            assert!(!scheduler.is_backing_off(app(1), at(9)));
+            seen.push(packs);
+        }
+        assert_eq!((seen, scheduler.failing.len()), (vec![1, 2, 4, 8], 0));
+    }
+
+    #[test]
+    fn the_number_of_failing_applications_is_bounded() {
+        let mut scheduler = FanOutScheduler::default();
+        (0..2 * MAX_FAILING as u128).for_each(|number| scheduler.failed(app(number), 8, at(number as u64)));
+        assert_eq!(scheduler.failing.len(), MAX_FAILING);
+        assert!(!scheduler.failing.contains_key(&app(0)), "its backoff ends first");
+    }
+}
