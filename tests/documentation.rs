@@ -8,7 +8,6 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -49,7 +48,7 @@ static RUN: [(&str, &str, &str); 23] = [
 /// Page, start of the block, and why no test runs it.
 static NOT_RUN: [(&str, &str, &str); 1] = [("docs/performance.md", "cargo bench", "takes minutes to hours")];
 
-/// Languages of blocks that somebody may run.
+/// Languages of command blocks.
 const COMMANDS: [&str; 7] = ["sh", "bash", "console", "sql", "python", "js", "javascript"];
 
 struct Block {
@@ -101,7 +100,7 @@ fn block(page: &str, start: &str) -> String {
 }
 
 #[test]
-fn every_block_of_commands_is_run_or_says_why_not() {
+fn every_command_block_is_run_or_has_a_reason_against_it() {
     let listed = || RUN.iter().chain(&NOT_RUN);
     for block in blocks() {
         assert!(!block.language.is_empty(), "{}: a block states no language:\n{}", block.page, block.text);
@@ -123,7 +122,7 @@ fn every_block_of_commands_is_run_or_says_why_not() {
 }
 
 #[test]
-fn what_the_pages_name_exists() {
+fn files_links_settings_and_metrics_that_pages_name_exist() {
     let sources = support::sources::texts("src");
     let mut missing = BTreeSet::new();
     let pages = pages();
@@ -175,7 +174,7 @@ fn anchor_of(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// A shell that runs in the background, with its children and what they print.
+/// A background shell with its children and their standard output.
 struct Session {
     shell: Child,
     printed: Arc<Mutex<String>>,
@@ -183,7 +182,7 @@ struct Session {
 
 impl Session {
     fn start(mut command: Command) -> Session {
-        let mut shell = command.process_group(0).stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut shell = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a shell");
         let printed = Arc::new(Mutex::new(String::new()));
         let (lines, into) = (BufReader::new(shell.stdout.take().expect("piped")).lines(), printed.clone());
         std::thread::spawn(move || {
@@ -207,7 +206,7 @@ impl Drop for Session {
     }
 }
 
-/// A folder with a Sendoff that serves from it, as somebody has it who follows the pages.
+/// A folder with a running Sendoff, as a reader has it who follows the pages.
 struct World {
     folder: TempDir,
     address: String,
@@ -236,10 +235,12 @@ impl World {
         let mut command = self.bash(start);
         command.envs(settings.iter().copied());
         self.serve = Some(Session::start(command));
-        eventually_blocking("sendoff serve", SOON, || TcpStream::connect(&self.address).ok());
+        let ready =
+            || self.bash("curl -s http://127.0.0.1:8071/readyz").output().is_ok_and(|answer| answer.status.success());
+        eventually_blocking("sendoff serve", SOON, || ready().then_some(()));
     }
 
-    /// Nothing of the caller's environment but the PATH.
+    /// With nothing of the caller's environment but the PATH.
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let path = format!("{}/bin:{}", self.folder.path().display(), std::env::var("PATH").expect("a PATH"));
         let mut command = Command::new(program);
@@ -265,7 +266,7 @@ impl World {
     }
 }
 
-/// Runs it to its good end, and gives what it prints.
+/// Runs it and returns its standard output. Panics unless it succeeds.
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -385,7 +386,10 @@ fn the_sql_works_on_postgres() {
     assert!(made, "{answer}");
     psql(&url, &format!("CREATE ROLE {writer} LOGIN PASSWORD 'secret'"));
     psql(&store, &named(block("docs/operations.md", "GRANT USAGE")));
-    psql(&url, &format!("CREATE TABLE invoices (id text, paid boolean); GRANT ALL ON invoices TO {writer}"));
+    psql(
+        &url,
+        &format!("CREATE TABLE public.invoices (id text, paid boolean); GRANT ALL ON public.invoices TO {writer}"),
+    );
     psql(&role(&writer), &block("README.md", "BEGIN;"));
     let is_message = |world: &World| api(world, "/app/acme/msg/inv-3-paid", "").0;
     eventually_blocking("the outbox row is a message", SOON, || is_message(&world).then_some(()));

@@ -2,9 +2,9 @@
 //! creates. A key file has mode 0600, is created atomically and is never overwritten.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -119,22 +119,18 @@ fn read_or_create(
 
 /// Creates a file at `path` atomically unless it exists. Returns whether this call created it.
 fn create(path: &Path, text: &str) -> io::Result<bool> {
-    let mut draft = OsString::from(path);
-    draft.push(format!(".{}", std::process::id()));
-    let draft = PathBuf::from(draft);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all())?;
-    // Unlike a rename, a link fails if the file exists, so two concurrent first starts share one key.
-    let linked = fs::hard_link(&draft, path);
-    let _ = fs::remove_file(&draft);
-    match linked {
-        Ok(()) => {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Created with mode 0600, and removed if it is not persisted.
+    let mut draft = tempfile::Builder::new().prefix(".sendoff-key-").tempfile_in(folder)?;
+    draft.write_all(text.as_bytes()).and_then(|()| draft.write_all(b"\n")).and_then(|()| draft.as_file().sync_all())?;
+    // Never overwrites, so two concurrent first starts share one key.
+    match draft.persist_noclobber(path) {
+        Ok(_) => {
             // The directory entry must survive a power failure, like the data encrypted under the key.
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(folder).and_then(|folder| folder.sync_all())?;
             Ok(true)
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
+        Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(failed) => Err(failed.error),
     }
 }

@@ -8,7 +8,7 @@ use crate::api::authn::authenticator::MAX_AGE;
 use crate::app;
 use crate::config::Config;
 use crate::domain::access::api_key;
-use crate::domain::access::api_key::{ApiKey, KeySpec, KeyScope, KeyScopes};
+use crate::domain::access::api_key::{ApiKey, KeyScope, KeyScopes, KeySpec};
 use crate::domain::access::audit::{Actor, ActorKind};
 use crate::domain::time::Clock;
 use crate::domain::{KeyId, OrgId, Time};

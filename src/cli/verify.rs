@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{CliError, print_result};
 use crate::config::parsers;
-use crate::domain::signing::signature::{Signed, Verifier};
+use crate::domain::signing::signature::{SignatureHeaders, Verifier};
 use crate::domain::time::Clock;
 
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub(super) fn run(options: &Options) -> Result<(), CliError> {
     std::io::stdin()
         .read_to_end(&mut body)
         .map_err(|error| CliError::Failed(format!("can't read the body from standard input: {error}")))?;
-    let signed = Signed { id: &options.id, timestamp: &options.timestamp, signature: &options.signature };
+    let signed = SignatureHeaders { id: &options.id, timestamp: &options.timestamp, signature: &options.signature };
     match verifier.verify(signed, &body, Clock.now(), options.tolerance) {
         Ok(()) => print_result(&format!("The signature is valid for {} bytes.", body.len())),
         Err(error) => {

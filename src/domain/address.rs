@@ -93,7 +93,7 @@ fn embedded(ip: Ipv6Addr) -> Option<(Ipv4Addr, &'static str)> {
 /// An address Sendoff does not connect to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{ip} is {why}")]
-pub struct Refused {
+pub struct BlockedAddress {
     pub ip: IpAddr,
     /// The kind of address, e.g. `loopback`, `link-local (cloud metadata)`.
     pub why: String,
@@ -104,11 +104,11 @@ pub struct Refused {
 /// # Errors
 /// The kind of special address. An IPv4-mapped address is checked as its IPv4 address, because that is where the system
 /// connects.
-pub fn public(ip: IpAddr) -> Result<(), Refused> {
+pub fn public(ip: IpAddr) -> Result<(), BlockedAddress> {
     match why_special(ip.to_canonical()) {
         None => Ok(()),
-        Some(why) if ip.to_canonical() == ip => Err(Refused { ip, why }),
-        Some(why) => Err(Refused { ip, why: format!("IPv4-mapped, stands for {}, {why}", ip.to_canonical()) }),
+        Some(why) if ip.to_canonical() == ip => Err(BlockedAddress { ip, why }),
+        Some(why) => Err(BlockedAddress { ip, why: format!("IPv4-mapped, stands for {}, {why}", ip.to_canonical()) }),
     }
 }
 
@@ -137,12 +137,12 @@ fn why_special_v4(ip: Ipv4Addr) -> Option<&'static str> {
 
 /// The reason a URL is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UrlFault {
+pub enum UrlError {
     /// The host is an address Sendoff does not connect to.
     #[error(
         "points to an address that Sendoff does not connect to: {0}. Use a public one, or open it (SENDOFF_EGRESS_ALLOW)"
     )]
-    Address(#[from] Refused),
+    Address(#[from] BlockedAddress),
     /// Unsupported scheme, port, credentials or host.
     #[error("{0}")]
     Form(&'static str),
@@ -168,7 +168,7 @@ impl AddressPolicy {
     ///
     /// # Errors
     /// The address and the reason.
-    pub fn check(&self, ip: IpAddr) -> Result<(), Refused> {
+    pub fn check(&self, ip: IpAddr) -> Result<(), BlockedAddress> {
         if self.opened(ip) { Ok(()) } else { public(ip) }
     }
 
@@ -177,28 +177,28 @@ impl AddressPolicy {
     ///
     /// # Errors
     /// The reason, for the caller. It never quotes the URL, which may contain a password.
-    pub fn judge(&self, url: &Url) -> Result<(), UrlFault> {
+    pub fn judge(&self, url: &Url) -> Result<(), UrlError> {
         match url.scheme() {
             "https" => {}
             "http" if !self.https_only => {}
             "http" => {
-                return Err(UrlFault::Form(
+                return Err(UrlError::Form(
                     "must begin with https://, plain http:// is turned off (SENDOFF_HTTPS_ONLY)",
                 ));
             }
-            _ => return Err(UrlFault::Form("must begin with https:// or http://")),
+            _ => return Err(UrlError::Form("must begin with https:// or http://")),
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(UrlFault::Form("must not hold a user name or password, use the header Authorization instead"));
+            return Err(UrlError::Form("must not hold a user name or password, use the header Authorization instead"));
         }
         if url.port() == Some(0) {
-            return Err(UrlFault::Form("must not use port 0, nothing can listen there"));
+            return Err(UrlError::Form("must not use port 0, nothing can listen there"));
         }
         match url.host() {
             Some(Host::Ipv4(ip)) => Ok(self.check(ip.into())?),
             Some(Host::Ipv6(ip)) => Ok(self.check(ip.into())?),
             Some(Host::Domain(name)) if !name.trim_end_matches('.').is_empty() => Ok(()),
-            _ => Err(UrlFault::Form("must name a host, such as https://example.com/webhooks")),
+            _ => Err(UrlError::Form("must name a host, such as https://example.com/webhooks")),
         }
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use clock::Clock;
 #[cfg(test)]
-pub(crate) use clock::Steady;
+pub(crate) use clock::SteadyClock;
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z. Its text is RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]

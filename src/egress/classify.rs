@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_systems_errors_have_their_kinds() {
+    fn system_errors_map_to_failures() {
         let table = [
             (ErrorKind::ConnectionRefused, ConnectPhase::Connecting, Some(Failure::Refused)),
             (ErrorKind::HostUnreachable, ConnectPhase::Connecting, Some(Failure::Unreachable)),
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ours_is_no_failure_of_the_receiver() {
+    fn local_failures_do_not_count_against_the_receiver() {
         let known = |error: &(dyn Error + 'static), phase| classify_link(error, phase);
         let ours = |why| Some(Err(NotSent(why)));
         for (errno, why) in [

@@ -154,7 +154,7 @@ pub struct PendingWrite {
 
 impl ConnectionHandle {
     /// The handle for `request`.
-    pub fn of<B>(request: &mut Request<B>) -> ConnectionHandle {
+    pub fn for_request<B>(request: &mut Request<B>) -> ConnectionHandle {
         ConnectionHandle(capture_connection(request))
     }
 
@@ -241,7 +241,7 @@ impl Read for ReceiverConnection {
 
 impl ReceiverConnection {
     /// Starts a new read limit: later bytes answer this write.
-    fn written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn record_write(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(1..)) = written {
             self.read_since_write = 0;
         }
@@ -254,7 +254,7 @@ impl Write for ReceiverConnection {
         let this = self.get_mut();
         this.progress.begin(cx)?;
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        this.written(written)
+        this.record_write(written)
     }
 
     fn poll_write_vectored(
@@ -265,7 +265,7 @@ impl Write for ReceiverConnection {
         let this = self.get_mut();
         this.progress.begin(cx)?;
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
-        this.written(written)
+        this.record_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -68,7 +68,7 @@ impl Dialer {
             }
         };
         let guard = self.resolver.guard();
-        match staggered(addresses, late, ATTEMPT_DELAY, |address| connect(guard, address)).await {
+        match connect_staggered(addresses, late, ATTEMPT_DELAY, |address| connect(guard, address)).await {
             Ok((address, stream)) => {
                 self.preference.record(first, address, Instant::now());
                 // A connection without these options works as well.
@@ -159,7 +159,7 @@ impl DialError {
 ///
 /// # Errors
 /// All attempts failed. A [`DialError`] without an error means there was no address.
-async fn staggered<T, F: Future<Output = io::Result<T>>>(
+async fn connect_staggered<T, F: Future<Output = io::Result<T>>>(
     addresses: Vec<SocketAddr>,
     late: impl Future<Output = Vec<SocketAddr>>,
     stagger: Duration,

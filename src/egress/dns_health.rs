@@ -79,18 +79,18 @@ impl DnsHealth {
 
     /// Marks a lookup of `name` as in flight.
     pub fn begin_lookup(&self, name: &Name) -> ActiveLookup<'_> {
-        *locked(&self.inner.active).entry(name.clone()).or_default() += 1;
+        *lock(&self.inner.active).entry(name.clone()).or_default() += 1;
         ActiveLookup { inner: &self.inner, name: name.clone() }
     }
 
     /// Whether a lookup of `name` is in flight.
     pub fn is_looking_up(&self, name: &Name) -> bool {
-        locked(&self.inner.active).contains_key(name)
+        lock(&self.inner.active).contains_key(name)
     }
 
     /// Remembers that `name` resolved.
     pub fn record_answer(&self, name: &Name) {
-        let mut resolved = locked(&self.inner.resolved);
+        let mut resolved = lock(&self.inner.resolved);
         if !resolved.contains(name) {
             if resolved.len() == REMEMBERED_NAMES {
                 resolved.pop_front();
@@ -114,7 +114,7 @@ impl DnsHealth {
 
     async fn probe(&self, failed: Option<&Name>) -> bool {
         let names: Vec<Name> = {
-            let resolved = locked(&self.inner.resolved);
+            let resolved = lock(&self.inner.resolved);
             resolved.iter().rev().filter(|name| Some(*name) != failed).take(PROBED_NAMES).cloned().collect()
         };
         let mut questions = vec![(Name::root(), RecordType::NS)];
@@ -134,7 +134,7 @@ impl DnsHealth {
 
 impl Drop for ActiveLookup<'_> {
     fn drop(&mut self) {
-        let mut active = locked(&self.inner.active);
+        let mut active = lock(&self.inner.active);
         if let Some(count) = active.get_mut(&self.name) {
             *count -= 1;
             if *count == 0 {
@@ -144,7 +144,7 @@ impl Drop for ActiveLookup<'_> {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

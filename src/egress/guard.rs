@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::local;
-use crate::domain::address::{AddressPolicy, Refused};
+use crate::domain::address::{AddressPolicy, BlockedAddress};
 
 const OWN_ADDRESS: &str = "an address of this machine";
 
@@ -27,7 +27,7 @@ impl Guard {
 
     /// A guard for a machine with other addresses.
     #[cfg(test)]
-    pub fn of(policy: Arc<AddressPolicy>, is_own: fn(IpAddr) -> bool) -> Guard {
+    pub fn with_own_addresses(policy: Arc<AddressPolicy>, is_own: fn(IpAddr) -> bool) -> Guard {
         Guard { policy, is_own }
     }
 
@@ -39,22 +39,22 @@ impl Guard {
     ///
     /// # Errors
     /// The address is refused.
-    pub fn check(&self, ip: IpAddr) -> Result<(), Refused> {
+    pub fn check(&self, ip: IpAddr) -> Result<(), BlockedAddress> {
         self.policy.check(ip)?;
-        self.own(ip, self.is_own)
+        self.check_own(ip, self.is_own)
     }
 
     /// Checks an open connection: equal addresses at both ends mean that it leads to this machine.
     ///
     /// # Errors
     /// The peer's address is refused.
-    pub fn check_connected(&self, local: IpAddr, peer: IpAddr) -> Result<(), Refused> {
-        self.own(peer, |peer| peer.to_canonical() == local.to_canonical())
+    pub fn check_connected(&self, local: IpAddr, peer: IpAddr) -> Result<(), BlockedAddress> {
+        self.check_own(peer, |peer| peer.to_canonical() == local.to_canonical())
     }
 
-    fn own(&self, ip: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> Result<(), Refused> {
+    fn check_own(&self, ip: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> Result<(), BlockedAddress> {
         match !self.policy.opened(ip) && is_own(ip) {
-            true => Err(Refused { ip, why: OWN_ADDRESS.to_owned() }),
+            true => Err(BlockedAddress { ip, why: OWN_ADDRESS.to_owned() }),
             false => Ok(()),
         }
     }
@@ -71,19 +71,16 @@ mod tests {
 
     /// Loopback stands in for a public address, so the test can listen on it.
     #[tokio::test]
-    async fn nothing_tells_what_listens_at_an_own_address() {
+    async fn a_blocked_own_address_does_not_reveal_open_ports() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let (port, _) = server(|_, _| DnsReply::Addresses(vec!["8.8.8.8".parse().unwrap()], 1));
-        let guard = Guard::of(Arc::default(), |ip| ip.to_string() == "8.8.8.8");
+        let guard = Guard::with_own_addresses(Arc::default(), |ip| ip.to_string() == "8.8.8.8");
         let egress = guarded(Vec::new(), move || Some((port, None)), guard);
         let listening = listener.local_addr().unwrap().port();
         for (host, detail) in [
-            ("8.8.8.8", "8.8.8.8 is an address of this machine, which Sendoff does not connect to"),
-            (
-                "a.example",
-                "the name resolves to 8.8.8.8 is an address of this machine, which Sendoff does not connect to",
-            ),
+            ("8.8.8.8", "the address is blocked: 8.8.8.8 is an address of this machine"),
+            ("a.example", "the name resolves to a blocked address: 8.8.8.8 is an address of this machine"),
         ] {
             // An open and a closed port.
             for port in [listening, 1] {
@@ -98,12 +95,12 @@ mod tests {
     }
 
     #[test]
-    fn an_own_address_is_refused_unless_it_is_opened() {
+    fn an_own_address_is_refused_unless_allowed() {
         let own: IpAddr = "8.8.8.8".parse().unwrap();
         let is_own = |ip: IpAddr| ip.to_string() == "8.8.8.8";
         let guard = |allow: &[&str]| {
             let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
-            Guard::of(Arc::new(AddressPolicy { allow, https_only: false }), is_own)
+            Guard::with_own_addresses(Arc::new(AddressPolicy { allow, https_only: false }), is_own)
         };
         let (closed, opened) = (guard(&[]), guard(&["8.8.8.8/32"]));
         let other: IpAddr = "8.8.4.4".parse().unwrap();

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_system_are_ours_by_their_number() {
+    fn exhausted_resources_are_recognized_by_errno() {
         let table = [
             (Errno::MFILE, Some(LocalFailure::Descriptors)),
             (Errno::NFILE, Some(LocalFailure::Descriptors)),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_port_is_told_from_a_missing_address() {
+    fn a_missing_port_differs_from_a_missing_address() {
         let bare = io::Error::from(Errno::ADDRNOTAVAIL);
         assert!(lacks_port(&bare) && !lacks_port(&io::Error::from(Errno::CONNREFUSED)));
         assert!(can_reach(SocketAddr::from(([127, 0, 0, 1], 0))) && can_reach(SocketAddr::from(([127, 0, 0, 1], 443))));

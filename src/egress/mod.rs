@@ -49,8 +49,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout, timeout_at};
 use url::{Host, Url};
 
-use crate::domain::address::{AddressPolicy, UrlFault};
-use crate::domain::deliveries::attempt::{Failure, Outcome, OwnFailure};
+use crate::domain::address::{AddressPolicy, UrlError};
+use crate::domain::deliveries::attempt::{Failure, LocalFailure, Outcome};
 use crate::domain::{Invalid, Time};
 use connection::{ConnectionHandle, Connector, MAX_AGE};
 use guard::Guard;
@@ -99,7 +99,7 @@ pub struct Egress {
 /// The request was not sent because of a failure of this machine; nothing reached the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.sentence())]
-pub struct NotSent(pub OwnFailure);
+pub struct NotSent(pub LocalFailure);
 
 /// The HTTP client could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -147,8 +147,8 @@ impl Egress {
         if let Err(fault) = self.guard.policy().judge(post.url) {
             return Ok(blocked(fault, start.elapsed()));
         }
-        let Some(uri) = target(post.url) else {
-            return Ok(Outcome::failed(Failure::Request, "the URL can't be made into a request", start.elapsed()));
+        let Some(uri) = request_uri(post.url) else {
+            return Ok(Outcome::failed(Failure::Request, "the URL can't be requested", start.elapsed()));
         };
         let mut request = Request::new(Full::new(post.body));
         *request.method_mut() = Method::POST;
@@ -157,7 +157,7 @@ impl Egress {
         *request.extensions_mut() = self.header_case.extensions(post.exact_case).await;
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT_VALUE));
         request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-        let handle = ConnectionHandle::of(&mut request);
+        let handle = ConnectionHandle::for_request(&mut request);
         let (sent, unresolved) = {
             let mut sending = pin!(self.client.request(request));
             let sent = timeout_at(deadline, sending.as_mut()).await;
@@ -177,7 +177,7 @@ impl Egress {
                 if let Some(name) = unresolved
                     && !self.resolver.dns_works(name).await
                 {
-                    return Err(NotSent(OwnFailure::Resolver));
+                    return Err(NotSent(LocalFailure::Resolver));
                 }
                 let detail = format!("no answer within {} s", post.timeout.as_secs_f64());
                 Outcome::failed(Failure::Timeout, detail, start.elapsed())
@@ -214,7 +214,7 @@ impl Egress {
     /// The reason, reported on the field `url`.
     pub async fn vet(&self, url: &Url) -> Result<(), Invalid> {
         self.guard.policy().check_url(url)?;
-        if target(url).is_none() {
+        if request_uri(url).is_none() {
             let reason = "must have a valid host name: letters, digits and hyphens, at most 63 characters per label and 253 in total";
             return Err(Invalid::new("url", reason));
         }
@@ -231,24 +231,22 @@ impl Egress {
             return Ok(());
         }
         let refused = addresses.into_iter().find_map(|ip| self.guard.check(ip).err());
-        refused.map_or(Ok(()), |why| Err(Invalid::new("url", UrlFault::from(why).to_string())))
+        refused.map_or(Ok(()), |why| Err(Invalid::new("url", UrlError::from(why).to_string())))
     }
 }
 
 /// The URI to request, or `None` if HTTP or DNS cannot express the URL.
-fn target(url: &Url) -> Option<Uri> {
+fn request_uri(url: &Url) -> Option<Uri> {
     if let Some(Host::Domain(name)) = url.host() {
         resolver::name_of(name).ok()?;
     }
     url.as_str().parse().ok()
 }
 
-fn blocked(fault: UrlFault, duration: Duration) -> Outcome {
+fn blocked(fault: UrlError, duration: Duration) -> Outcome {
     match fault {
-        UrlFault::Address(why) => {
-            Outcome::failed(Failure::Blocked, format!("{why}, which Sendoff does not connect to"), duration)
-        }
-        UrlFault::Form(why) => Outcome::failed(Failure::Request, format!("the URL {why}"), duration),
+        UrlError::Address(why) => Outcome::failed(Failure::Blocked, format!("the address is blocked: {why}"), duration),
+        UrlError::Invalid(why) => Outcome::failed(Failure::Request, format!("the URL {why}"), duration),
     }
 }
 

@@ -47,10 +47,10 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// Every address of the name is refused; this is the first.
-    #[error("the name resolves to {0}, which Sendoff does not connect to")]
+    #[error("the name resolves to a blocked address: {0}")]
     Blocked(BlockedAddress),
     /// The host is an address, and it is refused.
-    #[error("{0}, which Sendoff does not connect to")]
+    #[error("the address is blocked: {0}")]
     BlockedAddress(BlockedAddress),
     /// DNS returned no address; a sentence says why.
     #[error("{0}")]
@@ -188,9 +188,10 @@ impl Resolver {
 }
 
 async fn race(dns: &TokioResolver, name: &Name) -> Result<(Vec<IpAddr>, Option<FamilyLookup>), NetError> {
-    let (first, mut other) = match select(family(dns, name, RecordType::A), family(dns, name, RecordType::AAAA)).await {
-        Either::Left(ended) | Either::Right(ended) => ended,
-    };
+    let (first, mut other) =
+        match select(look_up_family(dns, name, RecordType::A), look_up_family(dns, name, RecordType::AAAA)).await {
+            Either::Left(ended) | Either::Right(ended) => ended,
+        };
     match first {
         Ok(mut addresses) if !addresses.is_empty() => match timeout(RESOLUTION_DELAY, &mut other).await {
             Ok(more) => {
@@ -211,7 +212,7 @@ async fn race(dns: &TokioResolver, name: &Name) -> Result<(Vec<IpAddr>, Option<F
     }
 }
 
-fn family(dns: &TokioResolver, name: &Name, kind: RecordType) -> FamilyLookup {
+fn look_up_family(dns: &TokioResolver, name: &Name, kind: RecordType) -> FamilyLookup {
     let (dns, name) = (dns.clone(), name.clone());
     let asked = async move {
         let answer = timeout(LOOKUP_TIMEOUT, dns.lookup(name, kind)).await.unwrap_or(Err(NetError::Timeout))?;

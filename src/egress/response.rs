@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_becomes_a_sentence() {
+    fn a_status_is_described() {
         assert_eq!(status_sentence(StatusCode::BAD_GATEWAY), "the receiver answered 502 Bad Gateway");
         assert!(status_sentence(StatusCode::FOUND).contains("not followed"));
         assert_eq!(status_sentence(StatusCode::from_u16(799).unwrap()), "the receiver answered 799");

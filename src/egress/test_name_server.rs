@@ -51,7 +51,7 @@ pub type QueryLog = Arc<Mutex<Vec<(String, u16)>>>;
 /// with the test process.
 pub fn client(allow: &[&str], answer: impl Fn(&str, u16) -> DnsReply + Send + 'static) -> (Egress, QueryLog) {
     let (port, asked) = server(answer);
-    (asking(port, allow), asked)
+    (client_of(port, allow), asked)
 }
 
 /// Starts a name server and returns its port and query log.
@@ -92,7 +92,7 @@ pub fn server(answer: impl Fn(&str, u16) -> DnsReply + Send + 'static) -> (u16, 
 }
 
 /// A client that uses the name server on `port`.
-pub fn asking(port: u16, allow: &[&str]) -> Egress {
+pub fn client_of(port: u16, allow: &[&str]) -> Egress {
     configured(Vec::new(), move || Some((port, None)), allow)
 }
 

@@ -53,7 +53,7 @@ use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
-use crate::store::queue::slots::{LEASE, Leases, EngineProcess};
+use crate::store::queue::slots::{EngineProcess, LEASE, Leases};
 use crate::supervisor::Component;
 use runtime::clocks::Clocks;
 use runtime::event_loop::EventLoop;

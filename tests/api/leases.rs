@@ -1,7 +1,7 @@
 //! Leased consumers and autoconfig subscriptions over REST.
 
 use base64::Engine as _;
-use sendoff::domain::access::api_key::Scope;
+use sendoff::domain::access::api_key::KeyScope;
 use serde_json::{Value, json};
 
 use crate::resources::has;
@@ -143,7 +143,7 @@ async fn bad_leases(world: World) {
     world.call("PATCH", "/app/a/destination/pull", json!({"status": "disabled"})).await.expect(200);
     receive(&world, "d").await.expect(409);
     world.get("/app/a/polling-endpoint/none/consumer/c").await.expect(404);
-    let (_, reader) = world.key(&[Scope::Read], None).await;
+    let (_, reader) = world.key(&[KeyScope::Read], None).await;
     world.call_as(&reader, "POST", &format!("{PULL}/c/commit"), Some(r#"{"offset": 1}"#)).await.expect(403);
     // A token of one polling endpoint.
     world.call("PATCH", "/app/a/destination/pull", json!({"status": "enabled"})).await.expect(200);
@@ -266,7 +266,7 @@ async fn an_autoconfig_token_opens_its_own(world: World) {
         show(method, path).await.expect(403);
     }
     // Who may make one, and who may look.
-    let (_, reader) = world.key(&[Scope::Read], None).await;
+    let (_, reader) = world.key(&[KeyScope::Read], None).await;
     world.call_as(&reader, "GET", &own, None).await.expect(200);
     world.call_as(&reader, "POST", "/app/a/autoconfig", Some("{}")).await.expect(403);
     let customer = world.tokens.mint_app(&world.org(), app.parse().unwrap(), world.now(), HOUR).unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use reqwest::Response;
 use sendoff::domain::AppId;
-use sendoff::domain::access::api_key::Scope;
+use sendoff::domain::access::api_key::KeyScope;
 use sendoff::domain::feed::{FeedIterator, Position};
 use serde_json::{Value, json};
 
@@ -205,7 +205,7 @@ async fn a_consumer_s_position_is_kept(world: World) {
         world.get(&format!("/app/a/poller/pull/consumer/{}", "x".repeat(257))).await.refused(),
         ["path.consumer_id"]
     );
-    let (_, reader) = world.key(&[Scope::Read], None).await;
+    let (_, reader) = world.key(&[KeyScope::Read], None).await;
     world.call_as(&reader, "GET", path, None).await.expect(200);
     world
         .call_as(&reader, "POST", &format!("{path}/seek"), Some(r#"{"after": "2026-01-01T00:00:00Z"}"#))

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use sendoff::domain::access::api_key::Scope;
+use sendoff::domain::access::api_key::KeyScope;
 use sendoff::traffic::Traffic;
 use sendoff::traffic::proxies::TrustedProxies;
 use sendoff::traffic::rate_limits::{RateLimits, Rates};
@@ -47,7 +47,7 @@ fn emptied((accepted, first): (usize, Option<Said>), since: Instant, policy: &st
 #[tokio::test(flavor = "multi_thread")]
 async fn each_key_has_its_bucket() {
     let world = world(Rates { key: NonZeroU32::new(1), ..NONE }).await;
-    let (one, other) = (world.key(&[Scope::Read], None).await.1, world.key(&[Scope::Read], None).await.1);
+    let (one, other) = (world.key(&[KeyScope::Read], None).await.1, world.key(&[KeyScope::Read], None).await.1);
     let began = Instant::now();
     emptied(twelve(async || world.call_as(&one, "GET", "/app", None).await).await, began, "key");
     world.call_as(&other, "GET", "/app", None).await.expect(200);

@@ -1,6 +1,6 @@
 //! Reconciliation over HTTP: what a receiver misses by the ids that it has, and having it sent again.
 
-use sendoff::domain::access::api_key::Scope;
+use sendoff::domain::access::api_key::KeyScope;
 use sendoff::store::jobs::job_lease::Stepped;
 use serde_json::{Value, json};
 
@@ -130,8 +130,8 @@ async fn bad_reconciliations(world: World) {
 async fn who_may_reconcile(world: World) {
     let (path, _) = three(&world).await;
     let (look, resend) = (since(&world, json!({})).to_string(), since(&world, json!({"resend": true})).to_string());
-    let (_, reader) = world.key(&[Scope::Read], None).await;
-    let (_, sender) = world.key(&[Scope::Send], None).await;
+    let (_, reader) = world.key(&[KeyScope::Read], None).await;
+    let (_, sender) = world.key(&[KeyScope::Send], None).await;
     world.call_as(&reader, "POST", &path, Some(&look)).await.expect(200);
     world.call_as(&reader, "POST", &path, Some(&resend)).await.expect(403);
     world.call_as(&sender, "POST", &path, Some(&look)).await.expect(403);

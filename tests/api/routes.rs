@@ -2,7 +2,7 @@
 //! application's own, with a key whose scopes are too few. A line that is added is tested without anybody thinking of it.
 
 use sendoff::api::authn::jwt::Tokens;
-use sendoff::domain::access::api_key::Scope;
+use sendoff::domain::access::api_key::KeyScope;
 use sendoff::store::Tenant;
 
 use crate::support::on_both;
@@ -35,8 +35,8 @@ async fn call(world: &World, token: &str, method: &str, path: &str) -> Said {
 
 async fn nobody_without_a_good_token(world: World) {
     let org = world.org();
-    let (_, expired) = world.key(&[Scope::Write], Some(world.now())).await;
-    let (key, revoked) = world.key(&[Scope::Write], None).await;
+    let (_, expired) = world.key(&[KeyScope::Write], Some(world.now())).await;
+    let (key, revoked) = world.key(&[KeyScope::Write], None).await;
     world.store.revoke_api_key(&Tenant::org(org.clone()), key.id, world.now()).await.unwrap();
     let shown = [
         None,
@@ -145,9 +145,9 @@ async fn an_application_s_token_reaches_its_own(world: World) {
 }
 
 async fn keys_reach_what_their_scopes_say(world: World) {
-    let (_, read) = world.key(&[Scope::Read], None).await;
-    let (_, send) = world.key(&[Scope::Send], None).await;
-    let (_, write) = world.key(&[Scope::Write], None).await;
+    let (_, read) = world.key(&[KeyScope::Read], None).await;
+    let (_, send) = world.key(&[KeyScope::Send], None).await;
+    let (_, write) = world.key(&[KeyScope::Write], None).await;
     for Route { method, path, .. } in routes() {
         if is_open(&path) || path == "/auth/logout" {
             continue;

@@ -8,7 +8,7 @@ use sendoff::domain::deliveries::background::TaskStage;
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::ingest::accept::AcceptItem;
-use sendoff::store::jobs::job_lease::Stepped;
+use sendoff::store::jobs::job_lease::StepResult;
 use sendoff::store::{Order, PageRequest, Tenant};
 
 use crate::pages::{link, rows, words};
@@ -51,10 +51,10 @@ fn button(page: &str) -> Vec<(&str, String)> {
 }
 
 /// One step of the background work, as an engine takes it.
-async fn step(world: &World) -> Stepped {
+async fn step(world: &World) -> StepResult {
     let turn = world.store.take_turn(Clock.now()).await.unwrap().expect("a turn");
     let stepped = world.store.step_background(turn, Clock.now()).await.unwrap();
-    if let Stepped::More(turn) = stepped {
+    if let StepResult::More(turn) = stepped {
         world.store.end_turn(turn, Clock.now()).await.unwrap();
     }
     stepped
@@ -120,7 +120,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else(world: World) {
         assert!(running.contains(part), "{part}: {running}");
     }
     let before = pending(&world).await;
-    assert!(matches!(step(&world).await, Stepped::Ended(TaskStage::Finished)));
+    assert!(matches!(step(&world).await, StepResult::Ended(TaskStage::Finished)));
     assert_eq!(pending(&world).await - before, 3);
     let done = browser.page(&path).await;
     assert!(words(&done).contains("Resent 3 deliveries"), "{}", words(&done));
@@ -145,7 +145,7 @@ async fn what_is_missing_is_sent_within_an_application(world: World) {
     let page = browser.page(&format!("/resend?status=missing&app={}&since=24h", acme.id)).await;
     assert!(page.contains(">Send 4 deliveries</button>") && page.contains("for the first time"));
     press(&browser, &page).await;
-    assert!(matches!(step(&world).await, Stepped::Ended(TaskStage::Finished)));
+    assert!(matches!(step(&world).await, StepResult::Ended(TaskStage::Finished)));
     assert_eq!(pending(&world).await, 4);
 }
 
@@ -155,7 +155,7 @@ async fn a_resend_is_canceled_once_and_what_it_did_stands(world: World) {
     let page = browser.page(&format!("/resend?status=dead&app={}&since=24h", acme.id)).await;
     assert!(page.contains("Resend 210 deliveries"));
     let path = press(&browser, &page).await;
-    assert!(matches!(step(&world).await, Stepped::More(_)));
+    assert!(matches!(step(&world).await, StepResult::More(_)));
     let page = browser.page(&path).await;
     assert!(
         page.contains(">Cancel remaining other 10</button>") && page.contains("<progress value=\"200\" max=\"210\"")
@@ -231,7 +231,7 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen(world: World) {
         total: None,
     };
     let begun = world.store.begin_background(&strangers, spec, Clock.now()).await.unwrap();
-    let sendoff::store::jobs::background::Begun::Begun(work) = begun else { panic!("{begun:?}") };
+    let sendoff::store::jobs::background::StartResult::Begun(work) = begun else { panic!("{begun:?}") };
     assert_eq!(browser.get(&format!("/resend/{}", work.id)).await.0, StatusCode::NOT_FOUND);
     assert!(!browser.page("/resend").await.contains("a stranger"));
     let (status, page) = browser.get(&format!("/resend?status=dead&app={}", theirs.id)).await;
@@ -310,7 +310,7 @@ async fn a_list_and_its_resend_are_one_query(world: World) {
     let page = operator.page("/resend?status=dead&type=a&type=b&since=1h").await;
     assert!(page.contains(">Resend 3 deliveries</button>"), "{}", words(&page));
     let path = press(&operator, &page).await;
-    assert!(matches!(step(&world).await, Stepped::Ended(TaskStage::Finished)));
+    assert!(matches!(step(&world).await, StepResult::Ended(TaskStage::Finished)));
     let done = operator.page(&path).await;
     assert!(words(&done).contains("Outcome 3 waiting or retrying"), "{}", words(&done));
     let all = link(&done, "View deliveries").unwrap();

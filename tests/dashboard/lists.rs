@@ -7,7 +7,7 @@ use sendoff::domain::AppId;
 use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions};
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::attempt::Failure;
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::store::access::sign_in_links::TokenHash;
 use sendoff::store::ingest::accept::AcceptItem;
@@ -325,7 +325,7 @@ async fn a_pending_delivery_can_be_canceled_and_resent(world: World) {
     let resent = browser.post(&format!("{path}/resend"), &form).await;
     assert_eq!(location(&resent), "/deliveries?status=canceled&notice=resent");
     let views = world.store.deliveries_of(&world.tenant(), acme.id, message.id).await.unwrap().data;
-    assert_eq!(views[0].state, State::Fresh);
+    assert_eq!(views[0].state, DeliveryState::Fresh);
 }
 
 async fn what_waits_says_why(world: World) {

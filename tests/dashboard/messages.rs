@@ -1,7 +1,7 @@
 //! What can be done with a message on its page, beside resending a delivery.
 
 use reqwest::StatusCode;
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::delivery::DeliveryState;
 
 use crate::pages::{link, words};
 use crate::support::on_both;
@@ -68,7 +68,10 @@ async fn a_message_is_sent_to_another_endpoint_and_copied(world: World) {
         }
     }
     let views = world.store.deliveries_of(&world.tenant(), acme.id, message.id).await.unwrap().data;
-    assert_eq!(views.iter().find(|view| view.endpoint_id == other.id).map(|view| view.state), Some(State::Fresh));
+    assert_eq!(
+        views.iter().find(|view| view.endpoint_id == other.id).map(|view| view.state),
+        Some(DeliveryState::Fresh)
+    );
 }
 
 /// The page refreshes itself only while something is about to be sent.

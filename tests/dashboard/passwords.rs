@@ -89,7 +89,7 @@ async fn the_right_password_lets_in_and_nothing_else_does(world: World) {
     let browser = Browser { world: &world, cookie };
     assert!(browser.page("/").await.contains("Sign out <bdi>anna</bdi>"));
     let log = browser.page("/audit").await;
-    assert_eq!(log.matches("<td class=\"c-act loud\">sign-in failed</td>").count(), 4, "{log}");
+    assert_eq!(log.matches("<td class=\"c-act alert\">sign-in failed</td>").count(), 4, "{log}");
     assert!(log.contains(">signed in</td>") && log.contains("an unknown name") && !log.contains(">bert<"));
 }
 

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions, PortalPage};
-use sendoff::domain::access::theme::{Mode, Theme};
+use sendoff::domain::access::theme::{Theme, ThemeMode};
 use sendoff::domain::catalog::application::Application;
 
 use crate::support::on_both;
@@ -120,7 +120,7 @@ async fn a_visit_has_the_pages_and_the_looks_that_the_team_decided(world: World)
         accent: Some("#c0ffee".parse().unwrap()),
         radius: Some(2),
         logo: Some("https://cdn.example.com/logo.svg".into()),
-        mode: Mode::Dark,
+        mode: ThemeMode::Dark,
         ..Theme::default()
     };
     let pages = Some(vec![PortalPage::Endpoints]);
@@ -252,7 +252,7 @@ async fn a_theme_is_there_before_one_enters_and_gives_way_to_the_customer_s_choi
     let acme = world.app("Acme \"&<b>").await;
     let logo = Some("https://cdn.example.com/logo.svg?a=\"1".to_owned());
     let accent = Some("#0b6e4f".parse().unwrap());
-    let theme = Some(Theme { logo, accent, mode: Mode::Dark, ..Theme::default() });
+    let theme = Some(Theme { logo, accent, mode: ThemeMode::Dark, ..Theme::default() });
     let options = PortalOptions { theme, ..hour(&world) };
     let entry = link(&world, &acme, options.clone()).await;
     let response = world.request(Method::GET, &entry).send().await.unwrap();

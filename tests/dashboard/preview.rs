@@ -6,7 +6,7 @@ use std::time::Duration;
 use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::deliveries::attempt::Failure;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::store::queue::pending_deliveries::LaneRequest;
 
 use crate::world::{MINUTE, Try, World, at, dead, execute, retry};
@@ -243,7 +243,7 @@ async fn long_story(
     for n in 0..6u64 {
         let at = world.ago(MINUTE * (7 * n as u32 + 2));
         let message = world.message(app, "customer.updated", PAYLOAD, at).await;
-        let next = if n % 2 == 0 { dead() } else { Next::Dead(DeadReason::Gone) };
+        let next = if n % 2 == 0 { dead() } else { Transition::Dead(DeadReason::Gone) };
         world.tries(&message, flaky, [Try::answered(at, if n % 2 == 0 { 502 } else { 410 }, "gone", next)]).await;
         let next = retry(world.now.plus(MINUTE * (n as u32 * 9 + 1)), 1);
         world

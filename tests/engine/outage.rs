@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::ingest::accept::AcceptItem;
@@ -42,11 +42,11 @@ async fn the_engine_outlives_an_outage_of_the_store() {
     server.restart();
     let back = Instant::now();
     for id in &accepted {
-        world.until(*id, State::Delivered).await;
+        world.until(*id, DeliveryState::Delivered).await;
         assert_eq!(world.attempts(*id).await.len(), 1);
     }
     assert_eq!(receiver.count(), 10, "what was answered during the outage is recorded, not sent again");
     let later = world.send("{\"later\":true}").await;
-    world.until(later.id, State::Delivered).await;
+    world.until(later.id, DeliveryState::Delivered).await;
     assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
 }

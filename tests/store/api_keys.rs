@@ -2,14 +2,14 @@
 
 use sendoff::domain::KeyId;
 use sendoff::domain::access::api_key;
-use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
+use sendoff::domain::access::api_key::{ApiKey, KeyScope, KeyScopes, KeySpec};
 use sendoff::store::{Order, PageRequest};
 
 use crate::home::*;
 use crate::support::on_both;
 
 /// A key of the default organization, and the hash under which it is kept.
-fn made(name: &str, scopes: Scopes) -> (ApiKey, [u8; 32]) {
+fn made(name: &str, scopes: KeyScopes) -> (ApiKey, [u8; 32]) {
     let spec = KeySpec { name: name.into(), scopes, expires_at: Some(later(1_000)) };
     let (key, text) = ApiKey::make(tenant().org, spec, NOW).expect("a key");
     (key, api_key::hash(&text))
@@ -25,7 +25,7 @@ on_both! {
 
 async fn a_key_comes_back_as_it_was_made_by_its_hash_alone(home: Home) {
     let store = &home.store;
-    for scopes in [Scopes::EVERYTHING, Scopes::of([Scope::Read, Scope::Send]), Scopes::of([])] {
+    for scopes in [KeyScopes::EVERYTHING, KeyScopes::of([KeyScope::Read, KeyScope::Send]), KeyScopes::of([])] {
         let (key, hash) = made("billing ☂", scopes);
         store.add_api_key(&key, &hash).await.unwrap();
         assert_eq!(store.api_key_of(&hash).await.unwrap(), Some(key.clone()));
@@ -37,7 +37,7 @@ async fn a_key_comes_back_as_it_was_made_by_its_hash_alone(home: Home) {
 
 async fn a_key_is_revoked_once_and_by_its_own_organization(home: Home) {
     let store = &home.store;
-    let (key, hash) = made("k", Scopes::EVERYTHING);
+    let (key, hash) = made("k", KeyScopes::EVERYTHING);
     store.add_api_key(&key, &hash).await.unwrap();
     assert!(!store.revoke_api_key(&stranger(), key.id, later(1)).await.unwrap());
     assert!(!store.revoke_api_key(&tenant(), KeyId::new(NOW), later(1)).await.unwrap());
@@ -52,7 +52,7 @@ async fn keys_are_listed_for_their_organization(home: Home) {
     let store = &home.store;
     let mut ids = Vec::new();
     for n in 0..3u8 {
-        let (key, hash) = made(&n.to_string(), Scopes::EVERYTHING);
+        let (key, hash) = made(&n.to_string(), KeyScopes::EVERYTHING);
         ids.push(key.id);
         store.add_api_key(&key, &hash).await.unwrap();
     }
@@ -67,7 +67,7 @@ async fn keys_are_listed_for_their_organization(home: Home) {
 
 async fn the_last_use_never_goes_back(home: Home) {
     let store = &home.store;
-    let ((one, first), (other, second)) = (made("a", Scopes::EVERYTHING), made("b", Scopes::EVERYTHING));
+    let ((one, first), (other, second)) = (made("a", KeyScopes::EVERYTHING), made("b", KeyScopes::EVERYTHING));
     store.add_api_key(&one, &first).await.unwrap();
     store.add_api_key(&other, &second).await.unwrap();
     store.api_keys_used(&[]).await.unwrap();

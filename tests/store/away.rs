@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use sendoff::domain::EndpointId;
 use sendoff::domain::deliveries::attempt::Trigger;
-use sendoff::domain::deliveries::delivery::{Next, State};
+use sendoff::domain::deliveries::delivery::{Transition, DeliveryState};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::store::queue::pending_deliveries::PendingDelivery;
 use sendoff::store::recording::record::RecordOutcome;
@@ -22,7 +22,7 @@ async fn a_server_that_crashes_and_comes_back() {
     let (app, made) = customer(&home.store, "acme").await;
     let kept = accept(&home.store, app.id).await;
     server.crash();
-    let done = finished(app.id, &in_memory(&kept, made.id), answered(200), Next::Delivered);
+    let done = finished(app.id, &in_memory(&kept, made.id), answered(200), Transition::Delivered);
     // Many more than one batch holds: all of them hear it together and not one batch after the other.
     let begun = Instant::now();
     let (offers, recorded, ready, read) = tokio::join!(
@@ -56,7 +56,7 @@ fn in_memory(message: &Message, endpoint: EndpointId) -> PendingDelivery {
     PendingDelivery {
         message_id: message.id,
         endpoint_id: endpoint,
-        state: State::Fresh,
+        state: DeliveryState::Fresh,
         due_at: NOW,
         progress: progress(0, 0, 0, Trigger::Scheduled),
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::deliveries::attempt::{Outcome, Trigger};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{AppId, AttemptId, MessageId, Time};
 use sendoff::store::queue::signals::Signal;
 use sendoff::store::recording::record::RecordOutcome;
@@ -41,7 +41,7 @@ async fn without_content_nothing_more_is_sent(home: Home) {
         all.into_iter().find(|one| one.message_id == message.id).expect("it waits")
     };
     let (delivered, in_flight) = (of_it(waiting(store, made.id).await), of_it(waiting(store, second.id).await));
-    store.record(vec![finished(app.id, &delivered, answered(200), Next::Delivered)]).await.unwrap();
+    store.record(vec![finished(app.id, &delivered, answered(200), Transition::Delivered)]).await.unwrap();
     let mut signals = store.signals().listen().unwrap();
 
     for (who, app) in [(stranger(), app.id), (Tenant { only: Some(AppId::new(NOW)), ..tenant() }, app.id)] {
@@ -60,8 +60,8 @@ async fn without_content_nothing_more_is_sent(home: Home) {
         let view = delivery(store, app.id, message.id, endpoint).await;
         (view.state, view.reason, view.due_at)
     };
-    let dead = (State::Dead, Some(DeadReason::ContentDeleted), later(9));
-    assert_eq!((stands(made.id).await, stands(second.id).await), ((State::Delivered, None, NOW), dead));
+    let dead = (DeliveryState::Dead, Some(DeadReason::ContentDeleted), later(9));
+    assert_eq!((stands(made.id).await, stands(second.id).await), ((DeliveryState::Delivered, None, NOW), dead));
     let left: Vec<MessageId> = waiting(store, second.id).await.into_iter().map(|one| one.message_id).collect();
     assert_eq!(left, [other.id]);
 
@@ -89,7 +89,7 @@ async fn a_resend_and_a_deletion_come_one_after_the_other(home: Home) {
         let (resends, deleted) = tokio::join!(futures_util::future::join_all(resends), deletes);
         assert!(deleted.unwrap() && resends.iter().all(Result::is_ok));
         let view = delivery(&home.store, app.id, message, made.id).await;
-        assert_eq!((view.state, view.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+        assert_eq!((view.state, view.reason), (DeliveryState::Dead, Some(DeadReason::ContentDeleted)));
     }
 }
 
@@ -103,7 +103,7 @@ async fn what_is_pending_without_a_content_is_ended(home: Home) {
     assert_eq!(store.end_without_content(&[whole, gone], later(1)).await.unwrap(), 1);
     assert_eq!(store.end_without_content(&[whole, gone], later(1)).await.unwrap(), 0, "once");
     let view = delivery(store, app.id, gone, made.id).await;
-    assert_eq!((view.state, view.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+    assert_eq!((view.state, view.reason), (DeliveryState::Dead, Some(DeadReason::ContentDeleted)));
     assert_eq!(only_waiting(store, made.id).await.message_id, whole);
 }
 
@@ -117,7 +117,7 @@ async fn a_content_goes_when_its_time_is_over(home: Home) {
     assert_eq!(content(store, app.id, short).await, None);
     assert!(content(store, app.id, long).await.is_some());
     let view = delivery(store, app.id, short, made.id).await;
-    assert_eq!((view.state, view.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+    assert_eq!((view.state, view.reason), (DeliveryState::Dead, Some(DeadReason::ContentDeleted)));
     assert_eq!((expire(Time::MAX).await, expire(Time::MAX).await), (1, 0));
     assert!(content(store, app.id, usual).await.is_some(), "nobody asked for an end");
     assert_eq!(waiting(store, made.id).await.len(), 1);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::{AppId, EndpointId, Time};
-use sendoff::store::query::counts::{AttemptCounts, Range, Scope};
+use sendoff::store::query::counts::{AttemptCounts, ChartRange, CountScope};
 use sendoff::store::recording::rollups::{Counts, total};
 use sendoff::store::{Store, Tenant};
 
@@ -16,21 +16,21 @@ const HOUR: u64 = 3_600;
 const DAY: u64 = 86_400;
 
 /// Accepts a message for `app`, and records an attempt at `endpoint` that was made then and came to `next`.
-async fn attempt(store: &Store, app: AppId, endpoint: EndpointId, at: Time, next: Next) {
+async fn attempt(store: &Store, app: AppId, endpoint: EndpointId, at: Time, next: Transition) {
     accept(store, app).await;
     let waiting =
         waiting(store, endpoint).await.into_iter().find(|one| one.progress.attempts == 0).expect("a fresh one");
-    let status = if next == Next::Delivered { 200 } else { 500 };
+    let status = if next == Transition::Delivered { 200 } else { 500 };
     let mut done = finished(app, &waiting, answered(status), next);
     done.attempt.at = at;
     store.record(vec![done]).await.expect("recorded");
 }
 
-fn dead() -> Next {
-    Next::Dead(DeadReason::Exhausted)
+fn dead() -> Transition {
+    Transition::Dead(DeadReason::Exhausted)
 }
 
-async fn sum(store: &Store, who: &Tenant, scope: Scope, range: Range, now: Time) -> Counts {
+async fn sum(store: &Store, who: &Tenant, scope: CountScope, range: ChartRange, now: Time) -> Counts {
     total(&store.buckets(who, scope, range, now).await.expect("the store"))
 }
 
@@ -55,15 +55,15 @@ async fn what_is_moved_is_neither_lost_nor_counted_twice(home: Home) {
     // One attempt of each kind per time, from a minute to three weeks ago.
     let ages = [MINUTE, 59 * MINUTE, 61 * MINUTE, 3 * HOUR, 23 * HOUR, 2 * DAY, 6 * DAY, 9 * DAY, 19 * DAY];
     for age in ages {
-        for next in [Next::Delivered, retry(40 * DAY, 1), dead()] {
+        for next in [Transition::Delivered, retry(40 * DAY, 1), dead()] {
             attempt(store, app.id, made.id, now.minus(Duration::from_secs(age)), next).await;
         }
     }
-    let scopes = [Scope::Organization, Scope::Application(app.id), Scope::Endpoint(made.id)];
+    let scopes = [CountScope::Organization, CountScope::Application(app.id), CountScope::Endpoint(made.id)];
     let read = async || {
         let mut all = Vec::new();
         for scope in scopes {
-            for range in Range::ALL {
+            for range in ChartRange::ALL {
                 all.push(store.buckets(&tenant(), scope, range, now).await.unwrap());
             }
         }
@@ -79,8 +79,8 @@ async fn what_is_moved_is_neither_lost_nor_counted_twice(home: Home) {
 
     // One more that was recorded late: it is moved as the others were, to where they are.
     let late = now.minus(Duration::from_secs(9 * DAY));
-    attempt(store, app.id, made.id, late, Next::Delivered).await;
-    let month = sum(store, &tenant(), Scope::Organization, Range::Month, now).await;
+    attempt(store, app.id, made.id, late, Transition::Delivered).await;
+    let month = sum(store, &tenant(), CountScope::Organization, ChartRange::Month, now).await;
     assert_eq!((month.delivered, month.failed, month.retried, month.dead), (10, 18, 9, 9));
     let unmoved = read().await;
     widen(store, now).await;
@@ -115,7 +115,7 @@ async fn a_step_moves_so_much_and_no_more(home: Home) {
         );
     }
     assert_eq!(home.number("SELECT CAST(sum(delivered) AS BIGINT) FROM rollup_hour").await, 4_920);
-    let all = sum(store, &tenant(), Scope::Endpoint(made.id), Range::Month, now).await;
+    let all = sum(store, &tenant(), CountScope::Endpoint(made.id), ChartRange::Month, now).await;
     assert_eq!((all.delivered, all.failed, all.latency[2]), (5_000, 10_000, 15_000));
 }
 
@@ -123,16 +123,16 @@ async fn a_range_begins_with_a_whole_bucket_and_ends_now(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let now = later(40 * DAY + 37 * MINUTE + 12);
-    for range in Range::ALL {
+    for range in ChartRange::ALL {
         let since = range.since(now);
         assert!(now.since(since) >= range.span() && now.since(since) < range.span() + range.width());
         let second = Duration::from_secs(1);
         for at in [since.minus(second), since, now] {
-            attempt(store, app.id, made.id, at, Next::Delivered).await;
+            attempt(store, app.id, made.id, at, Transition::Delivered).await;
         }
-        let before = sum(store, &tenant(), Scope::Organization, range, now).await.delivered;
+        let before = sum(store, &tenant(), CountScope::Organization, range, now).await.delivered;
         widen(store, now).await;
-        let buckets = store.buckets(&tenant(), Scope::Organization, range, now).await.unwrap();
+        let buckets = store.buckets(&tenant(), CountScope::Organization, range, now).await.unwrap();
         assert_eq!(total(&buckets).delivered, before, "{range:?}");
         assert_eq!(buckets[0].counts.delivered, 1, "{range:?}");
         assert!(buckets[buckets.len() - 1].counts.delivered >= 1, "{range:?}");
@@ -146,7 +146,7 @@ async fn each_sees_what_is_its_own(home: Home) {
     let (beta, three) = customer(store, "beta").await;
     for (app, end, next, times) in [
         (acme.id, one.id, dead(), 2),
-        (acme.id, two.id, Next::Delivered, 3),
+        (acme.id, two.id, Transition::Delivered, 3),
         (beta.id, three.id, retry(DAY, 1), 5),
         (beta.id, three.id, dead(), 1),
     ] {
@@ -158,45 +158,45 @@ async fn each_sees_what_is_its_own(home: Home) {
     widen(store, now).await;
     attempt(store, acme.id, one.id, later(3 * HOUR - 1), dead()).await;
     let only = Tenant { only: Some(acme.id), ..tenant() };
-    let attempts = async |who: &Tenant, scope| sum(store, who, scope, Range::Day, now).await.attempts();
+    let attempts = async |who: &Tenant, scope| sum(store, who, scope, ChartRange::Day, now).await.attempts();
     for (who, scope, wanted) in [
-        (&tenant(), Scope::Organization, 12),
-        (&tenant(), Scope::Application(acme.id), 6),
-        (&tenant(), Scope::Endpoint(three.id), 6),
-        (&only, Scope::Organization, 0),
-        (&only, Scope::Application(acme.id), 6),
-        (&only, Scope::Application(beta.id), 0),
-        (&only, Scope::Endpoint(one.id), 3),
-        (&only, Scope::Endpoint(three.id), 0),
-        (&stranger(), Scope::Organization, 0),
-        (&stranger(), Scope::Application(acme.id), 0),
-        (&stranger(), Scope::Endpoint(one.id), 0),
+        (&tenant(), CountScope::Organization, 12),
+        (&tenant(), CountScope::Application(acme.id), 6),
+        (&tenant(), CountScope::Endpoint(three.id), 6),
+        (&only, CountScope::Organization, 0),
+        (&only, CountScope::Application(acme.id), 6),
+        (&only, CountScope::Application(beta.id), 0),
+        (&only, CountScope::Endpoint(one.id), 3),
+        (&only, CountScope::Endpoint(three.id), 0),
+        (&stranger(), CountScope::Organization, 0),
+        (&stranger(), CountScope::Application(acme.id), 0),
+        (&stranger(), CountScope::Endpoint(one.id), 0),
     ] {
         assert_eq!(attempts(who, scope).await, wanted, "{who:?} {scope:?}");
     }
 
     let ends = [one.id, two.id, three.id];
     let counts = async |who: &Tenant| {
-        let found = store.endpoint_counts(who, &ends, Range::Day, now).await.unwrap();
+        let found = store.endpoint_counts(who, &ends, ChartRange::Day, now).await.unwrap();
         ends.map(|end| found.get(&end).map(|counts| (counts.delivered, counts.failed, counts.dead)))
     };
     assert_eq!(counts(&tenant()).await, [Some((0, 3, 3)), Some((3, 0, 0)), Some((0, 6, 1))]);
     assert_eq!(counts(&only).await, [Some((0, 3, 3)), Some((3, 0, 0)), None]);
     assert_eq!(counts(&stranger()).await, [None; 3]);
-    assert!(store.endpoint_counts(&tenant(), &[], Range::Day, now).await.unwrap().is_empty());
+    assert!(store.endpoint_counts(&tenant(), &[], ChartRange::Day, now).await.unwrap().is_empty());
 
     let worst = async |who: &Tenant, range, limit| {
         let found = store.top_failing(who, range, now, limit).await.unwrap();
         found.into_iter().map(|one| (one.endpoint_id, one.app_name, one.counts.failed)).collect::<Vec<_>>()
     };
     let (first, second) = ((three.id, "beta".to_owned(), 6), (one.id, "acme".to_owned(), 3));
-    assert_eq!(worst(&tenant(), Range::Week, 5).await, [first.clone(), second.clone()]);
-    assert_eq!(worst(&tenant(), Range::Week, 1).await, [first]);
-    assert_eq!(worst(&only, Range::Week, 5).await, std::slice::from_ref(&second));
-    assert_eq!(worst(&tenant(), Range::Hour, 5).await, [(one.id, "acme".to_owned(), 1)]);
-    assert!(worst(&stranger(), Range::Week, 5).await.is_empty());
+    assert_eq!(worst(&tenant(), ChartRange::Week, 5).await, [first.clone(), second.clone()]);
+    assert_eq!(worst(&tenant(), ChartRange::Week, 1).await, [first]);
+    assert_eq!(worst(&only, ChartRange::Week, 5).await, std::slice::from_ref(&second));
+    assert_eq!(worst(&tenant(), ChartRange::Hour, 5).await, [(one.id, "acme".to_owned(), 1)]);
+    assert!(worst(&stranger(), ChartRange::Week, 5).await.is_empty());
     store.delete_endpoint(&tenant(), beta.id, three.id, now).await.unwrap();
-    assert_eq!(worst(&tenant(), Range::Week, 5).await, [second], "nothing can be done about a deleted one");
+    assert_eq!(worst(&tenant(), ChartRange::Week, 5).await, [second], "nothing can be done about a deleted one");
 
     let tried =
         async |since, until| store.attempt_counts(&tenant(), acme.id, None, later(since), later(until)).await.unwrap();
@@ -229,7 +229,7 @@ async fn records_go_on_while_counts_are_moved(home: Home) {
     // Late, all of them: what is counted is moved at the same moment, by two at once.
     let records = async {
         for one in &due {
-            let mut done = finished(app.id, one, answered(200), Next::Delivered);
+            let mut done = finished(app.id, one, answered(200), Transition::Delivered);
             done.attempt.at = NOW;
             store.record(vec![done]).await.unwrap();
         }
@@ -245,7 +245,7 @@ async fn records_go_on_while_counts_are_moved(home: Home) {
             moves(&other).await
         }
     });
-    let all = sum(store, &tenant(), Scope::Organization, Range::Day, later(5 * HOUR)).await;
+    let all = sum(store, &tenant(), CountScope::Organization, ChartRange::Day, later(5 * HOUR)).await;
     assert_eq!((all.delivered, all.latency[2]), (200, 200));
     widen(store, later(5 * HOUR)).await;
     assert_eq!(home.number("SELECT delivered FROM rollup_hour ORDER BY endpoint_id LIMIT 1").await, 200);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::deliveries::attempt::Trigger;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{AppId, EndpointId, MessageId};
-use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use sendoff::store::queue::pending_deliveries::PendingLane;
 use sendoff::store::queue::signals::Signal;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
@@ -45,13 +45,21 @@ async fn a_lane_reads_a_few_of_each_kind_the_longest_due_first(home: Home) {
     let of = |id| read.iter().filter(|w| w.endpoint_id == id).copied().collect::<Vec<_>>();
     assert_eq!(
         states(&of(one.id)),
-        [(State::Fresh, later(8)), (State::Fresh, later(9)), (State::Retry, later(100)), (State::Retry, later(200))]
+        [
+            (DeliveryState::Fresh, later(8)),
+            (DeliveryState::Fresh, later(9)),
+            (DeliveryState::Retry, later(100)),
+            (DeliveryState::Retry, later(200))
+        ]
     );
     assert_eq!(of(one.id)[2].progress, progress(1, 1, 0, Trigger::Scheduled));
-    assert_eq!(states(&of(two.id)), [(State::Fresh, later(5))]);
+    assert_eq!(states(&of(two.id)), [(DeliveryState::Fresh, later(5))]);
     let read = store.pending_deliveries(&[wants(two.id, 3, 0).await, wants(one.id, 1, 3).await]).await.unwrap();
     let kinds = |id, state| read.iter().filter(|one| (one.endpoint_id, one.state) == (id, state)).count();
-    assert_eq!((kinds(two.id, State::Fresh), kinds(one.id, State::Fresh), kinds(one.id, State::Retry)), (3, 1, 3));
+    assert_eq!(
+        (kinds(two.id, DeliveryState::Fresh), kinds(one.id, DeliveryState::Fresh), kinds(one.id, DeliveryState::Retry)),
+        (3, 1, 3)
+    );
     assert!(store.pending_deliveries(&[]).await.unwrap().is_empty());
     assert!(store.pending_deliveries(&[wants(one.id, 0, 0).await]).await.unwrap().is_empty());
     let messages: Vec<MessageId> = of(one.id).iter().map(|one| one.message_id).collect();
@@ -111,7 +119,7 @@ async fn every_lane_with_something_pending_is_found(home: Home) {
     assert_eq!(store.pending_count(50).await.unwrap(), 50);
     // The first lane is through, the second has only a retry left.
     for (n, id) in ids[..2].iter().enumerate() {
-        let next = |k| if n == 1 && k == 0 { retry(77, 1) } else { Next::Delivered };
+        let next = |k| if n == 1 && k == 0 { retry(77, 1) } else { Transition::Delivered };
         let all = waiting(store, *id).await;
         let done = all.iter().enumerate().map(|(k, w)| finished(app.id, w, answered(200), next(k))).collect::<Vec<_>>();
         store.record(done).await.unwrap();
@@ -147,15 +155,17 @@ async fn a_resend_sends_whatever_became_of_it(home: Home) {
     assert!(matches!(signals.recv().await.map(Signal::from), Some(Signal::Accepted(_))));
     let resend = async |at| store.resend(&tenant(), app.id, message, made.id, at).await.unwrap();
     let mut generation = 0;
-    for (round, ended) in [Next::Delivered, Next::Dead(DeadReason::Exhausted), retry(500, 3)].into_iter().enumerate() {
+    for (round, ended) in
+        [Transition::Delivered, Transition::Dead(DeadReason::Exhausted), retry(500, 3)].into_iter().enumerate()
+    {
         let one = only_waiting(store, made.id).await;
-        let status = if ended == Next::Delivered { 200 } else { 500 };
+        let status = if ended == Transition::Delivered { 200 } else { 500 };
         store.record(vec![finished(app.id, &one, answered(status), ended)]).await.unwrap();
         assert!(resend(later(10)).await);
         assert!(matches!(signals.recv().await.map(Signal::from), Some(Signal::Look(ids)) if ids == [made.id]));
         generation += 1;
         let again = only_waiting(store, made.id).await;
-        assert_eq!((again.state, again.due_at), (State::Fresh, later(10)));
+        assert_eq!((again.state, again.due_at), (DeliveryState::Fresh, later(10)));
         assert_eq!(
             again.progress,
             progress(round as i32 + 1, 0, generation, Trigger::Manual),
@@ -201,7 +211,7 @@ async fn deliveries_of_deleted_endpoints_end_a_few_at_a_time(home: Home) {
         accept(store, app.id).await;
     }
     let done = waiting(store, gone.id).await[0];
-    store.record(vec![finished(app.id, &done, answered(200), Next::Delivered)]).await.unwrap();
+    store.record(vec![finished(app.id, &done, answered(200), Transition::Delivered)]).await.unwrap();
     assert_eq!(store.cancel_pending_of_deleted(4, NOW).await.unwrap(), 0);
     store.delete_endpoint(&tenant(), app.id, gone.id, NOW).await.unwrap();
     let mut steps = Vec::new();
@@ -211,11 +221,11 @@ async fn deliveries_of_deleted_endpoints_end_a_few_at_a_time(home: Home) {
     assert_eq!(steps, [4, 4, 1, 0]);
     assert!(waiting(store, gone.id).await.is_empty());
     assert_eq!(waiting(store, kept.id).await.len(), 10);
-    let filter = DeliveryFilter { status: Some(DeliveryStatus::Dead), ..DeliveryFilter::default() };
+    let filter = DeliveryFilter { status: Some(DeliveryStatusFilter::Dead), ..DeliveryFilter::default() };
     let dead = store.list_deliveries(&tenant(), &filter, None, 100).await.unwrap().data;
     assert!(dead.len() == 9 && dead.iter().all(|one| one.reason == Some(DeadReason::EndpointDeleted)));
     let view = delivery(store, app.id, done.message_id, gone.id).await;
-    assert_eq!((view.state, view.endpoint_deleted), (State::Delivered, true), "what was delivered stays so");
+    assert_eq!((view.state, view.endpoint_deleted), (DeliveryState::Delivered, true), "what was delivered stays so");
 
     // A transaction that had begun before the deletion brings one more.
     let message = dead[0].message_id.0.simple();
@@ -245,7 +255,7 @@ async fn people_see_how_things_stand(home: Home) {
     }
     let all = waiting(store, made.id).await;
     let of = |n: usize| all.iter().find(|one| one.message_id == ids[n]).unwrap();
-    let dead = |n, reason| finished(app.id, of(n), answered(500), Next::Dead(reason));
+    let dead = |n, reason| finished(app.id, of(n), answered(500), Transition::Dead(reason));
     store
         .record(vec![
             dead(0, DeadReason::Exhausted),
@@ -256,7 +266,7 @@ async fn people_see_how_things_stand(home: Home) {
         .await
         .unwrap();
     let view = delivery(store, app.id, ids[1], made.id).await;
-    assert_eq!((view.state, view.attempts, view.reason), (State::Dead, 1, Some(DeadReason::Gone)));
+    assert_eq!((view.state, view.attempts, view.reason), (DeliveryState::Dead, 1, Some(DeadReason::Gone)));
     assert_eq!((view.url.as_str(), view.endpoint_description.as_str()), ("https://example.com/hook", "main"));
     assert!(!view.endpoint_disabled && !view.endpoint_deleted);
 
@@ -265,14 +275,18 @@ async fn people_see_how_things_stand(home: Home) {
     let before = oldest.due_at.minus(Duration::from_micros(1));
     assert_eq!(store.oldest_due(&tenant(), before).await.unwrap(), None, "nothing is due yet");
     assert_eq!(store.oldest_due(&stranger(), later(60)).await.unwrap(), None);
-    assert_eq!(store.count_in(&tenant(), State::Dead, 100).await.unwrap(), 2);
-    assert_eq!(store.count_in(&tenant(), State::Retry, 1).await.unwrap(), 1);
+    assert_eq!(store.count_in(&tenant(), DeliveryState::Dead, 100).await.unwrap(), 2);
+    assert_eq!(store.count_in(&tenant(), DeliveryState::Retry, 1).await.unwrap(), 1);
 
     let only_other = Tenant { only: Some(AppId::new(NOW)), ..tenant() };
     assert!(store.deliveries_of(&only_other, app.id, ids[1]).await.unwrap().data.is_empty());
     assert!(store.deliveries_of(&stranger(), app.id, ids[1]).await.unwrap().data.is_empty());
-    assert_eq!(store.count_in(&stranger(), State::Dead, 9).await.unwrap(), 0);
+    assert_eq!(store.count_in(&stranger(), DeliveryState::Dead, 9).await.unwrap(), 0);
     store.delete_application(&tenant(), app.id, later(90)).await.unwrap();
-    assert_eq!(store.count_in(&tenant(), State::Dead, 9).await.unwrap(), 0, "what no list shows does not count");
-    assert_eq!(store.count_in(&tenant(), State::Retry, 9).await.unwrap(), 0);
+    assert_eq!(
+        store.count_in(&tenant(), DeliveryState::Dead, 9).await.unwrap(),
+        0,
+        "what no list shows does not count"
+    );
+    assert_eq!(store.count_in(&tenant(), DeliveryState::Retry, 9).await.unwrap(), 0);
 }

@@ -4,7 +4,7 @@ use sendoff::domain::AppId;
 use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::domain::catalog::endpoint::{DisabledReason, EndpointSpec};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::store::catalog::endpoint_list::{Health, LineFilter};
 use sendoff::store::ingest::accept::Rejection;
 use sendoff::store::recording::record::FinishedAttempt;
@@ -39,7 +39,8 @@ async fn endpoints_are_listed_by_how_they_are(home: Home) {
     assert_eq!(store.backlogs(&tenant(), &[gone.id], 10).await.unwrap()[&gone.id], 1);
     assert_eq!(store.last_failure(&tenant(), app.id, gone.id).await.unwrap(), None);
 
-    let refused = finished(app.id, &only_waiting(store, gone.id).await, answered(410), Next::Dead(DeadReason::Gone));
+    let refused =
+        finished(app.id, &only_waiting(store, gone.id).await, answered(410), Transition::Dead(DeadReason::Gone));
     let at = refused.attempt.at;
     store.record(vec![FinishedAttempt { disable: Some(DisabledReason::Gone), ..refused }]).await.unwrap();
     let line = store.endpoint_line(&tenant(), app.id, gone.id).await.unwrap().unwrap();

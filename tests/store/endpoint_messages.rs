@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::deliveries::attempt::Failure;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, Standing};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryStatus, Transition};
 use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::query::counts::AttemptCounts;
-use sendoff::store::query::endpoint_messages::{SentFilter, Standings};
+use sendoff::store::query::endpoint_messages::{DeliveryStatusCounts, SentFilter};
 use sendoff::store::query::messages::MessageFilter;
 use sendoff::store::query::page::SCAN;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
@@ -28,10 +28,10 @@ async fn five(store: &Store, app: AppId, endpoint: EndpointId) -> Vec<MessageId>
     let of = |n: usize| all.iter().find(|one| one.message_id == ids[n]).unwrap();
     let timeout = sendoff::domain::deliveries::attempt::Outcome::failed(Failure::Timeout, "", Duration::ZERO);
     let done = vec![
-        finished(app, of(0), answered(200), Next::Delivered),
+        finished(app, of(0), answered(200), Transition::Delivered),
         finished(app, of(1), answered(503), retry(60, 1)),
-        finished(app, of(2), answered(404), Next::Dead(DeadReason::Exhausted)),
-        finished(app, of(3), timeout, Next::Dead(DeadReason::Canceled)),
+        finished(app, of(2), answered(404), Transition::Dead(DeadReason::Exhausted)),
+        finished(app, of(3), timeout, Transition::Dead(DeadReason::Canceled)),
     ];
     store.record(done).await.unwrap();
     ids
@@ -61,14 +61,17 @@ async fn what_an_endpoint_was_sent_by_how_it_stands(home: Home) {
     let all = SentFilter::default;
     assert_eq!(list(all()).await, [4, 3, 2, 1, 0]);
     for (standing, wanted) in [
-        (Standing::Delivered, &[0][..]),
-        (Standing::Pending, &[4, 1]),
-        (Standing::Dead, &[2]),
-        (Standing::Canceled, &[3]),
+        (DeliveryStatus::Delivered, &[0][..]),
+        (DeliveryStatus::Pending, &[4, 1]),
+        (DeliveryStatus::Dead, &[2]),
+        (DeliveryStatus::Canceled, &[3]),
     ] {
         assert_eq!(list(SentFilter { standings: vec![standing], ..all() }).await, wanted, "{standing:?}");
     }
-    assert_eq!(list(SentFilter { standings: vec![Standing::Dead, Standing::Canceled], ..all() }).await, [3, 2]);
+    assert_eq!(
+        list(SentFilter { standings: vec![DeliveryStatus::Dead, DeliveryStatus::Canceled], ..all() }).await,
+        [3, 2]
+    );
     assert_eq!(list(SentFilter { event_types: strings(&["b", "c"]), ..all() }).await, [3, 1]);
     assert_eq!(list(SentFilter { channel: Some("y".into()), ..all() }).await, [3, 2]);
     assert_eq!(list(SentFilter { tag: Some("y".into()), ..all() }).await, [] as [usize; 0]);
@@ -80,8 +83,8 @@ async fn what_an_endpoint_was_sent_by_how_it_stands(home: Home) {
 
     let page = store.endpoint_messages(&tenant(), app.id, made.id, &all(), &newest(2)).await.unwrap();
     assert_eq!((page.data.len(), page.more, page.stopped), (2, true, None));
-    assert_eq!((page.data[0].standing, page.data[0].next_at), (Standing::Pending, Some(later(4))));
-    assert_eq!((page.data[1].standing, page.data[1].next_at), (Standing::Canceled, None));
+    assert_eq!((page.data[0].standing, page.data[0].next_at), (DeliveryStatus::Pending, Some(later(4))));
+    assert_eq!((page.data[1].standing, page.data[1].next_at), (DeliveryStatus::Canceled, None));
     let next = PageRequest { after: Some(page.data[1].message.id), ..newest(2) };
     let page = store.endpoint_messages(&tenant(), app.id, made.id, &all(), &next).await.unwrap();
     assert_eq!(page.data[1].next_at, Some(later(60)));
@@ -101,11 +104,11 @@ async fn counts_of_deliveries_and_of_attempts(home: Home) {
     let counts = async |who: &Tenant, since, until| {
         store.standings(who, app.id, made.id, later(since), later(until)).await.unwrap()
     };
-    let wanted = Standings { delivered: 1, pending: 2, dead: 1, canceled: 1, cut_off: None };
+    let wanted = DeliveryStatusCounts { delivered: 1, pending: 2, dead: 1, canceled: 1, cut_off: None };
     // By the ids' own times, which may run ahead of what this test says: others make ids in this process too.
     assert_eq!(counts(&tenant(), 0, 7_000).await, wanted);
-    assert_eq!(counts(&tenant(), 7_000, 7_001).await, Standings::default());
-    assert_eq!(counts(&stranger(), 0, 7_000).await, Standings::default());
+    assert_eq!(counts(&tenant(), 7_000, 7_001).await, DeliveryStatusCounts::default());
+    assert_eq!(counts(&stranger(), 0, 7_000).await, DeliveryStatusCounts::default());
 
     let (_, sister) = customer(store, "sister").await;
     let other = endpoint(store, app.id, endpoint_spec()).await;
@@ -128,7 +131,7 @@ async fn counts_of_more_than_one_statement_takes(home: Home) {
     let (app, made) = customer(store, "acme").await;
     many(&home, app.id, made.id, 60_000).await;
     let all = store.standings(&tenant(), app.id, made.id, later(1), later(2)).await.unwrap();
-    assert_eq!(all, Standings { delivered: 60_000, ..Standings::default() });
+    assert_eq!(all, DeliveryStatusCounts { delivered: 60_000, ..DeliveryStatusCounts::default() });
 }
 
 /// What a filter costs that nothing matches does not grow with the list; who goes on from where a page stopped misses nothing.
@@ -138,10 +141,10 @@ async fn a_filtered_page_looks_at_so_much_and_no_more(home: Home) {
     let rare = many(&home, app.id, made.id, SCAN + 2_500).await;
     let (second, millisecond) = (later(1), Duration::from_millis(1));
     let count = async |since, until| store.standings(&tenant(), app.id, made.id, since, until).await.unwrap();
-    let all = Standings { delivered: 12_500, ..Standings::default() };
+    let all = DeliveryStatusCounts { delivered: 12_500, ..DeliveryStatusCounts::default() };
     assert_eq!(count(second, second.plus(millisecond)).await, all);
-    assert_eq!(count(NOW, second).await, Standings::default());
-    assert_eq!(count(second.plus(millisecond), later(2)).await, Standings::default());
+    assert_eq!(count(NOW, second).await, DeliveryStatusCounts::default());
+    assert_eq!(count(second.plus(millisecond), later(2)).await, DeliveryStatusCounts::default());
 
     let rare_only = SentFilter { event_types: strings(&["rare"]), ..SentFilter::default() };
     let one = store.endpoint_messages(&tenant(), app.id, made.id, &rare_only, &newest(5)).await.unwrap();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
-use sendoff::domain::deliveries::background::{Kind, Scope};
-use sendoff::domain::deliveries::delivery::Standing;
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
+use sendoff::domain::deliveries::delivery::DeliveryStatus;
 use sendoff::store::query::endpoint_messages::SentFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
@@ -51,7 +51,7 @@ async fn town(home: &Home) {
 }
 
 fn dead() -> SentFilter {
-    SentFilter { standings: vec![Standing::Dead], ..since(0, 900) }
+    SentFilter { standings: vec![DeliveryStatus::Dead], ..since(0, 900) }
 }
 
 const WANTED: i64 = (ENDPOINTS * 2 + DEEP + 3 * 4) as i64;
@@ -62,7 +62,7 @@ on_both! {
 
 async fn what_many_endpoints_have_is_counted_once(home: Home) {
     town(&home).await;
-    let of = |filter| spec(Scope::Organization, Kind::BulkReplay, filter);
+    let of = |filter| spec(TaskScope::Organization, TaskKind::BulkReplay, filter);
     assert_eq!(count(&home.store, &tenant(), &of(dead())).await, WANTED);
     assert_eq!(count(&home.store, &tenant(), &of(since(0, 900))).await, WANTED + 1);
     assert_eq!(count(&home.store, &tenant(), &of(since(1, 900))).await, 0);
@@ -90,7 +90,7 @@ async fn counting_at_many_endpoints_takes_few_statements() {
     town(&home).await;
     let statements = Statements::default();
     let _seen = tracing::subscriber::set_default(tracing_subscriber::registry().with(statements.clone()));
-    let spec = spec(Scope::Organization, Kind::BulkReplay, dead());
+    let spec = spec(TaskScope::Organization, TaskKind::BulkReplay, dead());
     assert_eq!(count(&home.store, &tenant(), &spec).await, WANTED);
     let sent = statements.0.load(Ordering::Relaxed);
     assert!((6..=30).contains(&sent), "{sent} statements for {ENDPOINTS} endpoints");

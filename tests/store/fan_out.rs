@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::Store;
 use sendoff::store::ingest::fan_out::{FanOutStep, PACK, STEP};
@@ -93,7 +93,7 @@ async fn a_wide_message_is_packed_and_another_process_can_move_it(home: Home) {
     endpoints.push(ordered);
     for endpoint in &endpoints {
         let one = delivery(&home.store, app, message.id, endpoint.id).await;
-        assert_eq!((one.state, one.due_at, one.attempts), (State::Fresh, NOW, 0));
+        assert_eq!((one.state, one.due_at, one.attempts), (DeliveryState::Fresh, NOW, 0));
     }
     // Not more endpoints than it takes at once.
     endpoint(&packing, app, EndpointSpec { disabled: true, ..endpoint_spec() }).await;
@@ -145,12 +145,21 @@ async fn what_changes_before_a_delivery_is_moved(home: Home) {
     .await;
     home.execute("UPDATE due SET slot = (SELECT slot FROM endpoint WHERE id = endpoint_id)").await;
     let one = only_waiting(store, sent.id).await;
-    store.record(vec![finished(app, &one, answered(200), Next::Delivered)]).await.unwrap();
+    store.record(vec![finished(app, &one, answered(200), Transition::Delivered)]).await.unwrap();
 
     assert_eq!(fan_out(store).await, Some(FanOutStep { app, due: 3, dead: 1 }));
     let states = join_all(endpoints.iter().map(|endpoint| delivery(store, app, message.id, endpoint.id))).await;
-    let states: Vec<State> = states.into_iter().map(|one| one.state).collect();
-    assert_eq!(states, [State::Dead, State::Fresh, State::Fresh, State::Fresh, State::Delivered]);
+    let states: Vec<DeliveryState> = states.into_iter().map(|one| one.state).collect();
+    assert_eq!(
+        states,
+        [
+            DeliveryState::Dead,
+            DeliveryState::Fresh,
+            DeliveryState::Fresh,
+            DeliveryState::Fresh,
+            DeliveryState::Delivered
+        ]
+    );
     let dead = delivery(store, app, message.id, deleted.id).await;
     assert_eq!(dead.reason, Some(DeadReason::EndpointDeleted));
     assert!(waiting(store, created.id).await.is_empty());
@@ -166,7 +175,7 @@ async fn content_that_was_deleted_is_not_sent(home: Home) {
     fan_out(&home.store).await.unwrap();
     for endpoint in &endpoints {
         let one = delivery(&home.store, app, message.id, endpoint.id).await;
-        assert_eq!((one.state, one.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+        assert_eq!((one.state, one.reason), (DeliveryState::Dead, Some(DeadReason::ContentDeleted)));
     }
 }
 
@@ -182,7 +191,7 @@ async fn content_that_was_deleted_is_not_sent_even_if_a_step_fails_in_the_middle
     while fan_out(&home.store).await.is_some() {}
     for endpoint in &endpoints {
         let one = delivery(&home.store, app, message.id, endpoint.id).await;
-        assert_eq!((one.state, one.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+        assert_eq!((one.state, one.reason), (DeliveryState::Dead, Some(DeadReason::ContentDeleted)));
     }
 }
 

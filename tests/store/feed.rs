@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::feed::{FeedFilter, Position};
 use sendoff::domain::limits::PAGE_BYTES;
@@ -129,9 +129,10 @@ async fn what_was_delivered_everywhere_is_told_from_what_was_not(home: Home) {
     store.delete_endpoint(&tenant(), app.id, deleted.id, later(5)).await.unwrap();
     store.cancel_pending_of_deleted(1_000, later(5)).await.unwrap();
     let all = waiting(store, made.id).await;
-    let ends = [Next::Delivered, Next::Dead(DeadReason::Exhausted), retry(60, 1)].into_iter().zip(&all);
-    let ends =
-        ends.map(|(next, one)| finished(app.id, one, answered(if next == Next::Delivered { 200 } else { 500 }), next));
+    let ends = [Transition::Delivered, Transition::Dead(DeadReason::Exhausted), retry(60, 1)].into_iter().zip(&all);
+    let ends = ends.map(|(next, one)| {
+        finished(app.id, one, answered(if next == Transition::Delivered { 200 } else { 500 }), next)
+    });
     store.record(ends.collect::<Vec<_>>()).await.unwrap();
     let ask = async |delivered| {
         let request = FeedRequest { after: Position::START, filters: &[], delivered, limit: 9, now: later(9) };

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use sendoff::domain::catalog::application::{Application, ApplicationSpec};
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
-use sendoff::domain::deliveries::delivery::{Next, Progress, State};
+use sendoff::domain::deliveries::delivery::{Transition, Progress, DeliveryState};
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::signing::secret::{MasterKey, Secret, SignatureType};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
@@ -303,12 +303,12 @@ pub fn answered(status: u16) -> Outcome {
     Outcome { failure, status: Some(status), ..Outcome::failed(Failure::Status, "", Duration::from_millis(20)) }
 }
 
-pub fn retry(seconds: u64, step: i32) -> Next {
-    Next::Retry { due: later(seconds), step }
+pub fn retry(seconds: u64, step: i32) -> Transition {
+    Transition::Retry { due: later(seconds), step }
 }
 
 /// An attempt of `one` that came to `outcome` and then `next`, under the first epoch of the endpoint's slot.
-pub fn finished(app: AppId, one: &PendingDelivery, outcome: Outcome, next: Next) -> FinishedAttempt {
+pub fn finished(app: AppId, one: &PendingDelivery, outcome: Outcome, next: Transition) -> FinishedAttempt {
     let attempt = Attempt {
         id: AttemptId::new(NOW),
         app_id: app,
@@ -339,6 +339,6 @@ pub fn progress(attempts: i32, step: i32, generation: i32, trigger: Trigger) -> 
     Progress { attempts, step, generation, trigger }
 }
 
-pub fn states(of: &[PendingDelivery]) -> Vec<(State, Time)> {
+pub fn states(of: &[PendingDelivery]) -> Vec<(DeliveryState, Time)> {
     of.iter().map(|one| (one.state, one.due_at)).collect()
 }

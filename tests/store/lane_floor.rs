@@ -1,6 +1,6 @@
 //! A lane is read from its floors on: what lies below is not given out, and on PostgreSQL not passed over either.
 
-use sendoff::domain::deliveries::delivery::Next;
+use sendoff::domain::deliveries::delivery::Transition;
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Store;
 use sendoff::store::ingest::accept::AcceptItem;
@@ -86,7 +86,7 @@ async fn deleted_rows_below_the_floor_are_not_read_although_a_snapshot_is_held()
             accept_at(&home.store, app.id, later(second)).await;
         }
         let all = waiting(&home.store, made.id).await;
-        let done: Vec<_> = all.iter().map(|one| finished(app.id, one, answered(200), Next::Delivered)).collect();
+        let done: Vec<_> = all.iter().map(|one| finished(app.id, one, answered(200), Transition::Delivered)).collect();
         assert_eq!(home.store.record(done).await.unwrap().len(), ROWS as usize);
     }
     accept_at(&home.store, app.id, later(TIMES)).await;

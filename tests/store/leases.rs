@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
-use sendoff::domain::feed::lease::Commit;
+use sendoff::domain::feed::lease::CommitOutcome;
 use sendoff::domain::feed::{FeedIterator, Position};
 use sendoff::domain::{AppId, Time, limits};
 use sendoff::store::Store;
@@ -39,7 +39,7 @@ async fn take(
     store.take_lease(&tenant(), endpoint, "c", (from, &positions), lease, now).await.expect("the store")
 }
 
-async fn commit(store: &Store, endpoint: &PollingEndpoint, offset: u64, now: Time) -> Option<Commit> {
+async fn commit(store: &Store, endpoint: &PollingEndpoint, offset: u64, now: Time) -> Option<CommitOutcome> {
     store.commit_lease(&tenant(), endpoint, "c", offset, now).await.expect("the store")
 }
 
@@ -79,11 +79,11 @@ async fn what_is_leased_is_nobody_else_s_until_it_is_committed(home: Home) {
         "another consumer stands by itself"
     );
 
-    assert_eq!(commit(store, &endpoint, 4, now).await, Some(Commit::NotGiven));
-    assert_eq!(commit(store, &endpoint, 2, now).await, Some(Commit::Moves(Position::at(later(2)))));
-    assert_eq!(commit(store, &endpoint, 1, now).await, Some(Commit::Already));
+    assert_eq!(commit(store, &endpoint, 4, now).await, Some(CommitOutcome::NotGiven));
+    assert_eq!(commit(store, &endpoint, 2, now).await, Some(CommitOutcome::Moves(Position::at(later(2)))));
+    assert_eq!(commit(store, &endpoint, 1, now).await, Some(CommitOutcome::Already));
     assert!(matches!(state(store, &endpoint, "c", now).await, LeaseState::Held(_)), "one is left");
-    assert_eq!(commit(store, &endpoint, 3, now).await, Some(Commit::Moves(Position::at(later(3)))));
+    assert_eq!(commit(store, &endpoint, 3, now).await, Some(CommitOutcome::Moves(Position::at(later(3)))));
     let LeaseState::Free(next) = state(store, &endpoint, "c", now).await else { panic!("all is committed") };
     assert_eq!(next.position, Position::at(later(3)));
     assert_eq!(take(store, &endpoint, next, &[4], LONG, now).await, LeaseTaken::From(4));
@@ -102,17 +102,17 @@ async fn what_was_not_committed_in_time_is_given_out_again(home: Home) {
     let from = endpoint.beginning();
     state(store, &endpoint, "c", now).await;
     assert_eq!(take(store, &endpoint, from, &[1, 2], Duration::ZERO, now).await, LeaseTaken::From(1));
-    assert_eq!(commit(store, &endpoint, 2, now).await, Some(Commit::RanOut));
+    assert_eq!(commit(store, &endpoint, 2, now).await, Some(CommitOutcome::RanOut));
     assert_eq!(state(store, &endpoint, "c", now.plus(Duration::from_secs(60))).await, LeaseState::Free(from));
     assert_eq!(take(store, &endpoint, from, &[1, 2], LONG, now).await, LeaseTaken::From(3), "under other offsets");
-    assert_eq!(commit(store, &endpoint, 2, now).await, Some(Commit::RanOut), "of the lease before");
-    assert_eq!(commit(store, &endpoint, 4, now).await, Some(Commit::Moves(Position::at(later(2)))));
+    assert_eq!(commit(store, &endpoint, 2, now).await, Some(CommitOutcome::RanOut), "of the lease before");
+    assert_eq!(commit(store, &endpoint, 4, now).await, Some(CommitOutcome::Moves(Position::at(later(2)))));
     // Moved: what it holds is not its own any more.
     let LeaseState::Free(at) = state(store, &endpoint, "c", now).await else { panic!("all is committed") };
     assert_eq!(take(store, &endpoint, at, &[3], LONG, now).await, LeaseTaken::From(5));
     let back = store.move_consumer(&tenant(), &endpoint, "c", from, NOW).await.unwrap();
     assert!(matches!(back, Consumed::From(_)));
-    assert_eq!(commit(store, &endpoint, 5, now).await, Some(Commit::RanOut));
+    assert_eq!(commit(store, &endpoint, 5, now).await, Some(CommitOutcome::RanOut));
     let LeaseState::Free(at) = state(store, &endpoint, "c", now).await else { panic!("nothing is held") };
     assert_eq!((at.position, at.moves), (from.position, 1));
 }
@@ -162,7 +162,7 @@ async fn what_nobody_wants_is_passed_over(home: Home) {
     pass(on, FeedIterator { position: Position::at(later(11)), ..on }).await;
     assert_eq!(
         commit(store, &endpoint, 1, now).await,
-        Some(Commit::Moves(Position::at(later(10)))),
+        Some(CommitOutcome::Moves(Position::at(later(10)))),
         "what is leased is not passed over"
     );
 }

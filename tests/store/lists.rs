@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use sendoff::domain::deliveries::attempt::{Failure, Outcome};
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId};
-use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use sendoff::store::query::endpoint_messages::SentFilter;
 use sendoff::store::query::message_list::MessageSearch;
 use sendoff::store::query::page::SCAN;
@@ -54,13 +54,13 @@ pub async fn two_customers(store: &Store) -> Customers {
     let of = |all: &[sendoff::store::queue::pending_deliveries::PendingDelivery], n: usize| {
         *all.iter().find(|w| w.message_id == ids[n]).unwrap()
     };
-    let dead = Next::Dead(DeadReason::Exhausted);
+    let dead = Transition::Dead(DeadReason::Exhausted);
     let done = vec![
-        finished(acme.id, &of(&first, 0), answered(204), Next::Delivered),
+        finished(acme.id, &of(&first, 0), answered(204), Transition::Delivered),
         finished(acme.id, &of(&first, 1), answered(503), retry(60, 1)),
         finished(acme.id, &of(&first, 2), answered(404), dead),
         finished(acme.id, &of(&second, 0), answered(500), dead),
-        finished(acme.id, &of(&second, 2), answered(200), Next::Delivered),
+        finished(acme.id, &of(&second, 2), answered(200), Transition::Delivered),
         finished(acme.id, &of(&second, 3), silent, retry(90, 1)),
     ];
     store.record(done).await.unwrap();
@@ -72,7 +72,7 @@ pub fn all() -> DeliveryFilter {
     DeliveryFilter::default()
 }
 
-pub fn with(status: DeliveryStatus) -> DeliveryFilter {
+pub fn with(status: DeliveryStatusFilter) -> DeliveryFilter {
     DeliveryFilter { status: Some(status), ..all() }
 }
 
@@ -108,7 +108,7 @@ on_both! {
 }
 
 async fn each_filter_of_deliveries_leaves_its_own_and_they_combine(home: Home) {
-    use DeliveryStatus::{Canceled, Dead, Delivered, Failed, Pending, Retrying};
+    use DeliveryStatusFilter::{Canceled, Dead, Delivered, Failed, Pending, Retrying};
     let (store, of) = (&home.store, two_customers(&home.store).await);
     let list = async |filter: DeliveryFilter| listed(store, &of, &tenant(), &filter).await;
     let everything = [(4, 3), (3, 2), (3, 1), (2, 2), (2, 1), (1, 2), (1, 1), (0, 2), (0, 1)];
@@ -161,7 +161,7 @@ async fn a_row_says_how_it_stands(home: Home) {
     let (store, of) = (&home.store, two_customers(&home.store).await);
     let page = store.list_deliveries(&tenant(), &all(), None, 50).await.unwrap();
     let row = &page.data[1];
-    assert_eq!((row.state, row.attempts, row.due_at, row.accepted_at), (State::Retry, 1, later(90), later(3)));
+    assert_eq!((row.state, row.attempts, row.due_at, row.accepted_at), (DeliveryState::Retry, 1, later(90), later(3)));
     let last = row.last.clone().unwrap();
     assert_eq!((last.status, last.failure), (None, Some(Failure::Timeout)));
     assert_eq!((&*row.event_type, &*row.app_name, row.sendable), ("c", "acme", true));
@@ -174,7 +174,7 @@ async fn a_row_says_how_it_stands(home: Home) {
 async fn lists_show_nothing_of_others(home: Home) {
     let (store, of) = (&home.store, two_customers(&home.store).await);
     let only = Tenant { only: Some(of.globex), ..tenant() };
-    for filter in [all(), with(DeliveryStatus::Pending), DeliveryFilter { text: Some("word".into()), ..all() }] {
+    for filter in [all(), with(DeliveryStatusFilter::Pending), DeliveryFilter { text: Some("word".into()), ..all() }] {
         assert_eq!(listed(store, &of, &only, &filter).await, [(4, 3)]);
         assert_eq!(listed(store, &of, &stranger(), &filter).await, []);
         for hidden in [
@@ -238,7 +238,7 @@ async fn what_is_typed_is_found_by_any_of_its_names(home: Home) {
     assert_eq!(sought(None, "globex").await, Sought::Application(of.globex));
     assert_eq!(sought(None, &of.two.to_string()).await, Sought::Endpoint(of.two));
     assert_eq!(sought(None, "second").await, Sought::Endpoint(of.two));
-    let page = store.list_deliveries(&tenant(), &with(DeliveryStatus::Dead), None, 1).await.unwrap();
+    let page = store.list_deliveries(&tenant(), &with(DeliveryStatusFilter::Dead), None, 1).await.unwrap();
     let attempt = page.data[0].last.clone().unwrap().id;
     assert_eq!(sought(None, &attempt.to_string()).await, Sought::Messages(vec![of.ids[2]]));
     for text in ["nothing", "a b", "", "msg_", &AttemptId::new(NOW).to_string()] {
@@ -259,7 +259,7 @@ async fn a_search_stops_and_goes_on(home: Home) {
         rare_only.clone(),
         DeliveryFilter { app: Some(app.id), ..rare_only.clone() },
         DeliveryFilter { endpoint: Some(made.id), ..rare_only.clone() },
-        DeliveryFilter { status: Some(DeliveryStatus::Delivered), ..rare_only },
+        DeliveryFilter { status: Some(DeliveryStatusFilter::Delivered), ..rare_only },
     ] {
         let (mut after, mut stops) = (None, 0);
         let found = loop {
@@ -275,7 +275,9 @@ async fn a_search_stops_and_goes_on(home: Home) {
     // What is few is found however old it is.
     let message = rare.0.simple();
     let row = home.either("unhex('ID')", "'ID'").replace("ID", &message.to_string());
-    for (state, status) in [(0, DeliveryStatus::Pending), (1, DeliveryStatus::Retrying), (3, DeliveryStatus::Dead)] {
+    for (state, status) in
+        [(0, DeliveryStatusFilter::Pending), (1, DeliveryStatusFilter::Retrying), (3, DeliveryStatusFilter::Dead)]
+    {
         home.execute(&format!("UPDATE delivery SET state = {state}, attempts = 1 WHERE message_id = {row}")).await;
         for filter in [with(status), DeliveryFilter { app: Some(app.id), ..with(status) }] {
             let page = store.list_deliveries(&tenant(), &filter, None, 5).await.unwrap();
@@ -334,7 +336,7 @@ async fn what_is_canceled_is_not_sent_and_can_be_resent(home: Home) {
         let view = delivery(store, app.id, message, made.id).await;
         (view.state, view.reason, view.due_at)
     };
-    let canceled = (State::Dead, Some(DeadReason::Canceled), later(5));
+    let canceled = (DeliveryState::Dead, Some(DeadReason::Canceled), later(5));
     assert_eq!(stands().await, canceled);
     assert!(!cancel().await, "it does not wait any more");
 
@@ -357,7 +359,7 @@ async fn of_two_attempts_of_one_number_the_newest_is_the_last(home: Home) {
     let message = accept(store, app.id).await.id;
     let one = only_waiting(store, made.id).await;
     let lost = FinishedAttempt { epoch: -1, ..finished(app.id, &one, answered(500), retry(60, 1)) };
-    let got = finished(app.id, &one, answered(200), Next::Delivered);
+    let got = finished(app.id, &one, answered(200), Transition::Delivered);
     let newest = got.attempt.id;
     assert_eq!(store.record(vec![got]).await.unwrap(), [RecordOutcome::Applied]);
     assert_eq!(store.record(vec![lost]).await.unwrap(), [RecordOutcome::Fenced]);
@@ -377,7 +379,7 @@ async fn the_newest_attempts_at_an_endpoint_are_its_tenants(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let (other, _) = customer(store, "other").await;
-    for (status, next) in [(500, Next::Dead(DeadReason::Exhausted)), (200, Next::Delivered)] {
+    for (status, next) in [(500, Transition::Dead(DeadReason::Exhausted)), (200, Transition::Delivered)] {
         accept(store, app.id).await;
         settle(store, app.id, made.id, answered(status), next).await;
     }
@@ -394,9 +396,9 @@ async fn the_newest_attempts_at_an_endpoint_are_its_tenants(home: Home) {
 async fn what_is_replayed_has_not_failed_until_it_fails(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
-    for next in [Next::Delivered, Next::Dead(DeadReason::Exhausted)] {
+    for next in [Transition::Delivered, Transition::Dead(DeadReason::Exhausted)] {
         accept(store, app.id).await;
-        settle(store, app.id, made.id, answered(if next == Next::Delivered { 200 } else { 500 }), next).await;
+        settle(store, app.id, made.id, answered(if next == Transition::Delivered { 200 } else { 500 }), next).await;
     }
     let scope = TaskScope::Endpoint(app.id, made.id);
     begin_at(store, scope, TaskKind::BulkReplay, SentFilter::default()).await;
@@ -406,6 +408,6 @@ async fn what_is_replayed_has_not_failed_until_it_fails(home: Home) {
         let listed = store.list_deliveries(&tenant(), &filter, None, 9).await.unwrap().data;
         listed.into_iter().map(|one| one.last.and_then(|last| last.status)).collect::<Vec<_>>()
     };
-    assert_eq!(listed(DeliveryStatus::Retrying).await, [Some(500), Some(200)]);
-    assert_eq!(listed(DeliveryStatus::Failed).await, [Some(500)]);
+    assert_eq!(listed(DeliveryStatusFilter::Retrying).await, [Some(500), Some(200)]);
+    assert_eq!(listed(DeliveryStatusFilter::Failed).await, [Some(500)]);
 }

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use sendoff::domain::access::api_key;
-use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scopes};
+use sendoff::domain::access::api_key::{ApiKey, KeyScopes, KeySpec};
 use sendoff::domain::access::operator::Operator;
 use sendoff::domain::access::password::PasswordHash;
 use sendoff::domain::{OperatorId, OrgId};
@@ -109,7 +109,7 @@ async fn organizations_are_those_that_have_something(home: Home) {
         application(store, name).await;
     }
     store.create_application(&stranger(), app_spec("a"), NOW).await.unwrap();
-    let spec = KeySpec { name: "k".into(), scopes: Scopes::EVERYTHING, expires_at: None };
+    let spec = KeySpec { name: "k".into(), scopes: KeyScopes::EVERYTHING, expires_at: None };
     let (made, text) = ApiKey::make(org("org_key"), spec, NOW).unwrap();
     store.add_api_key(&made, &api_key::hash(&text)).await.unwrap();
     home.execute(

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::deliveries::background::Kind;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::background::TaskKind;
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::{EndpointId, MessageId, Time};
 use sendoff::store::Store;
 use sendoff::store::ingest::accept::AcceptItem;
@@ -143,9 +143,9 @@ async fn deliveries_are_numbered_in_the_order_of_acceptance(home: Home) {
     assert_eq!(line(store, first.id).await, sent);
     let head = first_of(store, first.id).await;
     assert_eq!((head.message_id, head.due_at), (sent[0], later(60)), "whenever it is due");
-    store.record(vec![finished(app.id, &head, answered(500), Next::Dead(DeadReason::Exhausted))]).await.unwrap();
+    store.record(vec![finished(app.id, &head, answered(500), Transition::Dead(DeadReason::Exhausted))]).await.unwrap();
     let head = first_of(store, first.id).await;
-    store.record(vec![finished(app.id, &head, answered(200), Next::Delivered)]).await.unwrap();
+    store.record(vec![finished(app.id, &head, answered(200), Transition::Delivered)]).await.unwrap();
     assert_eq!(line(store, first.id).await, sent[2..]);
     assert_eq!(read(store, first.id, NOW).await.up_to, 4);
 }
@@ -245,7 +245,7 @@ async fn what_waits_keeps_its_turn_when_it_is_resent_and_what_had_ended_goes_to_
     let head = first_of(store, made.id).await;
     assert_eq!(store.head(&tenant(), app.id, made.id).await.unwrap(), Some(sent[0]));
     assert_eq!(store.head(&stranger(), app.id, made.id).await.unwrap(), None);
-    store.record(vec![finished(app.id, &head, answered(200), Next::Delivered)]).await.unwrap();
+    store.record(vec![finished(app.id, &head, answered(200), Transition::Delivered)]).await.unwrap();
     assert_eq!(store.head(&tenant(), app.id, made.id).await.unwrap(), Some(sent[1]));
     assert!(store.cancel(&tenant(), app.id, sent[2], made.id, later(9)).await.unwrap());
     assert_eq!(line(store, made.id).await, [sent[1], sent[3], sent[4]]);
@@ -256,9 +256,9 @@ async fn what_waits_keeps_its_turn_when_it_is_resent_and_what_had_ended_goes_to_
     for message in [sent[3], sent[1]] {
         assert!(store.cancel(&tenant(), app.id, message, made.id, later(9)).await.unwrap());
     }
-    let scope = sendoff::domain::deliveries::background::Scope::Endpoint(app.id, made.id);
+    let scope = sendoff::domain::deliveries::background::TaskScope::Endpoint(app.id, made.id);
     let begin = async |of: BackgroundSpec| drop(store.begin_background(&tenant(), of, later(1_000)).await.unwrap());
-    begin(spec(scope, Kind::BulkReplay, since(0, 100))).await;
+    begin(spec(scope, TaskKind::BulkReplay, since(0, 100))).await;
     work_off(store).await;
     assert_eq!(line(store, made.id).await, [sent[4], sent[0], sent[2], sent[1], sent[3]]);
     // What it has missed, by age as well.
@@ -266,10 +266,10 @@ async fn what_waits_keeps_its_turn_when_it_is_resent_and_what_had_ended_goes_to_
     let missed = [accept_at(store, app.id, 11).await, accept_at(store, app.id, 12).await];
     updated(store, &disabled, ordered(), later(13)).await;
     let new = accept_at(store, app.id, 14).await;
-    begin(spec(scope, Kind::ReplayMissing, since(0, 100))).await;
+    begin(spec(scope, TaskKind::ReplayMissing, since(0, 100))).await;
     work_off(store).await;
     assert_eq!(line(store, made.id).await[5..], [new, missed[0], missed[1]]);
-    begin(spec(scope, Kind::Recover, failed(0, 100))).await;
+    begin(spec(scope, TaskKind::Recover, failed(0, 100))).await;
     work_off(store).await;
     assert_eq!(line(store, made.id).await.len(), 8, "nothing was dead");
 }

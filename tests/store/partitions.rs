@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sendoff::domain::deliveries::delivery::Next;
+use sendoff::domain::deliveries::delivery::Transition;
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, MessageId, Time};
 use sendoff::store::ingest::outbox::RelayRequest;
@@ -97,7 +97,7 @@ async fn a_clock_far_ahead_or_behind_finds_a_partition() {
     }
     // Attempts of a message from long ago, and rows of the outbox, find theirs as well.
     for one in waiting(store, made.id).await {
-        let done = finished(app.id, &one, answered(200), Next::Delivered);
+        let done = finished(app.id, &one, answered(200), Transition::Delivered);
         assert_eq!(store.record(vec![done]).await.unwrap(), [RecordOutcome::Applied]);
     }
     home.execute("INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'invoice.paid', '{}')").await;
@@ -160,7 +160,7 @@ async fn what_was_dropped_meanwhile_is_made_anew() {
         "the first went with its partition"
     );
     let again = waiting(store, made.id).await;
-    let done: Vec<_> = again.iter().map(|one| finished(app.id, one, answered(200), Next::Delivered)).collect();
+    let done: Vec<_> = again.iter().map(|one| finished(app.id, one, answered(200), Transition::Delivered)).collect();
     assert_eq!(store.record(done).await.unwrap(), [RecordOutcome::Applied; 2]);
     assert_eq!(home.number("SELECT count(*) FROM attempt").await, 2);
 }
@@ -177,7 +177,7 @@ async fn generic_plans_leave_out_the_other_partitions() {
         ids.push(accept_at(&home.store, app.id, at(day * DAY)).await.id);
     }
     for one in waiting(&home.store, made.id).await {
-        home.store.record(vec![finished(app.id, &one, answered(200), Next::Delivered)]).await.unwrap();
+        home.store.record(vec![finished(app.id, &one, answered(200), Transition::Delivered)]).await.unwrap();
     }
     for (setting, value) in [
         ("plan_cache_mode", "force_generic_plan"),
@@ -195,7 +195,7 @@ async fn generic_plans_leave_out_the_other_partitions() {
     assert_eq!(store.end_without_content(&one, at(6 * DAY)).await.unwrap(), 0);
     assert!(store.resend(&tenant(), app.id, ids[3], made.id, at(6 * DAY)).await.unwrap());
     let again = only_waiting(&store, made.id).await;
-    let done = || finished(app.id, &again, answered(200), Next::Delivered);
+    let done = || finished(app.id, &again, answered(200), Transition::Delivered);
     assert_eq!(store.record(vec![done()]).await.unwrap(), [RecordOutcome::Applied]);
     // It comes too late, and only counts.
     assert_eq!(store.record(vec![done()]).await.unwrap(), [RecordOutcome::Superseded]);

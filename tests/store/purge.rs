@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sendoff::domain::access::api_key::{ApiKey, Scopes};
+use sendoff::domain::access::api_key::{ApiKey, KeyScopes};
 use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::domain::catalog::endpoint::EndpointSpec;
-use sendoff::domain::deliveries::delivery::Next;
+use sendoff::domain::deliveries::delivery::Transition;
 use sendoff::domain::{KeyId, OrgId};
 
 use crate::home::*;
@@ -91,7 +91,7 @@ async fn the_row_goes_when_the_retention_has_removed_its_history(home: Home) {
     let store = &home.store;
     let (app, gone) = customer(store, "acme").await;
     accept(store, app.id).await;
-    let done = finished(app.id, &only_waiting(store, gone.id).await, answered(200), Next::Delivered);
+    let done = finished(app.id, &only_waiting(store, gone.id).await, answered(200), Transition::Delivered);
     store.record(vec![done]).await.unwrap();
     store.delete_endpoint(&tenant(), app.id, gone.id, later(10)).await.unwrap();
     end_deleted(&home, DAY).await;
@@ -211,7 +211,7 @@ async fn keys_that_are_no_longer_good_go_long_after(home: Home) {
         org: OrgId::default_org(),
         name: format!("key {n}"),
         hint: "1234".into(),
-        scopes: Scopes::EVERYTHING,
+        scopes: KeyScopes::EVERYTHING,
         created_at: NOW,
         expires_at,
         last_used_at: None,

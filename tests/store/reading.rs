@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::deliveries::attempt::{Failure, Outcome};
-use sendoff::domain::deliveries::delivery::Next;
+use sendoff::domain::deliveries::delivery::Transition;
 use sendoff::domain::{AppId, AttemptId, MessageId};
 use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::messages::MessageFilter;
@@ -77,7 +77,7 @@ async fn attempts_by_what_came_of_them(home: Home) {
     let mut batch = Vec::new();
     for (e, id) in ends.iter().enumerate() {
         for (m, one) in waiting(store, *id).await.iter().enumerate() {
-            let mut done = finished(app.id, one, outcomes[2 * e + m].clone(), Next::Delivered);
+            let mut done = finished(app.id, one, outcomes[2 * e + m].clone(), Transition::Delivered);
             done.attempt.at = later((2 * e + m) as u64);
             all.push(done.attempt.id);
             batch.push(done);

@@ -1,8 +1,8 @@
 //! What a receiver misses, by the ids that it has: found page by page, and sent again in steps.
 
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::deliveries::background::Stage;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, Standing, State};
+use sendoff::domain::deliveries::background::TaskStage;
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus, Transition};
 use sendoff::domain::{AppId, MessageId};
 use sendoff::store::jobs::background::Begun;
 use sendoff::store::jobs::reconcile::{MissedPage, ReceivedIds, ReconcileSpec};
@@ -25,10 +25,10 @@ async fn seven(store: &Store, app: AppId, to: &Endpoint) -> Vec<MessageId> {
         ids.push(send(n).await);
     }
     let nexts = [
-        (200, Next::Delivered),
-        (200, Next::Delivered),
-        (500, Next::Dead(DeadReason::Exhausted)),
-        (500, Next::Dead(DeadReason::Canceled)),
+        (200, Transition::Delivered),
+        (200, Transition::Delivered),
+        (500, Transition::Dead(DeadReason::Exhausted)),
+        (500, Transition::Dead(DeadReason::Canceled)),
         (503, retry(900, 1)),
     ];
     let all = waiting(store, to.id).await;
@@ -74,7 +74,8 @@ async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) 
     let none = ReceivedIds::default();
     let page = missed(store, &spec(&made, &none), 250).await;
     let found: Vec<_> = page.data.iter().map(|one| (one.message.id, one.standing)).collect();
-    let (delivered, dead, canceled) = (Some(Standing::Delivered), Some(Standing::Dead), Some(Standing::Canceled));
+    let (delivered, dead, canceled) =
+        (Some(DeliveryStatus::Delivered), Some(DeliveryStatus::Dead), Some(DeliveryStatus::Canceled));
     let wanted = [(ids[0], delivered), (ids[1], delivered), (ids[2], dead), (ids[3], canceled), (ids[5], None)];
     assert_eq!((found, page.last, page.done), (wanted.to_vec(), Some(ids[6]), true));
     assert!(page.data.iter().all(|one| one.message.payload.is_some()));
@@ -134,7 +135,7 @@ async fn a_page_looks_at_so_many_messages_and_goes_on(home: Home) {
     .await
     .unwrap()
     .id;
-    settle(store, app.id, made.id, answered(200), Next::Delivered).await;
+    settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
     let count = sendoff::store::query::page::SCAN + 500;
     let rows = home.either(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < COUNT)
@@ -166,22 +167,22 @@ async fn what_is_missed_is_sent_again_once(home: Home) {
     let begun = store.begin_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
     let Begun::Begun(begun) = begun else { panic!("{begun:?}") };
     assert_eq!(home.number("SELECT count(*) FROM background_received").await, 1);
-    assert_eq!(work_off(store).await, (1, Stage::Finished));
+    assert_eq!(work_off(store).await, (1, TaskStage::Finished));
     assert_eq!(home.number("SELECT count(*) FROM background_received").await, 0, "they are needed no more");
     let mut sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();
     sent.sort_unstable();
     assert_eq!(sent, ids[1..], "these, and what was on its way");
     let done = store.background(&tenant(), begun.id).await.unwrap().unwrap();
     assert_eq!((done.looked, done.sent), (7, 4));
-    assert_eq!(delivery(store, app.id, ids[0], made.id).await.state, State::Delivered);
+    assert_eq!(delivery(store, app.id, ids[0], made.id).await.state, DeliveryState::Delivered);
     // What was sent again is on its way: nothing is missing.
     assert!(missed(store, &spec(&made, &has), 250).await.data.is_empty());
 
-    settle(store, app.id, made.id, answered(200), Next::Delivered).await;
+    settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
     let some = ReceivedIds::new(vec![ids[2]]);
     let from = ReconcileSpec { after: Some(ids[0]), bounded: true, ..spec(&made, &some) };
     store.begin_reconciliation(&tenant(), &from, "a test", later(1_000)).await.unwrap();
-    assert_eq!(work_off(store).await, (1, Stage::Finished));
+    assert_eq!(work_off(store).await, (1, TaskStage::Finished));
     let sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();
     assert_eq!(sent, [ids[1]], "behind the one and up to the other");
 

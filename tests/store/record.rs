@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sendoff::domain::catalog::endpoint::DisabledReason;
 use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{AppId, EndpointId, MessageId, OrgId};
 use sendoff::store::Store;
 use sendoff::store::query::attempts::AttemptFilter;
@@ -53,12 +53,15 @@ async fn a_record_moves_the_delivery_and_keeps_the_attempt(home: Home) {
     let first = finished(app.id, &only_waiting(store, made.id).await, answered(503), retry(60, 1));
     assert_eq!(record(store, first.clone()).await, RecordOutcome::Applied);
     let one = only_waiting(store, made.id).await;
-    assert_eq!((one.state, one.due_at, one.progress), (State::Retry, later(60), progress(1, 1, 0, Trigger::Scheduled)));
-    let second = finished(app.id, &one, answered(200), Next::Delivered);
+    assert_eq!(
+        (one.state, one.due_at, one.progress),
+        (DeliveryState::Retry, later(60), progress(1, 1, 0, Trigger::Scheduled))
+    );
+    let second = finished(app.id, &one, answered(200), Transition::Delivered);
     assert_eq!(record(store, second.clone()).await, RecordOutcome::Applied);
     assert!(waiting(store, made.id).await.is_empty());
     let view = delivery(store, app.id, message, made.id).await;
-    assert_eq!((view.state, view.attempts), (State::Delivered, 2));
+    assert_eq!((view.state, view.attempts), (DeliveryState::Delivered, 2));
     assert_eq!(attempts(store, app.id, message).await, [first.attempt, second.attempt]);
 }
 
@@ -104,9 +107,9 @@ async fn the_same_batch_twice_changes_nothing(home: Home) {
     }
     let all = waiting(store, made.id).await;
     let batch = vec![
-        finished(app.id, &all[0], answered(200), Next::Delivered),
+        finished(app.id, &all[0], answered(200), Transition::Delivered),
         finished(app.id, &all[1], answered(500), retry(60, 1)),
-        finished(app.id, &all[2], answered(500), Next::Dead(DeadReason::Exhausted)),
+        finished(app.id, &all[2], answered(500), Transition::Dead(DeadReason::Exhausted)),
     ];
     assert_eq!(store.record(batch.clone()).await.unwrap(), [RecordOutcome::Applied; 3]);
     let before = (counts(store, None).await, counts(store, Some(made.id)).await, failing_since(&home).await);
@@ -129,11 +132,11 @@ async fn two_attempts_of_one_delivery_in_one_batch_are_two_steps(home: Home) {
     let first = finished(app.id, &fresh, answered(500), retry(60, 1));
     let mut then = fresh;
     then.progress = progress(1, 1, 0, Trigger::Scheduled);
-    let second = finished(app.id, &then, answered(200), Next::Delivered);
+    let second = finished(app.id, &then, answered(200), Transition::Delivered);
     let recorded = store.record(vec![second, first]).await.unwrap();
     assert_eq!(recorded, [RecordOutcome::Applied; 2]);
     let view = delivery(store, app.id, message, made.id).await;
-    assert_eq!((view.state, view.attempts), (State::Delivered, 2));
+    assert_eq!((view.state, view.attempts), (DeliveryState::Delivered, 2));
 }
 
 async fn what_others_did_meanwhile_stands(home: Home) {
@@ -142,11 +145,11 @@ async fn what_others_did_meanwhile_stands(home: Home) {
     let message = accept(store, app.id).await.id;
     let sent = only_waiting(store, made.id).await;
     store.resend(&tenant(), app.id, message, made.id, later(5)).await.unwrap();
-    let done = finished(app.id, &sent, answered(200), Next::Delivered);
+    let done = finished(app.id, &sent, answered(200), Transition::Delivered);
     assert_eq!(record(store, done).await, RecordOutcome::Superseded);
     let again = only_waiting(store, made.id).await;
     assert_eq!(again.progress, progress(1, 0, 1, Trigger::Manual), "the attempt counts, the resend stands");
-    let done = finished(app.id, &again, answered(200), Next::Delivered);
+    let done = finished(app.id, &again, answered(200), Transition::Delivered);
     assert_eq!(record(store, done).await, RecordOutcome::Applied);
     let all = attempts(store, app.id, message).await;
     assert_eq!(
@@ -160,14 +163,14 @@ async fn what_others_did_meanwhile_stands(home: Home) {
     store.cancel_pending_of_deleted(10, NOW).await.unwrap();
     assert_eq!(record(store, finished(app.id, &sent, answered(500), retry(60, 1))).await, RecordOutcome::Superseded);
     let view = delivery(store, app.id, message, made.id).await;
-    assert_eq!((view.state, view.reason, view.attempts), (State::Dead, Some(DeadReason::EndpointDeleted), 1));
+    assert_eq!((view.state, view.reason, view.attempts), (DeliveryState::Dead, Some(DeadReason::EndpointDeleted), 1));
 
     let gone = FinishedAttempt {
         attempt: Attempt {
             message_id: MessageId::new(NOW),
-            ..finished(app.id, &sent, answered(200), Next::Delivered).attempt
+            ..finished(app.id, &sent, answered(200), Transition::Delivered).attempt
         },
-        ..finished(app.id, &sent, answered(200), Next::Delivered)
+        ..finished(app.id, &sent, answered(200), Transition::Delivered)
     };
     assert_eq!(record(store, gone).await, RecordOutcome::Superseded, "its message is gone, it is kept all the same");
     assert_eq!(home.number("SELECT count(*) FROM attempt").await, 4);
@@ -182,7 +185,7 @@ async fn who_lost_the_slot_changes_nothing_and_is_kept(home: Home) {
     let under = |epoch| FinishedAttempt {
         slot: 255,
         epoch,
-        ..finished(app.id, &one, answered(410), Next::Dead(DeadReason::Gone))
+        ..finished(app.id, &one, answered(410), Transition::Dead(DeadReason::Gone))
     };
     let disabling = FinishedAttempt { disable: Some(DisabledReason::Gone), ..under(6) };
     assert_eq!(record(store, disabling).await, RecordOutcome::Fenced);
@@ -202,7 +205,7 @@ async fn gone_disables_the_endpoint_for_everybody(home: Home) {
     let one = only_waiting(store, made.id).await;
     let gone = FinishedAttempt {
         disable: Some(DisabledReason::Gone),
-        ..finished(app.id, &one, answered(410), Next::Dead(DeadReason::Gone))
+        ..finished(app.id, &one, answered(410), Transition::Dead(DeadReason::Gone))
     };
     assert_eq!(record(store, gone).await, RecordOutcome::Applied);
     let now = store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap().unwrap();
@@ -220,7 +223,7 @@ async fn failing_since_is_the_first_failure_after_the_last_delivery(home: Home) 
             accept(store, app.id).await;
         }
         for (one, (status, at)) in waiting(store, made.id).await.iter().zip(statuses) {
-            let mut one = finished(app.id, one, answered(*status), Next::Delivered);
+            let mut one = finished(app.id, one, answered(*status), Transition::Delivered);
             one.attempt.at = later(*at);
             batch.push(one);
         }
@@ -247,9 +250,9 @@ async fn the_counts_are_what_was_recorded(home: Home) {
         let mut batch = Vec::new();
         for (n, one) in waiting(store, *id).await.iter().enumerate() {
             let (status, next) = match n % 3 {
-                0 => (200, Next::Delivered),
+                0 => (200, Transition::Delivered),
                 1 => (500, retry(900, 1)),
-                _ => (500, Next::Dead(DeadReason::Exhausted)),
+                _ => (500, Transition::Dead(DeadReason::Exhausted)),
             };
             let mut one = finished(app.id, one, answered(status), next);
             one.attempt.at = later(n as u64);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::deliveries::attempt::{Failure, Outcome};
-use sendoff::domain::deliveries::delivery::Next;
+use sendoff::domain::deliveries::delivery::Transition;
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::catalog::endpoint_list::Rest;
@@ -56,7 +56,7 @@ async fn a_rest_lasts_until_its_end_and_through_the_probe(home: Home) {
 
     let message = accept(store, app.id).await;
     let one = *waiting(store, made.id).await.iter().find(|one| one.message_id == message.id).unwrap();
-    store.record(vec![finished(app.id, &one, answered(200), Next::Delivered)]).await.unwrap();
+    store.record(vec![finished(app.id, &one, answered(200), Transition::Delivered)]).await.unwrap();
     assert_eq!(rest(&home, app.id, made.id, NOW).await, None, "it answered");
     assert!(listed(&home, &tenant(), NOW).await.is_empty());
 

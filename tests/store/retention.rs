@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sendoff::domain::deliveries::delivery::Next;
+use sendoff::domain::deliveries::delivery::Transition;
 use sendoff::store::maintenance::retention::Expired;
 
 use crate::home::*;
@@ -18,7 +18,7 @@ async fn counts_are_forgotten_an_hour_at_a_time(home: Home) {
     let (app, made) = customer(store, "acme").await;
     for hour in 0..5u64 {
         accept(store, app.id).await;
-        let mut done = finished(app.id, &only_waiting(store, made.id).await, answered(200), Next::Delivered);
+        let mut done = finished(app.id, &only_waiting(store, made.id).await, answered(200), Transition::Delivered);
         done.attempt.at = later(hour * 3_600);
         store.record(vec![done]).await.unwrap();
     }
@@ -37,7 +37,7 @@ async fn counts_of_hours_and_days_go_when_all_of_them_is_past(home: Home) {
     let (app, made) = customer(store, "acme").await;
     for at in [later(0), later(24 * HOUR)] {
         accept(store, app.id).await;
-        let mut done = finished(app.id, &only_waiting(store, made.id).await, answered(200), Next::Delivered);
+        let mut done = finished(app.id, &only_waiting(store, made.id).await, answered(200), Transition::Delivered);
         done.attempt.at = at;
         store.record(vec![done]).await.unwrap();
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendoff::domain::deliveries::delivery::{Next, State};
+use sendoff::domain::deliveries::delivery::{DeliveryState, Transition};
 use sendoff::domain::deliveries::message::{Message, SCHEDULE_LIMIT};
 use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::query::attempts::AttemptFilter;
@@ -73,7 +73,7 @@ async fn a_scheduled_delivery_is_due_at_its_time(home: Home) {
     let past = offer(store, scheduled(NOW.minus(DAY))).await.unwrap();
     assert_eq!((past.deliver_at, past.first_due()), (Some(NOW.minus(DAY)), NOW), "as given, and at once");
     let ahead = offer(store, scheduled(NOW.plus(SCHEDULE_LIMIT))).await.unwrap();
-    let fresh = |due| (State::Fresh, due);
+    let fresh = |due| (DeliveryState::Fresh, due);
     assert_eq!(states(&waiting(store, made.id).await), [fresh(NOW), fresh(NOW.plus(SCHEDULE_LIMIT))]);
     let told = [signals.recv().await.unwrap(), signals.recv().await.unwrap()].map(|told| match Signal::from(told) {
         Signal::Accepted(due) => due.iter().map(|one| one.message.first_due()).collect::<Vec<_>>(),
@@ -95,7 +95,7 @@ async fn lists_are_filtered_by_tag(home: Home) {
         offer(store, tagged(app.id, tags)).await.unwrap();
     }
     for one in waiting(store, made.id).await {
-        store.record(vec![finished(app.id, &one, answered(200), Next::Delivered)]).await.unwrap();
+        store.record(vec![finished(app.id, &one, answered(200), Transition::Delivered)]).await.unwrap();
     }
     let messages = async |tag: &str, request: &PageRequest<_>| {
         let filter = MessageFilter { tag: Some(tag.into()), ..MessageFilter::default() };

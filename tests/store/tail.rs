@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::{AppId, AttemptId, EndpointId};
 use sendoff::store::query::attempts::AttemptLine;
 use sendoff::store::query::tail::TailFilter;
@@ -17,7 +17,7 @@ async fn attempt(store: &Store, app: AppId, endpoint: EndpointId, at: u64, statu
     let mut one = item(app);
     (one.at, one.only_endpoint) = (later(at), Some(endpoint));
     offer(store, one).await.unwrap();
-    let next = if status < 300 { Next::Delivered } else { Next::Dead(DeadReason::Exhausted) };
+    let next = if status < 300 { Transition::Delivered } else { Transition::Dead(DeadReason::Exhausted) };
     let waits = waiting(store, endpoint).await;
     let mut done = finished(app, &waits[0], answered(status), next);
     done.attempt.id = AttemptId::floor(later(at));

@@ -10,7 +10,7 @@
 use actix_web::http::Method;
 
 use crate::api::http::errors::ApiError;
-use crate::domain::access::api_key::{Scope, Scopes};
+use crate::domain::access::api_key::{KeyScope, KeyScopes};
 use crate::domain::access::portal::Capability;
 use crate::domain::{AutoConfigId, PollingEndpointId};
 
@@ -48,9 +48,9 @@ pub(in crate::api) enum Permissions {
     /// An organization token.
     All,
     /// An API key.
-    Key(Scopes),
+    Key(KeyScopes),
     /// An application token; `None`: all capabilities of a customer.
-    Visit(Option<Vec<Capability>>),
+    Application(Option<Vec<Capability>>),
     /// A token of this polling endpoint, valid for nothing else.
     Poller(PollingEndpointId),
     /// A token of this autoconfig subscription, valid for it and the endpoints created with it.
@@ -97,14 +97,14 @@ impl Permission {
     }
 
     /// The smallest scope of an API key that grants it; `None`: any key.
-    fn scope(self) -> Option<Scope> {
+    fn scope(self) -> Option<KeyScope> {
         match self {
             Permission::Nothing => None,
             Permission::Read | Permission::Poll | Permission::Consume | Permission::ReadSubscription => {
-                Some(Scope::Read)
+                Some(KeyScope::Read)
             }
-            Permission::Send => Some(Scope::Send),
-            _ => Some(Scope::Write),
+            Permission::Send => Some(KeyScope::Send),
+            _ => Some(KeyScope::Write),
         }
     }
 
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn scopes_and_capabilities_grant_what_they_say() {
         use Capability::*;
-        let key = |scopes: &[Scope]| Permissions::Key(Scopes::of(scopes.iter().copied()));
+        let key = |scopes: &[KeyScope]| Permissions::Key(KeyScopes::of(scopes.iter().copied()));
         let visit = |capabilities: &[Capability]| Permissions::Application(Some(capabilities.to_vec()));
         let all = [
             Permission::Nothing,
@@ -252,9 +252,9 @@ mod tests {
             all.iter().copied().filter(|one| ![Permission::Send, Permission::Write].contains(one)).collect();
         for (permissions, granted) in [
             (Permissions::All, &all[..]),
-            (key(&[Scope::Write]), &all),
+            (key(&[KeyScope::Write]), &all),
             (
-                key(&[Scope::Read]),
+                key(&[KeyScope::Read]),
                 &[
                     Permission::Nothing,
                     Permission::Read,
@@ -278,7 +278,7 @@ mod tests {
                 Permissions::Poller(PollingEndpointId(uuid::Uuid::nil())),
                 &[Permission::Nothing, Permission::Poll, Permission::Consume, Permission::Seek],
             ),
-            (key(&[Scope::Send]), &[Permission::Nothing, Permission::Send]),
+            (key(&[KeyScope::Send]), &[Permission::Nothing, Permission::Send]),
             (key(&[]), &[Permission::Nothing]),
             (Permissions::Application(None), &customer),
             (visit(&Capability::ALL), &customer),

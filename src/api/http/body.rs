@@ -351,7 +351,7 @@ impl<'a> Fields<'a> {
         if let Err(wrong) = check {
             // A rejected field looks absent to the check, which would report it a second time.
             let fresh =
-                wrong.into_iter().map(FieldError::from).filter(|item| !self.wrong.iter().any(|one| one.same(item)));
+                wrong.into_iter().map(FieldError::from).filter(|item| !self.wrong.iter().any(|one| one.same_location(item)));
             let fresh: Vec<FieldError> = fresh.collect();
             self.wrong.extend(fresh);
         }

@@ -15,7 +15,7 @@ use utoipa::openapi::{RefOr, SchemaFormat};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::domain::access::portal::{Capability, PortalPage};
-use crate::domain::access::theme::Mode;
+use crate::domain::access::theme::ThemeMode;
 use crate::domain::catalog::endpoint::DisabledReason;
 use crate::domain::deliveries::attempt::{Failure, Trigger};
 use crate::domain::deliveries::backoff::WAIT_LIMIT;
@@ -227,7 +227,7 @@ schema! {
     ExpandedMessageStatusText, "ExpandedMessageStatusText" => words("The status as a word.", ["success", "pending", "fail", "sending", "canceled"]);
     Capability, "AppPortalCapability" => words("A permission of a customer.", Capability::ALL.map(Capability::word));
     PortalPage, "AppPortalPage" => words("A page of the portal.", PortalPage::ALL.map(PortalPage::word));
-    Mode, "AppPortalMode" => words("Light, dark, or the customer's system setting.", ["auto", "light", "dark"]);
+    ThemeMode, "AppPortalMode" => words("Light, dark, or the customer's system setting.", ["auto", "light", "dark"]);
     ColourText, "Colour" => text("A color: red, green and blue in hexadecimal.").pattern(Some("^#[0-9a-fA-F]{6}$")).examples([json!("#0b6e4f")]);
     BackgroundId, "BackgroundTaskId" => id(BackgroundId::PREFIX, "The id of a background task.");
     StatusCodeClass, "StatusCodeClass" => numbers("The class of a response status, e.g. 400 for 4xx; 0: no response.", [0, 100, 200, 300, 400, 500]);

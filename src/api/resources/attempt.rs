@@ -16,7 +16,7 @@ use crate::api::resources::endpoint::EndpointOut;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::deliveries::attempt::{Attempt, Failure, Trigger};
-use crate::domain::deliveries::delivery::{Standing, State};
+use crate::domain::deliveries::delivery::{DeliveryStatus, DeliveryState};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time, ids};
 use crate::store::query::attempts::AttemptFilter;
@@ -37,13 +37,13 @@ pub(in crate::api) enum ApiStatus {
 impl ApiStatus {
     /// The status of a delivery; `failing`: its last attempt failed. Clients that do not request `expanded` statuses
     /// know no canceled deliveries and see them as failed.
-    pub const fn of(standing: Standing, failing: bool, expanded: bool) -> ApiStatus {
+    pub const fn of(standing: DeliveryStatus, failing: bool, expanded: bool) -> ApiStatus {
         match standing {
-            Standing::Delivered => ApiStatus::Success,
-            Standing::Pending if failing => ApiStatus::Sending,
-            Standing::Pending => ApiStatus::Pending,
-            Standing::Canceled if expanded => ApiStatus::Canceled,
-            Standing::Dead | Standing::Canceled => ApiStatus::Fail,
+            DeliveryStatus::Delivered => ApiStatus::Success,
+            DeliveryStatus::Pending if failing => ApiStatus::Sending,
+            DeliveryStatus::Pending => ApiStatus::Pending,
+            DeliveryStatus::Canceled if expanded => ApiStatus::Canceled,
+            DeliveryStatus::Dead | DeliveryStatus::Canceled => ApiStatus::Fail,
         }
     }
 
@@ -351,10 +351,10 @@ pub(in crate::api) async fn endpoints_of(call: ApiCall) -> ApiResult {
         |(view, _)| view.endpoint_id,
         |(view, endpoint)| {
             let status = match view.state {
-                State::Delivered => ApiStatus::Success,
-                State::Fresh => ApiStatus::Pending,
-                State::Retry => ApiStatus::Sending,
-                State::Dead => ApiStatus::Fail,
+                DeliveryState::Delivered => ApiStatus::Success,
+                DeliveryState::Fresh => ApiStatus::Pending,
+                DeliveryState::Retry => ApiStatus::Sending,
+                DeliveryState::Dead => ApiStatus::Fail,
             };
             MessageEndpointOut {
                 endpoint: EndpointOut::from(endpoint),

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::request::{ApiCall, json};
 use crate::domain::{AppId, EndpointId, Time};
-use crate::store::query::endpoint_messages::Standings;
+use crate::store::query::endpoint_messages::DeliveryStatusCounts;
 
 /// The default period, ending now.
 const DEFAULT_PERIOD: Duration = Duration::from_secs(28 * 86_400);
@@ -79,7 +79,7 @@ pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
     let endpoint = call.endpoint(app.id).await?;
     let found = call.store().standings(&call.tenant, app.id, endpoint.id, since, until).await?;
     if let Some(from) = found.cut_off {
-        let most = Standings::MOST;
+        let most = DeliveryStatusCounts::MOST;
         let reason = format!("there are more than {most} deliveries in this period: use {from} or later");
         return Err(ApiError::query("since", reason));
     }

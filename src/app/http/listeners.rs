@@ -38,7 +38,7 @@ impl Listeners {
     ///
     /// # Errors
     /// The port is in use or may not be opened.
-    pub fn at(address: SocketAddr) -> Result<Listeners, AppError> {
+    pub fn single(address: SocketAddr) -> Result<Listeners, AppError> {
         Ok(Listeners { main: listen(address, "SENDOFF_LISTEN")?, admin: None, portal: None })
     }
 

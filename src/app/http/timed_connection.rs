@@ -285,14 +285,14 @@ mod tests {
         assert_eq!(times(), 0);
         assert!(write(&mut ours, &mut nobody).is_ready());
         assert_eq!(times(), 1);
-        // It reads what comes then.
+        // The next read sees new bytes.
         assert!(Pin::new(&mut ours).poll_read(&mut Context::from_waker(&waker), &mut buffer).is_pending());
         theirs.write_all(b"GET").await.unwrap();
         assert_eq!(times(), 2);
     }
 
     #[tokio::test]
-    async fn a_request_that_never_ends_is_cut_off() {
+    async fn an_endless_request_is_cut_off() {
         let (mut ours, mut theirs) = pair(1_024, SOON, NEVER);
         theirs.write_all(b"POST").await.unwrap();
         let mut buffer = [0; 64];
@@ -304,7 +304,7 @@ mod tests {
     async fn a_trickle_of_bytes_does_not_extend_the_deadline() {
         let (mut ours, mut theirs) = pair(1_024, SOON, NEVER);
         let peer = tokio::spawn(async move {
-            // As fast as they are taken, so that only the count of bytes can be what is short.
+            // Written as fast as they are read, so only the byte count limits the time.
             let mut tick = tokio::time::interval(Duration::from_millis(10));
             while theirs.write_all(b"x").await.is_ok() {
                 tick.tick().await;
@@ -337,13 +337,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_nobody_reads_is_cut_off() {
+    async fn an_unread_response_is_cut_off() {
         let (mut ours, _theirs) = pair(16, NEVER, SOON);
         timed_out(ours.write_all(&[0; 64]).await);
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_read_is_sent() {
+    async fn a_response_that_is_read_is_sent() {
         let (mut ours, mut theirs) = pair(16, NEVER, SOON);
         let reader = tokio::spawn(async move {
             let mut all = Vec::new();

@@ -176,7 +176,7 @@ async fn create_endpoint(
     let types = plan.event_types;
     let spec = EndpointSpec {
         url: url.into(),
-        description: format!("{} ({})", plan.name, plan.behaviour.words()),
+        description: format!("{} ({})", plan.name, plan.behaviour.description()),
         event_types: (!types.is_empty()).then(|| types.iter().map(|name| (*name).to_owned()).collect()),
         signature_type: plan.signature_type,
         ..EndpointSpec::default()

@@ -13,9 +13,9 @@ use super::super::CliError;
 use super::customers::{Customer, DemoEndpoint, EVENT_TYPES, payload, tenant};
 use super::receiver::Behaviour;
 use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
-use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::deliveries::delivery;
-use crate::domain::deliveries::delivery::{Next, Progress};
+use crate::domain::deliveries::delivery::{Progress, Transition};
 use crate::domain::deliveries::message::{Message, MessageSpec};
 use crate::domain::signing::signature::Signing;
 use crate::domain::{AttemptId, Time};
@@ -36,7 +36,7 @@ const BATCH: usize = 400;
 pub(super) async fn write(
     store: &Store,
     customers: &[Customer],
-    schedule: &Schedule,
+    schedule: &RetrySchedule,
     now: Time,
 ) -> Result<usize, CliError> {
     let mut items = Vec::with_capacity(MESSAGES as usize);
@@ -87,7 +87,7 @@ fn ago(number: u32) -> Duration {
 
 /// All attempts in rounds: the first attempts of all deliveries, then the second ones. Each record continues from the
 /// one before it.
-fn rounds(accepted: &[(&Customer, Arc<Message>)], schedule: &Schedule, now: Time) -> Vec<Vec<FinishedAttempt>> {
+fn rounds(accepted: &[(&Customer, Arc<Message>)], schedule: &RetrySchedule, now: Time) -> Vec<Vec<FinishedAttempt>> {
     let mut rounds: Vec<Vec<FinishedAttempt>> = Vec::new();
     for (customer, message) in accepted {
         for demo_endpoint in &customer.endpoints {
@@ -112,7 +112,7 @@ fn attempts_of(
     customer: &Customer,
     demo_endpoint: &DemoEndpoint,
     message: &Message,
-    schedule: &Schedule,
+    schedule: &RetrySchedule,
     now: Time,
 ) -> Vec<FinishedAttempt> {
     let signing = Signing::new(&demo_endpoint.secret, [], &[]);
@@ -147,7 +147,7 @@ fn attempts_of(
             disable: None,
             rests_until: None,
         });
-        let Next::Retry { due, step } = next else { break };
+        let Transition::Retry { due, step } = next else { break };
         (at, progress.step, progress.attempts) = (due, step, progress.attempts + 1);
     }
     made

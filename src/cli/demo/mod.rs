@@ -4,23 +4,24 @@
 //! * [`customers`] defines the event types and customers, and [`receiver`] is the HTTP server behind their endpoints.
 //! * [`history`] writes the past day, so the dashboard has data from the start.
 //! * [`shop`] produces live events, over REST and through the outbox.
-//! * [`temp_folder`] holds the database.
 //!
 //! # Invariants
 //!
 //! * The demo connects to 127.0.0.1 only, and its own receiver is the only one.
-//! * The folder is removed on every exit except a kill.
+//! * The temporary folder with the database is removed on every exit except a kill.
 
 mod customers;
 mod history;
 mod receiver;
 mod shop;
-mod temp_folder;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::{CliError, print_notice, send};
@@ -33,7 +34,6 @@ use crate::domain::time::Clock;
 use customers::Customer;
 use receiver::DemoReceiver;
 use shop::{EventCounters, Shop};
-use temp_folder::TempFolder;
 
 /// Short enough to watch. A configured schedule overrides it.
 const RETRY_SCHEDULE: &str = "2s,5s,15s,30s";
@@ -47,8 +47,11 @@ pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
     let start = Instant::now();
     // From here on, a signal also removes the folder.
     let mut signals = ShutdownSignals::listen()?;
-    let folder =
-        TempFolder::new().map_err(|error| CliError::Failed(format!("can't make a temporary folder: {error}")))?;
+    let folder = tempfile::Builder::new()
+        .prefix("sendoff-demo-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .map_err(|error| CliError::Failed(format!("can't create a temporary folder: {error}")))?;
     let setup = tokio::select! {
         setup = DemoSetup::prepare(settings, &folder) => setup?,
         () = signals.next() => return Ok(()),
@@ -80,7 +83,9 @@ pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
             print_notice("\nStopping after the attempts in flight. Press Ctrl-C again to stop at once.");
         })
         .await;
-    drop(folder);
+    if let Err(error) = folder.close() {
+        tracing::warn!(%error, "the demo's folder could not be removed");
+    }
     done?;
     print_notice("The demo's database is deleted.");
     Ok(())
@@ -97,7 +102,7 @@ struct DemoSetup {
 }
 
 impl DemoSetup {
-    async fn prepare(mut settings: Settings, folder: &TempFolder) -> Result<DemoSetup, CliError> {
+    async fn prepare(mut settings: Settings, folder: &TempDir) -> Result<DemoSetup, CliError> {
         let usual_port = !settings.is_set("listen");
         settings.override_with("database_url", format!("sqlite:{}", folder.path().join("sendoff.db").display()));
         settings.override_with("jwt_algorithm", "HS256");
@@ -114,7 +119,7 @@ impl DemoSetup {
             settings.override_with("log", "warn");
         }
         let config = super::load_config(&settings)?;
-        let listener = if usual_port { listen_nearby(&config)? } else { Listeners::at(config.http.listen)? };
+        let listener = if usual_port { listen_nearby(&config)? } else { Listeners::single(config.http.listen)? };
         let receiver = DemoReceiver::start()
             .await
             .map_err(|error| CliError::Failed(format!("the demo's receiver can't listen: {error}")))?;
@@ -129,13 +134,13 @@ impl DemoSetup {
 /// Listens on the default port, or on a following one if it is in use.
 fn listen_nearby(config: &Config) -> Result<Listeners, AppError> {
     let mut address = config.http.listen;
-    let first = Listeners::at(address);
+    let first = Listeners::single(address);
     for port in (address.port()..).skip(1).take(MORE_PORTS.into()) {
         if first.is_ok() {
             break;
         }
         address.set_port(port);
-        if let Ok(listener) = Listeners::at(address) {
+        if let Ok(listener) = Listeners::single(address) {
             return Ok(listener);
         }
     }

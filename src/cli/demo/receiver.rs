@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::domain::signing::signature::{Signed, Verifier};
+use crate::domain::signing::signature::{SignatureHeaders, Verifier};
 use crate::domain::time::Clock;
 
 const TOLERANCE: Duration = Duration::from_secs(300);
@@ -37,7 +37,7 @@ pub(super) enum Behaviour {
 }
 
 impl Behaviour {
-    pub(super) fn words(self) -> &'static str {
+    pub(super) fn description(self) -> &'static str {
         match self {
             Behaviour::Healthy => "healthy",
             Behaviour::Flaky => "flaky: every 3rd is a 500",
@@ -148,7 +148,7 @@ impl DemoReceiver {
         };
         let Some(route) = route else { return RouteResponse::Status(404, "There is no such customer.\n", AT_ONCE) };
         let header = |name: &str| request.headers.get(name).map_or("", String::as_str);
-        let signed = Signed {
+        let signed = SignatureHeaders {
             id: header("webhook-id"),
             timestamp: header("webhook-timestamp"),
             signature: header("webhook-signature"),

@@ -153,7 +153,7 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
     loop {
         let query = [(from.0, &*from.1), ("wait", POLL_WAIT)];
         let page: EventPage = api.request_with_retry(Method::GET, &path, &query, None).await?;
-        for event in page.data.iter().filter(|event| forwarder.wants(event)) {
+        for event in page.data.iter().filter(|event| forwarder.matches(event)) {
             forwarder.forward(event).await;
         }
         from = ("iterator", page.iterator);
@@ -199,7 +199,7 @@ struct Forwarder {
 }
 
 impl Forwarder {
-    fn wants(&self, event: &PolledEvent) -> bool {
+    fn matches(&self, event: &PolledEvent) -> bool {
         let on = event.channels.as_deref().unwrap_or_default();
         (self.events.is_empty() || self.events.contains(&event.event_type))
             && (self.channels.is_empty() || self.channels.iter().any(|one| on.contains(one)))

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attempt_reads_as_a_line() {
+    fn an_attempt_is_formatted_as_a_line() {
         let mut attempt = TailAttempt {
             id: "atmpt_1".into(),
             msg_id: "msg_1".into(),

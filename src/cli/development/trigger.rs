@@ -72,7 +72,7 @@ impl FieldOverride {
 }
 
 #[derive(Deserialize)]
-struct EventTypeSchemas {
+struct EventTypeResponse {
     schemas: Option<Map<String, Value>>,
 }
 
@@ -80,7 +80,7 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
     let api = ApiClient::new(&config, &options.api)?;
     let name = &options.event_type;
     let path = ["event-type".to_owned(), name.clone()];
-    let spec = match api.request::<EventTypeSchemas>(Method::GET, &path, &[], None).await {
+    let spec = match api.request::<EventTypeResponse>(Method::GET, &path, &[], None).await {
         Ok(found) => EventTypeSpec { name: name.clone(), schemas: found.schemas, ..EventTypeSpec::default() },
         Err(ClientError::Rejected(http::StatusCode::NOT_FOUND, _)) => EventTypeSpec::ping(name).ok_or_else(|| {
             CliError::Failed(format!("{name} is not in the catalog; use `sendoff send` for any payload"))

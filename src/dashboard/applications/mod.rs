@@ -34,7 +34,7 @@ use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope
 use crate::domain::catalog::application::Application;
 use crate::domain::{AppId, EndpointId, Time};
 use crate::store::access::portal_sessions::OpenPortalSession;
-use crate::store::catalog::endpoint_list::LineFilter;
+use crate::store::catalog::endpoint_list::EndpointListFilter;
 use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Tenant};
@@ -170,7 +170,7 @@ pub async fn show(
 ) -> Result<HttpResponse, PageError> {
     let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), context.tenant(), &state.store);
     let app = &context.app;
-    let filter = LineFilter { app: Some(app.id), ..LineFilter::default() };
+    let filter = EndpointListFilter { app: Some(app.id), ..EndpointListFilter::default() };
     let first = PageRequest::<EndpointId>::first(ENDPOINTS, Order::Descending);
     let lines = store.endpoint_lines(&tenant, &filter, &first).await?;
     let range = query.get("range").map_or(ChartRange::Day, |_| range::of(&query));

@@ -6,9 +6,9 @@ use crate::dashboard::components::format::Line;
 use crate::dashboard::http::error::PageError;
 use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::{AppId, Time};
-use crate::store::jobs::background::{BackgroundSpec, Total};
+use crate::store::jobs::background::{BackgroundSpec, ExpectedCount};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
-use crate::store::query::endpoint_messages::SentFilter;
+use crate::store::query::endpoint_messages::EndpointMessageFilter;
 use crate::store::{EndpointRef, Store, Tenant};
 
 /// The kind of selection.
@@ -17,7 +17,7 @@ pub enum BulkTarget {
     /// The deliveries that the list shows with this filter.
     Listed(Box<DeliveryFilter>),
     /// Messages that endpoints of the scope were never sent.
-    Missing(TaskScope, Box<SentFilter>),
+    Missing(TaskScope, Box<EndpointMessageFilter>),
 }
 
 /// The deliveries to resend.
@@ -56,7 +56,7 @@ impl BulkFilter {
         let which = match missing {
             Some(scope) => {
                 let event_types = filters.event_types.clone();
-                BulkTarget::Missing(scope, Box::new(SentFilter { since, until, event_types, ..SentFilter::default() }))
+                BulkTarget::Missing(scope, Box::new(EndpointMessageFilter { since, until, event_types, ..EndpointMessageFilter::default() }))
             }
             None => BulkTarget::Listed(Box::new(DeliveryFilter { since, until, ..filters.deliveries() })),
         };
@@ -64,7 +64,7 @@ impl BulkFilter {
     }
 
     /// The background job.
-    pub fn spec(&self, by: &str, total: Option<Total>) -> BackgroundSpec {
+    pub fn spec(&self, by: &str, total: Option<ExpectedCount>) -> BackgroundSpec {
         let (kind, scope, filter, listed) = match &self.which {
             BulkTarget::Missing(scope, filter) => (TaskKind::ReplayMissing, *scope, (**filter).clone(), None),
             BulkTarget::Listed(filter) => {
@@ -73,7 +73,7 @@ impl BulkFilter {
                     (Some(app), None) => TaskScope::Application(app),
                     (None, _) => TaskScope::Organization,
                 };
-                (TaskKind::BulkReplay, scope, SentFilter::default(), Some((**filter).clone()))
+                (TaskKind::BulkReplay, scope, EndpointMessageFilter::default(), Some((**filter).clone()))
             }
         };
         BackgroundSpec { kind, scope, filter, listed, by: by.to_owned(), total }

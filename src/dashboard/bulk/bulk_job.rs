@@ -21,7 +21,7 @@ use crate::domain::{BackgroundId, Time};
 use crate::store::jobs::background::{Background, BackgroundSpec};
 use crate::store::jobs::resent;
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
-use crate::store::query::delivery_tally::DeliveryTally;
+use crate::store::query::delivery_tally::DeliveryCounts;
 use crate::store::{AppRef, EndpointRef, Order, PageRequest, Store, StoreError, Tenant};
 
 /// The length of the list.
@@ -150,7 +150,7 @@ struct OutcomeCount {
 
 impl OutcomeCount {
     /// The outcome by state.
-    fn all(tally: &DeliveryTally, user: &CurrentUser, id: BackgroundId) -> Vec<OutcomeCount> {
+    fn all(tally: &DeliveryCounts, user: &CurrentUser, id: BackgroundId) -> Vec<OutcomeCount> {
         let outcomes = [
             (tally.delivered, "delivered", DeliveryStatusFilter::Delivered),
             (tally.retrying, "waiting or retrying", DeliveryStatusFilter::Retrying),
@@ -275,7 +275,7 @@ pub async fn cancel(
     user.need(Capability::CreateAttempts)?;
     let (id, tenant) = (named(&request)?, user.tenant());
     let canceled = user.store(&state.store).cancel_background(&tenant, id, state.clock.now()).await?;
-    tracing::info!(org = %user.org, %id, canceled, "bulk resend canceled, from a page");
+    tracing::info!(org = %user.org, %id, canceled, "bulk resend canceled from the dashboard");
     let notice = if canceled { FlashNotice::ResendCanceled } else { FlashNotice::ResendOver };
     Ok(done(&format!("{}/resend/{id}", base(&user)), notice))
 }

@@ -27,9 +27,9 @@ use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::Time;
 use crate::domain::access::portal::Capability;
-use crate::store::jobs::background::{BackgroundSpec, Begun, Total};
+use crate::store::jobs::background::{BackgroundSpec, StartResult, ExpectedCount};
 use crate::store::query::delivery_list::DeliveryFilter;
-use crate::store::query::delivery_tally::DeliveryTally;
+use crate::store::query::delivery_tally::DeliveryCounts;
 use crate::store::{Store, StoreError, Tenant};
 
 /// The limits of counting: number and time. The page must load quickly.
@@ -39,7 +39,7 @@ pub const PATIENCE: Duration = Duration::from_millis(40);
 /// The number of matches.
 struct MatchCount {
     /// How many deliveries the button resends.
-    total: Total,
+    total: ExpectedCount,
     /// `4,812 deliveries`, `10,000+ deliveries`.
     text: String,
     button: String,
@@ -163,9 +163,9 @@ impl MatchCount {
         let (tally, total) = match &selection.which {
             BulkTarget::Listed(filter) => {
                 let tally = tally(store, tenant, filter, now).await?;
-                (tally, Total { count: tally.resendable().min(MOST), more: tally.more })
+                (tally, ExpectedCount { count: tally.resendable().min(MOST), more: tally.more })
             }
-            BulkTarget::Missing(..) => (DeliveryTally::default(), count_missing(store, tenant, &spec).await?),
+            BulkTarget::Missing(..) => (DeliveryCounts::default(), count_missing(store, tenant, &spec).await?),
         };
         let deliveries = |n: i64| counted(n, "delivery", "deliveries");
         let up_to = |n: i64, more: bool| match deliveries(n).split_once(' ') {
@@ -173,8 +173,8 @@ impl MatchCount {
             _ => deliveries(n),
         };
         let text = match total {
-            Total { count: 0, more: true } => "all matching deliveries".to_owned(),
-            Total { count, more } => up_to(count, more),
+            ExpectedCount { count: 0, more: true } => "all matching deliveries".to_owned(),
+            ExpectedCount { count, more } => up_to(count, more),
         };
         let (verb, end) = selection.button();
         let passed = [
@@ -210,8 +210,8 @@ pub async fn tally(
     tenant: &Tenant,
     filter: &DeliveryFilter,
     now: Time,
-) -> Result<DeliveryTally, StoreError> {
-    let (begun, mut sum, mut from) = (Instant::now(), DeliveryTally::default(), None);
+) -> Result<DeliveryCounts, StoreError> {
+    let (begun, mut sum, mut from) = (Instant::now(), DeliveryCounts::default(), None);
     loop {
         let (tally, next) = store.tally_deliveries(tenant, filter, from, MOST - sum.found(), now).await?;
         sum.add(&tally);
@@ -227,14 +227,14 @@ pub async fn tally(
 ///
 /// # Errors
 /// The store is unavailable.
-pub async fn count_missing(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Total, StoreError> {
+pub async fn count_missing(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<ExpectedCount, StoreError> {
     let (begun, mut found, mut from) = (Instant::now(), 0, None);
     loop {
         let tally = store.tally(tenant, spec, from).await?;
         found += tally.found;
         from = tally.next;
         if from.is_none() || found >= MOST || begun.elapsed() > PATIENCE {
-            return Ok(Total { count: found, more: from.is_some() });
+            return Ok(ExpectedCount { count: found, more: from.is_some() });
         }
     }
 }
@@ -262,13 +262,13 @@ pub async fn begin(
     };
     let spec = selection.spec(by, total(&submitted));
     match user.store(&state.store).begin_background(&user.tenant(), spec, request.now).await? {
-        Begun::Begun(job) => {
-            tracing::info!(org = %user.org, id = %job.id, "bulk resend, from a page");
+        StartResult::Begun(job) => {
+            tracing::info!(org = %user.org, id = %job.id, "bulk resend started from the dashboard");
             let path = format!("{}/resend/{}", base(&user), job.id);
             Ok(HttpResponse::SeeOther().insert_header((LOCATION, path)).finish())
         }
-        Begun::NotThere => Err(PageError::NotFound),
-        Begun::TooMany(running) => {
+        StartResult::NotThere => Err(PageError::NotFound),
+        StartResult::TooMany(running) => {
             let not_started = format!("{running} resends are already running. Wait for one to finish, or cancel one.");
             answer(StatusCode::CONFLICT, &request.page(&filters, Some(&selection), Some(not_started)).await?)
         }
@@ -276,9 +276,9 @@ pub async fn begin(
 }
 
 /// The number on the button. Only used to show progress, so it need not be trusted.
-fn total(submitted: &VerifiedForm) -> Option<Total> {
+fn total(submitted: &VerifiedForm) -> Option<ExpectedCount> {
     let count: i64 = submitted.given("count")?.parse().ok()?;
-    Some(Total { count: count.clamp(0, MOST), more: submitted.has("more") })
+    Some(ExpectedCount { count: count.clamp(0, MOST), more: submitted.has("more") })
 }
 
 /// A time to the second, in UTC.

@@ -10,7 +10,7 @@ mod attempt_chart;
 mod latency_chart;
 
 use crate::domain::Time;
-use crate::store::query::counts::Range;
+use crate::store::query::counts::ChartRange;
 use crate::store::recording::rollups::Bucket;
 
 pub use crate::dashboard::components::chart::attempt_chart::Chart;
@@ -24,7 +24,7 @@ const ROOM: f64 = BASE - TOP;
 /// The time axis.
 struct Axis<'a> {
     buckets: &'a [Bucket],
-    range: Range,
+    range: ChartRange,
     /// Path and query of the linked list, to which a time range is appended: `/deliveries?`, `/deliveries?app=app_…&`.
     list: &'a str,
 }
@@ -59,26 +59,26 @@ impl Axis<'_> {
     /// The name of a bucket's length.
     fn per(&self) -> &'static str {
         match self.range {
-            Range::Hour => "minute",
-            Range::Day => "hour",
-            Range::Week => "3 hours",
-            Range::Month => "day",
+            ChartRange::Hour => "minute",
+            ChartRange::Day => "hour",
+            ChartRange::Week => "3 hours",
+            ChartRange::Month => "day",
         }
     }
 
     /// The start of a bucket in UTC: `14:05`, `22 Nov 15:00`, `22 Nov`.
     fn time(&self, at: Time) -> String {
         match self.range {
-            Range::Hour => hour(at),
-            Range::Day | Range::Week => format!("{} {}", day(at), hour(at)),
-            Range::Month => day(at),
+            ChartRange::Hour => hour(at),
+            ChartRange::Day | ChartRange::Week => format!("{} {}", day(at), hour(at)),
+            ChartRange::Month => day(at),
         }
     }
 
     /// The range of a bucket: `14:05–14:06`, `22 Nov 15:00–18:00`, `22 Nov`.
     fn span(&self, at: Time) -> String {
         match self.range {
-            Range::Month => day(at),
+            ChartRange::Month => day(at),
             _ => format!("{}–{}", self.time(at), hour(at.plus(self.range.width()))),
         }
     }
@@ -92,10 +92,10 @@ impl Axis<'_> {
     fn labels(&self) -> Vec<Label> {
         let minutes = |count: u64| std::time::Duration::from_secs(count * 60);
         let step = match self.range {
-            Range::Hour => minutes(15),
-            Range::Day => minutes(360),
-            Range::Week => minutes(2 * 1_440),
-            Range::Month => minutes(7 * 1_440),
+            ChartRange::Hour => minutes(15),
+            ChartRange::Day => minutes(360),
+            ChartRange::Week => minutes(2 * 1_440),
+            ChartRange::Month => minutes(7 * 1_440),
         };
         let label = |(i, bucket): (usize, &Bucket)| {
             let x = (i as f64 + 0.5) * self.slot();
@@ -105,8 +105,8 @@ impl Axis<'_> {
                 _ => "middle",
             };
             let text = match self.range {
-                Range::Hour | Range::Day => hour(bucket.at),
-                Range::Week | Range::Month => day(bucket.at),
+                ChartRange::Hour | ChartRange::Day => hour(bucket.at),
+                ChartRange::Week | ChartRange::Month => day(bucket.at),
             };
             Label { x: format!("{x:.3}"), anchor, text }
         };
@@ -139,25 +139,25 @@ mod tests {
     use crate::store::recording::rollups::Counts;
 
     #[test]
-    fn times_are_called_by_what_the_range_needs() {
+    fn bucket_labels_fit_the_range() {
         let at = Time::parse("2026-11-22T15:00:00Z").unwrap();
         let said = |range| {
             let axis = Axis { buckets: &[], range, list: "/deliveries?" };
             (axis.span(at), axis.href(at))
         };
-        assert_eq!(said(Range::Hour).0, "15:00–15:01");
-        assert_eq!(said(Range::Week).0, "22 Nov 15:00–18:00");
-        assert_eq!(said(Range::Month).0, "22 Nov");
+        assert_eq!(said(ChartRange::Hour).0, "15:00–15:01");
+        assert_eq!(said(ChartRange::Week).0, "22 Nov 15:00–18:00");
+        assert_eq!(said(ChartRange::Month).0, "22 Nov");
         let href = "/deliveries?since=2026-11-22T15:00:00Z&until=2026-11-22T16:00:00Z";
-        assert_eq!(said(Range::Day), ("22 Nov 15:00–16:00".to_owned(), href.to_owned()));
+        assert_eq!(said(ChartRange::Day), ("22 Nov 15:00–16:00".to_owned(), href.to_owned()));
     }
 
     #[test]
     fn every_range_has_three_to_five_labels() {
-        let width = |range: Range| range.width();
+        let width = |range: ChartRange| range.width();
         for hours in 0..400u64 {
             let now = Time::parse("2026-01-01T00:07:00Z").unwrap().plus(std::time::Duration::from_secs(hours * 3_611));
-            for range in Range::ALL {
+            for range in ChartRange::ALL {
                 let count = now.since(range.since(now)).as_secs() / width(range).as_secs() + 1;
                 let bucket = |n| Bucket { at: range.since(now).plus(width(range) * n), counts: Counts::default() };
                 let buckets: Vec<Bucket> = (0..count as u32).map(bucket).collect();

@@ -87,7 +87,7 @@ mod tests {
     use crate::dashboard::components::failure_hints::*;
 
     #[test]
-    fn every_kind_of_failure_has_its_words() {
+    fn every_failure_has_a_hint() {
         for failure in Failure::ALL.into_iter().filter(|failure| *failure != Failure::Status) {
             assert!(hint(&Outcome::failed(failure, "", Duration::ZERO)).is_some(), "{failure:?}");
         }

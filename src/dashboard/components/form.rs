@@ -297,7 +297,7 @@ mod tests {
     use crate::dashboard::components::form::*;
 
     #[test]
-    fn each_reason_stands_at_its_field_and_above() {
+    fn errors_appear_at_fields_and_in_the_summary() {
         let fields = vec![
             FormField::text("url", "URL", "x"),
             FormField::number("throttleRate", "Rate", None, 1, 9).help("A second."),
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_read_by_lines() {
+    fn lines_skip_empty_entries() {
         assert_eq!(lines(" a \r\n\r\n b\n"), ["a", "b"]);
     }
 }

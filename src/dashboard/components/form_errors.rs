@@ -5,7 +5,7 @@ use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::{Invalid, Time};
 use crate::store::StoreError;
-use crate::store::catalog::change::Changed;
+use crate::store::catalog::change::UpdateResult;
 use crate::store::ingest::accept::Rejection;
 
 /// Field errors, or a page error.
@@ -24,12 +24,12 @@ pub fn store_errors(error: StoreError, unique: &str) -> FormRejection {
 ///
 /// # Errors
 /// The object is gone, or concurrent changes prevented the update.
-pub fn change_result<T>(changed: Changed<T, FormRejection>) -> Result<T, FormRejection> {
+pub fn change_result<T>(changed: UpdateResult<T, FormRejection>) -> Result<T, FormRejection> {
     match changed {
-        Changed::Done(target) => Ok(target),
-        Changed::Gone => Err(Err(PageError::NotFound)),
-        Changed::Refused(refused) => Err(refused),
-        Changed::Busy => Err(Err(PageError::BadRequest("Concurrent changes prevented this. Try again in a moment."))),
+        UpdateResult::Done(target) => Ok(target),
+        UpdateResult::Gone => Err(Err(PageError::NotFound)),
+        UpdateResult::Refused(refused) => Err(refused),
+        UpdateResult::Busy => Err(Err(PageError::BadRequest("Concurrent changes prevented this. Try again in a moment."))),
     }
 }
 

@@ -237,14 +237,14 @@ mod tests {
     use crate::dashboard::components::format::*;
 
     #[test]
-    fn what_is_typed_comes_back() {
+    fn input_values_round_trip() {
         let typed = InputValue::new("a<\"'&>\r\nb\u{202e}\u{1b}\u{85}ü\u{0}");
         assert_eq!(typed.as_str(), "a<\"'&>\nb\u{202e}\u{1b}\u{85}ü\u{0}");
         assert_eq!(typed.to_string(), "a&#60;&#34;&#39;&#38;&#62;\nb&#8238;&#27;\u{fffd}ü\u{fffd}");
     }
 
     #[test]
-    fn what_hides_is_shown() {
+    fn hidden_characters_become_visible() {
         assert_eq!(Line::new("a\u{0}b\u{1b}[31m\r\nc\u{7f}").to_string(), "a␀b␛[31m␍␊c␡");
         assert_eq!(Line::new("moc.\u{202e}live\u{2066}").to_string(), "moc.‹U+202E›live‹U+2066›");
         assert_eq!(Block::new(b"a\r\n\tb\xff\x08").to_string(), "a\n\tb\u{fffd}␈");
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_for_people() {
+    fn formats_numbers() {
         for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_481, "12,481"), (-1_234_567, "−1,234,567")] {
             assert_eq!(count(n), text);
         }

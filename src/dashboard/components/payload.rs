@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_white_space_is_added() {
+    fn only_whitespace_is_added() {
         let json = r#" {"a":1.0,"a":12345678901234567890123,"e":{},"l":[ ],"s":"x: \"{\\","n":[null,{"ü":-1E+2}]} "#;
         let shown = pretty(json).unwrap();
         let wanted = "{\n  \"a\": 1.0,\n  \"a\": 12345678901234567890123,\n  \"e\": {},\n  \"l\": [],\n  \
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_told_apart() {
+    fn tokens_have_classes() {
         let runs = PayloadView::new(br#"{"k":"v","n":1}"#).pretty.unwrap();
         let kinds: Vec<&str> = runs.iter().map(|run| run.kind).collect();
         assert_eq!(kinds, ["", "key", "", "string", "", "key", "", "value", ""]);
     }
 
     #[test]
-    fn what_is_no_json_or_too_much_is_shown_as_it_is() {
+    fn non_json_and_long_payloads_are_not_formatted() {
         assert_eq!(pretty("{oops"), None);
         assert_eq!(PayloadView::new(b"\xff\xfe{").raw.to_string(), "\u{fffd}\u{fffd}{");
         let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));

@@ -1,7 +1,7 @@
 //! The time range of a page, from the URL.
 
 use crate::dashboard::components::format::UrlQuery;
-use crate::store::query::counts::Range;
+use crate::store::query::counts::ChartRange;
 
 /// A link to another range.
 pub struct RangeLink {
@@ -11,39 +11,39 @@ pub struct RangeLink {
 }
 
 /// The range in the URL (`?range=7d`); the last hour by default.
-pub fn of(query: &UrlQuery) -> Range {
+pub fn of(query: &UrlQuery) -> ChartRange {
     let wanted = query.get("range").unwrap_or_default();
-    Range::ALL.into_iter().find(|range| word(*range) == wanted).unwrap_or(Range::Hour)
+    ChartRange::ALL.into_iter().find(|range| word(*range) == wanted).unwrap_or(ChartRange::Hour)
 }
 
 /// The value in the URL.
-pub fn word(range: Range) -> &'static str {
+pub fn word(range: ChartRange) -> &'static str {
     match range {
-        Range::Hour => "1h",
-        Range::Day => "24h",
-        Range::Week => "7d",
-        Range::Month => "30d",
+        ChartRange::Hour => "1h",
+        ChartRange::Day => "24h",
+        ChartRange::Week => "7d",
+        ChartRange::Month => "30d",
     }
 }
 
 /// The start of a sentence about the range.
-pub fn opening(range: Range) -> &'static str {
+pub fn opening(range: ChartRange) -> &'static str {
     match range {
-        Range::Hour => "In the last hour",
-        Range::Day => "In the last 24 hours",
-        Range::Week => "In the last 7 days",
-        Range::Month => "In the last 30 days",
+        ChartRange::Hour => "In the last hour",
+        ChartRange::Day => "In the last 24 hours",
+        ChartRange::Week => "In the last 7 days",
+        ChartRange::Month => "In the last 30 days",
     }
 }
 
 /// Links to all ranges; `href` makes the URL of each.
-pub fn links(current: Range, href: impl Fn(Range) -> String) -> Vec<RangeLink> {
+pub fn links(current: ChartRange, href: impl Fn(ChartRange) -> String) -> Vec<RangeLink> {
     let name = |range| match range {
-        Range::Hour => "1 h",
-        Range::Day => "24 h",
-        Range::Week => "7 d",
-        Range::Month => "30 d",
+        ChartRange::Hour => "1 h",
+        ChartRange::Day => "24 h",
+        ChartRange::Week => "7 d",
+        ChartRange::Month => "30 d",
     };
     let link = |range| RangeLink { name: name(range), href: href(range), current: range == current };
-    Range::ALL.into_iter().map(link).collect()
+    ChartRange::ALL.into_iter().map(link).collect()
 }

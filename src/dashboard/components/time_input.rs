@@ -35,7 +35,7 @@ mod tests {
     use crate::dashboard::components::time_input::*;
 
     #[test]
-    fn times_are_read_as_people_type_them() {
+    fn parses_typed_times() {
         let now = Time::parse("2026-11-22T14:30:00Z").unwrap();
         for (text, wanted) in [
             ("2026-11-22T09:30:00Z", "2026-11-22T09:30:00Z"),

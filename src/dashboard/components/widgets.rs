@@ -5,8 +5,8 @@ use askama::filters::HtmlSafe;
 
 use crate::dashboard::components::format::{Line, roughly};
 use crate::domain::Time;
-use crate::domain::deliveries::delivery::State;
-use crate::store::catalog::endpoint_list::Health;
+use crate::domain::deliveries::delivery::DeliveryState;
+use crate::store::catalog::endpoint_list::EndpointHealth;
 
 /// A state: a word, a shape, a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Template)]
@@ -33,21 +33,21 @@ impl HtmlSafe for Badge {}
 
 impl Badge {
     /// The badge of a delivery.
-    pub fn of(state: State) -> Badge {
+    pub fn of(state: DeliveryState) -> Badge {
         match state {
-            State::Fresh => Badge::Pending,
-            State::Retry => Badge::Retrying,
-            State::Delivered => Badge::Delivered,
-            State::Dead => Badge::Dead,
+            DeliveryState::Fresh => Badge::Pending,
+            DeliveryState::Retry => Badge::Retrying,
+            DeliveryState::Delivered => Badge::Delivered,
+            DeliveryState::Dead => Badge::Dead,
         }
     }
 
     /// The badge of an endpoint.
-    pub fn of_health(health: Health) -> Badge {
+    pub fn of_health(health: EndpointHealth) -> Badge {
         match health {
-            Health::Enabled => Badge::Enabled,
-            Health::Failing => Badge::Failing,
-            Health::Disabled => Badge::Disabled,
+            EndpointHealth::Enabled => Badge::Enabled,
+            EndpointHealth::Failing => Badge::Failing,
+            EndpointHealth::Disabled => Badge::Disabled,
         }
     }
 
@@ -216,7 +216,7 @@ mod tests {
     use crate::dashboard::components::widgets::*;
 
     #[test]
-    fn a_time_is_relative_with_the_exact_one_behind_it() {
+    fn relative_time_has_an_exact_title() {
         let now = Time::parse("2026-11-22T14:30:00Z").unwrap();
         let when = |text: &str| RelativeTime::new(Time::parse(text).unwrap(), now);
         assert_eq!(
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_whole_however_it_looks() {
+    fn shortened_ids_keep_their_text() {
         let html = Id::new("msg_01jd8x5q3fe8ktq8b4m5rj2w3a").to_string();
         let mut text = String::new();
         let mut inside = false;
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_taken_apart_and_loses_nothing() {
+    fn address_parts_add_up() {
         for url in ["https://a.example/hook?x=1", "a.example", "", "x://", "https://<b>/\u{202e}"] {
             let Address { whole, before, host, after, .. } = Address::new(url);
             assert_eq!(format!("{before}{host}{after}"), whole.to_string());

@@ -10,7 +10,7 @@ use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::portal::Capability;
 use crate::domain::{EndpointId, MessageId};
 
-/// `POST {paths}/messages/{message}/cancel`. Field: `endpoint`.
+/// `POST {base}/messages/{message}/cancel`. Field: `endpoint`.
 pub async fn cancel(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -23,6 +23,6 @@ pub async fn cancel(
     let endpoint: EndpointId = submitted.get("endpoint").parse().map_err(no_endpoint)?;
     let (store, now) = (context.store(&state.store), state.clock.now());
     let ended = store.cancel(&context.tenant(), context.app.id, message, endpoint, now).await?;
-    tracing::info!(org = %context.org, %message, %endpoint, ended, "cancel, from a page");
+    tracing::info!(org = %context.org, %message, %endpoint, ended, "delivery canceled from the dashboard");
     Ok(done(&context.paths.message(message), if ended { FlashNotice::Canceled } else { FlashNotice::NotCanceled }))
 }

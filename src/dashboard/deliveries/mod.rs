@@ -28,9 +28,9 @@ use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentU
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::Capability;
-use crate::domain::deliveries::delivery::{DeadReason, State};
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::store::query::delivery_list::{DeliveryKey, DeliveryStatus, ListedDelivery};
+use crate::store::query::delivery_list::{DeliveryKey, DeliveryStatusFilter, ListedDelivery};
 
 struct Row {
     badge: Badge,
@@ -54,7 +54,7 @@ struct Row {
 #[template(path = "deliveries.html")]
 struct DeliveriesPage {
     layout: PageLayout,
-    status: Option<DeliveryStatus>,
+    status: Option<DeliveryStatusFilter>,
     /// There is no other filter.
     only_status: bool,
     /// The list covers one application.
@@ -79,7 +79,7 @@ pub async fn show(
     list(&state, &request, &user, None).await
 }
 
-/// `GET {paths}/deliveries`.
+/// `GET {base}/deliveries`.
 pub async fn in_application(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -139,9 +139,9 @@ fn resend_all(
     user: &CurrentUser,
     context: Option<&AppContext>,
     params: &FilterParams,
-    status: DeliveryStatus,
+    status: DeliveryStatusFilter,
 ) -> Option<(String, &'static str)> {
-    let name = if status == DeliveryStatus::Pending { "Send all now…" } else { "Resend all…" };
+    let name = if status == DeliveryStatusFilter::Pending { "Send all now…" } else { "Resend all…" };
     let path = format!("{}/resend", base(user));
     match context {
         Some(context) if context.operational => None,
@@ -157,11 +157,11 @@ impl Row {
     fn new(line: &ListedDelivery, user: &CurrentUser, context: Option<&AppContext>, now: Time) -> Row {
         let paths = context.map_or_else(|| AppPaths::of_application(line.app_id), |context| context.paths.clone());
         let href = paths.message(line.message_id);
-        let failed = matches!(line.state, State::Retry | State::Dead);
+        let failed = matches!(line.state, DeliveryState::Retry | DeliveryState::Dead);
         let resend = failed && line.sendable && user.can(Capability::CreateAttempts);
         let badge = match (line.state, line.reason) {
             (state, _) if state.pending() && line.endpoint_disabled => Badge::Disabled,
-            (State::Dead, Some(DeadReason::Canceled)) => Badge::Canceled,
+            (DeliveryState::Dead, Some(DeadReason::Canceled)) => Badge::Canceled,
             (state, _) => Badge::of(state),
         };
         Row {
@@ -174,7 +174,7 @@ impl Row {
             app_href: paths.home().to_owned(),
             address: Address::new(&line.url),
             endpoint: line.endpoint_id.to_string(),
-            answer: Line::new(&came_to(line)),
+            answer: Line::new(&result(line)),
             attempts: if line.attempts > 1 {
                 counted(line.attempts.into(), "attempt", "attempts")
             } else {
@@ -187,7 +187,7 @@ impl Row {
 }
 
 /// The result of a delivery in two or three words.
-fn came_to(line: &ListedDelivery) -> String {
+fn result(line: &ListedDelivery) -> String {
     match line.reason {
         Some(DeadReason::EndpointDeleted) => return "Endpoint deleted".to_owned(),
         Some(DeadReason::Expired) => return "Older than retention".to_owned(),

@@ -10,7 +10,7 @@ use crate::dashboard::http::verified_form::{VerifiedForm, done, own_path};
 use crate::domain::access::portal::Capability;
 use crate::domain::{EndpointId, MessageId};
 
-/// `POST {paths}/messages/{message}/resend`. Fields: `endpoint`; `back`: the page to return to, by default the
+/// `POST {base}/messages/{message}/resend`. Fields: `endpoint`; `back`: the page to return to, by default the
 /// message's.
 pub async fn resend(
     state: web::Data<DashboardState>,
@@ -24,7 +24,7 @@ pub async fn resend(
     let endpoint: EndpointId = submitted.get("endpoint").parse().map_err(no_endpoint)?;
     let (store, now) = (context.store(&state.store), state.clock.now());
     let sent = store.resend(&context.tenant(), context.app.id, message, endpoint, now).await?;
-    tracing::info!(org = %context.org, %message, %endpoint, sent, "resend, from a page");
+    tracing::info!(org = %context.org, %message, %endpoint, sent, "delivery resent from the dashboard");
     let page = context.paths.message(message);
     Ok(done(
         own_path(submitted.get("back")).unwrap_or(&page),

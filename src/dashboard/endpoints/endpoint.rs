@@ -32,11 +32,11 @@ use crate::domain::deliveries::attempt::Attempt;
 use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::{AttemptId, Invalid, Time};
-use crate::store::catalog::endpoint_list::{EndpointLine, LastFailure};
-use crate::store::jobs::background::{BackgroundSpec, Total};
+use crate::store::catalog::endpoint_list::{ListedEndpoint, LastFailure};
+use crate::store::jobs::background::{BackgroundSpec, ExpectedCount};
 use crate::store::query::attempts::AttemptFilter;
 use crate::store::query::counts::{ChartRange, CountScope};
-use crate::store::query::endpoint_messages::SentFilter;
+use crate::store::query::endpoint_messages::EndpointMessageFilter;
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store};
 
@@ -146,7 +146,7 @@ struct EndpointPage {
     settings: Vec<SettingRow>,
 }
 
-/// `GET {paths}/endpoints/{endpoint}?snippet=`.
+/// `GET {base}/endpoints/{endpoint}?snippet=`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -240,7 +240,7 @@ async fn test_form(
 }
 
 impl StatusNotice {
-    fn of(line: &EndpointLine, now: Time) -> Option<StatusNotice> {
+    fn of(line: &ListedEndpoint, now: Time) -> Option<StatusNotice> {
         let when = |at| RelativeTime::new(at, now);
         if !line.endpoint.spec.disabled {
             let since = line.failing_since?;
@@ -283,7 +283,7 @@ impl MissedMessages {
     async fn read(
         store: &Store,
         context: &AppContext,
-        line: &EndpointLine,
+        line: &ListedEndpoint,
         query: &UrlQuery,
         now: Time,
     ) -> Result<Option<MissedMessages>, PageError> {
@@ -293,12 +293,12 @@ impl MissedMessages {
         let spec = BackgroundSpec {
             kind: TaskKind::ReplayMissing,
             scope: TaskScope::Endpoint(endpoint.app_id, endpoint.id),
-            filter: SentFilter { since, until: now, ..SentFilter::default() },
+            filter: EndpointMessageFilter { since, until: now, ..EndpointMessageFilter::default() },
             listed: None,
             by: String::new(),
             total: None,
         };
-        let Total { count: n, more } = count_missing(store, &context.tenant(), &spec).await?;
+        let ExpectedCount { count: n, more } = count_missing(store, &context.tenant(), &spec).await?;
         let messages = if n == 1 && !more { "message" } else { "messages" };
         let replay = EndpointLinks::new(context, endpoint).replay;
         Ok((n > 0).then(|| MissedMessages {
@@ -309,7 +309,7 @@ impl MissedMessages {
 }
 
 impl FailureStreak {
-    fn of(line: &EndpointLine, disable_after: Duration, now: Time) -> Option<FailureStreak> {
+    fn of(line: &ListedEndpoint, disable_after: Duration, now: Time) -> Option<FailureStreak> {
         let since = line.failing_since.filter(|_| !line.endpoint.spec.disabled)?;
         let ends = Some(since.plus(disable_after)).filter(|ends| *ends > now);
         Some(FailureStreak {

@@ -78,14 +78,14 @@ fn blank(state: &DashboardState) -> EndpointSpec {
     EndpointSpec { signature_type: state.signature_type, ..EndpointSpec::default() }
 }
 
-/// `GET {paths}/endpoints/new`.
+/// `GET {base}/endpoints/new`.
 pub async fn new(state: web::Data<DashboardState>, context: AppContext) -> Result<HttpResponse, PageError> {
     context.need(Capability::ManageEndpoint)?;
     let names = names(&state.store, &context).await?;
     new_page(&context, form(&blank(&state), &names, true)).answer()
 }
 
-/// `POST {paths}/endpoints/new`.
+/// `POST {base}/endpoints/new`.
 pub async fn create(
     state: web::Data<DashboardState>,
     context: AppContext,
@@ -151,7 +151,7 @@ async fn checked(
     }
 }
 
-/// `GET {paths}/endpoints/{endpoint}/edit`.
+/// `GET {base}/endpoints/{endpoint}/edit`.
 pub async fn edit(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -178,7 +178,7 @@ async fn edit_form(store: &Store, context: &AppContext, endpoint: &Endpoint) -> 
     Ok(form(&spec, &names, false).at_revision(endpoint.updated_at))
 }
 
-/// `POST {paths}/endpoints/{endpoint}/edit`.
+/// `POST {base}/endpoints/{endpoint}/edit`.
 pub async fn change(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -212,7 +212,7 @@ async fn save(
     changed.map_err(|error| store_errors(error, "uid")).and_then(change_result).map(drop)
 }
 
-/// `POST {paths}/endpoints/{endpoint}/disable`.
+/// `POST {base}/endpoints/{endpoint}/disable`.
 pub async fn disable(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -222,7 +222,7 @@ pub async fn disable(
     turn(&state, &request, &context, true).await
 }
 
-/// `POST {paths}/endpoints/{endpoint}/enable`.
+/// `POST {base}/endpoints/{endpoint}/enable`.
 pub async fn enable(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -257,7 +257,7 @@ async fn turn(
     }
 }
 
-/// `GET {paths}/endpoints/{endpoint}/delete`.
+/// `GET {base}/endpoints/{endpoint}/delete`.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -290,7 +290,7 @@ async fn waiting(store: &Store, context: &AppContext, endpoint: &Endpoint) -> Re
     Ok(count_up_to(waiting.get(&endpoint.id).copied().unwrap_or(0), most))
 }
 
-/// `POST {paths}/endpoints/{endpoint}/delete`.
+/// `POST {base}/endpoints/{endpoint}/delete`.
 pub async fn delete(
     state: web::Data<DashboardState>,
     request: HttpRequest,

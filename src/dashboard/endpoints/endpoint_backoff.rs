@@ -5,7 +5,7 @@ use crate::dashboard::components::format::{Line, count_up_to, counted};
 use crate::dashboard::components::widgets::{Address, RelativeTime};
 use crate::dashboard::http::app_paths::AppPaths;
 use crate::domain::{EndpointId, Time};
-use crate::store::catalog::endpoint_list::{Rest, RestingEndpoint};
+use crate::store::catalog::endpoint_list::{BreakerPause, PausedEndpoint};
 use crate::store::{Store, StoreError, Tenant};
 
 /// How many endpoints are named.
@@ -22,10 +22,10 @@ pub struct NextProbe {
 }
 
 impl NextProbe {
-    pub fn new(rest: Rest, now: Time) -> NextProbe {
+    pub fn new(rest: BreakerPause, now: Time) -> NextProbe {
         match rest {
-            Rest::Until(at) => NextProbe { next: Some(RelativeTime::new(at, now)) },
-            Rest::Probing => NextProbe { next: None },
+            BreakerPause::Until(at) => NextProbe { next: Some(RelativeTime::new(at, now)) },
+            BreakerPause::Probing => NextProbe { next: None },
         }
     }
 }
@@ -42,7 +42,6 @@ pub struct BackoffRow {
 pub struct BackoffSummary {
     /// `1 endpoint`, `20+ endpoints`.
     pub count: String,
-    pub one: bool,
     /// The number of waiting deliveries.
     pub waiting: String,
     pub rows: Vec<BackoffRow>,
@@ -64,7 +63,7 @@ impl BackoffSummary {
         let backlogs = store.backlogs(tenant, &ids, WAITING).await?;
         let (waiting, cut) = (backlogs.values().sum::<i64>(), backlogs.values().any(|n| *n >= WAITING));
         let all = found.len() as i64;
-        let row = |one: &RestingEndpoint| BackoffRow {
+        let row = |one: &PausedEndpoint| BackoffRow {
             href: AppPaths::of_application(one.app_id).endpoint(one.endpoint_id),
             address: Address::new(&one.url),
             app: Line::cut(&one.app_name, 80),
@@ -77,7 +76,6 @@ impl BackoffSummary {
                 1 => "1 endpoint".to_owned(),
                 n => format!("{} endpoints", count_up_to(n, MOST)),
             },
-            one: all == 1,
             waiting: match deliveries.split_once(' ') {
                 Some((number, word)) => format!("{number}{plus} {word}"),
                 None => deliveries,

@@ -232,7 +232,7 @@ mod tests {
     use crate::dashboard::endpoints::endpoint_fields::*;
 
     #[test]
-    fn what_the_form_says_is_read_as_it_was() {
+    fn form_text_round_trips() {
         let words = "5s, 90s, 30m, 2h, 1d, 250ms";
         assert_eq!(in_words(&schedule(words).unwrap()), words);
         assert_eq!(in_words(&schedule("none").unwrap()), "none");
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_not_shown_stays() {
+    fn masked_headers_are_kept() {
         let of = |list: &[(&str, &str)]| -> Headers {
             list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };

@@ -36,7 +36,7 @@ struct SecretPage {
     path: String,
 }
 
-/// `POST {paths}/endpoints/{endpoint}/secret`.
+/// `POST {base}/endpoints/{endpoint}/secret`.
 pub async fn reveal(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -85,7 +85,7 @@ fn page(context: &AppContext, endpoint: &Endpoint, form: Form) -> FormPage {
     }
 }
 
-/// `GET {paths}/endpoints/{endpoint}/rotate`.
+/// `GET {base}/endpoints/{endpoint}/rotate`.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -96,7 +96,7 @@ pub async fn ask(
     page(&context, &endpoint, form()).answer()
 }
 
-/// `POST {paths}/endpoints/{endpoint}/rotate`.
+/// `POST {base}/endpoints/{endpoint}/rotate`.
 pub async fn rotate(
     state: web::Data<DashboardState>,
     request: HttpRequest,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::dashboard::components::format::{count, took};
 use crate::domain::{EndpointId, Time};
-use crate::store::query::counts::Range;
+use crate::store::query::counts::ChartRange;
 use crate::store::recording::rollups::{Counts, LATENCY_BOUNDS_MS};
 use crate::store::{Store, StoreError, Tenant};
 
@@ -19,7 +19,7 @@ pub async fn counts(
     endpoints: &[EndpointId],
     now: Time,
 ) -> Result<HashMap<EndpointId, Counts>, StoreError> {
-    store.endpoint_counts(tenant, endpoints, Range::Day, now).await
+    store.endpoint_counts(tenant, endpoints, ChartRange::Day, now).await
 }
 
 /// The success rate, `98.7 %`, rounded down: only without failures is it `100 %`. `None`: no attempts.
@@ -89,7 +89,7 @@ mod tests {
     use crate::dashboard::endpoints::endpoint_stats::*;
 
     #[test]
-    fn rates_are_not_prettier_than_they_are() {
+    fn rates_are_rounded_down() {
         let mut counts = Counts::default();
         assert_eq!((rate(&counts), ResponseTimes::of(&counts)), (None, None));
         (counts.delivered, counts.failed) = (9_999, 1);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_needs_a_sample() {
+    fn quantiles_need_a_sample() {
         let mut counts = Counts::default();
         let said = |counts: &Counts| ResponseTimes::of(counts).unwrap().text();
         counts.latency[3] = 3;

@@ -37,7 +37,7 @@ use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::DisabledReason;
 use crate::domain::{AppId, EndpointId, Time};
-use crate::store::catalog::endpoint_list::{EndpointLine, Health, LastFailure, LineFilter};
+use crate::store::catalog::endpoint_list::{ListedEndpoint, EndpointHealth, LastFailure, EndpointListFilter};
 use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
 /// Endpoints per page.
@@ -70,7 +70,7 @@ pub async fn rows(
     store: &Store,
     tenant: &Tenant,
     paths: &AppPaths,
-    lines: &[EndpointLine],
+    lines: &[ListedEndpoint],
     now: Time,
 ) -> Result<Vec<EndpointTableRow>, StoreError> {
     let ids: Vec<EndpointId> = lines.iter().map(|line| line.endpoint.id).collect();
@@ -108,7 +108,7 @@ pub async fn rows(
 }
 
 /// When and why an endpoint was disabled.
-fn disabled(line: &EndpointLine, now: Time) -> Option<(RelativeTime, &'static str)> {
+fn disabled(line: &ListedEndpoint, now: Time) -> Option<(RelativeTime, &'static str)> {
     let since = line.disabled_at.filter(|_| line.endpoint.spec.disabled)?;
     let why = match line.endpoint.disabled_reason {
         Some(DisabledReason::Gone) => "410 Gone",
@@ -148,8 +148,8 @@ struct EndpointsPage {
     paged: bool,
 }
 
-const STATES: [(&str, Health); 3] =
-    [("enabled", Health::Enabled), ("failing", Health::Failing), ("disabled", Health::Disabled)];
+const STATES: [(&str, EndpointHealth); 3] =
+    [("enabled", EndpointHealth::Enabled), ("failing", EndpointHealth::Failing), ("disabled", EndpointHealth::Disabled)];
 
 /// `GET /endpoints?app=&status=&q=&after=`.
 pub async fn across(
@@ -166,19 +166,19 @@ pub async fn across(
             AppLookup::NotFound(_) => AppId(uuid::Uuid::nil()),
         }),
     };
-    let filter = LineFilter { app, ..filter(&query) };
+    let filter = EndpointListFilter { app, ..filter(&query) };
     let page = page(&state, &user, &query, &AppPaths::all(), filter).await?;
     answer(StatusCode::OK, &page)
 }
 
-/// `GET {paths}/endpoints?status=&q=&after=`.
+/// `GET {base}/endpoints?status=&q=&after=`.
 pub async fn in_application(
     state: web::Data<DashboardState>,
     request: HttpRequest,
     context: AppContext,
 ) -> Result<HttpResponse, PageError> {
     let query = UrlQuery::of(&request);
-    let filter = LineFilter { app: Some(context.app.id), ..filter(&query) };
+    let filter = EndpointListFilter { app: Some(context.app.id), ..filter(&query) };
     let page = EndpointsPage {
         app: Some(Line::new(&context.app.name)),
         across: false,
@@ -188,10 +188,10 @@ pub async fn in_application(
     answer(StatusCode::OK, &page)
 }
 
-fn filter(query: &UrlQuery) -> LineFilter {
+fn filter(query: &UrlQuery) -> EndpointListFilter {
     let health = STATES.iter().find(|(word, _)| query.get("status") == Some(word)).map(|(_, health)| *health);
     let url = query.get("q").map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
-    LineFilter { app: None, health, url }
+    EndpointListFilter { app: None, health, url }
 }
 
 async fn page(
@@ -199,7 +199,7 @@ async fn page(
     user: &CurrentUser,
     query: &UrlQuery,
     paths: &AppPaths,
-    filter: LineFilter,
+    filter: EndpointListFilter,
 ) -> Result<EndpointsPage, PageError> {
     let (now, tenant, store) = (state.clock.now(), user.tenant(), &state.store);
     let after: Option<EndpointId> = query.get("after").and_then(|id| id.parse().ok());
@@ -223,7 +223,7 @@ async fn page(
             query => format!("{path}?{query}"),
         }
     };
-    let chip = |(word, _): &(&'static str, Health)| {
+    let chip = |(word, _): &(&'static str, EndpointHealth)| {
         let on = status == *word;
         StateChip { name: word, href: link(if on { "" } else { word }, None), on }
     };

@@ -17,7 +17,7 @@ use crate::domain::access::audit::act;
 use crate::domain::access::portal::Capability;
 use crate::store::access::audit::NewAuditEntry;
 
-/// `POST {paths}/endpoints/{endpoint}/test`. Field: `eventType`. Redirects to the message.
+/// `POST {base}/endpoints/{endpoint}/test`. Field: `eventType`. Redirects to the message.
 pub async fn send(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -54,7 +54,7 @@ pub async fn send(
     }
 }
 
-/// `GET {paths}/endpoints/{endpoint}/test`: the form is on the endpoint's page.
+/// `GET {base}/endpoints/{endpoint}/test`: the form is on the endpoint's page.
 pub async fn elsewhere(
     state: web::Data<DashboardState>,
     request: HttpRequest,

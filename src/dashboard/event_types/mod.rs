@@ -76,7 +76,7 @@ pub async fn list(
     catalog_page(&state, &request, &user, &AppPaths::all()).await
 }
 
-/// `GET {paths}/event-types?after=`.
+/// `GET {base}/event-types?after=`.
 pub async fn list_in_application(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -146,7 +146,7 @@ pub async fn show(
     one(&state, &request, &user, &AppPaths::all()).await
 }
 
-/// `GET {paths}/event-types/{name}`.
+/// `GET {base}/event-types/{name}`.
 pub async fn show_in_application(
     state: web::Data<DashboardState>,
     request: HttpRequest,

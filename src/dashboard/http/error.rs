@@ -23,17 +23,17 @@ pub enum PageError {
     /// The portal session lacks the capability.
     #[error("not allowed")]
     NotAllowed,
-    #[error("wrong method")]
+    #[error("method not allowed")]
     WrongMethod,
     /// The CSRF token is missing, expired or from another session.
-    #[error("the form's token does not fit the session")]
+    #[error("invalid CSRF token")]
     WrongToken,
     /// The request could not be parsed.
     #[error("{0}")]
     BadRequest(&'static str),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the template: {0}")]
+    #[error("template: {0}")]
     Template(#[from] askama::Error),
 }
 

@@ -60,7 +60,7 @@ pub async fn pass(
     let admitted = limit(&state, &request).and_then(|()| admit(&request, &state.public_url));
     let mut response = match admitted {
         // Handler errors arrive as responses. Nothing here may hold on to the request: the router still mutates it.
-        Ok(()) => worded(next.call(request).await?, &id),
+        Ok(()) => render_error(next.call(request).await?, &id),
         Err(refusal) => request.into_response(refusal.answer(&id)),
     };
     // Only the portal may be embedded, and only by the configured origins.
@@ -111,7 +111,7 @@ fn request_id() -> String {
 }
 
 /// Replaces an error by its page, or by a redirect to the sign-in page.
-fn worded(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
+fn render_error(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
     let (request, response) = response.into_parts();
     let Some(error) = response.error() else { return ServiceResponse::new(request, response) };
     let whose = Cookies::at(request.path());
@@ -122,8 +122,8 @@ fn worded(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBo
             HttpResponse::SeeOther().insert_header((header::LOCATION, "/login")).finish()
         }
         Some(error) => {
-            if error_is_ours(error) {
-                tracing::error!(request_id = id, path = request.path(), %error, "a page could not be made");
+            if is_internal(error) {
+                tracing::error!(request_id = id, path = request.path(), %error, "page could not be rendered");
             }
             words(error)
         }
@@ -133,7 +133,7 @@ fn worded(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBo
     ServiceResponse::new(request, page)
 }
 
-fn error_is_ours(error: &PageError) -> bool {
+fn is_internal(error: &PageError) -> bool {
     let crowded = matches!(error, PageError::Store(StoreError::Crowded));
     !crowded && matches!(error, PageError::Store(_) | PageError::Template(_))
 }
@@ -177,7 +177,7 @@ impl BlockedRequest {
                     answer.insert_header(header);
                 }
             }
-            _ => tracing::warn!(request_id = id, refusal = ?self, "a request to the dashboard was refused"),
+            _ => tracing::warn!(request_id = id, reason = ?self, "dashboard request rejected"),
         }
         answer.content_type("text/plain; charset=utf-8").body(format!("{text}\nRequest id: {id}\n"))
     }
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_named_may_frame_and_only_a_logos_site_is_asked() {
+    fn policy_allows_configured_frames_and_the_logo() {
         let usual = policy(None, &[]);
         assert!(usual.contains("img-src 'self';") && usual.contains("frame-ancestors 'none';"), "{usual}");
         let framed = policy(Some("https://cdn.example"), &["https://a.example".into(), "https://b.example".into()]);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_hosts_are_answered() {
+    fn rejects_foreign_hosts() {
         let public = "https://hooks.example.com";
         for (public, host, wanted) in [
             (public, "hooks.example.com", true),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_pages_change_something() {
+    fn rejects_cross_site_writes() {
         let (public, host) = ("https://hooks.example.com", ("host", "hooks.example.com"));
         let origin = |value: &'static str| ("origin", value);
         let site = |value: &'static str| ("sec-fetch-site", value);

@@ -109,7 +109,7 @@ impl Cookies {
     /// A session cookie with a lifetime in seconds.
     ///
     /// Over TLS, the portal's cookie also works embedded in another site, partitioned by that site.
-    pub fn made(self, public_url: &Url, token: String, seconds: i64) -> Cookie<'static> {
+    pub fn create(self, public_url: &Url, token: String, seconds: i64) -> Cookie<'static> {
         let secure = public_url.scheme() == "https";
         let embedded = secure && self == Cookies::Portal;
         Cookie::build(self.name(public_url), token)
@@ -122,10 +122,10 @@ impl Cookies {
     }
 
     /// A cookie that deletes the session cookie.
-    pub fn gone(self, public_url: &Url) -> Cookie<'static> {
-        let mut gone = self.made(public_url, String::new(), 0);
-        gone.make_removal();
-        gone
+    pub fn removal(self, public_url: &Url) -> Cookie<'static> {
+        let mut removal = self.create(public_url, String::new(), 0);
+        removal.make_removal();
+        removal
     }
 }
 

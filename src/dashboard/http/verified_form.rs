@@ -71,7 +71,7 @@ mod tests {
     use crate::dashboard::http::verified_form::*;
 
     #[test]
-    fn one_is_sent_back_to_this_site_and_nowhere_else() {
+    fn redirects_stay_on_this_site() {
         assert_eq!(own_path("/deliveries?status=dead"), Some("/deliveries?status=dead"));
         for bad in
             ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nset-cookie: b", "javascript:x"]

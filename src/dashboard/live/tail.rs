@@ -27,7 +27,7 @@ use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::live::tail_feed::{AttemptBatch, POLL, TailLimit, TailSubscription};
 use crate::dashboard::overview::AttemptRow;
 use crate::domain::{AttemptId, Time};
-use crate::store::query::attempts::AttemptLine;
+use crate::store::query::attempts::ListedAttempt;
 use crate::store::query::tail::TailFilter;
 use crate::store::{EndpointRef, StoreError};
 use crate::traffic::hangup::Hangup;
@@ -57,7 +57,7 @@ struct TailRow {
 impl HtmlSafe for TailRow {}
 
 impl TailRow {
-    fn new(line: &AttemptLine, customer: bool, now: Time) -> TailRow {
+    fn new(line: &ListedAttempt, customer: bool, now: Time) -> TailRow {
         let paths = if customer { AppPaths::portal() } else { AppPaths::of_application(line.app_id) };
         let row = AttemptRow { href: paths.message(line.message_id), ..AttemptRow::new(line, now) };
         TailRow { id: line.id, row, at: RelativeTime::new(line.at, now), across: !customer }
@@ -291,7 +291,7 @@ impl TailStream {
 
     /// Queues the newest `most` matching rows and the number of skipped ones.
     fn send(&mut self, batch: &AttemptBatch, most: usize) {
-        let wanted: Vec<&AttemptLine> = batch.lines.iter().filter(|line| self.filter.takes(line)).collect();
+        let wanted: Vec<&ListedAttempt> = batch.lines.iter().filter(|line| self.filter.takes(line)).collect();
         let left_out = wanted.len().saturating_sub(most);
         let customer = matches!(self.user.principal, Principal::Customer(_));
         let now = self.state.clock.now();

@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, watch};
 use crate::domain::time::Clock;
 use crate::domain::{AttemptId, OrgId, Time};
 use crate::store::access::sign_in_links::TokenHash;
-use crate::store::query::attempts::AttemptLine;
+use crate::store::query::attempts::ListedAttempt;
 use crate::store::{Store, StoreError, Tenant};
 
 /// The maximum number of open tails per process.
@@ -44,7 +44,7 @@ const BEHIND: usize = 16;
 /// New attempts of one poll, oldest first.
 #[derive(Debug, Default)]
 pub struct AttemptBatch {
-    pub lines: Vec<AttemptLine>,
+    pub lines: Vec<ListedAttempt>,
     /// The poll hit [`MOST`].
     pub cut: bool,
 }
@@ -82,13 +82,13 @@ pub enum TailLimit {
 #[derive(Debug)]
 struct OrgFeed {
     sender: broadcast::Sender<Arc<AttemptBatch>>,
-    recent: VecDeque<AttemptLine>,
+    recent: VecDeque<ListedAttempt>,
 }
 
 /// An open tail.
 pub struct TailSubscription {
     /// Attempts before the first batch, oldest first.
-    pub recent: Vec<AttemptLine>,
+    pub recent: Vec<ListedAttempt>,
     pub batches: broadcast::Receiver<Arc<AttemptBatch>>,
     /// Becomes true when the process stops.
     pub closing: watch::Receiver<bool>,
@@ -199,7 +199,7 @@ async fn poll(inner: Arc<Inner>, store: Store, clock: Clock, org: OrgId) {
     let mut seen = BTreeSet::new();
     for round in 0_u32.. {
         let batch = poll_once(&store, &tenant, round, &mut seen, clock.now()).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the live tail waits for the store");
+            tracing::debug!(%error, "live tail: store unavailable");
             AttemptBatch::default()
         });
         if !inner.send(&org, batch) {
@@ -222,7 +222,7 @@ async fn poll_once(
     if round.is_multiple_of(ROUNDS) {
         let long = store.attempts_since(tenant, now.minus(LONG), TOOK_LONG, MOST).await?;
         // In the first poll, attempts that ended before the tail was opened are not news.
-        let news = |line: &AttemptLine| round > 0 || ended(line) >= now.minus(SHORT);
+        let news = |line: &ListedAttempt| round > 0 || ended(line) >= now.minus(SHORT);
         let (news, old): (Vec<_>, Vec<_>) = long.into_iter().partition(news);
         seen.extend(old.iter().map(|line| line.id));
         lines.extend(news);
@@ -233,7 +233,7 @@ async fn poll_once(
     Ok(AttemptBatch { lines, cut })
 }
 
-fn ended(line: &AttemptLine) -> Time {
+fn ended(line: &ListedAttempt) -> Time {
     line.at.plus(Duration::from_micros(line.duration_us.max(0) as u64))
 }
 
@@ -242,7 +242,7 @@ mod tests {
     use crate::dashboard::live::tail_feed::*;
 
     #[test]
-    fn a_viewer_has_a_few_places_and_gives_them_back() {
+    fn tail_permits_are_limited_and_returned() {
         let feeds = TailFeeds::default();
         let mut held: Vec<TailPermit> = (0..PER_SESSION).map(|_| feeds.permit([1; 32]).unwrap()).collect();
         assert_eq!(feeds.permit([1; 32]).err(), Some(TailLimit::Session));

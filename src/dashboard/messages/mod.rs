@@ -20,7 +20,7 @@ use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentU
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::{MessageId, Time};
-use crate::store::query::endpoint_messages::Standings;
+use crate::store::query::endpoint_messages::DeliveryStatusCounts;
 use crate::store::query::message_list::{ListedMessage, MessageSearch};
 
 struct Row {
@@ -59,7 +59,7 @@ pub async fn show(
     list(&state, &request, &user, None).await
 }
 
-/// `GET {paths}/messages`.
+/// `GET {base}/messages`.
 pub async fn in_application(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -134,7 +134,7 @@ impl Row {
     }
 }
 
-fn worst(of: &Standings) -> Option<Badge> {
+fn worst(of: &DeliveryStatusCounts) -> Option<Badge> {
     [
         (of.dead, Badge::Dead),
         (of.pending, Badge::Pending),
@@ -147,7 +147,7 @@ fn worst(of: &Standings) -> Option<Badge> {
 }
 
 /// `3 delivered, 1 dead`.
-fn in_short(of: &Standings) -> String {
+fn in_short(of: &DeliveryStatusCounts) -> String {
     let parts: Vec<String> =
         [(of.delivered, "delivered"), (of.pending, "pending"), (of.dead, "dead"), (of.canceled, "canceled")]
             .into_iter()

@@ -5,7 +5,7 @@ use crate::dashboard::bulk::tally;
 use crate::dashboard::components::format::count;
 use crate::domain::{AppId, Time};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
-use crate::store::query::delivery_tally::DeliveryTally;
+use crate::store::query::delivery_tally::DeliveryCounts;
 use crate::store::{Store, StoreError, Tenant};
 
 /// A number, its label and the list behind it.
@@ -89,7 +89,7 @@ impl SummaryScope<'_> {
     }
 }
 
-fn of(tally: &DeliveryTally, status: DeliveryStatusFilter) -> i64 {
+fn of(tally: &DeliveryCounts, status: DeliveryStatusFilter) -> i64 {
     match status {
         DeliveryStatusFilter::Pending => tally.pending,
         DeliveryStatusFilter::Retrying => tally.retrying,
@@ -101,7 +101,7 @@ fn of(tally: &DeliveryTally, status: DeliveryStatusFilter) -> i64 {
 }
 
 /// `99.9 %`: rounded down, so only all of them are `100 %`.
-fn rate(tally: &DeliveryTally) -> Option<String> {
+fn rate(tally: &DeliveryCounts) -> Option<String> {
     let (delivered, tried) = (tally.delivered, tally.delivered + tally.retrying + tally.dead);
     let share = match tried {
         0 => return None,
@@ -117,15 +117,15 @@ mod tests {
     use crate::dashboard::overview::delivery_summary::*;
 
     #[test]
-    fn a_rate_is_of_what_was_tried_and_no_prettier_than_it_is() {
+    fn success_rate_is_rounded_down() {
         let of = |delivered, retrying, dead, pending| {
-            rate(&DeliveryTally { delivered, retrying, dead, pending, ..DeliveryTally::default() })
+            rate(&DeliveryCounts { delivered, retrying, dead, pending, ..DeliveryCounts::default() })
         };
         assert_eq!(of(0, 0, 0, 9), None);
         assert_eq!(of(9_999, 1, 0, 5).unwrap(), "99.9 %");
         assert_eq!(of(2, 0, 1, 0).unwrap(), "66.6 %");
         assert_eq!(of(3, 0, 0, 4).unwrap(), "100 %");
-        let cut = DeliveryTally { delivered: 10_001, more: true, ..DeliveryTally::default() };
+        let cut = DeliveryCounts { delivered: 10_001, more: true, ..DeliveryCounts::default() };
         assert_eq!(rate(&cut).unwrap(), "100 % of the newest 10,001");
     }
 }

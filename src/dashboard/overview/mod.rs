@@ -31,12 +31,12 @@ use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
 use crate::dashboard::overview::health_card::HealthCard;
-use crate::domain::deliveries::delivery::State;
+use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AttemptId, Time};
 use crate::store::ingest::outbox::OutboxDepth;
-use crate::store::query::attempts::AttemptLine;
-use crate::store::query::counts::{FailingEndpoint, Range, Scope};
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use crate::store::query::attempts::ListedAttempt;
+use crate::store::query::counts::{FailingEndpoint, ChartRange, CountScope};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
@@ -133,7 +133,7 @@ struct Overview {
     latest: LatestAttempts,
 }
 
-fn link(range: Range, failed_only: bool) -> String {
+fn link(range: ChartRange, failed_only: bool) -> String {
     format!("/?range={}{}", range::word(range), if failed_only { "&show=failed" } else { "" })
 }
 
@@ -147,8 +147,8 @@ pub async fn show(
     let layout = PageLayout::of(&user, NavItem::Overview);
     let range = range::of(&query);
     let latest = LatestAttempts::read(store, &tenant, &query, now).await?;
-    let buckets = store.buckets(&tenant, Scope::Organization, range, now).await?;
-    let operational = total(&store.buckets(&tenant, Scope::Operational, range, now).await?);
+    let buckets = store.buckets(&tenant, CountScope::Organization, range, now).await?;
+    let operational = total(&store.buckets(&tenant, CountScope::Operational, range, now).await?);
     let listens = operational.attempts() > 0 || store.operational_application(&tenant).await?.is_some();
     let failing = store.top_failing(&tenant, range, now, FAILING).await?;
     let counts = total(&buckets);
@@ -183,13 +183,13 @@ impl FailingEndpointRow {
         store: &Store,
         tenant: &Tenant,
         one: &FailingEndpoint,
-        range: Range,
+        range: ChartRange,
         now: Time,
     ) -> Result<FailingEndpointRow, StoreError> {
         let FailingEndpoint { endpoint_id, app_id, counts, .. } = one;
         let since = range.since(now);
         let filter = DeliveryFilter {
-            status: Some(DeliveryStatus::Failed),
+            status: Some(DeliveryStatusFilter::Failed),
             endpoint: Some(*endpoint_id),
             since,
             ..DeliveryFilter::default()
@@ -211,9 +211,9 @@ impl BacklogSummary {
         let oldest_due = store.oldest_due(tenant, now.minus(LATE)).await?;
         let OutboxDepth { waiting, stuck } = store.outbox_depth().await?;
         let [pending, retrying, dead] = [
-            store.count_in(tenant, State::Fresh, MOST).await?,
-            store.count_in(tenant, State::Retry, MOST).await?,
-            store.count_in(tenant, State::Dead, MOST).await?,
+            store.count_in(tenant, DeliveryState::Fresh, MOST).await?,
+            store.count_in(tenant, DeliveryState::Retry, MOST).await?,
+            store.count_in(tenant, DeliveryState::Dead, MOST).await?,
         ];
         Ok(BacklogSummary {
             oldest_due: oldest_due.map(|line| OldestDue {
@@ -264,7 +264,7 @@ impl LatestAttempts {
 }
 
 impl AttemptRow {
-    pub(super) fn new(line: &AttemptLine, now: Time) -> AttemptRow {
+    pub(super) fn new(line: &ListedAttempt, now: Time) -> AttemptRow {
         let badge = match (&line.failure, line.next_at) {
             (None, _) => Badge::Delivered,
             (Some(_), Some(_)) => Badge::Failed,

@@ -17,7 +17,7 @@ use crate::dashboard::http::middleware::ImageOrigin;
 use crate::dashboard::http::preferences::Prefs;
 use crate::domain::access::api_key;
 use crate::domain::access::theme::{ThemeMode, Theme};
-use crate::store::access::portal_sessions::{GoodLink, PortalSession};
+use crate::store::access::portal_sessions::{ValidPortalLink, PortalSession};
 
 /// The brand in the header.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl Brand {
     }
 
     /// The brand of the page behind a portal link.
-    pub fn of_link(request: &HttpRequest, link: &GoodLink, code: &str) -> Brand {
+    pub fn of_link(request: &HttpRequest, link: &ValidPortalLink, code: &str) -> Brand {
         let theme = link.options.theme.as_ref();
         allow_logo(request, theme);
         Brand::new(&link.app_name, theme, |_| format!("{PORTAL}/enter/{code}/theme.css"))

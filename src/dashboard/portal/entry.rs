@@ -106,11 +106,11 @@ pub async fn enter(
     let (token, now) = (session::new_token(), state.clock.now());
     let opened = state.store.redeem_portal_link(&api_key::hash(code), &session::hash(&token), now).await?;
     let Some(session) = opened else { return spent(Prefs::of(&request), user.is_some()) };
-    tracing::info!(org = %session.org, app = %session.app_id, "a customer entered the portal");
+    tracing::info!(org = %session.org, app = %session.app_id, "portal session opened");
     let next = next_page(&state.public_url, &form.next, &session.options).unwrap_or_else(|| first(&session.options));
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, next)).finish();
     let seconds = session.expires_at.since(now).as_secs() as i64;
-    set_cookie(&mut response, &Cookies::Portal.made(&state.public_url, token, seconds))?;
+    set_cookie(&mut response, &Cookies::Portal.create(&state.public_url, token, seconds))?;
     Ok(response)
 }
 
@@ -133,7 +133,7 @@ pub async fn leave(
 ) -> Result<HttpResponse, PageError> {
     state.store.end_portal_session(&user.hash).await?;
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, "/portal/left")).finish();
-    set_cookie(&mut response, &Cookies::Portal.gone(&state.public_url))?;
+    set_cookie(&mut response, &Cookies::Portal.removal(&state.public_url))?;
     Ok(response)
 }
 
@@ -148,7 +148,7 @@ mod tests {
     use crate::domain::access::portal::PortalPage;
 
     #[test]
-    fn a_link_goes_on_to_pages_of_its_visit_and_to_nothing_else() {
+    fn next_page_stays_in_the_session() {
         let public: Url = "https://hooks.example.com".parse().unwrap();
         let options =
             PortalOptions { pages: Some(vec![PortalPage::Endpoints, PortalPage::Messages]), ..PortalOptions::all(0) };

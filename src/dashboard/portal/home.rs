@@ -22,8 +22,8 @@ use crate::dashboard::overview::AttemptRow;
 use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::{EndpointId, Time};
-use crate::store::catalog::endpoint_list::{EndpointLine, LineFilter};
-use crate::store::query::counts::{Range, Scope};
+use crate::store::catalog::endpoint_list::{ListedEndpoint, EndpointListFilter};
+use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::recording::rollups::{Counts, total};
 use crate::store::{Order, PageRequest, Store, StoreError};
 
@@ -72,9 +72,9 @@ pub async fn show(
         return Ok(HttpResponse::SeeOther().insert_header((LOCATION, context.first_page())).finish());
     }
     let (query, now, store) = (UrlQuery::of(&request), state.clock.now(), &state.store);
-    let range = query.get("range").map_or(Range::Day, |_| range::of(&query));
-    let buckets = store.buckets(&context.tenant(), Scope::Application(context.app.id), range, now).await?;
-    let of_app = LineFilter { app: Some(context.app.id), ..LineFilter::default() };
+    let range = query.get("range").map_or(ChartRange::Day, |_| range::of(&query));
+    let buckets = store.buckets(&context.tenant(), CountScope::Application(context.app.id), range, now).await?;
+    let of_app = EndpointListFilter { app: Some(context.app.id), ..EndpointListFilter::default() };
     let first = PageRequest::first(ENDPOINTS, Order::Descending);
     let endpoints = store.endpoint_lines(&context.tenant(), &of_app, &first).await?;
     let ids: Vec<EndpointId> = endpoints.data.iter().map(|line| line.endpoint.id).collect();
@@ -136,8 +136,8 @@ pub async fn failures(
 }
 
 impl PortalEndpointRow {
-    fn new(context: &AppContext, line: &EndpointLine, counts: Option<&Counts>) -> PortalEndpointRow {
-        let EndpointLine { endpoint, .. } = line;
+    fn new(context: &AppContext, line: &ListedEndpoint, counts: Option<&Counts>) -> PortalEndpointRow {
+        let ListedEndpoint { endpoint, .. } = line;
         let none = Counts::default();
         let counts = counts.unwrap_or(&none);
         PortalEndpointRow {

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_visit_has_the_pages_that_it_was_left_with() {
+    fn sessions_open_only_their_pages() {
         let only = |pages: &[PortalPage]| PortalOptions { pages: Some(pages.to_vec()), ..PortalOptions::all(0) };
         let has = |pages: &[PortalPage], path| opens(&only(pages), path);
         for path in ["/portal", "/portal/", "/portal/leave", "/portal/preferences", "/portal/theme.css"] {

@@ -188,7 +188,7 @@ pub async fn create(
     };
     match made {
         Ok((key, text)) => {
-            tracing::info!(org = %user.org, key = %key.id, "an API key was made from a page");
+            tracing::info!(org = %user.org, key = %key.id, "API key created from the dashboard");
             let page = MadePage {
                 layout: PageLayout::of(&user, NavItem::Keys),
                 name: Line::new(&key.name),
@@ -263,6 +263,6 @@ pub async fn revoke(
     if !store.revoke_api_key(&user.tenant(), id, state.clock.now()).await? {
         return Err(PageError::NotFound);
     }
-    tracing::info!(org = %user.org, key = %id, "an API key was revoked from a page");
+    tracing::info!(org = %user.org, key = %id, "API key revoked from the dashboard");
     Ok(done("/keys", FlashNotice::KeyRevoked))
 }

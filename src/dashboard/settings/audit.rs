@@ -187,7 +187,7 @@ mod tests {
     use crate::domain::{AppId, AuditId};
 
     #[test]
-    fn a_thing_is_linked_where_it_has_a_page() {
+    fn targets_with_a_page_are_linked() {
         let app = AppId::new(Time::ZERO);
         let entry = |target: String, within: bool| AuditEntry {
             id: AuditId::new(Time::ZERO),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_url_says_what_is_looked_for() {
+    fn paths_have_the_filters() {
         assert_eq!(path("", "", None), "/audit");
         assert_eq!(path("secret revealed", "a&b", None), "/audit?act=secret+revealed&who=a%26b");
     }

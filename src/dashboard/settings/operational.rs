@@ -18,8 +18,8 @@ use crate::domain::catalog::application::Application;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint};
 use crate::domain::deliveries::attempt::Attempt;
 use crate::domain::{MessageId, Time};
-use crate::store::query::attempts::{AttemptFilter, AttemptLine};
-use crate::store::query::counts::{Range, Scope};
+use crate::store::query::attempts::{AttemptFilter, ListedAttempt};
+use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
@@ -49,7 +49,7 @@ struct OperationalPage {
 /// `GET /operational`.
 pub async fn show(state: web::Data<DashboardState>, user: CurrentOperator) -> Result<HttpResponse, PageError> {
     let (now, tenant, store) = (state.clock.now(), user.tenant(), &state.store);
-    let counts = total(&store.buckets(&tenant, Scope::Operational, Range::Day, now).await?);
+    let counts = total(&store.buckets(&tenant, CountScope::Operational, ChartRange::Day, now).await?);
     let (mut endpoints, mut attempts) = (Vec::new(), Vec::new());
     if let Some(application) = store.operational_application(&tenant).await? {
         let page = PageRequest::first(SHOWN.0, Order::Ascending);
@@ -84,7 +84,7 @@ async fn newest(
     let ids: Vec<MessageId> = attempts.iter().map(|attempt| attempt.message_id).collect();
     let messages = store.load_messages(&ids).await?;
     let kinds: HashMap<MessageId, String> = messages.into_iter().map(|one| (one.id, one.event_type)).collect();
-    let line = |attempt: Attempt| AttemptLine {
+    let line = |attempt: Attempt| ListedAttempt {
         id: attempt.id,
         message_id: attempt.message_id,
         endpoint_id: attempt.endpoint_id,

@@ -125,7 +125,7 @@ async fn ask(
     let made = LoginPage { layout, link, token: "", accounts, name: Line::new(typed), refused: words };
     let mut response = page(status, &made)?;
     if accounts && fresh {
-        set_cookie(&mut response, &Cookies::SignIn.made(&state.public_url, token, SESSION_LIFE.as_secs() as i64))?;
+        set_cookie(&mut response, &Cookies::SignIn.create(&state.public_url, token, SESSION_LIFE.as_secs() as i64))?;
     }
     if let Some(SignInFailure::TooMany(wait)) = refused {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
@@ -198,12 +198,12 @@ pub async fn sign_in(
     match opened {
         Ok(()) => {
             let mut response = go("/");
-            let cookie = Cookies::Operator.made(&state.public_url, session, SESSION_LIFE.as_secs() as i64);
+            let cookie = Cookies::Operator.create(&state.public_url, session, SESSION_LIFE.as_secs() as i64);
             set_cookie(&mut response, &cookie)?;
             if let Some(device) = device {
                 set_cookie(
                     &mut response,
-                    &Cookies::Device.made(&state.public_url, device, DEVICE_LIFE.as_secs() as i64),
+                    &Cookies::Device.create(&state.public_url, device, DEVICE_LIFE.as_secs() as i64),
                 )?;
             }
             Ok(response)
@@ -220,7 +220,7 @@ async fn by_link(state: &DashboardState, csrf: &str, token: &str, session: &str,
     let (link, session) = (session::hash(token), session::hash(session));
     let org = store.redeem_login_link(&link, &session, now, now.plus(SESSION_LIFE)).await?;
     if let Some(org) = &org {
-        tracing::info!(%org, "an operator signed in by a link");
+        tracing::info!(%org, "operator signed in by link");
     }
     Ok(org.is_some())
 }
@@ -246,12 +246,12 @@ async fn by_password(
     match state.passwords.admit(attempt, now) {
         Ok(AttemptCheck::Verify) => {}
         Ok(AttemptCheck::Simulate) => {
-            tracing::debug!(?from, "a sign-in under an invented name was not looked at: too many tries");
+            tracing::debug!(?from, "sign-in with an unknown name not verified: too many attempts");
             state.passwords.simulate().await;
             return Ok(Err(SignInFailure::Wrong));
         }
         Err(wait) => {
-            tracing::warn!(?from, "a sign-in was not looked at: too many tries");
+            tracing::warn!(?from, "sign-in rejected: too many attempts");
             return Ok(Err(SignInFailure::TooMany(wait)));
         }
     }
@@ -261,7 +261,7 @@ async fn by_password(
         let until = now.plus(SESSION_LIFE);
         if store.open_session(operator, &kept, &session::hash(session), now, until).await? {
             state.passwords.reset(attempt);
-            tracing::info!(operator = operator.name, "an operator signed in");
+            tracing::info!(operator = operator.name, "operator signed in");
             let token = known.unwrap_or_else(session::new_token);
             return Ok(Ok(format!("{token}.{}", device_signature(state, operator, &token))));
         }
@@ -294,7 +294,7 @@ async fn note_failure(
     let who = operator.map_or("an unknown name", |operator| operator.name.as_str());
     let from = from.map(|from| format!("from {from}")).unwrap_or_default();
     let store = store.by(Actor::new(ActorKind::Operator, who));
-    tracing::warn!(operator = who, from, "a sign-in failed");
+    tracing::warn!(operator = who, from, "sign-in failed");
     store.write_audit_entry(NewAuditEntry::of(&org, act::SIGN_IN_FAILED, "dashboard").with(&from), now).await
 }
 
@@ -306,7 +306,7 @@ pub async fn sign_out(
 ) -> Result<HttpResponse, PageError> {
     user.store(&state.store).end_session(&user.hash, state.clock.now()).await?;
     let mut response = go("/login");
-    set_cookie(&mut response, &Cookies::Operator.gone(&state.public_url))?;
+    set_cookie(&mut response, &Cookies::Operator.removal(&state.public_url))?;
     Ok(response)
 }
 

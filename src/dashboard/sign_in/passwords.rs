@@ -64,16 +64,16 @@ pub enum AttemptCheck {
 /// Verifies passwords. Cheap to clone; clones share their state.
 #[derive(Clone, Debug)]
 pub struct Passwords {
-    tries: Arc<Mutex<SignInAttempts>>,
+    attempts: Arc<Mutex<SignInAttempts>>,
     permits: Arc<Semaphore>,
     /// The recent duration of a failed verification, in microseconds.
-    took: Arc<AtomicU64>,
+    failed_duration: Arc<AtomicU64>,
 }
 
 impl Default for Passwords {
     fn default() -> Passwords {
-        let took = Arc::new(AtomicU64::new(INITIAL_DURATION.as_micros() as u64));
-        Passwords { tries: Arc::default(), permits: Arc::new(Semaphore::new(CONCURRENT)), took }
+        let failed_duration = Arc::new(AtomicU64::new(INITIAL_DURATION.as_micros() as u64));
+        Passwords { attempts: Arc::default(), permits: Arc::new(Semaphore::new(CONCURRENT)), failed_duration }
     }
 }
 
@@ -83,24 +83,24 @@ impl Passwords {
     /// # Errors
     /// Rate limited: the time until the next attempt.
     pub fn admit(&self, attempt: SignInRequest<'_>, now: Time) -> Result<AttemptCheck, Duration> {
-        self.tries.lock().unwrap_or_else(PoisonError::into_inner).admit(attempt, now)
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).admit(attempt, now)
     }
 
     /// Forgets the attempts of this name, address and device after a successful one. Attempts from elsewhere still
     /// count.
     pub fn reset(&self, attempt: SignInRequest<'_>) {
-        self.tries.lock().unwrap_or_else(PoisonError::into_inner).reset(attempt);
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).reset(attempt);
     }
 
     /// Records the duration of a failed verification.
     pub fn record_duration(&self, time: Duration) {
-        let (before, time) = (self.took.load(Ordering::Relaxed), time.min(Duration::from_secs(1)).as_micros() as u64);
-        self.took.store((3 * before + time) / 4, Ordering::Relaxed);
+        let (before, time) = (self.failed_duration.load(Ordering::Relaxed), time.min(Duration::from_secs(1)).as_micros() as u64);
+        self.failed_duration.store((3 * before + time) / 4, Ordering::Relaxed);
     }
 
     /// Waits as long as a failed verification takes.
     pub async fn simulate(&self) {
-        let micros = self.took.load(Ordering::Relaxed) as f64 * rand::random_range(0.8..1.2);
+        let micros = self.failed_duration.load(Ordering::Relaxed) as f64 * rand::random_range(0.8..1.2);
         tokio::time::sleep(Duration::from_micros(micros as u64)).await;
     }
 
@@ -137,14 +137,14 @@ struct SignInAttempt {
 /// The attempts of the last 15 minutes, oldest first.
 #[derive(Debug, Default)]
 struct SignInAttempts {
-    tries: VecDeque<SignInAttempt>,
+    attempts: VecDeque<SignInAttempt>,
     hashes: RandomState,
 }
 
 impl SignInAttempts {
     fn admit(&mut self, attempt: SignInRequest<'_>, now: Time) -> Result<AttemptCheck, Duration> {
-        while self.tries.front().is_some_and(|oldest| now.since(oldest.at) >= WINDOW) {
-            self.tries.pop_front();
+        while self.attempts.front().is_some_and(|oldest| now.since(oldest.at) >= WINDOW) {
+            self.attempts.pop_front();
         }
         let mut one = self.of(attempt, now);
         let by_name = |other: &SignInAttempt| other.name == one.name && other.device.is_none();
@@ -162,14 +162,14 @@ impl SignInAttempts {
             self.wait(most, now, |other| other.unknown && counts(other)).is_some()
         };
         let far = one.from.is_some_and(|from| !is_near(from));
-        let pretend = !attempt.exists
+        let simulate = !attempt.exists
             && (spent(UNKNOWN, &|_| true) || far && spent(UNKNOWN_PER_ADDRESS, &|other| other.from == one.from));
-        one.unknown = !attempt.exists && !pretend;
-        if self.tries.len() >= MOST {
-            self.tries.pop_front();
+        one.unknown = !attempt.exists && !simulate;
+        if self.attempts.len() >= MOST {
+            self.attempts.pop_front();
         }
-        self.tries.push_back(one);
-        Ok(if pretend { AttemptCheck::Simulate } else { AttemptCheck::Verify })
+        self.attempts.push_back(one);
+        Ok(if simulate { AttemptCheck::Simulate } else { AttemptCheck::Verify })
     }
 
     fn of(&self, attempt: SignInRequest<'_>, now: Time) -> SignInAttempt {
@@ -184,14 +184,14 @@ impl SignInAttempts {
 
     /// The time until fewer than `most` matching attempts count; `None`: already fewer.
     fn wait(&self, most: usize, now: Time, counts: impl Fn(&SignInAttempt) -> bool) -> Option<Duration> {
-        let last = self.tries.iter().rev().filter(|one| counts(one)).nth(most - 1)?;
+        let last = self.attempts.iter().rev().filter(|one| counts(one)).nth(most - 1)?;
         Some(WINDOW.saturating_sub(now.since(last.at)))
     }
 
     fn reset(&mut self, attempt: SignInRequest<'_>) {
         let one = self.of(attempt, Time::ZERO);
         let same = |other: &SignInAttempt| (other.name, other.from, other.device) == (one.name, one.from, one.device);
-        self.tries.retain(|other| !same(other));
+        self.attempts.retain(|other| !same(other));
     }
 }
 
@@ -225,10 +225,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_five_tries_from_an_address_in_a_quarter_of_an_hour() {
-        let mut tries = SignInAttempts::default();
+    fn five_attempts_per_name_and_address() {
+        let mut attempts = SignInAttempts::default();
         for attempt in [at("anna", NEAR), unknown("none", NEAR)] {
-            let mut enter = |attempt, seconds| tries.admit(attempt, later(seconds)).map(drop);
+            let mut enter = |attempt, seconds| attempts.admit(attempt, later(seconds)).map(drop);
             for second in 0..5 {
                 assert_eq!(enter(attempt, second * 10), Ok(()));
             }
@@ -239,50 +239,50 @@ mod tests {
             assert_eq!(enter(attempt, 899), Err(Duration::from_secs(1)));
             assert_eq!(enter(attempt, 900), Ok(()), "what was refused was not counted");
             assert_eq!(enter(attempt, 901), Err(Duration::from_secs(9)));
-            tries.reset(attempt);
-            assert_eq!(tries.admit(attempt, later(901)).map(drop), Ok(()));
-            tries = SignInAttempts::default();
+            attempts.reset(attempt);
+            assert_eq!(attempts.admit(attempt, later(901)).map(drop), Ok(()));
+            attempts = SignInAttempts::default();
         }
     }
 
     #[test]
-    fn a_name_has_fifty_from_all_addresses_and_a_known_device_has_its_own() {
-        let mut tries = SignInAttempts::default();
+    fn fifty_attempts_per_name_and_a_limit_per_known_device() {
+        let mut attempts = SignInAttempts::default();
         for n in 0..50 {
-            assert_eq!(tries.admit(at("anna", &format!("203.0.113.{n}")), NOW), Ok(AttemptCheck::Verify));
+            assert_eq!(attempts.admit(at("anna", &format!("203.0.113.{n}")), NOW), Ok(AttemptCheck::Verify));
         }
-        assert_eq!(tries.admit(at("anna", "198.51.100.1"), NOW), Err(WINDOW));
+        assert_eq!(attempts.admit(at("anna", "198.51.100.1"), NOW), Err(WINDOW));
         let known = SignInRequest { device: Some("phone"), ..at("anna", "198.51.100.1") };
         for _ in 0..5 {
-            assert_eq!(tries.admit(known, NOW), Ok(AttemptCheck::Verify));
+            assert_eq!(attempts.admit(known, NOW), Ok(AttemptCheck::Verify));
         }
-        assert_eq!(tries.admit(known, NOW), Err(WINDOW), "not for ever either");
-        tries.reset(known);
-        assert_eq!(tries.admit(known, NOW), Ok(AttemptCheck::Verify));
-        assert_eq!(tries.admit(at("anna", "198.51.100.1"), NOW), Err(WINDOW), "others are not forgiven with it");
+        assert_eq!(attempts.admit(known, NOW), Err(WINDOW), "not for ever either");
+        attempts.reset(known);
+        assert_eq!(attempts.admit(known, NOW), Ok(AttemptCheck::Verify));
+        assert_eq!(attempts.admit(at("anna", "198.51.100.1"), NOW), Err(WINDOW), "others are not forgiven with it");
     }
 
     #[test]
-    fn invented_names_take_nothing_from_accounts_and_are_soon_not_looked_at() {
+    fn unknown_names_do_not_count_against_accounts() {
         for (from, looked_at) in [(FAR, 20), (NEAR, 100)] {
-            let mut tries = SignInAttempts::default();
+            let mut attempts = SignInAttempts::default();
             for n in 0..200 {
-                let entered = tries.admit(unknown(&n.to_string(), from), later(n as u64)).unwrap();
+                let entered = attempts.admit(unknown(&n.to_string(), from), later(n as u64)).unwrap();
                 assert_eq!(entered == AttemptCheck::Verify, n < looked_at, "{from} {n}");
             }
-            assert_eq!(tries.admit(at("anna", from), later(200)), Ok(AttemptCheck::Verify));
-            let elsewhere = tries.admit(unknown("x", "198.51.100.1"), later(200));
+            assert_eq!(attempts.admit(at("anna", from), later(200)), Ok(AttemptCheck::Verify));
+            let elsewhere = attempts.admit(unknown("x", "198.51.100.1"), later(200));
             assert_eq!(elsewhere == Ok(AttemptCheck::Verify), from == FAR, "all of them together have 100");
         }
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
-        let mut tries = SignInAttempts::default();
+    fn remembered_attempts_are_bounded() {
+        let mut attempts = SignInAttempts::default();
         for n in 0..MOST + 100 {
-            let _ = tries.admit(unknown(&n.to_string(), FAR), NOW);
-            assert!(tries.tries.len() <= MOST);
+            let _ = attempts.admit(unknown(&n.to_string(), FAR), NOW);
+            assert!(attempts.attempts.len() <= MOST);
         }
-        assert_eq!(tries.admit(at("anna", FAR), NOW), Ok(AttemptCheck::Verify));
+        assert_eq!(attempts.admit(at("anna", FAR), NOW), Ok(AttemptCheck::Verify));
     }
 }

@@ -41,7 +41,7 @@ pub struct ApiKey {
     pub name: String,
     /// The last characters of the key.
     pub hint: String,
-    pub scopes: Scopes,
+    pub scopes: KeyScopes,
     pub created_at: Time,
     /// `None`: never.
     pub expires_at: Option<Time>,
@@ -54,7 +54,7 @@ pub struct ApiKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySpec {
     pub name: String,
-    pub scopes: Scopes,
+    pub scopes: KeyScopes,
     pub expires_at: Option<Time>,
 }
 
@@ -113,7 +113,7 @@ impl ApiKey {
 
 /// A permission of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum KeyScope {
     /// Read everything except endpoint secrets.
     Read,
     /// Create messages.
@@ -122,60 +122,60 @@ pub enum Scope {
     Write,
 }
 
-impl Scope {
+impl KeyScope {
     /// All scopes, the narrowest first.
-    pub const ALL: [Scope; 3] = [Scope::Read, Scope::Send, Scope::Write];
+    pub const ALL: [KeyScope; 3] = [KeyScope::Read, KeyScope::Send, KeyScope::Write];
 
     /// The word in the store and in the REST API.
     pub const fn word(self) -> &'static str {
         match self {
-            Scope::Read => "read",
-            Scope::Send => "send",
-            Scope::Write => "write",
+            KeyScope::Read => "read",
+            KeyScope::Send => "send",
+            KeyScope::Write => "write",
         }
     }
 
     /// Parses the word.
-    pub fn from_word(word: &str) -> Option<Scope> {
-        Scope::ALL.into_iter().find(|scope| scope.word() == word)
+    pub fn from_word(word: &str) -> Option<KeyScope> {
+        KeyScope::ALL.into_iter().find(|scope| scope.word() == word)
     }
 }
 
 /// The scopes of a key. `write` includes all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scopes([bool; 3]);
+pub struct KeyScopes([bool; 3]);
 
-impl Scopes {
+impl KeyScopes {
     /// The default scopes of a key.
-    pub const EVERYTHING: Scopes = Scopes([true; 3]);
+    pub const EVERYTHING: KeyScopes = KeyScopes([true; 3]);
 
     /// The given scopes.
-    pub fn of(scopes: impl IntoIterator<Item = Scope>) -> Scopes {
+    pub fn of(scopes: impl IntoIterator<Item = KeyScope>) -> KeyScopes {
         let mut set = [false; 3];
         scopes.into_iter().for_each(|scope| set[scope as usize] = true);
-        if set[Scope::Write as usize] { Scopes::EVERYTHING } else { Scopes(set) }
+        if set[KeyScope::Write as usize] { KeyScopes::EVERYTHING } else { KeyScopes(set) }
     }
 
     /// Parses scope words. Unknown words grant nothing.
-    pub fn of_words<'w>(words: impl IntoIterator<Item = &'w str>) -> Scopes {
-        Scopes::of(words.into_iter().filter_map(Scope::from_word))
+    pub fn of_words<'w>(words: impl IntoIterator<Item = &'w str>) -> KeyScopes {
+        KeyScopes::of(words.into_iter().filter_map(KeyScope::from_word))
     }
 
     /// Whether `scope` is granted.
-    pub fn has(self, scope: Scope) -> bool {
+    pub fn has(self, scope: KeyScope) -> bool {
         self.0[scope as usize]
     }
 
     /// The words; `write` alone if it is granted.
     pub fn words(self) -> Vec<&'static str> {
-        match self.has(Scope::Write) {
-            true => vec![Scope::Write.word()],
-            false => Scope::ALL.into_iter().filter(|scope| self.has(*scope)).map(Scope::word).collect(),
+        match self.has(KeyScope::Write) {
+            true => vec![KeyScope::Write.word()],
+            false => KeyScope::ALL.into_iter().filter(|scope| self.has(*scope)).map(KeyScope::word).collect(),
         }
     }
 }
 
-impl fmt::Display for Scopes {
+impl fmt::Display for KeyScopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words().join(", "))
     }
@@ -190,7 +190,7 @@ mod tests {
     const NOW: Time = Time::from_micros(1_763_800_000_000_000);
 
     fn spec(name: &str) -> KeySpec {
-        KeySpec { name: name.to_owned(), scopes: Scopes::EVERYTHING, expires_at: None }
+        KeySpec { name: name.to_owned(), scopes: KeyScopes::EVERYTHING, expires_at: None }
     }
 
     #[test]
@@ -217,11 +217,11 @@ mod tests {
 
     #[test]
     fn writing_is_everything_and_unknown_words_are_nothing() {
-        assert_eq!(Scopes::of([Scope::Write]), Scopes::EVERYTHING);
-        assert_eq!(Scopes::EVERYTHING.to_string(), "write");
-        let some = Scopes::of_words(["send", "fly", "read"]);
-        assert!(some.has(Scope::Read) && some.has(Scope::Send) && !some.has(Scope::Write));
-        assert_eq!(Scopes::of_words(some.words()), some);
-        assert!(Scopes::of_words(["fly"]).words().is_empty());
+        assert_eq!(KeyScopes::of([KeyScope::Write]), KeyScopes::EVERYTHING);
+        assert_eq!(KeyScopes::EVERYTHING.to_string(), "write");
+        let some = KeyScopes::of_words(["send", "fly", "read"]);
+        assert!(some.has(KeyScope::Read) && some.has(KeyScope::Send) && !some.has(KeyScope::Write));
+        assert_eq!(KeyScopes::of_words(some.words()), some);
+        assert!(KeyScopes::of_words(["fly"]).words().is_empty());
     }
 }

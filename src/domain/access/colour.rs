@@ -60,23 +60,23 @@ impl fmt::Display for Colour {
 /// The text is not `#rrggbb`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a colour such as #0b6e4f: a # and six hexadecimal digits")]
-pub struct NoColour;
+pub struct ColourError;
 
 impl FromStr for Colour {
-    type Err = NoColour;
+    type Err = ColourError;
 
-    fn from_str(text: &str) -> Result<Colour, NoColour> {
-        let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6).ok_or(NoColour)?;
+    fn from_str(text: &str) -> Result<Colour, ColourError> {
+        let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6).ok_or(ColourError)?;
         let mut parts = [0; 3];
-        hex::decode_to_slice(digits, &mut parts).map_err(|_| NoColour)?;
+        hex::decode_to_slice(digits, &mut parts).map_err(|_| ColourError)?;
         Ok(Colour(parts))
     }
 }
 
 impl TryFrom<String> for Colour {
-    type Error = NoColour;
+    type Error = ColourError;
 
-    fn try_from(text: String) -> Result<Colour, NoColour> {
+    fn try_from(text: String) -> Result<Colour, ColourError> {
         text.parse()
     }
 }
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(colour("#0B6e4F").to_string(), "#0b6e4f");
         for bad in ["", "#", "0b6e4f", "#fff", "#0b6e4f00", "#0b6e4g", "#0b6e4", " #0b6e4f", "red", "#ä6e4f", "#fff;}"]
         {
-            assert_eq!(bad.parse::<Colour>(), Err(NoColour), "{bad:?}");
+            assert_eq!(bad.parse::<Colour>(), Err(ColourError), "{bad:?}");
         }
     }
 

@@ -29,7 +29,7 @@ pub struct Theme {
     pub radius: Option<u8>,
     /// An image at an https URL.
     pub logo: Option<String>,
-    pub mode: Mode,
+    pub mode: ThemeMode,
 }
 
 /// Background and text colours of one mode.
@@ -47,7 +47,7 @@ pub struct Palette {
 /// The default mode, until the customer chooses one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub enum ThemeMode {
     /// The setting of the customer's system.
     #[default]
     Auto,
@@ -179,16 +179,16 @@ fn soft(ink: Colour, ground: Colour, on: &[Colour]) -> Colour {
 
 /// The mode a palette is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shade {
+pub enum ColourScheme {
     Light,
     Dark,
 }
 
-impl Shade {
+impl ColourScheme {
     fn base(self) -> &'static Base {
         match self {
-            Shade::Light => &LIGHT,
-            Shade::Dark => &DARK,
+            ColourScheme::Light => &LIGHT,
+            ColourScheme::Dark => &DARK,
         }
     }
 }
@@ -198,7 +198,7 @@ impl Palette {
     ///
     /// # Errors
     /// Each unreadable combination, with its contrast.
-    pub fn check(&self, shade: Shade) -> Result<(), Vec<Invalid>> {
+    pub fn check(&self, shade: ColourScheme) -> Result<(), Vec<Invalid>> {
         let base = shade.base();
         let themed = base.themed(self, None);
         let mut wrong = Vec::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::{Origin, Url};
 
 use crate::domain::catalog::application::{Metadata, check_description, check_metadata, check_rate, check_text};
-use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::signing::signature;
 use crate::domain::signing::signature::ExtraSignature;
@@ -114,7 +114,7 @@ pub struct EndpointSpec {
     /// Timeout of one attempt, 1–30 s; `None`: the process's setting.
     pub timeout: Option<Duration>,
     /// The waits between attempts; `None`: the process's setting.
-    pub retry_schedule: Option<Schedule>,
+    pub retry_schedule: Option<RetrySchedule>,
     /// One delivery at a time, in the order of acceptance: each waits until its predecessor is delivered or dead.
     pub ordered: bool,
     pub signature_type: SignatureType,

@@ -1,5 +1,5 @@
 //! An **attempt** is one HTTP POST of one delivery. Its [`Outcome`] is data, never an `Err`: failing receivers are
-//! normal. Failures on our side are [`OwnFailure`]s and are not recorded as attempts.
+//! normal. Failures on our side are [`LocalFailure`]s and are not recorded as attempts.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ impl Failure {
 
 /// A failure on our side that prevented an attempt. It is not recorded: the delivery stays pending and is retried soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum OwnFailure {
+pub enum LocalFailure {
     /// Out of file descriptors (EMFILE, ENFILE).
     Descriptors,
     /// Out of local ports for this address (EADDRNOTAVAIL).
@@ -87,40 +87,40 @@ pub enum OwnFailure {
     Panic,
 }
 
-impl OwnFailure {
+impl LocalFailure {
     /// All reasons.
-    pub const ALL: [OwnFailure; 5] =
-        [OwnFailure::Descriptors, OwnFailure::Ports, OwnFailure::Memory, OwnFailure::Resolver, OwnFailure::Panic];
+    pub const ALL: [LocalFailure; 5] =
+        [LocalFailure::Descriptors, LocalFailure::Ports, LocalFailure::Memory, LocalFailure::Resolver, LocalFailure::Panic];
 
     /// The word in `/metrics`.
     pub const fn word(self) -> &'static str {
         match self {
-            OwnFailure::Descriptors => "descriptors",
-            OwnFailure::Ports => "ports",
-            OwnFailure::Memory => "memory",
-            OwnFailure::Resolver => "resolver",
-            OwnFailure::Panic => "panic",
+            LocalFailure::Descriptors => "descriptors",
+            LocalFailure::Ports => "ports",
+            LocalFailure::Memory => "memory",
+            LocalFailure::Resolver => "resolver",
+            LocalFailure::Panic => "panic",
         }
     }
 
     /// Whether the failure affects attempts to all endpoints. A failure caused by one address or one message must not
     /// slow down others.
     pub const fn affects_all(self) -> bool {
-        matches!(self, OwnFailure::Descriptors | OwnFailure::Memory | OwnFailure::Resolver)
+        matches!(self, LocalFailure::Descriptors | LocalFailure::Memory | LocalFailure::Resolver)
     }
 
     /// Cause and remedy, for the log.
     pub const fn sentence(self) -> &'static str {
         match self {
-            OwnFailure::Descriptors => {
+            LocalFailure::Descriptors => {
                 "no file descriptor is left: raise the limit (ulimit -n), or lower SENDOFF_MAX_IN_FLIGHT"
             }
-            OwnFailure::Ports => "no local port is left to connect from: widen net.ipv4.ip_local_port_range",
-            OwnFailure::Memory => {
+            LocalFailure::Ports => "no local port is left to connect from: widen net.ipv4.ip_local_port_range",
+            LocalFailure::Memory => {
                 "the system has no memory left for connections: give the machine more, or lower SENDOFF_MAX_IN_FLIGHT"
             }
-            OwnFailure::Resolver => "no name server answers: look at /etc/resolv.conf and the servers in it",
-            OwnFailure::Panic => "sending panicked, which is a bug of Sendoff's: please report the lines above",
+            LocalFailure::Resolver => "no name server answers: look at /etc/resolv.conf and the servers in it",
+            LocalFailure::Panic => "sending panicked, which is a bug of Sendoff's: please report the lines above",
         }
     }
 }

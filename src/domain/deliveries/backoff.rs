@@ -11,21 +11,21 @@ const JITTER: f64 = 0.2;
 
 /// The waits between attempts: the n-th wait follows the n-th failure. After the last wait there is one more attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Schedule(Vec<Duration>);
+pub struct RetrySchedule(Vec<Duration>);
 
-impl Default for Schedule {
+impl Default for RetrySchedule {
     /// 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h.
-    fn default() -> Schedule {
-        Schedule([5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400].map(Duration::from_secs).into())
+    fn default() -> RetrySchedule {
+        RetrySchedule([5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400].map(Duration::from_secs).into())
     }
 }
 
-impl Schedule {
+impl RetrySchedule {
     /// A schedule of `waits`; none means a single attempt.
     ///
     /// # Errors
     /// More than [`limits::RETRIES`] waits, or one longer than [`WAIT_LIMIT`].
-    pub fn new(field: &str, waits: Vec<Duration>) -> Result<Schedule, Invalid> {
+    pub fn new(field: &str, waits: Vec<Duration>) -> Result<RetrySchedule, Invalid> {
         let most = limits::RETRIES;
         if waits.len() > most {
             return Err(Invalid::new(field, format!("may have at most {most} waits, got {}", waits.len())));
@@ -35,7 +35,7 @@ impl Schedule {
                 let reason = format!("may wait at most {} s, got {} s", WAIT_LIMIT.as_secs(), wait.as_secs());
                 Err(Invalid::new(field, reason))
             }
-            None => Ok(Schedule(waits)),
+            None => Ok(RetrySchedule(waits)),
         }
     }
 
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_default_schedule_makes_ten_attempts_over_three_days() {
-        let schedule = Schedule::default();
+        let schedule = RetrySchedule::default();
         let total: Duration = (0..).map_while(|step| schedule.wait(step, 0.5, None)).sum();
         assert_eq!(schedule.waits().len(), 9);
         assert_eq!(total, Duration::from_secs(5 + 300 + 1_800 + 3600 * (2 + 5 + 10 + 14 + 20 + 24)));
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn jitter_stays_within_a_fifth() {
-        let schedule = Schedule::new("retrySchedule", vec![Duration::from_secs(100)]).unwrap();
+        let schedule = RetrySchedule::new("retrySchedule", vec![Duration::from_secs(100)]).unwrap();
         let wait = |jitter| schedule.wait(0, jitter, None).unwrap().as_secs_f64();
         assert!(
             (wait(0.0) - 80.0).abs() < 1e-6 && (wait(1.0) - 120.0).abs() < 1e-6 && (wait(7.0) - 120.0).abs() < 1e-6
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn retry_after_only_ever_lengthens_and_not_for_ever() {
-        let schedule = Schedule::new("retrySchedule", vec![Duration::from_secs(100)]).unwrap();
+        let schedule = RetrySchedule::new("retrySchedule", vec![Duration::from_secs(100)]).unwrap();
         let wait = |after| schedule.wait(0, 0.5, Some(after));
         assert_eq!(wait(Duration::from_secs(1)), Some(Duration::from_secs(100)));
         assert_eq!(wait(Duration::from_secs(300)), Some(Duration::from_secs(300)));
@@ -86,8 +86,8 @@ mod tests {
 
     #[test]
     fn a_schedule_has_bounds() {
-        assert!(Schedule::new("f", vec![Duration::ZERO; 21]).is_err());
-        assert!(Schedule::new("f", vec![WAIT_LIMIT + Duration::from_secs(1)]).is_err());
-        assert_eq!(Schedule::new("f", vec![]).unwrap().wait(0, 0.5, None), None);
+        assert!(RetrySchedule::new("f", vec![Duration::ZERO; 21]).is_err());
+        assert!(RetrySchedule::new("f", vec![WAIT_LIMIT + Duration::from_secs(1)]).is_err());
+        assert_eq!(RetrySchedule::new("f", vec![]).unwrap().wait(0, 0.5, None), None);
     }
 }

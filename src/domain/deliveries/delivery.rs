@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use crate::domain::Time;
 use crate::domain::deliveries::attempt::{Outcome, Trigger};
-use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::backoff::RetrySchedule;
 
-/// The state of a delivery. The numbers are stored; those up to [`State::LAST_PENDING`] are pending.
+/// The state of a delivery. The numbers are stored; those up to [`DeliveryState::LAST_PENDING`] are pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum DeliveryState {
     /// Waiting for its first attempt, or for a resend.
     Fresh,
     /// Waiting for a retry.
@@ -29,33 +29,33 @@ pub enum State {
     Dead,
 }
 
-impl State {
+impl DeliveryState {
     /// The largest stored number of a pending state.
     pub const LAST_PENDING: i16 = 1;
 
     /// The stored number.
     pub const fn code(self) -> i16 {
         match self {
-            State::Fresh => 0,
-            State::Retry => 1,
-            State::Delivered => 2,
-            State::Dead => 3,
+            DeliveryState::Fresh => 0,
+            DeliveryState::Retry => 1,
+            DeliveryState::Delivered => 2,
+            DeliveryState::Dead => 3,
         }
     }
 
     /// Parses the stored number.
-    pub const fn from_code(code: i16) -> State {
+    pub const fn from_code(code: i16) -> DeliveryState {
         match code {
-            0 => State::Fresh,
-            1 => State::Retry,
-            2 => State::Delivered,
-            _ => State::Dead,
+            0 => DeliveryState::Fresh,
+            1 => DeliveryState::Retry,
+            2 => DeliveryState::Delivered,
+            _ => DeliveryState::Dead,
         }
     }
 
     /// Whether an attempt is still due.
     pub const fn pending(self) -> bool {
-        self.code() <= State::LAST_PENDING
+        self.code() <= DeliveryState::LAST_PENDING
     }
 }
 
@@ -118,7 +118,7 @@ impl DeadReason {
 
 /// The public status of a delivery, as lists show and filter it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum DeliveryStatus {
     Delivered,
     /// Waiting for an attempt or in flight; the store does not distinguish them.
     Pending,
@@ -128,32 +128,32 @@ pub enum Standing {
     Canceled,
 }
 
-impl Standing {
-    const ALL: [Standing; 4] = [Standing::Delivered, Standing::Pending, Standing::Dead, Standing::Canceled];
+impl DeliveryStatus {
+    const ALL: [DeliveryStatus; 4] = [DeliveryStatus::Delivered, DeliveryStatus::Pending, DeliveryStatus::Dead, DeliveryStatus::Canceled];
 
     /// The status of a delivery in `state`; `reason` is set if it is dead.
-    pub fn of(state: State, reason: Option<DeadReason>) -> Standing {
+    pub fn of(state: DeliveryState, reason: Option<DeadReason>) -> DeliveryStatus {
         match state {
-            State::Fresh | State::Retry => Standing::Pending,
-            State::Delivered => Standing::Delivered,
-            State::Dead if reason == Some(DeadReason::Canceled) => Standing::Canceled,
-            State::Dead => Standing::Dead,
+            DeliveryState::Fresh | DeliveryState::Retry => DeliveryStatus::Pending,
+            DeliveryState::Delivered => DeliveryStatus::Delivered,
+            DeliveryState::Dead if reason == Some(DeadReason::Canceled) => DeliveryStatus::Canceled,
+            DeliveryState::Dead => DeliveryStatus::Dead,
         }
     }
 
     /// The word in the store and in the REST API.
     pub const fn word(self) -> &'static str {
         match self {
-            Standing::Delivered => "delivered",
-            Standing::Pending => "pending",
-            Standing::Dead => "dead",
-            Standing::Canceled => "canceled",
+            DeliveryStatus::Delivered => "delivered",
+            DeliveryStatus::Pending => "pending",
+            DeliveryStatus::Dead => "dead",
+            DeliveryStatus::Canceled => "canceled",
         }
     }
 
     /// Parses the word.
-    pub fn from_word(word: &str) -> Option<Standing> {
-        Standing::ALL.into_iter().find(|standing| standing.word() == word)
+    pub fn from_word(word: &str) -> Option<DeliveryStatus> {
+        DeliveryStatus::ALL.into_iter().find(|standing| standing.word() == word)
     }
 }
 
@@ -172,7 +172,7 @@ pub struct Progress {
 
 /// The result of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Transition {
     Delivered,
     /// Try again at `due`; `step` is the new index into the schedule.
     Retry {
@@ -182,21 +182,21 @@ pub enum Next {
     Dead(DeadReason),
 }
 
-impl Next {
+impl Transition {
     /// The stored state.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> DeliveryState {
         match self {
-            Next::Delivered => State::Delivered,
-            Next::Retry { .. } => State::Retry,
-            Next::Dead(_) => State::Dead,
+            Transition::Delivered => DeliveryState::Delivered,
+            Transition::Retry { .. } => DeliveryState::Retry,
+            Transition::Dead(_) => DeliveryState::Dead,
         }
     }
 
     /// The time of the next attempt.
     pub fn due(&self) -> Option<Time> {
         match self {
-            Next::Retry { due, .. } => Some(*due),
-            Next::Delivered | Next::Dead(_) => None,
+            Transition::Retry { due, .. } => Some(*due),
+            Transition::Delivered | Transition::Dead(_) => None,
         }
     }
 }
@@ -205,18 +205,18 @@ impl Next {
 ///
 /// 2xx delivers. 410 ends the delivery (Standard Webhooks: the endpoint asks to stop). Anything else is retried while
 /// the schedule has waits left. `jitter` is in 0..=1.
-pub fn after(outcome: &Outcome, step: i32, schedule: &Schedule, now: Time, jitter: f64) -> Next {
+pub fn after(outcome: &Outcome, step: i32, schedule: &RetrySchedule, now: Time, jitter: f64) -> Transition {
     if outcome.delivered() {
-        return Next::Delivered;
+        return Transition::Delivered;
     }
     if outcome.status == Some(410) {
-        return Next::Dead(DeadReason::Gone);
+        return Transition::Dead(DeadReason::Gone);
     }
     let step = step.max(0);
     match schedule.wait(step as usize, jitter, outcome.retry_after) {
         // At least 1 ms: with a wait of 0 s the retry must still be later than this attempt.
-        Some(wait) => Next::Retry { due: now.plus(wait.max(Duration::from_millis(1))), step: step + 1 },
-        None => Next::Dead(DeadReason::Exhausted),
+        Some(wait) => Transition::Retry { due: now.plus(wait.max(Duration::from_millis(1))), step: step + 1 },
+        None => Transition::Dead(DeadReason::Exhausted),
     }
 }
 
@@ -235,39 +235,39 @@ mod tests {
     #[test]
     fn every_2xx_delivers_and_nothing_else_does() {
         for status in 100..600u16 {
-            let next = after(&answered(status), 0, &Schedule::default(), NOW, 0.5);
-            assert_eq!(next == Next::Delivered, (200..300).contains(&status), "{status}");
+            let next = after(&answered(status), 0, &RetrySchedule::default(), NOW, 0.5);
+            assert_eq!(next == Transition::Delivered, (200..300).contains(&status), "{status}");
         }
     }
 
     #[test]
     fn gone_is_for_good_at_once() {
-        assert_eq!(after(&answered(410), 0, &Schedule::default(), NOW, 0.5), Next::Dead(DeadReason::Gone));
+        assert_eq!(after(&answered(410), 0, &RetrySchedule::default(), NOW, 0.5), Transition::Dead(DeadReason::Gone));
     }
 
     #[test]
     fn failures_walk_the_schedule_to_its_end() {
-        let schedule = Schedule::new("s", vec![Duration::from_secs(5), Duration::from_secs(60)]).unwrap();
+        let schedule = RetrySchedule::new("s", vec![Duration::from_secs(5), Duration::from_secs(60)]).unwrap();
         for outcome in [answered(500), answered(301), Outcome::failed(Failure::Timeout, "", Duration::ZERO)] {
             let first = after(&outcome, 0, &schedule, NOW, 0.5);
-            assert_eq!(first, Next::Retry { due: NOW.plus(Duration::from_secs(5)), step: 1 });
+            assert_eq!(first, Transition::Retry { due: NOW.plus(Duration::from_secs(5)), step: 1 });
             let second = after(&outcome, 1, &schedule, NOW, 0.5);
-            assert_eq!(second, Next::Retry { due: NOW.plus(Duration::from_secs(60)), step: 2 });
-            assert_eq!(after(&outcome, 2, &schedule, NOW, 0.5), Next::Dead(DeadReason::Exhausted));
+            assert_eq!(second, Transition::Retry { due: NOW.plus(Duration::from_secs(60)), step: 2 });
+            assert_eq!(after(&outcome, 2, &schedule, NOW, 0.5), Transition::Dead(DeadReason::Exhausted));
         }
     }
 
     #[test]
     fn a_wait_of_nothing_still_moves_on() {
-        let schedule = Schedule::new("s", vec![Duration::ZERO]).unwrap();
+        let schedule = RetrySchedule::new("s", vec![Duration::ZERO]).unwrap();
         assert!(after(&answered(500), 0, &schedule, NOW, 0.5).due() > Some(NOW));
     }
 
     #[test]
     fn stored_numbers_and_words_come_back() {
-        for state in [State::Fresh, State::Retry, State::Delivered, State::Dead] {
-            assert_eq!(State::from_code(state.code()), state);
-            assert_eq!(state.pending(), matches!(state, State::Fresh | State::Retry));
+        for state in [DeliveryState::Fresh, DeliveryState::Retry, DeliveryState::Delivered, DeliveryState::Dead] {
+            assert_eq!(DeliveryState::from_code(state.code()), state);
+            assert_eq!(state.pending(), matches!(state, DeliveryState::Fresh | DeliveryState::Retry));
         }
         for reason in DeadReason::ALL {
             assert_eq!(DeadReason::from_word(reason.word()), Some(reason));

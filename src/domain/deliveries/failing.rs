@@ -13,7 +13,7 @@ pub const WARNINGS: [Duration; 2] = [DAY, DAY.saturating_mul(3)];
 
 /// The action a streak triggers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub enum StreakAction {
     /// The warning with this number, from 1.
     Warning(i16),
     Disabling,
@@ -21,12 +21,12 @@ pub enum Due {
 
 /// The action due for a streak of length `lasted` after `warned` warnings. Warnings that were missed are skipped, not
 /// repeated.
-pub fn due(lasted: Duration, warned: i16, disable_after: Duration) -> Option<Due> {
+pub fn due(lasted: Duration, warned: i16, disable_after: Duration) -> Option<StreakAction> {
     if lasted >= disable_after {
-        return Some(Due::Disabling);
+        return Some(StreakAction::Disabling);
     }
     let reached = WARNINGS.iter().filter(|after| **after < disable_after && **after <= lasted).count() as i16;
-    (reached > warned).then_some(Due::Warning(reached))
+    (reached > warned).then_some(StreakAction::Warning(reached))
 }
 
 /// The length of a streak at which the next action is due after `warned` warnings.
@@ -49,11 +49,11 @@ mod tests {
         let (mut warned, mut seen) = (0, Vec::new());
         for hour in 0..=120 {
             match due(hours(hour), warned, five) {
-                Some(Due::Warning(number)) => {
+                Some(StreakAction::Warning(number)) => {
                     seen.push((hour, number));
                     warned = number;
                 }
-                Some(Due::Disabling) => seen.push((hour, 0)),
+                Some(StreakAction::Disabling) => seen.push((hour, 0)),
                 None => {}
             }
         }
@@ -65,15 +65,15 @@ mod tests {
         for (days, first, second) in [(5, 1, 3), (3, 1, 3), (2, 1, 2), (1, 1, 1), (30, 1, 3)] {
             let (after, day) = (hours(days * 24), |days: u64| hours(days * 24));
             assert_eq!((next(0, after), next(1, after), next(2, after)), (day(first), day(second), after), "{days} d");
-            assert_eq!(due(after, 0, after), Some(Due::Disabling));
+            assert_eq!(due(after, 0, after), Some(StreakAction::Disabling));
         }
-        assert_eq!(due(hours(25), 0, hours(24)), Some(Due::Disabling));
+        assert_eq!(due(hours(25), 0, hours(24)), Some(StreakAction::Disabling));
         assert_eq!(due(hours(71), 1, hours(72)), None);
     }
 
     #[test]
     fn who_was_not_looked_at_is_told_what_is_true_now() {
-        assert_eq!(due(hours(80), 0, hours(120)), Some(Due::Warning(2)));
+        assert_eq!(due(hours(80), 0, hours(120)), Some(StreakAction::Warning(2)));
         assert_eq!(due(hours(80), 2, hours(120)), None);
     }
 

@@ -3,7 +3,7 @@
 //! * An [`Offset`] numbers the messages a consumer received, from 1. Offsets are small because the dialect's clients
 //!   parse them as 53-bit numbers. A redelivered message gets a new offset, which distinguishes a commit under an
 //!   expired lease from one under its successor.
-//! * [`Leased`] holds the consumer's committed offset and its last batch; [`Leased::commit`] decides the outcome of a
+//! * [`ConsumerLease`] holds the consumer's committed offset and its last batch; [`ConsumerLease::commit`] decides the outcome of a
 //!   commit.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub const LONGEST_LEASE: Duration = Duration::from_secs(12 * 3_600);
 
 /// The state of a leased consumer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leased {
+pub struct ConsumerLease {
     /// The greatest offset handed out.
     pub given: Offset,
     /// The greatest committed offset.
@@ -34,7 +34,7 @@ pub struct Leased {
 
 /// The outcome of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Commit {
+pub enum CommitOutcome {
     /// The consumer's new position.
     Moves(Position),
     /// The offset was committed before.
@@ -45,7 +45,7 @@ pub enum Commit {
     NotGiven,
 }
 
-impl Leased {
+impl ConsumerLease {
     /// The first offset of the last batch.
     fn first(&self) -> Offset {
         self.given + 1 - (self.positions.len() as u64).min(self.given)
@@ -57,15 +57,15 @@ impl Leased {
     }
 
     /// The outcome of committing `offset` at `now`.
-    pub fn commit(&self, offset: Offset, now: Time) -> Commit {
+    pub fn commit(&self, offset: Offset, now: Time) -> CommitOutcome {
         let first = self.first();
         let place = offset.checked_sub(first).and_then(|place| self.positions.get(usize::try_from(place).ok()?));
         match place {
-            _ if offset == 0 || offset > self.given => Commit::NotGiven,
-            None => Commit::RanOut,
-            Some(_) if offset <= self.committed => Commit::Already,
-            Some(_) if now >= self.until => Commit::RanOut,
-            Some(position) => Commit::Moves(*position),
+            _ if offset == 0 || offset > self.given => CommitOutcome::NotGiven,
+            None => CommitOutcome::RanOut,
+            Some(_) if offset <= self.committed => CommitOutcome::Already,
+            Some(_) if now >= self.until => CommitOutcome::RanOut,
+            Some(position) => CommitOutcome::Moves(*position),
         }
     }
 
@@ -90,42 +90,42 @@ mod tests {
         NOW.plus(Duration::from_secs(seconds))
     }
 
-    fn three() -> Leased {
+    fn three() -> ConsumerLease {
         let positions = [1, 2, 3].map(|seconds| Position::at(at(seconds))).to_vec();
-        Leased { given: 8, committed: 5, positions, until: at(30) }
+        ConsumerLease { given: 8, committed: 5, positions, until: at(30) }
     }
 
     #[test]
     fn a_commit_is_of_what_was_given_out_last() {
         let leased = three();
-        assert_eq!(leased.commit(6, at(29)), Commit::Moves(Position::at(at(1))));
-        assert_eq!(leased.commit(8, at(29)), Commit::Moves(Position::at(at(3))));
+        assert_eq!(leased.commit(6, at(29)), CommitOutcome::Moves(Position::at(at(1))));
+        assert_eq!(leased.commit(8, at(29)), CommitOutcome::Moves(Position::at(at(3))));
         for never in [0, 9, u64::MAX] {
-            assert_eq!(leased.commit(never, at(1)), Commit::NotGiven);
+            assert_eq!(leased.commit(never, at(1)), CommitOutcome::NotGiven);
         }
-        assert_eq!(leased.commit(5, at(1)), Commit::RanOut, "of the lease before");
-        assert_eq!(leased.commit(8, at(30)), Commit::RanOut);
-        let some = Leased { committed: 7, ..three() };
-        assert_eq!(some.commit(6, at(1)), Commit::Already);
-        assert_eq!(some.commit(7, at(40)), Commit::Already, "whenever the answer was lost");
-        assert_eq!(some.commit(8, at(1)), Commit::Moves(Position::at(at(3))));
-        let moved = Leased { positions: Vec::new(), ..three() };
-        assert_eq!((moved.commit(8, at(1)), moved.commit(9, at(1))), (Commit::RanOut, Commit::NotGiven));
+        assert_eq!(leased.commit(5, at(1)), CommitOutcome::RanOut, "of the lease before");
+        assert_eq!(leased.commit(8, at(30)), CommitOutcome::RanOut);
+        let some = ConsumerLease { committed: 7, ..three() };
+        assert_eq!(some.commit(6, at(1)), CommitOutcome::Already);
+        assert_eq!(some.commit(7, at(40)), CommitOutcome::Already, "whenever the answer was lost");
+        assert_eq!(some.commit(8, at(1)), CommitOutcome::Moves(Position::at(at(3))));
+        let moved = ConsumerLease { positions: Vec::new(), ..three() };
+        assert_eq!((moved.commit(8, at(1)), moved.commit(9, at(1))), (CommitOutcome::RanOut, CommitOutcome::NotGiven));
     }
 
     #[test]
     fn what_is_given_out_is_held_until_it_is_committed_or_the_lease_ends() {
         assert!(three().is_held(at(29)) && !three().is_held(at(30)));
         assert!(
-            Leased { committed: 7, ..three() }.is_held(at(1)) && !Leased { committed: 8, ..three() }.is_held(at(1))
+            ConsumerLease { committed: 7, ..three() }.is_held(at(1)) && !ConsumerLease { committed: 8, ..three() }.is_held(at(1))
         );
-        assert!(!Leased::default().is_held(Time::ZERO));
-        assert!(!Leased { positions: Vec::new(), ..three() }.is_held(at(1)));
+        assert!(!ConsumerLease::default().is_held(Time::ZERO));
+        assert!(!ConsumerLease { positions: Vec::new(), ..three() }.is_held(at(1)));
     }
 
     #[test]
     fn positions_survive_their_column() {
         let positions = three().positions;
-        assert_eq!(Leased::positions(&Leased::column(&positions)), positions);
+        assert_eq!(ConsumerLease::positions(&ConsumerLease::column(&positions)), positions);
     }
 }

@@ -1,6 +1,6 @@
 //! Mails to an application's contact about failing and disabled endpoints.
 //!
-//! * A [`Letter`] is the stored content, with one [`Notice`] per endpoint. The text is rendered when the mail is sent.
+//! * A [`MailContent`] is the stored content, with one [`MailNotice`] per endpoint. The text is rendered when the mail is sent.
 //! * [`again`] is the retry schedule of mails.
 //!
 //! Names and URLs that customers chose are [reduced to one plain line](line) before they are stored, so they cannot
@@ -27,19 +27,19 @@ const LINE: usize = 200;
 
 /// The content of a mail.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Letter {
-    pub notices: Vec<Notice>,
+pub struct MailContent {
+    pub notices: Vec<MailNotice>,
     /// Number of endpoints beyond those listed.
     pub more: usize,
 }
 
 /// The news about one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
+pub struct MailNotice {
     pub endpoint: EndpointId,
     /// Host and path of the URL, see [`address`].
     pub address: String,
-    pub what: What,
+    pub what: NoticeKind,
     /// The start of the failure streak.
     pub since: Option<Time>,
     /// The last failure, without a full stop: see [`in_words`].
@@ -49,7 +49,7 @@ pub struct Notice {
 /// The change in an endpoint's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum What {
+pub enum NoticeKind {
     /// Failing; will be disabled at `disable_at` unless a delivery succeeds before.
     Failing { disable_at: Time },
     /// Disabled because it failed for too long.
@@ -58,9 +58,9 @@ pub enum What {
     Gone,
 }
 
-impl Letter {
+impl MailContent {
     /// Adds notices; those beyond [`LISTED`] are only counted.
-    pub fn add(&mut self, notices: Vec<Notice>) {
+    pub fn add(&mut self, notices: Vec<MailNotice>) {
         for notice in notices {
             match self.notices.len() < LISTED {
                 true => self.notices.push(notice),
@@ -187,18 +187,18 @@ mod tests {
 
     #[test]
     fn a_letter_lists_so_many_and_counts_the_rest() {
-        let notice = Notice {
+        let notice = MailNotice {
             endpoint: EndpointId::new(Time::ZERO),
             address: "example.com".into(),
-            what: What::Failing { disable_at: Time::from_micros(1_795_338_000_000_001) },
+            what: NoticeKind::Failing { disable_at: Time::from_micros(1_795_338_000_000_001) },
             since: Some(Time::ZERO),
             last: in_words(Some(Failure::Dns), None),
         };
-        let mut letter = Letter::default();
+        let mut letter = MailContent::default();
         letter.add(vec![notice.clone(); LISTED - 1]);
         letter.add(vec![notice; 3]);
         assert_eq!((letter.notices.len(), letter.more, letter.len()), (LISTED, 2, LISTED + 2));
         let text = serde_json::to_string(&letter).unwrap();
-        assert_eq!(serde_json::from_str::<Letter>(&text).unwrap(), letter);
+        assert_eq!(serde_json::from_str::<MailContent>(&text).unwrap(), letter);
     }
 }

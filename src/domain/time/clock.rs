@@ -20,7 +20,7 @@ const DRAWN: i64 = 10;
 /// The interval between readings of the wall clock.
 const LOOK: Duration = Duration::from_secs(1);
 
-static STEADY: LazyLock<Mutex<Steady>> = LazyLock::new(|| Mutex::new(Steady::new(wall(), uptime())));
+static STEADY: LazyLock<Mutex<SteadyClock>> = LazyLock::new(|| Mutex::new(SteadyClock::new(wall(), uptime())));
 
 /// The process clock. All instances share one state.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,17 +62,17 @@ fn uptime() -> Duration {
 
 /// Sendoff's time at the last reading of the wall clock.
 #[derive(Debug)]
-pub struct Steady {
+pub struct SteadyClock {
     at: Time,
     uptime: Duration,
     /// Wall clock minus Sendoff's time, in microseconds.
     gap: i64,
 }
 
-impl Steady {
+impl SteadyClock {
     /// The state at process start.
-    pub fn new(wall: Time, uptime: Duration) -> Steady {
-        Steady { at: wall, uptime, gap: 0 }
+    pub fn new(wall: Time, uptime: Duration) -> SteadyClock {
+        SteadyClock { at: wall, uptime, gap: 0 }
     }
 
     /// Sendoff's time for these readings of the wall clock and the uptime.
@@ -82,7 +82,7 @@ impl Steady {
         let drawn = self.gap.clamp(-micros / DRAWN, micros / DRAWN);
         let now = Time::from_micros(self.at.micros().saturating_add(micros).saturating_add(drawn));
         if passed >= LOOK {
-            *self = Steady { at: now, uptime, gap: wall.micros().saturating_sub(now.micros()) };
+            *self = SteadyClock { at: now, uptime, gap: wall.micros().saturating_sub(now.micros()) };
         }
         now
     }
@@ -99,7 +99,7 @@ mod tests {
     /// the elapsed time and the reading.
     fn run(jump: i64, every: Duration, span: Duration, mut each: impl FnMut(Duration, Time)) {
         let start = Time::from_micros(1_763_800_000_000_000);
-        let mut steady = Steady::new(start, Duration::ZERO);
+        let mut steady = SteadyClock::new(start, Duration::ZERO);
         let mut passed = Duration::ZERO;
         let mut before = start;
         while passed < span {

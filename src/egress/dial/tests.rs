@@ -71,7 +71,7 @@ async fn delivered_within(egress: &Egress, url: &str, within: Duration) -> Durat
 }
 
 #[tokio::test]
-async fn an_address_that_stays_silent_holds_up_nothing_and_the_other_goes_first_for_a_while() {
+async fn a_silent_address_delays_only_the_first_connection() {
     let (port, _) = receiver(Ipv4Addr::new(127, 0, 1, 3), 0);
     let dead = Ipv4Addr::new(127, 0, 1, 2);
     let _silent = silent(dead, port);
@@ -89,7 +89,7 @@ async fn an_address_that_stays_silent_holds_up_nothing_and_the_other_goes_first_
 }
 
 #[tokio::test]
-async fn many_silent_addresses_before_the_good_one_are_passed_a_few_at_a_time() {
+async fn many_silent_addresses_are_tried_a_few_at_a_time() {
     let (port, _) = receiver(Ipv4Addr::new(127, 0, 2, 100), 0);
     let dead: Vec<Ipv4Addr> = (1..=8).map(|last| Ipv4Addr::new(127, 0, 2, last)).collect();
     let _silent: Vec<_> = dead.iter().map(|ip| silent(*ip, port)).collect();
@@ -99,7 +99,7 @@ async fn many_silent_addresses_before_the_good_one_are_passed_a_few_at_a_time() 
 }
 
 #[tokio::test]
-async fn an_address_that_refuses_is_passed_at_once() {
+async fn a_refused_connection_moves_on_at_once() {
     let (port, _) = receiver(Ipv4Addr::new(127, 0, 3, 3), 0);
     let all: Vec<IpAddr> = vec![Ipv4Addr::new(127, 0, 3, 2).into(), Ipv4Addr::new(127, 0, 3, 3).into()];
     let mut quickest = Duration::MAX;
@@ -114,7 +114,7 @@ async fn an_address_that_refuses_is_passed_at_once() {
 }
 
 #[tokio::test]
-async fn a_family_that_is_never_answered_holds_up_nothing() {
+async fn a_family_without_an_answer_delays_nothing() {
     let (port, _) = receiver(Ipv4Addr::new(127, 0, 4, 1), 0);
     let (port6, _) = receiver(Ipv6Addr::LOCALHOST, 0);
     for (answered, ip, port) in
@@ -129,7 +129,7 @@ async fn a_family_that_is_never_answered_holds_up_nothing() {
 }
 
 #[tokio::test]
-async fn a_family_that_has_nothing_waits_for_the_other() {
+async fn an_empty_family_waits_for_the_other_one() {
     let (port, _) = receiver(Ipv4Addr::new(127, 0, 5, 1), 0);
     let late = Duration::from_millis(300);
     for nothing in [DnsReply::Code(0), DnsReply::CodeFor(0, 60), DnsReply::Code(2)] {
@@ -142,7 +142,7 @@ async fn a_family_that_has_nothing_waits_for_the_other() {
 }
 
 #[tokio::test]
-async fn a_family_that_is_late_joins_the_tries_and_is_judged_too() {
+async fn late_addresses_join_the_attempts_and_pass_the_guard() {
     let (port, count) = receiver(Ipv4Addr::new(127, 0, 6, 1), 0);
     let _silent = silent(Ipv4Addr::new(127, 0, 6, 2), port);
     let answers = |kind| match kind {
@@ -170,7 +170,7 @@ async fn a_family_that_is_late_joins_the_tries_and_is_judged_too() {
 }
 
 #[tokio::test]
-async fn name_servers_that_say_nothing_take_much_less_than_the_attempts_time() {
+async fn silent_name_servers_fail_well_before_the_attempts_timeout() {
     let (egress, _) = client(HERE, |_, _| DnsReply::Nothing);
     let start = Instant::now();
     assert_eq!(post(&egress, "http://a.example.net:1/", USUAL).await, Err(NotSent(LocalFailure::Resolver)));
@@ -178,7 +178,7 @@ async fn name_servers_that_say_nothing_take_much_less_than_the_attempts_time() {
 }
 
 #[tokio::test]
-async fn answers_are_kept_for_their_time_within_bounds() {
+async fn answers_are_cached_within_ttl_bounds() {
     for (reply, kept) in [
         (DnsReply::Addresses(vec![[127, 0, 0, 1].into()], 60), true),
         // A TTL of 0 is still cached briefly.
@@ -200,7 +200,7 @@ async fn answers_are_kept_for_their_time_within_bounds() {
 }
 
 #[tokio::test]
-async fn no_more_than_a_few_tries_are_made_at_a_time_and_the_first_error_is_told() {
+async fn concurrent_attempts_are_bounded_and_the_first_error_is_returned() {
     let addresses: Vec<SocketAddr> = (1..=20).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
     let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
     struct Running<'a>(&'a AtomicUsize);
@@ -221,7 +221,7 @@ async fn no_more_than_a_few_tries_are_made_at_a_time_and_the_first_error_is_told
         }
     };
     let late = async { Vec::new() };
-    let tried = staggered(addresses.clone(), late, Duration::from_millis(1), connect);
+    let tried = connect_staggered(addresses.clone(), late, Duration::from_millis(1), connect);
     // The last three addresses stay silent.
     assert!(tokio::time::timeout(Duration::from_millis(500), tried).await.is_err());
     assert_eq!((most.load(Ordering::SeqCst), now.load(Ordering::SeqCst)), (MAX_CONCURRENT, 0));
@@ -229,7 +229,8 @@ async fn no_more_than_a_few_tries_are_made_at_a_time_and_the_first_error_is_told
         let kind = if address.port() == 1 { io::ErrorKind::ConnectionRefused } else { io::ErrorKind::HostUnreachable };
         Err::<(), io::Error>(kind.into())
     };
-    let Err(DialError(Some((0, _, error)))) = staggered(addresses, async { Vec::new() }, ATTEMPT_DELAY, refused).await
+    let Err(DialError(Some((0, _, error)))) =
+        connect_staggered(addresses, async { Vec::new() }, ATTEMPT_DELAY, refused).await
     else {
         panic!("the error of the first");
     };
@@ -237,7 +238,7 @@ async fn no_more_than_a_few_tries_are_made_at_a_time_and_the_first_error_is_told
 }
 
 #[test]
-fn families_take_turns_and_the_memory_is_bounded() {
+fn families_alternate_and_preferences_are_bounded() {
     let v4 = |last| SocketAddr::from(([192, 0, 2, last], 443));
     let v6 = |last: u16| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 443));
     assert_eq!(interleave_families(vec![v4(1), v4(2), v4(3), v6(1)]), [v4(1), v6(1), v4(2), v4(3)]);
@@ -265,7 +266,7 @@ fn families_take_turns_and_the_memory_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_moves_gets_steady_traffic_where_it_is_now() {
+async fn steady_traffic_follows_a_receiver_that_moves() {
     let (old, new) = (Ipv4Addr::new(127, 0, 7, 1), Ipv4Addr::new(127, 0, 7, 2));
     let (port, before) = patient(old, 0);
     let (_, after) = patient(new, port);

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, UdpSocket};
 
 use super::*;
-use crate::domain::deliveries::attempt::{Failure, Outcome, OwnFailure};
+use crate::domain::deliveries::attempt::{Failure, LocalFailure, Outcome};
 use crate::egress::test_name_server::{self as server, DnsReply, NXDOMAIN, OK, QueryLog, SERVFAIL};
 use crate::egress::{Egress, NotSent};
 
@@ -31,10 +31,10 @@ async fn failure(egress: &Egress, host: &str) -> Option<Failure> {
     post(egress, host).await.expect("an attempt that counts").failure
 }
 
-const OURS: NotSent = NotSent(OwnFailure::Resolver);
+const OURS: NotSent = NotSent(LocalFailure::Resolver);
 
 #[tokio::test]
-async fn a_name_whose_own_servers_fail_is_a_failure_of_its_receiver() {
+async fn a_name_with_broken_name_servers_is_a_failure_of_its_receiver() {
     let (egress, asked) = client(|name| match name {
         "broken.example.net" => SERVFAIL,
         "silent.example.net" => DnsReply::Nothing,
@@ -52,7 +52,7 @@ async fn a_name_whose_own_servers_fail_is_a_failure_of_its_receiver() {
 }
 
 #[tokio::test]
-async fn name_servers_that_fail_for_every_name_are_ours() {
+async fn name_servers_that_fail_for_every_name_are_a_local_failure() {
     let (egress, asked) = client(|_| SERVFAIL);
     for _ in 0..20 {
         assert_eq!(post(&egress, "a.example.net").await, Err(OURS));
@@ -61,19 +61,19 @@ async fn name_servers_that_fail_for_every_name_are_ours() {
 }
 
 #[tokio::test]
-async fn name_servers_that_stay_silent_are_ours_also_when_the_attempts_time_is_over_first() {
+async fn silent_name_servers_are_a_local_failure_even_after_a_timeout() {
     let (egress, _) = client(|_| DnsReply::Nothing);
     assert_eq!(post(&egress, "a.example.net").await, Err(OURS));
 }
 
 #[tokio::test]
-async fn a_name_server_that_is_not_there_is_ours() {
+async fn an_unreachable_name_server_is_a_local_failure() {
     let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    assert_eq!(post(&server::asking(free, HERE), "a.example.net").await, Err(OURS));
+    assert_eq!(post(&server::client_of(free, HERE), "a.example.net").await, Err(OURS));
 }
 
 #[tokio::test]
-async fn where_the_root_is_not_answered_a_name_that_had_addresses_is_proof() {
+async fn a_recently_resolved_name_proves_that_name_servers_work() {
     let (egress, _) = client(|name| match name {
         "well.example.net" => address(),
         _ => SERVFAIL,
@@ -85,7 +85,7 @@ async fn where_the_root_is_not_answered_a_name_that_had_addresses_is_proof() {
 }
 
 #[tokio::test]
-async fn a_network_that_comes_up_later_or_changes_is_noticed() {
+async fn a_changed_dns_configuration_is_reloaded() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("resolv.conf");
     let (first, _) = server::server(|_, _| address());
@@ -108,7 +108,7 @@ async fn a_network_that_comes_up_later_or_changes_is_noticed() {
 }
 
 #[tokio::test]
-async fn no_time_for_an_answer_is_some_time() {
+async fn a_zero_timeout_in_resolv_conf_is_raised() {
     let (port, _) = server::server(|_, _| address());
     let egress = server::configured(Vec::new(), move || Some((port, Some(Duration::ZERO))), HERE);
     assert_eq!(failure(&egress, "a.example.net").await, Some(Failure::Refused), "`timeout:0` in resolv.conf");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::endpoint_loads::EndpointLoad;
 use super::lanes::Dispatch;
 use super::scanning::{ScanPage, ScanPosition};
-use crate::domain::deliveries::attempt::OwnFailure;
+use crate::domain::deliveries::attempt::LocalFailure;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::ingest::routing::LiveEndpoint;
@@ -72,7 +72,7 @@ pub enum CoreAction {
 pub struct UnsentAttempt {
     pub endpoint: EndpointId,
     pub message: MessageId,
-    pub why: OwnFailure,
+    pub why: LocalFailure,
     /// From 0 to 1; spreads the retries.
     pub jitter: f64,
 }

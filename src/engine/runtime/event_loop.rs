@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::clocks::Clocks;
 use super::sender::AttemptSender;
-use crate::domain::deliveries::attempt::OwnFailure;
+use crate::domain::deliveries::attempt::LocalFailure;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::LoopInput;
@@ -192,7 +192,7 @@ impl EventLoop {
     fn send(&self, start: Dispatch, later: Duration) {
         let (sending, clock) = (self.sending.clone(), self.clocks.clock());
         let (copy, ours) = (start.clone(), self.sending.clone());
-        let failed = move || CoreEvent::NotSent(ours.local_failure(&copy, OwnFailure::Panic));
+        let failed = move || CoreEvent::NotSent(ours.local_failure(&copy, LocalFailure::Panic));
         self.report(Component::Send, failed, async move {
             if !later.is_zero() {
                 tokio::time::sleep(later).await;

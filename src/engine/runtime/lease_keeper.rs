@@ -10,7 +10,7 @@ use super::clocks::Clocks;
 use super::fleet::Fleet;
 use crate::engine::LoopInput;
 use crate::engine::core::lease_policy::{HEARTBEAT_SOON, HeartbeatMode, HeartbeatOutcome, LeasePolicy};
-use crate::store::queue::slots::{MAINTENANCE, EngineProcess, Rank};
+use crate::store::queue::slots::{EngineProcess, MAINTENANCE, Rank};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Component, Pulse};
 

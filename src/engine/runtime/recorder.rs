@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::domain::deliveries::delivery::Next;
+use crate::domain::deliveries::delivery::Transition;
 use crate::engine::LoopInput;
 use crate::engine::core::event::{CoreEvent, RecordResult};
 use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
@@ -99,7 +99,7 @@ fn count(one: &FinishedAttempt, result: RecordOutcome) {
     let outcome = one.attempt.outcome.failure.map_or("delivered", |failure| failure.word());
     metrics::counter!("sendoff_attempts_total", "outcome" => outcome).increment(1);
     metrics::histogram!("sendoff_attempt_duration_seconds").record(one.attempt.outcome.duration.as_secs_f64());
-    if let (Next::Dead(reason), RecordOutcome::Applied) = (one.next, result) {
+    if let (Transition::Dead(reason), RecordOutcome::Applied) = (one.next, result) {
         metrics::counter!("sendoff_deliveries_dead_total", "reason" => reason.word()).increment(1);
     }
 }

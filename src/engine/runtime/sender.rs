@@ -9,8 +9,8 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 use crate::crash::{self, CrashPhase, CrashPoint};
 use crate::domain::catalog::endpoint::DisabledReason;
-use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, OwnFailure};
-use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::attempt::{Attempt, Failure, LocalFailure, Outcome};
+use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::deliveries::delivery;
 use crate::domain::deliveries::delivery::Progress;
 use crate::domain::deliveries::message::Message;
@@ -34,7 +34,7 @@ const EPISODE: Duration = Duration::from_secs(60);
 pub struct AttemptSender {
     pub egress: Egress,
     /// For endpoints without their own schedule or timeout.
-    pub schedule: Schedule,
+    pub schedule: RetrySchedule,
     pub timeout: Duration,
     pub episodes: FailureEpisodes,
 }
@@ -57,7 +57,7 @@ impl AttemptSender {
     }
 
     /// Counts and logs an attempt that could not be made.
-    pub fn local_failure(&self, start: &Dispatch, why: OwnFailure) -> UnsentAttempt {
+    pub fn local_failure(&self, start: &Dispatch, why: LocalFailure) -> UnsentAttempt {
         metrics::counter!("sendoff_attempts_not_made_total", "reason" => why.word()).increment(1);
         if self.episodes.begins(why, Instant::now()) {
             tracing::error!(reason = why.word(), "attempts cannot be made and will be retried: {}", why.sentence());
@@ -96,12 +96,12 @@ impl AttemptSender {
 /// When each local failure last happened, so each episode is logged once. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct FailureEpisodes {
-    last: Arc<Mutex<HashMap<OwnFailure, Instant>>>,
+    last: Arc<Mutex<HashMap<LocalFailure, Instant>>>,
 }
 
 impl FailureEpisodes {
     /// Notes a failure `now`. Returns `true` if it begins an episode.
-    fn begins(&self, why: OwnFailure, now: Instant) -> bool {
+    fn begins(&self, why: LocalFailure, now: Instant) -> bool {
         let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(why, now);
         before.is_none_or(|before| now.saturating_duration_since(before) > EPISODE)
     }
@@ -114,7 +114,7 @@ pub(crate) fn finished(
     request_headers: Vec<(String, String)>,
     outcome: Outcome,
     (at, now): (Time, Time),
-    schedule: &Schedule,
+    schedule: &RetrySchedule,
     jitter: f64,
 ) -> FinishedAttempt {
     let Dispatch { live, work, slot, epoch } = start;
@@ -136,7 +136,16 @@ pub(crate) fn finished(
         outcome,
         next_at: next.due(),
     };
-    FinishedAttempt { org: live.org.clone(), attempt, before: work.progress, next, slot, epoch, disable, rests_until: None }
+    FinishedAttempt {
+        org: live.org.clone(),
+        attempt,
+        before: work.progress,
+        next,
+        slot,
+        epoch,
+        disable,
+        rests_until: None,
+    }
 }
 
 /// The content type of the payload. A raw one was validated on acceptance.

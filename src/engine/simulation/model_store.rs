@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::deliveries::attempt::Trigger;
-use crate::domain::deliveries::delivery::{DeadReason, Next, Progress, State};
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryState, Progress, Transition};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::lease_policy::HeartbeatMode;
@@ -27,7 +27,7 @@ pub type RowKey = (EndpointId, MessageId);
 pub struct Row {
     /// The sequence number at an ordered endpoint; 0: none yet.
     pub seq: i64,
-    pub state: State,
+    pub state: DeliveryState,
     pub due: Time,
     pub progress: Progress,
     pub reason: Option<DeadReason>,
@@ -102,7 +102,7 @@ impl ModelStore {
             }
             let row = Row {
                 seq,
-                state: State::Fresh,
+                state: DeliveryState::Fresh,
                 due: message.first_due(),
                 progress: Progress::default(),
                 reason: None,
@@ -171,7 +171,10 @@ impl ModelStore {
     pub fn waiting(&self, wants: &[LaneRequest]) -> Vec<PendingDelivery> {
         let mut all = Vec::new();
         for want in wants {
-            let kinds = [(State::Fresh, want.fresh, want.fresh_from), (State::Retry, want.retries, want.retries_from)];
+            let kinds = [
+                (DeliveryState::Fresh, want.fresh, want.fresh_from),
+                (DeliveryState::Retry, want.retries, want.retries_from),
+            ];
             for (state, most, from) in kinds {
                 let of_kind = self.of(want.endpoint).filter(|(_, row)| row.state == state && row.due >= from);
                 let mut some: Vec<PendingDelivery> = of_kind.map(|(key, row)| row.waiting(*key)).collect();
@@ -195,7 +198,7 @@ impl ModelStore {
         let last = EndpointId(uuid::Uuid::max());
         let lane = |(slot, endpoint): (u8, EndpointId)| {
             let first = |state| self.of(endpoint).filter(|(_, row)| row.state == state).map(|(_, row)| row.due).min();
-            let (fresh_due, retry_due) = (first(State::Fresh), first(State::Retry));
+            let (fresh_due, retry_due) = (first(DeliveryState::Fresh), first(DeliveryState::Retry));
             PendingLane { endpoint, slot, fresh_due, retry_due }
         };
         let bounds = |(slot, after): &(u8, EndpointId)| (Excluded((*slot, *after)), Included((*slot, last)));
@@ -246,11 +249,11 @@ impl ModelStore {
             row.state = one.next.state();
             row.progress = Progress { attempts: before.attempts + 1, trigger: Trigger::Scheduled, ..before };
             match one.next {
-                Next::Retry { due, step } => {
+                Transition::Retry { due, step } => {
                     (row.due, row.progress.step, row.not_before) = (due, step, *not_before);
                 }
-                Next::Dead(reason) => row.reason = Some(reason),
-                Next::Delivered => {}
+                Transition::Dead(reason) => row.reason = Some(reason),
+                Transition::Delivered => {}
             }
             self.count((one.attempt.endpoint_id, one.attempt.message_id), true);
             if one.disable.is_some() && !self.watched {
@@ -271,7 +274,7 @@ impl ModelStore {
         }
         if let Some(row) = self.rows.get_mut(&key) {
             let before = row.state.pending();
-            (row.state, row.due, row.reason, row.not_before) = (State::Fresh, now, None, Duration::ZERO);
+            (row.state, row.due, row.reason, row.not_before) = (DeliveryState::Fresh, now, None, Duration::ZERO);
             row.progress.step = 0;
             row.progress.generation += 1;
             row.progress.trigger = Trigger::Manual;
@@ -283,7 +286,7 @@ impl ModelStore {
     /// Cancels a delivery. Returns `false` if it has ended already.
     pub fn cancel(&mut self, key: RowKey) -> bool {
         let Some(row) = self.rows.get_mut(&key).filter(|row| row.state.pending()) else { return false };
-        (row.state, row.reason) = (State::Dead, Some(DeadReason::Canceled));
+        (row.state, row.reason) = (DeliveryState::Dead, Some(DeadReason::Canceled));
         row.progress.generation += 1;
         self.count(key, true);
         true

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::world::SimEvent;
 use crate::domain::deliveries::attempt::{Failure, Outcome};
-use crate::domain::time::Steady;
+use crate::domain::time::SteadyClock;
 use crate::domain::{EndpointId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lease_policy::LeasePolicy;
@@ -53,7 +53,7 @@ pub struct SimProcess {
     pub core: Core,
     pub policy: LeasePolicy,
     born: Duration,
-    steady: Steady,
+    steady: SteadyClock,
     /// The number of the last wake-up; earlier ones are void.
     pub wake: u64,
     /// Events held back while the process is paused (SIGSTOP).
@@ -90,7 +90,7 @@ impl SimProcess {
             core,
             policy: LeasePolicy::default(),
             born: now,
-            steady: Steady::new(wall.at(now), Duration::ZERO),
+            steady: SteadyClock::new(wall.at(now), Duration::ZERO),
             wake: 0,
             lease_operations: VecDeque::new(),
             lease_operation_running: false,

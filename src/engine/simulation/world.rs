@@ -11,9 +11,9 @@ use super::process::{LeaseOperation, START, SimProcess, WallClock};
 use super::receivers::SimReceiver;
 use super::rng::SeededRng;
 use super::store_calls::{StoreCall, StoreReply};
-use crate::domain::deliveries::attempt::{Outcome, OwnFailure};
-use crate::domain::deliveries::backoff::Schedule;
-use crate::domain::time::Steady;
+use crate::domain::deliveries::attempt::{LocalFailure, Outcome};
+use crate::domain::deliveries::backoff::RetrySchedule;
+use crate::domain::time::SteadyClock;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::event::{CoreAction, CoreEvent, UnsentAttempt};
@@ -35,7 +35,7 @@ pub enum SimEvent {
     /// The response reaches the process.
     Response(u64, Box<Dispatch>, Time, Outcome),
     /// A request failed locally.
-    NotSent(u64, Box<Dispatch>, OwnFailure),
+    NotSent(u64, Box<Dispatch>, LocalFailure),
     /// An event of the scenario.
     Scenario(super::scenario::ScenarioEvent),
 }
@@ -50,9 +50,9 @@ pub struct World {
     pub processes: BTreeMap<u64, SimProcess>,
     pub wall_clocks: Vec<WallClock>,
     /// The clock of the process that only serves the API, on the last machine.
-    api: Steady,
+    api: SteadyClock,
     pub checks: Checks,
-    pub schedule: Schedule,
+    pub schedule: RetrySchedule,
     pub started_processes: u64,
     /// When the last fault ended.
     pub healed_at: Option<Duration>,
@@ -86,10 +86,10 @@ impl World {
             store,
             receivers,
             processes: BTreeMap::new(),
-            api: Steady::new(wall_clocks[API_MACHINE].at(Duration::ZERO), Duration::ZERO),
+            api: SteadyClock::new(wall_clocks[API_MACHINE].at(Duration::ZERO), Duration::ZERO),
             wall_clocks,
             checks: Checks::new(&case),
-            schedule: Schedule::new("", case.waits.to_vec()).unwrap_or_default(),
+            schedule: RetrySchedule::new("", case.waits.to_vec()).unwrap_or_default(),
             started_processes: 0,
             healed_at: None,
             trace: None,
@@ -235,16 +235,16 @@ impl World {
     }
 
     /// Whether a request fails locally: now and then, or for seconds on end.
-    fn local_failure(&mut self) -> Option<OwnFailure> {
+    fn local_failure(&mut self) -> Option<LocalFailure> {
         if self.case.calm || self.case.exhausted == 0 || self.healed_at.is_some() {
             return None;
         }
         let exhausted = self.now.as_secs() % 40 < self.case.exhausted;
         let fails = self.rng.chance(if exhausted { 90 } else { 1 });
-        fails.then(|| if exhausted { OwnFailure::Descriptors } else { self.rng.pick(&OwnFailure::ALL) })
+        fails.then(|| if exhausted { LocalFailure::Descriptors } else { self.rng.pick(&LocalFailure::ALL) })
     }
 
-    fn failed_locally(&mut self, id: u64, start: &Dispatch, why: OwnFailure) -> CheckResult {
+    fn failed_locally(&mut self, id: u64, start: &Dispatch, why: LocalFailure) -> CheckResult {
         let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
         note!(self, "process {id} could not send {} to {}: {why:?}", short(message), short_of(endpoint));
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };

@@ -34,9 +34,9 @@ pub struct IdempotencyKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PriorRequest {
     /// It had the same body; a reference to the object it created.
-    Made(String),
+    SameBody(String),
     /// It had another body.
-    Another,
+    OtherBody,
 }
 
 /// The keys of the calls in flight in this process.

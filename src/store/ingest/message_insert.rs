@@ -7,7 +7,7 @@ use crate::domain::deliveries::message::Message;
 use crate::domain::{OrgId, Time};
 use crate::store::db::tx::PgTx;
 use crate::store::db::{codec, sqlite};
-use crate::store::partitions::Table;
+use crate::store::partitions::PartitionedTable;
 use crate::store::{StoreError, Tx};
 
 /// A message to be inserted.
@@ -93,7 +93,7 @@ async fn insert_postgres(tx: &mut PgTx, rows: &[Row<'_>], is_special: bool) -> R
                               $8::bytea[], $9::bigint[], $10::bigint[]{arrays})"
     );
     let (partitions, ids) = (tx.partitions(), column(rows, |row| row.message.id.0));
-    if !partitions.cover(Table::Message, &ids).await?.is_empty() {
+    if !partitions.cover(PartitionedTable::Message, &ids).await?.is_empty() {
         let reason = "a message is older than the retention period and its partition is being dropped: \
                       check this machine's clock";
         return Err(StoreError::Unavailable(reason.into()));

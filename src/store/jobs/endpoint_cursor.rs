@@ -6,7 +6,7 @@
 use uuid::Uuid;
 
 use crate::domain::catalog::endpoint::Endpoint;
-use crate::domain::deliveries::background::Scope;
+use crate::domain::deliveries::background::TaskScope;
 use crate::domain::{AppId, EndpointId, OrgId};
 use crate::store::db::codec::{ENDPOINT, EndpointRow};
 use crate::store::{Store, StoreError, Tx, on};
@@ -59,7 +59,7 @@ impl Store {
         &self,
         tx: &mut Tx,
         org: &OrgId,
-        scope: Scope,
+        scope: TaskScope,
         place: Place,
     ) -> Result<Option<Reached>, StoreError> {
         Ok(self.endpoints_after(tx, org, scope, place, 1).await?.pop())
@@ -70,15 +70,15 @@ impl Store {
         &self,
         tx: &mut Tx,
         org: &OrgId,
-        scope: Scope,
+        scope: TaskScope,
         place: Place,
         most: usize,
     ) -> Result<Vec<Reached>, StoreError> {
         let columns: Vec<String> = ENDPOINT.split(", ").map(|column| format!("e.{}", column.trim())).collect();
         let of = match scope {
-            Scope::Endpoint(..) => "p.id = $2 AND e.app_id = $2 AND e.id > $3",
-            Scope::Application(_) => "p.id = $2 AND e.app_id = $2 AND e.id > $3 AND NOT e.disabled",
-            Scope::Organization => "(p.id > $2 OR (p.id = $2 AND e.id > $3)) AND p.id >= $2 AND NOT e.disabled",
+            TaskScope::Endpoint(..) => "p.id = $2 AND e.app_id = $2 AND e.id > $3",
+            TaskScope::Application(_) => "p.id = $2 AND e.app_id = $2 AND e.id > $3 AND NOT e.disabled",
+            TaskScope::Organization => "(p.id > $2 OR (p.id = $2 AND e.id > $3)) AND p.id >= $2 AND NOT e.disabled",
         };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {} FROM application p CROSS JOIN endpoint e

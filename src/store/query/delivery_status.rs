@@ -1,10 +1,10 @@
 //! The status filter of delivery lists.
 
-use crate::domain::deliveries::delivery::State;
+use crate::domain::deliveries::delivery::DeliveryState;
 
 /// The status of a delivery in lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DeliveryStatus {
+pub enum DeliveryStatusFilter {
     /// Waiting for its first attempt, or for a resend.
     Pending,
     Retrying,
@@ -16,56 +16,56 @@ pub enum DeliveryStatus {
     Canceled,
 }
 
-impl DeliveryStatus {
+impl DeliveryStatusFilter {
     /// All statuses.
-    pub const ALL: [DeliveryStatus; 6] = [
-        DeliveryStatus::Pending,
-        DeliveryStatus::Retrying,
-        DeliveryStatus::Delivered,
-        DeliveryStatus::Dead,
-        DeliveryStatus::Failed,
-        DeliveryStatus::Canceled,
+    pub const ALL: [DeliveryStatusFilter; 6] = [
+        DeliveryStatusFilter::Pending,
+        DeliveryStatusFilter::Retrying,
+        DeliveryStatusFilter::Delivered,
+        DeliveryStatusFilter::Dead,
+        DeliveryStatusFilter::Failed,
+        DeliveryStatusFilter::Canceled,
     ];
 
     /// The word in URLs.
     pub const fn word(self) -> &'static str {
         match self {
-            DeliveryStatus::Pending => "pending",
-            DeliveryStatus::Retrying => "retrying",
-            DeliveryStatus::Delivered => "delivered",
-            DeliveryStatus::Dead => "dead",
-            DeliveryStatus::Failed => "failed",
-            DeliveryStatus::Canceled => "canceled",
+            DeliveryStatusFilter::Pending => "pending",
+            DeliveryStatusFilter::Retrying => "retrying",
+            DeliveryStatusFilter::Delivered => "delivered",
+            DeliveryStatusFilter::Dead => "dead",
+            DeliveryStatusFilter::Failed => "failed",
+            DeliveryStatusFilter::Canceled => "canceled",
         }
     }
 
     /// Parses the word.
-    pub fn from_word(word: &str) -> Option<DeliveryStatus> {
-        DeliveryStatus::ALL.into_iter().find(|one| one.word() == word)
+    pub fn from_word(word: &str) -> Option<DeliveryStatusFilter> {
+        DeliveryStatusFilter::ALL.into_iter().find(|one| one.word() == word)
     }
 
     /// The stored states, if usually few deliveries are in them.
-    pub(in crate::store) fn states(self) -> &'static [State] {
+    pub(in crate::store) fn states(self) -> &'static [DeliveryState] {
         match self {
-            DeliveryStatus::Pending => &[State::Fresh],
-            DeliveryStatus::Retrying => &[State::Retry],
-            DeliveryStatus::Delivered => &[],
-            DeliveryStatus::Dead | DeliveryStatus::Canceled => &[State::Dead],
-            DeliveryStatus::Failed => &[State::Retry, State::Dead],
+            DeliveryStatusFilter::Pending => &[DeliveryState::Fresh],
+            DeliveryStatusFilter::Retrying => &[DeliveryState::Retry],
+            DeliveryStatusFilter::Delivered => &[],
+            DeliveryStatusFilter::Dead | DeliveryStatusFilter::Canceled => &[DeliveryState::Dead],
+            DeliveryStatusFilter::Failed => &[DeliveryState::Retry, DeliveryState::Dead],
         }
     }
 
     /// The SQL condition on `d`.
     pub(in crate::store) fn condition(self) -> &'static str {
         match self {
-            DeliveryStatus::Pending => " AND d.state = 0",
-            DeliveryStatus::Retrying => " AND d.state = 1",
-            DeliveryStatus::Delivered => " AND d.state = 2",
-            DeliveryStatus::Dead => " AND d.state = 3 AND (d.reason IS NULL OR d.reason <> 'canceled')",
-            DeliveryStatus::Failed => {
+            DeliveryStatusFilter::Pending => " AND d.state = 0",
+            DeliveryStatusFilter::Retrying => " AND d.state = 1",
+            DeliveryStatusFilter::Delivered => " AND d.state = 2",
+            DeliveryStatusFilter::Dead => " AND d.state = 3 AND (d.reason IS NULL OR d.reason <> 'canceled')",
+            DeliveryStatusFilter::Failed => {
                 " AND d.state IN (1, 3) AND d.attempts > 0 AND (d.reason IS NULL OR d.reason <> 'canceled')"
             }
-            DeliveryStatus::Canceled => " AND d.state = 3 AND d.reason = 'canceled'",
+            DeliveryStatusFilter::Canceled => " AND d.state = 3 AND d.reason = 'canceled'",
         }
     }
 }

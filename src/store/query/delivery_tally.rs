@@ -3,7 +3,7 @@
 //! get the connection and the caller can stop.
 
 use crate::domain::Time;
-use crate::domain::deliveries::delivery::{DeadReason, State};
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::store::db::statement::{Statement, query_of};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, Reading};
 use crate::store::query::page::SCAN;
@@ -62,12 +62,12 @@ impl DeliveryTally {
 
     fn count(&mut self, group: &Group) {
         let canceled = group.reason.as_deref().and_then(DeadReason::from_word) == Some(DeadReason::Canceled);
-        *match State::from_code(group.state) {
-            State::Fresh => &mut self.pending,
-            State::Retry => &mut self.retrying,
-            State::Delivered => &mut self.delivered,
-            State::Dead if canceled => &mut self.canceled,
-            State::Dead => &mut self.dead,
+        *match DeliveryState::from_code(group.state) {
+            DeliveryState::Fresh => &mut self.pending,
+            DeliveryState::Retry => &mut self.retrying,
+            DeliveryState::Delivered => &mut self.delivered,
+            DeliveryState::Dead if canceled => &mut self.canceled,
+            DeliveryState::Dead => &mut self.dead,
         } += group.count;
         match Passed::from_code(group.passed) {
             None => {}

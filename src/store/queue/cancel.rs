@@ -4,7 +4,7 @@ use crate::domain::access::audit::act;
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::access::audit::NewAuditEntry;
-use crate::store::queue::dead::{self, Ending};
+use crate::store::queue::dead::{self, PendingFilter};
 use crate::store::{Store, StoreError, Tenant, on};
 
 impl Store {
@@ -34,7 +34,7 @@ impl Store {
                 return Ok(false);
             }
             let ended =
-                dead::end_pending(&mut tx, Ending::One(app, message, endpoint), DeadReason::Canceled, now).await?;
+                dead::end_pending(&mut tx, PendingFilter::One(app, message, endpoint), DeadReason::Canceled, now).await?;
             if ended.is_empty() {
                 return Ok(false);
             }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-use crate::domain::deliveries::delivery::{DeadReason, Next, Progress};
+use crate::domain::deliveries::delivery::{DeadReason, Transition, Progress};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::sqlite;
 use crate::store::recording::record::{FinishedAttempt, count_dead};
@@ -23,8 +23,8 @@ impl<'f> NewDead<'f> {
     /// `None` if the delivery is not dead.
     pub(in crate::store) fn of(finished: &'f FinishedAttempt) -> Option<NewDead<'f>> {
         match finished.next {
-            Next::Dead(reason) => Some(NewDead { finished, reason }),
-            Next::Delivered | Next::Retry { .. } => None,
+            Transition::Dead(reason) => Some(NewDead { finished, reason }),
+            Transition::Delivered | Transition::Retry { .. } => None,
         }
     }
 

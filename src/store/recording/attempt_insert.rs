@@ -8,7 +8,7 @@ use crate::domain::deliveries::attempt::{Attempt, Trigger};
 use crate::domain::{AttemptId, Time};
 use crate::store::db::tx::PgTx;
 use crate::store::db::{codec, sqlite};
-use crate::store::partitions::Table;
+use crate::store::partitions::PartitionedTable;
 use crate::store::recording::record::{FinishedAttempt, RowCheck};
 use crate::store::{StoreError, Tx};
 
@@ -116,7 +116,7 @@ async fn append_postgres(
         finished.iter().map(|one| &one.attempt).map(of).collect()
     }
     let (partitions, ids) = (tx.partitions(), finished.iter().map(|one| one.attempt.message_id.0).collect::<Vec<_>>());
-    let gone = partitions.cover(Table::Attempt, &ids).await?;
+    let gone = partitions.cover(PartitionedTable::Attempt, &ids).await?;
     // Attempts in flight when their message's partition was dropped by the retention are discarded.
     let finished: Vec<&FinishedAttempt> =
         finished.iter().filter(|one| !gone.contains(&one.attempt.message_id.0)).collect();

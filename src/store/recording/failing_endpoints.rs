@@ -186,7 +186,7 @@ pub(in crate::store) async fn disable_gone<'f>(
         latest = latest.max(emitted.at);
         if inner.mail_enabled() {
             let last = words::in_words(attempt.outcome.failure, attempt.outcome.status);
-            let what = if reason == DisabledReason::Gone { words::What::Gone } else { words::What::Disabled };
+            let what = if reason == DisabledReason::Gone { words::NoticeKind::Gone } else { words::NoticeKind::Disabled };
             let (address, since) = (words::address(&found.url), found.failing_since);
             let notice = MailNotice { endpoint: attempt.endpoint_id, address, what, since, last };
             notices.entry(attempt.app_id).or_default().push(notice);
@@ -248,8 +248,8 @@ async fn notice_of(tx: &mut Tx, row: &Row, what: &EventDetail) -> Result<MailNot
         endpoint: row.id,
         address: words::address(&row.url),
         what: match what {
-            EventDetail::Failing { warning, .. } => words::What::Failing { disable_at: warning.disable_at },
-            _ => words::What::Disabled,
+            EventDetail::Failing { warning, .. } => words::NoticeKind::Failing { disable_at: warning.disable_at },
+            _ => words::NoticeKind::Disabled,
         },
         since: Some(row.failing_since),
         last: words::in_words(failure.as_deref().and_then(Failure::from_word), status),

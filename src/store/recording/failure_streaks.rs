@@ -22,7 +22,8 @@ pub(in crate::store) async fn update_streaks(tx: &mut Tx, finished: &[&FinishedA
         *streak = failed.and_then(|failed| streak.map(|before| before.merge(failed)));
     }
     let delivered: Vec<EndpointId> = health.iter().filter(|(_, streak)| streak.is_none()).map(|(id, _)| *id).collect();
-    let failed: Vec<(EndpointId, FailureStreak)> = health.into_iter().filter_map(|(id, streak)| Some((id, streak?))).collect();
+    let failed: Vec<(EndpointId, FailureStreak)> =
+        health.into_iter().filter_map(|(id, streak)| Some((id, streak?))).collect();
     end_streaks(tx, &delivered).await?;
     extend_streaks(tx, &failed).await
 }

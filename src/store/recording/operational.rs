@@ -161,7 +161,7 @@ impl EventContext {
         let apps = events.iter().map(|(_, one)| one.app.0).collect();
         let messages = events.iter().filter_map(|(_, one)| Some(one.delivery()?.0.0)).collect();
         let resent = |(_, one): &(AppId, OperationalEvent)| match one.what {
-            EventDetail::Attempt { worth: AttemptEvent::Recovery, .. } => one.delivery(),
+            EventDetail::Attempt { worth: AttemptEvent::RecoveredIfReported, .. } => one.delivery(),
             _ => None,
         };
         Ok(EventContext {
@@ -183,7 +183,7 @@ impl EventContext {
 
     /// Whether the event is emitted, considering earlier attempts of its delivery.
     fn worth(&self, one: &OperationalEvent) -> bool {
-        let EventDetail::Attempt { worth: AttemptEvent::Recovery, message, number, .. } = &one.what else {
+        let EventDetail::Attempt { worth: AttemptEvent::RecoveredIfReported, message, number, .. } = &one.what else {
             return true;
         };
         let earlier_attempts =

@@ -54,15 +54,15 @@ pub(in crate::store) enum EventDetail {
 }
 
 impl OperationalEvent {
-    /// The event's kind. A [`AttemptEvent::Recovery`] may turn out to be no event once earlier attempts are read.
+    /// The event's kind. A [`AttemptEvent::RecoveredIfReported`] may turn out to be no event once earlier attempts are read.
     pub(in crate::store) fn kind(&self) -> OperationalKind {
         match &self.what {
             EventDetail::Endpoint { kind, .. } => *kind,
             EventDetail::Disabled { .. } => OperationalKind::EndpointDisabled,
             EventDetail::Failing { .. } => OperationalKind::EndpointFailing,
             EventDetail::Expired { .. } => OperationalKind::MessageExpired,
-            EventDetail::Attempt { worth: AttemptEvent::Telling(kind), .. } => *kind,
-            EventDetail::Attempt { worth: AttemptEvent::Recovery, .. } => OperationalKind::AttemptRecovered,
+            EventDetail::Attempt { worth: AttemptEvent::Emit(kind), .. } => *kind,
+            EventDetail::Attempt { worth: AttemptEvent::RecoveredIfReported, .. } => OperationalKind::AttemptRecovered,
         }
     }
 

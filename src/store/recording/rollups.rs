@@ -31,7 +31,8 @@ pub(in crate::store) struct RollupLevel {
     pub span: Duration,
 }
 
-pub(in crate::store) const MINUTES: RollupLevel = RollupLevel { table: "rollup", column: "minute", span: Duration::from_secs(60) };
+pub(in crate::store) const MINUTES: RollupLevel =
+    RollupLevel { table: "rollup", column: "minute", span: Duration::from_secs(60) };
 pub(in crate::store) const HOURS: RollupLevel =
     RollupLevel { table: "rollup_hour", column: "hour", span: Duration::from_secs(3_600) };
 pub(in crate::store) const DAYS: RollupLevel =

@@ -9,7 +9,7 @@ use sendoff::domain::catalog::application::Application;
 use sendoff::domain::catalog::endpoint::Endpoint;
 use sendoff::domain::catalog::event_type::EventType;
 use sendoff::domain::deliveries::attempt::Attempt;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, Progress, Standing, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition, Progress, DeliveryStatus, DeliveryState};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, KeyId, MessageId, OrgId, Time};
 use sendoff::store::access::sign_in_links::TokenHash;
@@ -41,23 +41,23 @@ pub struct End {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
     pub app: AppId,
-    pub state: State,
+    pub state: DeliveryState,
     pub due: Time,
     pub progress: Progress,
     pub reason: Option<DeadReason>,
 }
 
 impl Delivery {
-    pub fn standing(&self) -> Standing {
-        Standing::of(self.state, self.reason)
+    pub fn standing(&self) -> DeliveryStatus {
+        DeliveryStatus::of(self.state, self.reason)
     }
 
     /// What was made pending again begins the schedule anew: it does not fail until it fails again.
     pub fn failing(&self) -> bool {
         match self.state {
-            State::Retry => self.progress.step > 0,
-            State::Dead => self.standing() == Standing::Dead,
-            State::Fresh | State::Delivered => false,
+            DeliveryState::Retry => self.progress.step > 0,
+            DeliveryState::Dead => self.standing() == DeliveryStatus::Dead,
+            DeliveryState::Fresh | DeliveryState::Delivered => false,
         }
     }
 }
@@ -68,7 +68,7 @@ pub struct Counted {
     pub org: OrgId,
     pub endpoint: EndpointId,
     pub at: Time,
-    pub next: Next,
+    pub next: Transition,
     pub delivered: bool,
     pub millis: u64,
 }

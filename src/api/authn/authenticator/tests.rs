@@ -2,7 +2,7 @@
 
 use crate::api::authn::authenticator::*;
 use crate::domain::OrgId;
-use crate::domain::access::api_key::{KeySpec, Scopes};
+use crate::domain::access::api_key::{KeySpec, KeyScopes};
 use crate::domain::signing::secret::MasterKey;
 use crate::store::{Location, StoreOptions};
 
@@ -111,7 +111,7 @@ async fn a_token_that_was_logged_out_meanwhile_is_not_brought_back() {
 async fn a_use_is_written_once_a_minute_and_sooner_after_a_failure() {
     let folder = tempfile::tempdir().unwrap();
     let authenticator = without_tables(&folder).await;
-    let spec = KeySpec { name: "k".into(), scopes: Scopes::EVERYTHING, expires_at: None };
+    let spec = KeySpec { name: "k".into(), scopes: KeyScopes::EVERYTHING, expires_at: None };
     let (key, text) = ApiKey::make(OrgId::default_org(), spec, NOW).unwrap();
     let hash = api_key::hash(&text);
     let caller = Credential::Key(key.clone()).caller(hash);

@@ -13,9 +13,9 @@ use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::api::resources::application;
 use crate::domain::access::api_key;
-use crate::domain::access::colour::{Colour, NoColour};
+use crate::domain::access::colour::{Colour, ColourError};
 use crate::domain::access::portal::{Capability, PortalLink, PortalOptions, PortalPage};
-use crate::domain::access::theme::{Mode, Palette, Shade, Theme};
+use crate::domain::access::theme::{ThemeMode, Palette, ColourScheme, Theme};
 use crate::domain::catalog::application::Application;
 use crate::domain::{Invalid, Time, limits};
 use crate::store::AppRef;
@@ -84,7 +84,7 @@ struct ThemeIn {
     #[schema(max_length = 2048, pattern = "^https://")]
     logo: Option<String>,
     /// The initial mode, until the customer chooses one.
-    mode: Option<Mode>,
+    mode: Option<ThemeMode>,
 }
 
 /// Colors of one mode.
@@ -134,7 +134,7 @@ fn read<'a>(fields: &mut Fields<'a>, now: Time) -> Result<(PortalOptions, Option
 fn theme(mut fields: Fields<'_>) -> Result<Theme, ApiError> {
     fields.only(&["accent", "light", "dark", "radius", "logo", "mode"]);
     let mut palettes = [Palette::default(), Palette::default()];
-    for (place, (name, shade)) in palettes.iter_mut().zip([("light", Shade::Light), ("dark", Shade::Dark)]) {
+    for (place, (name, shade)) in palettes.iter_mut().zip([("light", ColourScheme::Light), ("dark", ColourScheme::Dark)]) {
         if let Some(read) = fields.object(name).set().map(|fields| palette(fields, shade)) {
             *place = fields.nested(read)?.unwrap_or_default();
         }
@@ -153,7 +153,7 @@ fn theme(mut fields: Fields<'_>) -> Result<Theme, ApiError> {
     Ok(theme)
 }
 
-fn palette(mut fields: Fields<'_>, shade: Shade) -> Result<Palette, ApiError> {
+fn palette(mut fields: Fields<'_>, shade: ColourScheme) -> Result<Palette, ApiError> {
     fields.only(&["ground", "surface", "ink"]);
     let palette = Palette {
         ground: colour(&mut fields, "ground"),
@@ -165,7 +165,7 @@ fn palette(mut fields: Fields<'_>, shade: Shade) -> Result<Palette, ApiError> {
 }
 
 fn colour(fields: &mut Fields<'_>, name: &'static str) -> Option<Colour> {
-    fields.parsed(name, |text| text.parse().map_err(|wrong: NoColour| Invalid::new(name, wrong.to_string()))).set()
+    fields.parsed(name, |text| text.parse().map_err(|wrong: ColourError| Invalid::new(name, wrong.to_string()))).set()
 }
 
 fn pages(text: &str) -> Result<Vec<PortalPage>, String> {

@@ -11,7 +11,7 @@ use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
 use crate::api::resources::attempt::ApiStatus;
 use crate::api::resources::message::{MessageOut, PayloadOut};
-use crate::domain::deliveries::delivery::Standing;
+use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{MessageId, Time, ids};
 use crate::store::Order;
 use crate::store::query::endpoint_messages::{EndpointMessage, SentFilter};
@@ -80,7 +80,7 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<SentFilter, ApiError> {
     let status = query.one_of("status", &[0, 1, 2, 3, 4])?;
     let standings = match status {
         None => Vec::new(),
-        Some(2) if !expanded => vec![Standing::Dead, Standing::Canceled],
+        Some(2) if !expanded => vec![DeliveryStatus::Dead, DeliveryStatus::Canceled],
         Some(status) => standing(status).into_iter().collect(),
     };
     let failing = match status {
@@ -103,12 +103,12 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<SentFilter, ApiError> {
 }
 
 /// The standing for a status code of the dialect. Pending deliveries are 1, or 3 after a failed attempt.
-pub(in crate::api) fn standing(status: i32) -> Option<Standing> {
+pub(in crate::api) fn standing(status: i32) -> Option<DeliveryStatus> {
     match status {
-        0 => Some(Standing::Delivered),
-        1 | 3 => Some(Standing::Pending),
-        2 => Some(Standing::Dead),
-        4 => Some(Standing::Canceled),
+        0 => Some(DeliveryStatus::Delivered),
+        1 | 3 => Some(DeliveryStatus::Pending),
+        2 => Some(DeliveryStatus::Dead),
+        4 => Some(DeliveryStatus::Canceled),
         _ => None,
     }
 }

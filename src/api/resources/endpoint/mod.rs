@@ -33,7 +33,7 @@ use crate::api::resources::application::check_uid;
 use crate::api::resources::endpoint::endpoint_body::{EndpointIn, EndpointPatch, EndpointUpdate, WriteMode, read};
 use crate::domain::catalog::application::Metadata;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
-use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::{AppId, EndpointId, Invalid, Time, Uid};
@@ -86,7 +86,7 @@ pub(in crate::api) struct EndpointOut<'a> {
 impl<'a> From<&'a Endpoint> for EndpointOut<'a> {
     fn from(endpoint: &'a Endpoint) -> EndpointOut<'a> {
         let spec = &endpoint.spec;
-        let waits = spec.retry_schedule.as_ref().map(Schedule::waits);
+        let waits = spec.retry_schedule.as_ref().map(RetrySchedule::waits);
         EndpointOut {
             id: endpoint.id,
             uid: spec.uid.as_ref(),

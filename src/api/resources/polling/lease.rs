@@ -19,7 +19,7 @@ use crate::api::resources::polling::poll::{
 };
 use crate::domain::Invalid;
 use crate::domain::catalog::polling::PollingEndpoint;
-use crate::domain::feed::lease::{Commit, LEASE, LONGEST_LEASE};
+use crate::domain::feed::lease::{CommitOutcome, LEASE, LONGEST_LEASE};
 use crate::domain::feed::{FeedIterator, Position};
 use crate::store::feed::leases::{LeaseState, LeaseTaken};
 
@@ -181,11 +181,11 @@ pub(in crate::api) async fn commit(call: ApiCall, body: JsonBody) -> ApiResult {
         }
         fields.done(Ok(()))?;
         match call.store().commit_lease(&call.tenant, &endpoint, &name, offset, call.now).await? {
-            Some(Commit::Moves(_) | Commit::Already) => no_content(),
-            Some(Commit::RanOut) => Err(ApiError::conflict(
+            Some(CommitOutcome::Moves(_) | CommitOutcome::Already) => no_content(),
+            Some(CommitOutcome::RanOut) => Err(ApiError::conflict(
                 "the lease of this offset has expired: fetch its messages again and commit their new offsets",
             )),
-            Some(Commit::NotGiven) => {
+            Some(CommitOutcome::NotGiven) => {
                 Err(ApiError::invalid(vec![Invalid::new("offset", "is not an offset of this consumer").into()]))
             }
             None => Err(ApiError::not_found("consumer")),

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_says_what_it_counts_and_leads_there() {
+    fn bars_have_a_title_and_a_link() {
         let buckets = [
             bucket("2026-11-22T00:00:00Z", 10, 1, 1),
             bucket("2026-11-22T01:00:00Z", 0, 0, 0),
@@ -178,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_at_all_is_a_chart_too() {
+    fn empty_charts_have_no_bars() {
         let html = Chart::new(&[], ChartRange::Hour, "/?").to_string();
         assert!(!html.contains("<rect"), "{html}");
     }
 
     #[test]
-    fn bars_stay_inside_and_every_part_is_seen() {
+    fn bars_fit_the_plot_and_every_part_is_visible() {
         for parts in [[1, 0, 0], [0, 1, 1], [12_000, 9, 3], [1, 1_000_000, 1], [0, 0, 7], [1, 1, 1_000_000]] {
             let top = round_up(parts.iter().sum());
             let mut base = BASE;
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn heights_are_in_proportion() {
+    fn heights_are_proportional() {
         for (count, height) in [(1_000, 140.0), (500, 70.0), (100, 14.0), (20, 2.8), (8, 1.12), (1, 1.0), (0, 0.0)] {
             let [(_, delivered), ..] = stack([count, 0, 0], 1_000);
             assert!((delivered - height).abs() < 0.01, "{count}: {delivered}");
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scale_ends_at_a_round_number() {
+    fn scale_ends_at_a_round_number() {
         for (most, top) in [(0, 2), (1, 2), (3, 4), (10, 10), (13, 16), (81, 100), (206, 240), (7_001, 8_000)] {
             assert_eq!(round_up(most), top, "{most}");
         }

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_where_nothing_was_sent() {
+    fn lines_have_gaps_without_attempts() {
         let buckets = minutes(&[(3, 10), (3, 20), (99, 0), (8, 1)]);
         let html = LatencyChart::new(&buckets, ChartRange::Hour, "/list?").to_string();
         let lines = ["p50", "p95", "p99"].map(|kind| html.matches(&format!("<polyline class=\"{kind}\"")).count());
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scale_holds_all_of_it() {
+    fn scale_contains_all_values() {
         for buckets in [minutes(&[]), minutes(&[(0, 1)]), minutes(&[(0, 1), (11, 1)]), minutes(&[(6, 5)])] {
             let times = buckets.iter().filter_map(|bucket| ResponseTimes::of(&bucket.counts));
             let values: Vec<_> = times.flat_map(|times| times.all()).flatten().collect();

@@ -8,7 +8,7 @@ use crate::dashboard::http::current_user::{AppContext, CurrentUser, Principal};
 use crate::dashboard::http::error::PageError;
 use crate::domain::catalog::application::Application;
 use crate::domain::catalog::event_type::EventType;
-use crate::store::query::delivery_list::DeliveryStatus;
+use crate::store::query::delivery_list::DeliveryStatusFilter;
 use crate::store::{Order, PageRequest, Store, Tenant};
 
 /// How many suggestions a field has.
@@ -77,7 +77,7 @@ impl FilterForm {
             let choices = match name {
                 "status" => {
                     let missing = params.missing.then_some(MISSING);
-                    closed(DeliveryStatus::ALL.into_iter().map(DeliveryStatus::word).chain(missing), &value)
+                    closed(DeliveryStatusFilter::ALL.into_iter().map(DeliveryStatusFilter::word).chain(missing), &value)
                 }
                 "class" => closed(CLASSES.into_iter().map(|(word, _)| word), &value),
                 "app" => applications(store, &user.tenant()).await?,

@@ -16,8 +16,8 @@ use crate::dashboard::components::format::UrlQuery;
 use crate::dashboard::components::time_input::parse_time;
 use crate::dashboard::http::error::PageError;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, ids};
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
-use crate::store::query::search_terms::Sought;
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
+use crate::store::query::search_terms::SearchTarget;
 use crate::store::{EndpointRef, Store, Tenant};
 
 /// The default time range of payload searches.
@@ -131,7 +131,7 @@ impl FilterParams {
 /// Parsed filters.
 #[derive(Default)]
 pub struct Filters {
-    pub status: Option<DeliveryStatus>,
+    pub status: Option<DeliveryStatusFilter>,
     /// Messages that were never sent: not a status of a delivery.
     pub missing: bool,
     pub app: Option<AppId>,
@@ -238,7 +238,7 @@ impl Filters {
     /// Parses the filters that need no store.
     fn plain(&mut self, params: &FilterParams, now: Time) {
         if let Some(word) = params.get("status") {
-            self.status = DeliveryStatus::from_word(word);
+            self.status = DeliveryStatusFilter::from_word(word);
             self.missing = params.missing && word == MISSING;
             if self.status.is_none() && !self.missing {
                 self.refuse("status", "Unknown status.");
@@ -277,15 +277,15 @@ impl Filters {
         }
     }
 
-    fn seek(&mut self, sought: Sought, now: Time) {
+    fn seek(&mut self, sought: SearchTarget, now: Time) {
         match sought {
-            Sought::Messages(ids) => self.messages = Some(ids),
-            Sought::Application(app) => self.app = Some(app),
-            Sought::Endpoint(endpoint) if self.endpoint.is_none_or(|one| one == endpoint) => {
+            SearchTarget::Messages(ids) => self.messages = Some(ids),
+            SearchTarget::Application(app) => self.app = Some(app),
+            SearchTarget::Endpoint(endpoint) if self.endpoint.is_none_or(|one| one == endpoint) => {
                 self.endpoint = Some(endpoint);
             }
-            Sought::Endpoint(_) => self.messages = Some(Vec::new()),
-            Sought::Text(text) => {
+            SearchTarget::Endpoint(_) => self.messages = Some(Vec::new()),
+            SearchTarget::Text(text) => {
                 if self.since.is_none() {
                     self.since = Some(self.until.unwrap_or(now).minus(TEXT_SPAN));
                     self.note = Some(match self.until {

@@ -94,13 +94,13 @@ async fn checked(
     Ok(spec)
 }
 
-/// `GET {paths}/polling/new`.
+/// `GET {base}/polling/new`.
 pub async fn new(context: AppContext) -> Result<HttpResponse, PageError> {
     context.need(Capability::ManageEndpoint)?;
     new_page(&context, form(&PollingEndpointSpec::default())).answer()
 }
 
-/// `POST {paths}/polling/new`: the response shows its first token.
+/// `POST {base}/polling/new`: the response shows its first token.
 pub async fn create(
     state: web::Data<DashboardState>,
     context: AppContext,
@@ -124,7 +124,7 @@ pub async fn create(
     }
 }
 
-/// `GET {paths}/polling/{poller}/edit`.
+/// `GET {base}/polling/{poller}/edit`.
 pub async fn edit(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -135,7 +135,7 @@ pub async fn edit(
     edit_page(&context, &endpoint, form(&endpoint.spec).at_revision(endpoint.updated_at)).answer()
 }
 
-/// `POST {paths}/polling/{poller}/edit`.
+/// `POST {base}/polling/{poller}/edit`.
 pub async fn change(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -176,7 +176,7 @@ async fn save(
     changed.map_err(|error| store_errors(error, "uid")).and_then(change_result).map(drop)
 }
 
-/// `POST {paths}/polling/{poller}/disable`.
+/// `POST {base}/polling/{poller}/disable`.
 pub async fn disable(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -186,7 +186,7 @@ pub async fn disable(
     turn(&state, &request, &context, true).await
 }
 
-/// `POST {paths}/polling/{poller}/enable`.
+/// `POST {base}/polling/{poller}/enable`.
 pub async fn enable(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -214,7 +214,7 @@ async fn turn(
     }
 }
 
-/// `GET {paths}/polling/{poller}/delete`.
+/// `GET {base}/polling/{poller}/delete`.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -240,7 +240,7 @@ pub async fn ask(
     answer(StatusCode::OK, &page)
 }
 
-/// `POST {paths}/polling/{poller}/delete`.
+/// `POST {base}/polling/{poller}/delete`.
 pub async fn delete(
     state: web::Data<DashboardState>,
     request: HttpRequest,

@@ -7,7 +7,7 @@ use crate::domain::catalog::application::Application;
 use crate::domain::catalog::polling::PollingEndpoint;
 
 /// The placeholder.
-const PLACE: &str = "https://hooks.example.com/api/v1/app/acme/poller/warehouse";
+const PLACEHOLDER: &str = "https://hooks.example.com/api/v1/app/acme/poller/warehouse";
 
 /// The code for one language.
 pub struct FetchSnippet {
@@ -20,7 +20,7 @@ pub struct FetchSnippet {
 impl FetchSnippet {
     /// The code with the polling endpoint's URL.
     pub fn code(&self, url: &str) -> String {
-        self.code.replace(PLACE, url)
+        self.code.replace(PLACEHOLDER, url)
     }
 }
 
@@ -53,14 +53,14 @@ mod tests {
     use crate::dashboard::endpoints::polling::fetch_snippets::*;
 
     #[test]
-    fn each_has_a_place_for_the_url() {
+    fn every_snippet_has_the_placeholder() {
         for snippet in &ALL {
             assert!(
                 snippet.code("https://x.example/poller/1").contains("https://x.example/poller/1"),
                 "{}",
                 snippet.name
             );
-            assert!(!snippet.code("https://x.example/poller/1").contains(PLACE));
+            assert!(!snippet.code("https://x.example/poller/1").contains(PLACEHOLDER));
         }
         assert_eq!((of(Some("python")).word, of(Some("cobol")).word, of(None).word), ("python", "curl", "curl"));
     }

@@ -34,7 +34,7 @@ struct ListPage {
     new: Option<String>,
 }
 
-/// `GET {paths}/polling`.
+/// `GET {base}/polling`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,

@@ -59,7 +59,7 @@ fn form() -> Form {
     Form::new(vec![FormField::select("life", "Expires", LIVES.iter().map(choice).collect())])
 }
 
-/// `GET {paths}/polling/{poller}/token`.
+/// `GET {base}/polling/{poller}/token`.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -70,7 +70,7 @@ pub async fn ask(
     page(&context, &endpoint, form()).answer()
 }
 
-/// `POST {paths}/polling/{poller}/token`.
+/// `POST {base}/polling/{poller}/token`.
 pub async fn make(
     state: web::Data<DashboardState>,
     request: HttpRequest,

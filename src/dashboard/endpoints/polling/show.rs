@@ -51,7 +51,7 @@ struct ShowPage {
     code: Block,
 }
 
-/// `GET {paths}/polling/{poller}`.
+/// `GET {base}/polling/{poller}`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,

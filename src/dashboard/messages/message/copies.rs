@@ -70,12 +70,12 @@ mod tests {
     use crate::dashboard::messages::message::copies::*;
 
     #[test]
-    fn a_word_stays_one_word() {
+    fn quotes_shell_words() {
         assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
     }
 
     #[test]
-    fn what_would_be_copied_as_something_else_is_not_offered() {
+    fn text_with_hidden_characters_is_not_offered() {
         assert!(shown("{\"a\": \"日本\"}\n").is_some());
         assert!(shown("a\u{202e}b").is_none() && shown("a\r\nb").is_none());
     }

@@ -28,7 +28,7 @@ use crate::dashboard::messages::message::other_endpoints::OtherEndpoints;
 use crate::dashboard::messages::send_message::COPY_OF;
 use crate::domain::access::portal::Capability;
 use crate::domain::deliveries::attempt::{Attempt, Failure, RESPONSE_BODY_LIMIT, Trigger};
-use crate::domain::deliveries::delivery::{DeadReason, State};
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AttemptId, EndpointId, MessageId, Time};
 use crate::store::query::attempts::AttemptFilter;
 use crate::store::query::deliveries::DeliveryView;
@@ -53,7 +53,7 @@ struct TimelineStep {
     number: i32,
     manual: bool,
     /// `503 Service Unavailable after 214 ms`.
-    came_to: Line,
+    result: Line,
     when: RelativeTime,
     /// The failure, unless the status says it.
     detail: Option<Line>,
@@ -129,7 +129,7 @@ struct MessagePage {
     paged: bool,
 }
 
-/// `GET {paths}/messages/{message}`: a message id or an event id.
+/// `GET {base}/messages/{message}`: a message id or an event id.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -230,19 +230,19 @@ impl DeliveryCard {
         }
         let earlier = if steps.len() > OPEN + 1 { steps.split_off(OPEN) } else { Vec::new() };
         let paused = view.state.pending() && view.endpoint_disabled;
-        let why = view.reason.filter(|_| view.state == State::Dead).map(|reason| Line::new(reason.sentence()));
+        let why = view.reason.filter(|_| view.state == DeliveryState::Dead).map(|reason| Line::new(reason.sentence()));
         let may = context.can(Capability::CreateAttempts);
         let button = match view.state {
             _ if view.endpoint_deleted || !may => None,
-            State::Retry => Some("Resend now"),
-            State::Dead | State::Delivered => Some("Resend"),
-            State::Fresh if view.due_at > now => Some("Send now"),
-            State::Fresh => None,
+            DeliveryState::Retry => Some("Resend now"),
+            DeliveryState::Dead | DeliveryState::Delivered => Some("Resend"),
+            DeliveryState::Fresh if view.due_at > now => Some("Send now"),
+            DeliveryState::Fresh => None,
         };
         DeliveryCard {
             badge: match view.reason {
                 _ if paused => Badge::Disabled,
-                Some(DeadReason::Canceled) if view.state == State::Dead => Badge::Canceled,
+                Some(DeadReason::Canceled) if view.state == DeliveryState::Dead => Badge::Canceled,
                 _ => Badge::of(view.state),
             },
             endpoint_href: context.paths.endpoint(view.endpoint_id),
@@ -254,7 +254,7 @@ impl DeliveryCard {
             why,
             due: (view.state.pending() && !paused).then(|| RelativeTime::new(view.due_at, now)),
             button,
-            urgent: view.state == State::Dead && view.reason != Some(DeadReason::Canceled),
+            urgent: view.state == DeliveryState::Dead && view.reason != Some(DeadReason::Canceled),
             cancel: may && view.state.pending(),
             steps,
             earlier,
@@ -298,7 +298,7 @@ impl TimelineStep {
             badge,
             number: attempt.number,
             manual: attempt.trigger == Trigger::Manual,
-            came_to: Line::new(&format!("{what} after {}", format::took(outcome.duration))),
+            result: Line::new(&format!("{what} after {}", format::took(outcome.duration))),
             when: RelativeTime::new(attempt.at, now),
             detail: detail.then(|| Line::cut(&outcome.detail, 500)),
             hint: failure_hints::hint(outcome),

@@ -10,7 +10,7 @@ use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::EndpointSpec;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, Time};
-use crate::store::catalog::endpoint_list::{EndpointLine, LineFilter};
+use crate::store::catalog::endpoint_list::{ListedEndpoint, EndpointListFilter};
 use crate::store::{Order, PageRequest, Store};
 
 /// How many of an application's endpoints are considered, newest first.
@@ -49,21 +49,21 @@ impl OtherEndpoints {
         sent: &HashSet<EndpointId>,
         now: Time,
     ) -> Result<OtherEndpoints, PageError> {
-        let filter = LineFilter { app: Some(context.app.id), ..LineFilter::default() };
+        let filter = EndpointListFilter { app: Some(context.app.id), ..EndpointListFilter::default() };
         let first = PageRequest::first(MOST, Order::Descending);
         let lines = store.endpoint_lines(&context.tenant(), &filter, &first).await?.data;
-        let others: Vec<&EndpointLine> = lines.iter().filter(|line| !sent.contains(&line.endpoint.id)).collect();
+        let others: Vec<&ListedEndpoint> = lines.iter().filter(|line| !sent.contains(&line.endpoint.id)).collect();
         let unsent = others.iter().filter_map(|line| SkippedEndpoint::new(line, context, message, now)).collect();
         let may = context.can(Capability::CreateAttempts) && message.payload.is_some();
         let target =
-            |line: &&EndpointLine| ResendTarget { id: line.endpoint.id, name: Line::cut(&line.endpoint.spec.url, 80) };
+            |line: &&ListedEndpoint| ResendTarget { id: line.endpoint.id, name: Line::cut(&line.endpoint.spec.url, 80) };
         let enabled = others.iter().filter(|line| may && !line.endpoint.spec.disabled);
         Ok(OtherEndpoints { unsent, targets: enabled.map(target).collect() })
     }
 }
 
 impl SkippedEndpoint {
-    fn new(line: &EndpointLine, context: &AppContext, message: &Message, now: Time) -> Option<SkippedEndpoint> {
+    fn new(line: &ListedEndpoint, context: &AppContext, message: &Message, now: Time) -> Option<SkippedEndpoint> {
         let endpoint = &line.endpoint;
         let enabled = EndpointSpec { disabled: false, ..endpoint.spec.clone() };
         let wants = enabled.wants(&message.event_type, &message.channels) && endpoint.created_at <= message.accepted_at;

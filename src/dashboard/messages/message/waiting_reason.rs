@@ -5,10 +5,10 @@ use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::messages::message::DeliveryCard;
 use crate::domain::Time;
-use crate::domain::deliveries::delivery::State;
+use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::deliveries::message::Message;
 use crate::store::Store;
-use crate::store::catalog::endpoint_list::Rest;
+use crate::store::catalog::endpoint_list::BreakerPause;
 use crate::store::query::deliveries::DeliveryView;
 
 impl DeliveryCard {
@@ -22,7 +22,7 @@ impl DeliveryCard {
         now: Time,
     ) -> Result<(), PageError> {
         let scheduled =
-            message.deliver_at.is_some_and(|at| at > now) && view.state == State::Fresh && view.attempts == 0;
+            message.deliver_at.is_some_and(|at| at > now) && view.state == DeliveryState::Fresh && view.attempts == 0;
         let why = if view.endpoint_disabled {
             Some("The endpoint is disabled. Delivery resumes when it is enabled.".to_owned())
         } else if scheduled {
@@ -49,8 +49,8 @@ async fn overdue(
     let line = store.endpoint_line(&tenant, app, view.endpoint_id).await?;
     if let Some(rest) = line.as_ref().and_then(|line| line.rest(now)) {
         let next = match rest {
-            Rest::Until(at) => format!("The next one is in {}.", roughly(at.since(now).max(SECOND))),
-            Rest::Probing => "One is in flight.".to_owned(),
+            BreakerPause::Until(at) => format!("The next one is in {}.", roughly(at.since(now).max(SECOND))),
+            BreakerPause::Probing => "One is in flight.".to_owned(),
         };
         return Ok(format!("The endpoint is backing off: one attempt at a time until one succeeds. {next}"));
     }

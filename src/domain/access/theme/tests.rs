@@ -56,7 +56,7 @@ fn what_lies_between_follows_from_grounds_and_ink() {
     let light =
         Palette { ground: Some(colour("#fff8ee")), surface: Some(colour("#fffdf8")), ink: Some(colour("#2d1f12")) };
     let theme = Theme { light, ..Theme::default() };
-    assert_eq!(theme.light.check(Shade::Light), Ok(()));
+    assert_eq!(theme.light.check(ColourScheme::Light), Ok(()));
     let soft = token(&theme, "ink-soft");
     assert!(soft.light.readable_on(&[colour("#fff8ee"), colour("#fffdf8"), token(&theme, "sunken").light]));
     assert_eq!(soft.dark, DARK.ink_soft, "dark is left alone");
@@ -71,14 +71,14 @@ fn what_cannot_be_read_is_refused_with_its_field() {
         ink: ink.map(colour),
     };
     for (palette, shade, field) in [
-        (palette(None, Some("#888888"), None), Shade::Light, "surface"),
-        (palette(Some("#202020"), None, None), Shade::Light, "ground"),
-        (palette(None, Some("#ffffff"), None), Shade::Dark, "surface"),
+        (palette(None, Some("#888888"), None), ColourScheme::Light, "surface"),
+        (palette(Some("#202020"), None, None), ColourScheme::Light, "ground"),
+        (palette(None, Some("#ffffff"), None), ColourScheme::Dark, "surface"),
     ] {
         let wrong = palette.check(shade).unwrap_err();
         assert_eq!(wrong.iter().map(|wrong| wrong.field.as_str()).collect::<Vec<_>>(), [field]);
     }
-    let wrong = palette(None, None, Some("#aaaaaa")).check(Shade::Light).unwrap_err();
+    let wrong = palette(None, None, Some("#aaaaaa")).check(ColourScheme::Light).unwrap_err();
     assert!(wrong.iter().all(|wrong| wrong.field == "ink") && wrong[0].reason.contains("4.5:1"), "{wrong:?}");
     let round = Theme { radius: Some(17), ..Theme::default() };
     assert_eq!(round.check().unwrap_err()[0].field, "radius");

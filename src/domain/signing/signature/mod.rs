@@ -22,37 +22,37 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::Sha256;
 
-use crate::domain::signing::secret::{Material, Secret};
-use crate::domain::signing::signature::extra::Extra;
+use crate::domain::signing::secret::{KeyMaterial, Secret};
+use crate::domain::signing::signature::extra::ExtraSigner;
 use crate::domain::{MessageId, Time};
 
 pub use crate::domain::signing::signature::extra::{ExtraSignature, KeyForm, check_extras};
 pub use crate::domain::signing::signature::header::header_allowed;
-pub use crate::domain::signing::signature::verify::{Signed, Verifier, VerifyError};
+pub use crate::domain::signing::signature::verify::{SignatureHeaders, Verifier, VerifyError};
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// A keyed HMAC-SHA256 state.
-type Keyed = Hmac<Sha256>;
+type KeyedHmac = Hmac<Sha256>;
 
-fn keyed(key: &[u8]) -> Option<Keyed> {
+fn keyed(key: &[u8]) -> Option<KeyedHmac> {
     // HMAC accepts keys of any length: never `None`.
-    Keyed::new_from_slice(key).ok()
+    KeyedHmac::new_from_slice(key).ok()
 }
 
 /// One secret, ready to sign.
 enum Signer {
-    Hmac(Keyed),
+    Hmac(KeyedHmac),
     Ed25519(Box<SigningKey>),
 }
 
 impl Signer {
     fn new(secret: &Secret) -> Option<Signer> {
         match &secret.0 {
-            Material::Hmac(bytes) => keyed(bytes).map(Signer::Hmac),
-            Material::Ed25519(key) => Some(Signer::Ed25519(key.clone())),
+            KeyMaterial::Hmac(bytes) => keyed(bytes).map(Signer::Hmac),
+            KeyMaterial::Ed25519(key) => Some(Signer::Ed25519(key.clone())),
         }
     }
 
@@ -72,12 +72,12 @@ impl Signer {
 }
 
 /// A value that is valid until a point in time.
-struct Graced<T> {
+struct Expiring<T> {
     value: T,
     until: Time,
 }
 
-impl<T> Graced<T> {
+impl<T> Expiring<T> {
     fn valid(&self, at: Time) -> bool {
         at < self.until
     }
@@ -85,8 +85,8 @@ impl<T> Graced<T> {
 
 /// Signs one endpoint's requests.
 pub struct Signing {
-    signers: Vec<Graced<Signer>>,
-    extras: Vec<Extra>,
+    signers: Vec<Expiring<Signer>>,
+    extras: Vec<ExtraSigner>,
 }
 
 impl Signing {
@@ -100,10 +100,10 @@ impl Signing {
         extras: &[ExtraSignature],
     ) -> Signing {
         let secrets: Vec<(&Secret, Time)> = std::iter::once((current, Time::MAX)).chain(graced).collect();
-        let signer = |&(secret, until): &(&Secret, Time)| Signer::new(secret).map(|value| Graced { value, until });
+        let signer = |&(secret, until): &(&Secret, Time)| Signer::new(secret).map(|value| Expiring { value, until });
         Signing {
             signers: secrets.iter().filter_map(signer).collect(),
-            extras: extras.iter().filter_map(|extra| Extra::new(extra, &secrets)).collect(),
+            extras: extras.iter().filter_map(|extra| ExtraSigner::new(extra, &secrets)).collect(),
         }
     }
 

@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::deliveries::delivery::{Progress, DeliveryState};
+use crate::domain::deliveries::delivery::{DeliveryState, Progress};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;

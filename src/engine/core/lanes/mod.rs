@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::deliveries::attempt::Outcome;
-use crate::domain::deliveries::delivery::{Progress, DeliveryState};
+use crate::domain::deliveries::delivery::{DeliveryState, Progress};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::backlog_throttle::BacklogThrottle;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::reading::READ_AGAIN;
 use super::{Lanes, QUEUED_BYTES};
-use crate::domain::deliveries::delivery::{Progress, State};
+use crate::domain::deliveries::delivery::{DeliveryState, Progress};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
@@ -36,7 +36,7 @@ impl Lanes {
                 let work =
                     QueuedDelivery { message: admission.message.clone(), progress: Progress::default(), due_at: due };
                 let bytes = work.message.size();
-                if lane.push(work, State::Fresh) {
+                if lane.push(work, DeliveryState::Fresh) {
                     lane.coverage = SequenceCoverage::UpTo(*seq);
                     self.queued_bytes += bytes;
                     self.enqueue(id);
@@ -98,7 +98,7 @@ impl Lanes {
                 progress: one.progress,
                 due_at: one.due_at,
             });
-            if work.is_some_and(|work| lane.push(work, State::Fresh)) {
+            if work.is_some_and(|work| lane.push(work, DeliveryState::Fresh)) {
                 self.queued_bytes += bytes;
                 continue;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Lanes, PER_STEP, QUEUED_BYTES, READ_BYTES};
-use crate::domain::deliveries::delivery::{Progress, DeliveryState};
+use crate::domain::deliveries::delivery::{DeliveryState, Progress};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;

@@ -244,7 +244,7 @@ fn first_attempts_and_retries_take_turns() {
     let id = world.lives[0].endpoint.id;
     for number in 0..40 {
         let message = message(number);
-        let (state, attempts) = if number < 20 { (State::Retry, 1) } else { (State::Fresh, 0) };
+        let (state, attempts) = if number < 20 { (DeliveryState::Retry, 1) } else { (DeliveryState::Fresh, 0) };
         let progress = Progress { attempts, step: attempts, ..Progress::default() };
         world.pending.insert((id, message.id), (state, START, progress));
         world.messages.insert(message.id, message);

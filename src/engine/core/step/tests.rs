@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, OwnFailure};
-use crate::domain::deliveries::backoff::Schedule;
-use crate::domain::deliveries::delivery::{Progress, State};
+use crate::domain::deliveries::attempt::{Attempt, Failure, LocalFailure, Outcome};
+use crate::domain::deliveries::backoff::RetrySchedule;
+use crate::domain::deliveries::delivery::{DeliveryState, Progress};
 use crate::domain::{AppId, MessageId, OrgId};
 use crate::engine::core::event::{ReadResult, UnsentAttempt};
 use crate::engine::core::lanes::Dispatch;
@@ -121,7 +121,7 @@ impl Crowd {
     }
 
     fn finish(&mut self, start: Dispatch) -> CoreEvent {
-        let schedule = Schedule::new("", vec![Duration::from_secs(1)]).unwrap_or_default();
+        let schedule = RetrySchedule::new("", vec![Duration::from_secs(1)]).unwrap_or_default();
         let outcome =
             Outcome { failure: None, status: Some(200), ..Outcome::failed(Failure::Status, "", Duration::ZERO) };
         let times = (self.now.time, self.now.time);
@@ -218,7 +218,7 @@ fn single_events(crowd: &mut Crowd) {
     crowd.step("scanned", [CoreEvent::Scanned(Some(page))]);
     if let Some(start) = crowd.in_flight.pop() {
         let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
-        let one = UnsentAttempt { endpoint, message, why: OwnFailure::Panic, jitter: 0.0 };
+        let one = UnsentAttempt { endpoint, message, why: LocalFailure::Panic, jitter: 0.0 };
         crowd.step("not made", [CoreEvent::NotSent(one)]);
     }
     crowd.answer();
@@ -280,7 +280,7 @@ fn small_reads_are_spaced_and_large_ones_are_not() {
         let waiting = |number| PendingDelivery {
             message_id: MessageId(uuid::Uuid::from_u128(number as u128)),
             endpoint_id: wants[0].endpoint,
-            state: State::Fresh,
+            state: DeliveryState::Fresh,
             due_at: START.plus(Duration::from_secs(3_600)),
             progress: Progress::default(),
         };
@@ -312,7 +312,7 @@ fn small_reads_are_spaced_and_large_ones_are_not() {
 fn a_record_says_until_when_its_endpoint_pauses() {
     let mut crowd = Crowd::new();
     let one = crowd.lives[0].clone();
-    let schedule = Schedule::new("", vec![Duration::from_secs(1)]).unwrap_or_default();
+    let schedule = RetrySchedule::new("", vec![Duration::from_secs(1)]).unwrap_or_default();
     let mut rests = Vec::new();
     for _ in 0..16 {
         let admission = Admission::new(crowd.message(), vec![one.clone()]);

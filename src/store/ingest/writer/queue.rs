@@ -1,4 +1,4 @@
-//! Where callers queue for a writer, and how a batch forms out of what waits.
+//! The queues of the writers, and filling a batch from a queue.
 
 use std::sync::Arc;
 
@@ -6,16 +6,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::store::StoreError;
 use crate::store::ingest::accept::{AcceptItem, AcceptResult};
-use crate::store::ingest::outbox::{RelayRequest, RelayReport};
+use crate::store::ingest::outbox::{RelayReport, RelayRequest};
 use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 
-/// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost
-/// latency.
+/// Maximum writes of a batch: larger batches save almost nothing and cost latency.
 const BATCH: usize = 512;
-/// How many payload bytes one transaction accepts at most, but for the first message.
+/// Maximum payload bytes of a batch, except for its last message.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// Something to be stored, and who waits for the answer.
+/// A queued write, and the channel of its answer.
 #[allow(clippy::large_enum_variant, reason = "nearly all of them are accepts, and a box for each would be paid by all")]
 pub(in crate::store) enum Write {
     Accept(AcceptItem, oneshot::Sender<Result<AcceptResult, StoreError>>),
@@ -24,11 +23,11 @@ pub(in crate::store) enum Write {
 }
 
 impl Write {
-    /// Whether nobody waits for the answer any more: a caller that hung up before its turn is not stored for.
-    fn forsaken(&self) -> bool {
+    /// Whether the write can be dropped because its caller has hung up.
+    fn is_abandoned(&self) -> bool {
         match self {
             Write::Accept(_, answer) => answer.is_closed(),
-            // An attempt that was made is recorded, whoever waits.
+            // Every attempt is recorded.
             Write::Record(..) => false,
             Write::Relay(_, answer) => answer.is_closed(),
         }
@@ -50,7 +49,7 @@ impl Write {
     }
 }
 
-/// Where callers queue.
+/// The callers' side of the queues.
 #[derive(Debug)]
 pub(in crate::store) struct Queues {
     accepts: mpsc::Sender<Write>,
@@ -61,32 +60,36 @@ pub(in crate::store) struct Queues {
 impl Queues {
     pub(in crate::store) async fn accept(&self, item: AcceptItem) -> Result<AcceptResult, StoreError> {
         let (answer, wait) = oneshot::channel();
-        // A caller is turned away at once rather than kept in a queue that only grows.
+        // Fails at once if the queue is full: callers should not wait in an overloaded queue.
         self.accepts.try_send(Write::Accept(item, answer)).map_err(|_| StoreError::Overloaded)?;
-        wait.await.unwrap_or_else(|_| Err(gone()))
+        wait.await.unwrap_or_else(|_| Err(writer_stopped()))
     }
 
-    pub(in crate::store) async fn record(&self, finished: Arc<[FinishedAttempt]>) -> Result<Vec<RecordOutcome>, StoreError> {
+    pub(in crate::store) async fn record(
+        &self,
+        finished: Arc<[FinishedAttempt]>,
+    ) -> Result<Vec<RecordOutcome>, StoreError> {
         let (answer, wait) = oneshot::channel();
-        self.records.send(Write::Record(finished, answer)).await.map_err(|_| gone())?;
-        wait.await.unwrap_or_else(|_| Err(gone()))
+        self.records.send(Write::Record(finished, answer)).await.map_err(|_| writer_stopped())?;
+        wait.await.unwrap_or_else(|_| Err(writer_stopped()))
     }
 
     pub(in crate::store) async fn relay(&self, request: RelayRequest) -> Result<RelayReport, StoreError> {
         let (answer, wait) = oneshot::channel();
-        self.relays.send(Write::Relay(request, answer)).await.map_err(|_| gone())?;
-        wait.await.unwrap_or_else(|_| Err(gone()))
+        self.relays.send(Write::Relay(request, answer)).await.map_err(|_| writer_stopped())?;
+        wait.await.unwrap_or_else(|_| Err(writer_stopped()))
     }
 }
 
-pub(super) fn gone() -> StoreError {
+pub(super) fn writer_stopped() -> StoreError {
     StoreError::Unavailable("the writer has stopped".into())
 }
 
-/// The queues, and what their writers take from: one for all three kinds, or one for each.
-pub(in crate::store) fn queues(one: bool, length: usize) -> (Queues, Vec<mpsc::Receiver<Write>>) {
+/// The queues, and the receivers for their writers: a `single` one for all kinds of writes, or one for each kind.
+/// `length` is the capacity of the queue of accepts.
+pub(in crate::store) fn queues(single: bool, length: usize) -> (Queues, Vec<mpsc::Receiver<Write>>) {
     let (accepts, from_accepts) = mpsc::channel(length.max(1));
-    if one {
+    if single {
         let queues = Queues { accepts: accepts.clone(), records: accepts.clone(), relays: accepts };
         return (queues, vec![from_accepts]);
     }
@@ -95,18 +98,28 @@ pub(in crate::store) fn queues(one: bool, length: usize) -> (Queues, Vec<mpsc::R
     (Queues { accepts, records, relays }, vec![from_accepts, from_records, from_relays])
 }
 
-/// Adds to `batch` what waits in the queue, within the bounds, and drops what nobody waits for any more.
-pub(super) fn gather(mut batch: Vec<Write>, queue: &mut mpsc::Receiver<Write>) -> Vec<Write> {
+/// Adds queued writes to `batch` up to its maximum size, and drops abandoned ones.
+pub(super) fn fill_batch(mut batch: Vec<Write>, queue: &mut mpsc::Receiver<Write>) -> Vec<Write> {
     let mut bytes: usize = batch.iter().map(Write::bytes).sum();
-    // A relay step is a batch of its own making: nothing of its kind joins it, so that each transaction enters event
-    // ids in order.
+    // A relay step ends the batch: with two of them, a transaction would insert event ids out of order and could
+    // deadlock.
     while batch.len() < BATCH && bytes < BATCH_BYTES && !matches!(batch.last(), Some(Write::Relay(..))) {
         let Ok(next) = queue.try_recv() else { break };
         bytes += next.bytes();
         batch.push(next);
     }
-    batch.retain(|write| !write.forsaken());
+    batch.retain(|write| !write.is_abandoned());
     batch
+}
+
+/// Fails all writes that wait.
+pub(super) fn fail_queued(left: &mut Vec<Write>, queue: &mut mpsc::Receiver<Write>, error: &StoreError) {
+    for write in left.drain(..) {
+        write.fail(error);
+    }
+    while let Ok(write) = queue.try_recv() {
+        write.fail(error);
+    }
 }
 
 #[cfg(test)]
@@ -130,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_what_waits_up_to_its_bounds_without_those_who_left() {
+    fn a_batch_has_a_maximum_size_and_no_abandoned_writes() {
         let (sender, mut queue) = mpsc::channel(2_000);
         let mut waits = Vec::new();
         let mut send = |bytes| {
@@ -143,7 +156,7 @@ mod tests {
         waits.truncate(602);
         let mut next = || {
             let first = queue.try_recv().ok()?;
-            Some(gather(vec![first], &mut queue).len())
+            Some(fill_batch(vec![first], &mut queue).len())
         };
         assert_eq!((next(), next(), next(), next()), (Some(512), Some(90), Some(0), None));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes, hash};
+use sendoff::domain::access::api_key::{ApiKey, KeySpec, KeyScope, KeyScopes, hash};
 use sendoff::domain::catalog::application::{Application, ApplicationSpec};
 use sendoff::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
@@ -227,7 +227,7 @@ impl World {
     }
 
     async fn add_key(&mut self, org: OrgId) -> Checked {
-        let scopes = if self.rows.is_multiple_of(2) { Scopes::EVERYTHING } else { Scopes::of([Scope::Read]) };
+        let scopes = if self.rows.is_multiple_of(2) { KeyScopes::EVERYTHING } else { KeyScopes::of([KeyScope::Read]) };
         let expires_at = Some(self.now.plus(Duration::from_secs(3_600)));
         let spec = KeySpec { name: "billing".to_owned(), scopes, expires_at };
         let (key, text) = ApiKey::make(org, spec, self.now).map_err(|wrong| format!("{wrong:?}"))?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use sendoff::domain::catalog::endpoint::DisabledReason;
 use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::{AppId, AttemptId, MessageId, Uid};
 use sendoff::store::ingest::accept::{AcceptItem, AcceptResult, Rejection};
@@ -319,13 +319,13 @@ impl World {
 
     fn finished(&self, flight: Flight, end: &End) -> FinishedAttempt {
         let due = self.now.plus(Duration::from_secs(30 + 100 * u64::from(end.took)));
-        let retry = Next::Retry { due, step: flight.before.step + 1 };
+        let retry = Transition::Retry { due, step: flight.before.step + 1 };
         let (status, failure, next) = match end.came {
-            Came::Delivered => (Some(200), None, Next::Delivered),
+            Came::Delivered => (Some(200), None, Transition::Delivered),
             Came::Failed => (Some(503), Some(Failure::Status), retry),
             Came::Silent => (None, Some(Failure::Timeout), retry),
-            Came::Exhausted => (Some(500), Some(Failure::Status), Next::Dead(DeadReason::Exhausted)),
-            Came::Gone => (Some(410), Some(Failure::Status), Next::Dead(DeadReason::Gone)),
+            Came::Exhausted => (Some(500), Some(Failure::Status), Transition::Dead(DeadReason::Exhausted)),
+            Came::Gone => (Some(410), Some(Failure::Status), Transition::Dead(DeadReason::Gone)),
         };
         let outcome = Outcome {
             failure,

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use sendoff::domain::deliveries::attempt::Attempt;
-use sendoff::domain::deliveries::delivery::{Standing, State};
+use sendoff::domain::deliveries::delivery::{DeliveryStatus, DeliveryState};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::signing::secret::Secret;
 use sendoff::domain::signing::signature::Signing;
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
 use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::deliveries::DeliveryView;
-use sendoff::store::query::endpoint_messages::{EndpointMessage, Standings};
+use sendoff::store::query::endpoint_messages::{EndpointMessage, DeliveryStatusCounts};
 use sendoff::store::query::messages::MessageFilter;
 use sendoff::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use sendoff::store::{MessageRef, Tenant};
@@ -182,7 +182,7 @@ impl World {
         let of = |((id, _), delivery): (&(MessageId, EndpointId), &crate::model::state::Delivery)| {
             let message = self.model.messages.get(id)?.clone();
             let (standing, failing) = (delivery.standing(), delivery.failing());
-            let next_at = (standing == Standing::Pending).then_some(delivery.due);
+            let next_at = (standing == DeliveryStatus::Pending).then_some(delivery.due);
             self.model
                 .sent_filter_takes(&filter, &message, end, delivery)
                 .then_some((*id, EndpointMessage { message, standing, failing, next_at }))
@@ -198,14 +198,14 @@ impl World {
         let (since, until) =
             if bit(look, 0) { (self.around(look), Time::MAX) } else { (Time::ZERO, self.around(look)) };
         let among = MessageId::floor(since)..MessageId::floor(until);
-        let mut wanted = Standings::default();
+        let mut wanted = DeliveryStatusCounts::default();
         for ((message, endpoint), delivery) in &self.model.deliveries {
             if *endpoint == end && among.contains(message) && self.model.has(&tenant, app) {
                 *match delivery.standing() {
-                    Standing::Delivered => &mut wanted.delivered,
-                    Standing::Pending => &mut wanted.pending,
-                    Standing::Dead => &mut wanted.dead,
-                    Standing::Canceled => &mut wanted.canceled,
+                    DeliveryStatus::Delivered => &mut wanted.delivered,
+                    DeliveryStatus::Pending => &mut wanted.pending,
+                    DeliveryStatus::Dead => &mut wanted.dead,
+                    DeliveryStatus::Canceled => &mut wanted.canceled,
                 } += 1;
             }
         }
@@ -223,7 +223,7 @@ impl World {
             let slot = self.slot(*endpoint).await?;
             let new = PendingLane { endpoint: *endpoint, slot, fresh_due: None, retry_due: None };
             let lane = first.entry(*endpoint).or_insert(new);
-            let due = if delivery.state == State::Fresh { &mut lane.fresh_due } else { &mut lane.retry_due };
+            let due = if delivery.state == DeliveryState::Fresh { &mut lane.fresh_due } else { &mut lane.retry_due };
             *due = Some(due.map_or(delivery.due, |least| least.min(delivery.due)));
         }
         let wanted: Vec<PendingLane> = first.values().copied().collect();

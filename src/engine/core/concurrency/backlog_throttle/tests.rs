@@ -179,7 +179,7 @@ fn latency_beyond_a_second_does_not_disable_the_throttle() {
     machine.run(2_000);
     machine.backlog = true;
     machine.run(5_000);
-    machine.stalls = Some(LONGEST_SAMPLE);
+    machine.stalls = Some(MAX_SAMPLE);
     machine.run(1_000);
     let (left, _) = machine.run(1_000);
     assert!((90..1_000).contains(&left), "it falls to the rate of the others: {left} in a second");
@@ -212,7 +212,7 @@ fn overload_is_never_taken_for_an_idle_machine() {
     machine.waiting = true;
     for round in 0..60 {
         machine.others = [3.0, 0.0, 20.0][round % 3];
-        machine.stalls = Some(LONGEST_SAMPLE * (1 + round as u32 % 3));
+        machine.stalls = Some(MAX_SAMPLE * (1 + round as u32 % 3));
         for _ in 0..1_500 {
             machine.tick();
             assert!(!machine.throttle.unlimited, "round {round}: {:?}", machine.throttle);

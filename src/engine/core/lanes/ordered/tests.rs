@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::deliveries::attempt::{Failure, Outcome};
-use crate::domain::deliveries::delivery::State;
+use crate::domain::deliveries::delivery::DeliveryState;
 use crate::engine::core::lanes::tests::world::{START, live, scheduled};
 use crate::store::queue::pending_deliveries::PendingDelivery;
 use world::OrderedWorld;
@@ -160,7 +160,7 @@ fn a_read_from_before_the_endpoint_became_ordered_is_dropped() {
     let waiting = PendingDelivery {
         message_id: message.id,
         endpoint_id: id,
-        state: State::Fresh,
+        state: DeliveryState::Fresh,
         due_at: START,
         progress: Progress::default(),
     };

@@ -3,13 +3,13 @@
 
 use super::world::{LanesWorld, SignalTiming};
 use super::*;
-use crate::domain::deliveries::attempt::OwnFailure;
+use crate::domain::deliveries::attempt::LocalFailure;
 use crate::engine::core::event::UnsentAttempt;
 use crate::store::queue::slots::Leases;
 
 impl LanesWorld {
     /// Every request in flight fails for this reason. Returns their number.
-    fn fail_all(&mut self, why: OwnFailure) -> usize {
+    fn fail_all(&mut self, why: LocalFailure) -> usize {
         let failed = std::mem::take(&mut self.in_flight);
         for start in &failed {
             let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
@@ -37,18 +37,18 @@ fn a_local_failure_does_not_count_as_an_attempt() {
     let mut world = LanesWorld::new(1, 64, 16);
     (0..10).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.start();
-    let first = world.fail_all(OwnFailure::Ports);
+    let first = world.fail_all(LocalFailure::Ports);
     assert!(first > 0);
     assert!(world.lanes.settled() && world.lanes.in_flight() == 0, "nothing is unrecorded");
     assert_eq!(world.pass(950), 0, "however often it is read");
     assert!(world.pass(100) > 0);
     // `LanesWorld::start` compares the progress with that in the store.
     assert!(world.in_flight.iter().all(|start| start.work.progress == Progress::default()));
-    world.fail_all(OwnFailure::Ports);
+    world.fail_all(LocalFailure::Ports);
     assert_eq!(world.pass(1_900), 0, "twice in a row");
     assert!(world.pass(200) > 0);
     world.finish(0, true);
-    world.fail_all(OwnFailure::Ports);
+    world.fail_all(LocalFailure::Ports);
     assert!(world.pass(1_100) > 0, "an attempt that was made ends the row");
     world.settle();
     assert_eq!(world.delivered, 10);
@@ -63,7 +63,7 @@ fn a_pause_after_a_local_failure_affects_no_other_endpoint() {
     for _ in 0..40 {
         let mine = |start: &Dispatch| start.live.endpoint.id == resting;
         while let Some(at) = world.in_flight.iter().position(mine) {
-            world.cannot_make_for(at, OwnFailure::Panic);
+            world.cannot_make_for(at, LocalFailure::Panic);
         }
         world.finish(0, true);
         world.record(usize::MAX);
@@ -80,13 +80,13 @@ fn if_all_are_affected_all_pause_and_one_probes() {
     let mut world = LanesWorld::new(40, 64, 16);
     (0..3).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.start();
-    let all = world.fail_all(OwnFailure::Descriptors);
+    let all = world.fail_all(LocalFailure::Descriptors);
     assert_eq!(all, 32, "half of the capacity, for unknown endpoints");
     let (mut begun, mut rounds) = (0, 0);
     // For a minute no request can be made.
     for _ in 0..1_200 {
         begun += world.pass(50);
-        rounds += usize::from(world.fail_all(OwnFailure::Descriptors) > 0);
+        rounds += usize::from(world.fail_all(LocalFailure::Descriptors) > 0);
     }
     assert!((4..=8).contains(&rounds) && begun == rounds, "{begun} attempts in {rounds} rounds");
     world.settle();
@@ -99,7 +99,7 @@ fn a_lease_that_ends_meanwhile_leaves_no_state() {
     world.accept(SignalTiming::AtOnce);
     world.start();
     world.lanes.lease(&Leases::new(), world.now);
-    world.fail_all(OwnFailure::Descriptors);
+    world.fail_all(LocalFailure::Descriptors);
     assert!(world.lanes.busy_slots().is_empty(), "the slot can be returned");
     assert_eq!(world.pass(5_000), 0);
     world.lanes.lease(&super::world::all_slots(), world.now);

@@ -13,7 +13,7 @@ fn row(endpoint: EndpointId, number: u128) -> PendingDelivery {
     PendingDelivery {
         message_id: MessageId(uuid::Uuid::from_u128(number)),
         endpoint_id: endpoint,
-        state: State::Fresh,
+        state: DeliveryState::Fresh,
         due_at: Time::ZERO,
         progress: Progress::default(),
     }

@@ -102,7 +102,7 @@ fn deliveries_returned_to_the_store_are_read_again() {
     read(&mut world);
     serve(&mut world, QUEUE - 1);
     world.start();
-    world.cannot_make_for(0, crate::domain::deliveries::attempt::OwnFailure::Ports);
+    world.cannot_make_for(0, crate::domain::deliveries::attempt::LocalFailure::Ports);
     world.advance(1_500);
     assert_eq!(read(&mut world).fresh_from, Time::ZERO);
     // So is everything after another process had the lease for a while.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::*;
 use crate::domain::OrgId;
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use crate::domain::deliveries::attempt::{Failure, OwnFailure};
+use crate::domain::deliveries::attempt::{Failure, LocalFailure};
 use crate::domain::deliveries::message::Message;
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::Signing;
@@ -76,7 +76,7 @@ pub(super) struct LanesWorld {
     pub(super) lives: Vec<Arc<LiveEndpoint>>,
     pub(super) messages: HashMap<MessageId, Arc<Message>>,
     /// Pending deliveries in the store: state, due time, progress.
-    pub(super) pending: BTreeMap<(EndpointId, MessageId), (State, Time, Progress)>,
+    pub(super) pending: BTreeMap<(EndpointId, MessageId), (DeliveryState, Time, Progress)>,
     pub(super) in_flight: Vec<Dispatch>,
     pub(super) unrecorded: Vec<(EndpointId, MessageId, Progress, bool)>,
     pub(super) reading: Option<(Vec<LaneRequest>, Vec<PendingDelivery>)>,
@@ -128,7 +128,7 @@ impl LanesWorld {
         self.next += 1;
         let message = Arc::new(Message { accepted_at: self.now.time, ..(*scheduled(self.next, deliver_at)).clone() });
         for live in &self.lives {
-            let row = (State::Fresh, deliver_at.unwrap_or(self.now.time), Progress::default());
+            let row = (DeliveryState::Fresh, deliver_at.unwrap_or(self.now.time), Progress::default());
             self.pending.insert((live.endpoint.id, message.id), row);
         }
         self.messages.insert(message.id, message.clone());
@@ -205,10 +205,10 @@ impl LanesWorld {
         if self.in_flight.is_empty() {
             return;
         }
-        self.cannot_make_for(pick % self.in_flight.len(), OwnFailure::ALL[pick % OwnFailure::ALL.len()]);
+        self.cannot_make_for(pick % self.in_flight.len(), LocalFailure::ALL[pick % LocalFailure::ALL.len()]);
     }
 
-    pub(super) fn cannot_make_for(&mut self, at: usize, why: OwnFailure) {
+    pub(super) fn cannot_make_for(&mut self, at: usize, why: LocalFailure) {
         let start = self.in_flight.swap_remove(at);
         let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
         self.lanes.failed_locally(UnsentAttempt { endpoint, message, why, jitter: 0.5 }, self.now);
@@ -224,7 +224,7 @@ impl LanesWorld {
             } else {
                 let at = self.now.time.plus(Duration::from_millis(50));
                 let progress = Progress { attempts: before.attempts + 1, step: before.step + 1, ..before };
-                self.pending.insert((endpoint, message), (State::Retry, at, progress));
+                self.pending.insert((endpoint, message), (DeliveryState::Retry, at, progress));
                 due = Some(at);
             }
             self.lanes.recorded(endpoint, message, due);
@@ -239,7 +239,10 @@ impl LanesWorld {
         let (wants, _) = self.lanes.begin_read(self.now);
         let mut waiting = Vec::new();
         for want in &wants {
-            let kinds = [(State::Fresh, want.fresh, want.fresh_from), (State::Retry, want.retries, want.retries_from)];
+            let kinds = [
+                (DeliveryState::Fresh, want.fresh, want.fresh_from),
+                (DeliveryState::Retry, want.retries, want.retries_from),
+            ];
             for (state, most, from) in kinds {
                 let mut rows: Vec<PendingDelivery> = self
                     .pending

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::*;
 use crate::domain::deliveries::attempt::{Failure, Outcome};
-use crate::domain::deliveries::delivery::State;
+use crate::domain::deliveries::delivery::DeliveryState;
 use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::lanes::tests::world::{START, all_slots, live, scheduled};
 use crate::store::ingest::routing::LiveEndpoint;
@@ -180,7 +180,7 @@ impl OrderedWorld {
         let waiting = |(message_id, row): &(MessageId, Row)| PendingDelivery {
             message_id: *message_id,
             endpoint_id: self.id(),
-            state: State::Fresh,
+            state: DeliveryState::Fresh,
             due_at: row.due,
             progress: row.progress,
         };

@@ -1,5 +1,5 @@
-//! Messages to applications that have to be loaded first. They wait beside the queue: everybody else's messages go on
-//! meanwhile.
+//! Messages to applications that are not in the routing cache and too large to be read in the accepting transaction.
+//! They wait beside the queue while their application is loaded, and do not block other messages.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,21 +11,20 @@ use crate::domain::AppId;
 use crate::store::ingest::routing_load;
 use crate::store::{Inner, StoreError};
 
-/// The messages that wait. One application is loaded at a time, in the order in which they came.
+/// The waiting messages by application. One application is loaded at a time, in order of arrival.
 #[derive(Default)]
-pub(super) struct Loading {
+pub(super) struct PendingLoads {
     waiting: HashMap<AppId, Vec<Write>>,
-    /// The applications in `pending_deliveries`, but for the one that is being loaded.
+    /// The applications in `waiting`, except for the one being loaded.
     next: VecDeque<AppId>,
     task: Option<(AppId, JoinHandle<Result<(), StoreError>>)>,
-    /// How many messages wait.
+    /// The number of waiting messages.
     count: usize,
 }
 
-impl Loading {
-    /// Takes messages whose applications have to be loaded, and has the next one loaded. Beyond `most` messages in
-    /// all, callers are turned away.
-    pub(super) fn wait(&mut self, inner: &Arc<Inner>, writes: Vec<(AppId, Write)>, most: usize) {
+impl PendingLoads {
+    /// Adds messages, and starts the next load. Messages beyond `most` in total fail with [`StoreError::Overloaded`].
+    pub(super) fn add(&mut self, inner: &Arc<Inner>, writes: Vec<(AppId, Write)>, most: usize) {
         for (app, write) in writes {
             if self.count >= most {
                 write.fail(&StoreError::Overloaded);
@@ -37,8 +36,8 @@ impl Loading {
             }
             self.waiting.entry(app).or_default().push(write);
         }
-        // Only now that what was loaded before has had its transaction: with another one in between it might be
-        // forgotten again.
+        // Called after each batch, so the messages of the previous load have been stored: a load in between could evict
+        // their application from the cache.
         if self.task.is_none()
             && let Some(app) = self.next.pop_front()
         {
@@ -47,8 +46,7 @@ impl Loading {
         }
     }
 
-    /// The messages whose application has been loaded. Never, if none is being loaded. Dropped before it is done, it
-    /// loses nothing.
+    /// Waits for a load and returns its messages; pending forever if there is none. Cancel-safe.
     pub(super) async fn ready(&mut self) -> Vec<Write> {
         let (app, loaded) = match &mut self.task {
             Some((app, task)) => (*app, task.await),
@@ -60,7 +58,7 @@ impl Loading {
         let failed = match loaded {
             Ok(Ok(())) => return writes,
             Ok(Err(error)) => error,
-            Err(error) => StoreError::Unavailable(format!("its endpoints were not loaded: {error}")),
+            Err(error) => StoreError::Unavailable(format!("cannot load the application's endpoints: {error}")),
         };
         for write in writes {
             write.fail(&failed);

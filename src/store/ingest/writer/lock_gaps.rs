@@ -1,0 +1,58 @@
+//! Gaps between SQLite transactions while more writes are queued, in which other programs can take the write lock.
+//! They poll for it, up to 100 ms apart, so their chance is the share of time for which the lock is free: half while
+//! others write, a tenth otherwise.
+
+use std::time::{Duration, Instant};
+
+use crate::store::db::sqlite::Sqlite;
+
+const MIN_GAP: Duration = Duration::from_millis(1);
+const MAX_GAP: Duration = Duration::from_millis(20);
+/// A gap is this fraction of the time that the lock was held, unless others write.
+const FRACTION: u32 = 10;
+/// After a commit by another program, others are assumed to write for this long.
+const EXTERNAL_WRITERS_TTL: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(super) struct LockGaps {
+    /// How long the lock was held since the last gap.
+    held: Duration,
+    external: ExternalWriters,
+}
+
+impl LockGaps {
+    /// The gap after a batch that held the lock for `took`, if one is due. `idle`: no write is queued.
+    pub(super) async fn after_batch(&mut self, sqlite: &Sqlite, took: Duration, idle: bool) -> Option<Duration> {
+        self.held += took;
+        if idle {
+            self.held = Duration::ZERO;
+            return None;
+        }
+        // Timers have a resolution of 1 ms: shorter gaps are saved up.
+        if self.held / FRACTION < MIN_GAP {
+            return None;
+        }
+        let fraction = if self.external.are_active(sqlite).await { 1 } else { FRACTION };
+        let gap = (self.held / fraction).min(MAX_GAP);
+        self.held = Duration::ZERO;
+        Some(gap)
+    }
+}
+
+/// Detects commits of other programs, by SQLite's `data_version`.
+#[derive(Default)]
+struct ExternalWriters {
+    version: Option<i64>,
+    last_commit: Option<Instant>,
+}
+
+impl ExternalWriters {
+    async fn are_active(&mut self, sqlite: &Sqlite) -> bool {
+        let version = sqlite.data_version().await.ok();
+        let before = std::mem::replace(&mut self.version, version);
+        if before.is_some() && before != version {
+            self.last_commit = Some(Instant::now());
+        }
+        self.last_commit.is_some_and(|at| at.elapsed() < EXTERNAL_WRITERS_TTL)
+    }
+}
