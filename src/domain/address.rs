@@ -145,7 +145,7 @@ pub enum UrlError {
     Address(#[from] BlockedAddress),
     /// Unsupported scheme, port, credentials or host.
     #[error("{0}")]
-    Form(&'static str),
+    Invalid(&'static str),
 }
 
 /// The addresses and URLs this installation may send to.
@@ -182,23 +182,23 @@ impl AddressPolicy {
             "https" => {}
             "http" if !self.https_only => {}
             "http" => {
-                return Err(UrlError::Form(
+                return Err(UrlError::Invalid(
                     "must begin with https://, plain http:// is turned off (SENDOFF_HTTPS_ONLY)",
                 ));
             }
-            _ => return Err(UrlError::Form("must begin with https:// or http://")),
+            _ => return Err(UrlError::Invalid("must begin with https:// or http://")),
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(UrlError::Form("must not hold a user name or password, use the header Authorization instead"));
+            return Err(UrlError::Invalid("must not hold a user name or password, use the header Authorization instead"));
         }
         if url.port() == Some(0) {
-            return Err(UrlError::Form("must not use port 0, nothing can listen there"));
+            return Err(UrlError::Invalid("must not use port 0, nothing can listen there"));
         }
         match url.host() {
             Some(Host::Ipv4(ip)) => Ok(self.check(ip.into())?),
             Some(Host::Ipv6(ip)) => Ok(self.check(ip.into())?),
             Some(Host::Domain(name)) if !name.trim_end_matches('.').is_empty() => Ok(()),
-            _ => Err(UrlError::Form("must name a host, such as https://example.com/webhooks")),
+            _ => Err(UrlError::Invalid("must name a host, such as https://example.com/webhooks")),
         }
     }
 

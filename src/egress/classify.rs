@@ -34,7 +34,7 @@ enum ConnectPhase {
 /// The receiver's failure with its sentence, or a failure of this machine.
 type Classification = Result<(Failure, String), NotSent>;
 
-/// Classifies `store_error`; `tls` says whether the URL is https.
+/// Classifies `error`; `tls` says whether the URL is https.
 ///
 /// # Errors
 /// The failure is this machine's.

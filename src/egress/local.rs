@@ -12,7 +12,7 @@ use crate::domain::deliveries::attempt::LocalFailure;
 #[error("no local port is left")]
 pub struct NoPort;
 
-/// The exhausted resource, if `store_error` names one.
+/// The exhausted resource, if `error` names one.
 pub fn exhausted(error: &io::Error) -> Option<LocalFailure> {
     let code = error.raw_os_error()?;
     let is = |errno: Errno| errno.raw_os_error() == code;

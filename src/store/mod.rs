@@ -41,7 +41,7 @@ use tokio::sync::Mutex;
 
 use crate::store::ingest::outbox::outbox_watermark;
 pub use access::tenant::{AppRef, EndpointRef, MessageRef, PollingEndpointRef, Tenant};
-use catalog::change::Turns;
+use catalog::change::ChangeLocks;
 pub use db::store_error::StoreError;
 pub use db::location::Location;
 #[cfg(test)]
@@ -120,7 +120,7 @@ struct Inner {
     outbox_watermark: outbox_watermark::OutboxWatermark,
     in_flight_keys: idempotency::InFlightKeys,
     /// Locks that serialize conflicting endpoint changes.
-    turns: Turns,
+    turns: ChangeLocks,
     wakeups: feed::wakeups::FeedWakeups,
     /// A wide message was accepted since the last [`Store::take_packed_flag`].
     packed: AtomicBool,
@@ -179,7 +179,7 @@ impl Store {
             queues,
             outbox_watermark: outbox_watermark::OutboxWatermark::default(),
             in_flight_keys: idempotency::InFlightKeys::default(),
-            turns: Turns::default(),
+            turns: ChangeLocks::default(),
             wakeups: feed::wakeups::FeedWakeups::default(),
             packed: AtomicBool::new(false),
             mailing: AtomicBool::new(false),
@@ -195,7 +195,7 @@ impl Store {
         if let Backend::Postgres(backend) = &store.inner.backend {
             tokio::spawn(postgres::close_idle(Arc::downgrade(&store.inner)));
             if backend.servers.several() {
-                tokio::spawn(db::postgres::servers::follow(Arc::downgrade(&store.inner)));
+                tokio::spawn(db::postgres::servers::follow_primary(Arc::downgrade(&store.inner)));
             }
         }
         if let Some(notification_queue) = notification_queue {

@@ -1,6 +1,6 @@
 //! Background tasks: asking for them, looking at them. (What they do is the store's to show, and the engine's.)
 
-use sendoff::store::jobs::job_lease::Stepped;
+use sendoff::store::jobs::job_lease::StepResult;
 use serde_json::{Value, json};
 
 use crate::resources::has;
@@ -40,7 +40,7 @@ async fn tasks_are_taken_down_and_seen(world: World) {
     let one = format!("/background-task/{}", recover["id"].as_str().unwrap());
     assert_eq!(world.get(&one).await.expect(200), recover);
     let turn = world.store.take_turn(world.now()).await.unwrap().unwrap();
-    assert!(matches!(world.store.step_background(turn, world.now()).await.unwrap(), Stepped::Ended(_)));
+    assert!(matches!(world.store.step_background(turn, world.now()).await.unwrap(), StepResult::Ended(_)));
     has(&world.get(&format!("{one}/")).await.expect(200), json!({"status": "finished"}));
     let ids = [&recover["id"], &missing["id"], &bulk["id"]];
     for (query, wanted) in [

@@ -1,7 +1,7 @@
 //! Reconciliation over HTTP: what a receiver misses by the ids that it has, and having it sent again.
 
 use sendoff::domain::access::api_key::KeyScope;
-use sendoff::store::jobs::job_lease::Stepped;
+use sendoff::store::jobs::job_lease::StepResult;
 use serde_json::{Value, json};
 
 use crate::resources::has;
@@ -78,7 +78,7 @@ async fn what_it_misses_is_sent_again(world: World) {
     has(&task, json!({"status": "running", "task": "endpoint.reconcile"}));
     assert_eq!(keyed().await["id"], task["id"]);
     let turn = world.store.take_turn(world.now()).await.unwrap().expect("a turn");
-    assert!(matches!(world.store.step_background(turn, world.now()).await.unwrap(), Stepped::Ended(_)));
+    assert!(matches!(world.store.step_background(turn, world.now()).await.unwrap(), StepResult::Ended(_)));
     assert_eq!(world.store.take_turn(world.now()).await.unwrap(), None, "there was one task");
     let done = world.get(&format!("/background-task/{}", task["id"].as_str().unwrap())).await.expect(200);
     has(&done, json!({"status": "finished"}));

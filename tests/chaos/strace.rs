@@ -8,7 +8,7 @@ pub struct Injected {
 }
 
 impl Injected {
-    /// Lets every one of `calls` (names with commas between) of these processes fail with `store_error`, `times` at most.
+    /// Lets every one of `calls` (names with commas between) of these processes fail with `error`, `times` at most.
     pub fn into(pids: &[u32], calls: &str, error: &str, times: Option<u32>) -> Injected {
         let times = times.map(|times| format!(":when=1..{times}")).unwrap_or_default();
         let mut command = Command::new("strace");

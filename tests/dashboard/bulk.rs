@@ -231,7 +231,7 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen(world: World) {
         total: None,
     };
     let begun = world.store.begin_background(&strangers, spec, Clock.now()).await.unwrap();
-    let sendoff::store::jobs::background::StartResult::Begun(work) = begun else { panic!("{begun:?}") };
+    let sendoff::store::jobs::background::StartResult::Started(work) = begun else { panic!("{begun:?}") };
     assert_eq!(browser.get(&format!("/resend/{}", work.id)).await.0, StatusCode::NOT_FOUND);
     assert!(!browser.page("/resend").await.contains("a stranger"));
     let (status, page) = browser.get(&format!("/resend?status=dead&app={}", theirs.id)).await;

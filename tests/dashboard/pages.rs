@@ -315,7 +315,7 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
     let browser = world.sign_in().await;
     assert!(!browser.page("/").await.contains("<strong>Operational webhooks"), "nobody listens");
     assert!(words(&browser.page("/operational").await).contains("No operational endpoints"));
-    let told = world.store.make_operational_application(&world.tenant(), world.now).await.unwrap();
+    let told = world.store.ensure_operational_application(&world.tenant(), world.now).await.unwrap();
     let ears = world.endpoint(&told, "https://ops.example/hook").await;
     assert!(words(&browser.page("/operational").await).contains("New events appear here"));
     let acme = world.app("Acme").await;

@@ -370,6 +370,6 @@ async fn an_operator_makes_a_link_that_is_good_once(world: World) {
     let again = world.request(Method::GET, &path).send().await.unwrap();
     assert_ne!(again.status(), StatusCode::OK, "once");
     assert!(browser.page("/audit").await.contains("portal link made"));
-    let told = world.store.make_operational_application(&world.tenant(), world.now).await.unwrap();
+    let told = world.store.ensure_operational_application(&world.tenant(), world.now).await.unwrap();
     assert_eq!(browser.get(&format!("/applications/{}/portal-link", told.id)).await.0, StatusCode::NOT_FOUND);
 }

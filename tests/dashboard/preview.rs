@@ -83,7 +83,7 @@ const PAYLOAD: &str = r#"{"id":"in_1PqZ7e2eZvKYlo2C","object":"invoice","amount_
 
 /// What the organization is told: two operational endpoints, one of them gone.
 async fn listen(world: &World) {
-    let told = world.store.make_operational_application(&world.tenant(), world.now).await.unwrap();
+    let told = world.store.ensure_operational_application(&world.tenant(), world.now).await.unwrap();
     let ops = world.endpoint(&told, "https://ops.acme.example/sendoff/told").await;
     let spec = EndpointSpec {
         url: "https://pager.acme.example/".into(),

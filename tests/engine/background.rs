@@ -11,8 +11,8 @@ use sendoff::domain::deliveries::delivery::{DeliveryState, DeliveryStatus};
 use sendoff::domain::signing::secret::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{BackgroundId, Time};
-use sendoff::store::jobs::background::{Background, BackgroundSpec, Begun};
-use sendoff::store::query::endpoint_messages::{DeliveryStatusCounts, SentFilter};
+use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult};
+use sendoff::store::query::endpoint_messages::{DeliveryStatusCounts, EndpointMessageFilter};
 use sqlx::{AssertSqlSafe, Connection};
 
 use crate::support::server::MASTER_KEY;
@@ -33,11 +33,16 @@ fn once(url: String) -> EndpointSpec {
 
 async fn begin(world: &World, endpoint: &Endpoint, work: TaskKind) -> BackgroundId {
     let standings = if work == TaskKind::Recover { vec![DeliveryStatus::Dead] } else { Vec::new() };
-    let filter = SentFilter { standings, since: world.app.created_at, until: Clock.now(), ..SentFilter::default() };
+    let filter = EndpointMessageFilter {
+        standings,
+        since: world.app.created_at,
+        until: Clock.now(),
+        ..EndpointMessageFilter::default()
+    };
     let scope = TaskScope::Endpoint(world.app.id, endpoint.id);
     let spec = BackgroundSpec { kind: work, scope, filter, by: "a test".into(), listed: None, total: None };
     match world.store.begin_background(&world.tenant, spec, Clock.now()).await {
-        Ok(Begun::Begun(work)) => work.id,
+        Ok(StartResult::Started(work)) => work.id,
         other => panic!("{other:?}"),
     }
 }

@@ -37,7 +37,7 @@ fn hard_of_hearing() -> Receiver {
 
 /// An operational endpoint at `receiver`.
 async fn listener(world: &World, receiver: &Receiver) -> (AppId, EndpointId, Secret) {
-    let app = world.store.make_operational_application(&world.tenant, Clock.now()).await.unwrap().id;
+    let app = world.store.ensure_operational_application(&world.tenant, Clock.now()).await.unwrap().id;
     let secret = Secret::generate(SignatureType::Hmac256);
     let spec = EndpointSpec { url: receiver.url("/ops"), ..Default::default() };
     let made = world.store.create_endpoint(&world.tenant, app, spec, &secret, Clock.now()).await.unwrap();

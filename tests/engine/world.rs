@@ -14,7 +14,7 @@ use sendoff::domain::time::Clock;
 use sendoff::domain::{EndpointId, MessageId, OrgId};
 use sendoff::egress::Egress;
 use sendoff::engine::{Engine, EngineOptions};
-use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::catalog::endpoints::OptimisticUpdate;
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::deliveries::DeliveryView;
@@ -104,7 +104,7 @@ impl World {
     pub async fn update(&self, id: EndpointId, spec: EndpointSpec) {
         let before = self.store.endpoint(&self.tenant, self.app.id, &id.into()).await.unwrap().unwrap();
         let done = self.store.update_endpoint(&self.tenant, &before, spec, Clock.now()).await.unwrap();
-        assert!(matches!(done, Updated::Done(_)), "{done:?}");
+        assert!(matches!(done, OptimisticUpdate::Updated(_)), "{done:?}");
     }
 
     pub async fn send(&self, payload: &str) -> std::sync::Arc<Message> {

@@ -2,7 +2,7 @@
 
 use sendoff::domain::Time;
 use sendoff::domain::deliveries::delivery::Transition;
-use sendoff::store::maintenance::retention::Expired;
+use sendoff::store::maintenance::retention::RetentionStep;
 
 use crate::home::*;
 use crate::support::on_both_alone;
@@ -44,7 +44,7 @@ async fn what_is_older_goes_in_steps_with_all_that_hangs_on_it(home: Home) {
     store.record(done.collect::<Vec<_>>()).await.unwrap();
 
     let mut steps = Vec::new();
-    while steps.last().is_none_or(|last: &Expired| last.more) {
+    while steps.last().is_none_or(|last: &RetentionStep| last.more) {
         steps.push(store.expire(at(120), at(120)).await.unwrap());
     }
     let messages: Vec<u64> = steps.iter().map(|step| step.messages).collect();
@@ -125,7 +125,7 @@ async fn no_step_deletes_more_than_a_few_thousand_rows(home: Home) {
         home.execute(&sql).await;
     }
     let mut steps = Vec::new();
-    while steps.last().is_none_or(|last: &Expired| last.more) {
+    while steps.last().is_none_or(|last: &RetentionStep| last.more) {
         steps.push(store.expire(at(10), at(10)).await.unwrap());
     }
     let rows: Vec<u64> = steps.iter().map(|step| step.rows).collect();
@@ -174,14 +174,14 @@ async fn what_goes_unsent_is_told(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let paused = endpoint(store, app.id, endpoint_spec()).await.id;
-    let house = store.make_operational_application(&tenant(), NOW).await.unwrap().id;
+    let house = store.ensure_operational_application(&tenant(), NOW).await.unwrap().id;
     let ears = endpoint(store, house, endpoint_spec()).await.id;
     let mut own = item(app.id);
     (own.spec.event_id, own.at) = (Some(uid("invoice-7")), at(0));
     let message = offer(store, own).await.unwrap().id;
     let well = waiting(store, made.id).await.remove(0);
     store.record(vec![finished(app.id, &well, answered(200), Transition::Delivered)]).await.unwrap();
-    assert_eq!(store.expire(at(0), at(1)).await.unwrap(), Expired::default());
+    assert_eq!(store.expire(at(0), at(1)).await.unwrap(), RetentionStep::default());
     assert!(waiting(store, ears).await.is_empty(), "not too old yet");
     while store.expire(at(10), at(20)).await.unwrap().more {}
     assert!(waiting(store, paused).await.is_empty(), "it is gone");

@@ -12,7 +12,7 @@ use sendoff::domain::catalog::endpoint::{EndpointSpec, HeaderChange};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::{AppId, OrgId};
 use sendoff::store::access::audit::{AuditEntry, AuditFilter, NewAuditEntry};
-use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::catalog::endpoints::OptimisticUpdate;
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::{Order, PageRequest, Store, StoreError, Tenant};
 
@@ -64,7 +64,7 @@ async fn what_is_done_on_behalf_of_somebody_is_noted(home: Home) {
     let second = updated(&store, &first, off.clone(), NOW).await;
     let third = updated(&store, &second, url.clone(), NOW).await;
     let fourth = updated(&store, &third, EndpointSpec { description: "x".into(), ..url.clone() }, NOW).await;
-    assert!(matches!(store.update_endpoint(&me, &third, url, NOW).await.unwrap(), Updated::Stale));
+    assert!(matches!(store.update_endpoint(&me, &third, url, NOW).await.unwrap(), OptimisticUpdate::Stale));
     let change = HeaderChange::Replace([("x-a".into(), "b".into())].into());
     assert!(store.change_headers(&me, app.id, fourth.id, &change, NOW).await.unwrap());
     assert!(store.rotate_secret(&me, app.id, fourth.id, &secret(), Duration::from_secs(60), NOW).await.unwrap());

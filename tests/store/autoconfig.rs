@@ -6,7 +6,7 @@ use sendoff::domain::catalog::autoconfig::AutoConfig;
 use sendoff::domain::catalog::polling::PollingEndpointSpec;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::{AppId, OrgId, limits};
-use sendoff::store::feed::autoconfig::Bound;
+use sendoff::store::feed::autoconfig::CreatedEndpoint;
 use sendoff::store::{Store, StoreError};
 
 use crate::home::*;
@@ -43,14 +43,17 @@ async fn a_subscription_knows_what_was_made_by_it(home: Home) {
 
     let (first, second) = (endpoint(store, app, endpoint_spec()).await, endpoint(store, app, endpoint_spec()).await);
     let bind = async |made_by| store.bind_autoconfig(&tenant(), &made, made_by, NOW).await.unwrap();
-    assert!(bind(Bound::Endpoint(first.id)).await);
-    assert!(!bind(Bound::Endpoint(second.id)).await, "it has one");
+    assert!(bind(CreatedEndpoint::Endpoint(first.id)).await);
+    assert!(!bind(CreatedEndpoint::Endpoint(second.id)).await, "it has one");
     assert_eq!(read().await.unwrap().endpoint, Some(first.id));
     store.delete_endpoint(&tenant(), app, first.id, NOW).await.unwrap();
     assert_eq!(read().await.unwrap().endpoint, None);
-    assert!(bind(Bound::Endpoint(second.id)).await, "what was deleted gives room");
+    assert!(bind(CreatedEndpoint::Endpoint(second.id)).await, "what was deleted gives room");
     let polled = store.create_polling_endpoint(&tenant(), app, PollingEndpointSpec::default(), NOW).await.unwrap();
-    assert!(bind(Bound::PollingEndpoint(polled.id)).await && !bind(Bound::PollingEndpoint(polled.id)).await);
+    assert!(
+        bind(CreatedEndpoint::PollingEndpoint(polled.id)).await
+            && !bind(CreatedEndpoint::PollingEndpoint(polled.id)).await
+    );
     let both = read().await.unwrap();
     assert_eq!((both.endpoint, both.polling_endpoint), (Some(second.id), Some(polled.id)));
 

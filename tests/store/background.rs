@@ -5,9 +5,9 @@ use sendoff::domain::deliveries::attempt::Trigger;
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus, Transition};
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId};
-use sendoff::store::jobs::background::{Background, BackgroundSpec, Begun};
-use sendoff::store::jobs::job_lease::{Stepped, Turn};
-use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult};
+use sendoff::store::jobs::job_lease::{StepResult, TaskLease};
+use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::queue::signals::Signal;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
 
@@ -39,30 +39,36 @@ pub async fn settle(
     store.record(all).await.unwrap();
 }
 
-pub fn since(since: u64, until: u64) -> SentFilter {
-    SentFilter { since: later(since), until: later(until), ..SentFilter::default() }
+pub fn since(since: u64, until: u64) -> EndpointMessageFilter {
+    EndpointMessageFilter { since: later(since), until: later(until), ..EndpointMessageFilter::default() }
 }
 
-pub fn failed(since_s: u64, until: u64) -> SentFilter {
-    SentFilter { standings: vec![DeliveryStatus::Dead], ..since(since_s, until) }
+pub fn failed(since_s: u64, until: u64) -> EndpointMessageFilter {
+    EndpointMessageFilter { standings: vec![DeliveryStatus::Dead], ..since(since_s, until) }
 }
 
-pub fn spec(scope: TaskScope, kind: TaskKind, filter: SentFilter) -> BackgroundSpec {
+pub fn spec(scope: TaskScope, kind: TaskKind, filter: EndpointMessageFilter) -> BackgroundSpec {
     BackgroundSpec { kind, scope, filter, by: "a test".into(), listed: None, total: None }
 }
 
-async fn begin(store: &Store, app: AppId, endpoint: EndpointId, kind: TaskKind, filter: SentFilter) -> Background {
+async fn begin(
+    store: &Store,
+    app: AppId,
+    endpoint: EndpointId,
+    kind: TaskKind,
+    filter: EndpointMessageFilter,
+) -> Background {
     begin_at(store, TaskScope::Endpoint(app, endpoint), kind, filter).await
 }
 
-pub async fn begin_at(store: &Store, scope: TaskScope, kind: TaskKind, filter: SentFilter) -> Background {
+pub async fn begin_at(store: &Store, scope: TaskScope, kind: TaskKind, filter: EndpointMessageFilter) -> Background {
     match store.begin_background(&tenant(), spec(scope, kind, filter), later(1_000)).await.unwrap() {
-        Begun::Begun(work) => *work,
+        StartResult::Started(work) => *work,
         other => panic!("{other:?}"),
     }
 }
 
-pub async fn turn(store: &Store) -> Turn {
+pub async fn turn(store: &Store) -> TaskLease {
     store.take_turn(later(1_000)).await.unwrap().expect("a turn")
 }
 
@@ -71,9 +77,9 @@ pub async fn work_off(store: &Store) -> (usize, TaskStage) {
     let mut turn = turn(store).await;
     for steps in 1.. {
         match store.step_background(turn, later(2_000)).await.unwrap() {
-            Stepped::More(next) => turn = next,
-            Stepped::Ended(stage) => return (steps, stage),
-            Stepped::Lost => panic!("nobody else is there"),
+            StepResult::More(next) => turn = next,
+            StepResult::Ended(stage) => return (steps, stage),
+            StepResult::Lost => panic!("nobody else is there"),
         }
     }
     unreachable!()
@@ -140,17 +146,17 @@ async fn a_step_is_bounded_and_what_was_left_is_gone_on_with(home: Home) {
     let work = begin(store, app.id, made.id, TaskKind::Recover, failed(0, 900)).await;
     let first = turn(store).await;
     assert!(other.take_turn(later(1_000)).await.unwrap().is_none(), "one at a time");
-    let Stepped::More(next) = store.step_background(first, later(2_000)).await.unwrap() else { panic!("no more") };
+    let StepResult::More(next) = store.step_background(first, later(2_000)).await.unwrap() else { panic!("no more") };
     assert_eq!(found(store, work.id).await.sent, 200);
-    assert_eq!(store.step_background(first, later(2_000)).await.unwrap(), Stepped::Lost, "that turn is over");
+    assert_eq!(store.step_background(first, later(2_000)).await.unwrap(), StepResult::Lost, "that turn is over");
 
     // Killed: its turn runs out, and another goes on from there.
     home.execute("UPDATE background SET leased_until = 0").await;
     let taken = turn(&other).await;
-    assert_eq!(store.step_background(next, later(2_000)).await.unwrap(), Stepped::Lost, "risen from the dead");
+    assert_eq!(store.step_background(next, later(2_000)).await.unwrap(), StepResult::Lost, "risen from the dead");
     store.end_turn(next, NOW).await.unwrap();
     assert!(store.take_turn(later(1_000)).await.unwrap().is_none(), "what is another's is not handed on");
-    let Stepped::More(more) = other.step_background(taken, later(2_000)).await.unwrap() else { panic!("no more") };
+    let StepResult::More(more) = other.step_background(taken, later(2_000)).await.unwrap() else { panic!("no more") };
     other.end_turn(more, later(1_000)).await.unwrap();
     assert_eq!(work_off(store).await, (1, TaskStage::Finished));
     let done = found(store, work.id).await;
@@ -165,7 +171,7 @@ async fn long_work_lets_short_work_have_its_turn(home: Home) {
     let long = begin(store, app.id, made.id, TaskKind::Recover, failed(0, 900)).await;
     let at_long = turn(store).await;
     assert_eq!(at_long.id, long.id);
-    let Stepped::More(at_long) = store.step_background(at_long, NOW).await.unwrap() else { panic!("no more") };
+    let StepResult::More(at_long) = store.step_background(at_long, NOW).await.unwrap() else { panic!("no more") };
     let short = begin(store, app.id, made.id, TaskKind::Recover, failed(290, 900)).await;
     store.end_turn(at_long, later(1_001)).await.unwrap();
     assert_eq!(turn(store).await.id, short.id);
@@ -178,7 +184,7 @@ async fn two_steps_of_one_turn_at_once_are_one(home: Home) {
     begin(store, app.id, made.id, TaskKind::Recover, failed(0, 900)).await;
     let turn = turn(store).await;
     let (one, two) = tokio::join!(store.step_background(turn, NOW), other.step_background(turn, NOW));
-    let lost = [one.unwrap(), two.unwrap()].into_iter().filter(|stepped| *stepped == Stepped::Lost).count();
+    let lost = [one.unwrap(), two.unwrap()].into_iter().filter(|stepped| *stepped == StepResult::Lost).count();
     assert_eq!((lost, home.number("SELECT count(*) FROM delivery WHERE generation = 1").await), (1, 200));
 }
 
@@ -236,7 +242,7 @@ async fn what_is_sent_again_in_bulk_is_what_the_filter_says(home: Home) {
     let gone = of("a", 404, Some(Transition::Dead(DeadReason::Exhausted))).await;
     let error = of("b", 503, Some(Transition::Dead(DeadReason::Exhausted))).await;
     let retried = of("a", 503, Some(retry(60, 1))).await;
-    let again = async |filter: SentFilter| {
+    let again = async |filter: EndpointMessageFilter| {
         let before = home.number("SELECT sum(generation) FROM delivery").await;
         begin(store, app.id, made.id, TaskKind::BulkReplay, filter).await;
         assert_eq!(work_off(store).await.1, TaskStage::Finished);
@@ -251,13 +257,17 @@ async fn what_is_sent_again_in_bulk_is_what_the_filter_says(home: Home) {
         ids.sort_unstable();
         ids
     };
-    let settled = || SentFilter { standings: vec![DeliveryStatus::Delivered, DeliveryStatus::Dead], ..since(0, 900) };
+    let settled =
+        || EndpointMessageFilter { standings: vec![DeliveryStatus::Delivered, DeliveryStatus::Dead], ..since(0, 900) };
     assert_eq!(again(settled()).await, [delivered, gone, error]);
-    assert_eq!(again(SentFilter { event_types: strings(&["a"]), ..settled() }).await, [delivered, gone]);
-    assert_eq!(again(SentFilter { status_class: Some(500), ..settled() }).await, [error]);
-    assert_eq!(again(SentFilter { standings: vec![DeliveryStatus::Delivered], ..settled() }).await, [delivered]);
-    assert_eq!(again(SentFilter { standings: vec![DeliveryStatus::Pending], ..settled() }).await, [retried]);
-    assert_eq!(again(SentFilter { channel: Some("x".into()), ..settled() }).await, []);
+    assert_eq!(again(EndpointMessageFilter { event_types: strings(&["a"]), ..settled() }).await, [delivered, gone]);
+    assert_eq!(again(EndpointMessageFilter { status_class: Some(500), ..settled() }).await, [error]);
+    assert_eq!(
+        again(EndpointMessageFilter { standings: vec![DeliveryStatus::Delivered], ..settled() }).await,
+        [delivered]
+    );
+    assert_eq!(again(EndpointMessageFilter { standings: vec![DeliveryStatus::Pending], ..settled() }).await, [retried]);
+    assert_eq!(again(EndpointMessageFilter { channel: Some("x".into()), ..settled() }).await, []);
 }
 
 async fn it_fails_with_its_endpoint_and_is_seen_by_whose_it_is(home: Home) {
@@ -284,12 +294,12 @@ async fn it_fails_with_its_endpoint_and_is_seen_by_whose_it_is(home: Home) {
             .begin_background(&who, spec(TaskScope::Endpoint(app.id, made.id), TaskKind::Recover, since(0, 9)), NOW)
             .await
             .unwrap();
-        assert_eq!(refused, Begun::NotThere);
+        assert_eq!(refused, StartResult::NotFound);
     }
     let refused = store
         .begin_background(&tenant(), spec(TaskScope::Endpoint(app.id, sisters.id), TaskKind::Recover, since(0, 9)), NOW)
         .await;
-    assert_eq!(refused.unwrap(), Begun::NotThere, "another application's");
+    assert_eq!(refused.unwrap(), StartResult::NotFound, "another application's");
 
     store.delete_endpoint(&tenant(), app.id, made.id, NOW).await.unwrap();
     assert_eq!(work_off(store).await, (1, TaskStage::Failed));
@@ -314,7 +324,7 @@ async fn an_application_may_have_only_so_much_of_it(home: Home) {
     let one_more = store
         .begin_background(&tenant(), spec(TaskScope::Endpoint(app.id, made.id), TaskKind::Recover, failed(0, 9)), NOW)
         .await;
-    assert_eq!(one_more.unwrap(), Begun::TooMany(5));
+    assert_eq!(one_more.unwrap(), StartResult::TooMany(5));
     let (sister, sisters) = customer(store, "sister").await;
     begin(store, sister.id, sisters.id, TaskKind::Recover, failed(0, 9)).await;
     assert_eq!(work_off(store).await, (1, TaskStage::Finished));

@@ -4,9 +4,9 @@ use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{AppId, EndpointId, MessageId};
-use sendoff::store::jobs::background::{BackgroundSpec, Begun, Total};
-use sendoff::store::jobs::job_lease::Stepped;
-use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::jobs::background::{BackgroundSpec, ExpectedCount, StartResult};
+use sendoff::store::jobs::job_lease::StepResult;
+use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::{Store, Tenant};
 
 use crate::background::{begin_at, dead, failed, found, literal, settle, since, spec, turn, work_off};
@@ -26,8 +26,8 @@ pub async fn count(store: &Store, who: &Tenant, spec: &BackgroundSpec) -> i64 {
     }
 }
 
-fn failing() -> SentFilter {
-    SentFilter { failing: Some(true), ..since(0, 900) }
+fn failing() -> EndpointMessageFilter {
+    EndpointMessageFilter { failing: Some(true), ..since(0, 900) }
 }
 
 /// Two applications with three endpoints between them, one that is disabled, and a stranger's.
@@ -78,7 +78,7 @@ async fn work_goes_from_endpoint_to_endpoint_and_a_restart_loses_nothing(home: H
     }
     let work = begin_at(store, TaskScope::Organization, TaskKind::Recover, failed(0, 900)).await;
     let first = turn(store).await;
-    let Stepped::More(_) = store.step_background(first, later(2_000)).await.unwrap() else { panic!("no more") };
+    let StepResult::More(_) = store.step_background(first, later(2_000)).await.unwrap() else { panic!("no more") };
     assert_eq!(found(store, work.id).await.sent, 200, "150 at one endpoint, 50 at the next");
     // Killed: another goes on from the middle of an endpoint.
     home.execute("UPDATE background SET leased_until = 0").await;
@@ -95,9 +95,9 @@ async fn an_application_s_work_stays_there_and_passes_what_is_deleted(home: Home
     let (acme, globex, endpoints, _) = town(store).await;
     let work = begin_at(store, TaskScope::Application(acme), TaskKind::Recover, failed(0, 900)).await;
     let first = turn(store).await;
-    let Stepped::More(next) = store.step_background(first, later(2_000)).await.unwrap() else { panic!("no more") };
+    let StepResult::More(next) = store.step_background(first, later(2_000)).await.unwrap() else { panic!("no more") };
     store.delete_endpoint(&tenant(), acme, endpoints[1], NOW).await.unwrap();
-    assert_eq!(store.step_background(next, later(2_000)).await.unwrap(), Stepped::Ended(TaskStage::Finished));
+    assert_eq!(store.step_background(next, later(2_000)).await.unwrap(), StepResult::Ended(TaskStage::Finished));
     assert_eq!(found(store, work.id).await.sent, 200);
     assert_eq!(delivery_states(&home, globex).await, [(3, 150)]);
 }
@@ -108,14 +108,14 @@ async fn canceled_work_stops_and_what_it_did_stands(home: Home) {
     let (mine, strange) = (Tenant { only: Some(acme), ..tenant() }, stranger());
     let work = begin_at(store, TaskScope::Organization, TaskKind::Recover, failed(0, 900)).await;
     let at = turn(store).await;
-    let Stepped::More(next) = store.step_background(at, later(2_000)).await.unwrap() else { panic!("no more") };
+    let StepResult::More(next) = store.step_background(at, later(2_000)).await.unwrap() else { panic!("no more") };
     for who in [&mine, &strange] {
         assert!(!other.cancel_background(who, work.id, later(2_001)).await.unwrap(), "not theirs");
         assert_eq!(store.background(who, work.id).await.unwrap(), None);
     }
     assert!(other.cancel_background(&tenant(), work.id, later(2_001)).await.unwrap());
     assert!(!other.cancel_background(&tenant(), work.id, later(2_002)).await.unwrap(), "once");
-    assert_eq!(store.step_background(next, later(2_003)).await.unwrap(), Stepped::Ended(TaskStage::Canceled));
+    assert_eq!(store.step_background(next, later(2_003)).await.unwrap(), StepResult::Ended(TaskStage::Canceled));
     let done = found(store, work.id).await;
     assert_eq!((done.stage, done.reason.as_deref(), done.sent), (TaskStage::Canceled, Some("canceled"), 200));
     assert_eq!((waiting(store, endpoints[0]).await.len(), waiting(store, endpoints[1]).await.len()), (150, 50));
@@ -147,12 +147,12 @@ async fn failing_is_dead_or_waiting_for_the_schedule(home: Home) {
     let scope = TaskScope::Endpoint(app.id, made.id);
     let asked = spec(scope, TaskKind::BulkReplay, failing());
     assert_eq!(count(store, &tenant(), &asked).await, 4);
-    let of_500 = spec(scope, TaskKind::BulkReplay, SentFilter { status_class: Some(500), ..failing() });
+    let of_500 = spec(scope, TaskKind::BulkReplay, EndpointMessageFilter { status_class: Some(500), ..failing() });
     assert_eq!(count(store, &tenant(), &of_500).await, 4);
-    let of_400 = spec(scope, TaskKind::BulkReplay, SentFilter { status_class: Some(400), ..failing() });
+    let of_400 = spec(scope, TaskKind::BulkReplay, EndpointMessageFilter { status_class: Some(400), ..failing() });
     assert_eq!(count(store, &tenant(), &of_400).await, 0);
-    let with_total = BackgroundSpec { total: Some(Total { count: 4, more: false }), ..asked.clone() };
-    let Begun::Begun(work) = store.begin_background(&tenant(), with_total.clone(), NOW).await.unwrap() else {
+    let with_total = BackgroundSpec { total: Some(ExpectedCount { count: 4, more: false }), ..asked.clone() };
+    let StartResult::Started(work) = store.begin_background(&tenant(), with_total.clone(), NOW).await.unwrap() else {
         panic!()
     };
     assert_eq!(work_off(store).await, (1, TaskStage::Finished));
@@ -178,7 +178,7 @@ async fn what_is_counted_is_what_is_sent_however_long_it_is(home: Home) {
     });
     futures_util::future::join_all(sends).await.into_iter().for_each(|sent| drop(sent.unwrap().unwrap()));
     home.execute("UPDATE delivery SET state = 3, reason = 'exhausted', attempts = 1").await;
-    let of_a = SentFilter { event_types: strings(&["a"]), ..failed(0, 900) };
+    let of_a = EndpointMessageFilter { event_types: strings(&["a"]), ..failed(0, 900) };
     for (kind, filter, wanted) in [
         (TaskKind::ReplayMissing, since(0, 900), 1_767),
         (TaskKind::BulkReplay, of_a, 3_533),
@@ -213,10 +213,13 @@ async fn nobody_counts_or_begins_what_is_another_s(home: Home) {
     ] {
         assert_eq!(count(store, who, &of(scope)).await, 0, "{who:?} {scope:?}");
         let begun = store.begin_background(who, of(scope), NOW).await.unwrap();
-        assert_eq!(begun, Begun::NotThere, "{who:?} {scope:?}");
+        assert_eq!(begun, StartResult::NotFound, "{who:?} {scope:?}");
     }
     assert_eq!(count(store, &stranger(), &of(TaskScope::Organization)).await, 0, "they have nothing");
-    assert!(matches!(store.begin_background(&stranger(), of(TaskScope::Organization), NOW).await, Ok(Begun::Begun(_))));
+    assert!(matches!(
+        store.begin_background(&stranger(), of(TaskScope::Organization), NOW).await,
+        Ok(StartResult::Started(_))
+    ));
     assert_eq!(work_off(store).await.1, TaskStage::Finished);
     assert_eq!(home.number("SELECT count(*) FROM delivery WHERE generation > 0").await, 0);
     assert_eq!(count(store, &mine, &of(TaskScope::Application(acme))).await, 300);
@@ -231,7 +234,7 @@ async fn operational_endpoints_are_left_out(home: Home) {
     assert_eq!(count(store, &tenant(), &of(TaskScope::Organization)).await, 0);
     assert_eq!(count(store, &tenant(), &of(TaskScope::Application(house.id))).await, 0);
     let begun = store.begin_background(&tenant(), of(TaskScope::Application(house.id)), NOW).await.unwrap();
-    assert_eq!(begun, Begun::NotThere);
+    assert_eq!(begun, StartResult::NotFound);
 }
 
 /// How many of an application's deliveries are in which state.

@@ -8,7 +8,7 @@ use sendoff::domain::access::portal::{PortalLink, PortalOptions};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::limits;
 use sendoff::store::StoreError;
-use sendoff::store::access::access_end::AccessEnd;
+use sendoff::store::access::access_end::AccessExpiry;
 
 use crate::home::*;
 use crate::support::on_both;
@@ -108,7 +108,7 @@ async fn a_customer_s_access_ends_and_no_other(home: Home) {
     assert!(!store.revoke_portal_session(&tenant(), app.id, &link(&other, 3).0, NOW).await.unwrap());
     assert!(store.revoke_portal_session(&tenant(), app.id, &link(&app, 1).0, NOW).await.unwrap());
     assert_eq!((open(app.id).await, open(other.id).await), (1, 1));
-    let end = AccessEnd { issued: NOW, ..AccessEnd::default() };
+    let end = AccessExpiry { issued: NOW, ..AccessExpiry::default() };
     assert!(!store.expire_portal_access(&stranger(), app.id, &end, NOW).await.unwrap());
     assert!(store.expire_portal_access(&tenant(), app.id, &end, NOW).await.unwrap());
     assert_eq!((open(app.id).await, open(other.id).await), (0, 1));
@@ -132,7 +132,7 @@ async fn access_ends_after_a_grace_and_of_sessions_alone(home: Home) {
     let lasts = async |n: u64, now| store.portal_session(&link(&app, n).0, now).await.unwrap().is_some();
     let unused = async |now| store.portal_link_good(&link(&app, 3).0, now).await.unwrap().is_some();
     let minute = Duration::from_secs(60);
-    let anna = AccessEnd { issued: NOW, grace: minute, sessions: vec!["anna".to_owned()] };
+    let anna = AccessExpiry { issued: NOW, grace: minute, sessions: vec!["anna".to_owned()] };
     assert!(unused(NOW).await);
     assert!(store.expire_portal_access(&tenant(), app.id, &anna, NOW).await.unwrap());
     assert!(!unused(NOW).await, "a link opens a session that would outlast the grace");
@@ -148,7 +148,7 @@ async fn access_ends_after_a_grace_and_of_sessions_alone(home: Home) {
     assert!(lasts(1, later(59)).await && !lasts(1, later(60)).await && lasts(2, later(60)).await);
 
     // Of all, later; and an end that comes before takes its place.
-    let all = |grace| AccessEnd { issued: later(2), grace, sessions: Vec::new() };
+    let all = |grace| AccessExpiry { issued: later(2), grace, sessions: Vec::new() };
     store.expire_portal_access(&tenant(), app.id, &all(20 * minute), later(2)).await.unwrap();
     store.expire_portal_access(&tenant(), app.id, &all(10 * minute), later(2)).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM access_end WHERE session_id = ''").await, 1);
@@ -156,10 +156,10 @@ async fn access_ends_after_a_grace_and_of_sessions_alone(home: Home) {
     assert!(!expired(None, later(3), later(700)).await, "what is issued later");
     assert!(!lasts(2, later(602)).await);
     // What is past is kept, however many follow.
-    let later_on = AccessEnd { issued: later(700), grace: minute, sessions: Vec::new() };
+    let later_on = AccessExpiry { issued: later(700), grace: minute, sessions: Vec::new() };
     store.expire_portal_access(&tenant(), app.id, &later_on, later(700)).await.unwrap();
     assert!(expired(None, later(2), later(701)).await && !expired(None, later(3), later(701)).await);
-    let now = AccessEnd { issued: later(701), ..AccessEnd::default() };
+    let now = AccessExpiry { issued: later(701), ..AccessExpiry::default() };
     store.expire_portal_access(&tenant(), app.id, &now, later(701)).await.unwrap();
     assert!(expired(Some("bert"), later(701), later(702)).await);
     assert_eq!(home.number("SELECT count(*) FROM access_end").await, 0);
@@ -173,10 +173,10 @@ async fn access_ends_after_a_grace_and_of_sessions_alone(home: Home) {
         later(800).micros()
     );
     home.execute(&fill).await;
-    let one_more = AccessEnd { issued: later(800), sessions: vec!["carl".to_owned()], ..AccessEnd::default() };
+    let one_more = AccessExpiry { issued: later(800), sessions: vec!["carl".to_owned()], ..AccessExpiry::default() };
     let said = refused(store.expire_portal_access(&tenant(), app.id, &one_more, later(800)).await);
     assert!(said.contains("sessionIds"), "{said}");
-    let weeks_later = AccessEnd { issued: later(900 + 15 * 86_400), ..one_more };
+    let weeks_later = AccessExpiry { issued: later(900 + 15 * 86_400), ..one_more };
     store.expire_portal_access(&tenant(), app.id, &weeks_later, later(900 + 15 * 86_400)).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM access_end").await, 1);
 }

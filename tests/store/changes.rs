@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::catalog::event_type::EventTypeSpec;
-use sendoff::store::catalog::change::Changed;
+use sendoff::store::catalog::change::UpdateResult;
 
 use crate::home::*;
 use crate::support::on_both;
@@ -38,16 +38,16 @@ async fn changes_of_an_application_at_once_are_all_made(home: Home) {
                 })
             };
             let changed = store.update_application(&tenant(), id, work, later(1)).await.unwrap();
-            assert!(matches!(changed, Changed::Done(_)), "{changed:?}");
+            assert!(matches!(changed, UpdateResult::Updated(_)), "{changed:?}");
         }
     }))
     .await;
     let now = home.store.application(&tenant(), &app.id.into()).await.unwrap().unwrap();
     assert_eq!(now.metadata.len(), AT_ONCE);
     let refused = home.store.update_application(&tenant(), app.id, |_| Err("no"), later(2)).await.unwrap();
-    assert_eq!(refused, Changed::Refused("no"));
+    assert_eq!(refused, UpdateResult::Aborted("no"));
     let of_others = home.store.update_application(&stranger(), app.id, |_| Err("asked"), later(2)).await.unwrap();
-    assert_eq!(of_others, Changed::Gone, "another organization's is not even worked out");
+    assert_eq!(of_others, UpdateResult::NotFound, "another organization's is not even worked out");
 }
 
 async fn changes_of_an_event_type_at_once_are_all_made(home: Home) {
@@ -62,14 +62,14 @@ async fn changes_of_an_event_type_at_once_are_all_made(home: Home) {
                 Ok::<_, ()>(spec)
             };
             let changed = store.update_event_type(&tenant(), "a", work, later(1)).await.unwrap();
-            assert!(matches!(changed, Changed::Done(_)), "{changed:?}");
+            assert!(matches!(changed, UpdateResult::Updated(_)), "{changed:?}");
         }
     }))
     .await;
     let now = home.store.event_type(&tenant(), "a").await.unwrap().unwrap();
     assert_eq!(now.spec.feature_flags.len(), AT_ONCE);
     let gone = home.store.update_event_type(&tenant(), "b", |_| Err("asked"), later(2)).await.unwrap();
-    assert_eq!(gone, Changed::Gone);
+    assert_eq!(gone, UpdateResult::NotFound);
 }
 
 async fn a_change_of_an_endpoint_is_worked_out_anew_on_what_it_has_become(home: Home) {
@@ -82,7 +82,7 @@ async fn a_change_of_an_endpoint_is_worked_out_anew_on_what_it_has_become(home: 
         Ok::<_, ()>(EndpointSpec { disabled: true, ..before.spec.clone() })
     };
     let changed = home.store.change_endpoint(&tenant(), old, work, later(2)).await.unwrap();
-    let Changed::Done(now) = changed else { panic!("{changed:?}") };
+    let UpdateResult::Updated(now) = changed else { panic!("{changed:?}") };
     assert_eq!(seen, ["", "changed meanwhile"]);
     assert!(now.spec.disabled && now.spec.description == "changed meanwhile", "both changes are there: {:?}", now.spec);
 }

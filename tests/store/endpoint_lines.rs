@@ -5,7 +5,7 @@ use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::domain::catalog::endpoint::{DisabledReason, EndpointSpec};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
-use sendoff::store::catalog::endpoint_list::{Health, LineFilter};
+use sendoff::store::catalog::endpoint_list::{EndpointHealth, EndpointListFilter};
 use sendoff::store::ingest::accept::Rejection;
 use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
@@ -13,7 +13,7 @@ use sendoff::store::{Order, PageRequest, Store, Tenant};
 use crate::home::*;
 use crate::support::on_both;
 
-async fn hosts(store: &Store, tenant: &Tenant, filter: LineFilter) -> Vec<String> {
+async fn hosts(store: &Store, tenant: &Tenant, filter: EndpointListFilter) -> Vec<String> {
     let page = PageRequest::first(50, Order::Ascending);
     let found = store.endpoint_lines(tenant, &filter, &page).await.unwrap();
     assert!(!found.more && found.stopped.is_none());
@@ -35,7 +35,10 @@ async fn endpoints_are_listed_by_how_they_are(home: Home) {
     let gone = updated(store, &first, url("https://gone.example/Å"), later(1)).await;
     accept(store, app.id).await;
     let line = store.endpoint_line(&tenant(), app.id, gone.id).await.unwrap().unwrap();
-    assert_eq!((line.health(), line.disabled_at, line.app_name.as_str()), (Health::Enabled, None, app.name.as_str()));
+    assert_eq!(
+        (line.health(), line.disabled_at, line.app_name.as_str()),
+        (EndpointHealth::Enabled, None, app.name.as_str())
+    );
     assert_eq!(store.backlogs(&tenant(), &[gone.id], 10).await.unwrap()[&gone.id], 1);
     assert_eq!(store.last_failure(&tenant(), app.id, gone.id).await.unwrap(), None);
 
@@ -44,7 +47,7 @@ async fn endpoints_are_listed_by_how_they_are(home: Home) {
     let at = refused.attempt.at;
     store.record(vec![FinishedAttempt { disable: Some(DisabledReason::Gone), ..refused }]).await.unwrap();
     let line = store.endpoint_line(&tenant(), app.id, gone.id).await.unwrap().unwrap();
-    assert_eq!(line.health(), Health::Disabled);
+    assert_eq!(line.health(), EndpointHealth::Disabled);
     let since = line.disabled_at.expect("since when it is disabled");
     assert_eq!(store.backlogs(&tenant(), &[gone.id], 10).await.unwrap()[&gone.id], 0);
     let failure = store.last_failure(&tenant(), app.id, gone.id).await.unwrap().unwrap();
@@ -54,8 +57,11 @@ async fn endpoints_are_listed_by_how_they_are(home: Home) {
     let off = EndpointSpec { disabled: true, description: "new".into(), ..line.endpoint.spec.clone() };
     let still = updated(store, &line.endpoint, off.clone(), later(500)).await;
     assert_eq!(store.endpoint_line(&tenant(), app.id, gone.id).await.unwrap().unwrap().disabled_at, Some(since));
-    let all = LineFilter::default;
-    assert_eq!(hosts(store, &tenant(), LineFilter { health: Some(Health::Disabled), ..all() }).await.len(), 1);
+    let all = EndpointListFilter::default;
+    assert_eq!(
+        hosts(store, &tenant(), EndpointListFilter { health: Some(EndpointHealth::Disabled), ..all() }).await.len(),
+        1
+    );
     let on = updated(store, &still, EndpointSpec { disabled: false, ..off }, later(501)).await;
     assert_eq!(store.endpoint_line(&tenant(), app.id, gone.id).await.unwrap().unwrap().disabled_at, None);
     let again = EndpointSpec { disabled: true, ..on.spec.clone() };
@@ -64,15 +70,18 @@ async fn endpoints_are_listed_by_how_they_are(home: Home) {
     assert_eq!(line.disabled_at, Some(later(502)));
 
     assert_eq!(hosts(store, &tenant(), all()).await.len(), 2);
-    assert_eq!(hosts(store, &tenant(), LineFilter { url: Some("EXAMPLE/å".into()), ..all() }).await.len(), 1);
-    assert_eq!(hosts(store, &tenant(), LineFilter { app: Some(other.id), ..all() }).await.len(), 1);
-    assert_eq!(hosts(store, &tenant(), LineFilter { health: Some(Health::Enabled), ..all() }).await.len(), 1);
+    assert_eq!(hosts(store, &tenant(), EndpointListFilter { url: Some("EXAMPLE/å".into()), ..all() }).await.len(), 1);
+    assert_eq!(hosts(store, &tenant(), EndpointListFilter { app: Some(other.id), ..all() }).await.len(), 1);
+    assert_eq!(
+        hosts(store, &tenant(), EndpointListFilter { health: Some(EndpointHealth::Enabled), ..all() }).await.len(),
+        1
+    );
     // Of nobody else.
     let stranger = stranger();
     let only = Tenant { only: Some(other.id), ..tenant() };
     assert!(hosts(store, &stranger, all()).await.is_empty());
     assert_eq!(hosts(store, &only, all()).await.len(), 1);
-    assert!(hosts(store, &only, LineFilter { app: Some(app.id), ..all() }).await.is_empty());
+    assert!(hosts(store, &only, EndpointListFilter { app: Some(app.id), ..all() }).await.is_empty());
     for who in [&stranger, &only] {
         assert_eq!(store.endpoint_line(who, app.id, gone.id).await.unwrap(), None);
         assert_eq!(store.last_failure(who, app.id, gone.id).await.unwrap(), None);
@@ -91,10 +100,10 @@ async fn lists_of_endpoints_and_applications_go_on(home: Home) {
         store.create_endpoint(&tenant(), made.id, endpoint_spec(), &secret(), later(n)).await.unwrap();
     }
     let page = PageRequest::first(3, Order::Descending);
-    let first = store.endpoint_lines(&tenant(), &LineFilter::default(), &page).await.unwrap();
+    let first = store.endpoint_lines(&tenant(), &EndpointListFilter::default(), &page).await.unwrap();
     assert!(first.more && first.data.len() == 3);
     let next = PageRequest { after: Some(first.data[2].endpoint.id), ..page };
-    let rest = store.endpoint_lines(&tenant(), &LineFilter::default(), &next).await.unwrap();
+    let rest = store.endpoint_lines(&tenant(), &EndpointListFilter::default(), &next).await.unwrap();
     assert!(!rest.more && rest.data.len() == 2);
 
     let page = PageRequest::<AppId>::first(3, Order::Descending);

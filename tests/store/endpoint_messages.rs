@@ -7,7 +7,7 @@ use sendoff::domain::deliveries::attempt::Failure;
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryStatus, Transition};
 use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::query::counts::AttemptCounts;
-use sendoff::store::query::endpoint_messages::{DeliveryStatusCounts, SentFilter};
+use sendoff::store::query::endpoint_messages::{DeliveryStatusCounts, EndpointMessageFilter};
 use sendoff::store::query::messages::MessageFilter;
 use sendoff::store::query::page::SCAN;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
@@ -53,12 +53,12 @@ async fn what_an_endpoint_was_sent_by_how_it_stands(home: Home) {
     let (app, made) = customer(store, "acme").await;
     let other = endpoint(store, app.id, EndpointSpec { channels: Some(strings(&["z"])), ..endpoint_spec() }).await;
     let ids = five(store, app.id, made.id).await;
-    let list = async |filter: SentFilter| {
+    let list = async |filter: EndpointMessageFilter| {
         let page = store.endpoint_messages(&tenant(), app.id, made.id, &filter, &newest(100)).await.unwrap();
         assert!(!page.more && page.stopped.is_none());
         page.data.iter().map(|one| ids.iter().position(|id| *id == one.message.id).unwrap()).collect::<Vec<_>>()
     };
-    let all = SentFilter::default;
+    let all = EndpointMessageFilter::default;
     assert_eq!(list(all()).await, [4, 3, 2, 1, 0]);
     for (standing, wanted) in [
         (DeliveryStatus::Delivered, &[0][..]),
@@ -66,20 +66,24 @@ async fn what_an_endpoint_was_sent_by_how_it_stands(home: Home) {
         (DeliveryStatus::Dead, &[2]),
         (DeliveryStatus::Canceled, &[3]),
     ] {
-        assert_eq!(list(SentFilter { standings: vec![standing], ..all() }).await, wanted, "{standing:?}");
+        assert_eq!(list(EndpointMessageFilter { standings: vec![standing], ..all() }).await, wanted, "{standing:?}");
     }
     assert_eq!(
-        list(SentFilter { standings: vec![DeliveryStatus::Dead, DeliveryStatus::Canceled], ..all() }).await,
+        list(EndpointMessageFilter { standings: vec![DeliveryStatus::Dead, DeliveryStatus::Canceled], ..all() }).await,
         [3, 2]
     );
-    assert_eq!(list(SentFilter { event_types: strings(&["b", "c"]), ..all() }).await, [3, 1]);
-    assert_eq!(list(SentFilter { channel: Some("y".into()), ..all() }).await, [3, 2]);
-    assert_eq!(list(SentFilter { tag: Some("y".into()), ..all() }).await, [] as [usize; 0]);
-    assert_eq!(list(SentFilter { since: later(1), until: later(3), ..all() }).await, [2, 1]);
-    assert_eq!(list(SentFilter { status_class: Some(500), ..all() }).await, [1]);
-    assert_eq!(list(SentFilter { status_class: Some(0), ..all() }).await, [3], "the fresh one was not tried at all");
+    assert_eq!(list(EndpointMessageFilter { event_types: strings(&["b", "c"]), ..all() }).await, [3, 1]);
+    assert_eq!(list(EndpointMessageFilter { channel: Some("y".into()), ..all() }).await, [3, 2]);
+    assert_eq!(list(EndpointMessageFilter { tag: Some("y".into()), ..all() }).await, [] as [usize; 0]);
+    assert_eq!(list(EndpointMessageFilter { since: later(1), until: later(3), ..all() }).await, [2, 1]);
+    assert_eq!(list(EndpointMessageFilter { status_class: Some(500), ..all() }).await, [1]);
+    assert_eq!(
+        list(EndpointMessageFilter { status_class: Some(0), ..all() }).await,
+        [3],
+        "the fresh one was not tried at all"
+    );
     home.execute("UPDATE message SET tags = '[\"urgent\"]' WHERE event_type = 'b'").await;
-    assert_eq!(list(SentFilter { tag: Some("urgent".into()), ..all() }).await, [1]);
+    assert_eq!(list(EndpointMessageFilter { tag: Some("urgent".into()), ..all() }).await, [1]);
 
     let page = store.endpoint_messages(&tenant(), app.id, made.id, &all(), &newest(2)).await.unwrap();
     assert_eq!((page.data.len(), page.more, page.stopped), (2, true, None));
@@ -146,7 +150,7 @@ async fn a_filtered_page_looks_at_so_much_and_no_more(home: Home) {
     assert_eq!(count(NOW, second).await, DeliveryStatusCounts::default());
     assert_eq!(count(second.plus(millisecond), later(2)).await, DeliveryStatusCounts::default());
 
-    let rare_only = SentFilter { event_types: strings(&["rare"]), ..SentFilter::default() };
+    let rare_only = EndpointMessageFilter { event_types: strings(&["rare"]), ..EndpointMessageFilter::default() };
     let one = store.endpoint_messages(&tenant(), app.id, made.id, &rare_only, &newest(5)).await.unwrap();
     assert!(one.data.is_empty() && one.more);
     let next = PageRequest { after: one.stopped, ..newest(5) };

@@ -11,7 +11,7 @@ use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::invalid::TOO_MANY;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::signing::signature::{ExtraSignature, Signing};
-use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::catalog::endpoints::OptimisticUpdate;
 use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{EndpointRef, Store, StoreError, Tenant};
 
@@ -64,7 +64,7 @@ async fn a_change_worked_out_on_what_is_no_more_is_not_made(home: Home) {
         finished(app.id, &only_waiting(store, made.id).await, answered(410), Transition::Dead(DeadReason::Gone));
     store.record(vec![FinishedAttempt { disable: Some(DisabledReason::Gone), ..refused }]).await.unwrap();
     let described = EndpointSpec { description: "new".into(), ..made.spec.clone() };
-    assert_eq!(store.update_endpoint(&tenant(), &made, described, later(1)).await.unwrap(), Updated::Stale);
+    assert_eq!(store.update_endpoint(&tenant(), &made, described, later(1)).await.unwrap(), OptimisticUpdate::Stale);
     let stands = store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap().unwrap();
     assert_eq!((stands.disabled_reason, &*stands.spec.description), (Some(DisabledReason::Gone), ""));
     let described = EndpointSpec { description: "new".into(), ..stands.spec.clone() };
@@ -73,9 +73,9 @@ async fn a_change_worked_out_on_what_is_no_more_is_not_made(home: Home) {
     let none = HeaderChange::Replace(BTreeMap::new());
     store.change_headers(&tenant(), app.id, made.id, &none, later(3)).await.unwrap();
     let again = store.update_endpoint(&tenant(), &now, endpoint_spec(), later(4)).await.unwrap();
-    assert_eq!(again, Updated::Stale, "the headers are part of it");
+    assert_eq!(again, OptimisticUpdate::Stale, "the headers are part of it");
     store.delete_endpoint(&tenant(), app.id, made.id, later(5)).await.unwrap();
-    assert_eq!(store.update_endpoint(&tenant(), &now, endpoint_spec(), NOW).await.unwrap(), Updated::Gone);
+    assert_eq!(store.update_endpoint(&tenant(), &now, endpoint_spec(), NOW).await.unwrap(), OptimisticUpdate::NotFound);
 }
 
 async fn headers_change_and_nothing_else_does(home: Home) {
@@ -173,7 +173,10 @@ async fn nobody_touches_what_is_another_tenants(home: Home) {
         assert_eq!(store.endpoint(&who, of, &made.id.into()).await.unwrap(), None);
         assert!(!store.endpoints(&who, of, &first()).await.unwrap().data.iter().any(|one| one.id == made.id));
         let named = Endpoint { app_id: of, ..made.clone() };
-        assert_eq!(store.update_endpoint(&who, &named, endpoint_spec(), NOW).await.unwrap(), Updated::Gone);
+        assert_eq!(
+            store.update_endpoint(&who, &named, endpoint_spec(), NOW).await.unwrap(),
+            OptimisticUpdate::NotFound
+        );
         let none = HeaderChange::Replace(BTreeMap::new());
         assert!(!store.change_headers(&who, of, made.id, &none, NOW).await.unwrap());
         assert!(!store.delete_endpoint(&who, of, made.id, NOW).await.unwrap());

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::join_all;
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
 use sendoff::domain::deliveries::delivery::DeliveryStatus;
-use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::background::{since, spec};
@@ -50,8 +50,8 @@ async fn town(home: &Home) {
     accept(store, deep).await;
 }
 
-fn dead() -> SentFilter {
-    SentFilter { standings: vec![DeliveryStatus::Dead], ..since(0, 900) }
+fn dead() -> EndpointMessageFilter {
+    EndpointMessageFilter { standings: vec![DeliveryStatus::Dead], ..since(0, 900) }
 }
 
 const WANTED: i64 = (ENDPOINTS * 2 + DEEP + 3 * 4) as i64;

@@ -1,7 +1,7 @@
 //! The catalog of event types.
 
 use sendoff::domain::catalog::event_type::EventTypeSpec;
-use sendoff::store::catalog::applications::Put;
+use sendoff::store::catalog::applications::Upserted;
 use sendoff::store::{Order, PageRequest, StoreError};
 use serde_json::json;
 
@@ -71,16 +71,16 @@ async fn a_name_is_taken_until_it_is_archived(home: Home) {
 async fn a_put_makes_or_replaces(home: Home) {
     let store = &home.store;
     let made = store.put_event_type(&tenant(), spec("a"), NOW).await.unwrap();
-    assert!(matches!(made, Put::Created(_)), "{made:?}");
+    assert!(matches!(made, Upserted::Created(_)), "{made:?}");
     let described = EventTypeSpec { description: "new".into(), ..spec("a") };
-    let Put::Replaced(replaced) = store.put_event_type(&tenant(), described, later(1)).await.unwrap() else {
+    let Upserted::Replaced(replaced) = store.put_event_type(&tenant(), described, later(1)).await.unwrap() else {
         panic!("it was there")
     };
     assert_eq!((replaced.created_at, replaced.updated_at), (NOW, later(1)));
     assert_eq!(store.event_type(&tenant(), "a").await.unwrap(), Some(replaced));
     let puts = (0..8).map(|n| async move { store.put_event_type(&tenant(), spec("raced"), later(n)).await });
     let puts = futures_util::future::join_all(puts).await;
-    let created = puts.iter().filter(|put| matches!(put, Ok(Put::Created(_)))).count();
+    let created = puts.iter().filter(|put| matches!(put, Ok(Upserted::Created(_)))).count();
     assert!(puts.iter().all(Result::is_ok) && created == 1, "{puts:?}");
 }
 

@@ -16,8 +16,8 @@ use sendoff::domain::deliveries::delivery::{Transition, Progress, DeliveryState}
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::signing::secret::{MasterKey, Secret, SignatureType};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
-use sendoff::store::catalog::change::Changed;
-use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::catalog::change::UpdateResult;
+use sendoff::store::catalog::endpoints::OptimisticUpdate;
 use sendoff::store::ingest::accept::{AcceptItem, AcceptResult};
 use sendoff::store::query::deliveries::DeliveryView;
 use sendoff::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
@@ -223,7 +223,7 @@ pub async fn endpoint(store: &Store, app: AppId, spec: EndpointSpec) -> Endpoint
 /// `before`, made what `spec` says.
 pub async fn updated(store: &Store, before: &Endpoint, spec: EndpointSpec, now: Time) -> Endpoint {
     match store.update_endpoint(&tenant(), before, spec, now).await.expect("the store") {
-        Updated::Done(endpoint) => *endpoint,
+        OptimisticUpdate::Updated(endpoint) => *endpoint,
         other => panic!("{other:?}"),
     }
 }
@@ -237,8 +237,8 @@ pub async fn changed_app(
     now: Time,
 ) -> Result<Option<Application>, StoreError> {
     match store.update_application(tenant, id, |_| Ok::<_, ()>(spec.clone()), now).await? {
-        Changed::Done(app) => Ok(Some(app)),
-        Changed::Gone => Ok(None),
+        UpdateResult::Updated(app) => Ok(Some(app)),
+        UpdateResult::NotFound => Ok(None),
         other => panic!("{other:?}"),
     }
 }

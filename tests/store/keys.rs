@@ -1,7 +1,7 @@
 //! Login links and sessions, links into the portal.
 
 use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions};
-use sendoff::store::access::portal_sessions::Visit;
+use sendoff::store::access::portal_sessions::PortalSession;
 
 use crate::home::*;
 use crate::support::on_both;
@@ -31,7 +31,7 @@ async fn a_link_into_the_portal_is_good_once(home: Home) {
     for (n, link) in [(1, &link), (2, &plain), (3, &plain)] {
         store.add_portal_link(&[n; 32], link, NOW).await.unwrap();
     }
-    let of = |link: &PortalLink| Visit {
+    let of = |link: &PortalLink| PortalSession {
         org: link.org.clone(),
         app_id: link.app_id,
         app_name: app.name.clone(),

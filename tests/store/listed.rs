@@ -3,11 +3,11 @@
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{BackgroundId, EndpointId, MessageId, Time};
-use sendoff::store::jobs::background::{BackgroundSpec, Begun};
-use sendoff::store::jobs::job_lease::Stepped;
+use sendoff::store::jobs::background::{BackgroundSpec, StartResult};
+use sendoff::store::jobs::job_lease::StepResult;
 use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter, ListedDelivery};
-use sendoff::store::query::delivery_tally::DeliveryTally;
-use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::query::delivery_tally::DeliveryCounts;
+use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::{Store, Tenant};
 
 use crate::background::{dead, literal, settle};
@@ -21,7 +21,7 @@ fn then() -> Time {
 }
 
 fn spec(scope: TaskScope, listed: &DeliveryFilter) -> BackgroundSpec {
-    let filter = SentFilter::default();
+    let filter = EndpointMessageFilter::default();
     BackgroundSpec {
         kind: TaskKind::BulkReplay,
         scope,
@@ -46,8 +46,8 @@ async fn rows(store: &Store, who: &Tenant, filter: &DeliveryFilter) -> Vec<Liste
     }
 }
 
-async fn counted(store: &Store, who: &Tenant, filter: &DeliveryFilter) -> DeliveryTally {
-    let (mut sum, mut from) = (DeliveryTally::default(), None);
+async fn counted(store: &Store, who: &Tenant, filter: &DeliveryFilter) -> DeliveryCounts {
+    let (mut sum, mut from) = (DeliveryCounts::default(), None);
     loop {
         let (tally, next) = store.tally_deliveries(who, filter, from, 10_000, then()).await.unwrap();
         sum.add(&tally);
@@ -72,14 +72,14 @@ fn sendable(rows: &[ListedDelivery]) -> Vec<Key> {
 
 /// Begins such work and takes its steps; how many those were.
 async fn resend(store: &Store, who: &Tenant, scope: TaskScope, filter: &DeliveryFilter) -> (BackgroundId, usize) {
-    let Begun::Begun(work) = store.begin_background(who, spec(scope, filter), then()).await.unwrap() else {
+    let StartResult::Started(work) = store.begin_background(who, spec(scope, filter), then()).await.unwrap() else {
         panic!("not begun")
     };
     let mut turn = store.take_turn(then()).await.unwrap().expect("a turn");
     for steps in 1.. {
         match store.step_background(turn, then()).await.unwrap() {
-            Stepped::More(next) => turn = next,
-            Stepped::Ended(TaskStage::Finished) => return (work.id, steps),
+            StepResult::More(next) => turn = next,
+            StepResult::Ended(TaskStage::Finished) => return (work.id, steps),
             other => panic!("{other:?}"),
         }
     }
@@ -125,7 +125,7 @@ async fn what_is_counted_is_what_is_listed(home: Home) {
             [DeliveryState::Fresh, DeliveryState::Retry, DeliveryState::Delivered, DeliveryState::Dead].map(of_state);
         assert_eq!((stand, tally.found()), (wanted, rows.len() as i64), "{filter:?}");
         assert_eq!(tally.resendable(), sendable(&rows).len() as i64, "{filter:?}");
-        assert_eq!(counted(store, &stranger(), &filter).await, DeliveryTally::default());
+        assert_eq!(counted(store, &stranger(), &filter).await, DeliveryCounts::default());
     }
     let (cut, next) = store.tally_deliveries(&tenant(), &all(), None, 4, then()).await.unwrap();
     assert!(cut.more && next.is_none() && cut.found() == 5, "one more than was asked for says so: {cut:?}");
@@ -185,18 +185,18 @@ async fn a_long_list_is_sent_step_by_step_the_oldest_first(home: Home) {
     let (app, made) = customer(store, "acme").await;
     let ids = dead(store, app.id, made.id, 450).await;
     let filter = DeliveryFilter { app: Some(app.id), ..with(DeliveryStatusFilter::Dead) };
-    let Begun::Begun(work) =
+    let StartResult::Started(work) =
         store.begin_background(&tenant(), spec(TaskScope::Application(app.id), &filter), then()).await.unwrap()
     else {
         panic!()
     };
     let turn = store.take_turn(then()).await.unwrap().unwrap();
-    let Stepped::More(next) = store.step_background(turn, then()).await.unwrap() else { panic!() };
+    let StepResult::More(next) = store.step_background(turn, then()).await.unwrap() else { panic!() };
     let mut sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();
     sent.sort_unstable();
     assert_eq!(sent, ids[..200]);
-    let Stepped::More(next) = store.step_background(next, then()).await.unwrap() else { panic!() };
-    assert_eq!(store.step_background(next, then()).await.unwrap(), Stepped::Ended(TaskStage::Finished));
+    let StepResult::More(next) = store.step_background(next, then()).await.unwrap() else { panic!() };
+    assert_eq!(store.step_background(next, then()).await.unwrap(), StepResult::Ended(TaskStage::Finished));
     assert_eq!(store.background(&tenant(), work.id).await.unwrap().unwrap().sent, 450);
     assert_eq!(waiting(store, made.id).await.len(), 450);
     assert_eq!(home.number("SELECT count(*) FROM resent").await, 450);

@@ -8,10 +8,10 @@ use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId};
 use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
-use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::query::message_list::MessageSearch;
 use sendoff::store::query::page::SCAN;
-use sendoff::store::query::search_terms::Sought;
+use sendoff::store::query::search_terms::SearchTarget;
 use sendoff::store::queue::signals::Signal;
 use sendoff::store::recording::record::{FinishedAttempt, RecordOutcome};
 use sendoff::store::{EndpointRef, Store, Tenant};
@@ -194,7 +194,7 @@ async fn lists_show_nothing_of_others(home: Home) {
     assert_eq!(ids(&stranger()).await, []);
     for text in ["evt-0", &of.ids[0].to_string(), "second", "acme", &of.one.to_string(), &of.acme.to_string()] {
         for who in [&only, &stranger()] {
-            assert_eq!(store.sought(who, None, text).await.unwrap(), Sought::Text(text.into()), "{text}");
+            assert_eq!(store.sought(who, None, text).await.unwrap(), SearchTarget::Text(text.into()), "{text}");
         }
     }
     store.delete_application(&tenant(), of.acme, NOW).await.unwrap();
@@ -230,19 +230,19 @@ async fn each_filter_of_messages_leaves_its_own(home: Home) {
 async fn what_is_typed_is_found_by_any_of_its_names(home: Home) {
     let (store, of) = (&home.store, two_customers(&home.store).await);
     let sought = async |app, text: &str| store.sought(&tenant(), app, text).await.unwrap();
-    let message = Sought::Messages(vec![of.ids[1]]);
+    let message = SearchTarget::Messages(vec![of.ids[1]]);
     assert_eq!(sought(None, &of.ids[1].to_string()).await, message);
     assert_eq!(sought(None, "evt-1").await, message);
     assert_eq!(sought(Some(of.acme), "evt-1").await, message);
-    assert_eq!(sought(Some(of.globex), "evt-1").await, Sought::Text("evt-1".into()));
-    assert_eq!(sought(None, "globex").await, Sought::Application(of.globex));
-    assert_eq!(sought(None, &of.two.to_string()).await, Sought::Endpoint(of.two));
-    assert_eq!(sought(None, "second").await, Sought::Endpoint(of.two));
+    assert_eq!(sought(Some(of.globex), "evt-1").await, SearchTarget::Text("evt-1".into()));
+    assert_eq!(sought(None, "globex").await, SearchTarget::Application(of.globex));
+    assert_eq!(sought(None, &of.two.to_string()).await, SearchTarget::Endpoint(of.two));
+    assert_eq!(sought(None, "second").await, SearchTarget::Endpoint(of.two));
     let page = store.list_deliveries(&tenant(), &with(DeliveryStatusFilter::Dead), None, 1).await.unwrap();
     let attempt = page.data[0].last.clone().unwrap().id;
-    assert_eq!(sought(None, &attempt.to_string()).await, Sought::Messages(vec![of.ids[2]]));
+    assert_eq!(sought(None, &attempt.to_string()).await, SearchTarget::Messages(vec![of.ids[2]]));
     for text in ["nothing", "a b", "", "msg_", &AttemptId::new(NOW).to_string()] {
-        assert_eq!(sought(None, text).await, Sought::Text(text.into()));
+        assert_eq!(sought(None, text).await, SearchTarget::Text(text.into()));
     }
     let second = EndpointRef::parse("second").unwrap();
     assert_eq!(store.endpoints_named(&tenant(), &second).await.unwrap(), [of.two]);
@@ -370,7 +370,7 @@ async fn of_two_attempts_of_one_number_the_newest_is_the_last(home: Home) {
     };
     assert_eq!(of_class(500).await, []);
     assert_eq!(of_class(200).await, [(message, Some(newest))]);
-    let filter = SentFilter { status_class: Some(500), ..SentFilter::default() };
+    let filter = EndpointMessageFilter { status_class: Some(500), ..EndpointMessageFilter::default() };
     let sent = store.endpoint_messages(&tenant(), app.id, made.id, &filter, &first()).await.unwrap();
     assert!(sent.data.is_empty(), "{sent:?}");
 }
@@ -401,7 +401,7 @@ async fn what_is_replayed_has_not_failed_until_it_fails(home: Home) {
         settle(store, app.id, made.id, answered(if next == Transition::Delivered { 200 } else { 500 }), next).await;
     }
     let scope = TaskScope::Endpoint(app.id, made.id);
-    begin_at(store, scope, TaskKind::BulkReplay, SentFilter::default()).await;
+    begin_at(store, scope, TaskKind::BulkReplay, EndpointMessageFilter::default()).await;
     assert_eq!(work_off(store).await, (1, TaskStage::Finished));
     let listed = async |status| {
         let filter = DeliveryFilter { status: Some(status), ..DeliveryFilter::default() };

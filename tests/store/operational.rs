@@ -17,7 +17,7 @@ use crate::support::on_both;
 
 /// An operational endpoint of the default organization.
 pub async fn listener(store: &Store, spec: EndpointSpec) -> Endpoint {
-    let house = store.make_operational_application(&tenant(), NOW).await.expect("the store");
+    let house = store.ensure_operational_application(&tenant(), NOW).await.expect("the store");
     endpoint(store, house.id, spec).await
 }
 
@@ -333,7 +333,7 @@ async fn who_does_not_listen_pays_nothing_and_hears_nothing(home: Home) {
     accept(store, app.id).await;
     fail(store, app.id, made.id, true).await;
     assert_eq!(home.number("SELECT count(*) FROM message").await, 1);
-    let house = store.make_operational_application(&stranger(), NOW).await.unwrap();
+    let house = store.ensure_operational_application(&stranger(), NOW).await.unwrap();
     let theirs = store.create_endpoint(&stranger(), house.id, endpoint_spec(), &secret(), NOW).await.unwrap();
     endpoint(store, app.id, endpoint_spec()).await;
     assert!(waiting(store, theirs.id).await.is_empty(), "another organization's");
@@ -358,7 +358,7 @@ async fn the_operational_application_is_hidden(home: Home) {
     let only = Tenant { only: Some(house), ..tenant() };
     assert!(store.applications(&only, &first()).await.unwrap().data.is_empty());
     assert!(store.operational_application(&only).await.unwrap().is_none());
-    assert!(store.make_operational_application(&only, NOW).await.is_err());
+    assert!(store.ensure_operational_application(&only, NOW).await.is_err());
 
     assert!(matches!(offer(store, item(house)).await, Err(Rejection::UnknownApplication(_))));
     home.execute(&format!(
@@ -374,8 +374,8 @@ async fn the_operational_application_is_hidden(home: Home) {
 async fn two_who_begin_to_listen_at_once_share_one_application(home: Home) {
     let (other, mine) = (home.another().await, tenant());
     let (one, two) = tokio::join!(
-        home.store.make_operational_application(&mine, NOW),
-        other.make_operational_application(&mine, NOW),
+        home.store.ensure_operational_application(&mine, NOW),
+        other.ensure_operational_application(&mine, NOW),
     );
     assert_eq!(one.unwrap().id, two.unwrap().id);
     assert_eq!(home.number("SELECT count(*) FROM application").await, 1);

@@ -7,9 +7,9 @@ use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
 use sendoff::store::jobs::background::BackgroundSpec;
-use sendoff::store::jobs::job_lease::Stepped;
-use sendoff::store::maintenance::retention::Expired;
-use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::jobs::job_lease::StepResult;
+use sendoff::store::maintenance::retention::RetentionStep;
+use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::queue::pending_deliveries::PendingDelivery;
 use sendoff::store::recording::record::{FinishedAttempt, RecordOutcome};
 use sendoff::store::{Location, Store};
@@ -92,7 +92,7 @@ async fn whole_partitions_go_and_what_is_scheduled_stays() {
     let home = home().await;
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
-    let house = store.make_operational_application(&tenant(), NOW).await.unwrap().id;
+    let house = store.ensure_operational_application(&tenant(), NOW).await.unwrap().id;
     let ears = endpoint(store, house, endpoint_spec()).await.id;
     // A day with nothing but delivered ones, one with something scheduled, one of each kind of end, and one that is not past yet.
     for n in 0..3 {
@@ -164,13 +164,13 @@ async fn the_first_partition_and_those_that_stay_are_emptied_in_steps() {
     ))
     .await;
     let mut steps = Vec::new();
-    while steps.last().is_none_or(|last: &Expired| last.more) {
+    while steps.last().is_none_or(|last: &RetentionStep| last.more) {
         steps.push(store.retain(at(5 * DAY), at(6 * DAY)).await.unwrap());
     }
     let messages: Vec<u64> = steps.iter().map(|step| step.messages).collect();
     assert_eq!(messages, [501, 500, 200]);
     assert_eq!((rows(&home, "message").await, rows(&home, "attempt").await, rows(&home, "due").await), (1, 0, 1));
-    assert_eq!(store.retain(at(5 * DAY), at(6 * DAY)).await.unwrap(), Expired::default());
+    assert_eq!(store.retain(at(5 * DAY), at(6 * DAY)).await.unwrap(), RetentionStep::default());
 }
 
 async fn nothing_below_the_horizon_is_sent_again() {
@@ -202,14 +202,14 @@ async fn nothing_below_the_horizon_is_sent_again() {
     assert_eq!([resend(past).await, resend(late).await, resend(new).await], [false, false, true]);
     store.record(vec![delivered(app.id, &resent(store, made.id).await.remove(0))]).await.unwrap();
     // Background work passes it over as well.
-    let filter = SentFilter { since: at(0), until: at(2 * DAY), ..SentFilter::default() };
+    let filter = EndpointMessageFilter { since: at(0), until: at(2 * DAY), ..EndpointMessageFilter::default() };
     for kind in [TaskKind::ReplayMissing, TaskKind::BulkReplay] {
         let scope = TaskScope::Endpoint(app.id, made.id);
         let spec =
             BackgroundSpec { kind, scope, filter: filter.clone(), by: "a test".into(), listed: None, total: None };
         store.begin_background(&tenant(), spec, at(2 * DAY)).await.unwrap();
         let mut turn = store.take_turn(at(2 * DAY)).await.unwrap().expect("a turn");
-        while let Stepped::More(next) = store.step_background(turn, at(2 * DAY)).await.unwrap() {
+        while let StepResult::More(next) = store.step_background(turn, at(2 * DAY)).await.unwrap() {
             turn = next;
         }
         let sent = resent(store, made.id).await;

@@ -7,8 +7,8 @@ use sendoff::domain::access::audit::{Actor, ActorKind};
 use sendoff::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec, PollingToken};
 use sendoff::domain::feed::{FeedFilter, FeedIterator, Position};
 use sendoff::domain::{AppId, OrgId, Time, limits};
-use sendoff::store::catalog::change::Changed;
-use sendoff::store::feed::consumers::Consumed;
+use sendoff::store::catalog::change::UpdateResult;
+use sendoff::store::feed::consumers::ConsumerPosition;
 use sendoff::store::{Order, PageRequest, PollingEndpointRef, Store, StoreError, Tenant};
 
 use crate::home::*;
@@ -25,7 +25,7 @@ async fn consume(
     name: &str,
     asked: Option<FeedIterator>,
     now: Time,
-) -> Consumed {
+) -> ConsumerPosition {
     store.consume(&tenant(), endpoint, name, asked, now).await.expect("the store")
 }
 
@@ -78,11 +78,11 @@ async fn a_polling_endpoint_is_made_read_changed_listed_and_deleted(home: Home) 
 
     let work = |before: &PollingEndpoint| Ok::<_, ()>(PollingEndpointSpec { disabled: false, ..before.spec.clone() });
     let change = async |whose: Tenant| store.update_polling_endpoint(&whose, app, made.id, work, later(1)).await;
-    assert_eq!(change(stranger()).await.unwrap(), Changed::Gone);
-    let Changed::Done(changed) = change(tenant()).await.unwrap() else { panic!("changed") };
+    assert_eq!(change(stranger()).await.unwrap(), UpdateResult::NotFound);
+    let UpdateResult::Updated(changed) = change(tenant()).await.unwrap() else { panic!("changed") };
     assert_eq!((changed.spec.disabled, changed.created_at, changed.updated_at), (false, NOW, later(1)));
     let refused = store.update_polling_endpoint(&tenant(), app, made.id, |_| Err("no"), NOW).await.unwrap();
-    assert_eq!(refused, Changed::Refused("no"));
+    assert_eq!(refused, UpdateResult::Aborted("no"));
 
     let second = polled(store, app, "second").await;
     polled(store, other, "pull").await;
@@ -96,7 +96,7 @@ async fn a_polling_endpoint_is_made_read_changed_listed_and_deleted(home: Home) 
     assert!(store.delete_polling_endpoint(&tenant(), &second, NOW).await.unwrap());
     assert!(!store.delete_polling_endpoint(&tenant(), &second, NOW).await.unwrap());
     assert_eq!(store.polling_token_of(&hash).await.unwrap(), None);
-    assert_eq!(consume(store, &second, "c", None, NOW).await, Consumed::Gone);
+    assert_eq!(consume(store, &second, "c", None, NOW).await, ConsumerPosition::NotFound);
     let (_, hash) = add_token(store, &changed, 0, 0).await;
     assert!(store.delete_application(&tenant(), app, NOW).await.unwrap());
     assert_eq!(store.polling_token_of(&hash).await.unwrap(), None, "nothing is opened by it any more");
@@ -122,16 +122,16 @@ async fn an_application_has_so_many_polling_endpoints_and_they_so_many_consumers
     assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
     for number in 0..limits::CONSUMERS {
         let consumed = consume(store, &made[0], &format!("c-{number:03}"), None, NOW).await;
-        assert_eq!(consumed, Consumed::From(made[0].beginning()));
+        assert_eq!(consumed, ConsumerPosition::From(made[0].beginning()));
     }
-    assert_eq!(consume(store, &made[0], "one-more", None, NOW).await, Consumed::TooMany);
+    assert_eq!(consume(store, &made[0], "one-more", None, NOW).await, ConsumerPosition::TooMany);
     let moved = store.move_consumer(&tenant(), &made[0], "one-more", made[0].beginning(), NOW).await.unwrap();
-    assert_eq!(moved, Consumed::TooMany);
+    assert_eq!(moved, ConsumerPosition::TooMany);
     let consumers = store.consumers(&tenant(), &made[0]).await.unwrap();
     assert_eq!((consumers.len(), &*consumers[99].name), (limits::CONSUMERS, "c-099"));
     assert!(store.consumers(&stranger(), &made[0]).await.unwrap().is_empty());
-    assert_eq!(consume(store, &made[0], "c-000", None, NOW).await, Consumed::From(made[0].beginning()));
-    assert_eq!(consume(store, &made[1], "one-more", None, NOW).await, Consumed::From(made[1].beginning()));
+    assert_eq!(consume(store, &made[0], "c-000", None, NOW).await, ConsumerPosition::From(made[0].beginning()));
+    assert_eq!(consume(store, &made[1], "one-more", None, NOW).await, ConsumerPosition::From(made[1].beginning()));
 }
 
 async fn a_consumer_goes_on_from_what_it_asked_from_last(home: Home) {
@@ -141,29 +141,29 @@ async fn a_consumer_goes_on_from_what_it_asked_from_last(home: Home) {
     let at = |seconds| FeedIterator::since(later(seconds));
     let ask = async |asked| consume(store, &endpoint, "c", asked, later(1)).await;
     assert_eq!(store.consumer(&tenant(), &endpoint, "c").await.unwrap(), None);
-    assert_eq!(ask(None).await, Consumed::From(endpoint.beginning()));
-    assert_eq!(ask(None).await, Consumed::From(endpoint.beginning()), "until it asks from elsewhere");
-    assert_eq!(ask(Some(at(10))).await, Consumed::From(at(10)));
-    assert_eq!(ask(None).await, Consumed::From(at(10)));
-    assert_eq!(ask(Some(at(10))).await, Consumed::From(at(10)));
+    assert_eq!(ask(None).await, ConsumerPosition::From(endpoint.beginning()));
+    assert_eq!(ask(None).await, ConsumerPosition::From(endpoint.beginning()), "until it asks from elsewhere");
+    assert_eq!(ask(Some(at(10))).await, ConsumerPosition::From(at(10)));
+    assert_eq!(ask(None).await, ConsumerPosition::From(at(10)));
+    assert_eq!(ask(Some(at(10))).await, ConsumerPosition::From(at(10)));
     // Another program that reads as the same consumer, and is behind.
-    assert_eq!(ask(Some(at(9))).await, Consumed::Behind);
-    assert_eq!(ask(None).await, Consumed::From(at(10)));
+    assert_eq!(ask(Some(at(9))).await, ConsumerPosition::Behind);
+    assert_eq!(ask(None).await, ConsumerPosition::From(at(10)));
 
     let moved = store.move_consumer(&tenant(), &endpoint, "c", at(5), later(2)).await.unwrap();
     let back = FeedIterator { moves: 1, ..at(5) };
-    assert_eq!(moved, Consumed::From(back));
-    assert_eq!(ask(None).await, Consumed::From(back));
-    assert_eq!(ask(Some(at(20))).await, Consumed::Behind, "what it was given before it was moved");
+    assert_eq!(moved, ConsumerPosition::From(back));
+    assert_eq!(ask(None).await, ConsumerPosition::From(back));
+    assert_eq!(ask(Some(at(20))).await, ConsumerPosition::Behind, "what it was given before it was moved");
     let on = FeedIterator { moves: 1, ..at(6) };
-    assert_eq!(ask(Some(on)).await, Consumed::From(on));
-    assert_eq!(consume(store, &endpoint, "d", Some(on), NOW).await, Consumed::Behind, "another consumer's");
+    assert_eq!(ask(Some(on)).await, ConsumerPosition::From(on));
+    assert_eq!(consume(store, &endpoint, "d", Some(on), NOW).await, ConsumerPosition::Behind, "another consumer's");
     let begun = store.move_consumer(&tenant(), &endpoint, "e", at(7), NOW).await.unwrap();
-    assert_eq!(begun, Consumed::From(at(7)));
-    assert_eq!(consume(store, &endpoint, "e", None, NOW).await, Consumed::From(at(7)));
+    assert_eq!(begun, ConsumerPosition::From(at(7)));
+    assert_eq!(consume(store, &endpoint, "e", None, NOW).await, ConsumerPosition::From(at(7)));
     let foreign = store.move_consumer(&stranger(), &endpoint, "c", at(7), NOW).await.unwrap();
-    assert_eq!(foreign, Consumed::Gone);
-    assert_eq!(store.consume(&stranger(), &endpoint, "c", None, NOW).await.unwrap(), Consumed::Gone);
+    assert_eq!(foreign, ConsumerPosition::NotFound);
+    assert_eq!(store.consume(&stranger(), &endpoint, "c", None, NOW).await.unwrap(), ConsumerPosition::NotFound);
     let found = store.consumer(&tenant(), &endpoint, "c").await.unwrap().unwrap();
     assert_eq!((found.iterator, found.polled_at), (on, later(1)));
 }
@@ -177,9 +177,9 @@ async fn a_consumer_that_waits_writes_nothing(home: Home) {
     let idle = |seconds| FeedIterator { complete_at: later(seconds), ..at };
     consume(store, &endpoint, "c", Some(at), NOW).await;
     let noted = async || store.consumer(&tenant(), &endpoint, "c").await.unwrap().unwrap();
-    assert_eq!(consume(store, &endpoint, "c", Some(idle(30)), later(30)).await, Consumed::From(idle(30)));
+    assert_eq!(consume(store, &endpoint, "c", Some(idle(30)), later(30)).await, ConsumerPosition::From(idle(30)));
     assert_eq!((noted().await.iterator, noted().await.polled_at), (at, NOW));
-    assert_eq!(consume(store, &endpoint, "c", Some(idle(60)), later(60)).await, Consumed::From(idle(60)));
+    assert_eq!(consume(store, &endpoint, "c", Some(idle(60)), later(60)).await, ConsumerPosition::From(idle(60)));
     assert_eq!(
         (noted().await.iterator, noted().await.polled_at),
         (idle(60), later(60)),

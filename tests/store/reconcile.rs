@@ -4,8 +4,8 @@ use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::background::TaskStage;
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus, Transition};
 use sendoff::domain::{AppId, MessageId};
-use sendoff::store::jobs::background::Begun;
-use sendoff::store::jobs::reconcile::{MissedPage, ReceivedIds, ReconcileSpec};
+use sendoff::store::jobs::background::StartResult;
+use sendoff::store::jobs::reconcile::{MissingPage, ReceivedMessageIds, ReconcileSpec};
 use sendoff::store::{Store, Tenant};
 
 use crate::background::{settle, work_off};
@@ -42,16 +42,16 @@ async fn seven(store: &Store, app: AppId, to: &Endpoint) -> Vec<MessageId> {
     ids
 }
 
-fn spec<'r>(to: &Endpoint, received: &'r ReceivedIds) -> ReconcileSpec<'r> {
+fn spec<'r>(to: &Endpoint, received: &'r ReceivedMessageIds) -> ReconcileSpec<'r> {
     let (since, until) = (NOW.minus(std::time::Duration::from_secs(60)), later(100));
     ReconcileSpec { app: to.app_id, endpoint: to.id, since, until, after: None, received, bounded: false }
 }
 
-async fn missed(store: &Store, spec: &ReconcileSpec<'_>, limit: usize) -> MissedPage {
+async fn missed(store: &Store, spec: &ReconcileSpec<'_>, limit: usize) -> MissingPage {
     store.missed(&tenant(), spec, limit).await.expect("the store")
 }
 
-fn ids_of(page: &MissedPage) -> Vec<MessageId> {
+fn ids_of(page: &MissingPage) -> Vec<MessageId> {
     page.data.iter().map(|one| one.message.id).collect()
 }
 
@@ -71,7 +71,7 @@ async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) 
     offer(store, early).await.unwrap();
     let made = endpoint(store, app.id, endpoint_spec()).await;
     let ids = seven(store, app.id, &made).await;
-    let none = ReceivedIds::default();
+    let none = ReceivedMessageIds::default();
     let page = missed(store, &spec(&made, &none), 250).await;
     let found: Vec<_> = page.data.iter().map(|one| (one.message.id, one.standing)).collect();
     let (delivered, dead, canceled) =
@@ -80,7 +80,7 @@ async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) 
     assert_eq!((found, page.last, page.done), (wanted.to_vec(), Some(ids[6]), true));
     assert!(page.data.iter().all(|one| one.message.payload.is_some()));
 
-    let has = ReceivedIds::new(vec![ids[1], ids[0], ids[5], ids[1]]);
+    let has = ReceivedMessageIds::new(vec![ids[1], ids[0], ids[5], ids[1]]);
     let all = spec(&made, &has);
     assert_eq!(ids_of(&missed(store, &all, 250).await), [ids[2], ids[3]]);
     let first = missed(store, &all, 1).await;
@@ -90,7 +90,7 @@ async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) 
     let between = ReconcileSpec { since: later(4), until: later(6), ..all };
     assert_eq!(ids_of(&missed(store, &between, 250).await), [ids[3]]);
     // The ids are the first of more: what follows the last of them is not compared yet.
-    let some = ReceivedIds::new(vec![ids[0], ids[2]]);
+    let some = ReceivedMessageIds::new(vec![ids[0], ids[2]]);
     let bounded = missed(store, &ReconcileSpec { received: &some, bounded: true, ..all }, 250).await;
     assert_eq!((ids_of(&bounded), bounded.last, bounded.done), (vec![ids[1]], Some(ids[2]), true));
 
@@ -117,7 +117,7 @@ async fn what_the_endpoint_does_not_want_is_not_missed(home: Home) {
         (one.at, one.spec.channels) = (later(n as u64), strings(channels));
         ids.push(offer(store, one).await.unwrap().id);
     }
-    let none = ReceivedIds::default();
+    let none = ReceivedMessageIds::default();
     assert_eq!(ids_of(&missed(store, &spec(&made, &none), 250).await), [ids[0], ids[2]], "also while it is disabled");
     updated(store, &made, of_eu, later(9)).await;
     assert_eq!(ids_of(&missed(store, &spec(&made, &none), 250).await), [ids[0], ids[2]]);
@@ -148,7 +148,7 @@ async fn a_page_looks_at_so_many_messages_and_goes_on(home: Home) {
     );
     let rows = rows.replace("COUNT", &count.to_string()).replace("BASE", &later(1).millis().to_string());
     home.execute(&rows.replace("AT,", &format!("{},", later(1).micros()))).await;
-    let none = ReceivedIds::default();
+    let none = ReceivedMessageIds::default();
     let of_type_b = EndpointSpec { event_types: None, channels: Some(strings(&["none"])), ..made.spec.clone() };
     updated(store, &made, of_type_b, later(60)).await;
     let first = missed(store, &spec(&made, &none), 250).await;
@@ -163,9 +163,9 @@ async fn what_is_missed_is_sent_again_once(home: Home) {
     let ids = seven(store, app.id, &made).await;
     let before = waiting(store, made.id).await.len();
     assert_eq!(before, 2, "the retry and the fresh one");
-    let has = ReceivedIds::new(vec![ids[0]]);
+    let has = ReceivedMessageIds::new(vec![ids[0]]);
     let begun = store.begin_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
-    let Begun::Begun(begun) = begun else { panic!("{begun:?}") };
+    let StartResult::Started(begun) = begun else { panic!("{begun:?}") };
     assert_eq!(home.number("SELECT count(*) FROM background_received").await, 1);
     assert_eq!(work_off(store).await, (1, TaskStage::Finished));
     assert_eq!(home.number("SELECT count(*) FROM background_received").await, 0, "they are needed no more");
@@ -179,7 +179,7 @@ async fn what_is_missed_is_sent_again_once(home: Home) {
     assert!(missed(store, &spec(&made, &has), 250).await.data.is_empty());
 
     settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
-    let some = ReceivedIds::new(vec![ids[2]]);
+    let some = ReceivedMessageIds::new(vec![ids[2]]);
     let from = ReconcileSpec { after: Some(ids[0]), bounded: true, ..spec(&made, &some) };
     store.begin_reconciliation(&tenant(), &from, "a test", later(1_000)).await.unwrap();
     assert_eq!(work_off(store).await, (1, TaskStage::Finished));
@@ -187,8 +187,8 @@ async fn what_is_missed_is_sent_again_once(home: Home) {
     assert_eq!(sent, [ids[1]], "behind the one and up to the other");
 
     let foreign = store.begin_reconciliation(&stranger(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
-    assert_eq!(foreign, Begun::NotThere);
-    let Begun::Begun(third) =
+    assert_eq!(foreign, StartResult::NotFound);
+    let StartResult::Started(third) =
         store.begin_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap()
     else {
         panic!("it is begun")

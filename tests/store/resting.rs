@@ -6,13 +6,13 @@ use sendoff::domain::deliveries::attempt::{Failure, Outcome};
 use sendoff::domain::deliveries::delivery::Transition;
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Tenant;
-use sendoff::store::catalog::endpoint_list::Rest;
+use sendoff::store::catalog::endpoint_list::BreakerPause;
 use sendoff::store::recording::record::FinishedAttempt;
 
 use crate::home::*;
 use crate::support::on_both;
 
-async fn rest(home: &Home, app: AppId, id: EndpointId, now: Time) -> Option<Rest> {
+async fn rest(home: &Home, app: AppId, id: EndpointId, now: Time) -> Option<BreakerPause> {
     home.another().await.endpoint_line(&tenant(), app, id).await.unwrap().unwrap().rest(now)
 }
 
@@ -38,15 +38,15 @@ async fn a_rest_lasts_until_its_end_and_through_the_probe(home: Home) {
     fail(None).await;
     assert_eq!(rest(&home, app.id, made.id, NOW).await, None, "one failure is no outage");
     fail(Some(later(10))).await;
-    let failing_since = |line: sendoff::store::catalog::endpoint_list::EndpointLine| line.failing_since;
+    let failing_since = |line: sendoff::store::catalog::endpoint_list::ListedEndpoint| line.failing_since;
     let since = store.endpoint_line(&tenant(), app.id, made.id).await.unwrap().map(failing_since).unwrap();
     assert_eq!(since, Some(NOW), "the streak goes on");
-    assert_eq!(rest(&home, app.id, made.id, NOW).await, Some(Rest::Until(later(10))));
+    assert_eq!(rest(&home, app.id, made.id, NOW).await, Some(BreakerPause::Until(later(10))));
     // Attempts that were on their way together end in any order.
     fail(Some(later(5))).await;
     fail(None).await;
-    assert_eq!(rest(&home, app.id, made.id, NOW).await, Some(Rest::Until(later(10))));
-    assert_eq!(rest(&home, app.id, made.id, later(11)).await, Some(Rest::Probing));
+    assert_eq!(rest(&home, app.id, made.id, NOW).await, Some(BreakerPause::Until(later(10))));
+    assert_eq!(rest(&home, app.id, made.id, later(11)).await, Some(BreakerPause::Probing));
     assert_eq!(rest(&home, app.id, made.id, later(60)).await, None, "nobody probes for so long");
     assert_eq!(listed(&home, &tenant(), NOW).await, [made.id]);
     assert_eq!(listed(&home, &Tenant { only: Some(app.id), ..tenant() }, NOW).await, [made.id]);

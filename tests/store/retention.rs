@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::deliveries::delivery::Transition;
-use sendoff::store::maintenance::retention::Expired;
+use sendoff::store::maintenance::retention::RetentionStep;
 
 use crate::home::*;
 use crate::support::on_both;
@@ -23,7 +23,7 @@ async fn counts_are_forgotten_an_hour_at_a_time(home: Home) {
         store.record(vec![done]).await.unwrap();
     }
     let minutes = async || home.number("SELECT count(DISTINCT minute) FROM rollup").await;
-    assert_eq!(store.expire(NOW.minus(Duration::from_secs(1)), NOW).await.unwrap(), Expired::default());
+    assert_eq!(store.expire(NOW.minus(Duration::from_secs(1)), NOW).await.unwrap(), RetentionStep::default());
     assert_eq!(minutes().await, 5);
     for left in [4, 3, 3] {
         store.expire(later(2 * 3_600), later(2 * 3_600)).await.unwrap();

@@ -7,9 +7,9 @@ use std::time::Duration;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::ingest::accept::{AcceptItem, Rejection};
+use sendoff::store::ingest::message_routing::LiveEndpoint;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::ingest::outbox::relay_batch_size::{RelayBatchSize, RelayStep};
-use sendoff::store::ingest::routing::LiveEndpoint;
 use sendoff::store::queue::signals::{QueuedSignal, Signal};
 use sendoff::store::{EndpointRef, Store};
 

@@ -9,12 +9,12 @@ use sendoff::domain::catalog::endpoint::Endpoint;
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
 use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::store::access::audit::AuditFilter;
-use sendoff::store::catalog::endpoint_list::LineFilter;
+use sendoff::store::catalog::endpoint_list::EndpointListFilter;
 use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::counts::{ChartRange, CountScope};
 use sendoff::store::query::delivery_list::DeliveryFilter;
-use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::query::message_list::MessageSearch;
 use sendoff::store::query::messages::MessageFilter;
 use sendoff::store::query::tail::TailFilter;
@@ -32,7 +32,7 @@ async fn scan_all(home: &Home, tenant: &Tenant, endpoint: &Endpoint) -> Vec<(&'s
     let work = BackgroundSpec {
         kind: TaskKind::Recover,
         scope: TaskScope::Endpoint(app, id),
-        filter: SentFilter::default(),
+        filter: EndpointMessageFilter::default(),
         by: String::new(),
         listed: None,
         total: None,
@@ -46,7 +46,7 @@ async fn scan_all(home: &Home, tenant: &Tenant, endpoint: &Endpoint) -> Vec<(&'s
         list_deliveries(tenant, &DeliveryFilter::default(), None, 10),
         list_messages(tenant, &MessageSearch::default(), None, 10),
         messages(tenant, app, &messages, &first()),
-        endpoint_messages(tenant, app, id, &SentFilter::default(), &first()),
+        endpoint_messages(tenant, app, id, &EndpointMessageFilter::default(), &first()),
         standings(tenant, app, id, NOW, later(1)),
         attempts(tenant, app, &attempts, &first()),
         newest_failures(tenant, app, id, 10),
@@ -56,7 +56,7 @@ async fn scan_all(home: &Home, tenant: &Tenant, endpoint: &Endpoint) -> Vec<(&'s
         top_failing(tenant, ChartRange::Hour, NOW, 10),
         attempt_counts(tenant, app, None, NOW, later(1)),
         tail(tenant, &TailFilter::default(), 10),
-        endpoint_lines(tenant, &LineFilter::default(), &first()),
+        endpoint_lines(tenant, &EndpointListFilter::default(), &first()),
         applications_like(tenant, "a", &first()),
         audit_log(tenant, &AuditFilter::default(), &first()),
         offered_event_types(tenant, &[], &first()),

@@ -139,9 +139,9 @@ async fn a_process_that_died_is_forgotten(home: Home) {
     let store = &home.store;
     beat(store, &process(1), NOW).await;
     let at = clock(&home).await;
-    store.forget_processes(at.minus(Duration::from_secs(60))).await.unwrap();
+    store.delete_dead_processes(at.minus(Duration::from_secs(60))).await.unwrap();
     assert_eq!(store.processes(later(900)).await.unwrap().len(), 1);
-    store.forget_processes(at.plus(Duration::from_secs(60))).await.unwrap();
+    store.delete_dead_processes(at.plus(Duration::from_secs(60))).await.unwrap();
     assert!(store.processes(later(900)).await.unwrap().is_empty());
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::{AppId, AttemptId, EndpointId};
-use sendoff::store::query::attempts::AttemptLine;
+use sendoff::store::query::attempts::ListedAttempt;
 use sendoff::store::query::tail::TailFilter;
 use sendoff::store::{Store, Tenant};
 
@@ -25,7 +25,7 @@ async fn attempt(store: &Store, app: AppId, endpoint: EndpointId, at: u64, statu
     store.record(vec![done]).await.unwrap();
 }
 
-fn statuses(lines: &[AttemptLine]) -> Vec<i32> {
+fn statuses(lines: &[ListedAttempt]) -> Vec<i32> {
     lines.iter().filter_map(|line| line.status).collect()
 }
 

@@ -31,7 +31,7 @@ pub fn backlog(sqlite: bool, app: &str, messages: usize) -> [String; 2] {
 }
 
 /// What the product binds an endpoint's sealed secret to: the endpoint, and when the secret was made.
-fn secret_row(endpoint: &uuid::Uuid, made_at: i64) -> Vec<u8> {
+fn secret_aad(endpoint: &uuid::Uuid, made_at: i64) -> Vec<u8> {
     [b"endpoint secret ", &endpoint.as_bytes()[..], &made_at.to_be_bytes()].concat()
 }
 
@@ -67,7 +67,7 @@ pub fn customers(sqlite: bool, master: &MasterKey, applications: usize, endpoint
         ));
         let secret = Secret::generate(SignatureType::Hmac256);
         let row: uuid::Uuid = hex.parse().expect("an id");
-        let sealed = hex::encode(master.seal(&secret_row(&row, at), secret.text().as_bytes()));
+        let sealed = hex::encode(master.seal(&secret_aad(&row, at), secret.text().as_bytes()));
         secrets.push(format!("({}, {at}, {})", uuid(&hex), bytes(&sealed)));
     }
     insert(

@@ -26,7 +26,7 @@ use crate::domain::signing::secret::SignatureType;
 use crate::domain::time::Clock;
 use crate::domain::{AppId, Time};
 use crate::egress::Egress;
-use crate::store::catalog::change::Changed;
+use crate::store::catalog::change::UpdateResult;
 use crate::store::ingest::idempotency::IdempotencyKey;
 use crate::store::{AppRef, EndpointRef, MessageRef, Store, Tenant};
 
@@ -258,12 +258,12 @@ pub(in crate::api) fn json(status: StatusCode, value: &impl Serialize) -> ApiRes
 ///
 /// # Errors
 /// 404: no such `what`. 409: concurrent updates kept winning. Otherwise the error that rejected the update.
-pub(in crate::api) fn change_result<T>(changed: Changed<T, ApiError>, what: &str) -> Result<T, ApiError> {
+pub(in crate::api) fn change_result<T>(changed: UpdateResult<T, ApiError>, what: &str) -> Result<T, ApiError> {
     match changed {
-        Changed::Done(thing) => Ok(thing),
-        Changed::Gone => Err(ApiError::not_found(what)),
-        Changed::Refused(error) => Err(error),
-        Changed::Busy => {
+        UpdateResult::Updated(thing) => Ok(thing),
+        UpdateResult::NotFound => Err(ApiError::not_found(what)),
+        UpdateResult::Aborted(error) => Err(error),
+        UpdateResult::Conflict => {
             Err(ApiError::conflict(format!("the {what} is being changed by other requests: try again in a moment")))
         }
     }

@@ -24,7 +24,7 @@ use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::{AutoConfigId, EndpointId, Invalid, PollingEndpointId, Time, ids, limits};
-use crate::store::feed::autoconfig::Bound;
+use crate::store::feed::autoconfig::CreatedEndpoint;
 use crate::store::{EndpointRef, PollingEndpointRef};
 
 /// The token of an autoconfig subscription.
@@ -248,7 +248,7 @@ pub(in crate::api) async fn subscribe(call: ApiCall, body: JsonBody) -> ApiResul
     let (spec, _) = read_endpoint(&call, fields, WriteMode::New, None).await?;
     secret.check_kind("signatureType", spec.signature_type).map_err(|wrong| ApiError::from(vec![wrong]))?;
     let made = call.store().create_endpoint(&call.tenant, found.app_id, spec, &secret, call.now).await?;
-    if call.store().bind_autoconfig(&call.tenant, &found, Bound::Endpoint(made.id), call.now).await? {
+    if call.store().bind_autoconfig(&call.tenant, &found, CreatedEndpoint::Endpoint(made.id), call.now).await? {
         return endpoint::out(StatusCode::OK, &made);
     }
     // A concurrent request created it.
@@ -278,7 +278,7 @@ pub(in crate::api) async fn subscribe_by_polling(call: ApiCall, body: JsonBody) 
     }
     let spec = polling::read(body.fields()?, base(None), true)?;
     let made = store.create_polling_endpoint(&call.tenant, app, spec, call.now).await?;
-    if store.bind_autoconfig(&call.tenant, &found, Bound::PollingEndpoint(made.id), call.now).await? {
+    if store.bind_autoconfig(&call.tenant, &found, CreatedEndpoint::PollingEndpoint(made.id), call.now).await? {
         return polling::out(StatusCode::OK, &made);
     }
     // A concurrent request created it.

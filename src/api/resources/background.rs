@@ -21,8 +21,8 @@ use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time, ids, limits};
 use crate::store::Order;
-use crate::store::jobs::background::{Background, BackgroundSpec, Begun};
-use crate::store::query::endpoint_messages::SentFilter;
+use crate::store::jobs::background::{Background, BackgroundSpec, StartResult};
+use crate::store::query::endpoint_messages::EndpointMessageFilter;
 
 /// The furthest a recovery goes back.
 const RECOVER_LIMIT: Duration = Duration::from_secs(14 * 86_400);
@@ -192,7 +192,7 @@ async fn recovery(call: &ApiCall, body: &JsonBody) -> ApiResult {
         fields.note(Invalid::new("since", format!("must be at most {days} days ago")));
     }
     fields.done(Ok(()))?;
-    let filter = SentFilter { since, until, standings: vec![DeliveryStatus::Dead], ..SentFilter::default() };
+    let filter = EndpointMessageFilter { since, until, standings: vec![DeliveryStatus::Dead], ..EndpointMessageFilter::default() };
     start_task(call, &endpoint, TaskKind::Recover, filter).await
 }
 
@@ -216,7 +216,7 @@ async fn replay_of_missing(call: &ApiCall, body: &JsonBody) -> ApiResult {
     let mut fields = body.fields()?;
     let (since, until) = read_period(&mut fields, call.now);
     fields.done(Ok(()))?;
-    start_task(call, &endpoint, TaskKind::ReplayMissing, SentFilter { since, until, ..SentFilter::default() }).await
+    start_task(call, &endpoint, TaskKind::ReplayMissing, EndpointMessageFilter { since, until, ..EndpointMessageFilter::default() }).await
 }
 
 /// Replay deliveries
@@ -268,7 +268,7 @@ async fn replay(call: &ApiCall, body: &JsonBody) -> ApiResult {
         call,
         &endpoint,
         TaskKind::BulkReplay,
-        SentFilter { since, until, event_types, channel, tag, standings, status_class, ..SentFilter::default() },
+        EndpointMessageFilter { since, until, event_types, channel, tag, standings, status_class, ..EndpointMessageFilter::default() },
     )
     .await
 }
@@ -301,7 +301,7 @@ pub(in crate::api) async fn endpoint_in_path(call: &ApiCall) -> Result<Endpoint,
     call.endpoint(app.id).await
 }
 
-async fn start_task(call: &ApiCall, endpoint: &Endpoint, kind: TaskKind, filter: SentFilter) -> ApiResult {
+async fn start_task(call: &ApiCall, endpoint: &Endpoint, kind: TaskKind, filter: EndpointMessageFilter) -> ApiResult {
     require_enabled(endpoint)?;
     let scope = TaskScope::Endpoint(endpoint.app_id, endpoint.id);
     let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), listed: None, total: None };
@@ -309,11 +309,11 @@ async fn start_task(call: &ApiCall, endpoint: &Endpoint, kind: TaskKind, filter:
 }
 
 /// The response to a started task.
-pub(in crate::api) fn task_response(begun: Begun) -> ApiResult {
+pub(in crate::api) fn task_response(begun: StartResult) -> ApiResult {
     match begun {
-        Begun::Begun(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&*work)),
-        Begun::NotThere => Err(ApiError::not_found("endpoint")),
-        Begun::TooMany(running) => {
+        StartResult::Started(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&*work)),
+        StartResult::NotFound => Err(ApiError::not_found("endpoint")),
+        StartResult::TooMany(running) => {
             let reason = format!("the application has {running} background tasks running: wait until one ends");
             Err(ApiError::conflict(reason))
         }

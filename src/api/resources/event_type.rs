@@ -17,7 +17,7 @@ use crate::api::resources::operational;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::domain::{Time, ids, limits};
 use crate::store::Order;
-use crate::store::catalog::applications::Put;
+use crate::store::catalog::applications::Upserted;
 
 /// An event type.
 #[derive(Serialize, ToSchema)]
@@ -249,8 +249,8 @@ pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     let base = EventTypeSpec { name: call.path_param("event_type").to_owned(), ..EventTypeSpec::default() };
     let spec = read(body.fields()?, base, true)?;
     match call.store().put_event_type(&call.tenant, spec, call.now).await? {
-        Put::Created(event_type) => out(StatusCode::CREATED, &event_type),
-        Put::Replaced(event_type) => out(StatusCode::OK, &event_type),
+        Upserted::Created(event_type) => out(StatusCode::CREATED, &event_type),
+        Upserted::Replaced(event_type) => out(StatusCode::OK, &event_type),
     }
 }
 

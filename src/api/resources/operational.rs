@@ -80,7 +80,7 @@ pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
 )]
 pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
-    call.store().make_operational_application(&call.tenant, call.now).await?;
+    call.store().ensure_operational_application(&call.tenant, call.now).await?;
     endpoint::create(call, body).await
 }
 
@@ -110,7 +110,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
     if matches!(EndpointRef::parse(call.path_param("endpoint")), Ok(EndpointRef::Uid(_))) {
-        call.store().make_operational_application(&call.tenant, call.now).await?;
+        call.store().ensure_operational_application(&call.tenant, call.now).await?;
     }
     endpoint::put(call, body).await
 }

@@ -17,7 +17,7 @@ use crate::api::resources::endpoint::require_enabled;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::{Invalid, MessageId, Time, limits};
-use crate::store::jobs::reconcile::{Missed, ReceivedIds, ReconcileSpec};
+use crate::store::jobs::reconcile::{MissingMessage, ReceivedMessageIds, ReconcileSpec};
 
 /// The default page size.
 const LIMIT: u64 = 50;
@@ -70,8 +70,8 @@ struct MissedMessageOut<'a> {
     status_text: Option<&'static str>,
 }
 
-impl<'a> From<&'a Missed> for MissedMessageOut<'a> {
-    fn from(missed: &'a Missed) -> MissedMessageOut<'a> {
+impl<'a> From<&'a MissingMessage> for MissedMessageOut<'a> {
+    fn from(missed: &'a MissingMessage) -> MissedMessageOut<'a> {
         let status = missed.standing.map(|standing| ApiStatus::of(standing, false, true));
         MissedMessageOut {
             message: MessageOut::new(&missed.message, PayloadOut::of(&missed.message, true)),
@@ -85,7 +85,7 @@ impl<'a> From<&'a Missed> for MissedMessageOut<'a> {
 struct ReconcileRequest {
     since: Time,
     until: Time,
-    received: ReceivedIds,
+    received: ReceivedMessageIds,
     bounded: bool,
     resend: bool,
     limit: usize,
@@ -163,6 +163,6 @@ fn read(mut fields: Fields<'_>, now: Time) -> Result<ReconcileRequest, ApiError>
         fields.note(Invalid::new("limit", format!("must be 1 to {}", limits::PAGE)));
     }
     fields.done(Ok(()))?;
-    let (received, limit) = (ReceivedIds::new(received), limit as usize);
+    let (received, limit) = (ReceivedMessageIds::new(received), limit as usize);
     Ok(ReconcileRequest { since, until, received, bounded, resend, limit, after })
 }

@@ -172,7 +172,7 @@ pub async fn show(
     let app = &context.app;
     let filter = EndpointListFilter { app: Some(app.id), ..EndpointListFilter::default() };
     let first = PageRequest::<EndpointId>::first(ENDPOINTS, Order::Descending);
-    let lines = store.endpoint_lines(&tenant, &filter, &first).await?;
+    let lines = store.list_endpoints(&tenant, &filter, &first).await?;
     let range = query.get("range").map_or(ChartRange::Day, |_| range::of(&query));
     let own = Tenant { only: Some(app.id), ..tenant.clone() };
     let buckets = store.buckets(&tenant, CountScope::Application(app.id), range, now).await?;

@@ -19,9 +19,9 @@ use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{BackgroundId, Time};
 use crate::store::jobs::background::{Background, BackgroundSpec};
-use crate::store::jobs::resent;
+use crate::store::jobs::resent_deliveries;
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
-use crate::store::query::delivery_tally::DeliveryCounts;
+use crate::store::query::delivery_counts::DeliveryCounts;
 use crate::store::{AppRef, EndpointRef, Order, PageRequest, Store, StoreError, Tenant};
 
 /// The length of the list.
@@ -222,7 +222,7 @@ pub async fn show(
         live: running || tally.due > 0,
         outcome: OutcomeCount::all(&tally, &user, job.id),
         all: list(&user, job.id, "").filter(|_| tally.found() > 0),
-        followed: (job.sent > resent::MOST).then(|| count(resent::MOST)),
+        followed: (job.sent > resent_deliveries::MOST).then(|| count(resent_deliveries::MOST)),
         facts: facts(&state.store, &tenant, &job.spec).await?,
         bar: bar(&job),
         sent: progress(&job),

@@ -29,7 +29,7 @@ use crate::domain::Time;
 use crate::domain::access::portal::Capability;
 use crate::store::jobs::background::{BackgroundSpec, StartResult, ExpectedCount};
 use crate::store::query::delivery_list::DeliveryFilter;
-use crate::store::query::delivery_tally::DeliveryCounts;
+use crate::store::query::delivery_counts::DeliveryCounts;
 use crate::store::{Store, StoreError, Tenant};
 
 /// The limits of counting: number and time. The page must load quickly.
@@ -213,7 +213,7 @@ pub async fn tally(
 ) -> Result<DeliveryCounts, StoreError> {
     let (begun, mut sum, mut from) = (Instant::now(), DeliveryCounts::default(), None);
     loop {
-        let (tally, next) = store.tally_deliveries(tenant, filter, from, MOST - sum.found(), now).await?;
+        let (tally, next) = store.count_deliveries(tenant, filter, from, MOST - sum.found(), now).await?;
         sum.add(&tally);
         from = next;
         if from.is_none() || begun.elapsed() > PATIENCE {
@@ -230,7 +230,7 @@ pub async fn tally(
 pub async fn count_missing(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<ExpectedCount, StoreError> {
     let (begun, mut found, mut from) = (Instant::now(), 0, None);
     loop {
-        let tally = store.tally(tenant, spec, from).await?;
+        let tally = store.estimate(tenant, spec, from).await?;
         found += tally.found;
         from = tally.next;
         if from.is_none() || found >= MOST || begun.elapsed() > PATIENCE {
@@ -261,13 +261,13 @@ pub async fn begin(
         Principal::Customer(_) => "the customer",
     };
     let spec = selection.spec(by, total(&submitted));
-    match user.store(&state.store).begin_background(&user.tenant(), spec, request.now).await? {
-        StartResult::Begun(job) => {
+    match user.store(&state.store).start_background(&user.tenant(), spec, request.now).await? {
+        StartResult::Started(job) => {
             tracing::info!(org = %user.org, id = %job.id, "bulk resend started from the dashboard");
             let path = format!("{}/resend/{}", base(&user), job.id);
             Ok(HttpResponse::SeeOther().insert_header((LOCATION, path)).finish())
         }
-        StartResult::NotThere => Err(PageError::NotFound),
+        StartResult::NotFound => Err(PageError::NotFound),
         StartResult::TooMany(running) => {
             let not_started = format!("{running} resends are already running. Wait for one to finish, or cancel one.");
             answer(StatusCode::CONFLICT, &request.page(&filters, Some(&selection), Some(not_started)).await?)

@@ -25,12 +25,8 @@ pub fn store_errors(error: StoreError, unique: &str) -> FormRejection {
 /// # Errors
 /// The object is gone, or concurrent changes prevented the update.
 pub fn change_result<T>(changed: UpdateResult<T, FormRejection>) -> Result<T, FormRejection> {
-    match changed {
-        UpdateResult::Done(target) => Ok(target),
-        UpdateResult::Gone => Err(Err(PageError::NotFound)),
-        UpdateResult::Refused(refused) => Err(refused),
-        UpdateResult::Busy => Err(Err(PageError::BadRequest("Concurrent changes prevented this. Try again in a moment."))),
-    }
+    let conflict = || Err(PageError::BadRequest("Concurrent changes prevented this. Try again in a moment."));
+    changed.into_result(|| Err(PageError::NotFound), conflict)
 }
 
 /// Checks that the object has not changed since the form was opened. A form holds all fields, so saving it would

@@ -17,7 +17,7 @@ use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
 use crate::dashboard::endpoints::MOST;
 use crate::dashboard::endpoints::endpoint_actions::named;
 use crate::dashboard::endpoints::endpoint_backoff::NextProbe;
-use crate::dashboard::endpoints::endpoint_fields::in_words;
+use crate::dashboard::endpoints::endpoint_settings::{SettingRow, settings};
 use crate::dashboard::endpoints::endpoint_stats;
 use crate::dashboard::endpoints::endpoint_stats::ResponseTimes;
 use crate::dashboard::endpoints::verify_snippets;
@@ -27,7 +27,7 @@ use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::{Capability, PortalPage};
-use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, masked_header};
+use crate::domain::catalog::endpoint::{DisabledReason, Endpoint};
 use crate::domain::deliveries::attempt::Attempt;
 use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::signing::secret::SignatureType;
@@ -98,12 +98,6 @@ struct EndpointActions {
     rotate: bool,
 }
 
-/// A setting and its values.
-struct SettingRow {
-    name: &'static str,
-    values: Vec<Line>,
-}
-
 /// A language of the verification code.
 struct LanguageTab {
     name: &'static str,
@@ -169,7 +163,7 @@ pub async fn page_with(
 ) -> Result<HttpResponse, PageError> {
     let (query, now, tenant, store) = (UrlQuery::of(request), state.clock.now(), context.tenant(), &state.store);
     let (app, id) = (context.app.id, endpoint.id);
-    let line = store.endpoint_line(&tenant, app, id).await?.ok_or(PageError::NotFound)?;
+    let line = store.listed_endpoint(&tenant, app, id).await?.ok_or(PageError::NotFound)?;
     let buckets = store.buckets(&tenant, CountScope::Endpoint(id), ChartRange::Day, now).await?;
     let counts = total(&buckets);
     let list = format!("{}?endpoint={id}&", context.paths.page("deliveries"));
@@ -360,51 +354,4 @@ impl LanguageTab {
             on: snippet.word == on.word,
         }
     }
-}
-
-async fn settings(store: &Store, context: &AppContext, endpoint: &Endpoint) -> Result<Vec<SettingRow>, PageError> {
-    let spec = &endpoint.spec;
-    let list = |list: Option<&Vec<String>>| match list {
-        None => vec![Line::new("all")],
-        Some(list) => list.iter().map(|one| Line::new(one)).collect(),
-    };
-    let one = |text: String| vec![Line::new(&text)];
-    let as_set = || vec![Line::new("default")];
-    let mut event_types = spec.event_types.clone();
-    if let (Some(names), Some(_)) = (&mut event_types, context.flags()) {
-        let mut seen = Vec::new();
-        for name in std::mem::take(names) {
-            if visible_event_types::find(store, context, &name).await?.is_some() {
-                seen.push(name);
-            }
-        }
-        *names = seen;
-    }
-    let header = |(name, value): (&String, &String)| {
-        Line::new(&if masked_header(name) { format!("{name}: (hidden)") } else { format!("{name}: {value}") })
-    };
-    let mut settings = vec![
-        SettingRow { name: "Event types", values: list(event_types.as_ref()) },
-        SettingRow { name: "Channels", values: list(spec.channels.as_ref()) },
-        SettingRow { name: "Limit", values: one(spec.throttle_rate.map_or("none".into(), |rate| format!("{rate}/s"))) },
-        SettingRow {
-            name: "Timeout",
-            values: spec.timeout.map_or_else(as_set, |span| one(format!("{} s", span.as_secs()))),
-        },
-        SettingRow {
-            name: "Retry schedule",
-            values: spec.retry_schedule.as_ref().map_or_else(as_set, |schedule| one(in_words(schedule))),
-        },
-        SettingRow {
-            name: "Ordering",
-            values: one(
-                if spec.ordered { "one at a time, in order of acceptance" } else { "not guaranteed" }.to_owned()
-            ),
-        },
-        SettingRow { name: "Signature type", values: one(spec.signature_type.word().to_owned()) },
-    ];
-    if !spec.headers.is_empty() {
-        settings.push(SettingRow { name: "Headers", values: spec.headers.iter().map(header).collect() });
-    }
-    Ok(settings)
 }

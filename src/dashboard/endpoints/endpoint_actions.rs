@@ -18,6 +18,7 @@ use crate::domain::Invalid;
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::signing::secret::Secret;
+use crate::service::endpoints;
 use crate::store::{EndpointRef, Store};
 
 /// The endpoint in the path.
@@ -106,10 +107,9 @@ async fn make(
     context: &AppContext,
     submitted: &VerifiedForm,
 ) -> Result<Endpoint, FormRejection> {
-    let (spec, secret) = checked(state, context, submitted, &blank(state), true).await?;
-    let secret = secret.unwrap_or_else(|| Secret::generate(spec.signature_type));
+    let new = checked(state, context, submitted, &blank(state), true).await?;
     let (store, now) = (context.store(&state.store), state.clock.now());
-    let made = store.create_endpoint(&context.tenant(), context.app.id, spec, &secret, now).await;
+    let made = endpoints::create(&store, &context.tenant(), context.app.id, new, now).await;
     made.map_err(|error| store_errors(error, "uid"))
 }
 
@@ -132,10 +132,7 @@ async fn checked(
     let mut wrong = Vec::new();
     let made = read(submitted, before, &hidden, new).map_err(|all| wrong = all).ok();
     let url = submitted.get("url").trim();
-    // Saved URLs are not looked up again; each attempt checks them anyway.
-    if !url.is_empty() && url != before.url {
-        wrong.extend(state.egress.vet_text(url).await.err());
-    }
+    wrong.extend(endpoints::check_url(&state.egress, url, Some(before)).await.err());
     if let (Some((spec, _)), Some(_)) = (&made, context.flags()) {
         for name in spec.event_types.iter().flatten().filter(|name| !hidden.contains(name)) {
             // To a customer, a hidden event type does not exist.
@@ -166,14 +163,8 @@ pub async fn edit(
 async fn edit_form(store: &Store, context: &AppContext, endpoint: &Endpoint) -> Result<Form, PageError> {
     let names = names(store, context).await?;
     let mut spec = endpoint.spec.clone();
-    if let (Some(types), Some(_)) = (&mut spec.event_types, context.flags()) {
-        let mut seen = Vec::new();
-        for name in std::mem::take(types) {
-            if visible_event_types::find(store, context, &name).await?.is_some() {
-                seen.push(name);
-            }
-        }
-        *types = seen;
+    if let Some(types) = spec.event_types.take() {
+        spec.event_types = Some(visible_event_types::only_visible(store, context, types).await?);
     }
     Ok(form(&spec, &names, false).at_revision(endpoint.updated_at))
 }
@@ -242,7 +233,7 @@ async fn turn(
     let (store, now) = (context.store(&state.store), state.clock.now());
     let before = named(&store, request, context).await?;
     let id = before.id;
-    let line = store.endpoint_line(&context.tenant(), context.app.id, id).await?;
+    let line = store.listed_endpoint(&context.tenant(), context.app.id, id).await?;
     let disabled_at = line.and_then(|line| line.disabled_at).filter(|_| before.spec.disabled && !disabled);
     let work = async |before: &Endpoint| Ok::<_, FormRejection>(EndpointSpec { disabled, ..before.spec.clone() });
     let changed = store.change_endpoint(&context.tenant(), before, work, now).await?;

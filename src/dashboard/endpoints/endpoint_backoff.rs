@@ -55,7 +55,7 @@ impl BackoffSummary {
     /// # Errors
     /// The store is unavailable.
     pub async fn of(store: &Store, tenant: &Tenant, now: Time) -> Result<Option<BackoffSummary>, StoreError> {
-        let found = store.resting(tenant, now, MOST).await?;
+        let found = store.paused_endpoints(tenant, now, MOST).await?;
         if found.is_empty() {
             return Ok(None);
         }

@@ -8,7 +8,7 @@ use crate::domain::catalog::endpoint::{EndpointSpec, Headers, masked_header, mov
 use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::{ExtraSignature, KeyForm};
-use crate::domain::{EndpointId, Invalid, Uid, span};
+use crate::domain::{EndpointId, Invalid, Uid, duration_text};
 
 /// Replaces a masked header value.
 const MASK: &str = "••••••••";
@@ -77,7 +77,7 @@ fn event_types(chosen: &[String], catalog: &[String]) -> FormField {
 pub fn in_words(schedule: &RetrySchedule) -> String {
     match schedule.waits() {
         [] => "none".to_owned(),
-        waits => waits.iter().map(|wait| span::write(*wait)).collect::<Vec<_>>().join(", "),
+        waits => waits.iter().map(|wait| duration_text::format(*wait)).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -170,14 +170,14 @@ fn schedule(text: &str) -> Result<RetrySchedule, Invalid> {
     }
     let mut waits = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let wait = span::read(part);
+        let wait = duration_text::parse(part);
         waits.push(wait.map_err(|what| Invalid::new(FIELD, format!("holds {part:?}, which {what}")))?);
     }
     RetrySchedule::new(FIELD, waits)
 }
 
-/// Parses headers, one per line. An empty or masked value keeps the old one, unless the endpoint has `moved` to another
-/// origin: a secret must not follow it there.
+/// Parses headers, one per line. An empty or masked value keeps the old one, unless the URL's origin has changed: a
+/// secret must not follow the URL to another origin.
 fn headers(text: &str, before: &Headers, moved: bool) -> Result<Headers, Invalid> {
     let refused = |reason: String| Invalid::new("headers", reason);
     let mut headers = Headers::new();

@@ -18,12 +18,11 @@ use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
 use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
-use crate::domain::access::audit::act;
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::Endpoint;
-use crate::domain::signing::secret::{GRACE, GRACE_LIMIT, Secret, SignatureType};
-use crate::domain::{Invalid, span};
-use crate::store::access::audit::NewAuditEntry;
+use crate::domain::signing::secret::{GRACE, MAX_GRACE, Secret, SignatureType};
+use crate::domain::{Invalid, duration_text};
+use crate::service::endpoints;
 
 #[derive(Template)]
 #[template(path = "endpoint_secret.html")]
@@ -46,11 +45,7 @@ pub async fn reveal(
     context.need_any(Capability::SEE_SECRET)?;
     let (store, now) = (context.store(&state.store), state.clock.now());
     let endpoint = named(&store, &request, &context).await?;
-    let target = endpoint.id.to_string();
-    let entry =
-        NewAuditEntry { org: &context.org, app: Some(context.app.id), act: act::SECRET_REVEALED, target: &target, detail: "" };
-    store.write_audit_entry(entry, now).await?;
-    let secret = store.endpoint_secret(&context.tenant(), context.app.id, endpoint.id).await?;
+    let secret = endpoints::reveal_secret(&store, &context.tenant(), &endpoint, now).await?;
     let page = SecretPage {
         layout: of_endpoint(&context, &endpoint),
         address: Address::new(&endpoint.spec.url),
@@ -65,7 +60,7 @@ fn form() -> Form {
     Form::new(vec![
         FormField::text("key", "New secret", "")
             .help("whsec_… or whsk_…, matching the signature type. Leave empty to generate one."),
-        FormField::text("gracePeriod", "Keep the old secret valid for", &span::write(GRACE))
+        FormField::text("gracePeriod", "Keep the old secret valid for", &duration_text::format(GRACE))
             .help("Gives receivers time to switch: 0s to 7d."),
     ])
 }
@@ -125,9 +120,9 @@ fn read(submitted: &VerifiedForm, kind: SignatureType) -> Result<(Secret, Durati
         Some(secret) => secret.and_then(|secret| secret.check_kind("key", kind).map(|()| secret)),
     };
     let refused = |reason: String| Invalid::new("gracePeriod", reason);
-    let grace = match submitted.given("gracePeriod").map(span::read) {
+    let grace = match submitted.given("gracePeriod").map(duration_text::parse) {
         None => Ok(GRACE),
-        Some(Ok(grace)) if grace > GRACE_LIMIT => Err(refused(format!("must be 0s to {}", span::write(GRACE_LIMIT)))),
+        Some(Ok(grace)) if grace > MAX_GRACE => Err(refused(format!("must be 0s to {}", duration_text::format(MAX_GRACE)))),
         Some(read) => read.map_err(|what| refused(format!("{what}; expected a span of time such as 24h"))),
     };
     match (secret, grace) {

@@ -1,6 +1,7 @@
 //! Lists of endpoints, across applications or of one.
 //!
-//! * [`endpoint`] – the page of an endpoint, with [`endpoint_stats`], [`endpoint_backoff`] and [`verify_snippets`].
+//! * [`endpoint`] – the page of an endpoint, with [`endpoint_settings`], [`endpoint_stats`], [`endpoint_backoff`]
+//!   and [`verify_snippets`].
 //! * [`endpoint_actions`], [`endpoint_fields`] – create, edit, enable, disable, delete.   [`endpoint_secret`] – reveal
 //!   and rotate.
 //! * [`test_event`] – sends an example.   [`polling`] – polling endpoints.
@@ -16,6 +17,7 @@ pub(in crate::dashboard) mod endpoint_actions;
 pub(in crate::dashboard) mod endpoint_backoff;
 pub(in crate::dashboard) mod endpoint_fields;
 pub(in crate::dashboard) mod endpoint_secret;
+pub(in crate::dashboard) mod endpoint_settings;
 pub(in crate::dashboard) mod endpoint_stats;
 pub(in crate::dashboard) mod polling;
 pub(in crate::dashboard) mod test_event;
@@ -204,7 +206,7 @@ async fn page(
     let (now, tenant, store) = (state.clock.now(), user.tenant(), &state.store);
     let after: Option<EndpointId> = query.get("after").and_then(|id| id.parse().ok());
     let request = PageRequest { after, ..PageRequest::first(LINES, Order::Descending) };
-    let found = store.endpoint_lines(&tenant, &filter, &request).await?;
+    let found = store.list_endpoints(&tenant, &filter, &request).await?;
     let last = found.stopped.or(found.data.last().map(|line| line.endpoint.id)).filter(|_| found.more);
     let of = if *paths == AppPaths::all() { query.get("app").unwrap_or_default() } else { "" };
     let wanted = filter.url.clone().unwrap_or_default();

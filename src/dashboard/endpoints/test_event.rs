@@ -13,7 +13,7 @@ use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::Invalid;
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::access::portal::Capability;
 use crate::store::access::audit::NewAuditEntry;
 
@@ -43,7 +43,7 @@ pub async fn send(
             let entry = NewAuditEntry {
                 org: &context.org,
                 app: Some(context.app.id),
-                act: act::TEST_EVENT_SENT,
+                act: action::TEST_EVENT_SENT,
                 target: &target,
                 detail: &detail,
             };

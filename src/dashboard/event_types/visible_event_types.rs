@@ -2,6 +2,7 @@
 
 use crate::dashboard::http::current_user::CurrentUser;
 use crate::domain::catalog::event_type::EventType;
+use crate::service::event_types;
 use crate::store::{Order, Page, PageRequest, Store, StoreError};
 
 /// The maximum number of choices in a form.
@@ -17,10 +18,7 @@ pub async fn page(
     archived: bool,
     request: &PageRequest<String>,
 ) -> Result<Page<EventType>, StoreError> {
-    match user.flags() {
-        None => store.event_types(&user.tenant(), archived, request).await,
-        Some(flags) => store.offered_event_types(&user.tenant(), flags, request).await,
-    }
+    event_types::page(store, &user.tenant(), user.flags(), archived, request).await
 }
 
 /// The choices in a form.
@@ -36,6 +34,22 @@ pub async fn choices(store: &Store, user: &CurrentUser) -> Result<Vec<EventType>
 /// # Errors
 /// The store is unavailable.
 pub async fn find(store: &Store, user: &CurrentUser, name: &str) -> Result<Option<EventType>, StoreError> {
-    let found = store.event_type(&user.tenant(), name).await?;
-    Ok(found.filter(|found| user.flags().is_none_or(|flags| found.spec.offered(flags))))
+    event_types::find(store, &user.tenant(), user.flags(), name).await
+}
+
+/// The names that the user can see. Operators see all, even names that are not in the catalog.
+///
+/// # Errors
+/// The store is unavailable.
+pub async fn only_visible(store: &Store, user: &CurrentUser, names: Vec<String>) -> Result<Vec<String>, StoreError> {
+    if user.flags().is_none() {
+        return Ok(names);
+    }
+    let mut visible = Vec::new();
+    for name in names {
+        if find(store, user, &name).await?.is_some() {
+            visible.push(name);
+        }
+    }
+    Ok(visible)
 }

@@ -5,7 +5,7 @@
 //!   [`CurrentOperator`](current_user::CurrentOperator), [`AppContext`](current_user::AppContext).
 //! * [`session`] – cookies and CSRF tokens.   [`verified_form`] – a form whose CSRF token was checked.
 //! * [`layout`] – header, navigation and [`flash`] notice.   [`app_paths`] – links to the pages of one application.
-//! * [`store_error`] – error pages.   [`preferences`] – theme and time zone.   [`assets`] – static files.
+//! * [`error`] – error pages.   [`preferences`] – theme and time zone.   [`assets`] – static files.
 //!
 //! Invariants:
 //!

@@ -13,7 +13,7 @@ use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
 use crate::dashboard::http::layout::{NavItem, PageLayout};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::catalog::event_type::EventType;
 use crate::domain::deliveries::message::{Message, MessageSpec};
 use crate::domain::{Invalid, MessageId, Uid};
@@ -139,7 +139,7 @@ async fn accept(
     let message = accepted.map_err(accept_errors)?;
     let (target, detail) = (message.id.to_string(), message.event_type.clone());
     let entry =
-        NewAuditEntry { org: &context.org, app: Some(context.app.id), act: act::MESSAGE_SENT, target: &target, detail: &detail };
+        NewAuditEntry { org: &context.org, app: Some(context.app.id), act: action::MESSAGE_SENT, target: &target, detail: &detail };
     store.write_audit_entry(entry, now).await.map_err(|error| Err(error.into()))?;
     Ok(message.id)
 }

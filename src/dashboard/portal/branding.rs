@@ -101,7 +101,7 @@ pub async fn of_session(request: HttpRequest, user: CurrentUser) -> Result<HttpR
 /// `GET /portal/enter/{code}/theme.css`: the sheet of the page behind a portal link.
 pub async fn of_link(state: web::Data<DashboardState>, request: HttpRequest) -> Result<HttpResponse, PageError> {
     let link = api_key::hash(part(&request, "code")?);
-    let good = state.store.portal_link_good(&link, state.clock.now()).await?.ok_or(PageError::NotFound)?;
+    let good = state.store.valid_portal_link(&link, state.clock.now()).await?.ok_or(PageError::NotFound)?;
     Ok(styles(good.options.theme.as_ref().map(sheet).unwrap_or_default(), "private, no-store"))
 }
 

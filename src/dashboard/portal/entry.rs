@@ -62,7 +62,7 @@ pub async fn show(
 ) -> Result<HttpResponse, PageError> {
     let (code, now) = (part(&request, "code")?, state.clock.now());
     let prefs = Prefs::of(&request);
-    let Some(good) = state.store.portal_link_good(&api_key::hash(code), now).await? else {
+    let Some(good) = state.store.valid_portal_link(&api_key::hash(code), now).await? else {
         return spent(prefs, user.is_some());
     };
     let brand = Brand::of_link(&request, &good, code);

@@ -76,7 +76,7 @@ pub async fn show(
     let buckets = store.buckets(&context.tenant(), CountScope::Application(context.app.id), range, now).await?;
     let of_app = EndpointListFilter { app: Some(context.app.id), ..EndpointListFilter::default() };
     let first = PageRequest::first(ENDPOINTS, Order::Descending);
-    let endpoints = store.endpoint_lines(&context.tenant(), &of_app, &first).await?;
+    let endpoints = store.list_endpoints(&context.tenant(), &of_app, &first).await?;
     let ids: Vec<EndpointId> = endpoints.data.iter().map(|line| line.endpoint.id).collect();
     let at_each = store.endpoint_counts(&context.tenant(), &ids, range, now).await?;
     let list = context.paths.page("deliveries?");

@@ -247,7 +247,7 @@ pub async fn ask(
     let row = Row::new(&key, state.clock.now());
     answer(
         StatusCode::OK,
-        &RevokePage { layout: PageLayout::of(&user, NavItem::Keys), called: Line::new(&key.called()), row },
+        &RevokePage { layout: PageLayout::of(&user, NavItem::Keys), called: Line::new(&key.label()), row },
     )
 }
 

@@ -12,7 +12,7 @@ use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::CurrentOperator;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
-use crate::domain::access::audit::{ACTS, ActorKind, act};
+use crate::domain::access::audit::{ACTIONS, ActorKind, action};
 use crate::domain::{AuditId, EndpointId, MessageId, Time};
 use crate::store::access::audit::{AuditFilter, AuditEntry};
 use crate::store::{Order, PageRequest};
@@ -59,7 +59,7 @@ struct AuditPage {
 
 impl AuditPage {
     fn acts(&self) -> &'static [&'static str] {
-        &ACTS
+        &ACTIONS
     }
 
     fn paged(&self) -> bool {
@@ -138,7 +138,7 @@ impl Row {
             who: Line::cut(&entry.actor.who, 120),
             of_who: path(act, &entry.actor.who, None),
             act: Line::new(&entry.act),
-            loud: entry.act == act::SIGN_IN_FAILED,
+            loud: entry.act == action::SIGN_IN_FAILED,
             target: AuditTarget::of(entry),
             detail: Line::cut(&entry.detail, 200),
         }
@@ -162,7 +162,7 @@ impl AuditTarget {
         });
         let is_id = target.rsplit_once('_').is_some_and(|(_, digits)| digits.len() == 26) && target.is_ascii();
         match is_id {
-            true => AuditTarget::Id(Id::new(target), path.filter(|_| entry.act != act::APPLICATION_DELETED)),
+            true => AuditTarget::Id(Id::new(target), path.filter(|_| entry.act != action::APPLICATION_DELETED)),
             false => AuditTarget::Name(Line::cut(target, 120)),
         }
     }
@@ -193,7 +193,7 @@ mod tests {
             id: AuditId::new(Time::ZERO),
             at: Time::ZERO,
             actor: Actor::new(ActorKind::Link, "x"),
-            act: act::ENDPOINT_CHANGED.to_owned(),
+            act: action::ENDPOINT_CHANGED.to_owned(),
             app: within.then_some(app),
             target,
             detail: String::new(),

@@ -14,7 +14,7 @@ use crate::dashboard::http::flash::FlashNotice;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::dashboard::sign_in::passwords::SignInRequest;
-use crate::domain::access::operator::{Operator, orgs_of};
+use crate::domain::access::operator::{Operator, parse_orgs};
 use crate::domain::access::password;
 use crate::domain::access::password::PasswordHash;
 use crate::domain::{Invalid, OperatorId, OrgId, Time};
@@ -152,7 +152,7 @@ pub async fn create(
 
 fn read(form: &NewAccountForm, submitted: &VerifiedForm, now: Time) -> Result<Operator, Vec<Invalid>> {
     let orgs = match form.some {
-        true => orgs_of(&form.orgs).map(Some),
+        true => parse_orgs(&form.orgs).map(Some),
         false => Ok(None),
     };
     let checks = [

@@ -23,7 +23,7 @@ pub async fn choose(
         Some(org) if may_see(&state, &user, &org).await? => org,
         _ => return Ok(done("/", FlashNotice::NoOrganization)),
     };
-    state.store.move_session(&user.hash, &org).await?;
+    state.store.select_organization(&user.hash, &org).await?;
     Ok(HttpResponse::SeeOther().insert_header((LOCATION, "/")).finish())
 }
 

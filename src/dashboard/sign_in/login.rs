@@ -25,7 +25,7 @@ use crate::dashboard::http::session;
 use crate::dashboard::http::session::{Cookies, SESSION_HOURS, form_token, set_cookie};
 use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::dashboard::sign_in::passwords::{AttemptCheck, SignInRequest};
-use crate::domain::access::audit::{Actor, ActorKind, act};
+use crate::domain::access::audit::{Actor, ActorKind, action};
 use crate::domain::access::operator::{Operator, name_of};
 use crate::domain::access::password::PasswordHash;
 use crate::domain::{OrgId, Time};
@@ -155,7 +155,7 @@ pub async fn show(
     let Some(token) = query.get("token") else {
         return if user.is_some() { Ok(go("/")) } else { ask(&state, &request, LinkState::Missing, "", None).await };
     };
-    if state.store.login_link_good(&session::hash(token), state.clock.now()).await? {
+    if state.store.is_login_link_valid(&session::hash(token), state.clock.now()).await? {
         open(form_token(&state.secret, "link", token), token)
     } else {
         ask(&state, &request, LinkState::Spent, "", None).await
@@ -239,7 +239,7 @@ async fn by_password(
     let found = state.store.operator_named(&name).await?;
     let (operator, kept) = match found {
         Some((operator, kept)) => (Some(operator), kept),
-        None => (None, PasswordHash::nobodys()),
+        None => (None, PasswordHash::dummy()),
     };
     let known = operator.as_ref().and_then(|operator| device(state, request, operator));
     let attempt = SignInRequest { name: &name, exists: operator.is_some(), from, device: known.as_deref() };
@@ -295,7 +295,7 @@ async fn note_failure(
     let from = from.map(|from| format!("from {from}")).unwrap_or_default();
     let store = store.by(Actor::new(ActorKind::Operator, who));
     tracing::warn!(operator = who, from, "sign-in failed");
-    store.write_audit_entry(NewAuditEntry::of(&org, act::SIGN_IN_FAILED, "dashboard").with(&from), now).await
+    store.write_audit_entry(NewAuditEntry::of(&org, action::SIGN_IN_FAILED, "dashboard").with(&from), now).await
 }
 
 /// `POST /logout`: ends the session.

@@ -108,7 +108,7 @@ impl Passwords {
     pub async fn verify(&self, password: &str, stored: PasswordHash) -> bool {
         let password = Zeroizing::new(password.to_owned());
         let _permit = self.permits.acquire().await;
-        spawn_blocking(move || stored.is_of(&password)).await.unwrap_or(false)
+        spawn_blocking(move || stored.verify(&password)).await.unwrap_or(false)
     }
 
     /// Hashes a new password.

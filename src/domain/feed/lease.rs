@@ -36,13 +36,13 @@ pub struct ConsumerLease {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitOutcome {
     /// The consumer's new position.
-    Moves(Position),
+    Advanced(Position),
     /// The offset was committed before.
-    Already,
+    AlreadyCommitted,
     /// The lease has ended; its messages are handed out again.
-    RanOut,
+    LeaseExpired,
     /// The offset was never handed out.
-    NotGiven,
+    UnknownOffset,
 }
 
 impl ConsumerLease {
@@ -61,11 +61,11 @@ impl ConsumerLease {
         let first = self.first();
         let place = offset.checked_sub(first).and_then(|place| self.positions.get(usize::try_from(place).ok()?));
         match place {
-            _ if offset == 0 || offset > self.given => CommitOutcome::NotGiven,
-            None => CommitOutcome::RanOut,
-            Some(_) if offset <= self.committed => CommitOutcome::Already,
-            Some(_) if now >= self.until => CommitOutcome::RanOut,
-            Some(position) => CommitOutcome::Moves(*position),
+            _ if offset == 0 || offset > self.given => CommitOutcome::UnknownOffset,
+            None => CommitOutcome::LeaseExpired,
+            Some(_) if offset <= self.committed => CommitOutcome::AlreadyCommitted,
+            Some(_) if now >= self.until => CommitOutcome::LeaseExpired,
+            Some(position) => CommitOutcome::Advanced(*position),
         }
     }
 
@@ -98,19 +98,19 @@ mod tests {
     #[test]
     fn a_commit_is_of_what_was_given_out_last() {
         let leased = three();
-        assert_eq!(leased.commit(6, at(29)), CommitOutcome::Moves(Position::at(at(1))));
-        assert_eq!(leased.commit(8, at(29)), CommitOutcome::Moves(Position::at(at(3))));
+        assert_eq!(leased.commit(6, at(29)), CommitOutcome::Advanced(Position::at(at(1))));
+        assert_eq!(leased.commit(8, at(29)), CommitOutcome::Advanced(Position::at(at(3))));
         for never in [0, 9, u64::MAX] {
-            assert_eq!(leased.commit(never, at(1)), CommitOutcome::NotGiven);
+            assert_eq!(leased.commit(never, at(1)), CommitOutcome::UnknownOffset);
         }
-        assert_eq!(leased.commit(5, at(1)), CommitOutcome::RanOut, "of the lease before");
-        assert_eq!(leased.commit(8, at(30)), CommitOutcome::RanOut);
+        assert_eq!(leased.commit(5, at(1)), CommitOutcome::LeaseExpired, "of the lease before");
+        assert_eq!(leased.commit(8, at(30)), CommitOutcome::LeaseExpired);
         let some = ConsumerLease { committed: 7, ..three() };
-        assert_eq!(some.commit(6, at(1)), CommitOutcome::Already);
-        assert_eq!(some.commit(7, at(40)), CommitOutcome::Already, "whenever the answer was lost");
-        assert_eq!(some.commit(8, at(1)), CommitOutcome::Moves(Position::at(at(3))));
+        assert_eq!(some.commit(6, at(1)), CommitOutcome::AlreadyCommitted);
+        assert_eq!(some.commit(7, at(40)), CommitOutcome::AlreadyCommitted, "whenever the answer was lost");
+        assert_eq!(some.commit(8, at(1)), CommitOutcome::Advanced(Position::at(at(3))));
         let moved = ConsumerLease { positions: Vec::new(), ..three() };
-        assert_eq!((moved.commit(8, at(1)), moved.commit(9, at(1))), (CommitOutcome::RanOut, CommitOutcome::NotGiven));
+        assert_eq!((moved.commit(8, at(1)), moved.commit(9, at(1))), (CommitOutcome::LeaseExpired, CommitOutcome::UnknownOffset));
     }
 
     #[test]

@@ -103,21 +103,21 @@ impl OperationalKind {
 /// The event that an attempt triggers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptEvent {
-    Telling(OperationalKind),
+    Emit(OperationalKind),
     /// [`OperationalKind::AttemptRecovered`] if a failure event was sent before. The delivery was resent, so this needs its past
     /// attempts.
-    Recovery,
+    RecoveredIfReported,
 }
 
 /// The event for an attempt that moved its delivery from `before` to `next`. If the fourth failure is also the last,
 /// the event is [`OperationalKind::AttemptExhausted`] only.
 pub fn of_attempt(before: &Progress, next: &Transition) -> Option<AttemptEvent> {
     match next {
-        Transition::Dead(DeadReason::Exhausted | DeadReason::Gone) => Some(AttemptEvent::Telling(OperationalKind::AttemptExhausted)),
-        Transition::Retry { step, .. } if *step == FAILING_AFTER => Some(AttemptEvent::Telling(OperationalKind::AttemptFailing)),
-        Transition::Delivered if before.step >= FAILING_AFTER => Some(AttemptEvent::Telling(OperationalKind::AttemptRecovered)),
+        Transition::Dead(DeadReason::Exhausted | DeadReason::Gone) => Some(AttemptEvent::Emit(OperationalKind::AttemptExhausted)),
+        Transition::Retry { step, .. } if *step == FAILING_AFTER => Some(AttemptEvent::Emit(OperationalKind::AttemptFailing)),
+        Transition::Delivered if before.step >= FAILING_AFTER => Some(AttemptEvent::Emit(OperationalKind::AttemptRecovered)),
         // More attempts than consecutive failures: the delivery was resent.
-        Transition::Delivered if before.attempts > before.step => Some(AttemptEvent::Recovery),
+        Transition::Delivered if before.attempts > before.step => Some(AttemptEvent::RecoveredIfReported),
         Transition::Delivered | Transition::Retry { .. } | Transition::Dead(_) => None,
     }
 }
@@ -261,11 +261,11 @@ mod tests {
 
     #[test]
     fn a_delivery_is_told_failing_once_exhausted_once_and_recovered_once() {
-        let telling = |kind| Some(AttemptEvent::Telling(kind));
+        let telling = |kind| Some(AttemptEvent::Emit(kind));
         for step in 0..10 {
-            let wanted = (step == 3).then_some(AttemptEvent::Telling(OperationalKind::AttemptFailing));
+            let wanted = (step == 3).then_some(AttemptEvent::Emit(OperationalKind::AttemptFailing));
             assert_eq!(of_attempt(&before(step, step), &failed(step + 1)), wanted, "failure {}", step + 1);
-            let wanted = (step >= 4).then_some(AttemptEvent::Telling(OperationalKind::AttemptRecovered));
+            let wanted = (step >= 4).then_some(AttemptEvent::Emit(OperationalKind::AttemptRecovered));
             assert_eq!(of_attempt(&before(step, step), &Transition::Delivered), wanted, "after {step} failures");
         }
         let exhausted = Transition::Dead(DeadReason::Exhausted);
@@ -276,7 +276,7 @@ mod tests {
         for reason in [DeadReason::EndpointDeleted, DeadReason::Canceled] {
             assert_eq!(of_attempt(&before(3, 3), &Transition::Dead(reason)), None);
         }
-        assert_eq!(of_attempt(&before(10, 0), &Transition::Delivered), Some(AttemptEvent::Recovery), "resent");
+        assert_eq!(of_attempt(&before(10, 0), &Transition::Delivered), Some(AttemptEvent::RecoveredIfReported), "resent");
         assert_eq!(of_attempt(&before(10, 5), &Transition::Delivered), telling(OperationalKind::AttemptRecovered), "told since");
     }
 

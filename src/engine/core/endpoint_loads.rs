@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::domain::{AppId, EndpointId};
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 
 /// The most endpoints in one load.
 const CHUNK: usize = 1_000;

@@ -10,7 +10,7 @@ use super::scanning::{ScanPage, ScanPosition};
 use crate::domain::deliveries::attempt::LocalFailure;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::notify::Notification;
 use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};

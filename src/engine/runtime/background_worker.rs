@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::fleet::FleetWatch;
 use super::periodic::{self, PollSettings};
 use crate::domain::time::Clock;
-use crate::store::jobs::job_lease::Stepped;
+use crate::store::jobs::job_lease::StepResult;
 use crate::store::{Store, StoreError};
 use crate::supervisor::Component;
 
@@ -33,12 +33,12 @@ async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Resu
     Component::Background.panic_point();
     for _ in 0..STEPS {
         match store.step_background(turn, clock.now()).await? {
-            Stepped::More(next) => turn = next,
-            Stepped::Ended(stage) => {
+            StepResult::More(next) => turn = next,
+            StepResult::Ended(stage) => {
                 tracing::info!(id = %turn.id, "background work {} has ended: {}", turn.id, stage.word());
                 return Ok(true);
             }
-            Stepped::Lost => return Ok(true),
+            StepResult::Lost => return Ok(true),
         }
         if *stop.borrow() {
             break;

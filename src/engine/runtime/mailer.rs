@@ -197,11 +197,11 @@ example.com/hook
   Last failure: it responded with 503: the receiver itself failed.
   {link}
 
-NoticeKind this means
+What this means
 
 - While an endpoint fails, each event for it is retried for a while and then given up. Events that were given up are kept and can be resent.
 
-NoticeKind to do
+What to do
 
 - Make the receiver respond quickly with a status from 200 to 299: it should store the event, respond, and process it afterwards.
 - Then resend the events that it missed.

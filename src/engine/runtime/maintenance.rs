@@ -17,7 +17,7 @@ use super::fleet::FleetWatch;
 use super::maintenance_schedule::MaintenanceSchedule;
 use crate::domain::Time;
 use crate::domain::time::Clock;
-use crate::store::partitions::{self, Reach};
+use crate::store::partitions::{self, PartitionRange};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Component;
 
@@ -261,7 +261,7 @@ impl Maintenance {
                 all_rows(store.forget_api_keys(now.minus(HISTORY_RETENTION), DELETE_BATCH).await?)
             }
             MaintenanceKind::Processes => {
-                store.forget_processes(now.minus(DEAD_PROCESS_RETENTION)).await?;
+                store.delete_dead_processes(now.minus(DEAD_PROCESS_RETENTION)).await?;
                 false
             }
         })
@@ -316,7 +316,7 @@ async fn count_backlog(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn count_partitions(reach: Reach) {
+fn count_partitions(reach: PartitionRange) {
     let seconds = |time: Time| time.micros() as f64 / 1e6;
     metrics::gauge!("sendoff_partitions_oldest_timestamp_seconds").set(seconds(reach.oldest));
     metrics::gauge!("sendoff_partitions_newest_timestamp_seconds").set(seconds(reach.newest));

@@ -20,7 +20,7 @@ use crate::domain::{AttemptId, Time};
 use crate::egress::{self, Egress, Post};
 use crate::engine::core::event::UnsentAttempt;
 use crate::engine::core::lanes::Dispatch;
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::recording::record::FinishedAttempt;
 
 /// Replaces the values of an endpoint's own headers in records, as they may be secrets.
@@ -45,29 +45,34 @@ impl AttemptSender {
     ///
     /// # Errors
     /// The attempt could not be made for a local reason. Counted, and logged once per episode.
-    pub async fn attempt(&self, start: Dispatch, clock: Clock) -> Result<FinishedAttempt, UnsentAttempt> {
+    pub async fn attempt(&self, dispatch: Dispatch, clock: Clock) -> Result<FinishedAttempt, UnsentAttempt> {
         let at = clock.now();
         // Wall-clock time: the receiver compares the timestamp with its own clock.
-        match self.post(&start, clock.wall()).await {
+        match self.post(&dispatch, clock.wall()).await {
             Ok((headers, outcome)) => {
-                Ok(finished(start, headers, outcome, (at, clock.now()), &self.schedule, rand::random()))
+                Ok(finished(dispatch, headers, outcome, (at, clock.now()), &self.schedule, rand::random()))
             }
-            Err(egress::NotSent(why)) => Err(self.local_failure(&start, why)),
+            Err(egress::NotSent(why)) => Err(self.local_failure(&dispatch, why)),
         }
     }
 
     /// Counts and logs an attempt that could not be made.
-    pub fn local_failure(&self, start: &Dispatch, why: LocalFailure) -> UnsentAttempt {
+    pub fn local_failure(&self, dispatch: &Dispatch, why: LocalFailure) -> UnsentAttempt {
         metrics::counter!("sendoff_attempts_not_made_total", "reason" => why.word()).increment(1);
         if self.episodes.begins(why, Instant::now()) {
             tracing::error!(reason = why.word(), "attempts cannot be made and will be retried: {}", why.sentence());
         }
-        UnsentAttempt { endpoint: start.live.endpoint.id, message: start.work.message.id, why, jitter: rand::random() }
+        UnsentAttempt {
+            endpoint: dispatch.live.endpoint.id,
+            message: dispatch.delivery.message.id,
+            why,
+            jitter: rand::random(),
+        }
     }
 
     /// Signs and sends at the time `wall`. Returns the headers to record and the outcome.
-    async fn post(&self, start: &Dispatch, wall: Time) -> Result<(Vec<(String, String)>, Outcome), egress::NotSent> {
-        let (live, message) = (&start.live, &start.work.message);
+    async fn post(&self, dispatch: &Dispatch, wall: Time) -> Result<(Vec<(String, String)>, Outcome), egress::NotSent> {
+        let (live, message) = (&dispatch.live, &dispatch.delivery.message);
         let cannot = |why: &str| Ok((Vec::new(), Outcome::failed(Failure::Request, why, Duration::ZERO)));
         // Rare: deleting a payload also ends its deliveries.
         let Some(payload) = &message.payload else { return cannot("the message's payload was deleted") };
@@ -110,23 +115,23 @@ impl FailureEpisodes {
 /// The result of an attempt that began at `at` and whose outcome became known `now`. `schedule` is for endpoints
 /// without their own.
 pub(crate) fn finished(
-    start: Dispatch,
+    dispatch: Dispatch,
     request_headers: Vec<(String, String)>,
     outcome: Outcome,
     (at, now): (Time, Time),
     schedule: &RetrySchedule,
     jitter: f64,
 ) -> FinishedAttempt {
-    let Dispatch { live, work, slot, epoch } = start;
-    let Progress { step, attempts, trigger, .. } = work.progress;
+    let Dispatch { live, delivery, slot, epoch } = dispatch;
+    let Progress { step, attempts, trigger, .. } = delivery.progress;
     let spec = &live.endpoint.spec;
     let schedule = spec.retry_schedule.as_ref().unwrap_or(schedule);
     let next = delivery::after(&outcome, step, schedule, now, jitter);
     let disable = (outcome.status == Some(410)).then_some(DisabledReason::Gone);
     let attempt = Attempt {
         id: AttemptId::new(at),
-        app_id: work.message.app_id,
-        message_id: work.message.id,
+        app_id: delivery.message.app_id,
+        message_id: delivery.message.id,
         endpoint_id: live.endpoint.id,
         number: attempts + 1,
         trigger,
@@ -139,7 +144,7 @@ pub(crate) fn finished(
     FinishedAttempt {
         org: live.org.clone(),
         attempt,
-        before: work.progress,
+        before: delivery.progress,
         next,
         slot,
         epoch,

@@ -13,7 +13,7 @@ use super::world::World;
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, EndpointId, OrgId};
 use crate::engine::core::scanning::{PAGE, SCAN_OWN, SCAN_SHARED};
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 
 /// The parameters of a case.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use crate::domain::deliveries::delivery::{DeadReason, DeliveryState, Progress, T
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::lease_policy::HeartbeatMode;
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use crate::store::queue::slots::{LEASE, Leases, Rank};

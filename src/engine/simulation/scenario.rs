@@ -12,7 +12,7 @@ use crate::domain::{AppId, EndpointId, MessageId};
 use crate::engine::core::event::CoreEvent;
 use crate::engine::core::lanes::tests::world::accepted;
 use crate::engine::core::step::Core;
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::notify::Notification;
 use crate::store::queue::signals::{Admission, Signal};
 

@@ -22,7 +22,7 @@ const ALL: &str = "";
 
 /// A request to expire a customer's access.
 #[derive(Clone, Debug, Default)]
-pub struct AccessEnd {
+pub struct AccessExpiry {
     /// Expires tokens issued up to this time, by the wall clock.
     pub issued: Time,
     /// The time that tokens and portal sessions stay valid. Unused links end at once.
@@ -31,7 +31,7 @@ pub struct AccessEnd {
     pub sessions: Vec<String>,
 }
 
-impl AccessEnd {
+impl AccessExpiry {
     /// The end of the tokens' validity, by the wall clock.
     fn at(&self) -> Time {
         self.issued.plus(self.grace)
@@ -47,7 +47,7 @@ impl Store {
         &self,
         tenant: &Tenant,
         app: AppId,
-        end: &AccessEnd,
+        end: &AccessExpiry,
         now: Time,
     ) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
@@ -121,7 +121,7 @@ async fn forget(tx: &mut Tx, app: AppId, now: Time) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn remember(tx: &mut Tx, app: AppId, session: &str, end: &AccessEnd) -> Result<(), StoreError> {
+async fn remember(tx: &mut Tx, app: AppId, session: &str, end: &AccessExpiry) -> Result<(), StoreError> {
     const COVERED: &str =
         "DELETE FROM access_end WHERE app_id = $1 AND session_id = $2 AND issued <= $3 AND ends_at >= $4";
     const ENDS: &str = "INSERT INTO access_end (app_id, session_id, issued, ends_at) VALUES ($1, $2, $3, $4)
@@ -148,7 +148,7 @@ async fn within_bounds(tx: &mut Tx, app: AppId) -> Result<(), StoreError> {
 }
 
 /// Ends unused links now, and portal sessions after the grace period.
-async fn end_sessions(tx: &mut Tx, app: AppId, end: &AccessEnd, now: Time) -> Result<(), StoreError> {
+async fn end_sessions(tx: &mut Tx, app: AppId, end: &AccessExpiry, now: Time) -> Result<(), StoreError> {
     const LINKS: &str = "SELECT hash, options FROM portal_link WHERE app_id = $1";
     const SESSIONS: &str = "SELECT hash, options FROM visit WHERE app_id = $1";
     const END: &str = "UPDATE visit SET expires_at = $2 WHERE hash = $1 AND expires_at > $2";

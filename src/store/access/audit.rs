@@ -177,8 +177,8 @@ impl Store {
 pub(in crate::store) async fn write(tx: &mut Tx, actor: &Actor, entry: NewAuditEntry<'_>, now: Time) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO audit (id, org, at, kind, who, act, app_id, thing, detail)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    let (who, target) = (codec::plain(&actor.who), codec::plain(entry.target));
-    let detail: String = codec::plain(entry.detail).chars().take(DETAIL).collect();
+    let (who, target) = (codec::without_nul(&actor.who), codec::without_nul(entry.target));
+    let detail: String = codec::without_nul(entry.detail).chars().take(DETAIL).collect();
     on!(tx, db => {
         sqlx::query(SQL)
             .bind(AuditId::new(now)).bind(entry.org).bind(now).bind(actor.kind.word()).bind(who).bind(entry.act)

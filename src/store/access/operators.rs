@@ -18,7 +18,7 @@ const MOST: i64 = 500;
 type Row = (OperatorId, String, Option<String>, Time, Option<Time>, PasswordHash);
 
 fn operator((id, name, orgs, created_at, seen_at, hash): Row) -> Result<(Operator, PasswordHash), StoreError> {
-    Ok((Operator { id, name, orgs: codec::orgs(orgs.as_deref())?, created_at, seen_at }, hash))
+    Ok((Operator { id, name, orgs: codec::operator_orgs(orgs.as_deref())?, created_at, seen_at }, hash))
 }
 
 const COLUMNS: &str = "id, name, orgs, created_at, seen_at, password";
@@ -99,7 +99,7 @@ impl Store {
     /// The store is unavailable.
     pub async fn operator_named(&self, name: &str) -> Result<Option<(Operator, PasswordHash)>, StoreError> {
         // No name contains NUL, and PostgreSQL rejects it in a comparison.
-        let name = codec::plain(name);
+        let name = codec::without_nul(name);
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM operator WHERE name = $1"));
         let row: Option<Row> = read_vital!(self, db => sqlx::query_as(sql).bind(name).fetch_optional(db).await)?;
         row.map(operator).transpose()

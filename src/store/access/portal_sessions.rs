@@ -21,7 +21,7 @@ pub struct PortalSession {
 
 /// A portal link that is still valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GoodLink {
+pub struct ValidPortalLink {
     pub app_name: String,
     pub options: PortalOptions,
 }
@@ -82,13 +82,13 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn portal_link_good(&self, link: &TokenHash, now: Time) -> Result<Option<GoodLink>, StoreError> {
+    pub async fn portal_link_good(&self, link: &TokenHash, now: Time) -> Result<Option<ValidPortalLink>, StoreError> {
         const SQL: &str = "SELECT p.name, l.options FROM portal_link l JOIN application p ON p.id = l.app_id
              WHERE l.hash = $1 AND l.expires_at > $2 AND p.org = l.org AND p.deleted_at IS NULL";
         let row: Option<(String, String)> =
             read_vital!(self, db => sqlx::query_as(SQL).bind(&link[..]).bind(now).fetch_optional(db).await)?;
         let Some((app_name, options)) = row else { return Ok(None) };
-        Ok(Some(GoodLink { app_name, options: codec::from_json(&options)? }))
+        Ok(Some(ValidPortalLink { app_name, options: codec::from_json(&options)? }))
     }
 
     /// The session of a token, unless it has ended or its application was deleted.

@@ -15,7 +15,7 @@ pub type TokenHash = [u8; 32];
 
 /// An operator's session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
+pub struct OperatorSession {
     /// The selected organization.
     pub org: OrgId,
     /// `None`: signed in with a one-time link.
@@ -118,17 +118,17 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn session(&self, hash: &TokenHash, now: Time) -> Result<Option<Session>, StoreError> {
+    pub async fn session(&self, hash: &TokenHash, now: Time) -> Result<Option<OperatorSession>, StoreError> {
         const SQL: &str = "SELECT s.org, s.operator_id, o.name, o.orgs, o.created_at, o.seen_at
              FROM session s LEFT JOIN operator o ON o.id = s.operator_id WHERE s.hash = $1 AND s.expires_at > $2";
         type Row = (OrgId, Option<OperatorId>, Option<String>, Option<String>, Option<Time>, Option<Time>);
         let row: Option<Row> =
             read_vital!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
         let Some((org, id, name, orgs, created_at, seen_at)) = row else { return Ok(None) };
-        let Some(id) = id else { return Ok(Some(Session { org, operator: None })) };
+        let Some(id) = id else { return Ok(Some(OperatorSession { org, operator: None })) };
         let (Some(name), Some(created_at)) = (name, created_at) else { return Ok(None) };
-        let operator = Operator { id, name, orgs: codec::orgs(orgs.as_deref())?, created_at, seen_at };
-        Ok(operator.may_see(&org).then_some(Session { org, operator: Some(operator) }))
+        let operator = Operator { id, name, orgs: codec::operator_orgs(orgs.as_deref())?, created_at, seen_at };
+        Ok(operator.may_see(&org).then_some(OperatorSession { org, operator: Some(operator) }))
     }
 
     /// Selects another organization in a session.

@@ -6,7 +6,7 @@ use crate::domain::access::audit::act;
 use crate::domain::catalog::application::{Application, ApplicationSpec};
 use crate::domain::{AppId, OrgId, Time};
 use crate::store::access::audit::NewAuditEntry;
-use crate::store::catalog::change::Changed;
+use crate::store::catalog::change::UpdateResult;
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
 use crate::store::db::store_error::is_taken;
 use crate::store::feed::polling_endpoints;
@@ -17,7 +17,7 @@ use crate::store::{AppRef, Page, PageRequest, Scanned, Store, StoreError, Tenant
 
 /// The result of an upsert.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Put<T> {
+pub enum Upserted<T> {
     Created(T),
     Replaced(T),
 }
@@ -97,13 +97,13 @@ impl Store {
         id: AppId,
         work: impl Fn(&Application) -> Result<ApplicationSpec, E>,
         now: Time,
-    ) -> Result<Changed<Application, E>, StoreError> {
+    ) -> Result<UpdateResult<Application, E>, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            let Some(before) = held(&mut tx, tenant, id).await? else { return Ok(Changed::Gone) };
+            let Some(before) = held(&mut tx, tenant, id).await? else { return Ok(UpdateResult::NotFound) };
             let spec = match work(&before) {
                 Ok(spec) => spec,
-                Err(refused) => return Ok(Changed::Refused(refused)),
+                Err(refused) => return Ok(UpdateResult::Aborted(refused)),
             };
             let app = Application {
                 uid: spec.uid,
@@ -129,7 +129,7 @@ impl Store {
             tx.commit().await?;
             self.reset_outbox_watermark();
             self.inner.signals.send(Signal::Changed(id));
-            Ok(Changed::Done(app))
+            Ok(UpdateResult::Updated(app))
         })
         .await
     }

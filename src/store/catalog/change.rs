@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{EndpointId, Time};
-use crate::store::catalog::endpoints::Updated;
+use crate::store::catalog::endpoints::OptimisticUpdate;
 use crate::store::{Store, StoreError, Tenant};
 
 /// The most attempts at an optimistic endpoint update.
@@ -17,29 +17,29 @@ const TRIES: usize = 8;
 
 /// The result of an update. `E` is the caller's reason to abort it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Changed<T, E> {
+pub enum UpdateResult<T, E> {
     /// Updated to this value.
-    Done(T),
+    Updated(T),
     /// The tenant does not have it.
-    Gone,
+    NotFound,
     /// The caller aborted the update.
-    Refused(E),
+    Aborted(E),
     /// Every attempt met a concurrent update. Nothing was changed.
-    Busy,
+    Conflict,
 }
 
 /// Locks that serialize endpoint changes after a conflict, so that any number of concurrent changes in one process
 /// succeed. Endpoints share 64 locks.
 #[derive(Debug)]
-pub(in crate::store) struct Turns([Mutex<()>; 64]);
+pub(in crate::store) struct ChangeLocks([Mutex<()>; 64]);
 
-impl Default for Turns {
-    fn default() -> Turns {
-        Turns(std::array::from_fn(|_| Mutex::default()))
+impl Default for ChangeLocks {
+    fn default() -> ChangeLocks {
+        ChangeLocks(std::array::from_fn(|_| Mutex::default()))
     }
 }
 
-impl Turns {
+impl ChangeLocks {
     async fn of(&self, endpoint: EndpointId) -> Option<MutexGuard<'_, ()>> {
         let [.., last] = *endpoint.0.as_bytes();
         Some(self.0.get(usize::from(last) % self.0.len())?.lock().await)
@@ -57,27 +57,27 @@ impl Store {
         mut endpoint: Endpoint,
         mut work: impl AsyncFnMut(&Endpoint) -> Result<EndpointSpec, E>,
         now: Time,
-    ) -> Result<Changed<Endpoint, E>, StoreError> {
+    ) -> Result<UpdateResult<Endpoint, E>, StoreError> {
         let mut turn = None;
         for _ in 0..TRIES {
             let spec = match work(&endpoint).await {
                 Ok(spec) => spec,
-                Err(refused) => return Ok(Changed::Refused(refused)),
+                Err(refused) => return Ok(UpdateResult::Aborted(refused)),
             };
             match self.update_endpoint(tenant, &endpoint, spec, now).await? {
-                Updated::Done(endpoint) => return Ok(Changed::Done(*endpoint)),
-                Updated::Gone => return Ok(Changed::Gone),
-                Updated::Stale => {
+                OptimisticUpdate::Updated(endpoint) => return Ok(UpdateResult::Updated(*endpoint)),
+                OptimisticUpdate::NotFound => return Ok(UpdateResult::NotFound),
+                OptimisticUpdate::Stale => {
                     if turn.is_none() {
                         turn = self.inner.turns.of(endpoint.id).await;
                     }
                     match self.endpoint(tenant, endpoint.app_id, &endpoint.id.into()).await? {
                         Some(found) => endpoint = found,
-                        None => return Ok(Changed::Gone),
+                        None => return Ok(UpdateResult::NotFound),
                     }
                 }
             }
         }
-        Ok(Changed::Busy)
+        Ok(UpdateResult::Conflict)
     }
 }

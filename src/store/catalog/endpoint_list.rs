@@ -19,7 +19,7 @@ const LOOKED_AT: i64 = 10_000;
 
 /// An endpoint in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointLine {
+pub struct ListedEndpoint {
     pub endpoint: Endpoint,
     pub app_name: String,
     pub disabled_at: Option<Time>,
@@ -33,23 +33,23 @@ pub struct EndpointLine {
 
 /// The pause of an open circuit breaker: the endpoint is unreachable or asked for a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
+pub enum BreakerPause {
     /// Nothing is sent until then; the next attempt is a probe.
     Until(Time),
     /// The probe is in flight or about to start.
     Probing,
 }
 
-impl Rest {
+impl BreakerPause {
     /// The most time for a probe and its record: longer than the longest timeout of an attempt.
     const PROBE: Duration = Duration::from_secs(45);
 
     /// The pause at `now`, from the value stored with the last attempt. A restarted engine forgets pauses; the next
     /// attempt then clears it.
-    fn of(rests_until: Option<Time>, now: Time) -> Option<Rest> {
+    fn of(rests_until: Option<Time>, now: Time) -> Option<BreakerPause> {
         match rests_until? {
-            until if until > now => Some(Rest::Until(until)),
-            until if until.plus(Rest::PROBE) > now => Some(Rest::Probing),
+            until if until > now => Some(BreakerPause::Until(until)),
+            until if until.plus(BreakerPause::PROBE) > now => Some(BreakerPause::Probing),
             _ => None,
         }
     }
@@ -57,17 +57,17 @@ impl Rest {
 
 /// A paused endpoint in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestingEndpoint {
+pub struct PausedEndpoint {
     pub endpoint_id: EndpointId,
     pub app_id: AppId,
     pub app_name: String,
     pub url: String,
-    pub rest: Rest,
+    pub rest: BreakerPause,
 }
 
 /// The health of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
+pub enum EndpointHealth {
     Enabled,
     /// Enabled, with a failure streak.
     Failing,
@@ -76,9 +76,9 @@ pub enum Health {
 
 /// Selects endpoints; `None` selects all.
 #[derive(Clone, Debug, Default)]
-pub struct LineFilter {
+pub struct EndpointListFilter {
     pub app: Option<AppId>,
-    pub health: Option<Health>,
+    pub health: Option<EndpointHealth>,
     /// Case-insensitive substring of the URL.
     pub url: Option<String>,
 }
@@ -104,30 +104,30 @@ struct Row {
     rests_until: Option<Time>,
 }
 
-impl EndpointLine {
+impl ListedEndpoint {
     /// The pause of its circuit breaker, if open.
-    pub fn rest(&self, now: Time) -> Option<Rest> {
+    pub fn rest(&self, now: Time) -> Option<BreakerPause> {
         let failing = self.failing_since.is_some() && !self.endpoint.spec.disabled;
-        Rest::of(self.rests_until.filter(|_| failing), now)
+        BreakerPause::of(self.rests_until.filter(|_| failing), now)
     }
 
-    pub fn health(&self) -> Health {
+    pub fn health(&self) -> EndpointHealth {
         match (self.endpoint.spec.disabled, self.failing_since) {
-            (true, _) => Health::Disabled,
-            (false, Some(_)) => Health::Failing,
-            (false, None) => Health::Enabled,
+            (true, _) => EndpointHealth::Disabled,
+            (false, Some(_)) => EndpointHealth::Failing,
+            (false, None) => EndpointHealth::Enabled,
         }
     }
 }
 
-impl LineFilter {
+impl EndpointListFilter {
     /// The conditions evaluated by the database.
     fn sql(&self) -> &'static str {
         match self.health {
             None => "",
-            Some(Health::Disabled) => " AND e.disabled",
-            Some(Health::Failing) => " AND NOT e.disabled AND e.failing_since IS NOT NULL",
-            Some(Health::Enabled) => " AND NOT e.disabled AND e.failing_since IS NULL",
+            Some(EndpointHealth::Disabled) => " AND e.disabled",
+            Some(EndpointHealth::Failing) => " AND NOT e.disabled AND e.failing_since IS NOT NULL",
+            Some(EndpointHealth::Enabled) => " AND NOT e.disabled AND e.failing_since IS NULL",
         }
     }
 
@@ -152,9 +152,9 @@ impl Store {
     pub async fn endpoint_lines(
         &self,
         tenant: &Tenant,
-        filter: &LineFilter,
+        filter: &EndpointListFilter,
         page: &PageRequest<EndpointId>,
-    ) -> Result<Scanned<EndpointLine, EndpointId>, StoreError> {
+    ) -> Result<Scanned<ListedEndpoint, EndpointId>, StoreError> {
         let (least, most) = match (tenant.only, filter.app) {
             (Some(only), Some(app)) if only != app => return Ok(Scanned::nothing()),
             (Some(one), _) | (None, Some(one)) => (one.0, one.0),
@@ -211,7 +211,7 @@ impl Store {
         tenant: &Tenant,
         app: AppId,
         id: EndpointId,
-    ) -> Result<Option<EndpointLine>, StoreError> {
+    ) -> Result<Option<ListedEndpoint>, StoreError> {
         if !tenant.sees(app) {
             return Ok(None);
         }
@@ -226,9 +226,9 @@ impl Store {
         Ok(row.map(|row| self.line(row)))
     }
 
-    fn line(&self, row: Row) -> EndpointLine {
+    fn line(&self, row: Row) -> ListedEndpoint {
         let endpoint = row.endpoint.endpoint(&self.inner.master);
-        EndpointLine {
+        ListedEndpoint {
             endpoint,
             app_name: row.app_name,
             disabled_at: row.disabled_at,
@@ -243,7 +243,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn resting(&self, tenant: &Tenant, now: Time, most: i64) -> Result<Vec<RestingEndpoint>, StoreError> {
+    pub async fn resting(&self, tenant: &Tenant, now: Time, most: i64) -> Result<Vec<PausedEndpoint>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT e.id, e.app_id, p.name, e.url, e.rests_until
              FROM (SELECT id, app_id, url, disabled, deleted_at, rests_until, failing_since FROM endpoint
@@ -255,11 +255,11 @@ impl Store {
         type Found = (EndpointId, AppId, String, String, Option<Time>);
         let rows: Vec<Found> = read!(self, db => {
             sqlx::query_as(sql)
-                .bind(&tenant.org).bind(tenant.only).bind(now.minus(Rest::PROBE)).bind(most)
+                .bind(&tenant.org).bind(tenant.only).bind(now.minus(BreakerPause::PROBE)).bind(most)
                 .fetch_all(db).await
         })?;
         let resting = |(endpoint_id, app_id, app_name, url, until): Found| {
-            Some(RestingEndpoint { endpoint_id, app_id, app_name, url, rest: Rest::of(until, now)? })
+            Some(PausedEndpoint { endpoint_id, app_id, app_name, url, rest: BreakerPause::of(until, now)? })
         };
         Ok(rows.into_iter().filter_map(resting).collect())
     }

@@ -117,7 +117,7 @@ impl Store {
         secret: &Secret,
         now: Time,
     ) -> Result<(), StoreError> {
-        let sealed = self.inner.master.seal(&codec::secret_row(id, now), secret.text().as_bytes());
+        let sealed = self.inner.master.seal(&codec::secret_aad(id, now), secret.text().as_bytes());
         // If two rotations fall into one microsecond, the later one wins.
         const SQL: &str = "INSERT INTO endpoint_secret (endpoint_id, made_at, sealed) VALUES ($1, $2, $3)
              ON CONFLICT (endpoint_id, made_at) DO UPDATE SET sealed = excluded.sealed, expires_at = NULL";

@@ -20,13 +20,13 @@ use crate::store::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Te
 
 /// The result of an optimistic update.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Updated {
+pub enum OptimisticUpdate {
     /// Updated to this endpoint.
-    Done(Box<Endpoint>),
+    Updated(Box<Endpoint>),
     /// Changed concurrently by a caller or by the engine. Nothing was updated.
     Stale,
     /// The tenant's application does not have it.
-    Gone,
+    NotFound,
 }
 
 impl Store {
@@ -94,13 +94,13 @@ impl Store {
         before: &Endpoint,
         spec: EndpointSpec,
         now: Time,
-    ) -> Result<Updated, StoreError> {
+    ) -> Result<OptimisticUpdate, StoreError> {
         self.retry_conflicts(|| async {
             let app = before.app_id;
             let mut tx = self.begin().await?;
-            let Some(found) = self.held(&mut tx, tenant, app, before.id).await? else { return Ok(Updated::Gone) };
+            let Some(found) = self.held(&mut tx, tenant, app, before.id).await? else { return Ok(OptimisticUpdate::NotFound) };
             if found != *before {
-                return Ok(Updated::Stale);
+                return Ok(OptimisticUpdate::Stale);
             }
             let before = found;
             let reason = match (spec.disabled, before.disabled_reason) {
@@ -136,7 +136,7 @@ impl Store {
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));
             operational::signal_emitted(&self.inner, emitted);
-            Ok(Updated::Done(Box::new(endpoint)))
+            Ok(OptimisticUpdate::Updated(Box::new(endpoint)))
         })
         .await
     }

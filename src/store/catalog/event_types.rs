@@ -4,8 +4,8 @@ use crate::domain::access::audit::act;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::domain::{Invalid, OrgId, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
-use crate::store::catalog::applications::Put;
-use crate::store::catalog::change::Changed;
+use crate::store::catalog::applications::Upserted;
+use crate::store::catalog::change::UpdateResult;
 use crate::store::db::codec;
 use crate::store::db::store_error::is_taken;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
@@ -92,16 +92,16 @@ impl Store {
         tenant: &Tenant,
         spec: EventTypeSpec,
         now: Time,
-    ) -> Result<Put<EventType>, StoreError> {
+    ) -> Result<Upserted<EventType>, StoreError> {
         match self.event_type(tenant, &spec.name).await? {
             Some(found) => {
                 self.write_event_type(tenant, REPLACE, &spec, now).await?;
-                Ok(Put::Replaced(EventType { spec, updated_at: now, ..found }))
+                Ok(Upserted::Replaced(EventType { spec, updated_at: now, ..found }))
             }
             None => match self.create_event_type(tenant, spec.clone(), now).await {
                 // Created concurrently: replace it.
                 Err(StoreError::Taken(_)) => Box::pin(self.put_event_type(tenant, spec, now)).await,
-                made => made.map(Put::Created),
+                made => made.map(Upserted::Created),
             },
         }
     }
@@ -117,7 +117,7 @@ impl Store {
         name: &str,
         work: impl Fn(&EventType) -> Result<EventTypeSpec, E>,
         now: Time,
-    ) -> Result<Changed<EventType, E>, StoreError> {
+    ) -> Result<UpdateResult<EventType, E>, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             // SQLite has one writer and needs no row lock.
@@ -129,14 +129,14 @@ impl Store {
                 sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM event_type WHERE org = $1 AND name = $2{lock}"));
             let row: Option<Row> =
                 on!(tx, db => sqlx::query_as(sql).bind(&tenant.org).bind(name).fetch_optional(db).await)?;
-            let Some(before) = row.map(Row::event_type).transpose()? else { return Ok(Changed::Gone) };
+            let Some(before) = row.map(Row::event_type).transpose()? else { return Ok(UpdateResult::NotFound) };
             match work(&before) {
                 Ok(spec) => {
                     let spec = EventTypeSpec { name: before.spec.name.clone(), ..spec };
                     self.write_in(tx, tenant, REPLACE, &spec, now).await?;
-                    Ok(Changed::Done(EventType { spec, updated_at: now, ..before }))
+                    Ok(UpdateResult::Updated(EventType { spec, updated_at: now, ..before }))
                 }
-                Err(refused) => Ok(Changed::Refused(refused)),
+                Err(refused) => Ok(UpdateResult::Aborted(refused)),
             }
         })
         .await

@@ -37,14 +37,14 @@ pub(in crate::store) fn list_or_null(list: &[String]) -> Result<Option<String>, 
 }
 
 /// The organizations of an operator; NULL means all.
-pub(in crate::store) fn orgs(text: Option<&str>) -> Result<Option<Vec<OrgId>>, StoreError> {
+pub(in crate::store) fn operator_orgs(text: Option<&str>) -> Result<Option<Vec<OrgId>>, StoreError> {
     let wrong = |_| StoreError::Damaged("an operator has an invalid organization".to_owned());
     let list: Option<Vec<String>> = from_json_opt(text)?;
     list.map(|list| list.iter().map(|org| org.parse().map_err(wrong)).collect()).transpose()
 }
 
 /// Headers as lines `name: value`. Replaces line breaks, and NUL, which PostgreSQL's text cannot hold.
-pub(in crate::store) fn lines(headers: &[(String, String)]) -> String {
+pub(in crate::store) fn header_lines(headers: &[(String, String)]) -> String {
     let mut text = String::with_capacity(headers.iter().map(|(name, value)| name.len() + value.len() + 3).sum());
     for (name, value) in headers {
         text.push_str(name);
@@ -55,15 +55,15 @@ pub(in crate::store) fn lines(headers: &[(String, String)]) -> String {
     text
 }
 
-/// Parses the lines of [`lines`].
-pub(in crate::store) fn from_lines(text: &str) -> Vec<(String, String)> {
+/// Parses the lines of [`header_lines`].
+pub(in crate::store) fn parse_header_lines(text: &str) -> Vec<(String, String)> {
     text.lines()
         .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())))
         .collect()
 }
 
 /// Replaces NUL, which PostgreSQL's text cannot hold.
-pub(in crate::store) fn plain(text: &str) -> String {
+pub(in crate::store) fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
@@ -202,12 +202,12 @@ pub(in crate::store) fn schedule(schedule: Option<&RetrySchedule>) -> Result<Opt
 }
 
 /// The associated data of an endpoint's encrypted headers, so no other ciphertext is accepted as them.
-pub(in crate::store) fn headers_row(id: EndpointId) -> Vec<u8> {
+pub(in crate::store) fn headers_aad(id: EndpointId) -> Vec<u8> {
     [b"endpoint headers ", &id.0.as_bytes()[..]].concat()
 }
 
 /// The associated data of its secret of `made_at`, so an old secret is not accepted as the current one.
-pub(in crate::store) fn secret_row(id: EndpointId, made_at: Time) -> Vec<u8> {
+pub(in crate::store) fn secret_aad(id: EndpointId, made_at: Time) -> Vec<u8> {
     [b"endpoint secret ", &id.0.as_bytes()[..], &made_at.micros().to_be_bytes()].concat()
 }
 
@@ -220,12 +220,12 @@ pub(in crate::store) fn seal_headers(
     if headers.is_empty() {
         return Ok(None);
     }
-    Ok(Some(master.seal(&headers_row(id), json(headers)?.as_bytes())))
+    Ok(Some(master.seal(&headers_aad(id), json(headers)?.as_bytes())))
 }
 
 fn open_headers(master: &MasterKey, id: EndpointId, sealed: Option<&[u8]>) -> Result<Headers, StoreError> {
     let Some(sealed) = sealed else { return Ok(BTreeMap::new()) };
-    let plain = master.open(&headers_row(id), sealed)?;
+    let plain = master.open(&headers_aad(id), sealed)?;
     // Without serde's message, which could quote a value.
     serde_json::from_slice(&plain).map_err(|_| StoreError::Damaged("headers are not a map of strings".into()))
 }
@@ -276,7 +276,7 @@ pub(in crate::store) fn uuids<'a, T: Copy + Into<Uuid> + 'a>(ids: impl IntoItera
 
 /// Ids for a query of a partitioned table, with their minimum and maximum: in a generic plan, PostgreSQL prunes
 /// partitions by the range but not by the list. Nil for an empty list.
-pub(in crate::store) fn bounded<'a, T: Copy + Into<Uuid> + 'a>(
+pub(in crate::store) fn with_bounds<'a, T: Copy + Into<Uuid> + 'a>(
     ids: impl IntoIterator<Item = &'a T>,
 ) -> (Vec<Uuid>, Uuid, Uuid) {
     let ids = uuids(ids);
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn header_lines_round_trip_and_cannot_be_injected() {
         let headers = [("x-a".to_owned(), "1: 2".to_owned()), ("x-b".to_owned(), "a\r\nx-c: evil".to_owned())];
-        let back = from_lines(&lines(&headers));
+        let back = parse_header_lines(&header_lines(&headers));
         assert_eq!(back[0], headers[0]);
         assert_eq!(back[1], ("x-b".to_owned(), "a  x-c: evil".to_owned()));
         assert_eq!(back.len(), 2);

@@ -19,8 +19,8 @@ use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migrator
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
-use crate::store::db::store_error::{is_missing_table, sentence};
 use crate::store::db::postgres;
+use crate::store::db::store_error::{is_missing_table, sentence};
 use crate::store::{Backend, Store, StoreError, read_vital};
 
 pub(in crate::store) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");

@@ -1,13 +1,23 @@
-//! The two databases: connections, transactions, errors, migrations, and the helpers that SQL text and values need.
+//! The databases, SQLite and PostgreSQL: connections, transactions, errors, migrations, and helpers for SQL. Come here
+//! to change how statements are run, not what they do.
 //!
-//! Invariants: nothing here knows a message or an endpoint. SQL that is the same on both databases is written once,
-//! with the macros `on!` and `read!`; what differs stands side by side in a `match`. Every write transaction is
-//! bounded by a [`Budget`](budget::Budget) or by constants of its module.
+//! - [`sqlite`] and [`checkpoint`]; [`postgres`]. [`location`]: the setting that selects one.
+//! - [`tx`]: transactions, and the macros `on!` and `read!` that run one statement on either database.
+//! - [`retry`]: conflicts. [`budget`]: the size of a transaction. [`skip_locked`]: rows that other processes have not locked.
+//! - [`statement`]: SQL with bound values. [`codec`]: columns. [`scans`]: the concurrency limit of expensive reads.
+//! - [`migrations`]: the schema. [`writable`]: the health check. [`store_error`]: errors by how callers react.
+//!
+//! Invariants:
+//! - Except for [`codec`], nothing here knows what a message or an endpoint is.
+//! - A statement that is the same on both databases is written once. Where they differ, both are next to each other in
+//!   a `match`.
+//! - A write transaction is bounded, by a [`Budget`](budget::Budget) or by a constant of its module.
+//! - Nothing blocks a request on a connection of the engine, or the engine on one of a request.
 
 pub(in crate::store) mod budget;
 pub(in crate::store) mod checkpoint;
 pub(in crate::store) mod codec;
-pub(in crate::store) mod store_error;
+pub(in crate::store) mod skip_locked;
 pub(in crate::store) mod location;
 pub mod migrations;
 pub(in crate::store) mod postgres;
@@ -15,5 +25,6 @@ pub mod retry;
 pub(in crate::store) mod scans;
 pub(in crate::store) mod sqlite;
 pub(in crate::store) mod statement;
+pub(in crate::store) mod store_error;
 pub(in crate::store) mod tx;
 pub(in crate::store) mod writable;

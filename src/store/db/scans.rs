@@ -145,7 +145,7 @@ mod tests {
         }
         let now = Time::from_micros(1_763_800_000_000_000);
         let reads = async {
-            assert!(store.api_key_of(&[7; 32]).await.unwrap().is_none());
+            assert!(store.api_key_by_hash(&[7; 32]).await.unwrap().is_none());
             assert!(!store.is_token_revoked(&[7; 32]).await.unwrap());
             assert!(store.session(&[7; 32], now).await.unwrap().is_none());
             assert!(store.portal_session(&[7; 32], now).await.unwrap().is_none());

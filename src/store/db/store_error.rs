@@ -25,7 +25,8 @@ pub enum StoreError {
     /// A UID, name or event id is in use. HTTP 409.
     #[error("{0} is already in use")]
     Taken(String),
-    /// A call with the same idempotency key has already taken effect. See [`Store::with_idempotency_key`](crate::store::Store::with_idempotency_key).
+    /// A call with the same idempotency key has already taken effect. See
+    /// [`Store::with_idempotency_key`](crate::store::Store::with_idempotency_key).
     #[error("the same request was made before")]
     Repeated,
     /// Values violate a rule that only the store can check. HTTP 422.

@@ -11,7 +11,7 @@ use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
 /// The endpoint created with a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bound {
+pub enum CreatedEndpoint {
     Endpoint(EndpointId),
     PollingEndpoint(PollingEndpointId),
 }
@@ -181,7 +181,7 @@ impl Store {
         &self,
         tenant: &Tenant,
         of: &AutoConfig,
-        made: Bound,
+        made: CreatedEndpoint,
         now: Time,
     ) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
@@ -191,8 +191,8 @@ impl Store {
             const POLLING: &str = "UPDATE autoconfig SET polling_endpoint_id = $3 WHERE id = $1 AND app_id = $2
                  AND NOT EXISTS (SELECT 1 FROM polling_endpoint e WHERE e.id = autoconfig.polling_endpoint_id)";
             let (sql, made) = match made {
-                Bound::Endpoint(id) => (ENDPOINT, id.0),
-                Bound::PollingEndpoint(id) => (POLLING, id.0),
+                CreatedEndpoint::Endpoint(id) => (ENDPOINT, id.0),
+                CreatedEndpoint::PollingEndpoint(id) => (POLLING, id.0),
             };
             let mut tx = self.begin().await?;
             if !applications::hold(&mut tx, tenant, of.app_id).await? {

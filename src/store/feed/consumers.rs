@@ -4,7 +4,7 @@
 //! repeated.
 //!
 //! Two programs that share a consumer may get the same messages. The one that falls behind is rejected
-//! ([`Consumed::Behind`]).
+//! ([`ConsumerPosition::Behind`]).
 
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ pub(super) const NOTE: Duration = Duration::from_secs(60);
 
 /// The result of a consumer's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Consumed {
+pub enum ConsumerPosition {
     From(FeedIterator),
     /// The consumer has since requested a later position, or was reset.
     Behind,
     /// It is a [leased](super::leases) consumer.
-    Otherwise,
+    Leased,
     /// The polling endpoint already has [`limits::CONSUMERS`] consumers.
     TooMany,
     /// The polling endpoint was deleted.
-    Gone,
+    NotFound,
 }
 
 #[derive(sqlx::FromRow)]
@@ -108,20 +108,20 @@ impl Store {
         name: &str,
         asked: Option<FeedIterator>,
         now: Time,
-    ) -> Result<Consumed, StoreError> {
+    ) -> Result<ConsumerPosition, StoreError> {
         let Some(before) = self.consumer(tenant, endpoint, name).await? else {
             return self.begin_consumer(tenant, endpoint, name, asked, now).await;
         };
         if before.leased_until.is_some() {
-            return Ok(Consumed::Otherwise);
+            return Ok(ConsumerPosition::Leased);
         }
         let at = before.iterator;
         let asked = asked.unwrap_or(at);
         if asked.moves != at.moves || asked.position < at.position {
-            return Ok(Consumed::Behind);
+            return Ok(ConsumerPosition::Behind);
         }
         if asked.position == at.position && now < before.polled_at.plus(NOTE) {
-            return Ok(Consumed::From(asked));
+            return Ok(ConsumerPosition::From(asked));
         }
         // It may have been moved concurrently.
         const SQL: &str = "UPDATE polling_consumer SET position = $3,
@@ -141,7 +141,7 @@ impl Store {
                 Ok(moved)
             })
             .await?;
-        Ok(if moved > 0 { Consumed::From(asked) } else { Consumed::Behind })
+        Ok(if moved > 0 { ConsumerPosition::From(asked) } else { ConsumerPosition::Behind })
     }
 
     /// Creates a consumer on its first request.
@@ -152,10 +152,10 @@ impl Store {
         name: &str,
         asked: Option<FeedIterator>,
         now: Time,
-    ) -> Result<Consumed, StoreError> {
+    ) -> Result<ConsumerPosition, StoreError> {
         let from = asked.unwrap_or_else(|| endpoint.beginning());
         if from.moves != 0 {
-            return Ok(Consumed::Behind);
+            return Ok(ConsumerPosition::Behind);
         }
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
@@ -166,7 +166,7 @@ impl Store {
             tx.commit().await?;
             // Created concurrently: continue from its position.
             if entered {
-                Ok(Consumed::From(from))
+                Ok(ConsumerPosition::From(from))
             } else {
                 Box::pin(self.consume(tenant, endpoint, name, asked, now)).await
             }
@@ -185,7 +185,7 @@ impl Store {
         name: &str,
         to: FeedIterator,
         now: Time,
-    ) -> Result<Consumed, StoreError> {
+    ) -> Result<ConsumerPosition, StoreError> {
         self.retry_conflicts(|| async {
             const MOVE: &str = "UPDATE polling_consumer SET position = $3, complete_at = $4, polled_at = $5,
                      moves = (moves + 1) % 65536, leased = NULL,
@@ -194,7 +194,7 @@ impl Store {
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, name).await?;
             if !applications::hold(&mut tx, tenant, endpoint.app_id).await? {
-                return Ok(Consumed::Gone);
+                return Ok(ConsumerPosition::NotFound);
             }
             let moves: Option<i32> = on!(tx, db => {
                 sqlx::query_scalar(MOVE)
@@ -209,7 +209,7 @@ impl Store {
             }
             tx.commit().await?;
             let moves = moves.and_then(|moves| u16::try_from(moves).ok()).unwrap_or_default();
-            Ok(Consumed::From(FeedIterator { moves, ..to }))
+            Ok(ConsumerPosition::From(FeedIterator { moves, ..to }))
         })
         .await
     }
@@ -221,17 +221,17 @@ pub(super) async fn room(
     tx: &mut Tx,
     tenant: &Tenant,
     endpoint: &PollingEndpoint,
-) -> Result<Option<Consumed>, StoreError> {
+) -> Result<Option<ConsumerPosition>, StoreError> {
     const COUNT: &str = "SELECT (SELECT count(*) FROM polling_endpoint WHERE app_id = $1 AND id = $2),
              (SELECT count(*) FROM polling_consumer WHERE polling_endpoint_id = $2)";
     if !applications::hold(tx, tenant, endpoint.app_id).await? {
-        return Ok(Some(Consumed::Gone));
+        return Ok(Some(ConsumerPosition::NotFound));
     }
     let (endpoints, consumers): (i64, i64) =
         on!(tx, db => sqlx::query_as(COUNT).bind(endpoint.app_id).bind(endpoint.id).fetch_one(db).await)?;
     Ok(match () {
-        () if endpoints == 0 => Some(Consumed::Gone),
-        () if consumers >= limits::CONSUMERS as i64 => Some(Consumed::TooMany),
+        () if endpoints == 0 => Some(ConsumerPosition::NotFound),
+        () if consumers >= limits::CONSUMERS as i64 => Some(ConsumerPosition::TooMany),
         () => None,
     })
 }

@@ -10,7 +10,7 @@ use crate::domain::Time;
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::domain::feed::lease::{CommitOutcome, ConsumerLease, Offset};
 use crate::domain::feed::{FeedIterator, Position};
-use crate::store::feed::consumers::{Consumed, NOTE, enter, room};
+use crate::store::feed::consumers::{ConsumerPosition, NOTE, enter, room};
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
 /// The state of a leased consumer.
@@ -21,16 +21,16 @@ pub enum LeaseState {
     /// A batch is leased until this time.
     Held(Time),
     /// It is a consumer without leases.
-    Otherwise,
+    NotLeased,
     /// The polling endpoint already has [`CONSUMERS`](crate::domain::limits::CONSUMERS) consumers.
     TooMany,
     /// The polling endpoint was deleted.
-    Gone,
+    NotFound,
 }
 
 /// The result of leasing a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaseTaken {
+pub enum LeaseResult {
     /// Leased; the offsets start with this one.
     From(Offset),
     /// Another request leased a batch or reset the consumer concurrently.
@@ -81,7 +81,7 @@ impl Store {
         now: Time,
     ) -> Result<LeaseState, StoreError> {
         if !tenant.sees(endpoint.app_id) {
-            return Ok(LeaseState::Gone);
+            return Ok(LeaseState::NotFound);
         }
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM polling_consumer WHERE polling_endpoint_id = $1 AND name = $2
@@ -92,7 +92,7 @@ impl Store {
         })?;
         if let Some(row) = row {
             return Ok(match row.leased() {
-                None => LeaseState::Otherwise,
+                None => LeaseState::NotLeased,
                 // Our clock may be ahead of the database's; `take_lease` decides whether the lease has ended.
                 Some(leased) if leased.is_held(now) => LeaseState::Held(leased.until),
                 Some(_) => LeaseState::Free(row.iterator()),
@@ -104,8 +104,8 @@ impl Store {
             let mut tx = self.begin().await?;
             match room(&mut tx, tenant, endpoint).await? {
                 None => {}
-                Some(Consumed::TooMany) => return Ok(LeaseState::TooMany),
-                Some(_) => return Ok(LeaseState::Gone),
+                Some(ConsumerPosition::TooMany) => return Ok(LeaseState::TooMany),
+                Some(_) => return Ok(LeaseState::NotFound),
             }
             if enter(&mut tx, endpoint, name, beginning, now).await? {
                 on!(tx, db => sqlx::query(LEASED).bind(endpoint.id).bind(name).execute(db).await.map(drop))?;
@@ -131,13 +131,13 @@ impl Store {
         (from, positions): (FeedIterator, &[Position]),
         lease: Duration,
         now: Time,
-    ) -> Result<LeaseTaken, StoreError> {
+    ) -> Result<LeaseResult, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
-            let Some((row, leased)) = held(&mut tx, tenant, endpoint, name).await? else { return Ok(LeaseTaken::Lost) };
+            let Some((row, leased)) = held(&mut tx, tenant, endpoint, name).await? else { return Ok(LeaseResult::Lost) };
             if leased.is_held(clock) || row.iterator() != from {
-                return Ok(LeaseTaken::Lost);
+                return Ok(LeaseResult::Lost);
             }
             const GIVE: &str = "UPDATE polling_consumer SET given = $3, leased = $4, leased_until = $5, polled_at = $6
                  WHERE polling_endpoint_id = $1 AND name = $2";
@@ -149,7 +149,7 @@ impl Store {
                     .execute(db).await.map(drop)
             })?;
             tx.commit().await?;
-            Ok(LeaseTaken::From(leased.given + 1))
+            Ok(LeaseResult::From(leased.given + 1))
         })
         .await
     }
@@ -207,10 +207,10 @@ impl Store {
             let clock = Store::lease_clock(&mut tx, now).await?;
             let Some((row, leased)) = held(&mut tx, tenant, endpoint, name).await? else { return Ok(None) };
             let commit = leased.commit(offset, clock);
-            if !matches!(commit, CommitOutcome::Moves(_) | CommitOutcome::Already) {
+            if !matches!(commit, CommitOutcome::Advanced(_) | CommitOutcome::AlreadyCommitted) {
                 return Ok(Some(commit));
             }
-            if let CommitOutcome::Moves(position) = commit {
+            if let CommitOutcome::Advanced(position) = commit {
                 const MOVE: &str =
                     "UPDATE polling_consumer SET position = $3, complete_at = $4, committed = $5, polled_at = $6
                      WHERE polling_endpoint_id = $1 AND name = $2";

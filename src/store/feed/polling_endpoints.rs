@@ -7,7 +7,7 @@ use crate::domain::feed::FeedFilter;
 use crate::domain::{AppId, Invalid, PollingEndpointId, Time, Uid, limits};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::catalog::applications;
-use crate::store::catalog::change::Changed;
+use crate::store::catalog::change::UpdateResult;
 use crate::store::catalog::endpoints::check_event_types;
 use crate::store::db::codec;
 use crate::store::db::store_error::is_taken;
@@ -106,19 +106,19 @@ impl Store {
         id: PollingEndpointId,
         work: impl Fn(&PollingEndpoint) -> Result<PollingEndpointSpec, E>,
         now: Time,
-    ) -> Result<Changed<PollingEndpoint, E>, StoreError> {
+    ) -> Result<UpdateResult<PollingEndpoint, E>, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             if !applications::hold(&mut tx, tenant, app).await? {
-                return Ok(Changed::Gone);
+                return Ok(UpdateResult::NotFound);
             }
             let sql = format!("SELECT {COLUMNS} FROM polling_endpoint WHERE app_id = $1 AND id = $2");
             let sql = sqlx::AssertSqlSafe(sql);
             let row: Option<Row> = on!(tx, db => sqlx::query_as(sql).bind(app).bind(id).fetch_optional(db).await)?;
-            let Some(before) = row.map(Row::polling_endpoint).transpose()? else { return Ok(Changed::Gone) };
+            let Some(before) = row.map(Row::polling_endpoint).transpose()? else { return Ok(UpdateResult::NotFound) };
             let spec = match work(&before) {
                 Ok(spec) => spec,
-                Err(refused) => return Ok(Changed::Refused(refused)),
+                Err(refused) => return Ok(UpdateResult::Aborted(refused)),
             };
             let after = PollingEndpoint { spec, updated_at: now, ..before };
             const SQL: &str = "UPDATE polling_endpoint SET uid = $3, disabled = $4, event_types = $5, channels = $6,
@@ -127,7 +127,7 @@ impl Store {
             self.write_polling_endpoint(&mut tx, SQL, tenant, &after).await?;
             self.note_polling(&mut tx, tenant, &after, act::POLLING_ENDPOINT_CHANGED, now).await?;
             tx.commit().await?;
-            Ok(Changed::Done(after))
+            Ok(UpdateResult::Updated(after))
         })
         .await
     }

@@ -36,12 +36,12 @@ pub(in crate::store) struct FeedWakeups {
     count: AtomicUsize,
     watching: AtomicBool,
     closed: AtomicBool,
-    apps: Mutex<HashMap<AppId, Waiting>>,
+    apps: Mutex<HashMap<AppId, AppListeners>>,
 }
 
 /// The listeners of an application.
 #[derive(Debug)]
-struct Waiting {
+struct AppListeners {
     listeners: usize,
     /// A message after this position is new to all listeners.
     after: Position,
@@ -91,7 +91,7 @@ impl Drop for FeedListener {
 }
 
 impl FeedWakeups {
-    fn apps(&self) -> MutexGuard<'_, HashMap<AppId, Waiting>> {
+    fn apps(&self) -> MutexGuard<'_, HashMap<AppId, AppListeners>> {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -139,7 +139,7 @@ impl Store {
         }
         let woken = {
             let mut apps = wakeups.apps();
-            let new = || Waiting { listeners: 0, after: Position::START, woken: Sender::new(()) };
+            let new = || AppListeners { listeners: 0, after: Position::START, woken: Sender::new(()) };
             let waiting = apps.entry(app).or_insert_with(new);
             waiting.listeners += 1;
             waiting.woken.subscribe()

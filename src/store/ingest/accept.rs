@@ -3,7 +3,7 @@
 //!
 //! An invalid item never fails its batch: each item has its own result.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,10 +15,10 @@ use crate::domain::deliveries::message::{Message, MessageSpec};
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time};
 use crate::store::db::budget::Budget;
 use crate::store::db::{codec, sqlite};
-use crate::store::feed::order::FeedOrder;
+use crate::store::feed::feed_order::FeedOrder;
 use crate::store::ingest::idempotency::{self, IdempotencyKey};
 use crate::store::ingest::message_insert::{self, NewMessage};
-use crate::store::ingest::routing::{self, AppView, LiveEndpoint, Resolved};
+use crate::store::ingest::message_routing::{self, AppView, LiveEndpoint, Resolved};
 use crate::store::ingest::{due_insert, fan_out};
 use crate::store::queue::signals::Admission;
 use crate::store::{AppRef, Inner, Store, StoreError, Tenant, Tx};
@@ -40,7 +40,7 @@ pub struct AcceptItem {
 
 impl AcceptItem {
     /// Whether [`AcceptItem::only_endpoint`], if set, exists and is enabled.
-    fn reaches(&self, view: &AppView) -> bool {
+    fn has_enabled_recipient(&self, view: &AppView) -> bool {
         let enabled = |only| view.endpoint(only).is_some_and(|live| !live.endpoint.spec.disabled);
         self.only_endpoint.is_none_or(enabled)
     }
@@ -174,7 +174,7 @@ impl Draft {
         order: &mut FeedOrder,
         budget: &mut Budget,
     ) -> Option<Draft> {
-        let message = Arc::new(message(item, view.id, order.next(item.at)));
+        let message = Arc::new(new_message(item, view.id, order.next(item.at)));
         let wants = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.wants(&message.event_type, &message.channels);
         let mut endpoints: Vec<_> = match item.only_endpoint {
             Some(only) => view.endpoint(only).into_iter().cloned().collect(),
@@ -197,8 +197,9 @@ pub(in crate::store) async fn accept_in(
     items: &[&AcceptItem],
     budget: &mut Budget,
 ) -> Result<AcceptedBatch, StoreError> {
-    let keys: HashSet<routing::AppKey> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
-    let views = routing::resolve(tx, &inner.routing_cache, &inner.master, keys).await?;
+    let keys: HashSet<message_routing::AppKey> =
+        items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
+    let views = message_routing::resolve(tx, &inner.routing_cache, &inner.master, keys).await?;
     let apps = views.values().filter_map(|found| match found {
         Resolved::View(view) if !view.operational => Some(view.id),
         _ => None,
@@ -206,62 +207,91 @@ pub(in crate::store) async fn accept_in(
     let times = || items.iter().map(|item| item.at);
     let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
     let mut order = FeedOrder::take(tx, apps, first, last).await?;
-    let mut drafts: Vec<Result<Draft, Rejection>> = Vec::with_capacity(items.len());
-    let mut drafted: Vec<&AcceptItem> = Vec::with_capacity(items.len());
-    // One entry per item. Items whose application is not loaded have no draft.
-    let mut not_loaded: Vec<Option<AppId>> = Vec::with_capacity(items.len());
-    for item in items {
-        drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
+    let mut batch = draft_batch(items, &views, inner.wide, &mut order, budget);
+    let reference = |draft: &Draft| draft.message.id.to_string();
+    idempotency::insert_batch_keys(tx, &batch.items, &mut batch.drafts, reference).await?;
+    reject_duplicates(tx, &mut batch.drafts).await?;
+    idempotency::release_rejected_keys(tx, &batch.items, &batch.drafts).await?;
+    insert_batch(tx, batch).await
+}
+
+/// The drafts of a prefix of a batch.
+struct DraftBatch<'i> {
+    /// The drafted items, and their drafts or rejections.
+    items: Vec<&'i AcceptItem>,
+    drafts: Vec<Result<Draft, Rejection>>,
+    /// One entry per item of the prefix, with its application if that is not loaded. Such an item has no draft.
+    not_loaded: Vec<Option<AppId>>,
+}
+
+fn draft_batch<'i>(
+    items: &[&'i AcceptItem],
+    views: &HashMap<message_routing::AppKey, Resolved>,
+    wide: usize,
+    order: &mut FeedOrder,
+    budget: &mut Budget,
+) -> DraftBatch<'i> {
+    let capacity = items.len();
+    let mut batch = DraftBatch {
+        items: Vec::with_capacity(capacity),
+        drafts: Vec::with_capacity(capacity),
+        not_loaded: Vec::with_capacity(capacity),
+    };
+    for item in items.iter().copied() {
+        let draft = match views.get(&(item.tenant.clone(), item.app.clone())) {
             // The operational application is hidden: only `operational` creates messages for it.
             Some(Resolved::View(view)) if view.operational => Err(Rejection::UnknownApplication(item.app.to_string())),
-            Some(Resolved::View(view)) if !item.reaches(view) => Err(Rejection::Unreachable),
-            Some(Resolved::View(view)) => match Draft::new(item, view, inner.wide, &mut order, budget) {
+            Some(Resolved::View(view)) if !item.has_enabled_recipient(view) => Err(Rejection::Unreachable),
+            Some(Resolved::View(view)) => match Draft::new(item, view, wide, order, budget) {
                 Some(draft) => Ok(draft),
                 None => break,
             },
-            Some(Resolved::Refused(refusal)) => Err(refusal.clone()),
+            Some(Resolved::Rejected(rejection)) => Err(rejection.clone()),
             Some(Resolved::NotLoaded(app)) => {
-                not_loaded.push(Some(*app));
+                batch.not_loaded.push(Some(*app));
                 continue;
             }
             None => Err(Rejection::UnknownApplication(item.app.to_string())),
-        });
-        drafted.push(item);
-        not_loaded.push(None);
+        };
+        batch.items.push(item);
+        batch.drafts.push(draft);
+        batch.not_loaded.push(None);
     }
-    let items = &drafted[..];
-    idempotency::insert_batch_keys(tx, items, &mut drafts, |draft| draft.message.id.to_string()).await?;
-    refuse_repeats(tx, &mut drafts).await?;
-    idempotency::release_rejected_keys(tx, items, &drafts).await?;
+    batch
+}
 
+/// Inserts the messages and deliveries of the drafts.
+async fn insert_batch(tx: &mut Tx, batch: DraftBatch<'_>) -> Result<AcceptedBatch, StoreError> {
+    let DraftBatch { drafts, not_loaded, .. } = batch;
     let mut accepted =
         AcceptedBatch { outcomes: Vec::with_capacity(not_loaded.len()), admissions: Vec::new(), packed: false };
-    let mut more: Vec<(OrgId, Vec<EndpointId>)> = Vec::with_capacity(items.len());
-    let mut verdicts = drafts.into_iter().map(|draft| {
+    // Per admission: the organization, and the packed endpoints.
+    let mut packs: Vec<(OrgId, Vec<EndpointId>)> = Vec::with_capacity(drafts.len());
+    let mut results = drafts.into_iter().map(|draft| {
         draft.map(|Draft { message, view, endpoints, packed }| {
             accepted.admissions.push(Admission::new(message.clone(), endpoints));
             accepted.packed |= !packed.is_empty();
-            more.push((view.org.clone(), packed));
+            packs.push((view.org.clone(), packed));
             message
         })
     });
     accepted.outcomes.extend(not_loaded.into_iter().filter_map(|app| match app {
         Some(app) => Some(ItemOutcome::NotLoaded(app)),
-        None => verdicts.next().map(ItemOutcome::Decided),
+        None => results.next().map(ItemOutcome::Decided),
     }));
-    drop(verdicts);
-    let with_more = accepted.admissions.iter().zip(&more);
+    drop(results);
+    let with_packs = accepted.admissions.iter().zip(&packs);
     let messages: Vec<NewMessage<'_>> =
-        with_more.clone().map(|(admission, (org, packed))| admission.new_message(org, packed.len())).collect();
+        with_packs.clone().map(|(admission, (org, packed))| admission.new_message(org, packed.len())).collect();
     message_insert::insert(tx, &messages).await?;
-    let packed = with_more.map(|(admission, (_, packed))| (&*admission.message, packed.as_slice()));
+    let packed = with_packs.map(|(admission, (_, packed))| (&*admission.message, packed.as_slice()));
     fan_out::insert(tx, packed).await?;
     due_insert::insert(tx, &mut accepted.admissions).await?;
     accepted.admissions.retain(|admission| !admission.endpoints.is_empty());
     Ok(accepted)
 }
 
-fn message(item: &AcceptItem, app_id: AppId, id: MessageId) -> Message {
+fn new_message(item: &AcceptItem, app_id: AppId, id: MessageId) -> Message {
     let first_due = item.spec.deliver_at.map_or(item.at, |deliver_at| deliver_at.max(item.at));
     Message {
         id,
@@ -281,7 +311,7 @@ fn message(item: &AcceptItem, app_id: AppId, id: MessageId) -> Message {
 }
 
 /// Inserts the event ids, and rejects drafts whose event id is in the store or earlier in the batch.
-async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Rejection>]) -> Result<(), StoreError> {
+async fn reject_duplicates(tx: &mut Tx, drafts: &mut [Result<Draft, Rejection>]) -> Result<(), StoreError> {
     // Sorted, so two processes that insert the same ids cannot deadlock.
     let mut keys: Vec<(AppId, String, MessageId)> = Vec::new();
     for Draft { message, .. } in drafts.iter().flatten() {
@@ -294,7 +324,7 @@ async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Rejection>]) ->
     }
     keys.sort();
     keys.dedup_by(|later, first| (later.0, &later.1) == (first.0, &first.1));
-    let entered: HashSet<MessageId> = enter_keys(tx, &keys).await?;
+    let entered: HashSet<MessageId> = insert_event_ids(tx, &keys).await?;
     for draft in drafts {
         let repeat = match draft {
             Ok(draft) if !entered.contains(&draft.message.id) => draft.message.event_id.as_ref(),
@@ -307,7 +337,7 @@ async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Rejection>]) ->
     Ok(())
 }
 
-async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<HashSet<MessageId>, StoreError> {
+async fn insert_event_ids(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<HashSet<MessageId>, StoreError> {
     match tx {
         Tx::Sqlite(tx) => {
             const SQL: &str = "INSERT INTO message_key (app_id, event_id, message_id)

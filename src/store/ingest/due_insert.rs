@@ -4,11 +4,14 @@ use uuid::Uuid;
 
 use crate::domain::deliveries::message::Message;
 use crate::store::db::sqlite;
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::ordering;
 use crate::store::queue::signals::Admission;
 use crate::store::{StoreError, Tx};
 
+/// The beginning of every statement that inserts pending deliveries.
+pub(in crate::store) const INSERT_DUE: &str = "INSERT INTO due
+     (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger, seq)";
 /// Maximum rows per statement.
 const CHUNK: usize = 2_000;
 
@@ -26,7 +29,7 @@ struct NewDelivery<'m> {
 pub(in crate::store) async fn insert(tx: &mut Tx, admissions: &mut [Admission]) -> Result<(), StoreError> {
     let is_ordered = |live: &LiveEndpoint| live.endpoint.spec.ordered;
     if admissions.iter().any(|admission| admission.endpoints.iter().any(|live| is_ordered(live))) {
-        ordering::number_new(tx, admissions).await?;
+        ordering::number_accepted(tx, admissions).await?;
     }
     let deliveries = admissions.iter().flat_map(|admission| {
         admission.endpoints.iter().map(|live| NewDelivery {
@@ -49,9 +52,8 @@ pub(in crate::store) async fn insert(tx: &mut Tx, admissions: &mut [Admission]) 
 /// Either all `rows` have a `seq` or none has.
 async fn insert_sqlite(connection: &mut sqlx::SqliteConnection, rows: &[NewDelivery<'_>]) -> Result<(), StoreError> {
     // Time and slot are packed into one integer: a JSON array per row would cost more than the insert.
-    const COLUMNS: &str = "INSERT OR FAIL INTO due
-             (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger, seq)
-         SELECT substr($1, key * 48 + 1, 16), substr($1, key * 48 + 17, 16), substr($1, key * 48 + 33, 16)";
+    const SELECT: &str =
+        "SELECT substr($1, key * 48 + 1, 16), substr($1, key * 48 + 17, 16), substr($1, key * 48 + 33, 16)";
     const UNNUMBERED: &str = ", value & 255, 0, value >> 8, 0, 0, 0, 0, NULL FROM json_each($2)";
     const NUMBERED: &str = ", json_extract(value, '$[0]') & 255, 0, json_extract(value, '$[0]') >> 8, 0, 0, 0, 0,
              json_extract(value, '$[1]') FROM json_each($2)";
@@ -67,18 +69,17 @@ async fn insert_sqlite(connection: &mut sqlx::SqliteConnection, rows: &[NewDeliv
         numbered = row.seq.is_some();
     }
     let (ids, list) = packed.values()?;
-    let sql = format!("{COLUMNS}{}", if numbered { NUMBERED } else { UNNUMBERED });
+    let insert = INSERT_DUE.replacen("INSERT", "INSERT OR FAIL", 1);
+    let sql = format!("{insert} {SELECT}{}", if numbered { NUMBERED } else { UNNUMBERED });
     sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids).bind(list).execute(connection).await?;
     Ok(())
 }
 
 async fn insert_postgres(connection: &mut sqlx::PgConnection, rows: &[NewDelivery<'_>]) -> Result<(), StoreError> {
-    const SQL: &str = "INSERT INTO due
-             (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger, seq)
-         SELECT m, e, a, s, 0, d, 0, 0, 0, 0, n
+    const ROWS: &str = "SELECT m, e, a, s, 0, d, 0, 0, 0, 0, n
          FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::bigint[], $6::bigint[])
              AS new (m, e, a, s, d, n)";
-    sqlx::query(SQL)
+    sqlx::query(sqlx::AssertSqlSafe(format!("{INSERT_DUE} {ROWS}")))
         .bind(rows.iter().map(|row| row.message.id.0).collect::<Vec<Uuid>>())
         .bind(rows.iter().map(|row| row.endpoint).collect::<Vec<Uuid>>())
         .bind(rows.iter().map(|row| row.message.app_id.0).collect::<Vec<Uuid>>())

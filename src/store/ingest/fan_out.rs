@@ -26,10 +26,11 @@ use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::sqlite;
+use crate::store::ingest::due_insert::INSERT_DUE;
 use crate::store::ingest::fan_out_scheduler::FanOutScheduler;
-use crate::store::ingest::routing::{self, AppView};
+use crate::store::ingest::message_routing::{self, AppView};
 use crate::store::maintenance::content_deletion;
-use crate::store::queue::dead::{self, PendingFilter, end_pending};
+use crate::store::queue::dead::{self, INSERT_DEAD, PendingFilter, end_pending};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::record;
 use crate::store::{AppRef, Store, StoreError, Tx, on};
@@ -145,26 +146,28 @@ impl Store {
     /// Moves up to `packs` packs of the application. `None`: other processes have locked all of them.
     async fn move_packs(&self, app: AppId, packs: usize, now: Time) -> Result<Option<FanOutStep>, StoreError> {
         let mut tx = self.begin().await?;
-        let taken = claim_packs(&mut tx, app, packs).await?;
-        if taken.is_empty() {
+        let claimed = claim_packs(&mut tx, app, packs).await?;
+        if claimed.is_empty() {
             return Ok(None);
         }
-        let of_taken: Vec<MessageId> = taken.iter().map(|one| one.0).collect::<BTreeSet<_>>().into_iter().collect();
-        let without = content_deletion::without_content(&mut tx, &of_taken).await?;
+        let message_ids: Vec<MessageId> =
+            claimed.iter().map(|one| one.0).collect::<BTreeSet<_>>().into_iter().collect();
+        let without = content_deletion::missing_content(&mut tx, &message_ids).await?;
         // `insert_due` first: if the endpoint is deleted between the two statements, its delivery is in `due` and is
         // cleaned up from there.
-        let mut due = insert_due(&mut tx, &taken).await?;
-        let of_deleted = end_deleted(&mut tx, &taken, now).await?;
+        let mut due = insert_due(&mut tx, &claimed).await?;
+        let to_deleted = end_deleted(&mut tx, &claimed, now).await?;
         let ended = end_pending(&mut tx, PendingFilter::Messages(&without), DeadReason::ContentDeleted, now).await?;
         due.retain(|(message, _)| without.binary_search(message).is_err());
         renumber(&mut tx, &due).await?;
         let view = cached_view(&mut tx, self, app).await?;
         tx.commit().await?;
-        record::count_dead(DeadReason::EndpointDeleted, of_deleted as u64);
+        record::count_dead(DeadReason::EndpointDeleted, to_deleted as u64);
         dead::count(DeadReason::ContentDeleted, &ended);
-        let messages: Vec<MessageId> = of_taken.into_iter().filter(|id| without.binary_search(id).is_err()).collect();
+        let messages: Vec<MessageId> =
+            message_ids.into_iter().filter(|id| without.binary_search(id).is_err()).collect();
         self.signal_due(&due, &messages, view.as_deref()).await;
-        Ok(Some(FanOutStep { app, due: due.len(), dead: of_deleted + ended.len() }))
+        Ok(Some(FanOutStep { app, due: due.len(), dead: to_deleted + ended.len() }))
     }
 
     /// The next application with packed deliveries, in round-robin order.
@@ -190,7 +193,7 @@ impl Store {
             None => Vec::new(),
         };
         let mut admissions = Vec::with_capacity(loaded.len());
-        let told: BTreeSet<MessageId> = loaded.iter().map(|message| message.id).collect();
+        let loaded_ids: BTreeSet<MessageId> = loaded.iter().map(|message| message.id).collect();
         for message in loaded.into_iter().filter(|message| message.payload.is_some()) {
             let of_it = due.iter().filter(|(id, _)| *id == message.id);
             let endpoints =
@@ -201,7 +204,7 @@ impl Store {
             self.inner.signals.send(Signal::Accepted(admissions));
         }
         let rest: Vec<EndpointId> =
-            due.iter().filter(|(id, _)| !told.contains(id)).map(|(_, endpoint)| *endpoint).collect();
+            due.iter().filter(|(id, _)| !loaded_ids.contains(id)).map(|(_, endpoint)| *endpoint).collect();
         if !rest.is_empty() {
             self.inner.signals.send(Signal::Look(rest));
         }
@@ -228,16 +231,16 @@ async fn claim_packs(tx: &mut Tx, app: AppId, most: usize) -> Result<Vec<Deliver
         }
     };
     packs.sort_unstable_by_key(|(message, pack, _)| (*message, *pack));
-    let mut taken = Vec::with_capacity(STEP);
+    let mut claimed = Vec::with_capacity(STEP);
     for (message, _, endpoints) in packs {
         let (ids, rest) = endpoints.as_chunks::<16>();
         if !rest.is_empty() {
             // Not an error of the step: it would block the application's other packs forever.
             tracing::error!(%message, "a row of fan_out is damaged: its last endpoint id is truncated and ignored");
         }
-        taken.extend(ids.iter().map(|id| (message, EndpointId(Uuid::from_bytes(*id)))));
+        claimed.extend(ids.iter().map(|id| (message, EndpointId(Uuid::from_bytes(*id)))));
     }
-    Ok(taken)
+    Ok(claimed)
 }
 
 /// SQL condition: the delivery of `message` to `endpoint` is neither dead nor attempted.
@@ -263,11 +266,10 @@ fn columns(deliveries: &[Delivery]) -> (Vec<Uuid>, Vec<Uuid>) {
 }
 
 /// Inserts fresh deliveries to the endpoints that are not deleted. Returns those that did not exist.
-async fn insert_due(tx: &mut Tx, taken: &[Delivery]) -> Result<Vec<Delivery>, StoreError> {
+async fn insert_due(tx: &mut Tx, claimed: &[Delivery]) -> Result<Vec<Delivery>, StoreError> {
     let sql = |new: &str| {
         format!(
-            "INSERT INTO due
-                 (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger, seq)
+            "{INSERT_DUE}
              SELECT message.id, endpoint.id, message.app_id, endpoint.slot, 0,
                  CASE WHEN message.deliver_at > message.accepted_at THEN message.deliver_at
                       ELSE message.accepted_at END,
@@ -278,11 +280,11 @@ async fn insert_due(tx: &mut Tx, taken: &[Delivery]) -> Result<Vec<Delivery>, St
     };
     Ok(match tx {
         Tx::Sqlite(tx) => {
-            let (ids, list) = packed(taken)?;
+            let (ids, list) = packed(claimed)?;
             sqlx::query_as(sqlx::AssertSqlSafe(sql(NEW_SQLITE))).bind(ids).bind(list).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
-            let (messages, endpoints) = columns(taken);
+            let (messages, endpoints) = columns(claimed);
             let query = sqlx::query_as(sqlx::AssertSqlSafe(sql(NEW_POSTGRES))).bind(messages).bind(endpoints);
             query.fetch_all(&mut **tx).await?
         }
@@ -290,10 +292,10 @@ async fn insert_due(tx: &mut Tx, taken: &[Delivery]) -> Result<Vec<Delivery>, St
 }
 
 /// Inserts the deliveries to deleted endpoints as dead. Returns their number.
-async fn end_deleted(tx: &mut Tx, taken: &[Delivery], now: Time) -> Result<usize, StoreError> {
+async fn end_deleted(tx: &mut Tx, claimed: &[Delivery], now: Time) -> Result<usize, StoreError> {
     let sql = |new: &str| {
         format!(
-            "INSERT INTO dead (message_id, endpoint_id, app_id, org, reason, at, attempts, step, generation)
+            "{INSERT_DEAD}
              SELECT message.id, endpoint.id, message.app_id, message.org, $3, $4, 0, 0, 0
              FROM {new} JOIN endpoint ON endpoint.id = new.e JOIN message ON message.id = new.m
              WHERE endpoint.deleted_at IS NOT NULL AND {IS_NEW} AND NOT EXISTS
@@ -304,12 +306,12 @@ async fn end_deleted(tx: &mut Tx, taken: &[Delivery], now: Time) -> Result<usize
     let word = DeadReason::EndpointDeleted.word();
     let ended = match tx {
         Tx::Sqlite(tx) => {
-            let (ids, list) = packed(taken)?;
+            let (ids, list) = packed(claimed)?;
             let query = sqlx::query(sqlx::AssertSqlSafe(sql(NEW_SQLITE))).bind(ids).bind(list);
             query.bind(word).bind(now).execute(&mut **tx).await?.rows_affected()
         }
         Tx::Postgres(tx) => {
-            let (messages, endpoints) = columns(taken);
+            let (messages, endpoints) = columns(claimed);
             let query = sqlx::query(sqlx::AssertSqlSafe(sql(NEW_POSTGRES))).bind(messages).bind(endpoints);
             query.bind(word).bind(now).execute(&mut **tx).await?.rows_affected()
         }
@@ -339,6 +341,6 @@ async fn renumber(tx: &mut Tx, due: &[Delivery]) -> Result<(), StoreError> {
 
 /// The application's view, if its current version is cached.
 async fn cached_view(tx: &mut Tx, store: &Store, app: AppId) -> Result<Option<Arc<AppView>>, StoreError> {
-    let apps = routing::apps(tx, &[(None, AppRef::Id(app))]).await?;
+    let apps = message_routing::apps(tx, &[(None, AppRef::Id(app))]).await?;
     Ok(apps.by_id.get(&app).and_then(|row| store.inner.routing_cache.get(app, row.version)))
 }

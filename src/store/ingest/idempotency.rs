@@ -1,8 +1,8 @@
 //! Idempotency keys: a call that is repeated under the same key (`idempotency-key` over REST) takes effect once.
 //!
 //! * [`IdempotencyKey`]: the key of a call, and the hash of its body.
-//! * A handle [with a key](Store::idempotency_key) inserts the key in the transaction that creates the object. The row refers to
-//!   the object and never holds the response, which may contain secrets.
+//! * A handle [with a key](Store::with_idempotency_key) inserts the key in the transaction that creates the object. The
+//!   row refers to the object and never holds the response, which may contain secrets.
 //! * [`PriorRequest`]: the earlier call with the same key. Keys expire after [`IDEMPOTENCY_TTL`].
 //! * [`InFlightGuard`]: a guard against two concurrent calls with the same key in one process.
 //!
@@ -81,7 +81,8 @@ impl Store {
         let row: Option<(Vec<u8>, String)> = read_vital!(self, db => {
             sqlx::query_as(SQL).bind(&key.hash[..]).bind(key.at.minus(IDEMPOTENCY_TTL)).fetch_optional(db).await
         })?;
-        Ok(row.map(|(body, made)| if body == key.body { PriorRequest::SameBody(made) } else { PriorRequest::OtherBody }))
+        Ok(row
+            .map(|(body, made)| if body == key.body { PriorRequest::SameBody(made) } else { PriorRequest::OtherBody }))
     }
 
     /// Deletes up to `limit` expired keys. Returns the number deleted.
@@ -94,11 +95,11 @@ impl Store {
                 "DELETE FROM once WHERE hash IN (SELECT hash FROM once WHERE at <= $1 ORDER BY at LIMIT $2)";
             let cutoff = now.minus(IDEMPOTENCY_TTL);
             let mut tx = self.begin().await?;
-            let gone = on!(tx, db => {
+            let deleted = on!(tx, db => {
                 sqlx::query(SQL).bind(cutoff).bind(limit).execute(db).await.map(|done| done.rows_affected())
             })?;
             tx.commit().await?;
-            Ok(gone)
+            Ok(deleted)
         })
         .await
     }
@@ -138,7 +139,7 @@ pub(in crate::store) async fn insert_batch_keys<T>(
     }
     keys.sort_unstable_by_key(|(key, _)| key.hash);
     keys.dedup_by_key(|(key, _)| key.hash);
-    let entered = enter_keys(tx, &keys).await?;
+    let entered = insert_keys(tx, &keys).await?;
     for (item, draft) in items.iter().zip(drafts) {
         let repeated = match (item.idempotency_key.as_deref(), &*draft) {
             (Some(_), Ok(ours)) => !entered.contains(&made(ours)),
@@ -152,7 +153,7 @@ pub(in crate::store) async fn insert_batch_keys<T>(
 }
 
 /// Inserts `keys` and returns the references of those that were not in use.
-async fn enter_keys(tx: &mut Tx, keys: &[(&IdempotencyKey, String)]) -> Result<HashSet<String>, StoreError> {
+async fn insert_keys(tx: &mut Tx, keys: &[(&IdempotencyKey, String)]) -> Result<HashSet<String>, StoreError> {
     let latest = keys.iter().map(|(key, _)| key.at).max().unwrap_or(Time::ZERO);
     let cutoff = latest.minus(IDEMPOTENCY_TTL);
     match tx {

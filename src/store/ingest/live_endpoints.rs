@@ -18,7 +18,7 @@ use crate::domain::signing::signature::Signing;
 use crate::domain::{AppId, EndpointId, Invalid, Time};
 use crate::store::db::codec::{self, EndpointRow};
 use crate::store::db::sqlite;
-use crate::store::ingest::routing::{AppRow, LiveEndpoint, apps};
+use crate::store::ingest::message_routing::{AppRow, LiveEndpoint, apps};
 use crate::store::ingest::routing_cache::{PARTIAL, RoutingCache};
 use crate::store::{AppRef, Store, StoreError, Tx};
 
@@ -51,7 +51,7 @@ const LISTED: &str = "SELECT id, app_id, version, FALSE AS deleted FROM endpoint
 
 /// The endpoints of these applications, sorted by id.
 pub(in crate::store) async fn of_apps(tx: &mut Tx, apps: Vec<Uuid>) -> Result<Vec<EndpointVersion>, StoreError> {
-    among(tx, &format!("{LISTED} app_id"), apps, "ORDER BY id").await
+    select_among(tx, &format!("{LISTED} app_id"), apps, "ORDER BY id").await
 }
 
 /// The endpoints that changed since the given version of their application, including deleted ones; at most `limit`.
@@ -93,20 +93,20 @@ pub(in crate::store) async fn load(
     apps: &HashMap<AppId, &AppRow>,
     listed: &[EndpointVersion],
 ) -> Result<LoadedEndpoints, StoreError> {
-    let known: HashMap<AppId, _> = apps.keys().filter_map(|id| Some((*id, cache.get_any_version(*id)?))).collect();
+    let cached: HashMap<AppId, _> = apps.keys().filter_map(|id| Some((*id, cache.get_any_version(*id)?))).collect();
     let mut found: BTreeMap<EndpointId, Arc<LiveEndpoint>> = BTreeMap::new();
-    let mut lacking: Vec<Uuid> = Vec::new();
+    let mut missing: Vec<Uuid> = Vec::new();
     for one in listed {
         let Some(app) = apps.get(&one.app_id) else { continue };
         let present =
             |live: &&Arc<LiveEndpoint>| live.version >= one.version && live.agrees_with(app) && live.signing.is_ok();
-        match known.get(&one.app_id).and_then(|view| view.endpoint(one.id)).filter(present) {
+        match cached.get(&one.app_id).and_then(|view| view.endpoint(one.id)).filter(present) {
             Some(live) => drop(found.insert(one.id, live.clone())),
-            None => lacking.push(one.id.0),
+            None => missing.push(one.id.0),
         }
     }
-    let mut fresh = Vec::with_capacity(lacking.len());
-    for chunk in lacking.chunks(CHUNK) {
+    let mut fresh = Vec::with_capacity(missing.len());
+    for chunk in missing.chunks(CHUNK) {
         fresh.extend(read(tx, master, apps, chunk).await?);
     }
     found.extend(fresh.iter().map(|live| (live.endpoint.id, live.clone())));
@@ -123,9 +123,10 @@ async fn read(
     const COLUMNS: &str = codec::ENDPOINT;
     const SECRETS: &str = "SELECT endpoint_id, made_at, sealed, expires_at FROM endpoint_secret WHERE endpoint_id";
     let rows: Vec<EndpointRow> =
-        among(tx, &format!("SELECT {COLUMNS} FROM endpoint WHERE deleted_at IS NULL AND id"), ids.to_vec(), "").await?;
+        select_among(tx, &format!("SELECT {COLUMNS} FROM endpoint WHERE deleted_at IS NULL AND id"), ids.to_vec(), "")
+            .await?;
     let sealed: Vec<(EndpointId, Time, Vec<u8>, Option<Time>)> =
-        among(tx, SECRETS, ids.to_vec(), "ORDER BY made_at DESC").await?;
+        select_among(tx, SECRETS, ids.to_vec(), "ORDER BY made_at DESC").await?;
     let mut secrets: HashMap<EndpointId, Vec<OpenedSecret>> = HashMap::new();
     for (endpoint, made_at, sealed, expires) in sealed {
         secrets.entry(endpoint).or_default().push((open_secret(master, endpoint, made_at, &sealed), expires));
@@ -135,13 +136,13 @@ async fn read(
         let (endpoint, fault) = row.read(master);
         let app = apps.get(&endpoint.app_id)?;
         let keys = secrets.remove(&endpoint.id).unwrap_or_default();
-        Some(Arc::new(live(app, endpoint, slot, fault, keys)))
+        Some(Arc::new(live_endpoint(app, endpoint, slot, fault, keys)))
     };
     Ok(rows.into_iter().filter_map(live).collect())
 }
 
 /// Completes `sql`, which ends with a column name, by the condition that the column is one of `ids`.
-async fn among<T>(tx: &mut Tx, sql: &str, ids: Vec<Uuid>, order: &str) -> Result<Vec<T>, StoreError>
+async fn select_among<T>(tx: &mut Tx, sql: &str, ids: Vec<Uuid>, order: &str) -> Result<Vec<T>, StoreError>
 where
     T: for<'r> sqlx::FromRow<'r, SqliteRow> + for<'r> sqlx::FromRow<'r, PgRow> + Send + Unpin,
 {
@@ -162,7 +163,13 @@ type OpenedSecret = (Result<Secret, StoreError>, Option<Time>);
 
 /// `secrets` are sorted newest first. Unreadable secrets in their grace period are ignored: the current one still
 /// signs.
-fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, secrets: Vec<OpenedSecret>) -> LiveEndpoint {
+fn live_endpoint(
+    app: &AppRow,
+    endpoint: Endpoint,
+    slot: u8,
+    fault: Option<StoreError>,
+    secrets: Vec<OpenedSecret>,
+) -> LiveEndpoint {
     let missing = || StoreError::Damaged("the endpoint has no secret".into());
     let current = secrets.iter().find(|(_, expires)| expires.is_none()).map(|(secret, _)| secret.as_ref());
     let signing = match (fault.as_ref(), current) {
@@ -196,7 +203,7 @@ pub(in crate::store) fn open_secret(
     made_at: Time,
     sealed: &[u8],
 ) -> Result<Secret, StoreError> {
-    let plain = master.open(&codec::secret_row(endpoint, made_at), sealed)?;
+    let plain = master.open(&codec::secret_aad(endpoint, made_at), sealed)?;
     let text = std::str::from_utf8(&plain).map_err(|_| StoreError::Damaged("a secret is not UTF-8".into()))?;
     Secret::parse("secret", text).map_err(|Invalid { reason, .. }| StoreError::Damaged(format!("a secret {reason}")))
 }
@@ -214,11 +221,11 @@ impl Store {
         let (cache, master) = (&self.inner.routing_cache, &self.inner.master);
         let mut tx = self.inner.snapshot().await?;
         let named: Vec<(AppId,)> =
-            among(&mut tx, "SELECT DISTINCT app_id FROM endpoint WHERE id", ids.clone(), "").await?;
+            select_among(&mut tx, "SELECT DISTINCT app_id FROM endpoint WHERE id", ids.clone(), "").await?;
         let keys: Vec<_> = named.into_iter().map(|(app,)| (None, AppRef::Id(app))).collect();
         let found = apps(&mut tx, &keys).await?;
         let by_id: HashMap<AppId, &AppRow> = found.by_id.iter().map(|(id, row)| (*id, row)).collect();
-        let listed: Vec<EndpointVersion> = among(&mut tx, &format!("{LISTED} id"), ids, "").await?;
+        let listed: Vec<EndpointVersion> = select_among(&mut tx, &format!("{LISTED} id"), ids, "").await?;
         let loaded = load(&mut tx, cache, master, &by_id, &listed).await?;
         cache_fresh(cache, &by_id, loaded.fresh);
         Ok(loaded.all)
@@ -234,14 +241,14 @@ fn cache_fresh(cache: &RoutingCache, apps: &HashMap<AppId, &AppRow>, fresh: Vec<
     }
     for (id, mut endpoints) in by_app {
         let Some(app) = apps.get(&id) else { continue };
-        let known = cache.get_any_version(id);
-        for live in known.iter().flat_map(|view| &view.endpoints) {
+        let cached = cache.get_any_version(id);
+        for live in cached.iter().flat_map(|view| &view.endpoints) {
             let newest = endpoints.entry(live.endpoint.id).or_insert_with(|| live.clone());
             if newest.version < live.version {
                 *newest = live.clone();
             }
         }
-        let version = known.map_or(PARTIAL, |view| view.version);
+        let version = cached.map_or(PARTIAL, |view| view.version);
         cache.insert(&Arc::new(app.view(version, endpoints.into_values().collect())));
     }
 }

@@ -1,17 +1,23 @@
-//! The way in: a message is accepted over REST or relayed from the outbox, routed to its endpoints, and stored with
-//! its deliveries.
+//! Ingestion: accepting messages over REST and from the outbox, routing them to endpoints, and storing them with their
+//! deliveries. Come here to change what is accepted, who receives it, or how writes are batched.
 //!
-//! - [`accept`]: one message and its deliveries. [`writer`]: many of them in one transaction.
-//! - [`fan_out`]: messages to very many endpoints, in bounded steps. [`fan_out_scheduler`]: whose step is next.
-//! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote. [`relay_batch_size`]: how many of them one step
-//!   takes; [`outbox_watermark`]: from where on it looks.
-//! - [`routing`] and [`routing_cache`]: which endpoints get a message. [`routing_load`]: how much of that is read
-//!   where. [`live_endpoints`] loads endpoints with their secrets.
-//! - [`idempotency`]: calls that may come twice and take effect once.
+//! - [`accept`]: one transaction that stores messages and deliveries. [`writer`]: group commit of queued writes.
+//! - [`message_insert`], [`due_insert`]: the statements that insert messages and pending deliveries.
+//! - [`fan_out`]: messages to very many endpoints, in bounded steps. [`fan_out_scheduler`]: which application is next.
+//! - [`outbox`]: the transactional outbox and its relay.
+//! - [`message_routing`]: from an application to its endpoints. [`routing_cache`] caches them, [`routing_load`] and
+//!   [`live_endpoints`] load them.
+//! - [`idempotency`]: idempotency keys.
 //!
-//! Invariants: a message that was acknowledged is committed, with all of its deliveries. The routing cache is checked
-//! against the store inside the accepting transaction. A caller is turned away before its message is queued, never
-//! after.
+//! Nouns: an *accept item* is a message before it is stored; a *view* is an application with its endpoints at one
+//! version; an *admission* is a stored message with its endpoints, as the engine gets it.
+//!
+//! Invariants:
+//! - An acknowledged message is committed, with all of its deliveries.
+//! - No cached view is used unless its version is verified inside the accepting transaction.
+//! - A full queue rejects a message at once. A queued message is not rejected for overload, unless its application has
+//!   to be loaded.
+//! - Nothing here sends anything or waits for the engine.
 
 pub mod accept;
 pub(in crate::store) mod due_insert;
@@ -20,8 +26,8 @@ pub mod fan_out_scheduler;
 pub mod idempotency;
 pub(in crate::store) mod live_endpoints;
 pub(in crate::store) mod message_insert;
+pub mod message_routing;
 pub mod outbox;
-pub mod routing;
 pub(in crate::store) mod routing_cache;
 pub(in crate::store) mod routing_load;
 pub(in crate::store) mod writer;

@@ -4,8 +4,8 @@
 //! A row that cannot be accepted is *stuck*: it stays in the table with the reason, and is retried with exponential
 //! backoff (5 s to 10 min), or at once when an application of its name is created.
 //!
-//! - [`relay`]: one relay step. [`relay_batch_size`]: its batch size. [`outbox_watermark`]: the lowest id that may wait, on
-//!   PostgreSQL.
+//! - [`relay`]: one relay step. [`relay_batch_size`]: its batch size. [`outbox_watermark`]: the lowest id that may
+//!   wait, on PostgreSQL.
 //! - [`outbox_actions`]: retry, edit or discard a stuck row.
 //!
 //! Invariants: a row and its message never both exist, nor both vanish. No constraint of ours can fail the writer's
@@ -100,8 +100,8 @@ impl From<StuckColumns> for StuckRow {
     }
 }
 
-/// Schedules an immediate retry of rows stuck on one of these application names. Call [`Store::reset_outbox_watermark`] after the
-/// commit.
+/// Schedules an immediate retry of rows stuck on one of these application names. Call
+/// [`Store::reset_outbox_watermark`] after the commit.
 pub(in crate::store) async fn retry_stuck_rows(tx: &mut Tx, names: &[&str]) -> Result<(), StoreError> {
     // The cast is for SQLite, where the column may hold a BLOB.
     const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL AND CAST(application AS TEXT) = $1";
@@ -120,7 +120,7 @@ impl Store {
     /// One step of the relay: processes up to `limit` rows that are due.
     ///
     /// # Errors
-    /// The store is unavailable, or the database rejected a value ([`StoreError::Refused`]): retry with a smaller
+    /// The store is unavailable, or the database rejected a value ([`StoreError::Rejected`]): retry with a smaller
     /// limit.
     pub async fn relay(&self, request: RelayRequest) -> Result<RelayReport, StoreError> {
         self.inner.queues.relay(request).await
@@ -133,8 +133,8 @@ impl Store {
     pub async fn mark_first_row_stuck(&self, now: Time, reason: &str) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            for row in relay::take(&mut tx, &self.inner, &RelayRequest { limit: 1, now }).await? {
-                relay::mark(&mut tx, &row, &format!("the database rejected it: {reason}"), now).await?;
+            for row in relay::lock_due_rows(&mut tx, &self.inner, &RelayRequest { limit: 1, now }).await? {
+                relay::mark_stuck(&mut tx, &row, &format!("the database rejected it: {reason}"), now).await?;
             }
             tx.commit().await
         })

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use crate::domain::AppId;
-use crate::store::ingest::routing::AppView;
+use crate::store::ingest::message_routing::AppView;
 
 /// Maximum cached applications, and maximum cached endpoints of all of them together (about 1 KiB each).
 const APPS: usize = 50_000;
@@ -51,17 +51,17 @@ impl RoutingCache {
     /// The cached view of an application, if it has this version.
     pub(in crate::store) fn get(&self, app: AppId, version: i64) -> Option<Arc<AppView>> {
         let views = self.views.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let found = views.by_app.get(&app).filter(|found| found.view.version == version)?;
-        found.used.store(true, Ordering::Relaxed);
-        Some(found.view.clone())
+        let entry = views.by_app.get(&app).filter(|entry| entry.view.version == version)?;
+        entry.used.store(true, Ordering::Relaxed);
+        Some(entry.view.clone())
     }
 
     /// The cached view of an application, of any version including [`PARTIAL`].
     pub(in crate::store) fn get_any_version(&self, app: AppId) -> Option<Arc<AppView>> {
         let views = self.views.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let found = views.by_app.get(&app)?;
-        found.used.store(true, Ordering::Relaxed);
-        Some(found.view.clone())
+        let entry = views.by_app.get(&app)?;
+        entry.used.store(true, Ordering::Relaxed);
+        Some(entry.view.clone())
     }
 
     /// Caches a view and evicts others to make room. A view that is larger than the whole cache is kept alone.
@@ -78,11 +78,11 @@ impl RoutingCache {
         }
         while (views.by_app.len() > self.limits.0 || views.endpoints > self.limits.1) && views.order.len() > 1 {
             let Some(app) = views.order.pop_front() else { break };
-            let Some(found) = views.by_app.get_mut(&app) else { continue };
-            if app == view.id || std::mem::take(found.used.get_mut()) {
+            let Some(entry) = views.by_app.get_mut(&app) else { continue };
+            if app == view.id || std::mem::take(entry.used.get_mut()) {
                 views.order.push_back(app);
             } else {
-                views.endpoints -= found.view.endpoints.len();
+                views.endpoints -= entry.view.endpoints.len();
                 views.by_app.remove(&app);
             }
         }

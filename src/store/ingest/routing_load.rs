@@ -1,6 +1,6 @@
 //! Loading views into the [`RoutingCache`].
 //!
-//! An accepting transaction reads at most [`MOST_WITHIN`] endpoints: those of small applications, and those that
+//! An accepting transaction reads at most [`MAX_ENDPOINTS_READ`] endpoints: those of small applications, and those that
 //! changed since a view was cached. Larger applications are [loaded](load) beforehand in a snapshot, while messages
 //! to other applications are accepted.
 
@@ -10,14 +10,14 @@ use std::sync::Arc;
 use crate::domain::signing::secret::MasterKey;
 use crate::domain::{AppId, EndpointId};
 use crate::store::ingest::live_endpoints::{self, EndpointVersion};
-use crate::store::ingest::routing::{AppRow, AppView, LiveEndpoint, apps};
+use crate::store::ingest::message_routing::{AppRow, AppView, LiveEndpoint, apps};
 use crate::store::ingest::routing_cache::{PARTIAL, RoutingCache};
 use crate::store::{AppRef, Inner, StoreError, Tx};
 
 /// Maximum endpoints that one accepting transaction reads, of all its applications together (some 10 µs each).
-const MOST_WITHIN: usize = 2_000;
+const MAX_ENDPOINTS_READ: usize = 2_000;
 
-/// The result of [`within`].
+/// The result of [`load_bounded`].
 #[derive(Default)]
 pub(in crate::store) struct LoadedViews {
     pub(in crate::store) views: Vec<AppView>,
@@ -25,8 +25,8 @@ pub(in crate::store) struct LoadedViews {
     pub(in crate::store) not_loaded: HashSet<AppId>,
 }
 
-/// Loads the views of `apps`, up to [`MOST_WITHIN`] endpoints. `apps` has no duplicates.
-pub(in crate::store) async fn within(
+/// Loads the views of `apps`, up to [`MAX_ENDPOINTS_READ`] endpoints. `apps` has no duplicates.
+pub(in crate::store) async fn load_bounded(
     tx: &mut Tx,
     cache: &RoutingCache,
     master: &MasterKey,
@@ -36,13 +36,13 @@ pub(in crate::store) async fn within(
         return Ok(LoadedViews::default());
     }
     let mut loaded = LoadedViews::default();
-    let mut room = MOST_WITHIN;
+    let mut room = MAX_ENDPOINTS_READ;
     let (mut few, mut changed): (Vec<&AppRow>, Vec<(&AppRow, Arc<AppView>)>) = (Vec::new(), Vec::new());
     for app in apps {
-        let known = cache.get_any_version(app.id).filter(|view| view.version != PARTIAL);
-        match known.filter(|view| app.lists_changes_since(view.version)) {
+        let cached = cache.get_any_version(app.id).filter(|view| view.version != PARTIAL);
+        match cached.filter(|view| app.can_list_changes_since(view.version)) {
             Some(view) => changed.push((app, view)),
-            None => take_few(app, &mut room, &mut few, &mut loaded),
+            None => plan_whole(app, &mut room, &mut few, &mut loaded),
         }
     }
     let since: Vec<(AppId, i64)> = changed.iter().map(|(app, view)| (app.id, view.version)).collect();
@@ -56,16 +56,16 @@ pub(in crate::store) async fn within(
         let disagrees =
             |(app, view): &(&AppRow, Arc<AppView>)| !view.endpoints.iter().all(|live| live.agrees_with(app));
         for (app, _) in changed.extract_if(.., |one| disagrees(one)) {
-            take_few(app, &mut room, &mut few, &mut loaded);
+            plan_whole(app, &mut room, &mut few, &mut loaded);
         }
-        loaded.views.extend(with_changes(tx, cache, master, &changed, listed).await?);
+        loaded.views.extend(apply_changes(tx, cache, master, &changed, listed).await?);
     }
-    loaded.views.extend(whole(tx, cache, master, &few).await?);
+    loaded.views.extend(load_whole(tx, cache, master, &few).await?);
     Ok(loaded)
 }
 
 /// Plans to load the whole application if `room` allows its maximum number of endpoints.
-fn take_few<'a>(app: &'a AppRow, room: &mut usize, few: &mut Vec<&'a AppRow>, loaded: &mut LoadedViews) {
+fn plan_whole<'a>(app: &'a AppRow, room: &mut usize, few: &mut Vec<&'a AppRow>, loaded: &mut LoadedViews) {
     match room.checked_sub(app.most_endpoints()) {
         Some(left) => {
             *room = left;
@@ -76,7 +76,7 @@ fn take_few<'a>(app: &'a AppRow, room: &mut usize, few: &mut Vec<&'a AppRow>, lo
 }
 
 /// The cached views of `changed`, with the `listed` endpoints reloaded.
-async fn with_changes(
+async fn apply_changes(
     tx: &mut Tx,
     cache: &RoutingCache,
     master: &MasterKey,
@@ -98,7 +98,7 @@ async fn with_changes(
 
 /// Loads the views of `apps`, regardless of their number of endpoints. Only endpoints whose version is not cached are
 /// read.
-pub(in crate::store) async fn whole(
+pub(in crate::store) async fn load_whole(
     tx: &mut Tx,
     cache: &RoutingCache,
     master: &MasterKey,
@@ -131,7 +131,7 @@ pub(in crate::store) async fn load(inner: &Inner, app: AppId) -> Result<(), Stor
     let apps = apps(&mut tx, &[(None, AppRef::Id(app))]).await?;
     let unknown = |row: &&AppRow| cache.get(row.id, row.version).is_none();
     for row in apps.by_id.values().filter(unknown) {
-        for view in whole(&mut tx, cache, master, &[row]).await? {
+        for view in load_whole(&mut tx, cache, master, &[row]).await? {
             cache.insert(&Arc::new(view));
         }
     }

@@ -12,12 +12,12 @@ use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::codec;
-use crate::store::jobs::endpoint_cursor::Place;
-use crate::store::jobs::listed::ListedData;
+use crate::store::jobs::endpoint_cursor::TaskPosition;
+use crate::store::jobs::listed::ListResendData;
 use crate::store::jobs::reconcile::{self, ReconcileSpec};
 use crate::store::jobs::resent;
 use crate::store::query::delivery_list::DeliveryFilter;
-use crate::store::query::endpoint_messages::SentFilter;
+use crate::store::query::endpoint_messages::EndpointMessageFilter;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
 /// The most concurrent tasks of an application, and of the organization scope: tasks are expensive, and any token of
@@ -26,7 +26,7 @@ const AT_ONCE: i64 = 5;
 
 /// The expected number of deliveries, counted before the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Total {
+pub struct ExpectedCount {
     pub count: i64,
     /// Counting stopped at its limit.
     pub more: bool,
@@ -37,13 +37,13 @@ pub struct Total {
 pub struct BackgroundSpec {
     pub kind: TaskKind,
     pub scope: TaskScope,
-    pub filter: SentFilter,
+    pub filter: EndpointMessageFilter,
     /// `Some`: the deliveries of a list with this filter, instead of `filter`.
     pub listed: Option<DeliveryFilter>,
     /// Display name of the requester.
     pub by: String,
     /// `None`: not counted.
-    pub total: Option<Total>,
+    pub total: Option<ExpectedCount>,
 }
 
 /// A background task.
@@ -64,22 +64,22 @@ pub struct Background {
 
 /// The result of starting a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Begun {
-    Begun(Box<Background>),
+pub enum StartResult {
+    Started(Box<Background>),
     /// The limit of this many running tasks of the application, or of the organization scope, is reached.
     TooMany(i64),
     /// The tenant has no such application or endpoint.
-    NotThere,
+    NotFound,
 }
 
 /// The column `data`: request and progress, as JSON.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(in crate::store) struct Data {
+pub(in crate::store) struct TaskData {
     /// The endpoint's id; empty for a wider scope.
     endpoint: String,
     by: String,
-    total: Option<Total>,
+    total: Option<ExpectedCount>,
     since: i64,
     until: i64,
     event_types: Vec<String>,
@@ -88,7 +88,7 @@ pub(in crate::store) struct Data {
     standings: Vec<String>,
     failing: bool,
     status_class: Option<i32>,
-    pub listed: Option<ListedData>,
+    pub listed: Option<ListResendData>,
     /// Progress of a wider scope: the ids of the current application and endpoint.
     at: Option<(String, String)>,
     /// The id of the last scanned message.
@@ -100,10 +100,10 @@ pub(in crate::store) struct Data {
     pub reason: Option<String>,
 }
 
-impl Data {
-    fn new(spec: &BackgroundSpec) -> Data {
+impl TaskData {
+    fn new(spec: &BackgroundSpec) -> TaskData {
         let filter = &spec.filter;
-        Data {
+        TaskData {
             endpoint: spec.scope.endpoint().map(|id| id.to_string()).unwrap_or_default(),
             by: spec.by.clone(),
             total: spec.total,
@@ -115,8 +115,8 @@ impl Data {
             standings: filter.standings.iter().map(|standing| standing.word().to_owned()).collect(),
             failing: filter.failing == Some(true),
             status_class: filter.status_class,
-            listed: spec.listed.as_ref().map(ListedData::new),
-            ..Data::default()
+            listed: spec.listed.as_ref().map(ListResendData::new),
+            ..TaskData::default()
         }
     }
 
@@ -129,8 +129,8 @@ impl Data {
         })
     }
 
-    pub fn filter(&self) -> SentFilter {
-        SentFilter {
+    pub fn filter(&self) -> EndpointMessageFilter {
+        EndpointMessageFilter {
             since: Time::from_micros(self.since),
             until: Time::from_micros(self.until),
             event_types: self.event_types.clone(),
@@ -143,17 +143,17 @@ impl Data {
     }
 
     /// The position to continue from; `None`: not started.
-    pub fn place(&self, scope: TaskScope) -> Result<Option<Place>, StoreError> {
+    pub fn place(&self, scope: TaskScope) -> Result<Option<TaskPosition>, StoreError> {
         let message = self.cursor.as_deref().map(place::<MessageId>).transpose()?.map_or(Uuid::nil(), |id| id.0);
         Ok(match (scope, &self.at) {
-            (TaskScope::Endpoint(app, endpoint), _) => Some(Place { app, endpoint, message }),
+            (TaskScope::Endpoint(app, endpoint), _) => Some(TaskPosition { app, endpoint, message }),
             (_, None) => None,
-            (_, Some((app, endpoint))) => Some(Place { app: place(app)?, endpoint: place(endpoint)?, message }),
+            (_, Some((app, endpoint))) => Some(TaskPosition { app: place(app)?, endpoint: place(endpoint)?, message }),
         })
     }
 
     /// Sets the position to continue from.
-    pub fn go_on_at(&mut self, place: Place) {
+    pub fn go_on_at(&mut self, place: TaskPosition) {
         self.at = Some((place.app.to_string(), EndpointId::to_string(&place.endpoint)));
         self.cursor = (!place.message.is_nil()).then(|| MessageId(place.message).to_string());
     }
@@ -183,7 +183,7 @@ impl Row {
     }
 
     fn background(self) -> Result<Background, StoreError> {
-        let data: Data = codec::from_json(&self.data)?;
+        let data: TaskData = codec::from_json(&self.data)?;
         let (scope, filter) = (data.scope(self.app_id)?, data.filter());
         let listed = data.listed.as_ref().map(|listed| listed.filter(self.app_id));
         Ok(Background {
@@ -215,7 +215,7 @@ impl Store {
         tenant: &Tenant,
         spec: BackgroundSpec,
         now: Time,
-    ) -> Result<Begun, StoreError> {
+    ) -> Result<StartResult, StoreError> {
         self.begin_work(tenant, &spec, None, now).await
     }
 
@@ -229,7 +229,7 @@ impl Store {
         spec: &ReconcileSpec<'_>,
         by: &str,
         now: Time,
-    ) -> Result<Begun, StoreError> {
+    ) -> Result<StartResult, StoreError> {
         let scope = TaskScope::Endpoint(spec.app, spec.endpoint);
         let filter = spec.filter();
         let work =
@@ -243,13 +243,13 @@ impl Store {
         spec: &BackgroundSpec,
         reconciles: Option<&ReconcileSpec<'_>>,
         now: Time,
-    ) -> Result<Begun, StoreError> {
+    ) -> Result<StartResult, StoreError> {
         self.retry_conflicts(|| async {
             let id = BackgroundId::new(now);
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, &id.to_string()).await?;
             if !is_there(&mut tx, tenant, spec.scope).await? {
-                return Ok(Begun::NotThere);
+                return Ok(StartResult::NotFound);
             }
             const RUNNING: &str = "SELECT count(*) FROM background WHERE state = 'running' AND org = $2
              AND (app_id = $1 OR ($1 IS NULL AND app_id IS NULL))";
@@ -258,9 +258,9 @@ impl Store {
                 sqlx::query_scalar(RUNNING).bind(app).bind(&tenant.org).fetch_one(db).await
             })?;
             if running >= AT_ONCE {
-                return Ok(Begun::TooMany(running));
+                return Ok(StartResult::TooMany(running));
             }
-            let mut data = Data::new(spec);
+            let mut data = TaskData::new(spec);
             if let Some(reconciles) = reconciles {
                 data.cursor = reconciles.after.map(|id| id.to_string());
                 data.bounded = reconciles.bounded;
@@ -286,7 +286,7 @@ impl Store {
             self.note(&mut tx, NewAuditEntry { org: &tenant.org, app, act: act::RESEND_BEGUN, target: &target, detail }, now)
                 .await?;
             tx.commit().await?;
-            Ok(Begun::Begun(Box::new(row.background()?)))
+            Ok(StartResult::Started(Box::new(row.background()?)))
         })
         .await
     }
@@ -307,7 +307,7 @@ impl Store {
                 sqlx::query_as(END).bind(id).bind(&tenant.org).bind(now).bind(tenant.only).fetch_optional(db).await
             })?;
             let Some((app, data)) = row else { return Ok(false) };
-            let mut data: Data = codec::from_json(&data)?;
+            let mut data: TaskData = codec::from_json(&data)?;
             data.reason = Some("canceled".to_owned());
             let data = codec::json(&data)?;
             on!(tx, db => sqlx::query(NOTE).bind(id).bind(data).execute(db).await.map(drop))?;

@@ -1,7 +1,7 @@
 //! The position of a background task: an endpoint, and the last message scanned there. Wider scopes visit endpoints by
 //! id.
 //!
-//! Steps store a [`Place`] with the task; estimates keep it in memory.
+//! Steps store a [`TaskPosition`] with the task; estimates keep it in memory.
 
 use uuid::Uuid;
 
@@ -12,29 +12,29 @@ use crate::store::db::codec::{ENDPOINT, EndpointRow};
 use crate::store::{Store, StoreError, Tx, on};
 
 /// An endpoint to process.
-pub(in crate::store) struct Reached {
+pub(in crate::store) struct ScopedEndpoint {
     pub endpoint: Endpoint,
     pub slot: u8,
 }
 
 /// The position of a background task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct TaskPosition {
     pub(in crate::store) app: AppId,
     pub(in crate::store) endpoint: EndpointId,
     /// The last scanned message; nil: none.
     pub(in crate::store) message: Uuid,
 }
 
-impl Place {
+impl TaskPosition {
     /// The start of an endpoint.
-    pub(in crate::store) fn before(endpoint: &Endpoint) -> Place {
-        Place { app: endpoint.app_id, endpoint: endpoint.id, message: Uuid::nil() }
+    pub(in crate::store) fn before(endpoint: &Endpoint) -> TaskPosition {
+        TaskPosition { app: endpoint.app_id, endpoint: endpoint.id, message: Uuid::nil() }
     }
 
     /// The start of the first endpoint.
-    pub(in crate::store) fn beginning() -> Place {
-        Place { app: AppId(Uuid::nil()), endpoint: EndpointId(Uuid::nil()), message: Uuid::nil() }
+    pub(in crate::store) fn beginning() -> TaskPosition {
+        TaskPosition { app: AppId(Uuid::nil()), endpoint: EndpointId(Uuid::nil()), message: Uuid::nil() }
     }
 }
 
@@ -45,12 +45,12 @@ impl Store {
         tx: &mut Tx,
         app: AppId,
         id: EndpointId,
-    ) -> Result<Option<Reached>, StoreError> {
+    ) -> Result<Option<ScopedEndpoint>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {ENDPOINT} FROM endpoint WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL"
         ));
         let row: Option<EndpointRow> = on!(tx, db => sqlx::query_as(sql).bind(id).bind(app).fetch_optional(db).await)?;
-        Ok(row.map(|row| Reached { slot: row.slot(), endpoint: row.endpoint(&self.inner.master) }))
+        Ok(row.map(|row| ScopedEndpoint { slot: row.slot(), endpoint: row.endpoint(&self.inner.master) }))
     }
 
     /// The first endpoint of the scope after `place`. Skips operational endpoints and, in the wider scopes, disabled
@@ -60,8 +60,8 @@ impl Store {
         tx: &mut Tx,
         org: &OrgId,
         scope: TaskScope,
-        place: Place,
-    ) -> Result<Option<Reached>, StoreError> {
+        place: TaskPosition,
+    ) -> Result<Option<ScopedEndpoint>, StoreError> {
         Ok(self.endpoints_after(tx, org, scope, place, 1).await?.pop())
     }
 
@@ -71,9 +71,9 @@ impl Store {
         tx: &mut Tx,
         org: &OrgId,
         scope: TaskScope,
-        place: Place,
+        place: TaskPosition,
         most: usize,
-    ) -> Result<Vec<Reached>, StoreError> {
+    ) -> Result<Vec<ScopedEndpoint>, StoreError> {
         let columns: Vec<String> = ENDPOINT.split(", ").map(|column| format!("e.{}", column.trim())).collect();
         let of = match scope {
             TaskScope::Endpoint(..) => "p.id = $2 AND e.app_id = $2 AND e.id > $3",
@@ -92,7 +92,7 @@ impl Store {
                 .bind(org).bind(app).bind(place.endpoint).bind(scope.endpoint()).bind(most as i64)
                 .fetch_all(db).await
         })?;
-        let reached = |row: EndpointRow| Reached { slot: row.slot(), endpoint: row.endpoint(&self.inner.master) };
+        let reached = |row: EndpointRow| ScopedEndpoint { slot: row.slot(), endpoint: row.endpoint(&self.inner.master) };
         Ok(rows.into_iter().map(reached).collect())
     }
 }

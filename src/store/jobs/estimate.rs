@@ -6,9 +6,9 @@ use uuid::Uuid;
 use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::{MessageId, OrgId, Time};
 use crate::store::jobs::background::BackgroundSpec;
-use crate::store::jobs::endpoint_cursor::{Place, Reached};
+use crate::store::jobs::endpoint_cursor::{TaskPosition, ScopedEndpoint};
 use crate::store::jobs::estimate_many;
-use crate::store::jobs::replay::{Room, Step};
+use crate::store::jobs::replay::{ReplayBudget, EndpointStep};
 use crate::store::{Backend, Store, StoreError, Tenant, Tx, on};
 
 /// The most deliveries or messages scanned per chunk.
@@ -18,11 +18,11 @@ const ENDPOINTS: usize = 20;
 
 /// The result of one chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tally {
+pub struct EstimateChunk {
     /// Deliveries that would be sent.
     pub found: i64,
     /// The position to continue from; `None`: the end.
-    pub next: Option<Place>,
+    pub next: Option<TaskPosition>,
 }
 
 impl Store {
@@ -34,9 +34,9 @@ impl Store {
         &self,
         tenant: &Tenant,
         spec: &BackgroundSpec,
-        from: Option<Place>,
-    ) -> Result<Tally, StoreError> {
-        let mut tally = Tally { found: 0, next: None };
+        from: Option<TaskPosition>,
+    ) -> Result<EstimateChunk, StoreError> {
+        let mut tally = EstimateChunk { found: 0, next: None };
         let seen = spec.scope.app().map_or(tenant.only.is_none(), |app| tenant.sees(app));
         if !seen {
             return Ok(tally);
@@ -58,11 +58,11 @@ impl Store {
             let (reached, at) = match begun {
                 Some(begun) => begun,
                 None => {
-                    let from = place.unwrap_or_else(Place::beginning);
+                    let from = place.unwrap_or_else(TaskPosition::beginning);
                     let Some(next) = self.endpoint_after(&mut tx, &tenant.org, spec.scope, from).await? else {
                         return Ok(tally);
                     };
-                    let at = Place::before(&next.endpoint);
+                    let at = TaskPosition::before(&next.endpoint);
                     (next, at)
                 }
             };
@@ -75,7 +75,7 @@ impl Store {
             // After a large endpoint, the next ones are counted together again.
             let alone = matches!(tx, Tx::Postgres(_)) && spec.kind != TaskKind::ReplayMissing;
             looks = looks.saturating_sub(chunk.looked).max(1);
-            let here = Place { message: chunk.next.unwrap_or(Uuid::max()), ..at };
+            let here = TaskPosition { message: chunk.next.unwrap_or(Uuid::max()), ..at };
             (tally.next, place) = (Some(here), Some(here));
             if chunk.next.is_some() || alone {
                 break;
@@ -90,20 +90,20 @@ impl Store {
         tx: &mut Tx,
         tenant: &Tenant,
         spec: &BackgroundSpec,
-        from: Option<Place>,
-    ) -> Result<Option<Tally>, StoreError> {
-        let from = from.unwrap_or_else(Place::beginning);
+        from: Option<TaskPosition>,
+    ) -> Result<Option<EstimateChunk>, StoreError> {
+        let from = from.unwrap_or_else(TaskPosition::beginning);
         let reached = self.endpoints_after(tx, &tenant.org, spec.scope, from, estimate_many::MANY).await?;
         let Tx::Postgres(connection) = tx else { return Ok(None) };
         let counted = estimate_many::count_sent(connection, &tenant.org, &spec.filter, &reached).await?;
         let all = counted.endpoints == reached.len();
         Ok(match counted.endpoints.checked_sub(1).and_then(|last| reached.get(last)) {
-            None if all => Some(Tally { found: 0, next: None }),
+            None if all => Some(EstimateChunk { found: 0, next: None }),
             None => None,
             Some(last) => {
-                let next = Place { message: Uuid::max(), ..Place::before(&last.endpoint) };
+                let next = TaskPosition { message: Uuid::max(), ..TaskPosition::before(&last.endpoint) };
                 let more = !all || reached.len() == estimate_many::MANY;
-                Some(Tally { found: counted.found, next: more.then_some(next) })
+                Some(EstimateChunk { found: counted.found, next: more.then_some(next) })
             }
         })
     }
@@ -129,12 +129,12 @@ async fn count(
     tx: &mut Tx,
     org: &OrgId,
     spec: &BackgroundSpec,
-    (reached, from): (&Reached, Uuid),
+    (reached, from): (&ScopedEndpoint, Uuid),
     looks: usize,
 ) -> Result<Chunk, StoreError> {
-    let room = Room { looks, sends: 0 };
-    let Reached { endpoint, slot } = reached;
-    let step = Step { org, app: endpoint.app_id, endpoint, slot: *slot, filter: &spec.filter, room, now: Time::ZERO };
+    let room = ReplayBudget { looks, sends: 0 };
+    let ScopedEndpoint { endpoint, slot } = reached;
+    let step = EndpointStep { org, app: endpoint.app_id, endpoint, slot: *slot, filter: &spec.filter, room, now: Time::ZERO };
     let mut found = 0;
     match spec.kind {
         TaskKind::Recover | TaskKind::BulkReplay => {
@@ -159,7 +159,7 @@ async fn count(
 }
 
 /// The last message of a chunk, using only the index of the endpoint's deliveries; `None`: fewer are left.
-async fn nth(tx: &mut Tx, step: &Step<'_>, from: Uuid) -> Result<Option<MessageId>, StoreError> {
+async fn nth(tx: &mut Tx, step: &EndpointStep<'_>, from: Uuid) -> Result<Option<MessageId>, StoreError> {
     const SQL: &str = "SELECT message_id FROM delivery
          WHERE endpoint_id = $1 AND slot IN (-1, $6) AND message_id > $2 AND message_id >= $3 AND message_id < $4
          ORDER BY message_id LIMIT 1 OFFSET $5";

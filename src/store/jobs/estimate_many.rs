@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use crate::domain::{EndpointId, OrgId};
 use crate::store::db::codec;
-use crate::store::jobs::endpoint_cursor::Reached;
-use crate::store::query::endpoint_messages::{SentFilter, SentRow};
+use crate::store::jobs::endpoint_cursor::ScopedEndpoint;
+use crate::store::query::endpoint_messages::{EndpointMessageFilter, EndpointDeliveryRow};
 use crate::store::{Store, StoreError};
 
 /// The most endpoints counted together.
@@ -22,7 +22,7 @@ const DEEP: i64 = 1_000;
 const SETTINGS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
 
 /// The counts of the first of several endpoints.
-pub(super) struct Counted {
+pub(super) struct BatchEstimate {
     /// Number of endpoints counted; 0: the first is too large.
     pub endpoints: usize,
     /// Matching deliveries.
@@ -33,9 +33,9 @@ pub(super) struct Counted {
 pub(super) async fn count_sent(
     connection: &mut PgConnection,
     org: &OrgId,
-    filter: &SentFilter,
-    endpoints: &[Reached],
-) -> Result<Counted, StoreError> {
+    filter: &EndpointMessageFilter,
+    endpoints: &[ScopedEndpoint],
+) -> Result<BatchEstimate, StoreError> {
     connection.execute(SETTINGS).await?;
     let sizes = sizes(connection, filter, endpoints).await?;
     let mut rows = 0;
@@ -44,7 +44,7 @@ pub(super) async fn count_sent(
         **size < DEEP && rows <= ROWS
     };
     let fitting = sizes.iter().take_while(fits).count();
-    let mut counted = Counted { endpoints: fitting, found: 0 };
+    let mut counted = BatchEstimate { endpoints: fitting, found: 0 };
     if fitting == 0 {
         return Ok(counted);
     }
@@ -57,7 +57,7 @@ pub(super) async fn count_sent(
     let sql = sqlx::AssertSqlSafe(format!(
         "SELECT sent.* FROM UNNEST($1::uuid[], $2::uuid[], $7::smallint[]) AS lane (id, app, slot), LATERAL ({one}) AS sent"
     ));
-    let rows: Vec<SentRow> = sqlx::query_as(sql)
+    let rows: Vec<EndpointDeliveryRow> = sqlx::query_as(sql)
         .bind(ids)
         .bind(apps)
         .bind(org)
@@ -77,8 +77,8 @@ pub(super) async fn count_sent(
 /// The deliveries of each endpoint in the filter's time range, counted up to [`DEEP`].
 async fn sizes(
     connection: &mut PgConnection,
-    filter: &SentFilter,
-    endpoints: &[Reached],
+    filter: &EndpointMessageFilter,
+    endpoints: &[ScopedEndpoint],
 ) -> Result<Vec<i64>, StoreError> {
     const SQL: &str = "SELECT (SELECT count(*) FROM (SELECT message_id FROM delivery
              WHERE endpoint_id = lane.id AND slot IN (-1, lane.slot) AND message_id >= $3 AND message_id < $4
@@ -90,7 +90,7 @@ async fn sizes(
     Ok(query.fetch_all(connection).await?)
 }
 
-fn columns(endpoints: &[Reached]) -> (Vec<Uuid>, Vec<Uuid>, Vec<i16>) {
+fn columns(endpoints: &[ScopedEndpoint]) -> (Vec<Uuid>, Vec<Uuid>, Vec<i16>) {
     let ids: Vec<EndpointId> = endpoints.iter().map(|reached| reached.endpoint.id).collect();
     let apps = endpoints.iter().map(|reached| reached.endpoint.app_id.0).collect();
     (codec::uuids(&ids), apps, endpoints.iter().map(|reached| i16::from(reached.slot)).collect())

@@ -1,6 +1,6 @@
 //! Leases and steps of background tasks.
 //!
-//! * A [`Turn`] is a lease of a task: one process at a time advances it, and releases it after a while so long tasks do
+//! * A [`TaskLease`] is a lease of a task: one process at a time advances it, and releases it after a while so long tasks do
 //!   not delay short ones. An unreleased lease expires.
 //! * A **step** is one bounded transaction that does a little work and records its progress. A crash repeats nothing.
 
@@ -9,12 +9,12 @@ use std::time::Duration;
 use crate::crash;
 use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::{AppId, BackgroundId, EndpointId, OrgId, Time};
-use crate::store::db::codec;
-use crate::store::jobs::background::{Data, kind};
-use crate::store::jobs::endpoint_cursor::{Place, Reached};
+use crate::store::db::{codec, skip_locked};
+use crate::store::jobs::background::{TaskData, kind};
+use crate::store::jobs::endpoint_cursor::{ScopedEndpoint, TaskPosition};
 use crate::store::jobs::reconcile;
-use crate::store::jobs::replay::{Room, Step};
-use crate::store::jobs::resent;
+use crate::store::jobs::replay::{EndpointStep, ReplayBudget};
+use crate::store::jobs::resent_deliveries;
 use crate::store::queue::signals::Signal;
 use crate::store::{Store, StoreError, Tx, on, read_vital};
 
@@ -25,16 +25,16 @@ const ENDPOINTS: usize = 50;
 
 /// A lease of a background task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
+pub struct TaskLease {
     pub id: BackgroundId,
     until: Time,
 }
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stepped {
+pub enum StepResult {
     /// There is more to do; the lease was renewed.
-    More(Turn),
+    More(TaskLease),
     /// The task has ended.
     Ended(TaskStage),
     /// The lease has expired or another process has it, or the task was deleted.
@@ -46,7 +46,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn take_turn(&self, now: Time) -> Result<Option<Turn>, StoreError> {
+    pub async fn lease_background(&self, now: Time) -> Result<Option<TaskLease>, StoreError> {
         self.retry_conflicts(|| async {
             // Usually there is none; a read avoids blocking the writer.
             const ANY: &str = "SELECT 1 FROM background WHERE state = 'running' LIMIT 1";
@@ -62,18 +62,11 @@ impl Store {
                 "SELECT id FROM background WHERE state = 'running' AND (leased_until <= $1 OR leased_until > $2)
              ORDER BY leased_until, id LIMIT 1";
             const TAKE: &str = "UPDATE background SET leased_until = $2 WHERE id = $1";
-            let next: Option<BackgroundId> = match &mut tx {
-                Tx::Sqlite(tx) => sqlx::query_scalar(NEXT).bind(clock).bind(longest).fetch_optional(&mut **tx).await?,
-                Tx::Postgres(tx) => {
-                    // Concurrent processes lease different tasks.
-                    let sql = sqlx::AssertSqlSafe(format!("{NEXT} FOR UPDATE SKIP LOCKED"));
-                    sqlx::query_scalar(sql).bind(clock).bind(longest).fetch_optional(&mut **tx).await?
-                }
-            };
-            let Some(id) = next else { return Ok(None) };
+            let next = skip_locked::next_unlocked(&mut tx, NEXT, [clock, longest]).await?;
+            let Some(id) = next.map(BackgroundId) else { return Ok(None) };
             on!(tx, db => sqlx::query(TAKE).bind(id).bind(until).execute(db).await.map(drop))?;
             tx.commit_of(&[crash::CrashPoint::Lease]).await?;
-            Ok(Some(Turn { id, until }))
+            Ok(Some(TaskLease { id, until }))
         })
         .await
     }
@@ -82,7 +75,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable. The lease expires by itself.
-    pub async fn end_turn(&self, turn: Turn, now: Time) -> Result<(), StoreError> {
+    pub async fn release_background(&self, turn: TaskLease, now: Time) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE background SET leased_until = $3 WHERE id = $1 AND leased_until = $2";
             let mut tx = self.begin().await?;
@@ -97,18 +90,20 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable, or the stored task is damaged. Nothing was changed.
-    pub async fn step_background(&self, turn: Turn, now: Time) -> Result<Stepped, StoreError> {
-        if let Some(work) = self.listed_work(turn.id).await? {
-            return self.step_listed(turn, &work, now).await;
+    pub async fn step_background(&self, turn: TaskLease, now: Time) -> Result<StepResult, StoreError> {
+        if let Some(work) = self.list_resend_task(turn.id).await? {
+            return self.step_list_resend(turn, &work, now).await;
         }
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let (next, row) = renew(&mut tx, turn, now).await?;
-            let Some(Renewed { org, app, kind: word, mut data }) = row else { return ended(&mut tx, turn.id).await };
-            let work = Work { id: turn.id, org, kind: kind(&word)?, scope: data.scope(app)?, now };
+            let Some(RenewedTask { org, app, kind: word, mut data }) = row else {
+                return ended(&mut tx, turn.id).await;
+            };
+            let work = StepTask { id: turn.id, org, kind: kind(&word)?, scope: data.scope(app)?, now };
             let (stage, woken) = self.step(&mut tx, &work, &mut data).await?;
             if stage != TaskStage::Running && work.kind == TaskKind::Reconcile {
-                reconcile::drop_received(&mut tx, work.id).await?;
+                reconcile::drop_received_ids(&mut tx, work.id).await?;
             }
             self.end_step(tx, next, (&data, stage), woken, now).await
         })
@@ -119,11 +114,11 @@ impl Store {
     pub(super) async fn end_step(
         &self,
         mut tx: Tx,
-        next: Turn,
-        (data, stage): (&Data, TaskStage),
+        next: TaskLease,
+        (data, stage): (&TaskData, TaskStage),
         woken: Vec<EndpointId>,
         now: Time,
-    ) -> Result<Stepped, StoreError> {
+    ) -> Result<StepResult, StoreError> {
         const NOTE: &str = "UPDATE background SET data = $2, state = $3, updated_at = $4 WHERE id = $1";
         let text = codec::json(data)?;
         on!(tx, db => {
@@ -133,23 +128,28 @@ impl Store {
         if !woken.is_empty() {
             self.inner.signals.send(Signal::Look(woken));
         }
-        Ok(if stage == TaskStage::Running { Stepped::More(next) } else { Stepped::Ended(stage) })
+        Ok(if stage == TaskStage::Running { StepResult::More(next) } else { StepResult::Ended(stage) })
     }
 
     /// Continues at the position in `data`, from endpoint to endpoint, until the step is full or the task is complete.
     /// Returns the stage and the endpoints with new deliveries.
-    async fn step(&self, tx: &mut Tx, work: &Work, data: &mut Data) -> Result<(TaskStage, Vec<EndpointId>), StoreError> {
-        let (filter, mut room, mut woken) = (data.filter(), Room::STEP, Vec::new());
+    async fn step(
+        &self,
+        tx: &mut Tx,
+        work: &StepTask,
+        data: &mut TaskData,
+    ) -> Result<(TaskStage, Vec<EndpointId>), StoreError> {
+        let (filter, mut room, mut woken) = (data.filter(), ReplayBudget::STEP, Vec::new());
         let mut place = data.place(work.scope)?;
         for _ in 0..ENDPOINTS {
-            let Some((reached, at)) = self.endpoint_at(tx, work, place).await? else {
+            let Some((reached, at)) = self.current_endpoint(tx, work, place).await? else {
                 if let TaskScope::Endpoint(..) = work.scope {
                     data.reason = Some("the endpoint was deleted".to_owned());
                     return Ok((TaskStage::Failed, woken));
                 }
                 return Ok((TaskStage::Finished, woken));
             };
-            let step = Step {
+            let step = EndpointStep {
                 org: &work.org,
                 app: at.app,
                 endpoint: &reached.endpoint,
@@ -159,20 +159,20 @@ impl Store {
                 now: work.now,
             };
             let done = match work.kind {
-                TaskKind::Recover | TaskKind::BulkReplay => step.send_again(tx, at.message).await?,
-                TaskKind::ReplayMissing => step.send_missing(tx, at.message).await?,
+                TaskKind::Recover | TaskKind::BulkReplay => step.requeue_sent(tx, at.message).await?,
+                TaskKind::ReplayMissing => step.queue_missing(tx, at.message).await?,
                 TaskKind::Reconcile => {
-                    let received = reconcile::received_of(tx, work.id).await?;
-                    step.send_missed(tx, at.message, &received, data.bounded).await?
+                    let received = reconcile::received_ids_of(tx, work.id).await?;
+                    step.resend_missing(tx, at.message, &received, data.bounded).await?
                 }
             };
-            resent::note(tx, work.id, reached.endpoint.id, &done.sent, data.sent).await?;
+            resent_deliveries::note(tx, work.id, reached.endpoint.id, &done.sent, data.sent).await?;
             data.looked += done.looked as i64;
             data.sent += done.sent.len() as i64;
             if !done.sent.is_empty() {
                 woken.push(reached.endpoint.id);
             }
-            let here = Place { message: done.last.map_or(at.message, |last| last.0), ..at };
+            let here = TaskPosition { message: done.last.map_or(at.message, |last| last.0), ..at };
             data.go_on_at(here);
             room = room.after(&done);
             if done.more {
@@ -182,7 +182,7 @@ impl Store {
                 return Ok((TaskStage::Finished, woken));
             }
             // This endpoint is complete.
-            let through = Place { message: uuid::Uuid::max(), ..here };
+            let through = TaskPosition { message: uuid::Uuid::max(), ..here };
             data.go_on_at(through);
             place = Some(through);
             if room.is_full() {
@@ -193,12 +193,12 @@ impl Store {
     }
 
     /// The current or next endpoint, and the position there. `None`: no more endpoints.
-    async fn endpoint_at(
+    async fn current_endpoint(
         &self,
         tx: &mut Tx,
-        work: &Work,
-        place: Option<Place>,
-    ) -> Result<Option<(Reached, Place)>, StoreError> {
+        work: &StepTask,
+        place: Option<TaskPosition>,
+    ) -> Result<Option<(ScopedEndpoint, TaskPosition)>, StoreError> {
         if let Some(at) = place.filter(|at| !at.message.is_max()) {
             match self.endpoint_in(tx, at.app, at.endpoint).await? {
                 Some(reached) => return Ok(Some((reached, at))),
@@ -206,17 +206,17 @@ impl Store {
                 None => {}
             }
         }
-        let from = place.unwrap_or_else(Place::beginning);
+        let from = place.unwrap_or_else(TaskPosition::beginning);
         let next = self.endpoint_after(tx, &work.org, work.scope, from).await?;
         Ok(next.map(|reached| {
-            let at = Place::before(&reached.endpoint);
+            let at = TaskPosition::before(&reached.endpoint);
             (reached, at)
         }))
     }
 }
 
 /// The task of a step.
-struct Work {
+struct StepTask {
     id: BackgroundId,
     org: OrgId,
     kind: TaskKind,
@@ -225,32 +225,36 @@ struct Work {
 }
 
 /// A task whose lease was renewed.
-pub(super) struct Renewed {
+pub(super) struct RenewedTask {
     org: OrgId,
     app: Option<AppId>,
     kind: String,
-    pub data: Data,
+    pub data: TaskData,
 }
 
 /// Renews the lease, which on PostgreSQL also blocks other steps and cancels until the commit. `None`: the lease was
 /// lost.
-pub(super) async fn renew(tx: &mut Tx, turn: Turn, now: Time) -> Result<(Turn, Option<Renewed>), StoreError> {
+pub(super) async fn renew(
+    tx: &mut Tx,
+    turn: TaskLease,
+    now: Time,
+) -> Result<(TaskLease, Option<RenewedTask>), StoreError> {
     const RENEW: &str = "UPDATE background SET leased_until = $3
      WHERE id = $1 AND leased_until = $2 AND state = 'running' RETURNING org, app_id, kind, data";
     let clock = Store::lease_clock(tx, now).await?;
-    let next = Turn { id: turn.id, until: clock.plus(LEASE) };
+    let next = TaskLease { id: turn.id, until: clock.plus(LEASE) };
     let row: Option<(OrgId, Option<AppId>, String, String)> = on!(tx, db => {
         sqlx::query_as(RENEW).bind(turn.id).bind(turn.until).bind(next.until).fetch_optional(db).await
     })?;
     let renewed = |(org, app, kind, data): (OrgId, Option<AppId>, String, String)| {
-        Ok::<_, StoreError>(Renewed { org, app, kind, data: codec::from_json(&data)? })
+        Ok::<_, StoreError>(RenewedTask { org, app, kind, data: codec::from_json(&data)? })
     };
     Ok((next, row.map(renewed).transpose()?))
 }
 
 /// The reason a lease could not be renewed.
-pub(super) async fn ended(tx: &mut Tx, id: BackgroundId) -> Result<Stepped, StoreError> {
+pub(super) async fn ended(tx: &mut Tx, id: BackgroundId) -> Result<StepResult, StoreError> {
     const SQL: &str = "SELECT 1 FROM background WHERE id = $1 AND state = 'canceled'";
     let canceled: Option<i32> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
-    Ok(canceled.map_or(Stepped::Lost, |_| Stepped::Ended(TaskStage::Canceled)))
+    Ok(canceled.map_or(StepResult::Lost, |_| StepResult::Ended(TaskStage::Canceled)))
 }

@@ -10,11 +10,11 @@ use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::db::statement::query_of;
-use crate::store::jobs::background::Data;
-use crate::store::jobs::job_lease::{Renewed, Stepped, Turn, ended, renew};
+use crate::store::jobs::background::TaskData;
+use crate::store::jobs::job_lease::{RenewedTask, StepResult, TaskLease, ended, renew};
 use crate::store::jobs::resent;
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatusFilter, Reading};
-use crate::store::query::delivery_tally::Passed;
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatusFilter, Selection};
+use crate::store::query::delivery_tally::SkipReason;
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, DeliverySnapshot, RequeueTarget};
 use crate::store::{Order, Store, StoreError, Tenant, read};
@@ -27,7 +27,7 @@ const SENDS: usize = 200;
 /// The stored filter of a list, and the last scanned delivery.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(in crate::store) struct ListedData {
+pub(in crate::store) struct ListResendData {
     status: Option<String>,
     endpoint: Option<EndpointId>,
     event_types: Vec<String>,
@@ -40,9 +40,9 @@ pub(in crate::store) struct ListedData {
     cursor: Option<DeliveryKey>,
 }
 
-impl ListedData {
-    pub fn new(filter: &DeliveryFilter) -> ListedData {
-        ListedData {
+impl ListResendData {
+    pub fn new(filter: &DeliveryFilter) -> ListResendData {
+        ListResendData {
             status: filter.status.map(|status| status.word().to_owned()),
             endpoint: filter.endpoint,
             event_types: filter.event_types.clone(),
@@ -74,9 +74,9 @@ impl ListedData {
 }
 
 /// A task on a list, as read before a step.
-pub(super) struct ListedWork {
+pub(super) struct ListResendTask {
     tenant: Tenant,
-    listed: ListedData,
+    listed: ListResendData,
 }
 
 /// A delivery to resend.
@@ -106,22 +106,22 @@ impl Row {
 
 impl Store {
     /// The running task with this id, if it resends a list.
-    pub(super) async fn listed_work(&self, id: BackgroundId) -> Result<Option<ListedWork>, StoreError> {
+    pub(super) async fn listed_work(&self, id: BackgroundId) -> Result<Option<ListResendTask>, StoreError> {
         const SQL: &str = "SELECT org, app_id, data FROM background WHERE id = $1 AND state = 'running'";
         let row: Option<(OrgId, Option<AppId>, String)> =
             read!(self, db => sqlx::query_as(SQL).bind(id).fetch_optional(db).await)?;
         let Some((org, only, data)) = row else { return Ok(None) };
-        let data: Data = codec::from_json(&data)?;
-        Ok(data.listed.map(|listed| ListedWork { tenant: Tenant { org, only }, listed }))
+        let data: TaskData = codec::from_json(&data)?;
+        Ok(data.listed.map(|listed| ListResendTask { tenant: Tenant { org, only }, listed }))
     }
 
     /// Runs a step of the task and renews its lease.
-    pub(super) async fn step_listed(&self, turn: Turn, work: &ListedWork, now: Time) -> Result<Stepped, StoreError> {
+    pub(super) async fn step_listed(&self, turn: TaskLease, work: &ListResendTask, now: Time) -> Result<StepResult, StoreError> {
         let (rows, cursor) = self.to_resend(work, now).await?;
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let (next, renewed) = renew(&mut tx, turn, now).await?;
-            let Some(Renewed { mut data, .. }) = renewed else { return ended(&mut tx, turn.id).await };
+            let Some(RenewedTask { mut data, .. }) = renewed else { return ended(&mut tx, turn.id).await };
             let mut lanes: BTreeMap<(AppId, EndpointId), Vec<&Row>> = BTreeMap::new();
             for row in &rows {
                 lanes.entry((row.app_id, row.endpoint_id)).or_default().push(row);
@@ -139,7 +139,7 @@ impl Store {
                 ordering::number_at_end(&mut tx, endpoint, done, now).await?;
             }
             data.looked += rows.len() as i64;
-            data.listed = Some(ListedData { cursor, ..work.listed.clone() });
+            data.listed = Some(ListResendData { cursor, ..work.listed.clone() });
             let stage = if cursor.is_some() { TaskStage::Running } else { TaskStage::Finished };
             self.end_step(tx, next, (&data, stage), woken, now).await
         })
@@ -147,9 +147,9 @@ impl Store {
     }
 
     /// The deliveries to resend in a step, and the key to continue from; `None`: the end.
-    async fn to_resend(&self, work: &ListedWork, now: Time) -> Result<(Vec<Row>, Option<DeliveryKey>), StoreError> {
+    async fn to_resend(&self, work: &ListResendTask, now: Time) -> Result<(Vec<Row>, Option<DeliveryKey>), StoreError> {
         const COLUMNS: &str = "d.app_id, e.slot, d.state, d.generation";
-        let ListedWork { tenant, listed } = work;
+        let ListResendTask { tenant, listed } = work;
         let filter = listed.filter(tenant.only);
         if filter.is_void(tenant) {
             return Ok((Vec::new(), None));
@@ -157,8 +157,8 @@ impl Store {
         let walk = self.walk(tenant, &filter).await?;
         let mut stretch = filter.stretch(Order::Ascending, listed.cursor);
         stretch.end = self.end_of_walk(&walk, &stretch, LOOKS, filter.text.is_some()).await?;
-        let and = format!(" AND {} = 0", Passed::sql(now));
-        let reading = Reading { columns: COLUMNS, and: &and, limit: SENDS };
+        let and = format!(" AND {} = 0", SkipReason::sql(now));
+        let reading = Selection { columns: COLUMNS, and: &and, limit: SENDS };
         let sql = filter.statement(self, tenant, (&walk, &stretch), reading);
         let rows: Vec<Row> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         let cursor = match rows.last() {

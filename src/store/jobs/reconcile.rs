@@ -19,8 +19,8 @@ use crate::domain::deliveries::message::Message;
 use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use crate::store::jobs::background::is_there;
-use crate::store::jobs::replay::{Done, MissingRow, Room, Step, choose};
-use crate::store::query::endpoint_messages::{SentFilter, SentRow};
+use crate::store::jobs::replay::{EndpointStepResult, MissingRow, ReplayBudget, EndpointStep, choose};
+use crate::store::query::endpoint_messages::{EndpointMessageFilter, EndpointDeliveryRow};
 use crate::store::query::messages::Readers;
 use crate::store::query::page::SCAN;
 use crate::store::{Store, StoreError, Tenant, Tx, on};
@@ -30,13 +30,13 @@ const CHUNK: usize = 1_000;
 
 /// Message ids that a receiver has; at most [`RECEIVED_IDS`](crate::domain::limits::RECEIVED_IDS).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReceivedIds(Vec<MessageId>);
+pub struct ReceivedMessageIds(Vec<MessageId>);
 
-impl ReceivedIds {
-    pub fn new(mut ids: Vec<MessageId>) -> ReceivedIds {
+impl ReceivedMessageIds {
+    pub fn new(mut ids: Vec<MessageId>) -> ReceivedMessageIds {
         ids.sort_unstable();
         ids.dedup();
-        ReceivedIds(ids)
+        ReceivedMessageIds(ids)
     }
 
     /// Whether the list contains a message.
@@ -54,8 +54,8 @@ impl ReceivedIds {
         self.0.iter().flat_map(|id| *id.0.as_bytes()).collect()
     }
 
-    fn read(bytes: &[u8]) -> ReceivedIds {
-        ReceivedIds(bytes.as_chunks::<16>().0.iter().map(|id| MessageId(Uuid::from_bytes(*id))).collect())
+    fn read(bytes: &[u8]) -> ReceivedMessageIds {
+        ReceivedMessageIds(bytes.as_chunks::<16>().0.iter().map(|id| MessageId(Uuid::from_bytes(*id))).collect())
     }
 }
 
@@ -70,21 +70,21 @@ pub struct ReconcileSpec<'r> {
     pub until: Time,
     /// After this message.
     pub after: Option<MessageId>,
-    pub received: &'r ReceivedIds,
+    pub received: &'r ReceivedMessageIds,
     /// The list is incomplete: the comparison ends at its last id.
     pub bounded: bool,
 }
 
 impl ReconcileSpec<'_> {
     /// The time range as a filter.
-    pub(in crate::store) fn filter(&self) -> SentFilter {
-        SentFilter { since: self.since, until: self.until, ..SentFilter::default() }
+    pub(in crate::store) fn filter(&self) -> EndpointMessageFilter {
+        EndpointMessageFilter { since: self.since, until: self.until, ..EndpointMessageFilter::default() }
     }
 }
 
 /// A message that a receiver is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missed {
+pub struct MissingMessage {
     pub message: Message,
     /// The status of its delivery; `None`: it has none.
     pub standing: Option<DeliveryStatus>,
@@ -92,9 +92,9 @@ pub struct Missed {
 
 /// A page of missing messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MissedPage {
+pub struct MissingPage {
     /// In the order of message ids.
-    pub data: Vec<Missed>,
+    pub data: Vec<MissingMessage>,
     /// The last compared message.
     pub last: Option<MessageId>,
     /// All messages were compared.
@@ -102,9 +102,9 @@ pub struct MissedPage {
 }
 
 /// A message of the application, and its delivery to the endpoint, if any.
-pub(in crate::store) struct MeantRow {
+pub(in crate::store) struct CandidateRow {
     message: MissingRow,
-    sent: Option<SentRow>,
+    sent: Option<EndpointDeliveryRow>,
 }
 
 impl Store {
@@ -118,8 +118,8 @@ impl Store {
         tenant: &Tenant,
         spec: &ReconcileSpec<'_>,
         limit: usize,
-    ) -> Result<MissedPage, StoreError> {
-        let mut page = MissedPage { last: spec.after, done: true, ..MissedPage::default() };
+    ) -> Result<MissingPage, StoreError> {
+        let mut page = MissingPage { last: spec.after, done: true, ..MissingPage::default() };
         let (filter, mut looked, mut chosen) = (spec.filter(), 0, Vec::new());
         {
             let _scan = self.scan(tenant).await?;
@@ -128,13 +128,13 @@ impl Store {
                 return Ok(page);
             }
             let Some(reached) = self.endpoint_in(&mut tx, spec.app, spec.endpoint).await? else { return Ok(page) };
-            let step = Step {
+            let step = EndpointStep {
                 org: &tenant.org,
                 app: spec.app,
                 endpoint: &reached.endpoint,
                 slot: reached.slot,
                 filter: &filter,
-                room: Room { looks: CHUNK, sends: 0 },
+                room: ReplayBudget { looks: CHUNK, sends: 0 },
                 now: Time::ZERO,
             };
             'page: loop {
@@ -171,25 +171,25 @@ impl Store {
             chosen.truncate(loaded);
             (page.last, page.done) = (loaded.checked_sub(1).map(|last| ids[last]).or(page.last), false);
         }
-        let missed = |(id, standing)| Some(Missed { message: messages.remove(&id)?, standing });
+        let missed = |(id, standing)| Some(MissingMessage { message: messages.remove(&id)?, standing });
         page.data = chosen.into_iter().filter_map(missed).collect();
         Ok(page)
     }
 }
 
-impl Step<'_> {
+impl EndpointStep<'_> {
     /// The application's messages after `from` with their deliveries to the endpoint.
-    async fn read_meant(&self, tx: &mut Tx, from: Uuid) -> Result<Vec<MeantRow>, StoreError> {
+    async fn read_meant(&self, tx: &mut Tx, from: Uuid) -> Result<Vec<CandidateRow>, StoreError> {
         let messages = self.read_missing(tx, from).await?;
         let Some(last) = messages.last() else { return Ok(Vec::new()) };
         let end = MessageId(Uuid::from_u128(last.id.0.as_u128().saturating_add(1)));
         let sent = self.read_sent(tx, self.filter.sql(tx.kind(), ">", "ASC"), from, end).await?;
-        let mut sent: HashMap<MessageId, SentRow> = sent.into_iter().map(|row| (row.message_id, row)).collect();
-        Ok(messages.into_iter().map(|message| MeantRow { sent: sent.remove(&message.id), message }).collect())
+        let mut sent: HashMap<MessageId, EndpointDeliveryRow> = sent.into_iter().map(|row| (row.message_id, row)).collect();
+        Ok(messages.into_iter().map(|message| CandidateRow { sent: sent.remove(&message.id), message }).collect())
     }
 
     /// Whether a receiver with the ids `received` is missing a message.
-    fn misses(&self, row: &MeantRow, received: &ReceivedIds) -> Result<bool, StoreError> {
+    fn misses(&self, row: &CandidateRow, received: &ReceivedMessageIds) -> Result<bool, StoreError> {
         Ok(!received.has(row.message.id)
             && match &row.sent {
                 Some(sent) => sent.standing() != DeliveryStatus::Pending && self.takes_sent(sent)?,
@@ -202,36 +202,36 @@ impl Step<'_> {
         &self,
         tx: &mut Tx,
         from: Uuid,
-        received: &ReceivedIds,
+        received: &ReceivedMessageIds,
         bounded: bool,
-    ) -> Result<Done, StoreError> {
+    ) -> Result<EndpointStepResult, StoreError> {
         let mut rows = self.read_meant(tx, from).await?;
-        let within = |row: &MeantRow| !bounded || received.last().is_some_and(|end| row.message.id <= end);
+        let within = |row: &CandidateRow| !bounded || received.last().is_some_and(|end| row.message.id <= end);
         let ends = rows.iter().position(|row| !within(row));
         rows.truncate(ends.unwrap_or(rows.len()));
-        let takes = |row: &MeantRow| self.misses(row, received);
+        let takes = |row: &CandidateRow| self.misses(row, received);
         let (chosen, done) = choose(self.room, &rows, |row| row.message.id, takes)?;
-        let again: Vec<&SentRow> = chosen.iter().filter_map(|row| row.sent.as_ref()).collect();
+        let again: Vec<&EndpointDeliveryRow> = chosen.iter().filter_map(|row| row.sent.as_ref()).collect();
         let never = chosen.iter().filter(|row| row.sent.is_none()).map(|row| row.message.id);
         let mut sent = self.make_pending(tx, &again).await?;
         sent.extend(self.give(tx, &never.collect::<Vec<_>>()).await?);
-        Ok(Done { sent, ..done })
+        Ok(EndpointStepResult { sent, ..done })
     }
 }
 
 /// Stores the ids for the steps of the task.
-pub(super) async fn keep_received(tx: &mut Tx, id: BackgroundId, received: &ReceivedIds) -> Result<(), StoreError> {
+pub(super) async fn keep_received(tx: &mut Tx, id: BackgroundId, received: &ReceivedMessageIds) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO background_received (background_id, ids) VALUES ($1, $2)";
     Ok(on!(tx, db => sqlx::query(SQL).bind(id).bind(received.bytes()).execute(db).await.map(drop))?)
 }
 
 /// The ids stored for the task.
-pub(super) async fn received_of(tx: &mut Tx, id: BackgroundId) -> Result<ReceivedIds, StoreError> {
+pub(super) async fn received_of(tx: &mut Tx, id: BackgroundId) -> Result<ReceivedMessageIds, StoreError> {
     const SQL: &str = "SELECT ids FROM background_received WHERE background_id = $1";
     let bytes: Option<Vec<u8>> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
     // Without the ids, everything would be resent.
     let bytes = bytes.ok_or_else(|| StoreError::Damaged("a reconciliation without received ids".into()))?;
-    Ok(ReceivedIds::read(&bytes))
+    Ok(ReceivedMessageIds::read(&bytes))
 }
 
 /// Deletes the ids of a task that is ending.
@@ -255,9 +255,9 @@ mod tests {
     fn ids_survive_their_column() {
         let at = |seconds: i64| MessageId::new(Time::from_micros(1_763_800_000_000_000 + seconds * 1_000_000));
         let (one, two, three) = (at(1), at(2), at(3));
-        let ids = ReceivedIds::new(vec![three, one, three]);
-        assert_eq!(ReceivedIds::read(&ids.bytes()), ids);
+        let ids = ReceivedMessageIds::new(vec![three, one, three]);
+        assert_eq!(ReceivedMessageIds::read(&ids.bytes()), ids);
         assert_eq!((ids.has(one), ids.has(two), ids.last()), (true, false, Some(three)));
-        assert_eq!(ReceivedIds::read(&[]), ReceivedIds::default());
+        assert_eq!(ReceivedMessageIds::read(&[]), ReceivedMessageIds::default());
     }
 }

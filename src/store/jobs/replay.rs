@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, MessageId, OrgId, Time};
 use crate::store::db::codec;
-use crate::store::query::endpoint_messages::{SentFilter, SentRow};
+use crate::store::query::endpoint_messages::{EndpointMessageFilter, EndpointDeliveryRow};
 use crate::store::query::messages::{along_application, in_order_of_application};
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, DeliverySnapshot, RequeueTarget};
@@ -17,18 +17,18 @@ use crate::store::{StoreError, Tx, on};
 
 /// The remaining budget of a step: rows to scan and deliveries to queue.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Room {
+pub(in crate::store) struct ReplayBudget {
     pub looks: usize,
     pub sends: usize,
 }
 
-impl Room {
+impl ReplayBudget {
     /// The budget of one step.
-    pub const STEP: Room = Room { looks: 1_000, sends: 200 };
+    pub const STEP: ReplayBudget = ReplayBudget { looks: 1_000, sends: 200 };
 
     /// The rest of the budget.
-    pub fn after(self, done: &Done) -> Room {
-        Room { looks: self.looks.saturating_sub(done.looked), sends: self.sends.saturating_sub(done.sent.len()) }
+    pub fn after(self, done: &EndpointStepResult) -> ReplayBudget {
+        ReplayBudget { looks: self.looks.saturating_sub(done.looked), sends: self.sends.saturating_sub(done.sent.len()) }
     }
 
     /// Whether the budget is used up.
@@ -38,13 +38,13 @@ impl Room {
 }
 
 /// One step at one endpoint.
-pub(in crate::store) struct Step<'a> {
+pub(in crate::store) struct EndpointStep<'a> {
     pub org: &'a OrgId,
     pub app: AppId,
     pub endpoint: &'a Endpoint,
     pub slot: u8,
-    pub filter: &'a SentFilter,
-    pub room: Room,
+    pub filter: &'a EndpointMessageFilter,
+    pub room: ReplayBudget,
     pub now: Time,
 }
 
@@ -60,7 +60,7 @@ pub(in crate::store) struct MissingRow {
 }
 
 /// The result of one step.
-pub(in crate::store) struct Done {
+pub(in crate::store) struct EndpointStepResult {
     pub looked: usize,
     /// The messages with queued deliveries.
     pub sent: Vec<MessageId>,
@@ -71,11 +71,11 @@ pub(in crate::store) struct Done {
 
 /// Selects the rows that `takes` accepts, within the budget.
 pub(in crate::store::jobs) fn choose<R>(
-    room: Room,
+    room: ReplayBudget,
     rows: &[R],
     id: impl Fn(&R) -> MessageId,
     takes: impl Fn(&R) -> Result<bool, StoreError>,
-) -> Result<(Vec<&R>, Done), StoreError> {
+) -> Result<(Vec<&R>, EndpointStepResult), StoreError> {
     let (mut chosen, mut looked) = (Vec::new(), 0_usize);
     for row in rows {
         looked += 1;
@@ -88,10 +88,10 @@ pub(in crate::store::jobs) fn choose<R>(
     }
     let last = looked.checked_sub(1).and_then(|last| rows.get(last)).map(id);
     let more = looked < rows.len() || rows.len() >= room.looks;
-    Ok((chosen, Done { looked, sent: Vec::new(), last, more }))
+    Ok((chosen, EndpointStepResult { looked, sent: Vec::new(), last, more }))
 }
 
-impl Step<'_> {
+impl EndpointStep<'_> {
     /// Reads the endpoint's deliveries of messages after `from` up to `end`, by the filter's statement `sql`.
     pub(in crate::store) async fn read_sent(
         &self,
@@ -99,7 +99,7 @@ impl Step<'_> {
         sql: String,
         from: Uuid,
         end: MessageId,
-    ) -> Result<Vec<SentRow>, StoreError> {
+    ) -> Result<Vec<EndpointDeliveryRow>, StoreError> {
         let (sql, first) = (sqlx::AssertSqlSafe(sql), self.filter.ids().0);
         Ok(on!(tx, db => {
             sqlx::query_as(sql)
@@ -110,23 +110,23 @@ impl Step<'_> {
     }
 
     /// Whether a delivery matches and still has content.
-    pub(in crate::store) fn takes_sent(&self, row: &SentRow) -> Result<bool, StoreError> {
+    pub(in crate::store) fn takes_sent(&self, row: &EndpointDeliveryRow) -> Result<bool, StoreError> {
         Ok(row.content && self.filter.takes(row)?)
     }
 
     /// Requeues the endpoint's matching deliveries in any state, if their message has content.
-    pub(in crate::store) async fn send_again(&self, tx: &mut Tx, from: Uuid) -> Result<Done, StoreError> {
+    pub(in crate::store) async fn send_again(&self, tx: &mut Tx, from: Uuid) -> Result<EndpointStepResult, StoreError> {
         let rows = self.read_sent(tx, self.filter.sql(tx.kind(), ">", "ASC"), from, self.filter.ids().1).await?;
         let (chosen, done) = choose(self.room, &rows, |row| row.message_id, |row| self.takes_sent(row))?;
         let sent = self.make_pending(tx, &chosen).await?;
-        Ok(Done { sent, ..done })
+        Ok(EndpointStepResult { sent, ..done })
     }
 
     /// Requeues deliveries as retries, so they do not delay new messages.
     pub(in crate::store::jobs) async fn make_pending(
         &self,
         tx: &mut Tx,
-        chosen: &[&SentRow],
+        chosen: &[&EndpointDeliveryRow],
     ) -> Result<Vec<MessageId>, StoreError> {
         let found: Vec<DeliverySnapshot> = chosen.iter().map(|row| row.snapshot()).collect();
         let done = requeue::requeue(tx, self.to(), &found, self.now).await?;
@@ -177,12 +177,12 @@ impl Step<'_> {
     }
 
     /// Creates a delivery for each missing message. A scheduled message still waits for its time.
-    pub(in crate::store) async fn send_missing(&self, tx: &mut Tx, from: Uuid) -> Result<Done, StoreError> {
+    pub(in crate::store) async fn send_missing(&self, tx: &mut Tx, from: Uuid) -> Result<EndpointStepResult, StoreError> {
         let rows = self.read_missing(tx, from).await?;
         let (chosen, done) = choose(self.room, &rows, |row| row.id, |row| self.takes_missing(row))?;
         let messages: Vec<MessageId> = chosen.iter().map(|row| row.id).collect();
         let sent = self.give(tx, &messages).await?;
-        Ok(Done { sent, ..done })
+        Ok(EndpointStepResult { sent, ..done })
     }
 
     /// Creates a first delivery of each of these messages. Returns those that had none.

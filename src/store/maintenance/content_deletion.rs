@@ -167,7 +167,7 @@ pub(in crate::store) async fn without_content(
             const SQL: &str = "WITH locked AS MATERIALIZED (SELECT id, payload IS NULL AS gone FROM message
                      WHERE id = ANY($1) AND id BETWEEN $2 AND $3 ORDER BY id FOR SHARE)
                  SELECT id FROM locked WHERE gone";
-            let (ids, least, greatest) = codec::bounded(messages);
+            let (ids, least, greatest) = codec::with_bounds(messages);
             sqlx::query_scalar(SQL).bind(ids).bind(least).bind(greatest).fetch_all(&mut **tx).await?
         }
     };

@@ -69,9 +69,9 @@ impl Store {
             sqlx::query_as(ROWS).bind(endpoint).bind(made_at).bind(STEP).fetch_all(db).await
         })?;
         let last = rows.last().map(|(endpoint, made_at, _)| (*endpoint, *made_at));
-        let (mut done, full) = (Done::default(), rows.len() as i64 == STEP);
+        let (mut done, full) = (ResealCounts::default(), rows.len() as i64 == STEP);
         for (endpoint, made_at, sealed) in rows {
-            if let Some(again) = self.sealed_again(&codec::secret_row(endpoint, made_at), &sealed, &mut done) {
+            if let Some(again) = self.sealed_again(&codec::secret_aad(endpoint, made_at), &sealed, &mut done) {
                 on!(tx, db => {
                     sqlx::query(SEAL).bind(endpoint).bind(made_at).bind(again).bind(sealed).execute(db).await.map(drop)
                 })?;
@@ -90,9 +90,9 @@ impl Store {
         let rows: Vec<(EndpointId, Option<Vec<u8>>)> =
             on!(tx, db => sqlx::query_as(ROWS).bind(endpoint).bind(STEP).fetch_all(db).await)?;
         let last = rows.last().map(|(endpoint, _)| *endpoint);
-        let (mut done, full) = (Done::default(), rows.len() as i64 == STEP);
+        let (mut done, full) = (ResealCounts::default(), rows.len() as i64 == STEP);
         for (endpoint, sealed) in rows.into_iter().filter_map(|(endpoint, sealed)| Some((endpoint, sealed?))) {
-            if let Some(again) = self.sealed_again(&codec::headers_row(endpoint), &sealed, &mut done) {
+            if let Some(again) = self.sealed_again(&codec::headers_aad(endpoint), &sealed, &mut done) {
                 on!(tx, db => sqlx::query(SEAL).bind(endpoint).bind(again).bind(sealed).execute(db).await.map(drop))?;
             }
         }
@@ -100,7 +100,7 @@ impl Store {
     }
 
     /// Reseals data under the current key; `None`: already done, or neither key opens it.
-    fn sealed_again(&self, row: &[u8], sealed: &[u8], done: &mut Done) -> Option<Vec<u8>> {
+    fn sealed_again(&self, row: &[u8], sealed: &[u8], done: &mut ResealCounts) -> Option<Vec<u8>> {
         let master = &self.inner.master;
         if master.has_sealed(sealed) {
             return None;
@@ -119,12 +119,12 @@ impl Store {
 }
 
 #[derive(Default)]
-struct Done {
+struct ResealCounts {
     rows: usize,
     unreadable: usize,
 }
 
-impl Done {
+impl ResealCounts {
     fn with(self, next: Reseal) -> Resealed {
         Resealed { next, rows: self.rows, unreadable: self.unreadable }
     }

@@ -18,7 +18,7 @@ pub(in crate::store) const ROWS: i64 = 4_000;
 
 /// The result of one step of [`Store::expire`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Expired {
+pub struct RetentionStep {
     pub messages: u64,
     /// Rows of all tables, including messages.
     pub rows: u64,
@@ -33,13 +33,13 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn expire(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
+    pub async fn expire(&self, cutoff: Time, now: Time) -> Result<RetentionStep, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            let step = Step::plan(&mut tx, cutoff).await?;
+            let step = StepRange::plan(&mut tx, cutoff).await?;
             let unsent = step.delete_pending(&mut tx).await?;
             let emitted = operational::emit(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
-            let mut expired = Expired { messages: 0, rows: unsent.len() as u64, more: step.more };
+            let mut expired = RetentionStep { messages: 0, rows: unsent.len() as u64, more: step.more };
             for table in ["dead", "attempt"] {
                 let gone = step.delete_rows(&mut tx, table).await?;
                 expired.more |= gone >= ROWS as u64;
@@ -66,7 +66,7 @@ const SCHEDULED: &str = "message.deliver_at IS NOT NULL AND message.deliver_at >
      AND EXISTS (SELECT 1 FROM due AS waiting WHERE waiting.message_id = message.id)";
 
 /// The range of message ids of one step.
-struct Step {
+struct StepRange {
     /// Messages before it are deleted.
     bound: MessageId,
     cutoff: Time,
@@ -76,8 +76,8 @@ struct Step {
     more: bool,
 }
 
-impl Step {
-    async fn plan(tx: &mut Tx, cutoff: Time) -> Result<Step, StoreError> {
+impl StepRange {
+    async fn plan(tx: &mut Tx, cutoff: Time) -> Result<StepRange, StoreError> {
         let floor = MessageId::floor(cutoff);
         let last = sqlx::AssertSqlSafe(format!(
             "SELECT id FROM message WHERE id < $1 AND NOT ({SCHEDULED}) ORDER BY id LIMIT 1 OFFSET $3"
@@ -89,7 +89,7 @@ impl Step {
         ));
         let bound = last.unwrap_or(floor);
         let kept: i64 = on!(tx, db => sqlx::query_scalar(kept).bind(bound).bind(cutoff).fetch_one(db).await)?;
-        Ok(Step { bound, cutoff, some_kept: kept > 0, more: last.is_some() })
+        Ok(StepRange { bound, cutoff, some_kept: kept > 0, more: last.is_some() })
     }
 
     /// Selects the rows of `table` to delete: the oldest, at most [`ROWS`].

@@ -9,26 +9,26 @@ use crate::store::db::postgres;
 
 /// A partitioned table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::store) enum Table {
+pub(in crate::store) enum PartitionedTable {
     Message,
     Attempt,
 }
 
-impl Table {
-    pub const ALL: [Table; 2] = [Table::Message, Table::Attempt];
+impl PartitionedTable {
+    pub const ALL: [PartitionedTable; 2] = [PartitionedTable::Message, PartitionedTable::Attempt];
 
     pub const fn name(self) -> &'static str {
         match self {
-            Table::Message => "message",
-            Table::Attempt => "attempt",
+            PartitionedTable::Message => "message",
+            PartitionedTable::Attempt => "attempt",
         }
     }
 
     /// The partition key: the column with the message's id.
     pub const fn id(self) -> &'static str {
         match self {
-            Table::Message => "id",
-            Table::Attempt => "message_id",
+            PartitionedTable::Message => "id",
+            PartitionedTable::Attempt => "message_id",
         }
     }
 }
@@ -36,7 +36,7 @@ impl Table {
 /// A partition with the rows of messages in `from..to`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::store) struct Partition {
-    pub table: Table,
+    pub table: PartitionedTable,
     /// Nil stands for MINVALUE.
     pub from: MessageId,
     pub to: MessageId,
@@ -72,7 +72,7 @@ impl Layout {
         let rows: Vec<(bool, String, Option<String>, bool)> =
             sqlx::query_as(SQL).bind(postgres::SCHEMA).fetch_all(db).await?;
         let partition = |(message, name, bounds, leaving): (bool, String, Option<String>, bool)| {
-            let table = if message { Table::Message } else { Table::Attempt };
+            let table = if message { PartitionedTable::Message } else { PartitionedTable::Attempt };
             // Without bounds it was just detached or is not ours.
             let (from, to) = bounds.as_deref().and_then(parse)?;
             Some(Partition { table, from, to, name, leaving })
@@ -90,21 +90,21 @@ impl Layout {
         self.all.sort();
     }
 
-    pub fn count(&self, table: Table) -> usize {
+    pub fn count(&self, table: PartitionedTable) -> usize {
         self.of_table(table).count()
     }
 
     /// The partitions of `table`, oldest first.
-    pub fn of_table(&self, table: Table) -> impl DoubleEndedIterator<Item = &Partition> {
+    pub fn of_table(&self, table: PartitionedTable) -> impl DoubleEndedIterator<Item = &Partition> {
         self.all.iter().filter(move |one| one.table == table)
     }
 
-    pub fn holder(&self, table: Table, id: MessageId) -> Option<&Partition> {
+    pub fn holder(&self, table: PartitionedTable, id: MessageId) -> Option<&Partition> {
         self.of_table(table).find(|one| one.holds(id))
     }
 
     /// Whether rows of all these messages can be inserted.
-    pub fn covers_all(&self, table: Table, ids: &[Uuid]) -> bool {
+    pub fn covers_all(&self, table: PartitionedTable, ids: &[Uuid]) -> bool {
         let mut last: Option<&Partition> = None;
         ids.iter().all(|id| {
             let id = MessageId(*id);
@@ -116,19 +116,19 @@ impl Layout {
     }
 
     /// Whether the partition of this message is being detached.
-    pub fn leaves(&self, table: Table, id: MessageId) -> bool {
+    pub fn leaves(&self, table: PartitionedTable, id: MessageId) -> bool {
         self.holder(table, id).is_some_and(|one| one.leaving)
     }
 
     /// The upper bound of the newest partition entirely before `cutoff`.
     pub fn past(&self, cutoff: Time) -> Option<MessageId> {
         let floor = MessageId::floor(cutoff);
-        self.of_table(Table::Message).map(|one| one.to).filter(|to| *to <= floor).max()
+        self.of_table(PartitionedTable::Message).map(|one| one.to).filter(|to| *to <= floor).max()
     }
 
     /// The gap around a message without a partition: the upper bound of the partition before, and the lower bound of
     /// the one after.
-    pub fn gap(&self, table: Table, id: MessageId) -> (Option<MessageId>, Option<MessageId>) {
+    pub fn gap(&self, table: PartitionedTable, id: MessageId) -> (Option<MessageId>, Option<MessageId>) {
         let before = self.of_table(table).map(|one| one.to).filter(|to| *to <= id).max();
         let after = self.of_table(table).map(|one| one.from).filter(|from| *from > id).min();
         (before, after)
@@ -153,7 +153,7 @@ mod tests {
 
     fn messages(bounds: &[(u64, u64, bool)]) -> Layout {
         let one = |(from, to, leaving): &(u64, u64, bool)| Partition {
-            table: Table::Message,
+            table: PartitionedTable::Message,
             from: if *from == 0 { MessageId(Uuid::nil()) } else { at(*from) },
             to: at(*to),
             name: format!("message_{from}"),
@@ -181,14 +181,14 @@ mod tests {
     fn what_is_leaving_covers_nothing_and_leaves_no_gap() {
         let layout = messages(&[(0, 10, false), (10, 20, true), (30, 40, false)]);
         let covers = |minutes: &[u64]| {
-            layout.covers_all(Table::Message, &minutes.iter().map(|minute| at(*minute).0).collect::<Vec<_>>())
+            layout.covers_all(PartitionedTable::Message, &minutes.iter().map(|minute| at(*minute).0).collect::<Vec<_>>())
         };
         assert!(covers(&[]) && covers(&[1, 9, 35]));
         assert!(!covers(&[1, 15]) && !covers(&[10]) && !covers(&[20]) && !covers(&[35, 40]));
-        assert!(!layout.covers_all(Table::Attempt, &[at(1).0]), "the other table has none");
-        assert!(layout.leaves(Table::Message, at(15)) && !layout.leaves(Table::Message, at(5)));
-        assert_eq!(layout.gap(Table::Message, at(25)), (Some(at(20)), Some(at(30))));
-        assert_eq!(layout.gap(Table::Message, at(45)), (Some(at(40)), None));
+        assert!(!layout.covers_all(PartitionedTable::Attempt, &[at(1).0]), "the other table has none");
+        assert!(layout.leaves(PartitionedTable::Message, at(15)) && !layout.leaves(PartitionedTable::Message, at(5)));
+        assert_eq!(layout.gap(PartitionedTable::Message, at(25)), (Some(at(20)), Some(at(30))));
+        assert_eq!(layout.gap(PartitionedTable::Message, at(45)), (Some(at(40)), None));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::make::connect;
-use super::{Layout, Partition, Table};
+use super::{Layout, Partition, PartitionedTable};
 use crate::domain::MessageId;
 use crate::store::db::store_error::{is_deadlock, is_lock_timeout};
 use crate::store::db::postgres;
@@ -56,7 +56,7 @@ async fn drop_past(connection: &mut PgConnection) -> Result<u64, StoreError> {
     let layout = Layout::read(&mut *connection).await?;
     let mut kept = Vec::new();
     // Messages first: without them, lists do not show the attempts.
-    for table in Table::ALL {
+    for table in PartitionedTable::ALL {
         for one in layout.of_table(table).filter(|one| one.to <= horizon && !one.is_first()) {
             if has_pending(connection, one).await? || has_others(connection, one).await? {
                 kept.push(one);
@@ -70,7 +70,7 @@ async fn drop_past(connection: &mut PgConnection) -> Result<u64, StoreError> {
             dropped += 1;
         }
     }
-    if kept.iter().filter(|one| one.table == Table::Message).count() > KEPT {
+    if kept.iter().filter(|one| one.table == PartitionedTable::Message).count() > KEPT {
         merge(connection, &layout, horizon).await?;
     }
     Ok(dropped)
@@ -122,9 +122,9 @@ async fn finish(connection: &mut PgConnection, name: &str) -> Result<bool, Store
 /// Merges the second-oldest partition into the first. Does nothing if it has too many rows or is locked.
 async fn merge(connection: &mut PgConnection, layout: &Layout, horizon: MessageId) -> Result<(), StoreError> {
     let oldest = |table| layout.of_table(table).find(|one| !one.is_first() && one.to <= horizon);
-    let Some(to) = oldest(Table::Message).map(|one| one.to) else { return Ok(()) };
+    let Some(to) = oldest(PartitionedTable::Message).map(|one| one.to) else { return Ok(()) };
     let mut steps = Vec::new();
-    for table in Table::ALL {
+    for table in PartitionedTable::ALL {
         let Some(first) = layout.of_table(table).find(|one| one.is_first()) else { return Ok(()) };
         // The bounds of the two tables only differ for partitions created on demand.
         let between: Vec<&Partition> = layout.of_table(table).filter(|one| !one.is_first() && one.from < to).collect();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
-use super::{Layout, Partition, Partitions, Reach, Table};
+use super::{Layout, Partition, Partitions, PartitionRange, PartitionedTable};
 use crate::domain::{MessageId, Time};
 use crate::store::db::store_error::{is_deadlock, is_lock_timeout};
 use crate::store::db::postgres;
@@ -30,7 +30,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable, a lock was not granted, or the role does not own the tables.
-    pub async fn make_partitions(&self, now: Time) -> Result<Option<Reach>, StoreError> {
+    pub async fn make_partitions(&self, now: Time) -> Result<Option<PartitionRange>, StoreError> {
         let Backend::Postgres(backend) = &self.inner.backend else { return Ok(None) };
         let partitions = &backend.partitions;
         partitions.look_up(&backend.engine).await?;
@@ -38,25 +38,25 @@ impl Store {
         let mut at = MessageId::floor(now);
         // Each step creates or skips one partition.
         for _ in 0..CROWDED {
-            partitions.make(&Table::ALL.map(|table| (table, at))).await?;
-            at = match partitions.look(|known| known.holder(Table::Message, at).map(|one| one.to)) {
+            partitions.make(&PartitionedTable::ALL.map(|table| (table, at))).await?;
+            at = match partitions.look(|known| known.holder(PartitionedTable::Message, at).map(|one| one.to)) {
                 Some(next) if next.time() <= ahead => next,
                 _ => break,
             };
         }
         Ok(partitions.look(|known| {
-            let mut rest = known.of_table(Table::Message).filter(|one| !one.is_first());
+            let mut rest = known.of_table(PartitionedTable::Message).filter(|one| !one.is_first());
             let oldest = rest.next()?;
             let newest = rest.next_back().unwrap_or(oldest);
-            let count = known.count(Table::Message);
-            Some(Reach { oldest: oldest.from.time(), newest: newest.to.time(), count })
+            let count = known.count(PartitionedTable::Message);
+            Some(PartitionRange { oldest: oldest.from.time(), newest: newest.to.time(), count })
         }))
     }
 }
 
 impl Partitions {
     /// Creates missing partitions for these messages, except where one is being detached.
-    pub(super) async fn make(&self, wanted: &[(Table, MessageId)]) -> Result<(), StoreError> {
+    pub(super) async fn make(&self, wanted: &[(PartitionedTable, MessageId)]) -> Result<(), StoreError> {
         let _alone = self.making.lock().await;
         let there = |known: &Layout| wanted.iter().all(|(table, id)| known.covers_all(*table, &[id.0]));
         if self.look(there) {
@@ -85,7 +85,7 @@ impl Partitions {
 
 async fn make(
     connection: &mut PgConnection,
-    wanted: &[(Table, MessageId)],
+    wanted: &[(PartitionedTable, MessageId)],
     width: Duration,
 ) -> Result<Layout, sqlx::Error> {
     let mut tx = connection.begin().await?;
@@ -106,7 +106,7 @@ async fn make(
 }
 
 /// The partition to create for `id`: its span of `width`, cut to the gap between its neighbours.
-fn missing(layout: &Layout, table: Table, id: MessageId, width: Duration) -> Partition {
+fn missing(layout: &Layout, table: PartitionedTable, id: MessageId, width: Duration) -> Partition {
     let (before, after) = layout.gap(table, id);
     let from = MessageId::floor(id.time().floor(width));
     let to = MessageId::floor(id.time().floor(width).plus(width));
@@ -180,7 +180,7 @@ mod tests {
 
     fn layout(bounds: &[(i64, i64)]) -> Layout {
         let one = |(from, to): &(i64, i64)| Partition {
-            table: Table::Message,
+            table: PartitionedTable::Message,
             from: if *from == 0 { MessageId(uuid::Uuid::nil()) } else { at(*from) },
             to: at(*to),
             name: String::new(),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn made(layout: &Layout, minutes: i64, width: u32) -> (MessageId, MessageId) {
-        let one = missing(layout, Table::Message, at(minutes), MINUTE * width);
+        let one = missing(layout, PartitionedTable::Message, at(minutes), MINUTE * width);
         assert!(one.holds(at(minutes)));
         (one.from, one.to)
     }
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(made(&between, 103, 10), (at(100), at(105)), "nor over the one after");
         let none = layout(&[(50, 60)]);
         assert_eq!(made(&none, 12, 10), (MessageId(uuid::Uuid::nil()), at(20)), "the first begins at MINVALUE");
-        let end = missing(&free, Table::Message, MessageId(uuid::Uuid::from_u128(u128::MAX - 1)), MINUTE);
+        let end = missing(&free, PartitionedTable::Message, MessageId(uuid::Uuid::from_u128(u128::MAX - 1)), MINUTE);
         assert!(end.holds(MessageId(uuid::Uuid::from_u128(u128::MAX - 1))));
     }
 

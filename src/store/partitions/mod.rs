@@ -30,7 +30,7 @@ use sqlx::PgPool;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-pub(in crate::store) use self::catalog::{Layout, Partition, Table};
+pub(in crate::store) use self::catalog::{Layout, Partition, PartitionedTable};
 use crate::domain::{MessageId, Time};
 use crate::store::db::store_error::is_no_partition;
 use crate::store::db::postgres::servers::Servers;
@@ -85,13 +85,13 @@ impl Partitions {
     ///
     /// # Errors
     /// A partition is missing and cannot be created now.
-    pub(in crate::store) async fn cover(&self, table: Table, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+    pub(in crate::store) async fn cover(&self, table: PartitionedTable, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
         if self.look(|known| known.covers_all(table, ids)) {
             return Ok(HashSet::new());
         }
         // Both tables get the same partitions.
-        let wanted: Vec<(Table, MessageId)> =
-            ids.iter().flat_map(|id| Table::ALL.map(|table| (table, MessageId(*id)))).collect();
+        let wanted: Vec<(PartitionedTable, MessageId)> =
+            ids.iter().flat_map(|id| PartitionedTable::ALL.map(|table| (table, MessageId(*id)))).collect();
         self.make(&wanted).await?;
         let leaving = |id: &&Uuid| self.look(|known| known.leaves(table, MessageId(**id)));
         Ok(ids.iter().filter(leaving).copied().collect())
@@ -108,7 +108,7 @@ impl Partitions {
 
     /// Whether the cached layout was dropped, in which case a failed transaction is worth a retry.
     pub(in crate::store) fn forgotten(&self) -> bool {
-        self.look(|known| Table::ALL.iter().all(|table| known.count(*table) == 0))
+        self.look(|known| PartitionedTable::ALL.iter().all(|table| known.count(*table) == 0))
     }
 
     fn look<T>(&self, look: impl FnOnce(&Layout) -> T) -> T {
@@ -128,7 +128,7 @@ impl Partitions {
 
 /// The time range of the message partitions, except the first, which has no lower bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reach {
+pub struct PartitionRange {
     pub oldest: Time,
     pub newest: Time,
     /// Number of partitions, including the first.

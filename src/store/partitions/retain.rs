@@ -9,10 +9,10 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{Layout, Partition, Table, leave};
+use super::{Layout, Partition, PartitionedTable, leave};
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
-use crate::store::maintenance::retention::{Expired, MESSAGES, ROWS};
+use crate::store::maintenance::retention::{RetentionStep, MESSAGES, ROWS};
 use crate::store::maintenance::rollup_compaction;
 use crate::store::queue::dead::EndedDelivery;
 use crate::store::recording::{operational, operational_event, record};
@@ -25,7 +25,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn retain(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
+    pub async fn retain(&self, cutoff: Time, now: Time) -> Result<RetentionStep, StoreError> {
         self.retry_conflicts(|| async {
             let Backend::Postgres(backend) = &self.inner.backend else { return self.expire(cutoff, now).await };
             let layout = Layout::read(&backend.engine).await?;
@@ -33,7 +33,7 @@ impl Store {
                 let mut tx = self.begin().await?;
                 rollup_compaction::forget(&mut tx, cutoff).await?;
                 tx.commit().await?;
-                return Ok(Expired::default());
+                return Ok(RetentionStep::default());
             };
             // Committed separately, before anything is deleted, because resends lock this row.
             sqlx::query("UPDATE horizon SET message_id = $1 WHERE message_id < $1")
@@ -47,7 +47,7 @@ impl Store {
                 Tx::Sqlite(_) => Vec::new(),
             };
             let emitted = operational::emit(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
-            let mut expired = Expired { rows: unsent.len() as u64, more: unsent.len() as i64 >= ROWS, messages: 0 };
+            let mut expired = RetentionStep { rows: unsent.len() as u64, more: unsent.len() as i64 >= ROWS, messages: 0 };
             if let (Tx::Postgres(tx), false) = (&mut tx, expired.more) {
                 // Deliveries still queued below the horizon are scheduled and keep their message.
                 delete_rest(tx, &layout, horizon, &mut expired).await?;
@@ -85,7 +85,7 @@ async fn delete_rest(
     connection: &mut PgConnection,
     layout: &Layout,
     horizon: MessageId,
-    expired: &mut Expired,
+    expired: &mut RetentionStep,
 ) -> Result<(), StoreError> {
     for (table, key) in [("dead", "message_id, endpoint_id"), ("message_key", "app_id, event_id")] {
         let sql = AssertSqlSafe(format!(
@@ -98,13 +98,13 @@ async fn delete_rest(
         expired.rows += gone;
         expired.more |= gone >= ROWS.unsigned_abs();
     }
-    for table in Table::ALL.into_iter().rev() {
+    for table in PartitionedTable::ALL.into_iter().rev() {
         for one in layout.of_table(table).filter(|one| one.to <= horizon && !one.leaving) {
             if one.is_first() || leave::has_pending(connection, one).await? {
                 let (gone, most) = delete_rows(connection, one).await?;
                 expired.rows += gone;
                 expired.more |= gone >= most;
-                expired.messages += if table == Table::Message { gone } else { 0 };
+                expired.messages += if table == PartitionedTable::Message { gone } else { 0 };
             }
         }
     }
@@ -115,8 +115,8 @@ async fn delete_rest(
 /// deleted rows and the limit per call.
 async fn delete_rows(connection: &mut PgConnection, one: &Partition) -> Result<(u64, u64), StoreError> {
     let (key, most) = match one.table {
-        Table::Message => ("id", MESSAGES),
-        Table::Attempt => ("message_id, endpoint_id, id", ROWS),
+        PartitionedTable::Message => ("id", MESSAGES),
+        PartitionedTable::Attempt => ("message_id, endpoint_id, id", ROWS),
     };
     let (table, id) = (one.table.name(), one.table.id());
     // The bounds are repeated in every clause: without them PostgreSQL would read all partitions.
@@ -126,8 +126,8 @@ async fn delete_rows(connection: &mut PgConnection, one: &Partition) -> Result<(
         )
     };
     let needless = match one.table {
-        Table::Message => ["due", "fan_out", "attempt"].map(none_in).join(" AND "),
-        Table::Attempt => none_in("due"),
+        PartitionedTable::Message => ["due", "fan_out", "attempt"].map(none_in).join(" AND "),
+        PartitionedTable::Attempt => none_in("due"),
     };
     let sql = AssertSqlSafe(format!(
         "DELETE FROM {table} WHERE {id} >= $1 AND {id} < $2 AND ({key}) IN

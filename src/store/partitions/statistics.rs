@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::Table;
+use super::PartitionedTable;
 use super::make::connect;
 use crate::store::db::store_error::is_lock_timeout;
 use crate::store::db::postgres;
@@ -27,7 +27,7 @@ impl Store {
     pub async fn analyze_partitions(&self) -> Result<usize, StoreError> {
         let Backend::Postgres(backend) = &self.inner.backend else { return Ok(0) };
         let mut stale = Vec::new();
-        for table in Table::ALL {
+        for table in PartitionedTable::ALL {
             const SQL: &str = "SELECT COALESCE(sum(c.reltuples), 0) >= $3 AND NOT
                      (EXISTS (SELECT 1 FROM pg_stats s WHERE s.schemaname = $1 AND s.tablename = $2 AND s.inherited)
                       AND COALESCE(pg_stat_get_last_analyze_time(p.oid) > now() - make_interval(secs => $4), FALSE))
@@ -58,7 +58,7 @@ impl Store {
     }
 }
 
-async fn analyze(connection: &mut PgConnection, tables: &[Table]) -> Result<(), sqlx::Error> {
+async fn analyze(connection: &mut PgConnection, tables: &[PartitionedTable]) -> Result<(), sqlx::Error> {
     // 3,000 rows per table instead of 30,000: there are 25 partitions, and each row may be on its own page.
     connection.execute("SET default_statistics_target = 10").await?;
     for table in tables {

@@ -62,7 +62,7 @@ impl From<Row> for Attempt {
             detail: row.detail,
             status: row.status.and_then(|status| u16::try_from(status).ok()),
             duration: Duration::from_micros(row.duration_us.max(0) as u64),
-            response_headers: codec::from_lines(&row.response_headers),
+            response_headers: codec::parse_header_lines(&row.response_headers),
             response_body: row.response_body.into(),
             retry_after: None,
         };
@@ -75,14 +75,14 @@ impl From<Row> for Attempt {
             trigger: Trigger::from_code(row.trigger),
             at: row.at,
             url: row.url,
-            request_headers: codec::from_lines(&row.request_headers),
+            request_headers: codec::parse_header_lines(&row.request_headers),
             outcome,
             next_at: row.next_at,
         }
     }
 }
 
-/// Selects [`AttemptLine`]s.
+/// Selects [`ListedAttempt`]s.
 pub(in crate::store) const LINES: &str =
     "SELECT a.id, a.message_id, a.endpoint_id, a.app_id, a.number, a.at, a.url, a.failure, a.detail, a.status,
          a.duration_us, a.next_at, m.event_type, p.name AS app_name
@@ -90,7 +90,7 @@ pub(in crate::store) const LINES: &str =
 
 /// An attempt in a dashboard list.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct AttemptLine {
+pub struct ListedAttempt {
     pub id: AttemptId,
     pub message_id: MessageId,
     pub endpoint_id: EndpointId,
@@ -213,7 +213,7 @@ impl Store {
         app: AppId,
         endpoint: EndpointId,
         limit: i64,
-    ) -> Result<Vec<AttemptLine>, StoreError> {
+    ) -> Result<Vec<ListedAttempt>, StoreError> {
         self.newest_of_endpoint(tenant, app, endpoint, " AND a.failure IS NOT NULL", limit).await
     }
 
@@ -227,7 +227,7 @@ impl Store {
         app: AppId,
         endpoint: EndpointId,
         limit: i64,
-    ) -> Result<Vec<AttemptLine>, StoreError> {
+    ) -> Result<Vec<ListedAttempt>, StoreError> {
         self.newest_of_endpoint(tenant, app, endpoint, "", limit).await
     }
 
@@ -238,7 +238,7 @@ impl Store {
         endpoint: EndpointId,
         and: &str,
         limit: i64,
-    ) -> Result<Vec<AttemptLine>, StoreError> {
+    ) -> Result<Vec<ListedAttempt>, StoreError> {
         let sql = format!(
             "SELECT a.id, a.message_id, a.endpoint_id, a.app_id, a.number, a.at, a.url, a.failure, a.detail,
                  a.status, a.duration_us, a.next_at, m.event_type, p.name AS app_name
@@ -268,7 +268,7 @@ impl Store {
         failed: bool,
         before: Option<AttemptId>,
         limit: i64,
-    ) -> Result<Vec<AttemptLine>, StoreError> {
+    ) -> Result<Vec<ListedAttempt>, StoreError> {
         let only = if failed { " AND a.failure IS NOT NULL" } else { "" };
         let sql = sqlx::AssertSqlSafe(format!(
             "{LINES} WHERE a.org = $1 AND p.org = $1 AND NOT p.operational AND a.id < $2{only} ORDER BY a.id DESC LIMIT $3"

@@ -93,7 +93,7 @@ struct BucketRow {
 }
 
 #[derive(sqlx::FromRow)]
-struct EndpointRow {
+struct EndpointCountsRow {
     endpoint_id: EndpointId,
     #[sqlx(flatten)]
     counts: CountsRow,
@@ -249,7 +249,7 @@ impl Store {
         let sql = sqlx::AssertSqlSafe(sql);
         let (app, since) = (bounds(tenant.only.map(|app| app.0)), range.since(now));
         let ids: Vec<Uuid> = endpoints.iter().map(|endpoint| endpoint.0).collect();
-        let rows: Vec<EndpointRow> = match &self.inner.backend {
+        let rows: Vec<EndpointCountsRow> = match &self.inner.backend {
             Backend::Sqlite(backend) => {
                 let query = sqlx::query_as(sql).bind(&tenant.org).bind(since).bind(app.0).bind(app.1);
                 query.bind(sqlite::id_list(ids)).fetch_all(&backend.pages).await?

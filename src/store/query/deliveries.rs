@@ -32,7 +32,7 @@ pub struct DeliveryView {
 
 /// A due delivery in a dashboard list.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct DeliveryLine {
+pub struct DueDelivery {
     pub message_id: MessageId,
     pub endpoint_id: EndpointId,
     pub app_id: AppId,
@@ -113,7 +113,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn oldest_due(&self, tenant: &Tenant, by: Time) -> Result<Option<DeliveryLine>, StoreError> {
+    pub async fn oldest_due(&self, tenant: &Tenant, by: Time) -> Result<Option<DueDelivery>, StoreError> {
         const FIRST: &str = "WITH RECURSIVE lane (slot, endpoint_id) AS (
                  SELECT slot.slot, (SELECT endpoint_id FROM due WHERE due.slot = slot.slot ORDER BY endpoint_id LIMIT 1) FROM slot
                  UNION ALL

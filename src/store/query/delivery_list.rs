@@ -8,7 +8,7 @@ use crate::domain::deliveries::attempt::Failure;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time};
 use crate::store::db::statement::{Statement, SqlValue, query_of};
-use crate::store::query::list_scan::{Stretch, Walk, push_contents, push_tenant, push_times};
+use crate::store::query::list_scan::{ScanRange, ListScan, push_contents, push_tenant, push_times};
 use crate::store::query::messages::ceiling;
 use crate::store::query::page::SCAN;
 use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
@@ -138,8 +138,8 @@ impl DeliveryFilter {
         &self,
         store: &Store,
         tenant: &Tenant,
-        (walk, stretch): (&Walk, &Stretch),
-        Reading { columns, and, limit }: Reading<'_>,
+        (walk, stretch): (&ListScan, &ScanRange),
+        Selection { columns, and, limit }: Selection<'_>,
     ) -> Statement {
         const MORE: &str = " CROSS JOIN application p CROSS JOIN message m CROSS JOIN endpoint e";
         let select = format!("SELECT {} AS message_id, d.endpoint_id, {columns}", walk.message_id());
@@ -149,7 +149,7 @@ impl DeliveryFilter {
         if let Some(endpoint) = self.endpoint {
             sql.push(" AND d.endpoint_id = ").bind(endpoint);
         }
-        if let (Some(ids), false) = (&self.messages, matches!(walk, Walk::Messages(_))) {
+        if let (Some(ids), false) = (&self.messages, matches!(walk, ListScan::Messages(_))) {
             sql.push(" AND d.message_id IN ").list(ids.iter().map(|id| SqlValue::from(*id)));
         }
         sql.push(self.status.map_or("", DeliveryStatusFilter::condition));
@@ -176,7 +176,7 @@ impl DeliveryFilter {
     }
 
     /// The range of the scan after `after`.
-    pub(in crate::store) fn stretch(&self, order: Order, after: Option<DeliveryKey>) -> Stretch {
+    pub(in crate::store) fn stretch(&self, order: Order, after: Option<DeliveryKey>) -> ScanRange {
         let top = if self.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(self.until) };
         let floor = MessageId::floor(self.since);
         let (from, last) = match order {
@@ -189,13 +189,13 @@ impl DeliveryFilter {
                 (after.map_or(first, |after| after.max(first)), top)
             }
         };
-        Stretch { order, from, last, end: None }
+        ScanRange { order, from, last, end: None }
     }
 }
 
 /// Columns, condition and limit of a [`DeliveryFilter::statement`].
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Reading<'a> {
+pub(in crate::store) struct Selection<'a> {
     /// Columns in addition to the ids of message and endpoint.
     pub columns: &'a str,
     /// An additional condition, or empty.
@@ -231,7 +231,7 @@ impl Store {
         let walk = self.walk(tenant, &filter).await?;
         let mut stretch = filter.stretch(Order::Descending, after);
         let few = walk.is_few();
-        let free = filter.takes_all() && matches!(walk, Walk::Endpoint(..)) || matches!(walk, Walk::Messages(_));
+        let free = filter.takes_all() && matches!(walk, ListScan::Endpoint(..)) || matches!(walk, ListScan::Messages(_));
         // If few rows are skipped, several ranges fill the page.
         let goes_on = few || filter.takes_all();
         let (mut found, mut looked): (Vec<Row>, usize) = (Vec::new(), 0);
@@ -241,7 +241,7 @@ impl Store {
                 true => None,
                 false => self.end_of_walk(&walk, &stretch, rows, filter.text.is_some()).await?,
             };
-            let reading = Reading { columns: LISTED, and: "", limit: limit + 1 - found.len() };
+            let reading = Selection { columns: LISTED, and: "", limit: limit + 1 - found.len() };
             let sql = filter.statement(self, tenant, (&walk, &stretch), reading);
             let some: Vec<Row> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
             found.extend(some);
@@ -257,21 +257,21 @@ impl Store {
     }
 
     /// Chooses the scan that skips the fewest rows.
-    pub(in crate::store) async fn walk(&self, tenant: &Tenant, filter: &DeliveryFilter) -> Result<Walk, StoreError> {
+    pub(in crate::store) async fn walk(&self, tenant: &Tenant, filter: &DeliveryFilter) -> Result<ListScan, StoreError> {
         if let Some(work) = filter.resent {
-            return Ok(Walk::Resent(work));
+            return Ok(ListScan::Resent(work));
         }
         if let Some(ids) = &filter.messages {
-            return Ok(Walk::Messages(ids.clone()));
+            return Ok(ListScan::Messages(ids.clone()));
         }
         let states = filter.status.map_or(&[][..], DeliveryStatusFilter::states);
-        let dead = || Walk::Dead(tenant.org.clone());
+        let dead = || ListScan::Dead(tenant.org.clone());
         if let Some(endpoint) = filter.endpoint
             && !states.is_empty()
             && !states.contains(&DeliveryState::Fresh)
             && let Some(slot) = self.few_at(endpoint).await?
         {
-            return Ok(Walk::FewAt(endpoint, slot, states));
+            return Ok(ListScan::FewAtEndpoint(endpoint, slot, states));
         }
         match states {
             [] => {}
@@ -280,19 +280,19 @@ impl Store {
             [DeliveryState::Dead] => {}
             // Retried or dead: dead deliveries are not in the queue, so this needs the full scan.
             states if states.contains(&DeliveryState::Dead) => {}
-            states if self.few(states).await? => return Ok(Walk::Few(states)),
+            states if self.few(states).await? => return Ok(ListScan::FewPending(states)),
             _ => {}
         }
         Ok(match (filter.endpoint, filter.app) {
             (Some(endpoint), _) => self.walk_of_endpoint(endpoint).await?,
-            (None, Some(app)) => Walk::Application(app),
-            (None, None) => Walk::Organization(tenant.org.clone()),
+            (None, Some(app)) => ListScan::Application(app),
+            (None, None) => ListScan::Organization(tenant.org.clone()),
         })
     }
 
     /// Scans the endpoint's deliveries. Pending ones have no index in the list's order; if there are many, scans the
     /// application's messages instead.
-    async fn walk_of_endpoint(&self, endpoint: EndpointId) -> Result<Walk, StoreError> {
+    async fn walk_of_endpoint(&self, endpoint: EndpointId) -> Result<ListScan, StoreError> {
         const SQL: &str = "SELECT slot, app_id, (SELECT count(*) FROM (SELECT 1 FROM due
                  WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id LIMIT $2) AS pending)
              FROM endpoint WHERE id = $1";
@@ -300,9 +300,9 @@ impl Store {
         let found: Option<(i16, AppId, i64)> =
             read!(self, db => sqlx::query_as(SQL).bind(endpoint).bind(most).fetch_optional(db).await)?;
         Ok(match found {
-            Some((_, app, pending)) if pending >= most => Walk::Application(app),
-            Some((slot, ..)) => Walk::Endpoint(endpoint, slot),
-            None => Walk::Endpoint(endpoint, -1),
+            Some((_, app, pending)) if pending >= most => ListScan::Application(app),
+            Some((slot, ..)) => ListScan::Endpoint(endpoint, slot),
+            None => ListScan::Endpoint(endpoint, -1),
         })
     }
 

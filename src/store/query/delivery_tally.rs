@@ -5,7 +5,7 @@
 use crate::domain::Time;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::store::db::statement::{Statement, query_of};
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, Reading};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, Selection};
 use crate::store::query::page::SCAN;
 use crate::store::{Order, Store, StoreError, Tenant, read};
 
@@ -14,7 +14,7 @@ const CHUNK: usize = 5_000;
 
 /// Deliveries by status and by the effect of a resend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeliveryTally {
+pub struct DeliveryCounts {
     pub pending: i64,
     pub retrying: i64,
     pub delivered: i64,
@@ -31,7 +31,7 @@ pub struct DeliveryTally {
     pub more: bool,
 }
 
-impl DeliveryTally {
+impl DeliveryCounts {
     /// The total.
     pub fn found(&self) -> i64 {
         self.pending + self.retrying + self.delivered + self.dead + self.canceled
@@ -48,7 +48,7 @@ impl DeliveryTally {
     }
 
     /// Adds the counts of another chunk.
-    pub fn add(&mut self, other: &DeliveryTally) {
+    pub fn add(&mut self, other: &DeliveryCounts) {
         self.pending += other.pending;
         self.retrying += other.retrying;
         self.delivered += other.delivered;
@@ -60,7 +60,7 @@ impl DeliveryTally {
         self.more |= other.more;
     }
 
-    fn count(&mut self, group: &Group) {
+    fn count(&mut self, group: &CountedGroup) {
         let canceled = group.reason.as_deref().and_then(DeadReason::from_word) == Some(DeadReason::Canceled);
         *match DeliveryState::from_code(group.state) {
             DeliveryState::Fresh => &mut self.pending,
@@ -69,29 +69,29 @@ impl DeliveryTally {
             DeliveryState::Dead if canceled => &mut self.canceled,
             DeliveryState::Dead => &mut self.dead,
         } += group.count;
-        match Passed::from_code(group.passed) {
+        match SkipReason::from_code(group.passed) {
             None => {}
-            Some(Passed::Gone) => self.gone += group.count,
-            Some(Passed::Disabled) => self.disabled += group.count,
-            Some(Passed::Due) => self.due += group.count,
+            Some(SkipReason::Gone) => self.gone += group.count,
+            Some(SkipReason::Disabled) => self.disabled += group.count,
+            Some(SkipReason::Due) => self.due += group.count,
         }
     }
 }
 
 /// The reason a resend skips a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Passed {
+pub(in crate::store) enum SkipReason {
     Gone,
     Disabled,
     Due,
 }
 
-impl Passed {
-    fn from_code(code: i32) -> Option<Passed> {
+impl SkipReason {
+    fn from_code(code: i32) -> Option<SkipReason> {
         match code {
-            1 => Some(Passed::Gone),
-            2 => Some(Passed::Disabled),
-            3 => Some(Passed::Due),
+            1 => Some(SkipReason::Gone),
+            2 => Some(SkipReason::Disabled),
+            3 => Some(SkipReason::Due),
             _ => None,
         }
     }
@@ -107,7 +107,7 @@ impl Passed {
 }
 
 #[derive(sqlx::FromRow)]
-struct Group {
+struct CountedGroup {
     state: i16,
     reason: Option<String>,
     passed: i32,
@@ -127,8 +127,8 @@ impl Store {
         from: Option<DeliveryKey>,
         most: i64,
         now: Time,
-    ) -> Result<(DeliveryTally, Option<DeliveryKey>), StoreError> {
-        let mut tally = DeliveryTally::default();
+    ) -> Result<(DeliveryCounts, Option<DeliveryKey>), StoreError> {
+        let mut tally = DeliveryCounts::default();
         if filter.is_void(tenant) {
             return Ok((tally, None));
         }
@@ -138,9 +138,9 @@ impl Store {
         let mut stretch = filter.stretch(Order::Descending, from);
         let (text, rows) = (filter.text.is_some(), if walk.is_few() { CHUNK } else { SCAN });
         stretch.end = self.end_of_walk(&walk, &stretch, rows, text).await?;
-        let columns = format!("d.state, d.reason, {} AS passed", Passed::sql(now));
+        let columns = format!("d.state, d.reason, {} AS passed", SkipReason::sql(now));
         let limit = usize::try_from(most).unwrap_or_default() + 1;
-        let listed = filter.statement(self, tenant, (&walk, &stretch), Reading { columns: &columns, and: "", limit });
+        let listed = filter.statement(self, tenant, (&walk, &stretch), Selection { columns: &columns, and: "", limit });
         let sql = Statement {
             text: format!(
                 "SELECT state, reason, passed, count(*) AS count FROM ({}) AS listed GROUP BY state, reason, passed",
@@ -148,7 +148,7 @@ impl Store {
             ),
             values: listed.values,
         };
-        let groups: Vec<Group> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
+        let groups: Vec<CountedGroup> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         groups.iter().for_each(|group| tally.count(group));
         tally.more = tally.found() > most;
         let next = stretch.end.filter(|_| !tally.more);

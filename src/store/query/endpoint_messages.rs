@@ -1,6 +1,6 @@
 //! Messages sent to an endpoint, with the status of their deliveries, and counts by status.
 //!
-//! * [`SentFilter`] selects messages with a delivery to an endpoint. It is evaluated here, row by row, for lists and
+//! * [`EndpointMessageFilter`] selects messages with a delivery to an endpoint. It is evaluated here, row by row, for lists and
 //!   background tasks on both databases; the rows are read along the index of the endpoint's deliveries.
 //! * [`EndpointMessage`] is a message and the status of its delivery.
 //! * [`DeliveryStatusCounts`] are counts by status.
@@ -25,7 +25,7 @@ const CHUNK: usize = 1_000;
 
 /// Selects messages with a delivery to an endpoint; an empty list or `None` selects all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SentFilter {
+pub struct EndpointMessageFilter {
     /// Accepted at this time or later.
     pub since: Time,
     /// Accepted before this time.
@@ -40,9 +40,9 @@ pub struct SentFilter {
     pub status_class: Option<i32>,
 }
 
-impl Default for SentFilter {
-    fn default() -> SentFilter {
-        SentFilter {
+impl Default for EndpointMessageFilter {
+    fn default() -> EndpointMessageFilter {
+        EndpointMessageFilter {
             since: Time::ZERO,
             until: Time::MAX,
             event_types: Vec::new(),
@@ -55,9 +55,9 @@ impl Default for SentFilter {
     }
 }
 
-impl SentFilter {
+impl EndpointMessageFilter {
     /// Whether a delivery and its message match.
-    pub(in crate::store) fn takes(&self, row: &SentRow) -> Result<bool, StoreError> {
+    pub(in crate::store) fn takes(&self, row: &EndpointDeliveryRow) -> Result<bool, StoreError> {
         let answered = match self.status_class {
             None => true,
             Some(0) => row.attempts > 0 && row.last_status.is_none(),
@@ -79,7 +79,7 @@ impl SentFilter {
         self.sql_and(store, compare, direction, "")
     }
 
-    /// [`SentFilter::sql`] for a caller that bounds the ids itself. It skips deliveries in other states before it reads
+    /// [`EndpointMessageFilter::sql`] for a caller that bounds the ids itself. It skips deliveries in other states before it reads
     /// their messages, so the number of rows does not limit the number of scanned rows.
     pub(in crate::store) fn sql_of_states(&self, store: &str) -> String {
         let mut states: Vec<String> = [DeliveryState::Fresh, DeliveryState::Retry, DeliveryState::Delivered, DeliveryState::Dead]
@@ -134,7 +134,7 @@ fn among(wanted: Option<&str>, column: Option<&str>) -> Result<bool, StoreError>
 
 /// A delivery and the filtered fields of its message.
 #[derive(sqlx::FromRow)]
-pub(in crate::store) struct SentRow {
+pub(in crate::store) struct EndpointDeliveryRow {
     pub message_id: MessageId,
     pub state: i16,
     due_at: Time,
@@ -151,7 +151,7 @@ pub(in crate::store) struct SentRow {
     last_status: Option<i32>,
 }
 
-impl SentRow {
+impl EndpointDeliveryRow {
     /// The delivery, for requeueing.
     pub(in crate::store) fn snapshot(&self) -> DeliverySnapshot {
         DeliverySnapshot { message: self.message_id, state: DeliveryState::from_code(self.state), generation: self.generation }
@@ -231,7 +231,7 @@ impl Store {
         tenant: &Tenant,
         app: AppId,
         endpoint: EndpointId,
-        filter: &SentFilter,
+        filter: &EndpointMessageFilter,
         page: &PageRequest<MessageId>,
     ) -> Result<Scanned<EndpointMessage, MessageId>, StoreError> {
         if !tenant.sees(app) {
@@ -240,11 +240,11 @@ impl Store {
         let _scan = self.scan(tenant).await?;
         let (compare, direction) = page.sql();
         let (sql, (first, end)) = (filter.sql(self.kind(), compare, direction), filter.ids());
-        let size = if *filter == SentFilter::default() { page.limit + 1 } else { CHUNK };
+        let size = if *filter == EndpointMessageFilter::default() { page.limit + 1 } else { CHUNK };
         let (mut from, mut looked, mut found) = (page.bound(), 0, Vec::new());
         let slot = self.slot_of_endpoint(endpoint).await?;
         let stopped = loop {
-            let rows: Vec<SentRow> = read!(self, db => {
+            let rows: Vec<EndpointDeliveryRow> = read!(self, db => {
                 sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
                     .bind(endpoint).bind(app).bind(&tenant.org).bind(from).bind(first).bind(end).bind(size as i64).bind(slot)
                     .fetch_all(db).await
@@ -271,7 +271,7 @@ impl Store {
             found.truncate(loaded);
         }
         let page = page.page(found);
-        let of = |row: SentRow| {
+        let of = |row: EndpointDeliveryRow| {
             let (standing, failing) = (row.standing(), row.failing());
             let message = messages.remove(&row.message_id)?;
             let next_at = (standing == DeliveryStatus::Pending).then_some(row.due_at);

@@ -30,7 +30,7 @@ pub type DeliveryKey = (MessageId, EndpointId);
 
 /// The rows to scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Walk {
+pub(in crate::store) enum ListScan {
     /// The messages of the organization.
     Organization(OrgId),
     Application(AppId),
@@ -39,9 +39,9 @@ pub(in crate::store) enum Walk {
     /// The organization's dead deliveries.
     Dead(OrgId),
     /// All pending deliveries in these states, if few.
-    Few(&'static [DeliveryState]),
+    FewPending(&'static [DeliveryState]),
     /// Deliveries of an endpoint in this slot in these states, if few.
-    FewAt(EndpointId, i16, &'static [DeliveryState]),
+    FewAtEndpoint(EndpointId, i16, &'static [DeliveryState]),
     /// Deliveries resent by a background task, as far as [recorded](crate::store::jobs::resent).
     Resent(BackgroundId),
     Messages(Vec<MessageId>),
@@ -49,7 +49,7 @@ pub(in crate::store) enum Walk {
 
 /// A range of a scan.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Stretch {
+pub(in crate::store) struct ScanRange {
     /// The direction, by message id.
     pub order: Order,
     /// Exclusive start.
@@ -60,32 +60,32 @@ pub(in crate::store) struct Stretch {
     pub end: Option<DeliveryKey>,
 }
 
-impl Walk {
+impl ListScan {
     /// The column with the message's id. It must be that of the scanned table, or SQLite would not use its order.
     pub(in crate::store) fn message_id(&self) -> &'static str {
         match self {
-            Walk::Organization(_) | Walk::Application(_) => "w.id",
+            ListScan::Organization(_) | ListScan::Application(_) => "w.id",
             _ => "d.message_id",
         }
     }
 
     /// The ORDER BY clause. Its columns must be selected.
-    pub(in crate::store) fn order(&self, stretch: &Stretch) -> String {
+    pub(in crate::store) fn order(&self, stretch: &ScanRange) -> String {
         let direction = stretch.sql().direction;
         format!(" ORDER BY {} {direction}, d.endpoint_id {direction}", self.message_id())
     }
 
     /// Whether it covers a small set.
     pub(in crate::store) fn is_few(&self) -> bool {
-        matches!(self, Walk::Few(_) | Walk::FewAt(..) | Walk::Dead(_) | Walk::Resent(_))
+        matches!(self, ListScan::FewPending(_) | ListScan::FewAtEndpoint(..) | ListScan::Dead(_) | ListScan::Resent(_))
     }
 
     /// `select` from the scanned deliveries `d` and `more` tables, within `stretch`. Tables are listed in join order,
     /// which SQLite keeps for `CROSS JOIN`.
-    pub(in crate::store) fn statement(&self, store: &Store, select: &str, more: &str, stretch: &Stretch) -> Statement {
+    pub(in crate::store) fn statement(&self, store: &Store, select: &str, more: &str, stretch: &ScanRange) -> Statement {
         let mut sql = Statement::default();
         match self {
-            Walk::Few(states) => {
+            ListScan::FewPending(states) => {
                 sql.push("WITH few AS MATERIALIZED (");
                 for (n, state) in states.iter().enumerate() {
                     sql.push(if n == 0 { "" } else { " UNION ALL " });
@@ -94,7 +94,7 @@ impl Walk {
                 }
                 sql.push(") ");
             }
-            Walk::FewAt(endpoint, slot, states) => {
+            ListScan::FewAtEndpoint(endpoint, slot, states) => {
                 sql.push("WITH few AS MATERIALIZED (");
                 for (n, state) in states.iter().enumerate() {
                     sql.push(if n == 0 { "" } else { " UNION ALL " });
@@ -110,13 +110,13 @@ impl Walk {
                 }
                 sql.push(") ");
             }
-            Walk::Dead(org) => {
+            ListScan::Dead(org) => {
                 sql.push("WITH few AS MATERIALIZED (SELECT d.message_id, d.endpoint_id FROM dead d WHERE d.org = ");
                 sql.bind(text(org));
                 stretch.push(&mut sql);
                 sql.push(") ");
             }
-            Walk::Resent(work) => {
+            ListScan::Resent(work) => {
                 sql.push(
                     "WITH few AS MATERIALIZED (SELECT d.message_id, d.endpoint_id FROM resent d WHERE d.work_id = ",
                 );
@@ -128,33 +128,33 @@ impl Walk {
         }
         sql.push(select);
         sql.push(match self {
-            Walk::Organization(_) | Walk::Application(_) => " FROM message w CROSS JOIN delivery d",
-            Walk::Few(_) | Walk::FewAt(..) | Walk::Dead(_) | Walk::Resent(_) => " FROM few CROSS JOIN delivery d",
-            Walk::Endpoint(..) | Walk::Messages(_) => " FROM delivery d",
+            ListScan::Organization(_) | ListScan::Application(_) => " FROM message w CROSS JOIN delivery d",
+            ListScan::FewPending(_) | ListScan::FewAtEndpoint(..) | ListScan::Dead(_) | ListScan::Resent(_) => " FROM few CROSS JOIN delivery d",
+            ListScan::Endpoint(..) | ListScan::Messages(_) => " FROM delivery d",
         });
         sql.push(more).push(" WHERE ");
         match self {
-            Walk::Organization(org) => along(sql.push("w.org = ").bind(text(org)), stretch),
-            Walk::Application(app) => along(sql.push("w.app_id = ").bind(*app), stretch),
-            Walk::Endpoint(endpoint, slot) => {
+            ListScan::Organization(org) => along(sql.push("w.org = ").bind(text(org)), stretch),
+            ListScan::Application(app) => along(sql.push("w.app_id = ").bind(*app), stretch),
+            ListScan::Endpoint(endpoint, slot) => {
                 sql.push("d.endpoint_id = ").bind(*endpoint);
                 sql.push(" AND d.slot IN ").list([ENDED, i64::from(*slot)].map(SqlValue::Number))
             }
-            Walk::Few(_) | Walk::FewAt(..) | Walk::Dead(_) | Walk::Resent(_) => {
+            ListScan::FewPending(_) | ListScan::FewAtEndpoint(..) | ListScan::Dead(_) | ListScan::Resent(_) => {
                 sql.push("d.message_id = few.message_id AND d.endpoint_id = few.endpoint_id")
             }
-            Walk::Messages(ids) => sql.push("d.message_id IN ").list(ids.iter().map(|id| SqlValue::from(*id))),
+            ListScan::Messages(ids) => sql.push("d.message_id IN ").list(ids.iter().map(|id| SqlValue::from(*id))),
         };
         stretch.push(&mut sql);
         sql
     }
 
     /// A statement that reads only the keys.
-    fn keys(&self, store: &Store, select: &str, stretch: &Stretch) -> Statement {
+    fn keys(&self, store: &Store, select: &str, stretch: &ScanRange) -> Statement {
         let mut sql = Statement::new(select);
         match self {
-            Walk::Dead(org) => sql.push(" FROM dead d WHERE d.org = ").bind(text(org)),
-            Walk::Resent(work) => sql.push(" FROM resent d WHERE d.work_id = ").bind(*work),
+            ListScan::Dead(org) => sql.push(" FROM dead d WHERE d.org = ").bind(text(org)),
+            ListScan::Resent(work) => sql.push(" FROM resent d WHERE d.work_id = ").bind(*work),
             _ => return self.statement(store, select, "", stretch),
         };
         stretch.push(&mut sql);
@@ -163,7 +163,7 @@ impl Walk {
 }
 
 /// Appends the messages of a scan by message, and their deliveries.
-fn along<'s>(sql: &'s mut Statement, stretch: &Stretch) -> &'s mut Statement {
+fn along<'s>(sql: &'s mut Statement, stretch: &ScanRange) -> &'s mut Statement {
     let Direction { from, to, .. } = stretch.sql();
     sql.push(&format!(" AND w.id {from} ")).bind(stretch.from.0);
     sql.push(&format!(" AND w.id {to} ")).bind(stretch.last_message()).push(" AND d.message_id = w.id")
@@ -185,7 +185,7 @@ struct Direction {
     before: &'static str,
 }
 
-impl Stretch {
+impl ScanRange {
     fn sql(&self) -> Direction {
         match self.order {
             Order::Descending => Direction { direction: "DESC", from: "<=", to: ">=", beyond: "<", before: ">" },
@@ -273,16 +273,16 @@ impl Store {
     /// The last delivery that a page scans, `rows` from the start; `None`: the scan ends before.
     pub(in crate::store) async fn end_of_walk(
         &self,
-        walk: &Walk,
-        stretch: &Stretch,
+        walk: &ListScan,
+        stretch: &ScanRange,
         rows: usize,
         payloads: bool,
     ) -> Result<Option<DeliveryKey>, StoreError> {
         match walk {
-            Walk::Organization(org) => {
+            ListScan::Organization(org) => {
                 return self.end_of_messages(("m.org", text(org)), stretch, rows, payloads).await;
             }
-            Walk::Application(app) => {
+            ListScan::Application(app) => {
                 return self.end_of_messages(("m.app_id", (*app).into()), stretch, rows, payloads).await;
             }
             _ => {}
@@ -309,7 +309,7 @@ impl Store {
     async fn end_of_messages(
         &self,
         (column, value): (&str, SqlValue),
-        stretch: &Stretch,
+        stretch: &ScanRange,
         rows: usize,
         payloads: bool,
     ) -> Result<Option<DeliveryKey>, StoreError> {

@@ -226,7 +226,7 @@ impl Store {
                 .await?
             }
             crate::store::Backend::Postgres(backend) => {
-                let (list, least, greatest) = codec::bounded(ids);
+                let (list, least, greatest) = codec::with_bounds(ids);
                 sqlx::query_as(SIZES).bind(list).bind(least).bind(greatest).fetch_all(readers.postgres(backend)).await?
             }
         };
@@ -264,7 +264,7 @@ impl Store {
             }
             crate::store::Backend::Postgres(backend) => {
                 let sql = format!("SELECT {MESSAGE} FROM message WHERE id = ANY($1) AND id BETWEEN $2 AND $3");
-                let (list, least, greatest) = codec::bounded(ids);
+                let (list, least, greatest) = codec::with_bounds(ids);
                 let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(list).bind(least).bind(greatest);
                 query.fetch_all(readers.postgres(backend)).await?
             }

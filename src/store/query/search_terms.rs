@@ -12,7 +12,7 @@ const MOST: i64 = 50;
 
 /// The meaning of a search term. An unknown term is a text to search for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sought {
+pub enum SearchTarget {
     Messages(Vec<MessageId>),
     Application(AppId),
     Endpoint(EndpointId),
@@ -25,7 +25,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn sought(&self, tenant: &Tenant, app: Option<AppId>, text: &str) -> Result<Sought, StoreError> {
+    pub async fn sought(&self, tenant: &Tenant, app: Option<AppId>, text: &str) -> Result<SearchTarget, StoreError> {
         let tenant = &Tenant { only: app.or(tenant.only), ..tenant.clone() };
         let messages = match (text.parse::<AttemptId>(), MessageRef::parse(text)) {
             (Ok(attempt), _) => self.message_of_attempt(tenant, attempt).await?,
@@ -33,19 +33,19 @@ impl Store {
             _ => Vec::new(),
         };
         if !messages.is_empty() {
-            return Ok(Sought::Messages(messages));
+            return Ok(SearchTarget::Messages(messages));
         }
         if let Ok(named) = AppRef::parse(text)
             && let Some(app) = self.application(tenant, &named).await?
         {
-            return Ok(Sought::Application(app.id));
+            return Ok(SearchTarget::Application(app.id));
         }
         if let Ok(named) = EndpointRef::parse(text)
             && let [endpoint] = self.endpoints_named(tenant, &named).await?[..]
         {
-            return Ok(Sought::Endpoint(endpoint));
+            return Ok(SearchTarget::Endpoint(endpoint));
         }
-        Ok(Sought::Text(text.to_owned()))
+        Ok(SearchTarget::Text(text.to_owned()))
     }
 
     /// The tenant's endpoints with an id (at most one, even if deleted) or a uid (one per application).

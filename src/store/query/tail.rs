@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::domain::{AppId, AttemptId, EndpointId, Time};
-use crate::store::query::attempts::{AttemptLine, LINES};
+use crate::store::query::attempts::{ListedAttempt, LINES};
 use crate::store::query::page::SCAN;
 use crate::store::{Store, StoreError, Tenant, read};
 
@@ -28,7 +28,7 @@ pub struct TailFilter {
 
 impl TailFilter {
     /// Whether an attempt matches.
-    pub fn takes(&self, line: &AttemptLine) -> bool {
+    pub fn takes(&self, line: &ListedAttempt) -> bool {
         self.app.is_none_or(|app| line.app_id == app)
             && self.endpoint.is_none_or(|endpoint| line.endpoint_id == endpoint)
             && self.event_type.as_deref().is_none_or(|name| line.event_type.as_deref() == Some(name))
@@ -46,7 +46,7 @@ impl Store {
         tenant: &Tenant,
         filter: &TailFilter,
         limit: usize,
-    ) -> Result<Vec<AttemptLine>, StoreError> {
+    ) -> Result<Vec<ListedAttempt>, StoreError> {
         let sql = format!(
             "{LINES} WHERE a.org = $1 AND p.org = $1 AND NOT p.operational AND ($2 IS NULL OR a.app_id = $2) AND a.id < $3
              ORDER BY a.id DESC LIMIT $4"
@@ -55,7 +55,7 @@ impl Store {
         let size = if *filter == TailFilter::default() { limit } else { CHUNK };
         let (mut before, mut looked, mut found) = (AttemptId(uuid::Uuid::max()), 0, Vec::new());
         loop {
-            let lines: Vec<AttemptLine> = read!(self, db => {
+            let lines: Vec<ListedAttempt> = read!(self, db => {
                 sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
                     .bind(&tenant.org).bind(tenant.only).bind(before).bind(size as i64)
                     .fetch_all(db).await
@@ -82,7 +82,7 @@ impl Store {
         since: Time,
         took: Duration,
         limit: i64,
-    ) -> Result<Vec<AttemptLine>, StoreError> {
+    ) -> Result<Vec<ListedAttempt>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
             "{LINES} WHERE a.org = $1 AND p.org = $1 AND NOT p.operational AND ($2 IS NULL OR a.app_id = $2) AND a.id >= $3
                  AND a.duration_us >= $4 ORDER BY a.id DESC LIMIT $5"

@@ -1,6 +1,6 @@
 //! Canceling a pending delivery on request.
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::access::audit::NewAuditEntry;
@@ -34,13 +34,19 @@ impl Store {
                 return Ok(false);
             }
             let ended =
-                dead::end_pending(&mut tx, PendingFilter::One(app, message, endpoint), DeadReason::Canceled, now).await?;
+                dead::end_pending(&mut tx, PendingFilter::One(app, message, endpoint), DeadReason::Canceled, now)
+                    .await?;
             if ended.is_empty() {
                 return Ok(false);
             }
             let (target, detail) = (message.to_string(), format!("to {endpoint}"));
-            let entry =
-                NewAuditEntry { org: &tenant.org, app: Some(app), act: act::DELIVERY_CANCELED, target: &target, detail: &detail };
+            let entry = NewAuditEntry {
+                org: &tenant.org,
+                app: Some(app),
+                act: action::DELIVERY_CANCELED,
+                target: &target,
+                detail: &detail,
+            };
             self.note(&mut tx, entry, now).await?;
             tx.commit().await?;
             dead::count(DeadReason::Canceled, &ended);

@@ -7,11 +7,15 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-use crate::domain::deliveries::delivery::{DeadReason, Transition, Progress};
+use crate::domain::deliveries::delivery::{DeadReason, Progress, Transition};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::sqlite;
 use crate::store::recording::record::{FinishedAttempt, count_dead};
 use crate::store::{StoreError, Tx};
+
+/// The beginning of every statement that inserts dead deliveries.
+pub(in crate::store) const INSERT_DEAD: &str =
+    "INSERT INTO dead (message_id, endpoint_id, app_id, org, reason, at, attempts, step, generation) ";
 
 /// A delivery that was ended by its last attempt.
 pub(in crate::store) struct NewDead<'f> {
@@ -35,12 +39,10 @@ impl<'f> NewDead<'f> {
 
 /// Inserts deliveries that the same transaction has deleted from the queue.
 pub(in crate::store) async fn insert(tx: &mut Tx, dead: &[NewDead<'_>]) -> Result<(), StoreError> {
-    const HEAD: &str =
-        "INSERT INTO dead (message_id, endpoint_id, app_id, org, reason, at, attempts, step, generation) ";
     match tx {
         _ if dead.is_empty() => Ok(()),
         Tx::Sqlite(tx) => {
-            sqlite::insert(tx, HEAD, 9, dead, |mut row, one| {
+            sqlite::insert(tx, INSERT_DEAD, 9, dead, |mut row, one| {
                 let attempt = &one.finished.attempt;
                 row.push_bind(attempt.message_id.0)
                     .push_bind(attempt.endpoint_id.0)
@@ -61,7 +63,7 @@ pub(in crate::store) async fn insert(tx: &mut Tx, dead: &[NewDead<'_>]) -> Resul
             const ROWS: &str =
                 "SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::bigint[],
                  $7::integer[], $8::integer[], $9::integer[])";
-            sqlx::query(sqlx::AssertSqlSafe(format!("{HEAD}{ROWS}")))
+            sqlx::query(sqlx::AssertSqlSafe(format!("{INSERT_DEAD}{ROWS}")))
                 .bind(column::<Uuid>(dead, |one| one.finished.attempt.message_id.0))
                 .bind(column::<Uuid>(dead, |one| one.finished.attempt.endpoint_id.0))
                 .bind(column::<Uuid>(dead, |one| one.finished.attempt.app_id.0))
@@ -105,8 +107,7 @@ pub(in crate::store) async fn end_pending(
     reason: DeadReason,
     now: Time,
 ) -> Result<Vec<EndedDelivery>, StoreError> {
-    const MOVE: &str = "INSERT INTO dead (message_id, endpoint_id, app_id, org, reason, at, attempts, step, generation)
-         SELECT moved.message_id, moved.endpoint_id, moved.app_id,
+    const SELECT: &str = "SELECT moved.message_id, moved.endpoint_id, moved.app_id,
              (SELECT org FROM application WHERE application.id = moved.app_id), $1, $2, moved.attempts, moved.step,
              moved.generation + 1";
     const RETURNING: &str = "RETURNING endpoint_id, message_id, app_id, org, attempts";
@@ -126,7 +127,7 @@ pub(in crate::store) async fn end_pending(
                     None,
                 ),
             };
-            let insert = format!("{MOVE} FROM due AS moved WHERE {which} {RETURNING}");
+            let insert = format!("{INSERT_DEAD} {SELECT} FROM due AS moved WHERE {which} {RETURNING}");
             let delete = format!("DELETE FROM due WHERE $1 IS NOT NULL AND $2 IS NOT NULL AND {which}");
             let insert = sqlx::query_as(sqlx::AssertSqlSafe(insert)).bind(reason.word()).bind(now);
             let delete = sqlx::query(sqlx::AssertSqlSafe(delete)).bind(reason.word()).bind(now);
@@ -162,7 +163,7 @@ pub(in crate::store) async fn end_pending(
                 "WITH locked AS ({locked} FOR UPDATE),
                      moved AS (DELETE FROM due USING locked WHERE due.message_id = locked.message_id
                          AND due.endpoint_id = locked.endpoint_id RETURNING due.*)
-                 {MOVE} FROM moved {RETURNING}"
+                 {INSERT_DEAD} {SELECT} FROM moved {RETURNING}"
             );
             let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(reason.word()).bind(now);
             let query = match filter {

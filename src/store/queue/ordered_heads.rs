@@ -14,7 +14,7 @@ pub struct OrderedHead {
     pub endpoint: EndpointId,
     /// The first pending deliveries by sequence number, due or not.
     pub waiting: Vec<PendingDelivery>,
-    /// `pending_deliveries` has all pending deliveries with sequence numbers up to this one.
+    /// `waiting` has all pending deliveries with sequence numbers up to this one.
     pub up_to: i64,
     /// There may be more than were asked for.
     pub more: bool,
@@ -39,7 +39,12 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn ordered_heads(&self, endpoints: &[EndpointId], most: i64, now: Time) -> Result<Vec<OrderedHead>, StoreError> {
+    pub async fn ordered_heads(
+        &self,
+        endpoints: &[EndpointId],
+        most: i64,
+        now: Time,
+    ) -> Result<Vec<OrderedHead>, StoreError> {
         if endpoints.is_empty() {
             return Ok(Vec::new());
         }

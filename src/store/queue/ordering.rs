@@ -20,7 +20,7 @@ use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite, store_error};
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::query::deliveries::LATE_DELIVERIES;
 use crate::store::queue::pending_deliveries::LONGEST_SCHEDULE;
 use crate::store::queue::signals::Admission;
@@ -153,7 +153,7 @@ fn ordered(admission: &Admission) -> impl Iterator<Item = &LiveEndpoint> {
 }
 
 /// Numbers deliveries that are about to be inserted, in the order of the batch.
-pub(in crate::store) async fn number_new(tx: &mut Tx, admissions: &mut [Admission]) -> Result<(), StoreError> {
+pub(in crate::store) async fn number_accepted(tx: &mut Tx, admissions: &mut [Admission]) -> Result<(), StoreError> {
     let mut counts: BTreeMap<EndpointId, i64> = BTreeMap::new();
     for admission in admissions.iter().filter(|admission| !is_scheduled(&admission.message)) {
         ordered(admission).for_each(|live| *counts.entry(live.endpoint.id).or_default() += 1);
@@ -243,7 +243,7 @@ async fn number(
         })?;
         seqs.extend(due.into_iter().zip(first..));
     }
-    set(tx, endpoint, &seqs).await
+    set_numbers(tx, endpoint, &seqs).await
 }
 
 async fn allocate_early(tx: &mut Tx, endpoint: EndpointId, count: i64) -> Result<Option<i64>, StoreError> {
@@ -251,7 +251,7 @@ async fn allocate_early(tx: &mut Tx, endpoint: EndpointId, count: i64) -> Result
     Ok(on!(tx, db => sqlx::query_scalar(SQL).bind(endpoint).bind(count).fetch_optional(db).await)?)
 }
 
-async fn set(tx: &mut Tx, endpoint: EndpointId, seqs: &[(MessageId, i64)]) -> Result<(), StoreError> {
+async fn set_numbers(tx: &mut Tx, endpoint: EndpointId, seqs: &[(MessageId, i64)]) -> Result<(), StoreError> {
     if seqs.is_empty() {
         return Ok(());
     }
@@ -295,11 +295,11 @@ impl Store {
              ORDER BY due_at, message_id";
         const LACKING: &str = "SELECT message_id FROM due
              WHERE slot = (SELECT slot FROM endpoint WHERE id = $1) AND endpoint_id = $1 AND seq IS NULL";
-        let scheduled = self.numberless(DUE, endpoint, Some(now)).await?;
+        let scheduled = self.unnumbered(DUE, endpoint, Some(now)).await?;
         self.number_in_steps(endpoint, &scheduled, Unnumbered::Scheduled, SequenceRange::End, now).await?;
         let look = self.orderings(&[endpoint]).await?.pop().and_then(|(_, _, number_at, _)| number_at);
         if look.is_some_and(|at| at <= now) {
-            let mut early = self.numberless(LACKING, endpoint, None).await?;
+            let mut early = self.unnumbered(LACKING, endpoint, None).await?;
             early.sort_unstable();
             self.number_in_steps(endpoint, &early, Unnumbered::Never, SequenceRange::Early, now).await?;
             const LOOKED: &str = "UPDATE ordering SET number_at = CASE WHEN ordered_at < $2 THEN NULL ELSE $3 END
@@ -318,7 +318,7 @@ impl Store {
         Ok(())
     }
 
-    async fn numberless(
+    async fn unnumbered(
         &self,
         sql: &'static str,
         endpoint: EndpointId,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::backoff::WAIT_LIMIT;
-use crate::domain::deliveries::delivery::{Progress, DeliveryState};
+use crate::domain::deliveries::delivery::{DeliveryState, Progress};
 use crate::domain::deliveries::message::SCHEDULE_LIMIT;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
@@ -70,8 +70,8 @@ pub struct PendingLane {
 }
 
 impl PendingLane {
-    /// When to read the lane. Fresh deliveries may be due regardless of their due time ([`PendingDelivery::is_due`]), so they
-    /// are read within a minute.
+    /// When to read the lane. Fresh deliveries may be due regardless of their due time ([`PendingDelivery::is_due`]),
+    /// so they are read within a minute.
     pub fn look_at(&self, now: Time) -> Time {
         let fresh = self.fresh_due.map(|due| due.min(now.plus(LOOK_ANYWAY)));
         let retry = self.retry_due.map(|due| if due > now.plus(LONGEST_WAIT) { Time::ZERO } else { due });
@@ -138,19 +138,21 @@ impl Store {
         let rows: Vec<PendingDeliveryRow> = match &self.inner.backend {
             Backend::Sqlite(backend) => {
                 // LIMIT cannot differ per lane: lanes are grouped by their limit, rounded up to a power of two.
-                let mut asked: BTreeMap<(i16, u64), sqlite::Packed> = BTreeMap::new();
+                let mut groups: BTreeMap<(i16, u64), sqlite::Packed> = BTreeMap::new();
                 for lane in lanes {
-                    let kinds =
-                        [(DeliveryState::Fresh, lane.fresh, lane.fresh_from), (DeliveryState::Retry, lane.retries, lane.retries_from)];
+                    let kinds = [
+                        (DeliveryState::Fresh, lane.fresh, lane.fresh_from),
+                        (DeliveryState::Retry, lane.retries, lane.retries_from),
+                    ];
                     for (state, most, from) in kinds {
                         if let Some(most) = u64::try_from(most).ok().filter(|most| *most > 0) {
-                            let packed = asked.entry((state.code(), most.next_power_of_two())).or_default();
+                            let packed = groups.entry((state.code(), most.next_power_of_two())).or_default();
                             packed.push(&[&lane.endpoint.0.as_bytes()[..]], &pack_lane(lane.slot, from))?;
                         }
                     }
                 }
                 let mut rows: Vec<PendingDeliveryRow> = Vec::new();
-                for ((kind, most), packed) in asked {
+                for ((kind, most), packed) in groups {
                     let (ids, list) = packed.values()?;
                     let query = sqlx::query_as(SQLITE_LANES).bind(ids).bind(list).bind(kind).bind(most as i64);
                     rows.extend(query.fetch_all(&backend.vital).await?);
@@ -168,7 +170,12 @@ impl Store {
                 )
                 .bind(lanes.iter().flat_map(|lane| [i16::from(lane.slot); 2]).collect::<Vec<i16>>())
                 .bind(lanes.iter().flat_map(|lane| [lane.endpoint.0; 2]).collect::<Vec<_>>())
-                .bind(lanes.iter().flat_map(|_| [DeliveryState::Fresh.code(), DeliveryState::Retry.code()]).collect::<Vec<i16>>())
+                .bind(
+                    lanes
+                        .iter()
+                        .flat_map(|_| [DeliveryState::Fresh.code(), DeliveryState::Retry.code()])
+                        .collect::<Vec<i16>>(),
+                )
                 .bind(lanes.iter().flat_map(|lane| [lane.fresh, lane.retries]).collect::<Vec<i64>>())
                 .bind(
                     lanes
@@ -295,7 +302,9 @@ mod tests {
         assert!(due(DeliveryState::Fresh, accepted, accepted) && due(DeliveryState::Fresh, accepted, behind));
         assert!(!due(DeliveryState::Fresh, accepted.plus(minute), behind), "this one is scheduled");
         assert!(due(DeliveryState::Fresh, accepted.plus(minute), accepted.plus(minute)));
-        assert!(!due(DeliveryState::Retry, accepted.plus(minute), accepted) && !due(DeliveryState::Retry, accepted, behind));
+        assert!(
+            !due(DeliveryState::Retry, accepted.plus(minute), accepted) && !due(DeliveryState::Retry, accepted, behind)
+        );
         assert!(due(DeliveryState::Retry, accepted.plus(WAIT_LIMIT * 3), accepted), "no retry waits so long");
     }
 }

@@ -19,6 +19,7 @@ use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
+use crate::store::ingest::due_insert::INSERT_DUE;
 use crate::store::{StoreError, Tx, on, partitions};
 
 /// The endpoint whose deliveries are requeued.
@@ -57,37 +58,36 @@ pub(in crate::store) async fn resend(
     message: MessageId,
     now: Time,
 ) -> Result<bool, StoreError> {
-    const SQL: &str = "INSERT INTO due
-             (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger)
-         VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, $7)
+    const ROW: &str = "VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, $7, NULL)
          ON CONFLICT (message_id, endpoint_id) DO UPDATE SET kind = excluded.kind, due_at = excluded.due_at, step = 0,
              generation = due.generation + 1, trigger = excluded.trigger";
     if message < partitions::hold_horizon(tx).await? {
         return Ok(false);
     }
+    let sql = sqlx::AssertSqlSafe(format!("{INSERT_DUE} {ROW}"));
     on!(tx, db => {
-        sqlx::query(SQL)
+        sqlx::query(sql)
             .bind(message).bind(to.endpoint).bind(to.app).bind(i16::from(to.slot))
             .bind(DeliveryState::Fresh.code()).bind(now).bind(Trigger::Manual.code())
             .execute(db).await.map(drop)
     })?;
-    let past = take_ended(tx, to.endpoint, &[message]).await?;
+    let past = remove_ended(tx, to.endpoint, &[message]).await?;
     continue_numbers(tx, to.endpoint, &past).await?;
     Ok(true)
 }
 
 /// Makes deliveries of one endpoint pending again, as retries, so they do not delay new messages. Deliveries that
-/// changed since they were `found`, or are past the retention period, are skipped. Returns the requeued ones.
+/// changed since they were `snapshots`, or are past the retention period, are skipped. Returns the requeued ones.
 pub(in crate::store) async fn requeue(
     tx: &mut Tx,
     to: RequeueTarget,
-    found: &[DeliverySnapshot],
+    snapshots: &[DeliverySnapshot],
     now: Time,
 ) -> Result<Vec<MessageId>, StoreError> {
     let horizon = partitions::hold_horizon(tx).await?;
-    let kept = found.iter().filter(|one| one.message >= horizon);
+    let kept = snapshots.iter().filter(|one| one.message >= horizon);
     let (pending, ended): (Vec<DeliverySnapshot>, Vec<DeliverySnapshot>) = kept.partition(|one| one.state.pending());
-    let mut done = send_pending_again(tx, to, &pending, now).await?;
+    let mut done = requeue_pending(tx, to, &pending, now).await?;
     let ended: HashMap<MessageId, i32> = ended.iter().map(|one| (one.message, one.generation)).collect();
     let inserted = insert_retries(tx, to, &codec::uuids(ended.keys()), AT_ONCE, now).await?;
     // Between the read and the lock, a delivery may have been resent and ended again, or deleted.
@@ -95,7 +95,7 @@ pub(in crate::store) async fn requeue(
     let (same, moved_on): (Vec<MessageId>, Vec<MessageId>) =
         inserted.into_iter().partition(|message| places.get(message) == ended.get(message));
     delete_due(tx, to.endpoint, &moved_on).await?;
-    let past = take_ended(tx, to.endpoint, &same).await?;
+    let past = remove_ended(tx, to.endpoint, &same).await?;
     continue_numbers(tx, to.endpoint, &past).await?;
     done.extend(same);
     Ok(done)
@@ -120,16 +120,16 @@ pub(in crate::store) async fn create_missing(
     Ok(given)
 }
 
-async fn send_pending_again(
+async fn requeue_pending(
     tx: &mut Tx,
     to: RequeueTarget,
-    found: &[DeliverySnapshot],
+    snapshots: &[DeliverySnapshot],
     now: Time,
 ) -> Result<Vec<MessageId>, StoreError> {
     const SET: &str = "UPDATE due SET kind = $1, due_at = $2, step = 0, generation = due.generation + 1, trigger = $3";
     let (kind, trigger) = (DeliveryState::Retry.code(), Trigger::Manual.code());
     Ok(match tx {
-        _ if found.is_empty() => Vec::new(),
+        _ if snapshots.is_empty() => Vec::new(),
         Tx::Sqlite(tx) => {
             // The deliveries may have been read before this transaction: compare their state.
             let sql = format!(
@@ -138,7 +138,7 @@ async fn send_pending_again(
                  WHERE due.endpoint_id = $4 AND due.message_id = read.message_id AND due.kind = read.kind
                      AND due.generation = read.generation RETURNING message_id"
             );
-            let read: Vec<(String, i16, i32)> = found
+            let read: Vec<(String, i16, i32)> = snapshots
                 .iter()
                 .map(|one| (one.message.0.simple().to_string(), one.state.code(), one.generation))
                 .collect();
@@ -162,9 +162,9 @@ async fn send_pending_again(
                 .bind(now)
                 .bind(trigger)
                 .bind(to.endpoint)
-                .bind(found.iter().map(|one| one.message.0).collect::<Vec<Uuid>>())
-                .bind(found.iter().map(|one| one.state.code()).collect::<Vec<i16>>())
-                .bind(found.iter().map(|one| one.generation).collect::<Vec<i32>>())
+                .bind(snapshots.iter().map(|one| one.message.0).collect::<Vec<Uuid>>())
+                .bind(snapshots.iter().map(|one| one.state.code()).collect::<Vec<i16>>())
+                .bind(snapshots.iter().map(|one| one.generation).collect::<Vec<i32>>())
                 .fetch_all(&mut **tx)
                 .await?
         }
@@ -180,16 +180,15 @@ async fn insert_retries(
     due_at: &'static str,
     now: Time,
 ) -> Result<Vec<MessageId>, StoreError> {
-    const INSERT: &str = "INSERT INTO due
-             (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger)
-         SELECT id, $1, app_id, $2, $3,";
-    const ROWS: &str = ", 0, 0, 0, $5 FROM message WHERE id";
+    const SELECT: &str = "SELECT id, $1, app_id, $2, $3,";
+    const ROWS: &str = ", 0, 0, 0, $5, NULL FROM message WHERE id";
     const CONFLICT: &str = "ORDER BY id ON CONFLICT DO NOTHING RETURNING message_id";
     let (kind, trigger) = (DeliveryState::Retry.code(), Trigger::Manual.code());
     Ok(match tx {
         _ if messages.is_empty() => Vec::new(),
         Tx::Sqlite(tx) => {
-            let sql = format!("{INSERT} {due_at}{ROWS} IN (SELECT unhex(value) FROM json_each($6)) {CONFLICT}");
+            let sql =
+                format!("{INSERT_DUE} {SELECT} {due_at}{ROWS} IN (SELECT unhex(value) FROM json_each($6)) {CONFLICT}");
             sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
                 .bind(to.endpoint)
                 .bind(i16::from(to.slot))
@@ -201,8 +200,8 @@ async fn insert_retries(
                 .await?
         }
         Tx::Postgres(tx) => {
-            let sql = format!("{INSERT} {due_at}{ROWS} = ANY($6) AND id BETWEEN $7 AND $8 {CONFLICT}");
-            let (messages, least, greatest) = codec::bounded(messages);
+            let sql = format!("{INSERT_DUE} {SELECT} {due_at}{ROWS} = ANY($6) AND id BETWEEN $7 AND $8 {CONFLICT}");
+            let (messages, least, greatest) = codec::with_bounds(messages);
             sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
                 .bind(to.endpoint)
                 .bind(i16::from(to.slot))
@@ -220,7 +219,7 @@ async fn insert_retries(
 
 /// Removes ended deliveries from their old place: dead ones from `dead`; delivered ones by clearing `settles` of
 /// their attempt.
-async fn take_ended(
+async fn remove_ended(
     tx: &mut Tx,
     endpoint: EndpointId,
     messages: &[MessageId],
@@ -235,9 +234,9 @@ async fn take_ended(
         Tx::Postgres(_) => "ORDER BY message_id FOR UPDATE",
     };
     let mut past: Vec<EndedCounters> =
-        among(tx, DEAD, endpoint, messages, "RETURNING message_id, generation, attempts").await?;
-    past.extend(among::<EndedCounters>(tx, DELIVERED, endpoint, messages, lock).await?);
-    among::<(MessageId,)>(tx, UNSETTLE, endpoint, messages, "RETURNING message_id").await?;
+        select_among(tx, DEAD, endpoint, messages, "RETURNING message_id, generation, attempts").await?;
+    past.extend(select_among::<EndedCounters>(tx, DELIVERED, endpoint, messages, lock).await?);
+    select_among::<(MessageId,)>(tx, UNSETTLE, endpoint, messages, "RETURNING message_id").await?;
     Ok(past)
 }
 
@@ -249,18 +248,20 @@ async fn ended_among(
 ) -> Result<HashMap<MessageId, i32>, StoreError> {
     const DEAD: &str = "SELECT message_id, generation FROM dead WHERE";
     const DELIVERED: &str = "SELECT message_id, generation FROM attempt WHERE settles IS NOT NULL AND";
-    let mut ended: Vec<(MessageId, i32)> = among(tx, DEAD, endpoint, messages, "").await?;
-    ended.extend(among::<(MessageId, i32)>(tx, DELIVERED, endpoint, messages, "").await?);
+    let mut ended: Vec<(MessageId, i32)> = select_among(tx, DEAD, endpoint, messages, "").await?;
+    ended.extend(select_among::<(MessageId, i32)>(tx, DELIVERED, endpoint, messages, "").await?);
     Ok(ended.into_iter().collect())
 }
 
 async fn delete_due(tx: &mut Tx, endpoint: EndpointId, messages: &[MessageId]) -> Result<(), StoreError> {
-    among::<(MessageId,)>(tx, "DELETE FROM due WHERE", endpoint, messages, "RETURNING message_id").await.map(drop)
+    select_among::<(MessageId,)>(tx, "DELETE FROM due WHERE", endpoint, messages, "RETURNING message_id")
+        .await
+        .map(drop)
 }
 
 /// Completes `sql`, which ends with `WHERE` or `AND`, by the condition on these messages and the endpoint, and
 /// appends `rest`.
-async fn among<T>(
+async fn select_among<T>(
     tx: &mut Tx,
     sql: &str,
     endpoint: EndpointId,
@@ -284,7 +285,7 @@ where
         Tx::Postgres(tx) => {
             const MESSAGES: &str = "message_id = ANY($2) AND message_id BETWEEN $3 AND $4";
             let sql = sqlx::AssertSqlSafe(format!("{sql} endpoint_id = $1 AND {MESSAGES} {rest}"));
-            let (ids, least, greatest) = codec::bounded(messages);
+            let (ids, least, greatest) = codec::with_bounds(messages);
             sqlx::query_as(sql).bind(endpoint).bind(ids).bind(least).bind(greatest).fetch_all(&mut **tx).await?
         }
     })

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, OrgId};
 use crate::store::ingest::message_insert::NewMessage;
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::notify;
 
 /// Capacity of the engine's queue and of the notification queue. One signal carries a whole batch.
@@ -175,7 +175,8 @@ impl Signals {
     pub(in crate::store) fn send(&self, signal: Signal) {
         match (self.sender.get(), signal) {
             (Some(sender), signal) => {
-                let queued = SignalReservation::take(&self.held, signal.bytes()).map(|held| QueuedSignal { signal, held });
+                let queued =
+                    SignalReservation::take(&self.held, signal.bytes()).map(|held| QueuedSignal { signal, held });
                 if queued.is_none_or(|queued| sender.try_send(queued).is_err()) {
                     self.missed.store(true, Ordering::Release);
                 }

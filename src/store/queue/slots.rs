@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::crash::CrashPoint;
 use crate::domain::{AppId, Time};
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::notify::notify_slots_released;
 use crate::store::{Backend, DATABASE_CLOCK, Store, StoreError, Tx, on, read};
 
@@ -122,7 +122,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable: existing leases hold until they expire.
     pub async fn heartbeat(&self, process: &EngineProcess, now: Time) -> Result<Heartbeat, StoreError> {
-        self.beat(process, now, Acquire::FreeOrExpired).await
+        self.heartbeat_with(process, now, Acquire::FreeOrExpired).await
     }
 
     /// A heartbeat after an outage: acquires no expired slots. The store may have been unavailable for all processes,
@@ -131,7 +131,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn heartbeat_after_outage(&self, process: &EngineProcess, now: Time) -> Result<Heartbeat, StoreError> {
-        self.beat(process, now, Acquire::Free).await
+        self.heartbeat_with(process, now, Acquire::Free).await
     }
 
     /// A heartbeat of a process that is shutting down: renews its leases, acquires nothing, and gives up its share.
@@ -139,10 +139,10 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn final_heartbeat(&self, process: &EngineProcess, now: Time) -> Result<Heartbeat, StoreError> {
-        self.beat(process, now, Acquire::Nothing).await
+        self.heartbeat_with(process, now, Acquire::Nothing).await
     }
 
-    async fn beat(&self, process: &EngineProcess, now: Time, what: Acquire) -> Result<Heartbeat, StoreError> {
+    async fn heartbeat_with(&self, process: &EngineProcess, now: Time, what: Acquire) -> Result<Heartbeat, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
@@ -214,7 +214,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn forget_processes(&self, before: Time) -> Result<(), StoreError> {
+    pub async fn delete_dead_processes(&self, before: Time) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             const SQL: &str = "DELETE FROM process WHERE expires_at < $1";
@@ -254,10 +254,10 @@ fn leases(rows: Vec<(i16, i64)>) -> Leases {
     rows.into_iter().filter_map(|(slot, epoch)| Some((u8::try_from(slot).ok()?, epoch))).collect()
 }
 
-/// Acquires up to `most` slots without an owner or whose lease expired before `expired_before`. On SQLite all slots: the
-/// file lock guarantees that their previous owner has ended.
+/// Acquires up to `most` slots without an owner or whose lease expired before `expired_before`. On SQLite all slots:
+/// the file lock guarantees that their previous owner has ended.
 async fn acquire(tx: &mut Tx, owner: Uuid, expired_before: Time, until: Time, most: i64) -> Result<Leases, StoreError> {
-    let taken = match tx {
+    let acquired = match tx {
         Tx::Sqlite(tx) => {
             const SQL: &str = "UPDATE slot SET owner = $1, epoch = epoch + 1, expires_at = $2 WHERE owner IS NOT $1
                  RETURNING slot, epoch";
@@ -278,7 +278,7 @@ async fn acquire(tx: &mut Tx, owner: Uuid, expired_before: Time, until: Time, mo
             .await?
         }
     };
-    Ok(leases(taken))
+    Ok(leases(acquired))
 }
 
 impl Store {

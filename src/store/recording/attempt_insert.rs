@@ -72,16 +72,18 @@ async fn append_sqlite(
                 .push_bind(settles.then_some(attempt.number))
                 .push_bind(attempt.trigger.code()),
         };
-        row.push_bind(attempt.at).push_bind(attempt.url.clone()).push_bind(codec::lines(&attempt.request_headers));
+        row.push_bind(attempt.at)
+            .push_bind(attempt.url.clone())
+            .push_bind(codec::header_lines(&attempt.request_headers));
         match usual {
             true => row.push("NULL").push("''"),
             false => row
                 .push_bind(attempt.outcome.failure.map(|failure| failure.word()))
-                .push_bind(codec::plain(&attempt.outcome.detail)),
+                .push_bind(codec::without_nul(&attempt.outcome.detail)),
         };
         row.push_bind(attempt.outcome.status.map(i32::from))
             .push_bind(attempt.outcome.duration.as_micros() as i64)
-            .push_bind(codec::lines(&attempt.outcome.response_headers))
+            .push_bind(codec::header_lines(&attempt.outcome.response_headers))
             .push_bind(attempt.outcome.response_body.to_vec());
         match usual {
             true => row.push("NULL"),
@@ -139,12 +141,12 @@ async fn append_postgres(
             .bind(column(finished, |a| a.trigger.code()))
             .bind(column(finished, |a| a.at.micros()))
             .bind(column(finished, |a| a.url.as_str()))
-            .bind(column(finished, |a| codec::lines(&a.request_headers)))
+            .bind(column(finished, |a| codec::header_lines(&a.request_headers)))
             .bind(column(finished, |a| a.outcome.failure.map(|failure| failure.word())))
-            .bind(column(finished, |a| codec::plain(&a.outcome.detail)))
+            .bind(column(finished, |a| codec::without_nul(&a.outcome.detail)))
             .bind(column(finished, |a| a.outcome.status.map(i32::from)))
             .bind(column(finished, |a| a.outcome.duration.as_micros() as i64))
-            .bind(column(finished, |a| codec::lines(&a.outcome.response_headers)))
+            .bind(column(finished, |a| codec::header_lines(&a.outcome.response_headers)))
             .bind(column(finished, |a| &*a.outcome.response_body))
             .bind(column(finished, |a| a.next_at.map(Time::micros)))
             .fetch_all(&mut **tx)

@@ -2,17 +2,17 @@
 //! entry are written in the transaction that updates the endpoint, so each is sent exactly once per streak even with
 //! several processes or a crash.
 //!
-//! * [`Store::check_failing_endpoints`]: a step of the maintenance. [`domain::failing`](crate::domain::deliveries::failing) has
-//!   the rule.
+//! * [`Store::check_failing_endpoints`]: a step of the maintenance.
+//!   [`domain::failing`](crate::domain::deliveries::failure_streak) has the rule.
 //! * [`disable_gone`]: disables endpoints that answered 410, when the attempt is recorded.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::domain::access::audit::{Actor, ActorKind, ENGINE, act};
+use crate::domain::access::audit::{Actor, ActorKind, ENGINE, action};
 use crate::domain::catalog::endpoint::DisabledReason;
 use crate::domain::deliveries::attempt::Failure;
-use crate::domain::deliveries::failing::{StreakAction, due, next};
+use crate::domain::deliveries::failure_streak::{StreakAction, action_due, next_threshold};
 use crate::domain::notifications::mail as words;
 use crate::domain::notifications::mail::MailNotice;
 use crate::domain::notifications::operational::{DisabledBy, Warning};
@@ -66,22 +66,22 @@ impl Store {
         now: Time,
     ) -> Result<FailingReport, StoreError> {
         self.retry_conflicts(|| async {
-            let mut rows = self.failing(disable_after, now).await?;
+            let mut rows = self.due_endpoints(disable_after, now).await?;
             let mut judged = FailingReport { more: rows.len() as i64 == STEP, ..FailingReport::default() };
             if rows.is_empty() {
                 return Ok(judged);
             }
             rows.sort_unstable_by_key(|row| row.id);
-            let what = |row: &Row| due(row.failed_at.since(row.failing_since), row.warned, disable_after);
+            let what = |row: &Row| action_due(row.failed_at.since(row.failing_since), row.warned, disable_after);
             let ends: Vec<AppId> =
-                rows.iter().filter(|row| what(row) == Some(StreakAction::Disabling)).map(|row| row.app_id).collect();
+                rows.iter().filter(|row| what(row) == Some(StreakAction::Disable)).map(|row| row.app_id).collect();
             let mut tx = self.begin().await?;
-            applications::touch(&mut tx, ends.iter().copied()).await?;
+            applications::bump_versions(&mut tx, ends.iter().copied()).await?;
             let (mut events, mut notices) = (Vec::new(), Notices::new());
             for row in &rows {
                 let emitted = match what(row) {
-                    Some(StreakAction::Warning(number)) => warn(&mut tx, row, number, disable_after, now).await?,
-                    Some(StreakAction::Disabling) => disable_failing(&mut tx, row, now).await?,
+                    Some(StreakAction::Warn(number)) => warn(&mut tx, row, number, disable_after, now).await?,
+                    Some(StreakAction::Disable) => disable_failing(&mut tx, row, now).await?,
                     None => None,
                 };
                 let Some(what) = emitted else { continue };
@@ -115,7 +115,7 @@ impl Store {
 
     /// The endpoints that are due, longest streak first. The query filters out endpoints without a failure since
     /// their last warning.
-    async fn failing(&self, disable_after: Duration, now: Time) -> Result<Vec<Row>, StoreError> {
+    async fn due_endpoints(&self, disable_after: Duration, now: Time) -> Result<Vec<Row>, StoreError> {
         const SQL: &str = "SELECT * FROM (
                  SELECT e.id, e.app_id, p.org, e.uid, e.url, e.failing_since, e.warned,
                      (SELECT CASE WHEN a.failure IS NOT NULL THEN a.at END FROM attempt a
@@ -125,8 +125,8 @@ impl Store {
                      AND e.deleted_at IS NULL AND p.deleted_at IS NULL) AS failing
              WHERE failed_at - failing_since >= CASE warned WHEN 0 THEN $2 WHEN 1 THEN $3 ELSE $4 END
              ORDER BY failing_since, id LIMIT $5";
-        let after = |warned| i64::try_from(next(warned, disable_after).as_micros()).unwrap_or(i64::MAX);
-        let latest = now.minus(next(0, disable_after));
+        let after = |warned| i64::try_from(next_threshold(warned, disable_after).as_micros()).unwrap_or(i64::MAX);
+        let latest = now.minus(next_threshold(0, disable_after));
         Ok(read_vital!(self, db => {
             sqlx::query_as(SQL)
                 .bind(latest).bind(after(0)).bind(after(1)).bind(after(2)).bind(STEP)
@@ -165,8 +165,8 @@ async fn disable_failing(tx: &mut Tx, row: &Row, now: Time) -> Result<Option<Eve
     Ok(Some(EventDetail::Disabled { by: DisabledBy::Automatic, uid, fail_since: Some(row.failing_since) }))
 }
 
-/// Disables the endpoints of `records` that are marked with [`FinishedAttempt::disable`], and returns the events. The caller
-/// has [touched](applications::touch) their applications. Endpoints that were already disabled or deleted are
+/// Disables the endpoints of `records` that are marked with [`FinishedAttempt::disable`], and returns the events. The
+/// caller has [touched](applications::touch) their applications. Endpoints that were already disabled or deleted are
 /// skipped.
 pub(in crate::store) async fn disable_gone<'f>(
     inner: &Inner,
@@ -185,8 +185,9 @@ pub(in crate::store) async fn disable_gone<'f>(
         let emitted = operational_event::of_record(one, what);
         latest = latest.max(emitted.at);
         if inner.mail_enabled() {
-            let last = words::in_words(attempt.outcome.failure, attempt.outcome.status);
-            let what = if reason == DisabledReason::Gone { words::NoticeKind::Gone } else { words::NoticeKind::Disabled };
+            let last = words::describe_failure(attempt.outcome.failure, attempt.outcome.status);
+            let what =
+                if reason == DisabledReason::Gone { words::NoticeKind::Gone } else { words::NoticeKind::Disabled };
             let (address, since) = (words::address(&found.url), found.failing_since);
             let notice = MailNotice { endpoint: attempt.endpoint_id, address, what, since, last };
             notices.entry(attempt.app_id).or_default().push(notice);
@@ -234,7 +235,7 @@ async fn write_audit_entry(
     now: Time,
 ) -> Result<(), StoreError> {
     let (target, detail) = (endpoint.to_string(), format!("{why}, {}", audit::host(url)));
-    let entry = NewAuditEntry::of(org, act::ENDPOINT_DISABLED, &target).within(app).with(&detail);
+    let entry = NewAuditEntry::of(org, action::ENDPOINT_DISABLED, &target).within(app).with(&detail);
     audit::write(tx, &Actor::new(ActorKind::Engine, ENGINE), entry, now).await
 }
 
@@ -252,7 +253,7 @@ async fn notice_of(tx: &mut Tx, row: &Row, what: &EventDetail) -> Result<MailNot
             _ => words::NoticeKind::Disabled,
         },
         since: Some(row.failing_since),
-        last: words::in_words(failure.as_deref().and_then(Failure::from_word), status),
+        last: words::describe_failure(failure.as_deref().and_then(Failure::from_word), status),
     })
 }
 

@@ -14,15 +14,15 @@ use crate::store::{StoreError, Tx};
 ///
 /// `rests_until` is written by each failure that opens the endpoint's circuit breaker, and is never cleared by time.
 pub(in crate::store) async fn update_streaks(tx: &mut Tx, finished: &[&FinishedAttempt]) -> Result<(), StoreError> {
-    let mut health: BTreeMap<EndpointId, Option<FailureStreak>> = BTreeMap::new();
+    let mut health: BTreeMap<EndpointId, Option<BatchFailures>> = BTreeMap::new();
     for one in finished {
         let failed = (!one.attempt.outcome.delivered())
-            .then_some(FailureStreak { since: one.attempt.at, rests_until: one.rests_until });
+            .then_some(BatchFailures { since: one.attempt.at, rests_until: one.rests_until });
         let streak = health.entry(one.attempt.endpoint_id).or_insert(failed);
         *streak = failed.and_then(|failed| streak.map(|before| before.merge(failed)));
     }
     let delivered: Vec<EndpointId> = health.iter().filter(|(_, streak)| streak.is_none()).map(|(id, _)| *id).collect();
-    let failed: Vec<(EndpointId, FailureStreak)> =
+    let failed: Vec<(EndpointId, BatchFailures)> =
         health.into_iter().filter_map(|(id, streak)| Some((id, streak?))).collect();
     end_streaks(tx, &delivered).await?;
     extend_streaks(tx, &failed).await
@@ -30,16 +30,16 @@ pub(in crate::store) async fn update_streaks(tx: &mut Tx, finished: &[&FinishedA
 
 /// The failures of an endpoint in one batch.
 #[derive(Clone, Copy)]
-struct FailureStreak {
+struct BatchFailures {
     /// The first failure.
     since: Time,
     /// The circuit breaker is open until then.
     rests_until: Option<Time>,
 }
 
-impl FailureStreak {
-    fn merge(self, other: FailureStreak) -> FailureStreak {
-        FailureStreak { since: self.since.min(other.since), rests_until: self.rests_until.max(other.rests_until) }
+impl BatchFailures {
+    fn merge(self, other: BatchFailures) -> BatchFailures {
+        BatchFailures { since: self.since.min(other.since), rests_until: self.rests_until.max(other.rests_until) }
     }
 }
 
@@ -70,7 +70,7 @@ async fn end_streaks(tx: &mut Tx, delivered: &[EndpointId]) -> Result<(), StoreE
 }
 
 /// Sets `failing_since` where it is not set, and `rests_until` where it grows.
-async fn extend_streaks(tx: &mut Tx, failed: &[(EndpointId, FailureStreak)]) -> Result<(), StoreError> {
+async fn extend_streaks(tx: &mut Tx, failed: &[(EndpointId, BatchFailures)]) -> Result<(), StoreError> {
     const SET: &str = "UPDATE endpoint SET rests_until = new.rests,
              failing_since = COALESCE(endpoint.failing_since, new.since),
              warned = CASE WHEN endpoint.failing_since IS NULL THEN 0 ELSE endpoint.warned END,

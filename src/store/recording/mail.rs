@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::domain::notifications::mail::{APART, MailContent, MailNotice, line};
 use crate::domain::{AppId, MailId, OrgId, Time};
-use crate::store::db::codec;
+use crate::store::db::{codec, skip_locked};
 use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
 
 /// The lease of a mail being sent; longer than the timeout of an attempt to send it.
@@ -139,14 +139,8 @@ impl Store {
             let clock = Store::lease_clock(&mut tx, now).await?;
             const NEXT: &str = "SELECT id FROM mail WHERE state = 0 AND due_at <= $1 AND leased_until <= $2
              ORDER BY due_at, id LIMIT 1";
-            let next: Option<MailId> = match &mut tx {
-                Tx::Sqlite(tx) => sqlx::query_scalar(NEXT).bind(now).bind(clock).fetch_optional(&mut **tx).await?,
-                Tx::Postgres(tx) => {
-                    let sql = sqlx::AssertSqlSafe(format!("{NEXT} FOR UPDATE SKIP LOCKED"));
-                    sqlx::query_scalar(sql).bind(now).bind(clock).fetch_optional(&mut **tx).await?
-                }
-            };
-            let Some(id) = next else { return Ok(None) };
+            let next = skip_locked::next_unlocked(&mut tx, NEXT, [now, clock]).await?;
+            let Some(id) = next.map(MailId) else { return Ok(None) };
             const TAKE: &str = "UPDATE mail SET leased_until = $2, attempts = attempts + 1 WHERE id = $1
              RETURNING app_id, app_name, recipient, letter, created_at, attempts";
             type MailRow = (AppId, String, String, String, Time, i32);
@@ -170,7 +164,7 @@ impl Store {
             const SQL: &str =
                 "UPDATE mail SET state = $3, due_at = COALESCE($4, due_at), failure = $5, leased_until = 0
              WHERE id = $1 AND state = 0 AND (attempts = $2 OR $3 = 1)";
-            let said = |failure: &str| Some(codec::plain(failure).chars().take(FAILURE).collect::<String>());
+            let said = |failure: &str| Some(codec::without_nul(failure).chars().take(FAILURE).collect::<String>());
             let (state, due, failure) = match tried {
                 MailOutcome::Sent => (SENT, None, None),
                 MailOutcome::Retry { due, failure } => (WAITS, Some(*due), said(failure)),
@@ -197,13 +191,13 @@ impl Store {
             const SQL: &str = "DELETE FROM mail WHERE id IN
                  (SELECT id FROM mail WHERE id < $1 AND state <> 0 ORDER BY id LIMIT $2)";
             let mut tx = self.begin().await?;
-            let gone = on!(tx, db => {
+            let deleted = on!(tx, db => {
                 sqlx::query(SQL)
                     .bind(MailId::floor(before)).bind(limit)
                     .execute(db).await.map(|done| done.rows_affected())
             })?;
             tx.commit().await?;
-            Ok(gone)
+            Ok(deleted)
         })
         .await
     }

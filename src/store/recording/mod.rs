@@ -1,12 +1,20 @@
-//! What is written when an attempt has ended: the attempt, the delivery's new state, counts, operational events, mails.
+//! Recording: storing finished attempts, and everything that follows from them. Come here to change what an attempt
+//! updates, what is counted, or which operational events and mails it causes.
 //!
-//! - [`record`]: a batch of attempts. [`attempt_insert`]: their rows. [`rollups`]: counts by minute.
-//! - [`failure_streaks`]: since when an endpoint has only failed. [`failing_endpoints`]: what is done about it. [`operational_event`]
-//!   finds what has to be announced, [`operational`] stores it.
-//! - [`mail`]: mails to applications' contacts.
+//! - [`record`]: the transaction of a batch. [`attempt_insert`]: the statements that insert attempts.
+//! - [`rollups`]: attempt counts per minute.
+//! - [`failure_streaks`]: since when an endpoint has only failed. [`failing_endpoints`]: warnings, and disabling it.
+//! - [`operational_event`]: which operational events occur. [`operational`]: storing them as messages.
+//! - [`mail`]: the mail queue.
 //!
-//! Invariants: an attempt is recorded once, whoever made it. It changes a delivery only if the delivery's generation
-//! is the attempt's own. Events and mails are written in the transaction of what they describe.
+//! Nouns: a *finished attempt* has ended but is not stored; its *record outcome* tells whether its delivery changed. A
+//! *streak* is the time since an endpoint's last delivery in which every attempt failed.
+//!
+//! Invariants:
+//! - Every attempt is recorded, and once, even if its slot was lost or its delivery changed.
+//! - A record changes its delivery only if epoch, generation and number of attempts are those of the attempt's start.
+//! - Events and mails are written in the transaction of the change that they report.
+//! - Operational messages never cause operational events.
 
 pub(in crate::store) mod attempt_insert;
 pub mod failing_endpoints;

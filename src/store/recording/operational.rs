@@ -19,14 +19,14 @@ use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::message::Message;
 use crate::domain::notifications::operational::{
     AttemptData, AttemptEvent, EndpointData, ExpiredData, OperationalData, OperationalPayload, PastAttempt,
-    told_of_failure,
+    failure_reported,
 };
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid, limits};
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
 use crate::store::db::sqlite;
 use crate::store::ingest::due_insert;
 use crate::store::ingest::message_insert::{self, NewMessage};
-use crate::store::ingest::routing::{self, AppView, LiveEndpoint};
+use crate::store::ingest::message_routing::{self, AppView, LiveEndpoint};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::operational_event::{EventDetail, OperationalEvent};
 use crate::store::{Inner, Store, StoreError, Tenant, Tx, on, read};
@@ -35,8 +35,8 @@ use crate::store::{Inner, Store, StoreError, Tenant, Tx, on, read};
 const NAME: &str = "Operational webhooks";
 
 /// Stores events as messages of the operational applications, inside `tx`. Returns the admissions for the engine, to
-/// be [admitted](signal_emitted) after the commit. Events that the database rejects are logged and dropped: they must not fail
-/// the change itself.
+/// be [admitted](signal_emitted) after the commit. Events that the database rejects are logged and dropped: they must
+/// not fail the change itself.
 ///
 /// # Errors
 /// The store is unavailable.
@@ -111,7 +111,7 @@ async fn store(inner: &Inner, tx: &mut Tx, events: &[(AppId, OperationalEvent)])
         if !views.contains_key(operational_app) {
             views.insert(
                 *operational_app,
-                routing::view_inside(tx, &inner.routing_cache, &inner.master, *operational_app).await?,
+                message_routing::view_in_transaction(tx, &inner.routing_cache, &inner.master, *operational_app).await?,
             );
         }
     }
@@ -122,7 +122,7 @@ async fn store(inner: &Inner, tx: &mut Tx, events: &[(AppId, OperationalEvent)])
         let (kind, channels) = (one.kind(), context.channels(one));
         let wants = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.wants(kind.name(), &channels);
         let endpoints: Vec<_> = view.endpoints.iter().filter(wants).cloned().collect();
-        if endpoints.is_empty() || !context.worth(one) {
+        if endpoints.is_empty() || !context.is_emitted(one) {
             continue;
         }
         let message = Message {
@@ -165,8 +165,8 @@ impl EventContext {
             _ => None,
         };
         Ok(EventContext {
-            app_uids: names(tx, "SELECT id, uid FROM application WHERE id", apps).await?,
-            event_ids: names(tx, "SELECT id, event_id FROM message WHERE id", messages).await?,
+            app_uids: select_uids(tx, "SELECT id, uid FROM application WHERE id", apps).await?,
+            event_ids: select_uids(tx, "SELECT id, event_id FROM message WHERE id", messages).await?,
             earlier_attempts: earlier_attempts(tx, events.iter().filter_map(resent).collect()).await?,
         })
     }
@@ -182,13 +182,13 @@ impl EventContext {
     }
 
     /// Whether the event is emitted, considering earlier attempts of its delivery.
-    fn worth(&self, one: &OperationalEvent) -> bool {
+    fn is_emitted(&self, one: &OperationalEvent) -> bool {
         let EventDetail::Attempt { worth: AttemptEvent::RecoveredIfReported, message, number, .. } = &one.what else {
             return true;
         };
         let earlier_attempts =
             self.earlier_attempts.get(&(*message, one.endpoint)).map(Vec::as_slice).unwrap_or_default();
-        told_of_failure(
+        failure_reported(
             earlier_attempts
                 .iter()
                 .filter(|(earlier, _)| earlier < number)
@@ -235,7 +235,7 @@ impl EventContext {
 }
 
 /// Completes `select`, which ends with a column name, by the condition that the column is one of `ids`.
-async fn names(tx: &mut Tx, select: &str, ids: BTreeSet<Uuid>) -> Result<HashMap<Uuid, Option<Uid>>, StoreError> {
+async fn select_uids(tx: &mut Tx, select: &str, ids: BTreeSet<Uuid>) -> Result<HashMap<Uuid, Option<Uid>>, StoreError> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
@@ -288,7 +288,7 @@ async fn earlier_attempts(
             let sql = format!(
                 "{COLUMNS} WHERE message_id = ANY($1) AND endpoint_id = ANY($2) AND message_id BETWEEN $3 AND $4"
             );
-            let (messages, least, greatest) = codec::bounded(&messages.collect::<Vec<Uuid>>());
+            let (messages, least, greatest) = codec::with_bounds(&messages.collect::<Vec<Uuid>>());
             let endpoints: Vec<Uuid> = endpoints.collect();
             let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(messages).bind(endpoints);
             query.bind(least).bind(greatest).fetch_all(&mut **tx).await?
@@ -327,7 +327,7 @@ impl Store {
     ///
     /// # Errors
     /// The tenant is limited to one application, or the store is unavailable.
-    pub async fn make_operational_application(&self, tenant: &Tenant, now: Time) -> Result<Application, StoreError> {
+    pub async fn ensure_operational_application(&self, tenant: &Tenant, now: Time) -> Result<Application, StoreError> {
         self.retry_conflicts(|| async {
             const SQL: &str =
                 "INSERT INTO application (id, org, name, metadata, operational, version, created_at, updated_at)

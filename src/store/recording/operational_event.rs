@@ -5,7 +5,7 @@
 //! * [`of_unsent`]: the events of deliveries that expired.
 
 use crate::domain::notifications::operational::{
-    AttemptEvent, DisabledBy, LastAttemptData, OperationalKind, Warning, of_attempt,
+    AttemptEvent, DisabledBy, LastAttemptData, OperationalKind, Warning, event_for_attempt,
 };
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
 use crate::store::queue::dead::EndedDelivery;
@@ -54,7 +54,8 @@ pub(in crate::store) enum EventDetail {
 }
 
 impl OperationalEvent {
-    /// The event's kind. A [`AttemptEvent::RecoveredIfReported`] may turn out to be no event once earlier attempts are read.
+    /// The event's kind. A [`AttemptEvent::RecoveredIfReported`] may turn out to be no event once earlier attempts
+    /// are read.
     pub(in crate::store) fn kind(&self) -> OperationalKind {
         match &self.what {
             EventDetail::Endpoint { kind, .. } => *kind,
@@ -81,7 +82,7 @@ impl OperationalEvent {
 pub(in crate::store) fn of_records(finished: &[FinishedAttempt], recorded: &[RecordOutcome]) -> Vec<OperationalEvent> {
     let applied = finished.iter().zip(recorded).filter(|(_, what)| **what == RecordOutcome::Applied);
     let event = |(one, _): (&FinishedAttempt, &RecordOutcome)| {
-        let (worth, attempt) = (of_attempt(&one.before, &one.next)?, &one.attempt);
+        let (worth, attempt) = (event_for_attempt(&one.before, &one.next)?, &one.attempt);
         let last = LastAttemptData {
             id: attempt.id,
             response_status_code: attempt.outcome.status.unwrap_or(0),

@@ -90,7 +90,7 @@ pub(in crate::store) async fn record_in(
     let current = |one: &FinishedAttempt| epochs.get(&i16::from(one.slot)) == Some(&one.epoch);
     let mut applied: HashSet<AttemptId> = HashSet::with_capacity(finished.len());
     for round in rounds(finished.iter().filter(|one| current(one))) {
-        let Some(moved) = advance(tx, &round, check).await? else { return Ok(None) };
+        let Some(moved) = apply_transitions(tx, &round, check).await? else { return Ok(None) };
         let moved = round.iter().filter(|one| moved.contains(&(one.attempt.message_id, one.attempt.endpoint_id)));
         applied.extend(moved.map(|one| one.attempt.id));
     }
@@ -109,10 +109,10 @@ pub(in crate::store) async fn record_in(
     let settled = |one: &FinishedAttempt| one.next == Transition::Delivered && applied.contains(&one.attempt.id);
     let Some(mut new) = attempt_insert::append(tx, finished, settled, check).await? else { return Ok(None) };
     let new: Vec<&FinishedAttempt> = finished.iter().filter(|one| new.remove(&one.attempt.id)).collect();
-    let gone = |one: &&FinishedAttempt| one.disable.is_some() && applied.contains(&one.attempt.id);
+    let to_disable = |one: &&FinishedAttempt| one.disable.is_some() && applied.contains(&one.attempt.id);
     let disabled: BTreeMap<EndpointId, &FinishedAttempt> =
-        finished.iter().filter(gone).map(|one| (one.attempt.endpoint_id, one)).collect();
-    applications::touch(tx, disabled.values().map(|one| one.attempt.app_id)).await?;
+        finished.iter().filter(to_disable).map(|one| (one.attempt.endpoint_id, one)).collect();
+    applications::bump_versions(tx, disabled.values().map(|one| one.attempt.app_id)).await?;
     failure_streaks::update_streaks(tx, &new).await?;
     let mut events = operational_event::of_records(finished, &recorded);
     events.extend(failing_endpoints::disable_gone(inner, tx, disabled.into_values()).await?);
@@ -170,7 +170,11 @@ type Moved = HashSet<(MessageId, EndpointId)>;
 /// Applies the next states. Returns the deliveries that were in the state from which their attempt started. A
 /// delivery that has ended leaves `due`: a dead one moves to `dead`, a delivered one is represented by its attempt,
 /// which is inserted next.
-async fn advance(tx: &mut Tx, finished: &[&FinishedAttempt], check: RowCheck) -> Result<Option<Moved>, StoreError> {
+async fn apply_transitions(
+    tx: &mut Tx,
+    finished: &[&FinishedAttempt],
+    check: RowCheck,
+) -> Result<Option<Moved>, StoreError> {
     let is_retry = |one: &&&FinishedAttempt| matches!(one.next, Transition::Retry { .. });
     let (retries, ended): (Vec<&FinishedAttempt>, Vec<&FinishedAttempt>) =
         finished.iter().partition(|one| is_retry(one));

@@ -60,7 +60,7 @@ const NOT_MODELLED: [(&str, &[&str]); 22] = [
     ),
     (
         "operational events are messages that come of other acts: the model's organizations do not listen",
-        &["operational_application", "make_operational_application"],
+        &["operational_application", "ensure_operational_application"],
     ),
     ("the live tail goes by the time at which attempts are committed", &["tail", "attempts_since"]),
     ("waits for what other processes announce, or what is committed", &["listen", "next", "wait"]),

@@ -15,11 +15,11 @@ use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
 use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId, Time, Uid};
-use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::catalog::endpoints::OptimisticUpdate;
 use sendoff::store::ingest::accept::AcceptItem;
-use sendoff::store::jobs::background::{BackgroundSpec, Begun};
-use sendoff::store::jobs::job_lease::{Stepped, Turn};
-use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::jobs::background::{BackgroundSpec, StartResult};
+use sendoff::store::jobs::job_lease::{StepResult, TaskLease};
+use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{AppRef, Store, Tenant};
 
@@ -78,7 +78,7 @@ struct Scene {
     endpoint: Endpoint,
     message: MessageId,
     attempts: [AttemptId; 2],
-    turn: Turn,
+    turn: TaskLease,
     work: (BackgroundId, u64),
     now: Time,
 }
@@ -122,11 +122,11 @@ async fn scene(world: &mut World) -> Result<Scene, String> {
     let (message, ends) = world.model.draft(&item, None, 1_000).map_err(|refusal| refusal.to_string())?;
     let accepted = said(world.store().accept(item).await)?.map_err(|refusal| refusal.to_string())?;
     world.model.take_in(sendoff::domain::deliveries::message::Message { id: accepted.id, ..message }, ends);
-    let filter = SentFilter::default();
+    let filter = EndpointMessageFilter::default();
     let scope = TaskScope::Endpoint(app, endpoint);
     let spec =
         BackgroundSpec { kind: TaskKind::BulkReplay, scope, filter, by: String::new(), listed: None, total: None };
-    let Begun::Begun(work) = said(world.store().begin_background(&tenant, spec.clone(), now).await)? else {
+    let StartResult::Started(work) = said(world.store().begin_background(&tenant, spec.clone(), now).await)? else {
         return Err("no work".to_owned());
     };
     let work = begun(work.id, spec, now);
@@ -192,9 +192,9 @@ impl Scene {
             Deed::DeleteContent => said(store.delete_content(tenant, app, message, now).await)?.to_string(),
             Deed::DeleteEndpoint => said(store.delete_endpoint(tenant, app, endpoint, now).await)?.to_string(),
             Deed::Disable => match said(store.update_endpoint(tenant, &self.endpoint, self.disabled(), now).await)? {
-                Updated::Done(_) => "done".to_owned(),
-                Updated::Stale => "stale".to_owned(),
-                Updated::Gone => "gone".to_owned(),
+                OptimisticUpdate::Updated(_) => "done".to_owned(),
+                OptimisticUpdate::Stale => "stale".to_owned(),
+                OptimisticUpdate::NotFound => "gone".to_owned(),
             },
             Deed::Step => format!("{:?}", said(store.step_background(self.turn, now).await)?),
         })
@@ -226,7 +226,7 @@ impl Scene {
             },
             Deed::Step => {
                 let stage = model.step(self.work, now);
-                format!("{:?}", stage.map_or(Stepped::Lost, Stepped::Ended))
+                format!("{:?}", stage.map_or(StepResult::Lost, StepResult::Ended))
             }
         }
     }

@@ -20,7 +20,7 @@ use sendoff::domain::deliveries::delivery::Progress;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId};
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::jobs::background::{Background, BackgroundSpec};
-use sendoff::store::jobs::job_lease::Turn;
+use sendoff::store::jobs::job_lease::TaskLease;
 use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{Store, StoreError};
 use sqlx::{AssertSqlSafe, Executor};
@@ -134,7 +134,7 @@ pub struct World {
     pub(super) flights: Vec<Flight>,
     /// What is to be recorded once more.
     pub(super) again: Vec<FinishedAttempt>,
-    pub(super) turns: Vec<(Turn, (BackgroundId, u64))>,
+    pub(super) turns: Vec<(TaskLease, (BackgroundId, u64))>,
     pub(super) rows: u64,
 }
 

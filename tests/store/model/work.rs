@@ -10,7 +10,7 @@ use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::jobs::background::BackgroundSpec;
-use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::queue::slots::{Heartbeat, Leases, Rank};
 
 use super::state::{Delivery, Model, Work};
@@ -168,7 +168,7 @@ impl Model {
     /// Whether a filter means what was sent to an endpoint.
     pub fn sent_filter_takes(
         &self,
-        filter: &SentFilter,
+        filter: &EndpointMessageFilter,
         message: &Message,
         end: EndpointId,
         delivery: &Delivery,

@@ -10,7 +10,7 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::request::{ApiCall, no_content};
 use crate::api::openapi::schemas;
 use crate::domain::{Invalid, ids, limits};
-use crate::store::access::access_end::{AccessEnd, LONGEST};
+use crate::store::access::access_end::{AccessExpiry, LONGEST};
 
 /// The tokens and sessions to expire.
 #[derive(ToSchema)]
@@ -46,7 +46,7 @@ pub(in crate::api) async fn expire_all(call: ApiCall, body: JsonBody) -> ApiResu
     let wrong = ids::all("sessionIds", &sessions, limits::SESSION_IDS, ids::session);
     fields.done(if wrong.is_empty() { Ok(()) } else { Err(wrong) })?;
     let app = call.app().await?;
-    let end = AccessEnd { issued: call.wall(), grace: Duration::from_secs(expiry), sessions };
+    let end = AccessExpiry { issued: call.wall(), grace: Duration::from_secs(expiry), sessions };
     let act =
         async |call: &ApiCall| match call.store().expire_portal_access(&call.tenant, app.id, &end, call.now).await? {
             true => {

@@ -14,7 +14,7 @@ use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{MessageId, Time, ids};
 use crate::store::Order;
-use crate::store::query::endpoint_messages::{EndpointMessage, SentFilter};
+use crate::store::query::endpoint_messages::{EndpointMessage, EndpointMessageFilter};
 
 /// A message, with the status of its delivery to the endpoint.
 #[derive(Serialize, ToSchema)]
@@ -76,7 +76,7 @@ fn out(one: &EndpointMessage, content: bool, expanded: bool) -> EndpointMessageO
     }
 }
 
-fn filter(query: &Query<'_>, expanded: bool) -> Result<SentFilter, ApiError> {
+fn filter(query: &Query<'_>, expanded: bool) -> Result<EndpointMessageFilter, ApiError> {
     let status = query.one_of("status", &[0, 1, 2, 3, 4])?;
     let standings = match status {
         None => Vec::new(),
@@ -88,8 +88,8 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<SentFilter, ApiError> {
         Some(3) => Some(true),
         _ => None,
     };
-    let usual = SentFilter::default();
-    Ok(SentFilter {
+    let usual = EndpointMessageFilter::default();
+    Ok(EndpointMessageFilter {
         since: query.time("after")?.unwrap_or(usual.since),
         // `before` is inclusive, `until` is not.
         until: query.time("before")?.map_or(usual.until, |before| before.plus(std::time::Duration::from_micros(1))),

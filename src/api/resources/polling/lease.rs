@@ -21,7 +21,7 @@ use crate::domain::Invalid;
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::domain::feed::lease::{CommitOutcome, LEASE, LONGEST_LEASE};
 use crate::domain::feed::{FeedIterator, Position};
-use crate::store::feed::leases::{LeaseState, LeaseTaken};
+use crate::store::feed::leases::{LeaseState, LeaseResult};
 
 /// `Number.MAX_SAFE_INTEGER`, the largest exact integer in JavaScript.
 const MOST_OFFSET: u64 = (1 << 53) - 1;
@@ -98,13 +98,13 @@ pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
                 "this consumer's last messages are leased until {until}: commit them, or retry then. Two programs need two consumers"
             )));
         }
-        LeaseState::Otherwise => {
+        LeaseState::NotLeased => {
             return Err(ApiError::conflict(
                 "this consumer keeps its position by iterators (…/poller/…): continue there, or use another consumer",
             ));
         }
         LeaseState::TooMany => return Err(too_many_consumers()),
-        LeaseState::Gone => return Err(ApiError::not_found("polling endpoint")),
+        LeaseState::NotFound => return Err(ApiError::not_found("polling endpoint")),
     };
     let filters = std::slice::from_ref(&endpoint.spec.filter);
     let (page, now) = page_behind(&call, &endpoint, filters, from, &request).await?;
@@ -115,8 +115,8 @@ pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
         1
     } else {
         match call.store().take_lease(&call.tenant, &endpoint, &name, (from, &positions), lease, now).await? {
-            LeaseTaken::From(first) => first,
-            LeaseTaken::Lost => {
+            LeaseResult::From(first) => first,
+            LeaseResult::Lost => {
                 return Err(ApiError::conflict(
                     "another program fetched these messages as this consumer, or moved it: use one consumer for each program",
                 ));
@@ -181,11 +181,11 @@ pub(in crate::api) async fn commit(call: ApiCall, body: JsonBody) -> ApiResult {
         }
         fields.done(Ok(()))?;
         match call.store().commit_lease(&call.tenant, &endpoint, &name, offset, call.now).await? {
-            Some(CommitOutcome::Moves(_) | CommitOutcome::Already) => no_content(),
-            Some(CommitOutcome::RanOut) => Err(ApiError::conflict(
+            Some(CommitOutcome::Advanced(_) | CommitOutcome::AlreadyCommitted) => no_content(),
+            Some(CommitOutcome::LeaseExpired) => Err(ApiError::conflict(
                 "the lease of this offset has expired: fetch its messages again and commit their new offsets",
             )),
-            Some(CommitOutcome::NotGiven) => {
+            Some(CommitOutcome::UnknownOffset) => {
                 Err(ApiError::invalid(vec![Invalid::new("offset", "is not an offset of this consumer").into()]))
             }
             None => Err(ApiError::not_found("consumer")),

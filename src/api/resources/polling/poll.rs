@@ -22,7 +22,7 @@ use crate::api::resources::polling::message::PollingEndpointMessageOut;
 use crate::domain::catalog::polling::{PollingEndpoint, check_consumer};
 use crate::domain::feed::{FeedFilter, FeedIterator, PositionError};
 use crate::domain::{Invalid, Time, ids, limits};
-use crate::store::feed::consumers::Consumed;
+use crate::store::feed::consumers::ConsumerPosition;
 use crate::store::feed::read::{FeedPage, FeedRequest};
 
 /// The default page size.
@@ -279,18 +279,18 @@ pub(super) fn check_retention(call: &ApiCall, from: FeedIterator) -> Result<(), 
     })
 }
 
-fn consumer_position(consumed: Consumed) -> Result<FeedIterator, ApiError> {
+fn consumer_position(consumed: ConsumerPosition) -> Result<FeedIterator, ApiError> {
     match consumed {
-        Consumed::From(from) => Ok(from),
-        Consumed::Behind => Err(ApiError::conflict(
+        ConsumerPosition::From(from) => Ok(from),
+        ConsumerPosition::Behind => Err(ApiError::conflict(
             "the consumer has advanced, or was moved, since this iterator was returned: omit the iterator to continue \
              from its position, and use one consumer for each program",
         )),
-        Consumed::Otherwise => Err(ApiError::conflict(
+        ConsumerPosition::Leased => Err(ApiError::conflict(
             "this consumer commits messages (…/polling-endpoint/…): continue there, or use another consumer",
         )),
-        Consumed::TooMany => Err(too_many_consumers()),
-        Consumed::Gone => Err(ApiError::not_found("polling endpoint")),
+        ConsumerPosition::TooMany => Err(too_many_consumers()),
+        ConsumerPosition::NotFound => Err(ApiError::not_found("polling endpoint")),
     }
 }
 

@@ -185,7 +185,7 @@ impl Filters {
             }
         }
         if let Some(text) = params.get("q") {
-            filters.seek(store.sought(&tenant, filters.app, text).await?, now);
+            filters.seek(store.resolve_search_term(&tenant, filters.app, text).await?, now);
         }
         if let Some(text) = params.get("resend") {
             filters.resent = match text.parse::<BackgroundId>() {

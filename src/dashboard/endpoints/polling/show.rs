@@ -14,7 +14,7 @@ use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::domain::access::portal::Capability;
-use crate::store::feed::read::BEHIND;
+use crate::store::feed::feed_page::BEHIND;
 
 /// A consumer with a stored position.
 struct ConsumerRow {
@@ -61,7 +61,7 @@ pub async fn show(
     let endpoint = named(store, &request, &context).await?;
     let mut readers = Vec::new();
     for consumer in store.consumers(&tenant, &endpoint).await? {
-        let behind = store.feed_behind(&tenant, context.app.id, consumer.iterator.position, now).await?;
+        let behind = store.feed_lag(&tenant, context.app.id, consumer.iterator.position, now).await?;
         let held = consumer.leased_until.filter(|until| *until > now);
         readers.push(ConsumerRow {
             name: Line::new(&consumer.name),

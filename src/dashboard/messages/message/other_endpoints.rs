@@ -51,7 +51,7 @@ impl OtherEndpoints {
     ) -> Result<OtherEndpoints, PageError> {
         let filter = EndpointListFilter { app: Some(context.app.id), ..EndpointListFilter::default() };
         let first = PageRequest::first(MOST, Order::Descending);
-        let lines = store.endpoint_lines(&context.tenant(), &filter, &first).await?.data;
+        let lines = store.list_endpoints(&context.tenant(), &filter, &first).await?.data;
         let others: Vec<&ListedEndpoint> = lines.iter().filter(|line| !sent.contains(&line.endpoint.id)).collect();
         let unsent = others.iter().filter_map(|line| SkippedEndpoint::new(line, context, message, now)).collect();
         let may = context.can(Capability::CreateAttempts) && message.payload.is_some();

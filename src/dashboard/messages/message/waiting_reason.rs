@@ -46,7 +46,7 @@ async fn overdue(
     now: Time,
 ) -> Result<String, PageError> {
     let (tenant, app) = (context.tenant(), context.app.id);
-    let line = store.endpoint_line(&tenant, app, view.endpoint_id).await?;
+    let line = store.listed_endpoint(&tenant, app, view.endpoint_id).await?;
     if let Some(rest) = line.as_ref().and_then(|line| line.rest(now)) {
         let next = match rest {
             BreakerPause::Until(at) => format!("The next one is in {}.", roughly(at.since(now).max(SECOND))),

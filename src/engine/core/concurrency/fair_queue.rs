@@ -11,7 +11,7 @@ pub type Ticket = u64;
 /// The queue. Push, pop and remove take logarithmic time at most.
 #[derive(Debug, Default)]
 pub struct FairQueue {
-    /// The applications in the order of their turns. Each key of `pending_deliveries` is here exactly once.
+    /// The applications in the order of their turns. Each key of `waiting` is here exactly once.
     turns: VecDeque<AppId>,
     /// The waiting endpoints by application, oldest first. An empty set is dropped only at its turn, so an endpoint
     /// that queues again right after its own turn allocates nothing.

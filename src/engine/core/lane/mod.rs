@@ -19,7 +19,7 @@ use crate::engine::core::concurrency::Responsiveness;
 use crate::engine::core::concurrency::circuit_breaker::CircuitBreaker;
 use crate::engine::core::concurrency::responsiveness::ResponseHistory;
 use crate::engine::core::rate_limit::RateLimit;
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::pending_deliveries::LaneRequest;
 use crate::store::queue::slots::slot_of;
 pub use index_positions::IndexPositions;
@@ -166,9 +166,9 @@ impl Lane {
     /// Drops queued deliveries, but not those in flight. Returns the payload bytes freed.
     pub fn clear(&mut self) -> usize {
         let mut bytes = 0;
-        for work in self.fresh.drain(..).chain(self.retries.drain(..)) {
-            bytes += work.message.size();
-            self.held.remove(&work.message.id);
+        for delivery in self.fresh.drain(..).chain(self.retries.drain(..)) {
+            bytes += delivery.message.size();
+            self.held.remove(&delivery.message.id);
         }
         self.coverage = SequenceCoverage::Unknown;
         self.watermarks.forget();
@@ -206,25 +206,26 @@ impl Lane {
             return 0;
         }
         for queue in [&mut self.fresh, &mut self.retries] {
-            if let Some(work) = queue.iter().position(|work| work.message.id == message).and_then(|at| queue.remove(at))
+            if let Some(delivery) =
+                queue.iter().position(|delivery| delivery.message.id == message).and_then(|at| queue.remove(at))
             {
                 self.held.remove(&message);
-                return work.message.size();
+                return delivery.message.size();
             }
         }
         0
     }
 
     /// Queues a delivery unless it is held already. Returns `false` if the queue is full; it then waits in the store.
-    pub fn push(&mut self, work: QueuedDelivery, kind: DeliveryState) -> bool {
+    pub fn push(&mut self, delivery: QueuedDelivery, kind: DeliveryState) -> bool {
         let most = self.queue_limit();
         let queue = if kind == DeliveryState::Retry { &mut self.retries } else { &mut self.fresh };
         if queue.len() >= most {
             return false;
         }
-        if let Entry::Vacant(free) = self.held.entry(work.message.id) {
-            free.insert((kind, work.due_at));
-            queue.push_back(work);
+        if let Entry::Vacant(free) = self.held.entry(delivery.message.id) {
+            free.insert((kind, delivery.due_at));
+            queue.push_back(delivery);
         }
         true
     }

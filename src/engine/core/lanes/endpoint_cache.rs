@@ -8,7 +8,7 @@ use super::{FOREIGN, Lanes};
 use crate::domain::{EndpointId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lane::Lane;
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::slots::slot_of;
 
 impl Lanes {

@@ -35,7 +35,7 @@ use crate::engine::core::concurrency::shares::Shares;
 use crate::engine::core::headroom::Headroom;
 use crate::engine::core::lane::{Lane, QueuedDelivery};
 use crate::engine::core::rate_limit::AppRateLimits;
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::pending_deliveries::PendingLane;
 use crate::store::queue::signals::Admission;
 use crate::store::queue::slots::SLOTS;
@@ -64,7 +64,7 @@ const FOREIGN: usize = 262_144;
 #[derive(Clone, Debug)]
 pub struct Dispatch {
     pub live: Arc<LiveEndpoint>,
-    pub work: QueuedDelivery,
+    pub delivery: QueuedDelivery,
     pub slot: u8,
     pub epoch: i64,
 }
@@ -205,23 +205,23 @@ impl Lanes {
         } else if due > now.time {
             self.schedule_read(id, due);
         } else {
-            let work = QueuedDelivery { message: message.clone(), progress: Progress::default(), due_at: due };
-            if self.queue(id, work, DeliveryState::Fresh, now) {
+            let delivery = QueuedDelivery { message: message.clone(), progress: Progress::default(), due_at: due };
+            if self.queue(id, delivery, DeliveryState::Fresh, now) {
                 self.sample_latency(id, message, now);
             }
         }
     }
 
     /// Queues a due delivery if there is room. Otherwise it waits in the store.
-    fn queue(&mut self, id: EndpointId, work: QueuedDelivery, state: DeliveryState, now: ClockReading) -> bool {
+    fn queue(&mut self, id: EndpointId, delivery: QueuedDelivery, state: DeliveryState, now: ClockReading) -> bool {
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
         // An empty lane may always queue one, so other lanes cannot block it.
         let room = self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0;
-        if lane.holds(work.message.id) {
+        if lane.holds(delivery.message.id) {
             return false;
         }
-        let bytes = work.message.size();
-        let queued = !lane.paused() && room && lane.push(work, state);
+        let bytes = delivery.message.size();
+        let queued = !lane.paused() && room && lane.push(delivery, state);
         if queued {
             self.queued_bytes += bytes;
             self.enqueue(id);

@@ -73,7 +73,7 @@ impl ReadRows {
         for one in reading.waiting {
             by_lane.entry(one.endpoint_id).or_default().push(one);
         }
-        // Ordered lanes have rows of their own, in `ordered_heads`.
+        // Ordered lanes have rows of their own, in `in_order`.
         let wants = reading.wants.into_iter().filter(|want| !want.ordered);
         let lanes = wants.map(|want| (want, by_lane.remove(&want.endpoint).unwrap_or_default())).collect();
         ReadRows { lanes, in_order: reading.in_order.into(), messages: reading.messages }
@@ -175,7 +175,7 @@ impl Lanes {
         Some(id)
     }
 
-    /// Applies the rows of endpoints without ordered delivery: `pending_deliveries`, sorted by lane and due time, and their
+    /// Applies the rows of endpoints without ordered delivery: `waiting`, sorted by lane and due time, and their
     /// messages.
     pub fn read(
         &mut self,

@@ -14,7 +14,7 @@ use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::lanes::tests::world::{START, accepted, all_slots};
 use crate::engine::core::scanning::{PAGE, SCAN_SHARED};
 use crate::engine::runtime::sender::finished;
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::queue::slots::Leases;
@@ -81,7 +81,7 @@ impl Crowd {
             let before = self.core.lookups();
             for action in self.core.step(std::mem::take(&mut events), self.now) {
                 match action {
-                    CoreAction::Send(start) => self.in_flight.push(start),
+                    CoreAction::Send(dispatch) => self.in_flight.push(dispatch),
                     CoreAction::Record(finished) => self.unrecorded.push(*finished),
                     other => self.asked.push(other),
                 }
@@ -120,19 +120,19 @@ impl Crowd {
         id
     }
 
-    fn finish(&mut self, start: Dispatch) -> CoreEvent {
+    fn finish(&mut self, dispatch: Dispatch) -> CoreEvent {
         let schedule = RetrySchedule::new("", vec![Duration::from_secs(1)]).unwrap_or_default();
         let outcome =
             Outcome { failure: None, status: Some(200), ..Outcome::failed(Failure::Status, "", Duration::ZERO) };
         let times = (self.now.time, self.now.time);
-        CoreEvent::Sent(Box::new(finished(start, Vec::new(), outcome, times, &schedule, 0.0)))
+        CoreEvent::Sent(Box::new(finished(dispatch, Vec::new(), outcome, times, &schedule, 0.0)))
     }
 
     /// Answers and records requests until none is in flight.
     fn deliver_all(&mut self) {
         while !self.in_flight.is_empty() {
             let sent: Vec<CoreEvent> =
-                std::mem::take(&mut self.in_flight).into_iter().map(|start| self.finish(start)).collect();
+                std::mem::take(&mut self.in_flight).into_iter().map(|dispatch| self.finish(dispatch)).collect();
             for some in chunks(sent, 256) {
                 self.step("sent", some);
             }
@@ -216,8 +216,8 @@ fn single_events(crowd: &mut Crowd) {
     };
     let page = super::super::scanning::ScanPosition::of(vec![0]).page(ids[..PAGE].iter().map(pending).collect(), PAGE);
     crowd.step("scanned", [CoreEvent::Scanned(Some(page))]);
-    if let Some(start) = crowd.in_flight.pop() {
-        let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
+    if let Some(dispatch) = crowd.in_flight.pop() {
+        let (endpoint, message) = (dispatch.live.endpoint.id, dispatch.delivery.message.id);
         let one = UnsentAttempt { endpoint, message, why: LocalFailure::Panic, jitter: 0.0 };
         crowd.step("not made", [CoreEvent::NotSent(one)]);
     }
@@ -300,7 +300,7 @@ fn small_reads_are_spaced_and_large_ones_are_not() {
     announce(&mut crowd, ids[1]);
     crowd.pass("most of the pause", READING_PAUSE - Duration::from_micros(1));
     assert!(!crowd.asked.iter().any(|asked| matches!(asked, CoreAction::Read(..))), "{:?}", crowd.asked);
-    assert!(crowd.core.nap(crowd.now) <= Duration::from_millis(1), "it is still pending");
+    assert!(crowd.core.sleep_time(crowd.now) <= Duration::from_millis(1), "it is still pending");
     crowd.pass("the rest of the pause", Duration::from_micros(1));
     answer(&mut crowd, SMALL_READING - 1);
     announce(&mut crowd, ids[0]);
@@ -317,9 +317,9 @@ fn a_record_says_until_when_its_endpoint_pauses() {
     for _ in 0..16 {
         let admission = Admission::new(crowd.message(), vec![one.clone()]);
         crowd.step("accepted for one", [CoreEvent::Signal(Signal::Accepted(vec![admission]).into())]);
-        let start = crowd.in_flight.pop().expect("an attempt");
+        let dispatch = crowd.in_flight.pop().expect("an attempt");
         let refused = Outcome::failed(Failure::Refused, "", Duration::ZERO);
-        let sent = finished(start, Vec::new(), refused, (crowd.now.time, crowd.now.time), &schedule, 0.0);
+        let sent = finished(dispatch, Vec::new(), refused, (crowd.now.time, crowd.now.time), &schedule, 0.0);
         crowd.step("sent", [CoreEvent::Sent(Box::new(sent))]);
         let record = crowd.unrecorded.pop().expect("a record");
         crowd.step("recorded", [CoreEvent::Recorded(vec![settled_of(&record.attempt)])]);

@@ -48,7 +48,7 @@ impl Servers {
     /// # Errors
     /// The end of a sentence about the URL. It quotes only names of parameters and files, never credentials.
     pub(in crate::store::db) fn parse(url: &str) -> Result<Servers, String> {
-        let all: Result<Vec<PgConnectOptions>, String> = urls(url)?.iter().map(|url| options(url)).collect();
+        let all: Result<Vec<PgConnectOptions>, String> = server_urls(url)?.iter().map(|url| options(url)).collect();
         Ok(Servers { all: all?, current: AtomicUsize::new(0) })
     }
 
@@ -154,7 +154,7 @@ pub(in crate::store::db) fn name(options: &PgConnectOptions) -> String {
 }
 
 /// Switches the pools to the new primary after a failover, until the store is dropped.
-pub(in crate::store) async fn follow(store: Weak<Inner>) {
+pub(in crate::store) async fn follow_primary(store: Weak<Inner>) {
     let mut handled = sessions::server_errors();
     loop {
         tokio::time::sleep(POLL).await;
@@ -179,7 +179,7 @@ pub(in crate::store) async fn follow(store: Weak<Inner>) {
 }
 
 /// A URL for each host of `url`.
-fn urls(url: &str) -> Result<Vec<String>, String> {
+fn server_urls(url: &str) -> Result<Vec<String>, String> {
     let malformed = || "is not a URL such as postgres://user:password@host/database".to_owned();
     let (scheme, rest) = url.split_once("://").ok_or_else(malformed)?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

@@ -3,7 +3,7 @@
 //! Rows have no primary key, and on PostgreSQL a writer may set any `id`. An action identifies its row by id and
 //! `stuck_since`, and fails as ambiguous if another row has both.
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::{OrgId, Time};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::{Store, StoreError, Tx, on};
@@ -53,7 +53,7 @@ impl Store {
     ) -> Result<OutboxActionResult, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            let row = row(&tx);
+            let row = row_condition(&tx);
             let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM outbox WHERE {row}"));
             let found: i64 = on!(tx, db => sqlx::query_scalar(count).bind(key.id).bind(key.since).fetch_one(db).await)?;
             match found {
@@ -70,10 +70,10 @@ impl Store {
             };
             let query = sqlx::AssertSqlSafe(change);
             let (name, detail) = match what {
-                OutboxAction::Retry => (act::OUTBOX_ROW_RETRIED, String::new()),
-                OutboxAction::Discard => (act::OUTBOX_ROW_DISCARDED, String::new()),
+                OutboxAction::Retry => (action::OUTBOX_ROW_RETRIED, String::new()),
+                OutboxAction::Discard => (action::OUTBOX_ROW_DISCARDED, String::new()),
                 OutboxAction::Change { application, event_type } => {
-                    (act::OUTBOX_ROW_CHANGED, format!("{event_type} to {application}"))
+                    (action::OUTBOX_ROW_CHANGED, format!("{event_type} to {application}"))
                 }
             };
             let changed = match what {
@@ -89,7 +89,8 @@ impl Store {
             if changed == 0 {
                 return Ok(OutboxActionResult::Gone);
             }
-            self.note(&mut tx, NewAuditEntry::of(org, name, &format!("outbox row {}", key.id)).with(&detail), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(org, name, &format!("outbox row {}", key.id)).with(&detail), now)
+                .await?;
             tx.commit().await?;
             self.reset_outbox_watermark();
             Ok(OutboxActionResult::Done)
@@ -99,7 +100,7 @@ impl Store {
 }
 
 /// The SQL condition for a [`StuckKey`] bound as $1 and $2.
-fn row(tx: &Tx) -> &'static str {
+fn row_condition(tx: &Tx) -> &'static str {
     match tx {
         Tx::Sqlite(_) => "rowid = $1 AND stuck_since = $2 AND stuck_reason IS NOT NULL",
         Tx::Postgres(_) => "coalesce(id, 0) = $1 AND stuck_since = $2 AND stuck_reason IS NOT NULL",

@@ -31,8 +31,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(600);
 pub(in crate::store) const SQLITE_LOOK_AT: &str = "CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END";
 pub(in crate::store) const POSTGRES_LOOK_AT: &str = "coalesce(look_at, 0)";
 
-/// A condition that skips untried rows below the [watermark](crate::store::ingest::outbox::outbox_watermark), on the same
-/// index. The watermark is bound at `place`, also if it is `None`.
+/// A condition that skips untried rows below the [watermark](crate::store::ingest::outbox::outbox_watermark), on the
+/// same index. The watermark is bound at `place`, also if it is `None`.
 pub(in crate::store) fn from_watermark(watermark: Option<i64>, place: &str) -> String {
     match watermark {
         Some(_) => format!("AND ({POSTGRES_LOOK_AT}, id) >= (0, {place})"),
@@ -86,9 +86,9 @@ impl OutboxRow {
         let spec = MessageSpec {
             event_type,
             event_id: event_id.map(|id| Uid::parse("event_id", id, MessageId::PREFIX)).transpose()?,
-            channels: channels(text("channels", row.channels.as_deref())?),
+            channels: parse_channels(text("channels", row.channels.as_deref())?),
             payload: payload.into(),
-            occurred_at: occurred_at.map(written_time).transpose()?,
+            occurred_at: occurred_at.map(parse_time).transpose()?,
             ..MessageSpec::default()
         };
         spec.check(max_payload).map_err(|mut wrong| wrong.swap_remove(0))?;
@@ -100,7 +100,7 @@ impl OutboxRow {
         String::from_utf8_lossy(bytes).chars().take(80).collect()
     }
 
-    fn look_again(&self, now: Time) -> Time {
+    fn next_retry(&self, now: Time) -> Time {
         let stuck_for = self.columns.stuck_since.map_or(Duration::ZERO, |since| now.since(since));
         now.plus(stuck_for.clamp(MIN_BACKOFF, MAX_BACKOFF))
     }
@@ -116,14 +116,14 @@ fn required<'r>(field: &str, bytes: Option<&'r [u8]>) -> Result<&'r str, Invalid
 }
 
 /// Channels written into a text column: a JSON array or a comma-separated list.
-fn channels(text: Option<&str>) -> Vec<String> {
+fn parse_channels(text: Option<&str>) -> Vec<String> {
     let Some(text) = text else { return Vec::new() };
     serde_json::from_str(text)
         .unwrap_or_else(|_| text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
 /// RFC 3339, or PostgreSQL's `now()::text`: a space instead of the T, an offset of hours only.
-fn written_time(text: &str) -> Result<Time, Invalid> {
+fn parse_time(text: &str) -> Result<Time, Invalid> {
     let mut written = text.trim().replacen(' ', "T", 1);
     let offset_of_hours = written.len() > 3 && {
         let tail = &written.as_bytes()[written.len() - 3..];
@@ -144,15 +144,15 @@ pub(in crate::store) async fn relay_in(
     budget: &mut Budget,
 ) -> Result<(RelayReport, Vec<Admission>, Vec<AppId>), StoreError> {
     ordering::lock_relay_order(tx).await?;
-    let rows = take(tx, inner, request).await?;
+    let rows = lock_due_rows(tx, inner, request).await?;
     let mut relayed = RelayReport::default();
-    let (mut items, mut brought, mut done) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut items, mut valid_rows, mut done) = (Vec::new(), Vec::new(), Vec::new());
     let mut stuck: Vec<(&OutboxRow, String)> = Vec::new();
     for row in &rows {
         match row.item(inner.max_payload, request.now) {
             Ok(item) => {
                 items.push(item);
-                brought.push(row);
+                valid_rows.push(row);
             }
             Err(wrong) => stuck.push((row, wrong.to_string())),
         }
@@ -160,12 +160,12 @@ pub(in crate::store) async fn relay_in(
     let accepted = accept_in(tx, inner, &items.iter().collect::<Vec<_>>(), budget).await?;
     relayed.left = items.len() - accepted.outcomes.len();
     let apps = if inner.wakeups.is_idle() { Vec::new() } else { accepted.apps().collect() };
-    for (row, outcome) in brought.into_iter().zip(accepted.outcomes) {
+    for (row, outcome) in valid_rows.into_iter().zip(accepted.outcomes) {
         match outcome {
             ItemOutcome::Decided(Ok(_)) => relayed.accepted += 1,
             ItemOutcome::Decided(Err(Rejection::Duplicate(_))) => relayed.duplicates += 1,
-            ItemOutcome::Decided(Err(refusal)) => {
-                stuck.push((row, refusal.to_string()));
+            ItemOutcome::Decided(Err(rejection)) => {
+                stuck.push((row, rejection.to_string()));
                 continue;
             }
             ItemOutcome::NotLoaded(app) => {
@@ -177,14 +177,14 @@ pub(in crate::store) async fn relay_in(
     }
     delete(tx, &done).await?;
     for (row, reason) in stuck {
-        mark(tx, row, &reason, request.now).await?;
+        mark_stuck(tx, row, &reason, request.now).await?;
         relayed.stuck.push((row.name(), reason));
     }
     Ok((relayed, accepted.admissions, apps))
 }
 
 /// Locks and reads due rows. Skips rows that another process has locked.
-pub(in crate::store) async fn take(
+pub(in crate::store) async fn lock_due_rows(
     tx: &mut Tx,
     inner: &Inner,
     request: &RelayRequest,
@@ -211,7 +211,7 @@ pub(in crate::store) async fn take(
                      CASE typeof(stuck_since) WHEN 'integer' THEN stuck_since END AS stuck_since
                  FROM outbox WHERE rowid IN (SELECT value FROM json_each($1)) ORDER BY rowid";
             let rows: Vec<(i64, RawRow)> = sqlx::query(SQL)
-                .bind(codec::json(&fitting(next, max))?)
+                .bind(codec::json(&fitting_prefix(next, max))?)
                 .bind(NAME_LIMIT)
                 .bind(max)
                 .try_map(|row: SqliteRow| Ok((row.try_get("place")?, RawRow::from_row(&row)?)))
@@ -245,7 +245,7 @@ pub(in crate::store) async fn take(
                      convert_to(left(occurred_at, $2), 'UTF8') AS occurred_at, stuck_since
                  FROM outbox WHERE ctid = ANY(CAST($1::text[] AS tid[])) ORDER BY id";
             let rows: Vec<(String, RawRow)> = sqlx::query(SQL)
-                .bind(fitting(next, max))
+                .bind(fitting_prefix(next, max))
                 .bind(NAME_LIMIT)
                 .bind(max)
                 .try_map(|row: PgRow| Ok((row.try_get("place")?, RawRow::from_row(&row)?)))
@@ -257,7 +257,7 @@ pub(in crate::store) async fn take(
 }
 
 /// The longest prefix of the rows whose payloads fit into one step.
-fn fitting<K>(rows: Vec<(K, Option<i64>)>, max_payload: i64) -> Vec<K> {
+fn fitting_prefix<K>(rows: Vec<(K, Option<i64>)>, max_payload: i64) -> Vec<K> {
     let mut bytes = 0;
     // Payloads over the limit are not read.
     let weigh = |size: Option<i64>| size.filter(|size| *size <= max_payload).unwrap_or(0);
@@ -306,9 +306,14 @@ async fn delete(tx: &mut Tx, rows: &[&OutboxRowId]) -> Result<(), StoreError> {
 }
 
 /// Marks a row as stuck, with the reason.
-pub(in crate::store) async fn mark(tx: &mut Tx, row: &OutboxRow, reason: &str, now: Time) -> Result<(), StoreError> {
-    let (look_at, since) = (row.look_again(now), row.columns.stuck_since.unwrap_or(now));
-    let reason = codec::plain(reason);
+pub(in crate::store) async fn mark_stuck(
+    tx: &mut Tx,
+    row: &OutboxRow,
+    reason: &str,
+    now: Time,
+) -> Result<(), StoreError> {
+    let (look_at, since) = (row.next_retry(now), row.columns.stuck_since.unwrap_or(now));
+    let reason = codec::without_nul(reason);
     match (tx, &row.row) {
         (Tx::Sqlite(tx), OutboxRowId::Id(id)) => {
             const SQL: &str = "UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4 WHERE rowid = $1";
@@ -334,15 +339,15 @@ mod tests {
         for text in
             ["2026-11-22T12:00:00Z", "2026-11-22 12:00:00+00", "2026-11-22 13:00:00+01:00", " 2026-11-22 07:00:00-05"]
         {
-            assert_eq!(written_time(text), Ok(noon), "{text}");
+            assert_eq!(parse_time(text), Ok(noon), "{text}");
         }
-        assert!(written_time("2026-11-22").is_err() && written_time("noon").is_err());
+        assert!(parse_time("2026-11-22").is_err() && parse_time("noon").is_err());
     }
 
     #[test]
     fn channels_as_people_write_them() {
-        assert_eq!(channels(Some("[\"a\",\"b\"]")), ["a", "b"]);
-        assert_eq!(channels(Some("a, b,")), ["a", "b"]);
-        assert!(channels(None).is_empty());
+        assert_eq!(parse_channels(Some("[\"a\",\"b\"]")), ["a", "b"]);
+        assert_eq!(parse_channels(Some("a, b,")), ["a", "b"]);
+        assert!(parse_channels(None).is_empty());
     }
 }

@@ -61,12 +61,12 @@ impl Fixture {
     }
 
     /// The endpoints that an accepting transaction reads; `None`: the application has to be loaded first.
-    async fn within(&self) -> Option<Vec<Arc<LiveEndpoint>>> {
+    async fn load_bounded(&self) -> Option<Vec<Arc<LiveEndpoint>>> {
         let inner = &self.store.inner;
         let mut tx = self.store.begin().await.unwrap();
         let apps = apps(&mut tx, &[(None, AppRef::Id(self.app))]).await.unwrap();
         let rows: Vec<&AppRow> = apps.by_id.values().collect();
-        let mut loaded = within(&mut tx, &inner.routing_cache, &inner.master, &rows).await.unwrap();
+        let mut loaded = load_bounded(&mut tx, &inner.routing_cache, &inner.master, &rows).await.unwrap();
         tx.roll_back().await.unwrap();
         assert_eq!(loaded.views.len() + loaded.not_loaded.len(), 1);
         loaded.views.pop().map(|view| view.endpoints)
@@ -87,43 +87,43 @@ fn same(before: &[Arc<LiveEndpoint>], after: &[Arc<LiveEndpoint>]) -> Vec<bool> 
 
 #[tokio::test]
 async fn few_endpoints_are_read_inside_and_many_are_not() {
-    assert_eq!(Fixture::with_most(MOST_WITHIN).await.within().await.map(|found| found.len()), Some(3));
-    assert!(Fixture::with_most(MOST_WITHIN + 1).await.within().await.is_none());
+    assert_eq!(Fixture::with_most(MAX_ENDPOINTS_READ).await.load_bounded().await.map(|found| found.len()), Some(3));
+    assert!(Fixture::with_most(MAX_ENDPOINTS_READ + 1).await.load_bounded().await.is_none());
 }
 
 #[tokio::test]
 async fn of_many_endpoints_those_that_changed_are_read_inside() {
-    let many = Fixture::with_most(MOST_WITHIN + 1).await;
+    let many = Fixture::with_most(MAX_ENDPOINTS_READ + 1).await;
     many.load().await;
     let before = many.remembered();
     many.change(1).await;
-    let after = many.within().await.unwrap();
+    let after = many.load_bounded().await.unwrap();
     assert_eq!(same(&before, &after), [true, false, true]);
     assert_eq!(after[1].endpoint.spec.description, "changed");
     many.store.delete_endpoint(&tenant(), many.app, many.endpoints[0].id, Time::ZERO).await.unwrap();
-    let ids: Vec<EndpointId> = many.within().await.unwrap().iter().map(|live| live.endpoint.id).collect();
+    let ids: Vec<EndpointId> = many.load_bounded().await.unwrap().iter().map(|live| live.endpoint.id).collect();
     assert_eq!(ids, [many.endpoints[1].id, many.endpoints[2].id]);
     // The engine has loaded one of them; the cached others are kept.
     many.store.live_endpoints(&[many.endpoints[1].id]).await.unwrap();
-    assert_eq!(many.within().await.unwrap().len(), 2);
+    assert_eq!(many.load_bounded().await.unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn what_the_engine_has_asked_for_are_not_all_endpoints() {
-    let many = Fixture::with_most(MOST_WITHIN + 1).await;
+    let many = Fixture::with_most(MAX_ENDPOINTS_READ + 1).await;
     many.store.live_endpoints(&[many.endpoints[1].id]).await.unwrap();
-    assert!(many.within().await.is_none());
+    assert!(many.load_bounded().await.is_none());
 }
 
 #[tokio::test]
 async fn what_holds_for_all_endpoints_has_them_all_loaded_again() {
     for (column, value) in [("throttle_rate", 5), ("endpoints_made", 10_000), ("changes_from", 1_000)] {
-        let many = Fixture::with_most(MOST_WITHIN + 1).await;
+        let many = Fixture::with_most(MAX_ENDPOINTS_READ + 1).await;
         many.load().await;
         many.set("created_at", 1).await;
-        assert_eq!(same(&many.remembered(), &many.within().await.unwrap()), [true; 3]);
+        assert_eq!(same(&many.remembered(), &many.load_bounded().await.unwrap()), [true; 3]);
         many.set(column, value).await;
-        assert!(many.within().await.is_none(), "{column}");
+        assert!(many.load_bounded().await.is_none(), "{column}");
         many.load().await;
         let (rate, slots) = (many.remembered()[0].app_throttle, many.remembered()[0].app_slots);
         match column {

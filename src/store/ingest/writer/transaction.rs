@@ -53,7 +53,7 @@ pub(super) async fn run(
 ) -> Result<(StoredBatch, usize), TransactionError> {
     let attempts = async {
         match retry_conflicts(|| optimistic_then_exact(inner, batch, adaptive_budget)).await {
-            Err(TransactionError::Inside(StoreError::Unavailable(_))) if inner.partitions_forgotten() => {
+            Err(TransactionError::Inside(StoreError::Unavailable(_))) if inner.partitions_stale() => {
                 optimistic_then_exact(inner, batch, adaptive_budget).await
             }
             result => result,

@@ -8,13 +8,13 @@ use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
 use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::{AppId, EndpointId, Uid};
-use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::catalog::endpoints::OptimisticUpdate;
 use sendoff::store::ingest::accept::Rejection;
 use sendoff::store::ingest::fan_out_scheduler::FanOutScheduler;
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::jobs::background::BackgroundSpec;
-use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::{Store, StoreError};
 
 use super::{ROUNDS, furnish, hold, item, two};
@@ -71,8 +71,8 @@ async fn of_two_with_one_name_exactly_one_gets_it(world: World) {
                 second.update_endpoint(&tenant, &before, spec("b"), now)
             );
             let two = [said(changed.0)?, said(changed.1)?];
-            let done = two.iter().filter(|one| matches!(one, Updated::Done(_))).count();
-            check(done == 1 && two.contains(&Updated::Stale), format!("an endpoint as it was: {two:?}"))?;
+            let done = two.iter().filter(|one| matches!(one, OptimisticUpdate::Updated(_))).count();
+            check(done == 1 && two.contains(&OptimisticUpdate::Stale), format!("an endpoint as it was: {two:?}"))?;
         }
         Ok(())
     })
@@ -85,7 +85,7 @@ async fn a_turn_a_row_and_a_slot_have_one_taker(world: World) {
             let (tenant, app, endpoint, now) = furnish(world).await?;
             let (first, second) = two(world);
             let scope = TaskScope::Endpoint(app, endpoint);
-            let filter = SentFilter::default();
+            let filter = EndpointMessageFilter::default();
             let work =
                 BackgroundSpec { kind: TaskKind::Recover, scope, filter, by: String::new(), listed: None, total: None };
             said(first.begin_background(&tenant, work, now).await)?;

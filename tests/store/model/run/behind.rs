@@ -6,9 +6,9 @@ use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
 use sendoff::domain::deliveries::delivery::DeliveryStatus;
 use sendoff::domain::{BackgroundId, MessageId, Time};
 use sendoff::store::Tenant;
-use sendoff::store::jobs::background::{BackgroundSpec, Begun};
-use sendoff::store::jobs::job_lease::Stepped;
-use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::jobs::background::{BackgroundSpec, StartResult};
+use sendoff::store::jobs::job_lease::StepResult;
+use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::queue::slots::EngineProcess;
 use uuid::Uuid;
 
@@ -24,11 +24,11 @@ pub fn process(number: u8) -> EngineProcess {
 }
 
 /// A filter with what its bits say, around a message.
-pub fn sent_filter(model: &Model, bits: u8, message: MessageId) -> SentFilter {
+pub fn sent_filter(model: &Model, bits: u8, message: MessageId) -> EndpointMessageFilter {
     let bit = |n: u8| bits >> n & 1 == 1;
     let around = model.messages.get(&message).map_or(Time::ZERO, |message| message.accepted_at);
     let all = [DeliveryStatus::Dead, DeliveryStatus::Delivered, DeliveryStatus::Pending, DeliveryStatus::Canceled];
-    SentFilter {
+    EndpointMessageFilter {
         since: if bit(0) { around } else { Time::ZERO },
         until: if bit(0) && bit(1) { around.plus(Duration::from_secs(3_600)) } else { Time::MAX },
         event_types: if bit(2) { vec![TYPES[0].to_owned(), TYPES[2].to_owned()] } else { Vec::new() },
@@ -85,15 +85,15 @@ impl World {
         same("tally", counted, self.model.tally(tenant, &spec, self.now))?;
         let found = said(self.store().begin_background(tenant, spec.clone(), self.now).await)?;
         match (found, self.model.may_begin(tenant, &spec)) {
-            (Begun::Begun(work), May::Begin) => {
+            (StartResult::Started(work), May::Begin) => {
                 let wanted = begun(work.id, spec, self.now);
                 same("begin_background", &*work, &wanted)?;
                 let org = tenant.org.clone();
                 self.model.works.insert(work.id, Work { org, work: wanted, leased_until: Time::ZERO, lease: 0 });
                 Ok(())
             }
-            (Begun::TooMany(found), May::TooMany(wanted)) => same("begin_background", found, wanted),
-            (Begun::NotThere, May::NotThere) => Ok(()),
+            (StartResult::TooMany(found), May::TooMany(wanted)) => same("begin_background", found, wanted),
+            (StartResult::NotFound, May::NotThere) => Ok(()),
             (found, wanted) => Err(format!("begin_background\n  the store: {found:?}\n  the model: {wanted:?}")),
         }
     }
@@ -106,7 +106,7 @@ impl World {
         Ok(())
     }
 
-    fn taken(&mut self, pick: Pick) -> Option<(sendoff::store::jobs::job_lease::Turn, (BackgroundId, u64))> {
+    fn taken(&mut self, pick: Pick) -> Option<(sendoff::store::jobs::job_lease::TaskLease, (BackgroundId, u64))> {
         let place = usize::from(pick).checked_rem(self.turns.len())?;
         Some(self.turns.remove(place))
     }
@@ -117,7 +117,7 @@ impl World {
         }
         let Some((turn, lease)) = self.taken(turn) else { return Ok(()) };
         let found = said(self.store().step_background(turn, self.now).await)?;
-        let wanted = self.model.step(lease, self.now).map_or(Stepped::Lost, Stepped::Ended);
+        let wanted = self.model.step(lease, self.now).map_or(StepResult::Lost, StepResult::Ended);
         same("step_background", found, wanted)
     }
 
@@ -206,7 +206,7 @@ impl World {
             Act::WidenCounts => same("widen_counts", told(self.store().widen_counts(now).await).map(drop), Ok(())),
             Act::Forget => {
                 let old = Time::from_micros(2);
-                said(self.store().forget_processes(old).await)?;
+                said(self.store().delete_dead_processes(old).await)?;
                 self.model.processes.retain(|_, until| *until >= old);
                 said(self.store().forget_background(now.minus(Duration::from_secs(86_400))).await)?;
                 same(

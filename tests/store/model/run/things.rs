@@ -10,9 +10,9 @@ use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::{KeyId, OrgId, Uid};
 use sendoff::store::Tenant;
-use sendoff::store::catalog::applications::Put;
-use sendoff::store::catalog::change::Changed;
-use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::catalog::applications::Upserted;
+use sendoff::store::catalog::change::UpdateResult;
+use sendoff::store::catalog::endpoints::OptimisticUpdate;
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 
 use super::{Checked, World, agree, said, same, told};
@@ -140,7 +140,7 @@ impl World {
         let work = |_: &Application| Ok::<_, ()>(spec.clone());
         let found = self.store().update_application(&tenant, app, work, self.now).await;
         let found = told(found.map(|changed| match changed {
-            Changed::Done(app) => Some(app),
+            UpdateResult::Updated(app) => Some(app),
             _ => None,
         }));
         same("update_application", found, self.model.update_app(&tenant, app, spec, self.now))
@@ -170,9 +170,9 @@ impl World {
         let tenant = self.model.tenant(who, app);
         let found = self.store().update_endpoint(&tenant, &before, spec.clone(), self.now).await;
         let found = told(found.map(|updated| match updated {
-            Updated::Done(endpoint) => Change::Done(endpoint),
-            Updated::Stale => Change::Stale,
-            Updated::Gone => Change::Gone,
+            OptimisticUpdate::Updated(endpoint) => Change::Done(endpoint),
+            OptimisticUpdate::Stale => Change::Stale,
+            OptimisticUpdate::NotFound => Change::Gone,
         }));
         same("update_endpoint", found, self.model.update_end(&tenant, &before, spec, self.now))
     }
@@ -214,7 +214,7 @@ impl World {
                 let new = !self.model.event_types.contains_key(&(org.clone(), spec.name.clone()));
                 let found = told(self.store().put_event_type(&Tenant::org(org.clone()), spec.clone(), now).await);
                 let put = self.model.put_event_type(&org, spec, now);
-                same("put_event_type", found, Ok(if new { Put::Created(put) } else { Put::Replaced(put) }))
+                same("put_event_type", found, Ok(if new { Upserted::Created(put) } else { Upserted::Replaced(put) }))
             }
             Act::DeleteEventType { other, name, expunge } => {
                 let (org, name) = (org(*other), TYPES[usize::from(*name)]);

@@ -13,7 +13,7 @@ use sendoff::store::query::counts::{AttemptCounts, ChartRange, CountScope};
 use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter, LastAttempt, ListedDelivery};
 use sendoff::store::query::endpoint_messages::DeliveryStatusCounts;
 use sendoff::store::query::message_list::{ListedMessage, MessageSearch};
-use sendoff::store::query::search_terms::Sought;
+use sendoff::store::query::search_terms::SearchTarget;
 use sendoff::store::queue::slots::ProcessView;
 use sendoff::store::recording::rollups::{Counts, LATENCY_BOUNDS_MS};
 use sendoff::store::{AppRef, EndpointRef};
@@ -193,7 +193,7 @@ impl World {
         let due = self.model.pending().filter(|(key, one)| one.due <= by && counts(key)).map(|(_, one)| one.due).min();
         let found = said(self.store().oldest_due(&tenant, by).await)?;
         same("oldest_due", found.as_ref().map(|line| line.due_at), due)?;
-        let known = |line: &sendoff::store::query::deliveries::DeliveryLine| {
+        let known = |line: &sendoff::store::query::deliveries::DueDelivery| {
             let key = (line.message_id, line.endpoint_id);
             self.model.deliveries.get(&key).is_some_and(|one| one.due == line.due_at) && counts(&key)
         };
@@ -330,11 +330,11 @@ impl World {
         if let Some(message) = self.model.messages.get(&id) {
             let has = self.model.has(&tenant, app);
             let text = id.to_string();
-            let wanted = if has { Sought::Messages(vec![id]) } else { Sought::Text(text.clone()) };
+            let wanted = if has { SearchTarget::Messages(vec![id]) } else { SearchTarget::Text(text.clone()) };
             same("sought", told(self.store().sought(&tenant, None, &text).await), Ok(wanted))?;
             if let (Some(event_id), true) = (&message.event_id, has) {
                 let found = told(self.store().sought(&tenant, Some(app), event_id.as_str()).await);
-                same("sought by event id", found, Ok(Sought::Messages(vec![id])))?;
+                same("sought by event id", found, Ok(SearchTarget::Messages(vec![id])))?;
             }
         }
         let (app, id) = self.model.end(look.app);
@@ -352,7 +352,7 @@ impl World {
             same("endpoints_named", found, self.model.ends.iter().filter_map(named).collect())?;
         }
         let known = self.model.named(Some(&self.model.tenant(Who::Owner, app)), &AppRef::Id(app)).first().copied();
-        let wanted = known.map_or_else(|| Sought::Text(app.to_string()), Sought::Application);
+        let wanted = known.map_or_else(|| SearchTarget::Text(app.to_string()), SearchTarget::Application);
         let owner = self.model.tenant(Who::Owner, app);
         same("sought application", told(self.store().sought(&owner, None, &app.to_string()).await), Ok(wanted))
     }

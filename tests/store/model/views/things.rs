@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sendoff::domain::EndpointId;
 use sendoff::domain::catalog::event_type::EventType;
-use sendoff::store::catalog::endpoint_list::{EndpointLine, Health, LineFilter};
+use sendoff::store::catalog::endpoint_list::{ListedEndpoint, EndpointHealth, EndpointListFilter};
 use sendoff::store::{AppRef, EndpointRef, Tenant};
 
 use super::{bit, walk};
@@ -135,8 +135,8 @@ impl World {
         Ok(())
     }
 
-    fn line(&self, end: &End) -> EndpointLine {
-        EndpointLine {
+    fn line(&self, end: &End) -> ListedEndpoint {
+        ListedEndpoint {
             endpoint: end.endpoint.clone(),
             app_name: self.model.apps[&end.endpoint.app_id].app.name.clone(),
             disabled_at: end.disabled_at,
@@ -148,9 +148,9 @@ impl World {
 
     pub(super) async fn lines(&self, look: &Look) -> Checked {
         let (tenant, app) = self.looking(look);
-        let filter = LineFilter {
+        let filter = EndpointListFilter {
             app: bit(look, 0).then_some(app),
-            health: bit(look, 1).then_some(if bit(look, 2) { Health::Failing } else { Health::Enabled }),
+            health: bit(look, 1).then_some(if bit(look, 2) { EndpointHealth::Failing } else { EndpointHealth::Enabled }),
             url: bit(look, 3).then(|| "HOOK/1".to_owned()),
         };
         let fits = |end: &&End| {
@@ -163,7 +163,7 @@ impl World {
                 && (filter.url.is_none() || end.endpoint.spec.url.ends_with("Hook/1"))
         };
         let wanted = self.model.ends.values().filter(fits).map(|end| (end.endpoint.id, self.line(end))).collect();
-        let id = |line: &EndpointLine| line.endpoint.id;
+        let id = |line: &ListedEndpoint| line.endpoint.id;
         walk(look, wanted, id, async |page| self.store().endpoint_lines(&tenant, &filter, &page).await).await?;
         let ids: Vec<EndpointId> = self.model.ends.keys().copied().collect();
         let waits = |id: &EndpointId| {

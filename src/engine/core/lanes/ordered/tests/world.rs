@@ -8,7 +8,7 @@ use crate::domain::deliveries::attempt::{Failure, Outcome};
 use crate::domain::deliveries::delivery::DeliveryState;
 use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::lanes::tests::world::{START, all_slots, live, scheduled};
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use crate::store::queue::slots::Leases;
 
@@ -112,26 +112,26 @@ impl OrderedWorld {
 
     pub(super) fn start(&mut self) {
         self.lanes.begin_turn(self.now);
-        while let Some(start) = self.lanes.next_dispatch(self.now) {
-            let message = start.work.message.id;
+        while let Some(dispatch) = self.lanes.next_dispatch(self.now) {
+            let message = dispatch.delivery.message.id;
             let (first, row) = self.head().expect("only pending deliveries are sent");
             assert_eq!(message, first, "only the first one is sent");
             assert!(row.due <= self.now.time, "never before it is due");
             // If it was resent while queued, it is still the first, and is sent once more.
-            let resent = row.progress.generation > start.work.progress.generation;
-            assert!(resent || row.progress == start.work.progress, "never with an outdated progress");
+            let resent = row.progress.generation > dispatch.delivery.progress.generation;
+            assert!(resent || row.progress == dispatch.delivery.progress, "never with an outdated progress");
             assert!(self.in_flight.is_empty() && self.unrecorded.is_empty(), "one at a time, until it is recorded");
             self.sent.push(message);
-            self.in_flight.push((start, false));
+            self.in_flight.push((dispatch, false));
         }
     }
 
     pub(super) fn finish(&mut self, delivered: bool) {
-        if let Some((start, fenced)) = self.in_flight.pop() {
+        if let Some((dispatch, fenced)) = self.in_flight.pop() {
             let mut outcome = Outcome::failed(Failure::Status, "", Duration::ZERO);
             outcome.failure = (!delivered).then_some(Failure::Status);
-            self.lanes.sent((self.id(), start.work.message.id), &outcome, self.now);
-            self.unrecorded.push((start.work.message.id, start.work.progress, delivered, fenced));
+            self.lanes.sent((self.id(), dispatch.delivery.message.id), &outcome, self.now);
+            self.unrecorded.push((dispatch.delivery.message.id, dispatch.delivery.progress, delivered, fenced));
         }
     }
 

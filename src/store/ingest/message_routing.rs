@@ -83,7 +83,7 @@ pub type AppKey = (Option<Tenant>, AppRef);
 /// The result of [`resolve`] for a key.
 pub(in crate::store) enum Resolved {
     View(Arc<AppView>),
-    Refused(Rejection),
+    Rejected(Rejection),
     /// An accepting transaction may not read that many endpoints: [load](crate::store::ingest::routing_load::load)
     /// the application first.
     NotLoaded(AppId),
@@ -103,7 +103,7 @@ pub(in crate::store) async fn resolve(
     // never newer.
     let apps = apps(tx, &keys).await?;
     let chosen: Vec<(AppKey, Result<AppId, Rejection>)> =
-        keys.into_iter().map(|key| (key.clone(), apps.choose(&key))).collect();
+        keys.into_iter().map(|key| (key.clone(), apps.resolve_key(&key))).collect();
     let mut views: HashMap<AppId, Arc<AppView>> = HashMap::new();
     let mut unknown: HashMap<AppId, &AppRow> = HashMap::new();
     for id in chosen.iter().filter_map(|(_, app)| app.as_ref().ok()) {
@@ -114,29 +114,29 @@ pub(in crate::store) async fn resolve(
         }
     }
     let unknown: Vec<&AppRow> = unknown.into_values().collect();
-    let loaded = routing_load::within(tx, cache, master, &unknown).await?;
+    let loaded = routing_load::load_bounded(tx, cache, master, &unknown).await?;
     for view in loaded.views {
         let view = Arc::new(view);
         cache.insert(&view);
         views.insert(view.id, view);
     }
-    let found = |(key, app): (AppKey, Result<AppId, Rejection>)| {
+    let outcome = |(key, app): (AppKey, Result<AppId, Rejection>)| {
         let resolved = match app {
             Ok(id) => match views.get(&id) {
                 Some(view) => Resolved::View(view.clone()),
                 None if loaded.not_loaded.contains(&id) => Resolved::NotLoaded(id),
-                None => Resolved::Refused(Rejection::UnknownApplication(key.1.to_string())),
+                None => Resolved::Rejected(Rejection::UnknownApplication(key.1.to_string())),
             },
-            Err(refusal) => Resolved::Refused(refusal),
+            Err(rejection) => Resolved::Rejected(rejection),
         };
         (key, resolved)
     };
-    Ok(chosen.into_iter().map(found).collect())
+    Ok(chosen.into_iter().map(outcome).collect())
 }
 
 /// The view of `app` inside `tx`, which may have changed it, so the view is not cached. Reading from the cache is
 /// safe: cached views were committed, and an uncommitted change has another version.
-pub(in crate::store) async fn view_inside(
+pub(in crate::store) async fn view_in_transaction(
     tx: &mut Tx,
     cache: &RoutingCache,
     master: &MasterKey,
@@ -147,7 +147,7 @@ pub(in crate::store) async fn view_inside(
     if let Some(view) = cache.get(row.id, row.version) {
         return Ok(Some(view));
     }
-    Ok(routing_load::whole(tx, cache, master, &[row]).await?.pop().map(Arc::new))
+    Ok(routing_load::load_whole(tx, cache, master, &[row]).await?.pop().map(Arc::new))
 }
 
 #[derive(Clone, sqlx::FromRow)]
@@ -180,7 +180,7 @@ impl AppRow {
     }
 
     /// Whether the changes since `version` can be listed.
-    pub(in crate::store) fn lists_changes_since(&self, version: i64) -> bool {
+    pub(in crate::store) fn can_list_changes_since(&self, version: i64) -> bool {
         version >= self.changes_from && version < self.version
     }
 
@@ -199,7 +199,7 @@ pub(in crate::store) struct Apps {
 }
 
 impl Apps {
-    fn choose(&self, (tenant, app): &AppKey) -> Result<AppId, Rejection> {
+    fn resolve_key(&self, (tenant, app): &AppKey) -> Result<AppId, Rejection> {
         let named: &[AppId] = match app {
             AppRef::Id(id) => std::slice::from_ref(id),
             AppRef::Uid(uid) => self.by_uid.get(uid).map(Vec::as_slice).unwrap_or_default(),

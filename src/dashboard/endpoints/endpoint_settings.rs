@@ -1,0 +1,59 @@
+//! The settings of an endpoint as its page shows them.
+
+use crate::dashboard::components::format::Line;
+use crate::dashboard::endpoints::endpoint_fields::in_words;
+use crate::dashboard::event_types::visible_event_types;
+use crate::dashboard::http::current_user::AppContext;
+use crate::domain::catalog::endpoint::{Endpoint, masked_header};
+use crate::store::{Store, StoreError};
+
+/// A setting and its values.
+pub struct SettingRow {
+    pub name: &'static str,
+    pub values: Vec<Line>,
+}
+
+/// The settings of an endpoint, for display. Customers see only event types offered to them.
+///
+/// # Errors
+/// The store is unavailable.
+pub async fn settings(store: &Store, context: &AppContext, endpoint: &Endpoint) -> Result<Vec<SettingRow>, StoreError> {
+    let spec = &endpoint.spec;
+    let list = |list: Option<&Vec<String>>| match list {
+        None => vec![Line::new("all")],
+        Some(list) => list.iter().map(|one| Line::new(one)).collect(),
+    };
+    let one = |text: String| vec![Line::new(&text)];
+    let as_set = || vec![Line::new("default")];
+    let event_types = match spec.event_types.clone() {
+        Some(names) => Some(visible_event_types::only_visible(store, context, names).await?),
+        None => None,
+    };
+    let header = |(name, value): (&String, &String)| {
+        Line::new(&if masked_header(name) { format!("{name}: (hidden)") } else { format!("{name}: {value}") })
+    };
+    let mut settings = vec![
+        SettingRow { name: "Event types", values: list(event_types.as_ref()) },
+        SettingRow { name: "Channels", values: list(spec.channels.as_ref()) },
+        SettingRow { name: "Limit", values: one(spec.throttle_rate.map_or("none".into(), |rate| format!("{rate}/s"))) },
+        SettingRow {
+            name: "Timeout",
+            values: spec.timeout.map_or_else(as_set, |span| one(format!("{} s", span.as_secs()))),
+        },
+        SettingRow {
+            name: "Retry schedule",
+            values: spec.retry_schedule.as_ref().map_or_else(as_set, |schedule| one(in_words(schedule))),
+        },
+        SettingRow {
+            name: "Ordering",
+            values: one(
+                if spec.ordered { "one at a time, in order of acceptance" } else { "not guaranteed" }.to_owned()
+            ),
+        },
+        SettingRow { name: "Signature type", values: one(spec.signature_type.word().to_owned()) },
+    ];
+    if !spec.headers.is_empty() {
+        settings.push(SettingRow { name: "Headers", values: spec.headers.iter().map(header).collect() });
+    }
+    Ok(settings)
+}
