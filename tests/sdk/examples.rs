@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use support::{Answer, Binary, Receiver, SOON, Server, eventually_blocking, free_port, sqlite_file};
+use crate::support::{Answer, Binary, Receiver, SOON, Server, eventually_blocking, free_port, sqlite_file};
 
 /// 32 bytes in base64.
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";

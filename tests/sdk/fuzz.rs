@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use support::{Binary, Postgres, eventually_blocking, python, sqlite_file};
+use crate::support::{Binary, Postgres, eventually_blocking, python, sqlite_file};
 
 /// It takes about 40 s on a quiet machine of two cores.
 const PATIENCE: Duration = Duration::from_secs(400);

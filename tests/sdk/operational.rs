@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use support::{Binary, python, sqlite_file};
+use crate::support::{Binary, python, sqlite_file};
 
 #[test]
 fn a_team_listens_with_the_official_client() {

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use crate::support::routes::{Route, routes};
-use support::{Binary, Postgres, Server, npm, npm_svix_1, python, python_svix_1, sqlite_file};
+use crate::support::{Binary, Postgres, Server, npm, npm_svix_1, python, python_svix_1, sqlite_file};
 
 /// An operation, by its method and path.
 type Operation = (&'static str, &'static str);

@@ -66,7 +66,7 @@ mod special;
 mod tail;
 mod writers;
 
-use support::sources::{texts, texts_without};
+use crate::support::sources::{texts, texts_without};
 
 #[test]
 fn the_suite_drives_every_method_of_the_store() {
