@@ -114,7 +114,7 @@ impl OnStore for World {
 
 impl World {
     pub async fn with(kind: Kind, settings: Settings) -> World {
-        let Database { url, file } = Database::on(kind);
+        let Database { url, file } = Database::migrated(kind).await;
         let mut world = World::at(&url, settings).await;
         world._file = file;
         world

@@ -99,7 +99,7 @@ pub fn dead() -> Transition {
 
 impl OnStore for World {
     async fn on(kind: Kind) -> World {
-        let Database { url, file } = Database::on(kind);
+        let Database { url, file } = Database::migrated(kind).await;
         let location = Location::parse(&url).unwrap();
         World::open(location, file, None, Vec::new(), Traffic::default(), SignatureType::Hmac256).await
     }

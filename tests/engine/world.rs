@@ -58,7 +58,7 @@ pub fn egress() -> Egress {
 impl World {
     /// A store without an engine.
     pub async fn quiet(kind: Kind) -> World {
-        let Database { url, file } = Database::on(kind);
+        let Database { url, file } = Database::migrated(kind).await;
         World::at(&url, file).await
     }
 

@@ -14,7 +14,6 @@ mod source;
 #[path = "../support/sources.rs"]
 mod texts;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 

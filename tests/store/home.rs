@@ -27,7 +27,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnect
 
 use crate::support::delivery_writes::delivery_writes;
 use crate::support::kind::OnStore;
-use crate::support::{Database, Kind, SqliteFile};
+use crate::support::{Database, Kind, SqliteFile, Template, database};
 
 /// A Sunday morning.
 pub const NOW: Time = Time::from_micros(1_795_338_000_000_000);
@@ -51,8 +51,9 @@ pub struct Home {
 
 impl OnStore for Home {
     async fn on(kind: Kind) -> Home {
-        let Database { url, file } = Database::on(kind);
-        Home::of(Location::parse(&url).expect("a location"), file).await
+        static TEMPLATE: Template = Template::new();
+        let Database { url, file } = Database::copy_of(&TEMPLATE, kind, async |url| prepare(&url).await).await;
+        Home::open(Location::parse(&url).expect("a location"), file).await
     }
 }
 
@@ -65,16 +66,19 @@ impl Home {
         Home::on(Kind::Postgres).await
     }
 
-    pub async fn of(location: Location, file: Option<SqliteFile>) -> Home {
+    /// On the PostgreSQL database at `url`, which is empty.
+    pub async fn at(url: &str) -> Home {
+        prepare(url).await;
+        database::remove_key_check(Kind::Postgres, url).await;
+        Home::open(Location::parse(url).expect("a location"), None).await
+    }
+
+    async fn open(location: Location, file: Option<SqliteFile>) -> Home {
         let master = MasterKey::generate();
         let store = open(&location, &master).await;
         store.migrate().await.expect("the schema");
-        // For rows of about NOW that tests write by themselves.
         store.keep_for(RETENTION);
-        store.make_partitions(NOW).await.expect("partitions");
-        let home = Home { location, master, store, _file: file };
-        home.execute(&delivery_writes(home.is_sqlite())).await;
-        home
+        Home { location, master, store, _file: file }
     }
 
     /// What another process would have.
@@ -147,6 +151,21 @@ impl Home {
                 Raw::Postgres(connection)
             }
         }
+    }
+}
+
+/// The schema, and partitions and triggers for the rows of about [`NOW`] that tests write by SQL.
+async fn prepare(url: &str) {
+    let store = database::migrate(url).await;
+    store.keep_for(RETENTION);
+    store.make_partitions(NOW).await.expect("partitions");
+    let sql = |sqlite| AssertSqlSafe(delivery_writes(sqlite));
+    if url.starts_with("sqlite:") {
+        SqliteConnection::connect(url).await.expect("SQLite").execute(sql(true)).await.expect("the triggers");
+    } else {
+        let mut connection = PgConnection::connect(url).await.expect("PostgreSQL");
+        connection.execute("SET search_path = sendoff").await.expect("the schema");
+        connection.execute(sql(false)).await.expect("the triggers");
     }
 }
 

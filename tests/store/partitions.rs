@@ -169,7 +169,7 @@ async fn what_was_dropped_meanwhile_is_made_anew() {
 /// in its log what it does.
 async fn generic_plans_leave_out_the_other_partitions() {
     let server = Postgres::start(Durability::Off);
-    let home = Home::of(Location::parse(&server.fresh_database()).unwrap(), None).await;
+    let home = Home::at(&server.fresh_database()).await;
     home.store.keep_for(Duration::from_secs(20 * DAY));
     let (app, made) = customer(&home.store, "acme").await;
     let mut ids = Vec::new();

@@ -419,7 +419,7 @@ async fn an_ordinary_role_makes_and_drops_them() {
     let mut plain: url::Url = url.parse().unwrap();
     plain.set_username(&role).unwrap();
     plain.set_password(Some("plain")).unwrap();
-    let home = Home::of(Location::parse(plain.as_str()).unwrap(), None).await;
+    let home = Home::at(plain.as_str()).await;
     let store = &home.store;
     store.keep_for(Duration::from_secs(20 * DAY));
     let (app, made) = customer(store, "acme").await;

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-pub use database::Database;
+pub use database::{Database, Template};
 pub use kind::Kind;
 pub(crate) use kind::{on_both, on_both_alone};
 pub use mail_server::{MailServer, Manner, Taken};

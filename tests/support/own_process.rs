@@ -38,6 +38,11 @@ pub fn run<F: Future<Output = ()>>(module: &str, name: &str, test: impl FnOnce()
     );
 }
 
+/// Whether this process runs one test alone.
+pub fn is_alone() -> bool {
+    env::var_os(ALONE).is_some()
+}
+
 /// Makes a test of each function, which runs in a process of its own: `alone::name`.
 macro_rules! alone {
     ($($(#[$attribute:meta])* $name:ident)*) => {

@@ -29,7 +29,7 @@ pub fn master() -> MasterKey {
 impl World {
     /// An empty store with its schema.
     pub async fn on(kind: Kind) -> World {
-        let Database { url, file } = Database::on(kind);
+        let Database { url, file } = Database::migrated(kind).await;
         let location = Location::parse(&url).expect("a location");
         let options =
             StoreOptions { location, master: master(), max_payload: 1 << 20, queue: 1_000, wide: sendoff::store::WIDE };
