@@ -6,6 +6,7 @@ mod support;
 
 mod bulk;
 mod endpoint_pages;
+mod everywhere;
 mod hostile;
 mod world;
 

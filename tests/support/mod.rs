@@ -10,6 +10,7 @@ pub mod delivery_writes;
 pub mod kind;
 pub mod mail_server;
 pub mod own_process;
+pub mod pages;
 pub mod postgres;
 pub mod receiver;
 pub mod routes;
