@@ -10,6 +10,7 @@
 //!   main · cli                     one file per command
 //!   app · config · telemetry       wiring: build, start, shut down
 //!   engine    api    dashboard     siblings that never use each other
+//!   service                        use cases that api and dashboard share
 //!   store     egress               everything that outlives the process · everything that leaves it
 //!   traffic                        rate limits and addresses of callers
 //!   domain                         types and rules, without I/O and without a clock
@@ -25,6 +26,7 @@ pub mod dashboard;
 pub mod domain;
 pub mod egress;
 pub mod engine;
+pub mod service;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;

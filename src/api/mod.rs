@@ -200,7 +200,7 @@ async fn not_supported(_: ApiCall) -> ApiResult {
 /// Check the server's health
 ///
 /// Responds as long as the server runs. Needs no token.
-#[utoipa::path(get, path = "/health", security(()), responses((status = 204, description = "The server is up.")))]
+#[utoipa::path(get, path = "/health", security(()), responses((status = 204)))]
 async fn healthy() -> HttpResponse {
     HttpResponse::NoContent().finish()
 }
@@ -208,7 +208,7 @@ async fn healthy() -> HttpResponse {
 /// Check the server's health, by its other path
 ///
 /// The same as `/health`.
-#[utoipa::path(get, path = "/health/ping", security(()), responses((status = 204, description = "The server is up.")))]
+#[utoipa::path(get, path = "/health/ping", security(()), responses((status = 204)))]
 async fn ping() -> HttpResponse {
     HttpResponse::NoContent().finish()
 }

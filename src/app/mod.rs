@@ -193,7 +193,7 @@ impl App {
     async fn abort(self) {
         self.draining.store(true, Ordering::Release);
         self.feeds.close();
-        self.store.end_feed_waits();
+        self.store.close_feed_listeners();
         let engine = async {
             if let Some(engine) = self.engine {
                 engine.give_up(ABORT_RECORD_TIMEOUT).await;
@@ -208,7 +208,7 @@ impl App {
         self.draining.store(true, Ordering::Release);
         // The server waits for open responses: live tails never end by themselves, and long polls may still wait.
         self.feeds.close();
-        self.store.end_feed_waits();
+        self.store.close_feed_listeners();
         let engine = async {
             if let Some(engine) = self.engine
                 && timeout_at(until + SHUTDOWN_GRACE, engine.shut_down()).await.is_err()

@@ -10,14 +10,14 @@ use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use crate::domain::span;
+use crate::domain::duration_text;
 
 /// The value, or the rest of the error's sentence.
 pub type ParseResult<T> = Result<T, String>;
 
 /// Parses a duration: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
 pub fn span(text: &str) -> ParseResult<Duration> {
-    span::read(text)
+    duration_text::parse(text)
 }
 
 /// Parses a duration within bounds.

@@ -160,7 +160,7 @@ pub struct AddressPolicy {
 impl AddressPolicy {
     /// Whether the operator allowed `ip` explicitly. An IPv4 range also allows the IPv4-mapped forms of its addresses,
     /// but no other embedding.
-    pub fn opened(&self, ip: IpAddr) -> bool {
+    pub fn is_allowed(&self, ip: IpAddr) -> bool {
         self.allow.iter().any(|net| net.contains(&ip.to_canonical()))
     }
 
@@ -169,7 +169,7 @@ impl AddressPolicy {
     /// # Errors
     /// The address and the reason.
     pub fn check(&self, ip: IpAddr) -> Result<(), BlockedAddress> {
-        if self.opened(ip) { Ok(()) } else { public(ip) }
+        if self.is_allowed(ip) { Ok(()) } else { public(ip) }
     }
 
     /// Checks scheme, credentials, port, host, and the address if the host is one. The `url` crate has already parsed
@@ -177,7 +177,7 @@ impl AddressPolicy {
     ///
     /// # Errors
     /// The reason, for the caller. It never quotes the URL, which may contain a password.
-    pub fn judge(&self, url: &Url) -> Result<(), UrlError> {
+    pub fn check_syntax(&self, url: &Url) -> Result<(), UrlError> {
         match url.scheme() {
             "https" => {}
             "http" if !self.https_only => {}
@@ -202,12 +202,12 @@ impl AddressPolicy {
         }
     }
 
-    /// [`AddressPolicy::judge`] for an endpoint's `url` field.
+    /// [`AddressPolicy::check_syntax`] for an endpoint's `url` field.
     ///
     /// # Errors
     /// The same reason, with the field's name.
     pub fn check_url(&self, url: &Url) -> Result<(), Invalid> {
-        self.judge(url).map_err(|fault| Invalid::new("url", fault.to_string()))
+        self.check_syntax(url).map_err(|fault| Invalid::new("url", fault.to_string()))
     }
 }
 
@@ -344,13 +344,13 @@ mod tests {
     fn urls_are_judged_by_their_text() {
         let open = AddressPolicy::default();
         let strict = AddressPolicy { https_only: true, ..AddressPolicy::default() };
-        let judge = |policy: &AddressPolicy, url: &str| policy.check_url(&url.parse().unwrap());
+        let check_syntax = |policy: &AddressPolicy, url: &str| policy.check_url(&url.parse().unwrap());
         for url in
             ["https://example.com/x?y#z", "http://example.com:8080", "http://8.8.8.8/", "https://[2606:4700::1111]/"]
         {
-            assert_eq!(judge(&open, url), Ok(()), "{url}");
+            assert_eq!(check_syntax(&open, url), Ok(()), "{url}");
         }
-        assert!(judge(&strict, "https://example.com").is_ok());
+        assert!(check_syntax(&strict, "https://example.com").is_ok());
         let table = [
             (&strict, "http://example.com/", "https://"),
             (&open, "ftp://example.com/", "https:// or http://"),
@@ -371,10 +371,10 @@ mod tests {
             (&open, "http://169.254.169.254/latest/meta-data", "cloud metadata"),
         ];
         for (policy, url, wanted) in table {
-            let Err(invalid) = judge(policy, url) else { panic!("{url} passed") };
+            let Err(invalid) = check_syntax(policy, url) else { panic!("{url} passed") };
             assert_eq!(invalid.field, "url");
             assert!(invalid.reason.contains(wanted) && !invalid.reason.contains("hush"), "{url}: {invalid}");
         }
-        assert!(judge(&open, "http://10.0.0.1/").unwrap_err().reason.contains("SENDOFF_EGRESS_ALLOW"));
+        assert!(check_syntax(&open, "http://10.0.0.1/").unwrap_err().reason.contains("SENDOFF_EGRESS_ALLOW"));
     }
 }

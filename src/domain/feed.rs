@@ -1,7 +1,7 @@
 //! The **feed** of an application: its messages in commit order.
 //!
 //! * [`Position`] – a message's place in the feed: the first 60 bits of its id. The store assigns ids so that within an
-//!   application they grow in commit order (`store/feed/order.rs`).
+//!   application they grow in commit order (`store/feed/feed_order.rs`).
 //! * [`FeedIterator`] – a reader's cursor: a position, and the time up to which the reader has certainly missed
 //!   nothing.
 //! * [`FeedFilter`] – the event types and channels a reader wants.
@@ -22,7 +22,7 @@ use super::{AppId, Invalid, MessageId, Time};
 pub const AHEAD: Duration = Duration::from_secs(2 * 3_600);
 /// The most that a position may be ahead of the clock when it is read. Half of [`AHEAD`]: even if two processes' clocks
 /// differ by this much, no new id falls below a position that was accepted.
-pub const READ_AHEAD: Duration = Duration::from_secs(3_600);
+pub const MAX_READ_LEAD: Duration = Duration::from_secs(3_600);
 
 /// A message's place in its application's feed: 48 bits of milliseconds since 1970 and 12 bits of fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,7 +128,7 @@ impl FeedIterator {
     /// # Errors
     /// The position is in the future, or unread messages may be gone.
     pub fn check(self, kept: Time, now: Time) -> Result<(), PositionError> {
-        if self.position.time() > now.plus(READ_AHEAD) {
+        if self.position.time() > now.plus(MAX_READ_LEAD) {
             return Err(PositionError::Ahead);
         }
         // Seconds are rounded down.

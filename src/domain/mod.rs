@@ -5,7 +5,7 @@
 //! * [`feed`] – positions, iterators and leases of polling readers.
 //! * [`signing`] – secrets and signatures. [`access`] – keys, tokens, sessions, roles, the audit log.
 //! * [`notifications`] – operational events and mails.
-//! * [`ids`], [`limits`], [`invalid`], [`time`], [`span`], [`address`] – used by all of the above.
+//! * [`ids`], [`limits`], [`invalid`], [`time`], [`duration_text`], [`address`] – used by all of the above.
 //!
 //! Invariants:
 //!
@@ -24,8 +24,9 @@ pub mod invalid;
 pub mod limits;
 pub mod notifications;
 pub mod signing;
-pub mod span;
+pub mod duration_text;
 pub mod time;
+pub mod url_query;
 
 pub use ids::{
     AppId, AttemptId, AuditId, AutoConfigId, BackgroundId, EndpointId, KeyId, MailId, MessageId, OperatorId, OrgId,

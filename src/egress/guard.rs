@@ -53,7 +53,7 @@ impl Guard {
     }
 
     fn check_own(&self, ip: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> Result<(), BlockedAddress> {
-        match !self.policy.opened(ip) && is_own(ip) {
+        match !self.policy.is_allowed(ip) && is_own(ip) {
             true => Err(BlockedAddress { ip, why: OWN_ADDRESS.to_owned() }),
             false => Ok(()),
         }

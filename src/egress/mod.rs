@@ -144,7 +144,7 @@ impl Egress {
         let start = Instant::now();
         let deadline = start + post.timeout;
         // The client bypasses the resolver for literal addresses, and would turn a password in the URL into a header.
-        if let Err(fault) = self.guard.policy().judge(post.url) {
+        if let Err(fault) = self.guard.policy().check_syntax(post.url) {
             return Ok(blocked(fault, start.elapsed()));
         }
         let Some(uri) = request_uri(post.url) else {
@@ -227,7 +227,7 @@ impl Egress {
             },
             None => return Ok(()),
         };
-        if addresses.iter().any(|&ip| self.guard.policy().opened(ip)) {
+        if addresses.iter().any(|&ip| self.guard.policy().is_allowed(ip)) {
             return Ok(());
         }
         let refused = addresses.into_iter().find_map(|ip| self.guard.check(ip).err());

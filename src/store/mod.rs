@@ -265,7 +265,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn tidy(&self) -> Result<(), StoreError> {
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
         /// In pages: 128 MiB.
         const WAL_RESTART: i64 = 16 * 1024;
         match &self.inner.backend {
@@ -318,8 +318,8 @@ impl Inner {
     }
 
     /// Whether the cached partition layout was dropped.
-    fn partitions_forgotten(&self) -> bool {
-        matches!(&self.backend, Backend::Postgres(backend) if backend.partitions.forgotten())
+    fn partitions_stale(&self) -> bool {
+        matches!(&self.backend, Backend::Postgres(backend) if backend.partitions.is_stale())
     }
 
     async fn begin(&self) -> Result<Tx, StoreError> {

@@ -39,7 +39,7 @@ async fn tasks_are_taken_down_and_seen(world: World) {
 
     let one = format!("/background-task/{}", recover["id"].as_str().unwrap());
     assert_eq!(world.get(&one).await.expect(200), recover);
-    let turn = world.store.take_turn(world.now()).await.unwrap().unwrap();
+    let turn = world.store.lease_background(world.now()).await.unwrap().unwrap();
     assert!(matches!(world.store.step_background(turn, world.now()).await.unwrap(), StepResult::Ended(_)));
     has(&world.get(&format!("{one}/")).await.expect(200), json!({"status": "finished"}));
     let ids = [&recover["id"], &missing["id"], &bulk["id"]];

@@ -97,7 +97,7 @@ async fn a_revoked_key_is_refused_within_seconds_of_another_process(world: World
 
 async fn when_a_key_was_used_is_noted_behind_the_answer(world: World) {
     let (_, text) = world.key(&[KeyScope::Read], None).await;
-    let used = async || world.store.api_key_of(&api_key::hash(&text)).await.unwrap().unwrap().last_used_at;
+    let used = async || world.store.api_key_by_hash(&api_key::hash(&text)).await.unwrap().unwrap().last_used_at;
     assert_eq!(used().await, None);
     let before = world.now();
     world.call_as(&text, "GET", "/app", None).await.expect(200);
@@ -116,7 +116,7 @@ async fn a_note_does_not_keep_anybody_waiting(world: &World, lock: impl AsyncFnO
         let answer = tokio::time::timeout(SOON, world.call_as(&text, "GET", "/app", None)).await;
         answer.expect("an answer at once").expect(200);
     }
-    let used = async || world.store.api_key_of(&api_key::hash(&text)).await.unwrap().unwrap().last_used_at;
+    let used = async || world.store.api_key_by_hash(&api_key::hash(&text)).await.unwrap().unwrap().last_used_at;
     assert_eq!(used().await, None);
     let_go().await;
     eventually("the note of a key's use", SOON, used).await;
@@ -220,7 +220,7 @@ async fn what_a_caller_changes_or_reveals_is_in_the_audit_log(world: World) {
     let page = PageRequest::first(50, Order::Ascending);
     let log = world.store.audit_log(&tenant, &AuditFilter::default(), &page).await.unwrap().data;
     let (by_key, by_token) =
-        (Actor::new(ActorKind::Key, key.called()), Actor::new(ActorKind::Token, world.org().as_str()));
+        (Actor::new(ActorKind::Key, key.label()), Actor::new(ActorKind::Token, world.org().as_str()));
     let told: Vec<_> = log.iter().map(|one| (one.actor.clone(), one.act.as_str(), one.detail.as_str())).collect();
     let wanted = [
         (by_key.clone(), "application created", "Acme"),

@@ -297,7 +297,7 @@ async fn a_reader_waits_for_the_next_message(world: World) {
     };
     let sending = async {
         let both = async |behind: Position| {
-            let waits = world.store.feed_waits(app);
+            let waits = world.store.feed_listeners(app);
             waits.is_some_and(|(count, after)| count == 2 && after >= behind).then_some(())
         };
         eventually("both wait", SOON, async || both(Position::START.next()).await).await;
@@ -436,6 +436,6 @@ async fn a_stream_ends_with_what_it_reads(world: World) {
     assert_eq!(stream(&world, &world.token, "", None).await.status(), 409);
     world.call("PATCH", "/app/a/destination/pull", json!({"status": "enabled"})).await.expect(200);
     let mut of_process = Events::of(stream(&world, &world.token, "", None).await);
-    world.store.end_feed_waits();
+    world.store.close_feed_listeners();
     assert!(of_process.ends().await, "with its process");
 }

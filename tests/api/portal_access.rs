@@ -213,7 +213,7 @@ async fn the_portal_looks_as_the_team_says(world: World) {
     let out = access(&world, "a", body).await;
     let code = out["url"].as_str().unwrap().rsplit('/').next().unwrap();
     let options =
-        world.store.portal_link_good(&api_key::hash(code), world.now()).await.unwrap().expect("a link").options;
+        world.store.valid_portal_link(&api_key::hash(code), world.now()).await.unwrap().expect("a link").options;
     assert_eq!((options.pages, options.navigation), (Some(vec![PortalPage::Endpoints, PortalPage::EventTypes]), false));
     let theme = options.theme.expect("a theme");
     assert_eq!((theme.radius, theme.mode, theme.dark), (Some(10), ThemeMode::Light, Palette::default()));
@@ -264,7 +264,7 @@ async fn expiring_a_customer_s_access(world: World) {
     let good = async |code: &str| {
         world
             .store
-            .portal_link_good(&sendoff::domain::access::api_key::hash(code), world.now())
+            .valid_portal_link(&sendoff::domain::access::api_key::hash(code), world.now())
             .await
             .unwrap()
             .is_some()

@@ -77,9 +77,9 @@ async fn what_it_misses_is_sent_again(world: World) {
     let task = keyed().await;
     has(&task, json!({"status": "running", "task": "endpoint.reconcile"}));
     assert_eq!(keyed().await["id"], task["id"]);
-    let turn = world.store.take_turn(world.now()).await.unwrap().expect("a turn");
+    let turn = world.store.lease_background(world.now()).await.unwrap().expect("a turn");
     assert!(matches!(world.store.step_background(turn, world.now()).await.unwrap(), StepResult::Ended(_)));
-    assert_eq!(world.store.take_turn(world.now()).await.unwrap(), None, "there was one task");
+    assert_eq!(world.store.lease_background(world.now()).await.unwrap(), None, "there was one task");
     let done = world.get(&format!("/background-task/{}", task["id"].as_str().unwrap())).await.expect(200);
     has(&done, json!({"status": "finished"}));
     has(&done["data"], json!({"looked": 3, "sent": 1}));

@@ -52,10 +52,10 @@ fn button(page: &str) -> Vec<(&str, String)> {
 
 /// One step of the background work, as an engine takes it.
 async fn step(world: &World) -> StepResult {
-    let turn = world.store.take_turn(Clock.now()).await.unwrap().expect("a turn");
+    let turn = world.store.lease_background(Clock.now()).await.unwrap().expect("a turn");
     let stepped = world.store.step_background(turn, Clock.now()).await.unwrap();
     if let StepResult::More(turn) = stepped {
-        world.store.end_turn(turn, Clock.now()).await.unwrap();
+        world.store.release_background(turn, Clock.now()).await.unwrap();
     }
     stepped
 }
@@ -171,7 +171,7 @@ async fn a_resend_is_canceled_once_and_what_it_did_stands(world: World) {
     );
     let response = browser.post(&cancel, &[("csrf", csrf)]).await;
     assert!(words(&browser.page(location(&response)).await).contains("It had already ended"));
-    assert!(world.store.take_turn(Clock.now()).await.unwrap().is_none());
+    assert!(world.store.lease_background(Clock.now()).await.unwrap().is_none());
     assert_eq!(pending(&world).await, 200);
 }
 
@@ -230,7 +230,7 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen(world: World) {
         listed: None,
         total: None,
     };
-    let begun = world.store.begin_background(&strangers, spec, Clock.now()).await.unwrap();
+    let begun = world.store.start_background(&strangers, spec, Clock.now()).await.unwrap();
     let sendoff::store::jobs::background::StartResult::Started(work) = begun else { panic!("{begun:?}") };
     assert_eq!(browser.get(&format!("/resend/{}", work.id)).await.0, StatusCode::NOT_FOUND);
     assert!(!browser.page("/resend").await.contains("a stranger"));

@@ -167,7 +167,7 @@ async fn a_key_is_shown_once(world: World) {
     let page = response.text().await.unwrap();
     crate::html::check(&page, "/keys");
     let text = page.split("data-copy").nth(1).unwrap().split('>').nth(1).unwrap().split('<').next().unwrap();
-    let made = world.store.api_key_of(&api_key::hash(text)).await.unwrap().expect("the key that is shown");
+    let made = world.store.api_key_by_hash(&api_key::hash(text)).await.unwrap().expect("the key that is shown");
     assert_eq!((made.name.as_str(), made.scopes.to_string()), ("billing", "read, send".to_owned()));
     assert!(made.expires_at.is_some_and(|at| at > world.now));
 

@@ -28,7 +28,7 @@ async fn shown(world: &World, endpoint: &PollingEndpoint, html: &str) -> String 
     crate::html::check(html, "the token's page");
     let (_, rest) = html.split_once("aria-label=\"The token\">").unwrap_or_else(|| panic!("no token: {html}"));
     let token = rest.split('<').next().unwrap().to_owned();
-    let known = world.store.polling_token_of(&api_key::hash(&token)).await.unwrap().expect("a token");
+    let known = world.store.polling_token_by_hash(&api_key::hash(&token)).await.unwrap().expect("a token");
     assert_eq!(known.polling_endpoint_id, endpoint.id);
     token
 }
@@ -105,7 +105,7 @@ async fn goes_through(
     for minutes in [5, 2, 1] {
         world.message(app, "a.b", "{}", world.ago(MINUTE * minutes)).await;
     }
-    let behind = world.store.feed_behind(&world.tenant(), app.id, at.position, world.now).await.unwrap();
+    let behind = world.store.feed_lag(&world.tenant(), app.id, at.position, world.now).await.unwrap();
     let page = browser.page(&path).await;
     assert!(page.contains("warehouse") && page.contains("leases and commits"), "{page}");
     assert!(page.contains(&format!("number\">{behind}<")) && behind >= 2, "{behind} behind: {page}");

@@ -178,5 +178,5 @@ async fn a_link_is_made_for_the_public_address() {
         sendoff::dashboard::sign_in::login::new_link(&world.store, &world.org, &public, world.now).await.unwrap();
     let token = link.strip_prefix("https://hooks.example.com/login?token=").expect("an address of ours");
     assert_eq!(token.len(), 43);
-    assert!(world.store.login_link_good(&hash(token), world.now).await.unwrap(), "only its hash is kept");
+    assert!(world.store.is_login_link_valid(&hash(token), world.now).await.unwrap(), "only its hash is kept");
 }

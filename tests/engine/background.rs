@@ -41,7 +41,7 @@ async fn begin(world: &World, endpoint: &Endpoint, work: TaskKind) -> Background
     };
     let scope = TaskScope::Endpoint(world.app.id, endpoint.id);
     let spec = BackgroundSpec { kind: work, scope, filter, by: "a test".into(), listed: None, total: None };
-    match world.store.begin_background(&world.tenant, spec, Clock.now()).await {
+    match world.store.start_background(&world.tenant, spec, Clock.now()).await {
         Ok(StartResult::Started(work)) => work.id,
         other => panic!("{other:?}"),
     }

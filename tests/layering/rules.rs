@@ -6,7 +6,7 @@ use std::fmt;
 use crate::source::{Path, declarations, paths, tokens, without_tests};
 
 /// The layers of the crate. A layer may use itself and the layers that are listed beside it.
-pub const LAYERS: [(&str, &[&str]); 13] = [
+pub const LAYERS: [(&str, &[&str]); 14] = [
     ("crash", &[]),
     ("supervisor", &["crash"]),
     ("domain", &[]),
@@ -14,8 +14,9 @@ pub const LAYERS: [(&str, &[&str]); 13] = [
     ("egress", &["domain"]),
     ("store", &["domain", "crash", "supervisor"]),
     ("engine", &["domain", "store", "egress", "crash", "supervisor"]),
-    ("api", &["domain", "store", "egress", "traffic", "supervisor"]),
-    ("dashboard", &["domain", "store", "egress", "traffic"]),
+    ("service", &["domain", "store", "egress"]),
+    ("api", &["domain", "store", "egress", "service", "traffic", "supervisor"]),
+    ("dashboard", &["domain", "store", "egress", "service", "traffic"]),
     ("config", &["domain", "store", "traffic"]),
     ("telemetry", &["domain", "config"]),
     (

@@ -28,11 +28,11 @@ async fn a_key_comes_back_as_it_was_made_by_its_hash_alone(home: Home) {
     for scopes in [KeyScopes::EVERYTHING, KeyScopes::of([KeyScope::Read, KeyScope::Send]), KeyScopes::of([])] {
         let (key, hash) = made("billing ☂", scopes);
         store.add_api_key(&key, &hash).await.unwrap();
-        assert_eq!(store.api_key_of(&hash).await.unwrap(), Some(key.clone()));
+        assert_eq!(store.api_key_by_hash(&hash).await.unwrap(), Some(key.clone()));
         let forever = ApiKey { id: KeyId::new(NOW), expires_at: None, ..key };
         assert!(store.add_api_key(&forever, &hash).await.is_err(), "a hash is one key's");
     }
-    assert_eq!(store.api_key_of(&[7; 32]).await.unwrap(), None);
+    assert_eq!(store.api_key_by_hash(&[7; 32]).await.unwrap(), None);
 }
 
 async fn a_key_is_revoked_once_and_by_its_own_organization(home: Home) {
@@ -41,11 +41,11 @@ async fn a_key_is_revoked_once_and_by_its_own_organization(home: Home) {
     store.add_api_key(&key, &hash).await.unwrap();
     assert!(!store.revoke_api_key(&stranger(), key.id, later(1)).await.unwrap());
     assert!(!store.revoke_api_key(&tenant(), KeyId::new(NOW), later(1)).await.unwrap());
-    assert_eq!(store.api_key_of(&hash).await.unwrap().unwrap().revoked_at, None);
+    assert_eq!(store.api_key_by_hash(&hash).await.unwrap().unwrap().revoked_at, None);
     for at in [1, 2] {
         assert!(store.revoke_api_key(&tenant(), key.id, later(at)).await.unwrap());
     }
-    assert_eq!(store.api_key_of(&hash).await.unwrap().unwrap().revoked_at, Some(later(1)));
+    assert_eq!(store.api_key_by_hash(&hash).await.unwrap().unwrap().revoked_at, Some(later(1)));
 }
 
 async fn keys_are_listed_for_their_organization(home: Home) {
@@ -73,7 +73,7 @@ async fn the_last_use_never_goes_back(home: Home) {
     store.api_keys_used(&[]).await.unwrap();
     store.api_keys_used(&[(other.id, later(5)), (one.id, later(9)), (KeyId::new(NOW), NOW)]).await.unwrap();
     store.api_keys_used(&[(one.id, later(8)), (other.id, later(6))]).await.unwrap();
-    let used = async |hash| store.api_key_of(hash).await.unwrap().unwrap().last_used_at;
+    let used = async |hash| store.api_key_by_hash(hash).await.unwrap().unwrap().last_used_at;
     assert_eq!((used(&first).await, used(&second).await), (Some(later(9)), Some(later(6))));
     let uses: Vec<_> = [one.id, other.id].iter().map(|id| (*id, later(20))).collect();
     let backwards: Vec<_> = uses.iter().rev().copied().collect();
@@ -88,8 +88,8 @@ async fn a_revoked_token_is_remembered_until_its_end(home: Home) {
     }
     assert!(home.another().await.is_token_revoked(&[1; 32]).await.unwrap(), "in another process too");
     assert!(!store.is_token_revoked(&[2; 32]).await.unwrap());
-    store.forget_logins(later(59)).await.unwrap();
+    store.delete_expired_logins(later(59)).await.unwrap();
     assert!(store.is_token_revoked(&[1; 32]).await.unwrap());
-    store.forget_logins(later(60)).await.unwrap();
+    store.delete_expired_logins(later(60)).await.unwrap();
     assert!(!store.is_token_revoked(&[1; 32]).await.unwrap());
 }

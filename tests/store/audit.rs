@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::api_key::{ApiKey, KeyScopes, KeySpec};
-use sendoff::domain::access::audit::{Actor, ActorKind, act};
+use sendoff::domain::access::audit::{Actor, ActorKind, action};
 use sendoff::domain::access::operator::Operator;
 use sendoff::domain::access::password::PasswordHash;
 use sendoff::domain::access::portal::{PortalLink, PortalOptions};
@@ -117,7 +117,7 @@ async fn people_and_keys_are_noted_too(home: Home) {
     assert!(store.revoke_api_key(&tenant(), key.id, later(2)).await.unwrap());
     assert_eq!(store.api_key(&tenant(), key.id).await.unwrap().unwrap().revoked_at, Some(later(1)));
     assert_eq!(store.api_key(&stranger(), key.id).await.unwrap(), None);
-    let called = key.called();
+    let called = key.label();
     let wanted = [format!("key created: {called}, write"), format!("key revoked: {called}")];
     assert_eq!(acts(&store, &mut seen).await, wanted, "once, however often it is revoked");
 
@@ -148,7 +148,7 @@ async fn nothing_is_noted_of_what_is_not_done_or_nobody_did(home: Home) {
     let (nobody, store) = (&home.store, anna(&home.store));
     let (app, first) = customer(nobody, "acme").await;
     nobody.rotate_secret(&tenant(), app.id, first.id, &secret(), Duration::ZERO, NOW).await.unwrap();
-    let look = NewAuditEntry::of(&app.org, act::SECRET_REVEALED, "x").within(app.id);
+    let look = NewAuditEntry::of(&app.org, action::SECRET_REVEALED, "x").within(app.id);
     nobody.write_audit_entry(look, NOW).await.unwrap();
     assert!(log_of(&store, &tenant()).await.is_empty(), "nobody");
 
@@ -171,7 +171,7 @@ async fn the_log_is_looked_through_page_by_page_and_forgotten_by_age(home: Home)
     for n in 0..6u64 {
         let who = if n % 2 == 0 { "anna" } else { "bert" };
         let handle = store.by(Actor::new(ActorKind::Key, who));
-        let act = if n < 3 { act::SECRET_REVEALED } else { act::KEY_CREATED };
+        let act = if n < 3 { action::SECRET_REVEALED } else { action::KEY_CREATED };
         handle.write_audit_entry(NewAuditEntry::of(&org, act, &n.to_string()).with("ä\0ö"), later(n)).await.unwrap();
     }
     let things = async |filter: &AuditFilter, page: &PageRequest<_>| {
@@ -189,15 +189,15 @@ async fn the_log_is_looked_through_page_by_page_and_forgotten_by_age(home: Home)
     assert_eq!(things(&all, &back).await, ("54".into(), false));
     let filter =
         |act: Option<&str>, who: Option<&str>| AuditFilter { act: act.map(str::to_owned), who: who.map(str::to_owned) };
-    assert_eq!(things(&filter(Some(act::KEY_CREATED), None), &newest).await.0, "543");
+    assert_eq!(things(&filter(Some(action::KEY_CREATED), None), &newest).await.0, "543");
     assert_eq!(things(&filter(None, Some("bert")), &newest).await.0, "531");
-    assert_eq!(things(&filter(Some(act::KEY_CREATED), Some("anna")), &newest).await.0, "4");
+    assert_eq!(things(&filter(Some(action::KEY_CREATED), Some("anna")), &newest).await.0, "4");
     assert_eq!(things(&filter(Some("flown"), None), &newest).await, (String::new(), false));
     let only = Tenant { org: org.clone(), only: Some(AppId::new(NOW)) };
     assert!(store.audit_log(&only, &all, &first()).await.unwrap().data.is_empty());
 
-    assert_eq!(store.forget_audit(later(4), 3).await.unwrap(), 3);
-    assert_eq!(store.forget_audit(later(4), 3).await.unwrap(), 1);
+    assert_eq!(store.delete_old_audit_entries(later(4), 3).await.unwrap(), 3);
+    assert_eq!(store.delete_old_audit_entries(later(4), 3).await.unwrap(), 1);
     assert_eq!(things(&all, &newest).await, ("54".into(), false));
 }
 
@@ -205,7 +205,7 @@ async fn a_filter_that_matches_little_looks_at_so_much_and_says_where_it_stopped
     let store = &home.store;
     let anna = anna(store);
     let org = tenant().org;
-    anna.write_audit_entry(NewAuditEntry::of(&org, act::SECRET_REVEALED, "first"), NOW).await.unwrap();
+    anna.write_audit_entry(NewAuditEntry::of(&org, action::SECRET_REVEALED, "first"), NOW).await.unwrap();
     let many = home.either(
         "INSERT INTO audit (id, org, at, kind, who, act, thing, detail)
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10100)
@@ -215,7 +215,7 @@ async fn a_filter_that_matches_little_looks_at_so_much_and_says_where_it_stopped
          FROM generate_series(1, 10100) AS n(i)",
     );
     home.execute(many).await;
-    let filter = AuditFilter { act: Some(act::SECRET_REVEALED.into()), who: None };
+    let filter = AuditFilter { act: Some(action::SECRET_REVEALED.into()), who: None };
     let page = PageRequest::first(5, Order::Descending);
     let found = store.audit_log(&tenant(), &filter, &page).await.unwrap();
     assert!(found.data.is_empty() && found.more);

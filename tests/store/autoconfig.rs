@@ -30,7 +30,7 @@ async fn a_subscription_knows_what_was_made_by_it(home: Home) {
     let (made, secret, hash) = make(store, app).await;
     let read = async || store.autoconfig(&tenant(), app, made.id).await.unwrap();
     assert_eq!(read().await.as_ref(), Some(&made));
-    assert_eq!(store.autoconfig_of(&hash).await.unwrap().as_ref(), Some(&made));
+    assert_eq!(store.autoconfig_by_hash(&hash).await.unwrap().as_ref(), Some(&made));
     assert_eq!(store.autoconfig(&stranger(), app, made.id).await.unwrap(), None);
     assert_eq!(store.autoconfig_secret(&made).await.unwrap().unwrap().text(), secret.text());
     assert!(
@@ -61,13 +61,13 @@ async fn a_subscription_knows_what_was_made_by_it(home: Home) {
     let new = (&api_key::hash(&token), &*autoconfig::hint(&token));
     assert!(!store.rotate_autoconfig(&stranger(), &made, &other, new, NOW).await.unwrap());
     assert!(store.rotate_autoconfig(&tenant(), &made, &other, new, NOW).await.unwrap());
-    assert_eq!(store.autoconfig_of(&hash).await.unwrap(), None);
-    assert_eq!(store.autoconfig_of(new.0).await.unwrap().unwrap().hint, new.1);
+    assert_eq!(store.autoconfig_by_hash(&hash).await.unwrap(), None);
+    assert_eq!(store.autoconfig_by_hash(new.0).await.unwrap().unwrap().hint, new.1);
     assert_eq!(store.autoconfig_secret(&made).await.unwrap().unwrap().text(), other.text());
     assert!(!store.delete_autoconfig(&stranger(), &made, NOW).await.unwrap());
     assert!(store.delete_autoconfig(&tenant(), &made, NOW).await.unwrap());
     assert!(!store.delete_autoconfig(&tenant(), &made, NOW).await.unwrap());
-    assert_eq!(store.autoconfig_of(new.0).await.unwrap(), None);
+    assert_eq!(store.autoconfig_by_hash(new.0).await.unwrap(), None);
 }
 
 async fn an_application_has_so_many_and_takes_them_with_it(home: Home) {

@@ -62,14 +62,14 @@ async fn begin(
 }
 
 pub async fn begin_at(store: &Store, scope: TaskScope, kind: TaskKind, filter: EndpointMessageFilter) -> Background {
-    match store.begin_background(&tenant(), spec(scope, kind, filter), later(1_000)).await.unwrap() {
+    match store.start_background(&tenant(), spec(scope, kind, filter), later(1_000)).await.unwrap() {
         StartResult::Started(work) => *work,
         other => panic!("{other:?}"),
     }
 }
 
 pub async fn turn(store: &Store) -> TaskLease {
-    store.take_turn(later(1_000)).await.unwrap().expect("a turn")
+    store.lease_background(later(1_000)).await.unwrap().expect("a turn")
 }
 
 /// Steps until it has ended; how many steps that took.
@@ -115,7 +115,7 @@ async fn what_is_dead_is_sent_again_once(home: Home) {
     home.execute(&hidden).await;
     home.execute(&format!("UPDATE message SET payload = NULL WHERE id = {}", literal(&home, ids[3]))).await;
 
-    assert!(store.take_turn(NOW).await.unwrap().is_none(), "nothing to do");
+    assert!(store.lease_background(NOW).await.unwrap().is_none(), "nothing to do");
     let work = begin(store, app.id, made.id, TaskKind::Recover, failed(1, 5)).await;
     assert_eq!((work.stage, work.spec.kind, work.looked, work.sent), (TaskStage::Running, TaskKind::Recover, 0, 0));
     let mut signals = store.signals().listen().unwrap();
@@ -136,7 +136,7 @@ async fn what_is_dead_is_sent_again_once(home: Home) {
     assert_eq!(delivery(store, app.id, ids[1], other.id).await.state, DeliveryState::Dead, "no other endpoint's");
     let done = found(store, work.id).await;
     assert_eq!((done.stage, done.sent, done.updated_at), (TaskStage::Finished, 2, later(2_000)));
-    assert!(store.take_turn(later(9_000)).await.unwrap().is_none(), "it is over");
+    assert!(store.lease_background(later(9_000)).await.unwrap().is_none(), "it is over");
 }
 
 async fn a_step_is_bounded_and_what_was_left_is_gone_on_with(home: Home) {
@@ -145,7 +145,7 @@ async fn a_step_is_bounded_and_what_was_left_is_gone_on_with(home: Home) {
     dead(store, app.id, made.id, 450).await;
     let work = begin(store, app.id, made.id, TaskKind::Recover, failed(0, 900)).await;
     let first = turn(store).await;
-    assert!(other.take_turn(later(1_000)).await.unwrap().is_none(), "one at a time");
+    assert!(other.lease_background(later(1_000)).await.unwrap().is_none(), "one at a time");
     let StepResult::More(next) = store.step_background(first, later(2_000)).await.unwrap() else { panic!("no more") };
     assert_eq!(found(store, work.id).await.sent, 200);
     assert_eq!(store.step_background(first, later(2_000)).await.unwrap(), StepResult::Lost, "that turn is over");
@@ -154,10 +154,10 @@ async fn a_step_is_bounded_and_what_was_left_is_gone_on_with(home: Home) {
     home.execute("UPDATE background SET leased_until = 0").await;
     let taken = turn(&other).await;
     assert_eq!(store.step_background(next, later(2_000)).await.unwrap(), StepResult::Lost, "risen from the dead");
-    store.end_turn(next, NOW).await.unwrap();
-    assert!(store.take_turn(later(1_000)).await.unwrap().is_none(), "what is another's is not handed on");
+    store.release_background(next, NOW).await.unwrap();
+    assert!(store.lease_background(later(1_000)).await.unwrap().is_none(), "what is another's is not handed on");
     let StepResult::More(more) = other.step_background(taken, later(2_000)).await.unwrap() else { panic!("no more") };
-    other.end_turn(more, later(1_000)).await.unwrap();
+    other.release_background(more, later(1_000)).await.unwrap();
     assert_eq!(work_off(store).await, (1, TaskStage::Finished));
     let done = found(store, work.id).await;
     assert_eq!((done.looked, done.sent), (450, 450), "nothing is looked at twice");
@@ -173,7 +173,7 @@ async fn long_work_lets_short_work_have_its_turn(home: Home) {
     assert_eq!(at_long.id, long.id);
     let StepResult::More(at_long) = store.step_background(at_long, NOW).await.unwrap() else { panic!("no more") };
     let short = begin(store, app.id, made.id, TaskKind::Recover, failed(290, 900)).await;
-    store.end_turn(at_long, later(1_001)).await.unwrap();
+    store.release_background(at_long, later(1_001)).await.unwrap();
     assert_eq!(turn(store).await.id, short.id);
 }
 
@@ -291,13 +291,13 @@ async fn it_fails_with_its_endpoint_and_is_seen_by_whose_it_is(home: Home) {
     for who in [stranger(), other.clone()] {
         assert_eq!(store.background(&who, work.id).await.unwrap(), None);
         let refused = store
-            .begin_background(&who, spec(TaskScope::Endpoint(app.id, made.id), TaskKind::Recover, since(0, 9)), NOW)
+            .start_background(&who, spec(TaskScope::Endpoint(app.id, made.id), TaskKind::Recover, since(0, 9)), NOW)
             .await
             .unwrap();
         assert_eq!(refused, StartResult::NotFound);
     }
     let refused = store
-        .begin_background(&tenant(), spec(TaskScope::Endpoint(app.id, sisters.id), TaskKind::Recover, since(0, 9)), NOW)
+        .start_background(&tenant(), spec(TaskScope::Endpoint(app.id, sisters.id), TaskKind::Recover, since(0, 9)), NOW)
         .await;
     assert_eq!(refused.unwrap(), StartResult::NotFound, "another application's");
 
@@ -309,9 +309,9 @@ async fn it_fails_with_its_endpoint_and_is_seen_by_whose_it_is(home: Home) {
     assert_eq!(list(&tenant(), Some(TaskStage::Running), None).await, [theirs.id]);
     assert_eq!(home.number("SELECT count(*) FROM delivery WHERE generation > 0").await, 0);
 
-    store.forget_background(later(2_000)).await.unwrap();
+    store.delete_old_background(later(2_000)).await.unwrap();
     assert_eq!(list(&tenant(), None, None).await, [theirs.id, work.id], "not older than that");
-    store.forget_background(later(2_001)).await.unwrap();
+    store.delete_old_background(later(2_001)).await.unwrap();
     assert_eq!(list(&tenant(), None, None).await, [theirs.id], "what is running is not forgotten");
 }
 
@@ -322,7 +322,7 @@ async fn an_application_may_have_only_so_much_of_it(home: Home) {
         begin(store, app.id, made.id, TaskKind::Recover, failed(0, 9)).await;
     }
     let one_more = store
-        .begin_background(&tenant(), spec(TaskScope::Endpoint(app.id, made.id), TaskKind::Recover, failed(0, 9)), NOW)
+        .start_background(&tenant(), spec(TaskScope::Endpoint(app.id, made.id), TaskKind::Recover, failed(0, 9)), NOW)
         .await;
     assert_eq!(one_more.unwrap(), StartResult::TooMany(5));
     let (sister, sisters) = customer(store, "sister").await;

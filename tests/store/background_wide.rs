@@ -17,7 +17,7 @@ use crate::support::on_both;
 pub async fn count(store: &Store, who: &Tenant, spec: &BackgroundSpec) -> i64 {
     let (mut found, mut from) = (0, None);
     loop {
-        let tally = store.tally(who, spec, from).await.unwrap();
+        let tally = store.estimate(who, spec, from).await.unwrap();
         found += tally.found;
         match tally.next {
             Some(next) => from = Some(next),
@@ -120,13 +120,13 @@ async fn canceled_work_stops_and_what_it_did_stands(home: Home) {
     assert_eq!((done.stage, done.reason.as_deref(), done.sent), (TaskStage::Canceled, Some("canceled"), 200));
     assert_eq!((waiting(store, endpoints[0]).await.len(), waiting(store, endpoints[1]).await.len()), (150, 50));
     home.execute("UPDATE background SET leased_until = 0").await;
-    assert!(store.take_turn(later(9_000)).await.unwrap().is_none());
+    assert!(store.lease_background(later(9_000)).await.unwrap().is_none());
     let theirs = begin_at(store, TaskScope::Application(acme), TaskKind::Recover, failed(0, 900)).await;
     assert!(
         store.cancel_background(&mine, theirs.id, NOW).await.unwrap(),
         "an application's own can be canceled with its token"
     );
-    store.forget_background(later(9_000)).await.unwrap();
+    store.delete_old_background(later(9_000)).await.unwrap();
     assert_eq!(store.background(&tenant(), work.id).await.unwrap(), None);
 }
 
@@ -152,7 +152,7 @@ async fn failing_is_dead_or_waiting_for_the_schedule(home: Home) {
     let of_400 = spec(scope, TaskKind::BulkReplay, EndpointMessageFilter { status_class: Some(400), ..failing() });
     assert_eq!(count(store, &tenant(), &of_400).await, 0);
     let with_total = BackgroundSpec { total: Some(ExpectedCount { count: 4, more: false }), ..asked.clone() };
-    let StartResult::Started(work) = store.begin_background(&tenant(), with_total.clone(), NOW).await.unwrap() else {
+    let StartResult::Started(work) = store.start_background(&tenant(), with_total.clone(), NOW).await.unwrap() else {
         panic!()
     };
     assert_eq!(work_off(store).await, (1, TaskStage::Finished));
@@ -212,12 +212,12 @@ async fn nobody_counts_or_begins_what_is_another_s(home: Home) {
         (&tenant(), TaskScope::Endpoint(globex, endpoints[0])),
     ] {
         assert_eq!(count(store, who, &of(scope)).await, 0, "{who:?} {scope:?}");
-        let begun = store.begin_background(who, of(scope), NOW).await.unwrap();
+        let begun = store.start_background(who, of(scope), NOW).await.unwrap();
         assert_eq!(begun, StartResult::NotFound, "{who:?} {scope:?}");
     }
     assert_eq!(count(store, &stranger(), &of(TaskScope::Organization)).await, 0, "they have nothing");
     assert!(matches!(
-        store.begin_background(&stranger(), of(TaskScope::Organization), NOW).await,
+        store.start_background(&stranger(), of(TaskScope::Organization), NOW).await,
         Ok(StartResult::Started(_))
     ));
     assert_eq!(work_off(store).await.1, TaskStage::Finished);
@@ -233,7 +233,7 @@ async fn operational_endpoints_are_left_out(home: Home) {
     let of = |scope| spec(scope, TaskKind::Recover, failed(0, 900));
     assert_eq!(count(store, &tenant(), &of(TaskScope::Organization)).await, 0);
     assert_eq!(count(store, &tenant(), &of(TaskScope::Application(house.id))).await, 0);
-    let begun = store.begin_background(&tenant(), of(TaskScope::Application(house.id)), NOW).await.unwrap();
+    let begun = store.start_background(&tenant(), of(TaskScope::Application(house.id)), NOW).await.unwrap();
     assert_eq!(begun, StartResult::NotFound);
 }
 

@@ -8,7 +8,7 @@ use sendoff::domain::access::portal::{PortalLink, PortalOptions};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::limits;
 use sendoff::store::StoreError;
-use sendoff::store::access::access_end::AccessExpiry;
+use sendoff::store::access::access_expiry::AccessExpiry;
 
 use crate::home::*;
 use crate::support::on_both;
@@ -77,9 +77,9 @@ async fn the_oldest_link_and_the_oldest_visit_of_an_application_go(home: Home) {
         let (hash, link) = link(&app, n);
         store.add_portal_link(&hash, &link, NOW).await.unwrap();
     }
-    let good = async |n: u64| store.portal_link_good(&link(&app, n).0, NOW).await.unwrap().is_some();
+    let good = async |n: u64| store.valid_portal_link(&link(&app, n).0, NOW).await.unwrap().is_some();
     assert_eq!([good(0).await, good(1).await, good(2).await, good(most + 1).await], [false, false, true, true]);
-    assert!(store.portal_link_good(&theirs_hash, NOW).await.unwrap().is_some(), "another application's");
+    assert!(store.valid_portal_link(&theirs_hash, NOW).await.unwrap().is_some(), "another application's");
 
     for n in 2..most + 2 {
         let (hash, at) = (link(&app, n).0, later(n));
@@ -130,7 +130,7 @@ async fn access_ends_after_a_grace_and_of_sessions_alone(home: Home) {
     }
     let expired = async |session, issued, now| store.is_token_expired(app.id, session, issued, now).await.unwrap();
     let lasts = async |n: u64, now| store.portal_session(&link(&app, n).0, now).await.unwrap().is_some();
-    let unused = async |now| store.portal_link_good(&link(&app, 3).0, now).await.unwrap().is_some();
+    let unused = async |now| store.valid_portal_link(&link(&app, 3).0, now).await.unwrap().is_some();
     let minute = Duration::from_secs(60);
     let anna = AccessExpiry { issued: NOW, grace: minute, sessions: vec!["anna".to_owned()] };
     assert!(unused(NOW).await);

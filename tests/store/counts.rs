@@ -36,7 +36,7 @@ async fn sum(store: &Store, who: &Tenant, scope: CountScope, range: ChartRange, 
 
 /// Moves all that is old enough.
 async fn widen(store: &Store, now: Time) {
-    while store.widen_counts(now).await.expect("the store") > 0 {}
+    while store.compact_rollups(now).await.expect("the store") > 0 {}
 }
 
 on_both! {
@@ -107,7 +107,7 @@ async fn a_step_moves_so_much_and_no_more(home: Home) {
     .await;
     let now = later(5_000 * MINUTE);
     for left in [3_000, 1_000, 80] {
-        store.widen_counts(now).await.unwrap();
+        store.compact_rollups(now).await.unwrap();
         assert_eq!(
             home.number("SELECT count(*) FROM rollup").await,
             left,
@@ -236,7 +236,7 @@ async fn records_go_on_while_counts_are_moved(home: Home) {
     };
     let moves = async |by: &Store| {
         for _ in 0..60 {
-            by.widen_counts(later(5 * HOUR)).await.unwrap();
+            by.compact_rollups(later(5 * HOUR)).await.unwrap();
             tokio::task::yield_now().await;
         }
     };

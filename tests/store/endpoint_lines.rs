@@ -15,7 +15,7 @@ use crate::support::on_both;
 
 async fn hosts(store: &Store, tenant: &Tenant, filter: EndpointListFilter) -> Vec<String> {
     let page = PageRequest::first(50, Order::Ascending);
-    let found = store.endpoint_lines(tenant, &filter, &page).await.unwrap();
+    let found = store.list_endpoints(tenant, &filter, &page).await.unwrap();
     assert!(!found.more && found.stopped.is_none());
     found.data.into_iter().map(|line| line.endpoint.spec.url).collect()
 }
@@ -34,7 +34,7 @@ async fn endpoints_are_listed_by_how_they_are(home: Home) {
     let url = |url: &str| EndpointSpec { url: url.into(), ..endpoint_spec() };
     let gone = updated(store, &first, url("https://gone.example/Å"), later(1)).await;
     accept(store, app.id).await;
-    let line = store.endpoint_line(&tenant(), app.id, gone.id).await.unwrap().unwrap();
+    let line = store.listed_endpoint(&tenant(), app.id, gone.id).await.unwrap().unwrap();
     assert_eq!(
         (line.health(), line.disabled_at, line.app_name.as_str()),
         (EndpointHealth::Enabled, None, app.name.as_str())
@@ -46,7 +46,7 @@ async fn endpoints_are_listed_by_how_they_are(home: Home) {
         finished(app.id, &only_waiting(store, gone.id).await, answered(410), Transition::Dead(DeadReason::Gone));
     let at = refused.attempt.at;
     store.record(vec![FinishedAttempt { disable: Some(DisabledReason::Gone), ..refused }]).await.unwrap();
-    let line = store.endpoint_line(&tenant(), app.id, gone.id).await.unwrap().unwrap();
+    let line = store.listed_endpoint(&tenant(), app.id, gone.id).await.unwrap().unwrap();
     assert_eq!(line.health(), EndpointHealth::Disabled);
     let since = line.disabled_at.expect("since when it is disabled");
     assert_eq!(store.backlogs(&tenant(), &[gone.id], 10).await.unwrap()[&gone.id], 0);
@@ -56,17 +56,17 @@ async fn endpoints_are_listed_by_how_they_are(home: Home) {
     // Another change leaves the time alone; enabling takes it away.
     let off = EndpointSpec { disabled: true, description: "new".into(), ..line.endpoint.spec.clone() };
     let still = updated(store, &line.endpoint, off.clone(), later(500)).await;
-    assert_eq!(store.endpoint_line(&tenant(), app.id, gone.id).await.unwrap().unwrap().disabled_at, Some(since));
+    assert_eq!(store.listed_endpoint(&tenant(), app.id, gone.id).await.unwrap().unwrap().disabled_at, Some(since));
     let all = EndpointListFilter::default;
     assert_eq!(
         hosts(store, &tenant(), EndpointListFilter { health: Some(EndpointHealth::Disabled), ..all() }).await.len(),
         1
     );
     let on = updated(store, &still, EndpointSpec { disabled: false, ..off }, later(501)).await;
-    assert_eq!(store.endpoint_line(&tenant(), app.id, gone.id).await.unwrap().unwrap().disabled_at, None);
+    assert_eq!(store.listed_endpoint(&tenant(), app.id, gone.id).await.unwrap().unwrap().disabled_at, None);
     let again = EndpointSpec { disabled: true, ..on.spec.clone() };
     updated(store, &on, again, later(502)).await;
-    let line = store.endpoint_line(&tenant(), app.id, gone.id).await.unwrap().unwrap();
+    let line = store.listed_endpoint(&tenant(), app.id, gone.id).await.unwrap().unwrap();
     assert_eq!(line.disabled_at, Some(later(502)));
 
     assert_eq!(hosts(store, &tenant(), all()).await.len(), 2);
@@ -83,7 +83,7 @@ async fn endpoints_are_listed_by_how_they_are(home: Home) {
     assert_eq!(hosts(store, &only, all()).await.len(), 1);
     assert!(hosts(store, &only, EndpointListFilter { app: Some(app.id), ..all() }).await.is_empty());
     for who in [&stranger, &only] {
-        assert_eq!(store.endpoint_line(who, app.id, gone.id).await.unwrap(), None);
+        assert_eq!(store.listed_endpoint(who, app.id, gone.id).await.unwrap(), None);
         assert_eq!(store.last_failure(who, app.id, gone.id).await.unwrap(), None);
     }
     assert!(store.endpoints_in(&stranger, &[app.id]).await.unwrap().is_empty());
@@ -100,10 +100,10 @@ async fn lists_of_endpoints_and_applications_go_on(home: Home) {
         store.create_endpoint(&tenant(), made.id, endpoint_spec(), &secret(), later(n)).await.unwrap();
     }
     let page = PageRequest::first(3, Order::Descending);
-    let first = store.endpoint_lines(&tenant(), &EndpointListFilter::default(), &page).await.unwrap();
+    let first = store.list_endpoints(&tenant(), &EndpointListFilter::default(), &page).await.unwrap();
     assert!(first.more && first.data.len() == 3);
     let next = PageRequest { after: Some(first.data[2].endpoint.id), ..page };
-    let rest = store.endpoint_lines(&tenant(), &EndpointListFilter::default(), &next).await.unwrap();
+    let rest = store.list_endpoints(&tenant(), &EndpointListFilter::default(), &next).await.unwrap();
     assert!(!rest.more && rest.data.len() == 2);
 
     let page = PageRequest::<AppId>::first(3, Order::Descending);

@@ -99,7 +99,7 @@ async fn a_streak_is_warned_of_twice_and_then_ends(home: Home) {
         assert_eq!(judge(store, at + 1).await, nothing, "hour {at}, again");
     }
     assert_eq!(is_disabled(store, app, id).await, Some(DisabledReason::Failing));
-    let line = store.endpoint_line(&tenant(), app, id).await.unwrap().unwrap();
+    let line = store.listed_endpoint(&tenant(), app, id).await.unwrap().unwrap();
     assert_eq!(
         (line.failing_since, line.warned_at, line.disabled_at),
         (Some(hour(0)), Some(hour(72)), Some(hour(120)))
@@ -139,7 +139,7 @@ async fn one_delivery_begins_anew(home: Home) {
     let (app, id) = failing(store, "acme", 30).await;
     assert_eq!(judge(store, 30).await, warned(id, 1));
     attempt(store, app, id, 200, 40).await;
-    assert_eq!(store.endpoint_line(&tenant(), app, id).await.unwrap().unwrap().warned_at, None);
+    assert_eq!(store.listed_endpoint(&tenant(), app, id).await.unwrap().unwrap().warned_at, None);
     attempt(store, app, id, 503, 41).await;
     attempt(store, app, id, 503, 64).await;
     assert_eq!(judge(store, 70).await, FailingReport::default(), "23 hours");
@@ -332,7 +332,7 @@ async fn the_dead_of_a_day_are_read_from_the_counts(home: Home) {
     done.org = org("org_stranger");
     store.record(vec![done]).await.unwrap();
     assert_eq!(store.dead_within_a_day(later(60)).await.unwrap(), 3, "in all organizations");
-    while store.widen_counts(later(3 * HOUR)).await.unwrap() >= Store::WIDEN_STEP {}
+    while store.compact_rollups(later(3 * HOUR)).await.unwrap() >= Store::COMPACTION_STEP {}
     assert_eq!(store.dead_within_a_day(later(20 * HOUR)).await.unwrap(), 3, "counted by the hour");
     assert_eq!(store.dead_within_a_day(later(26 * HOUR)).await.unwrap(), 0);
 }

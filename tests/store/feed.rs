@@ -10,7 +10,7 @@ use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::feed::{FeedFilter, Position};
 use sendoff::domain::limits::PAGE_BYTES;
 use sendoff::domain::{AppId, MessageId, Time};
-use sendoff::store::feed::read::{FeedPage, FeedRequest, LOOK};
+use sendoff::store::feed::feed_page::{FeedPage, FeedRequest, LOOK};
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::{Store, Tenant};
@@ -85,7 +85,7 @@ async fn messages_come_in_the_order_in_which_they_were_accepted_whatever_their_t
     assert_eq!(end, FeedPage { messages: vec![], position: page.position, done: true });
     // A page that ends with the feed says so.
     assert!(read(store, app, Position::START, 6, now).await.done);
-    let behind = async |who: &Tenant, position| store.feed_behind(who, app, position, now).await.unwrap();
+    let behind = async |who: &Tenant, position| store.feed_lag(who, app, position, now).await.unwrap();
     assert_eq!(behind(&tenant(), Position::START).await, 6);
     assert_eq!(behind(&tenant(), Position::of(sent[3])).await, 2);
     assert_eq!((behind(&tenant(), page.position).await, behind(&stranger(), Position::START).await), (0, 0));

@@ -77,7 +77,7 @@ impl Home {
         let master = MasterKey::generate();
         let store = open(&location, &master).await;
         store.migrate().await.expect("the schema");
-        store.keep_for(RETENTION);
+        store.set_retention(RETENTION);
         Home { location, master, store, _file: file }
     }
 
@@ -157,8 +157,8 @@ impl Home {
 /// The schema, and partitions and triggers for the rows of about [`NOW`] that tests write by SQL.
 async fn prepare(url: &str) {
     let store = database::migrate(url).await;
-    store.keep_for(RETENTION);
-    store.make_partitions(NOW).await.expect("partitions");
+    store.set_retention(RETENTION);
+    store.create_partitions(NOW).await.expect("partitions");
     let sql = |sqlite| AssertSqlSafe(delivery_writes(sqlite));
     if url.starts_with("sqlite:") {
         SqliteConnection::connect(url).await.expect("SQLite").execute(sql(true)).await.expect("the triggers");

@@ -40,17 +40,17 @@ async fn a_link_into_the_portal_is_good_once(home: Home) {
     };
     assert_eq!(store.redeem_portal_link(&[4; 32], &[9; 32], NOW).await.unwrap(), None);
     assert_eq!(store.redeem_portal_link(&[2; 32], &[9; 32], later(60)).await.unwrap(), None, "too late");
-    assert_eq!(store.portal_link_good(&[2; 32], later(60)).await.unwrap(), None);
-    let good = store.portal_link_good(&[2; 32], later(59)).await.unwrap().expect("looking does not use it up");
+    assert_eq!(store.valid_portal_link(&[2; 32], later(60)).await.unwrap(), None);
+    let good = store.valid_portal_link(&[2; 32], later(59)).await.unwrap().expect("looking does not use it up");
     assert_eq!((good.app_name, good.options), (app.name.clone(), plain.options.clone()));
     assert_eq!(store.redeem_portal_link(&[2; 32], &[9; 32], later(59)).await.unwrap(), Some(of(&plain)));
     let redeemed = (0..8).map(|n| async move { store.redeem_portal_link(&[1; 32], &[20 + n; 32], NOW).await.unwrap() });
     let redeemed = futures_util::future::join_all(redeemed).await;
     assert_eq!(redeemed.into_iter().flatten().collect::<Vec<_>>(), [of(&link)], "once, however many try");
     assert_eq!(home.number("SELECT count(*) FROM visit").await, 2);
-    store.forget_logins(later(59)).await.unwrap();
+    store.delete_expired_logins(later(59)).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM portal_link").await, 1);
-    store.forget_logins(later(60)).await.unwrap();
+    store.delete_expired_logins(later(60)).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM portal_link").await, 0);
 }
 
@@ -72,9 +72,9 @@ async fn a_visit_lasts_as_long_as_the_link_says_and_its_application(home: Home) 
     assert_eq!(store.portal_session(&[11; 32], NOW).await.unwrap(), None, "left");
     store.delete_application(&tenant(), app.id, NOW).await.unwrap();
     assert_eq!(store.portal_session(&[12; 32], NOW).await.unwrap(), None, "its application is gone");
-    assert_eq!(store.portal_link_good(&[3; 32], NOW).await.unwrap(), None, "and so is where the link led");
+    assert_eq!(store.valid_portal_link(&[3; 32], NOW).await.unwrap(), None, "and so is where the link led");
     assert_eq!(store.redeem_portal_link(&[3; 32], &[13; 32], NOW).await.unwrap(), None);
-    store.forget_logins(later(3_600)).await.unwrap();
+    store.delete_expired_logins(later(3_600)).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM visit").await, 0);
 }
 
@@ -82,9 +82,9 @@ async fn a_link_opens_one_session_once(home: Home) {
     let store = &home.store;
     let org = org("org_team");
     store.add_login_link(&LINK, &org, later(60)).await.unwrap();
-    assert!(store.login_link_good(&LINK, later(59)).await.unwrap(), "looking does not use it up");
-    assert!(!store.login_link_good(&LINK, later(60)).await.unwrap());
-    assert!(!store.login_link_good(&SESSION, NOW).await.unwrap());
+    assert!(store.is_login_link_valid(&LINK, later(59)).await.unwrap(), "looking does not use it up");
+    assert!(!store.is_login_link_valid(&LINK, later(60)).await.unwrap());
+    assert!(!store.is_login_link_valid(&SESSION, NOW).await.unwrap());
     assert_eq!(store.redeem_login_link(&SESSION, &LINK, NOW, later(600)).await.unwrap(), None);
     let redeemed = futures_util::future::join_all((0..8u8).map(|n| {
         let session = [n + 10; 32];
@@ -92,7 +92,7 @@ async fn a_link_opens_one_session_once(home: Home) {
     }))
     .await;
     assert_eq!(redeemed.into_iter().flatten().collect::<Vec<_>>(), [org], "once, however many try");
-    assert!(!store.login_link_good(&LINK, NOW).await.unwrap());
+    assert!(!store.is_login_link_valid(&LINK, NOW).await.unwrap());
     assert_eq!(home.number("SELECT count(*) FROM session").await, 1);
 }
 
@@ -109,9 +109,9 @@ async fn a_session_ends_by_time_or_by_hand(home: Home) {
     assert_eq!(whose(11, later(100)).await, None);
     store.end_session(&[11; 32], NOW).await.unwrap();
     assert_eq!((whose(11, NOW).await, whose(12, NOW).await), (None, Some(org("org_team"))));
-    store.forget_logins(later(60)).await.unwrap();
+    store.delete_expired_logins(later(60)).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM login_link").await, 0);
     assert_eq!(whose(12, NOW).await, Some(org("org_team")));
-    store.forget_logins(later(100)).await.unwrap();
+    store.delete_expired_logins(later(100)).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM session").await, 0);
 }

@@ -110,7 +110,7 @@ async fn what_was_not_committed_in_time_is_given_out_again(home: Home) {
     // Moved: what it holds is not its own any more.
     let LeaseState::Free(at) = state(store, &endpoint, "c", now).await else { panic!("all is committed") };
     assert_eq!(take(store, &endpoint, at, &[3], LONG, now).await, LeaseResult::From(5));
-    let back = store.move_consumer(&tenant(), &endpoint, "c", from, NOW).await.unwrap();
+    let back = store.reset_consumer(&tenant(), &endpoint, "c", from, NOW).await.unwrap();
     assert!(matches!(back, ConsumerPosition::From(_)));
     assert_eq!(commit(store, &endpoint, 5, now).await, Some(CommitOutcome::LeaseExpired));
     let LeaseState::Free(at) = state(store, &endpoint, "c", now).await else { panic!("nothing is held") };
@@ -143,7 +143,7 @@ async fn what_nobody_wants_is_passed_over(home: Home) {
     let endpoint = polled(store, app).await;
     let from = endpoint.beginning();
     state(store, &endpoint, "c", now).await;
-    let pass = async |from, to| store.pass_over(&tenant(), &endpoint, "c", (from, to), NOW).await.unwrap();
+    let pass = async |from, to| store.skip_to(&tenant(), &endpoint, "c", (from, to), NOW).await.unwrap();
     let idle = |from: FeedIterator, seconds| FeedIterator {
         complete_at: from.complete_at.plus(Duration::from_secs(seconds)),
         ..from

@@ -5,8 +5,8 @@ use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transitio
 use sendoff::domain::{BackgroundId, EndpointId, MessageId, Time};
 use sendoff::store::jobs::background::{BackgroundSpec, StartResult};
 use sendoff::store::jobs::job_lease::StepResult;
+use sendoff::store::query::delivery_counts::DeliveryCounts;
 use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter, ListedDelivery};
-use sendoff::store::query::delivery_tally::DeliveryCounts;
 use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::{Store, Tenant};
 
@@ -49,7 +49,7 @@ async fn rows(store: &Store, who: &Tenant, filter: &DeliveryFilter) -> Vec<Liste
 async fn counted(store: &Store, who: &Tenant, filter: &DeliveryFilter) -> DeliveryCounts {
     let (mut sum, mut from) = (DeliveryCounts::default(), None);
     loop {
-        let (tally, next) = store.tally_deliveries(who, filter, from, 10_000, then()).await.unwrap();
+        let (tally, next) = store.count_deliveries(who, filter, from, 10_000, then()).await.unwrap();
         sum.add(&tally);
         from = next;
         if from.is_none() {
@@ -72,10 +72,10 @@ fn sendable(rows: &[ListedDelivery]) -> Vec<Key> {
 
 /// Begins such work and takes its steps; how many those were.
 async fn resend(store: &Store, who: &Tenant, scope: TaskScope, filter: &DeliveryFilter) -> (BackgroundId, usize) {
-    let StartResult::Started(work) = store.begin_background(who, spec(scope, filter), then()).await.unwrap() else {
+    let StartResult::Started(work) = store.start_background(who, spec(scope, filter), then()).await.unwrap() else {
         panic!("not begun")
     };
-    let mut turn = store.take_turn(then()).await.unwrap().expect("a turn");
+    let mut turn = store.lease_background(then()).await.unwrap().expect("a turn");
     for steps in 1.. {
         match store.step_background(turn, then()).await.unwrap() {
             StepResult::More(next) => turn = next,
@@ -127,7 +127,7 @@ async fn what_is_counted_is_what_is_listed(home: Home) {
         assert_eq!(tally.resendable(), sendable(&rows).len() as i64, "{filter:?}");
         assert_eq!(counted(store, &stranger(), &filter).await, DeliveryCounts::default());
     }
-    let (cut, next) = store.tally_deliveries(&tenant(), &all(), None, 4, then()).await.unwrap();
+    let (cut, next) = store.count_deliveries(&tenant(), &all(), None, 4, then()).await.unwrap();
     assert!(cut.more && next.is_none() && cut.found() == 5, "one more than was asked for says so: {cut:?}");
 }
 
@@ -186,11 +186,11 @@ async fn a_long_list_is_sent_step_by_step_the_oldest_first(home: Home) {
     let ids = dead(store, app.id, made.id, 450).await;
     let filter = DeliveryFilter { app: Some(app.id), ..with(DeliveryStatusFilter::Dead) };
     let StartResult::Started(work) =
-        store.begin_background(&tenant(), spec(TaskScope::Application(app.id), &filter), then()).await.unwrap()
+        store.start_background(&tenant(), spec(TaskScope::Application(app.id), &filter), then()).await.unwrap()
     else {
         panic!()
     };
-    let turn = store.take_turn(then()).await.unwrap().unwrap();
+    let turn = store.lease_background(then()).await.unwrap().unwrap();
     let StepResult::More(next) = store.step_background(turn, then()).await.unwrap() else { panic!() };
     let mut sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();
     sent.sort_unstable();
@@ -200,6 +200,6 @@ async fn a_long_list_is_sent_step_by_step_the_oldest_first(home: Home) {
     assert_eq!(store.background(&tenant(), work.id).await.unwrap().unwrap().sent, 450);
     assert_eq!(waiting(store, made.id).await.len(), 450);
     assert_eq!(home.number("SELECT count(*) FROM resent").await, 450);
-    store.forget_background(later(2_000)).await.unwrap();
+    store.delete_old_background(later(2_000)).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM resent").await, 0, "what was noted goes with its work");
 }

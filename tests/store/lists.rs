@@ -194,7 +194,11 @@ async fn lists_show_nothing_of_others(home: Home) {
     assert_eq!(ids(&stranger()).await, []);
     for text in ["evt-0", &of.ids[0].to_string(), "second", "acme", &of.one.to_string(), &of.acme.to_string()] {
         for who in [&only, &stranger()] {
-            assert_eq!(store.sought(who, None, text).await.unwrap(), SearchTarget::Text(text.into()), "{text}");
+            assert_eq!(
+                store.resolve_search_term(who, None, text).await.unwrap(),
+                SearchTarget::Text(text.into()),
+                "{text}"
+            );
         }
     }
     store.delete_application(&tenant(), of.acme, NOW).await.unwrap();
@@ -229,7 +233,7 @@ async fn each_filter_of_messages_leaves_its_own(home: Home) {
 
 async fn what_is_typed_is_found_by_any_of_its_names(home: Home) {
     let (store, of) = (&home.store, two_customers(&home.store).await);
-    let sought = async |app, text: &str| store.sought(&tenant(), app, text).await.unwrap();
+    let sought = async |app, text: &str| store.resolve_search_term(&tenant(), app, text).await.unwrap();
     let message = SearchTarget::Messages(vec![of.ids[1]]);
     assert_eq!(sought(None, &of.ids[1].to_string()).await, message);
     assert_eq!(sought(None, "evt-1").await, message);

@@ -84,7 +84,7 @@ async fn one_process_serves_a_file(home: Home) {
         }
         false => there.lock().unwrap(),
     }
-    home.store.tidy().await.unwrap();
+    home.store.checkpoint().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -42,7 +42,7 @@ async fn an_account_comes_back_as_it_was_made(home: Home) {
     }
     assert!(store.any_operators().await.unwrap());
     let (found, hash) = store.operator_named("änna ☂").await.unwrap().unwrap();
-    assert_eq!((&found, hash.is_of("correct horse battery")), (&anna, true));
+    assert_eq!((&found, hash.verify("correct horse battery")), (&anna, true));
     assert_eq!(store.operator_named("bert").await.unwrap().unwrap().0, bert);
     for nobody in ["Bert", "", "b\0ert", "nobody"] {
         assert_eq!(store.operator_named(nobody).await.unwrap().map(|(one, _)| one), None, "{nobody:?}");
@@ -66,9 +66,9 @@ async fn a_session_knows_whose_it_is(home: Home) {
         (org("org_b"), Some(Operator { seen_at: Some(later(5)), ..bert.clone() }))
     );
     assert_eq!(store.session(&[1; 32], later(60)).await.unwrap(), None);
-    store.move_session(&[1; 32], &org("org_a")).await.unwrap();
+    store.select_organization(&[1; 32], &org("org_a")).await.unwrap();
     assert_eq!(store.session(&[1; 32], NOW).await.unwrap().unwrap().org, org("org_a"));
-    store.move_session(&[1; 32], &org("org_c")).await.unwrap();
+    store.select_organization(&[1; 32], &org("org_c")).await.unwrap();
     assert_eq!(store.session(&[1; 32], NOW).await.unwrap(), None, "an account sees nothing but what it names");
 
     store.add_login_link(&[2; 32], &org("org_c"), later(60)).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_new_password_or_a_removal_ends_what_is_open(home: Home) {
     assert!(!changed && open(1).await, "the old one has to be right");
     assert!(store.change_password(&from(), &anna, &HASHES[0], &HASHES[1], &[2; 32], NOW).await.unwrap());
     assert_eq!([open(1).await, open(2).await, open(3).await, open(9).await], [false, true, false, true]);
-    assert!(store.operator_named("anna").await.unwrap().unwrap().1.is_of("another good password"));
+    assert!(store.operator_named("anna").await.unwrap().unwrap().1.verify("another good password"));
 
     assert!(!store.remove_operator(&from(), OperatorId::new(NOW), NOW).await.unwrap());
     assert!(store.remove_operator(&from(), anna.id, NOW).await.unwrap());

@@ -257,7 +257,7 @@ async fn what_waits_keeps_its_turn_when_it_is_resent_and_what_had_ended_goes_to_
         assert!(store.cancel(&tenant(), app.id, message, made.id, later(9)).await.unwrap());
     }
     let scope = sendoff::domain::deliveries::background::TaskScope::Endpoint(app.id, made.id);
-    let begin = async |of: BackgroundSpec| drop(store.begin_background(&tenant(), of, later(1_000)).await.unwrap());
+    let begin = async |of: BackgroundSpec| drop(store.start_background(&tenant(), of, later(1_000)).await.unwrap());
     begin(spec(scope, TaskKind::BulkReplay, since(0, 100))).await;
     work_off(store).await;
     assert_eq!(line(store, made.id).await, [sent[4], sent[0], sent[2], sent[1], sent[3]]);

@@ -53,14 +53,14 @@ async fn spread(home: &Home, ids: &[MessageId]) -> i64 {
 async fn they_are_made_ahead_of_time() {
     let home = Home::postgres().await;
     let day = Duration::from_secs(DAY);
-    home.store.keep_for(day * 20);
+    home.store.set_retention(day * 20);
     assert_eq!(width(day * 20), day);
-    let reach = home.store.make_partitions(at(0)).await.unwrap().expect("PostgreSQL");
+    let reach = home.store.create_partitions(at(0)).await.unwrap().expect("PostgreSQL");
     assert!(reach.newest > at(2 * DAY) && reach.newest <= at(4 * DAY), "{reach:?}");
     let made = partitions(&home).await;
     assert_eq!(made.0, made.1, "both tables have the same");
     assert_eq!(reach.count as i64, made.0);
-    let again = home.store.make_partitions(at(1)).await.unwrap();
+    let again = home.store.create_partitions(at(1)).await.unwrap();
     assert_eq!((again, partitions(&home).await), (Some(reach), made), "nothing is made twice");
     // What is accepted meanwhile lies in them, a day in each.
     let (app, _) = customer(&home.store, "acme").await;
@@ -72,8 +72,8 @@ async fn they_are_made_ahead_of_time() {
     assert_eq!(spread(&home, &accepted).await, 3);
     assert_eq!(partitions(&home).await, made);
     // With another width they go on where the last one ends.
-    home.store.keep_for(day * 200);
-    let wider = home.store.make_partitions(at(0)).await.unwrap().expect("PostgreSQL");
+    home.store.set_retention(day * 200);
+    let wider = home.store.create_partitions(at(0)).await.unwrap().expect("PostgreSQL");
     assert!(wider.newest > at(20 * DAY), "{wider:?}");
     let gaps = "SELECT count(*) FROM (SELECT pg_get_expr(c.relpartbound, c.oid) AS bounds FROM pg_inherits i
              JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'sendoff.message'::regclass) AS a
@@ -82,7 +82,7 @@ async fn they_are_made_ahead_of_time() {
                  AND pg_get_expr(c.relpartbound, c.oid) LIKE 'FOR VALUES FROM (' || split_part(bounds, 'TO (', 2) || ' TO%')";
     // Three ends without a successor: before the homes' own time, after it, and the newest.
     assert!(home.number(gaps).await <= 3);
-    assert_eq!(Home::sqlite().await.store.make_partitions(at(0)).await.unwrap(), None);
+    assert_eq!(Home::sqlite().await.store.create_partitions(at(0)).await.unwrap(), None);
 }
 
 async fn a_clock_far_ahead_or_behind_finds_a_partition() {
@@ -118,13 +118,13 @@ async fn a_clock_far_ahead_or_behind_finds_a_partition() {
 async fn jumps_of_a_clock_do_not_make_any_number_of_them() {
     let home = Home::postgres().await;
     let (app, _) = customer(&home.store, "acme").await;
-    home.store.keep_for(Duration::from_secs(DAY));
+    home.store.set_retention(Duration::from_secs(DAY));
     let mut accepted = Vec::new();
     for n in 0..120u64 {
         accepted.push(accept_at(&home.store, app.id, at(n * 7 * DAY)).await.id);
     }
     assert_eq!(home.store.load_messages(&accepted).await.unwrap().len(), 120);
-    let after = home.store.make_partitions(at(119 * 7 * DAY)).await.unwrap().unwrap();
+    let after = home.store.create_partitions(at(119 * 7 * DAY)).await.unwrap().unwrap();
     // Past the bound each jump ahead costs one, and none that goes back costs any.
     let rows = accepted.iter().map(|id| {
         format!(
@@ -138,7 +138,7 @@ async fn jumps_of_a_clock_do_not_make_any_number_of_them() {
         rows.skip(40).collect::<Vec<_>>().join(", ")
     ))
     .await;
-    assert_eq!(home.store.make_partitions(at(119 * 7 * DAY)).await.unwrap().unwrap().count, after.count);
+    assert_eq!(home.store.create_partitions(at(119 * 7 * DAY)).await.unwrap().unwrap().count, after.count);
 }
 
 /// A partition that this process has seen is dropped by another one.
@@ -170,7 +170,7 @@ async fn what_was_dropped_meanwhile_is_made_anew() {
 async fn generic_plans_leave_out_the_other_partitions() {
     let server = Postgres::start(Durability::Off);
     let home = Home::at(&server.fresh_database()).await;
-    home.store.keep_for(Duration::from_secs(20 * DAY));
+    home.store.set_retention(Duration::from_secs(20 * DAY));
     let (app, made) = customer(&home.store, "acme").await;
     let mut ids = Vec::new();
     for day in 0..6 {

@@ -36,7 +36,7 @@ alone! {
 /// Keeps 20 days, in partitions of one.
 async fn home() -> Home {
     let home = Home::postgres().await;
-    home.store.keep_for(Duration::from_secs(20 * DAY));
+    home.store.set_retention(Duration::from_secs(20 * DAY));
     home
 }
 
@@ -207,8 +207,8 @@ async fn nothing_below_the_horizon_is_sent_again() {
         let scope = TaskScope::Endpoint(app.id, made.id);
         let spec =
             BackgroundSpec { kind, scope, filter: filter.clone(), by: "a test".into(), listed: None, total: None };
-        store.begin_background(&tenant(), spec, at(2 * DAY)).await.unwrap();
-        let mut turn = store.take_turn(at(2 * DAY)).await.unwrap().expect("a turn");
+        store.start_background(&tenant(), spec, at(2 * DAY)).await.unwrap();
+        let mut turn = store.lease_background(at(2 * DAY)).await.unwrap().expect("a turn");
         while let StepResult::More(next) = store.step_background(turn, at(2 * DAY)).await.unwrap() {
             turn = next;
         }
@@ -238,7 +238,7 @@ async fn an_open_snapshot_holds_up_the_drop_and_nobody_else() {
         let one = async {
             accept_at(store, app.id, at(day * DAY)).await;
             deliver_all(store, app.id, made.id).await;
-            store.make_partitions(at(day * DAY)).await.unwrap();
+            store.create_partitions(at(day * DAY)).await.unwrap();
         };
         timeout(Duration::from_secs(4), one).await.expect("not held up");
         day += 1;
@@ -379,12 +379,12 @@ async fn there_are_never_many() {
         let home = Home::postgres().await;
         let store = &home.store;
         let (app, made) = customer(store, "acme").await;
-        store.keep_for(Duration::from_secs(retention));
+        store.set_retention(Duration::from_secs(retention));
         let width = sendoff::store::partitions::width(Duration::from_secs(retention)).as_secs();
         let (mut most, mut late) = (0, Vec::new());
         for n in 0..45 {
             let now = at(begin + n * width);
-            store.make_partitions(now).await.unwrap();
+            store.create_partitions(now).await.unwrap();
             accept_at(store, app.id, now).await;
             for one in waiting(store, made.id).await.iter().filter(|one| one.due_at <= now) {
                 store.record(vec![delivered(app.id, one)]).await.unwrap();
@@ -421,11 +421,11 @@ async fn an_ordinary_role_makes_and_drops_them() {
     plain.set_password(Some("plain")).unwrap();
     let home = Home::at(plain.as_str()).await;
     let store = &home.store;
-    store.keep_for(Duration::from_secs(20 * DAY));
+    store.set_retention(Duration::from_secs(20 * DAY));
     let (app, made) = customer(store, "acme").await;
     for day in 0..8 {
         accept_at(store, app.id, at(day * DAY)).await;
-        store.make_partitions(at(day * DAY)).await.unwrap();
+        store.create_partitions(at(day * DAY)).await.unwrap();
     }
     for day in 0..5 {
         scheduled(store, app.id, at(8 * DAY + day * DAY), at(30 * DAY)).await;

@@ -95,11 +95,11 @@ async fn a_polling_endpoint_is_made_read_changed_listed_and_deleted(home: Home) 
     assert!(!store.delete_polling_endpoint(&stranger(), &second, NOW).await.unwrap());
     assert!(store.delete_polling_endpoint(&tenant(), &second, NOW).await.unwrap());
     assert!(!store.delete_polling_endpoint(&tenant(), &second, NOW).await.unwrap());
-    assert_eq!(store.polling_token_of(&hash).await.unwrap(), None);
+    assert_eq!(store.polling_token_by_hash(&hash).await.unwrap(), None);
     assert_eq!(consume(store, &second, "c", None, NOW).await, ConsumerPosition::NotFound);
     let (_, hash) = add_token(store, &changed, 0, 0).await;
     assert!(store.delete_application(&tenant(), app, NOW).await.unwrap());
-    assert_eq!(store.polling_token_of(&hash).await.unwrap(), None, "nothing is opened by it any more");
+    assert_eq!(store.polling_token_by_hash(&hash).await.unwrap(), None, "nothing is opened by it any more");
     for table in ["polling_consumer", "polling_token"] {
         assert_eq!(home.number(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
     }
@@ -125,7 +125,7 @@ async fn an_application_has_so_many_polling_endpoints_and_they_so_many_consumers
         assert_eq!(consumed, ConsumerPosition::From(made[0].beginning()));
     }
     assert_eq!(consume(store, &made[0], "one-more", None, NOW).await, ConsumerPosition::TooMany);
-    let moved = store.move_consumer(&tenant(), &made[0], "one-more", made[0].beginning(), NOW).await.unwrap();
+    let moved = store.reset_consumer(&tenant(), &made[0], "one-more", made[0].beginning(), NOW).await.unwrap();
     assert_eq!(moved, ConsumerPosition::TooMany);
     let consumers = store.consumers(&tenant(), &made[0]).await.unwrap();
     assert_eq!((consumers.len(), &*consumers[99].name), (limits::CONSUMERS, "c-099"));
@@ -150,7 +150,7 @@ async fn a_consumer_goes_on_from_what_it_asked_from_last(home: Home) {
     assert_eq!(ask(Some(at(9))).await, ConsumerPosition::Behind);
     assert_eq!(ask(None).await, ConsumerPosition::From(at(10)));
 
-    let moved = store.move_consumer(&tenant(), &endpoint, "c", at(5), later(2)).await.unwrap();
+    let moved = store.reset_consumer(&tenant(), &endpoint, "c", at(5), later(2)).await.unwrap();
     let back = FeedIterator { moves: 1, ..at(5) };
     assert_eq!(moved, ConsumerPosition::From(back));
     assert_eq!(ask(None).await, ConsumerPosition::From(back));
@@ -158,10 +158,10 @@ async fn a_consumer_goes_on_from_what_it_asked_from_last(home: Home) {
     let on = FeedIterator { moves: 1, ..at(6) };
     assert_eq!(ask(Some(on)).await, ConsumerPosition::From(on));
     assert_eq!(consume(store, &endpoint, "d", Some(on), NOW).await, ConsumerPosition::Behind, "another consumer's");
-    let begun = store.move_consumer(&tenant(), &endpoint, "e", at(7), NOW).await.unwrap();
+    let begun = store.reset_consumer(&tenant(), &endpoint, "e", at(7), NOW).await.unwrap();
     assert_eq!(begun, ConsumerPosition::From(at(7)));
     assert_eq!(consume(store, &endpoint, "e", None, NOW).await, ConsumerPosition::From(at(7)));
-    let foreign = store.move_consumer(&stranger(), &endpoint, "c", at(7), NOW).await.unwrap();
+    let foreign = store.reset_consumer(&stranger(), &endpoint, "c", at(7), NOW).await.unwrap();
     assert_eq!(foreign, ConsumerPosition::NotFound);
     assert_eq!(store.consume(&stranger(), &endpoint, "c", None, NOW).await.unwrap(), ConsumerPosition::NotFound);
     let found = store.consumer(&tenant(), &endpoint, "c").await.unwrap().unwrap();
@@ -193,23 +193,23 @@ async fn a_token_opens_one_polling_endpoint_until_it_is_rotated(home: Home) {
     let (endpoint, other) = (polled(store, app, "pull").await, polled(store, app, "other").await);
     assert_eq!(store.polling_token(&tenant(), &endpoint).await.unwrap(), None);
     let (first, first_hash) = add_token(store, &endpoint, 0, 300).await;
-    assert_eq!(store.polling_token_of(&first_hash).await.unwrap(), Some(first.clone()));
+    assert_eq!(store.polling_token_by_hash(&first_hash).await.unwrap(), Some(first.clone()));
     assert_eq!(store.polling_token(&tenant(), &endpoint).await.unwrap(), Some(first.clone()));
     assert_eq!(store.polling_token(&stranger(), &endpoint).await.unwrap(), None);
     assert_eq!(store.polling_token(&tenant(), &other).await.unwrap(), None);
     let (second, _) = add_token(store, &endpoint, 10, 300).await;
     assert_eq!(store.polling_token(&tenant(), &endpoint).await.unwrap(), Some(second));
-    let old = store.polling_token_of(&first_hash).await.unwrap().expect("it is kept for a while");
-    assert!(old.is_good_at(later(309)) && !old.is_good_at(later(310)));
+    let old = store.polling_token_by_hash(&first_hash).await.unwrap().expect("it is kept for a while");
+    assert!(old.is_valid_at(later(309)) && !old.is_valid_at(later(310)));
     // A longer overlap makes nothing good again.
     add_token(store, &endpoint, 20, 86_400).await;
-    assert_eq!(store.polling_token_of(&first_hash).await.unwrap(), Some(old));
+    assert_eq!(store.polling_token_by_hash(&first_hash).await.unwrap(), Some(old));
     let (_, last) = add_token(store, &endpoint, 30, 0).await;
-    assert_eq!(store.polling_token_of(&first_hash).await.unwrap(), None, "gone with the overlap");
+    assert_eq!(store.polling_token_by_hash(&first_hash).await.unwrap(), None, "gone with the overlap");
     for seconds in 31..50 {
         add_token(store, &endpoint, seconds, 300).await;
     }
-    assert_eq!(store.polling_token_of(&last).await.unwrap(), None, "the oldest of too many");
+    assert_eq!(store.polling_token_by_hash(&last).await.unwrap(), None, "the oldest of too many");
     assert_eq!(home.number("SELECT count(*) FROM polling_token").await, 10);
     let (token, text) = PollingToken::make(OrgId::default_org(), &endpoint, None, NOW);
     let foreign =
@@ -237,7 +237,7 @@ mod waiting_for_the_next_message {
         offer(by, one).await.expect("accepted");
         let (woken, mut listener) = waiting.await.unwrap();
         assert!(woken);
-        home.store.end_feed_waits();
+        home.store.close_feed_listeners();
         assert!(!listener.wait(at, Instant::now() + SOON).await, "the process ends");
         assert!(home.store.listen_to_feed(app).is_none());
     }

@@ -198,9 +198,9 @@ async fn secrets_that_no_longer_sign_go(home: Home) {
     let hour = Duration::from_secs(3_600);
     assert!(store.rotate_secret(&tenant(), app.id, made.id, &secret(), hour, later(10)).await.unwrap());
     let secrets = "SELECT count(*) FROM endpoint_secret";
-    assert_eq!(store.forget_secrets(later(3_609), 10).await.unwrap(), 0);
+    assert_eq!(store.delete_expired_secrets(later(3_609), 10).await.unwrap(), 0);
     assert_eq!(home.number(secrets).await, 2);
-    assert_eq!(store.forget_secrets(later(3_610), 10).await.unwrap(), 1);
+    assert_eq!(store.delete_expired_secrets(later(3_610), 10).await.unwrap(), 1);
     assert_eq!(home.number(secrets).await, 1, "the current one stays");
 }
 
@@ -222,9 +222,9 @@ async fn keys_that_are_no_longer_good_go_long_after(home: Home) {
         store.add_api_key(key, &[n as u8; 32]).await.unwrap();
     }
     store.revoke_api_key(&tenant(), all[2].id, later(20)).await.unwrap();
-    assert_eq!(store.forget_api_keys(later(20), 10).await.unwrap(), 0);
-    assert_eq!(store.forget_api_keys(later(60), 1).await.unwrap(), 1, "no more than asked for");
-    assert_eq!(store.forget_api_keys(later(60), 10).await.unwrap(), 1);
+    assert_eq!(store.delete_old_api_keys(later(20), 10).await.unwrap(), 0);
+    assert_eq!(store.delete_old_api_keys(later(60), 1).await.unwrap(), 1, "no more than asked for");
+    assert_eq!(store.delete_old_api_keys(later(60), 10).await.unwrap(), 1);
     let left = store.api_keys(&tenant(), &first()).await.unwrap().data;
     assert_eq!(left.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["key 1", "key 4"]);
 }

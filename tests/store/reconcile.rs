@@ -164,7 +164,7 @@ async fn what_is_missed_is_sent_again_once(home: Home) {
     let before = waiting(store, made.id).await.len();
     assert_eq!(before, 2, "the retry and the fresh one");
     let has = ReceivedMessageIds::new(vec![ids[0]]);
-    let begun = store.begin_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
+    let begun = store.start_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
     let StartResult::Started(begun) = begun else { panic!("{begun:?}") };
     assert_eq!(home.number("SELECT count(*) FROM background_received").await, 1);
     assert_eq!(work_off(store).await, (1, TaskStage::Finished));
@@ -181,19 +181,19 @@ async fn what_is_missed_is_sent_again_once(home: Home) {
     settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
     let some = ReceivedMessageIds::new(vec![ids[2]]);
     let from = ReconcileSpec { after: Some(ids[0]), bounded: true, ..spec(&made, &some) };
-    store.begin_reconciliation(&tenant(), &from, "a test", later(1_000)).await.unwrap();
+    store.start_reconciliation(&tenant(), &from, "a test", later(1_000)).await.unwrap();
     assert_eq!(work_off(store).await, (1, TaskStage::Finished));
     let sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();
     assert_eq!(sent, [ids[1]], "behind the one and up to the other");
 
-    let foreign = store.begin_reconciliation(&stranger(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
+    let foreign = store.start_reconciliation(&stranger(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
     assert_eq!(foreign, StartResult::NotFound);
     let StartResult::Started(third) =
-        store.begin_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap()
+        store.start_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap()
     else {
         panic!("it is begun")
     };
     assert!(store.cancel_background(&tenant(), third.id, later(1_000)).await.unwrap());
-    store.forget_background(NOW).await.unwrap();
+    store.delete_old_background(NOW).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM background_received").await, 0, "of what was canceled");
 }

@@ -13,11 +13,11 @@ use crate::home::*;
 use crate::support::on_both;
 
 async fn rest(home: &Home, app: AppId, id: EndpointId, now: Time) -> Option<BreakerPause> {
-    home.another().await.endpoint_line(&tenant(), app, id).await.unwrap().unwrap().rest(now)
+    home.another().await.listed_endpoint(&tenant(), app, id).await.unwrap().unwrap().rest(now)
 }
 
 async fn listed(home: &Home, who: &Tenant, now: Time) -> Vec<EndpointId> {
-    home.store.resting(who, now, 9).await.unwrap().iter().map(|one| one.endpoint_id).collect()
+    home.store.paused_endpoints(who, now, 9).await.unwrap().iter().map(|one| one.endpoint_id).collect()
 }
 
 on_both! {
@@ -39,7 +39,7 @@ async fn a_rest_lasts_until_its_end_and_through_the_probe(home: Home) {
     assert_eq!(rest(&home, app.id, made.id, NOW).await, None, "one failure is no outage");
     fail(Some(later(10))).await;
     let failing_since = |line: sendoff::store::catalog::endpoint_list::ListedEndpoint| line.failing_since;
-    let since = store.endpoint_line(&tenant(), app.id, made.id).await.unwrap().map(failing_since).unwrap();
+    let since = store.listed_endpoint(&tenant(), app.id, made.id).await.unwrap().map(failing_since).unwrap();
     assert_eq!(since, Some(NOW), "the streak goes on");
     assert_eq!(rest(&home, app.id, made.id, NOW).await, Some(BreakerPause::Until(later(10))));
     // Attempts that were on their way together end in any order.

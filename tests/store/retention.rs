@@ -43,8 +43,8 @@ async fn counts_of_hours_and_days_go_when_all_of_them_is_past(home: Home) {
     }
     let rows = async |table: &str| home.number(&format!("SELECT count(*) FROM {table}")).await;
     // 09:00 of one day and of the next: hours first, then, eight days later, the first of them a day.
-    assert_eq!(store.widen_counts(later(30 * HOUR)).await.unwrap(), 4);
-    assert_eq!(store.widen_counts(later(8 * 24 * HOUR)).await.unwrap(), 2);
+    assert_eq!(store.compact_rollups(later(30 * HOUR)).await.unwrap(), 4);
+    assert_eq!(store.compact_rollups(later(8 * 24 * HOUR)).await.unwrap(), 2);
     assert_eq!((rows("rollup").await, rows("rollup_hour").await, rows("rollup_day").await), (0, 2, 2));
     store.expire(later(14 * HOUR), later(14 * HOUR)).await.unwrap();
     assert_eq!(rows("rollup_day").await, 2, "an hour of that day is not past yet");

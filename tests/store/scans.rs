@@ -94,7 +94,7 @@ async fn two_scans_of_an_application_go_on_and_no_third(home: Home) {
             (key, api_key::hash(&text))
         };
         store.add_api_key(&key, &hash).await.unwrap();
-        assert!(store.api_key_of(&hash).await.unwrap().is_some());
+        assert!(store.api_key_by_hash(&hash).await.unwrap().is_some());
         assert_eq!(store.messages(&of(app.id), app.id, &MessageFilter::default(), &first()).await.unwrap().data, []);
         for _ in 0..20 {
             for (name, result) in scan_all(&home, &of(other.id), &others).await {

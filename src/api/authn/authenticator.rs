@@ -138,8 +138,8 @@ impl Credential {
     fn check_at(&self, now: Time) -> Result<(), AuthenticationError> {
         match self {
             Credential::Token(grant) => Ok(grant.check_at(now)?),
-            Credential::Key(key) => key.good_at(now).map_err(AuthenticationError::Key),
-            Credential::Poller(token) if token.is_good_at(now) => Ok(()),
+            Credential::Key(key) => key.check_valid_at(now).map_err(AuthenticationError::Key),
+            Credential::Poller(token) if token.is_valid_at(now) => Ok(()),
             Credential::Poller(_) => Err(AuthenticationError::Key("the polling token has expired")),
             Credential::AutoConfig(_) => Ok(()),
         }
@@ -173,7 +173,7 @@ impl Credential {
                 permissions: Permissions::Key(key.scopes),
                 flags: Vec::new(),
                 credential: CredentialRef::Key(key.id),
-                actor: Arc::new(Actor::new(ActorKind::Key, key.called())),
+                actor: Arc::new(Actor::new(ActorKind::Key, key.label())),
             },
             Credential::Poller(token) => Caller {
                 tenant: Tenant { org: token.org.clone(), only: Some(token.app_id) },
@@ -348,17 +348,17 @@ impl Authenticator {
     }
 
     async fn key(&self, hash: &TokenHash) -> Result<Credential, AuthenticationError> {
-        let key = self.inner.store.api_key_of(hash).await?.ok_or(AuthenticationError::UnknownKey)?;
+        let key = self.inner.store.api_key_by_hash(hash).await?.ok_or(AuthenticationError::UnknownKey)?;
         Ok(Credential::Key(key))
     }
 
     async fn poller(&self, hash: &TokenHash) -> Result<Credential, AuthenticationError> {
-        let token = self.inner.store.polling_token_of(hash).await?.ok_or(AuthenticationError::UnknownKey)?;
+        let token = self.inner.store.polling_token_by_hash(hash).await?.ok_or(AuthenticationError::UnknownKey)?;
         Ok(Credential::Poller(token))
     }
 
     async fn subscription(&self, hash: &TokenHash) -> Result<Credential, AuthenticationError> {
-        let found = self.inner.store.autoconfig_of(hash).await?.ok_or(AuthenticationError::UnknownKey)?;
+        let found = self.inner.store.autoconfig_by_hash(hash).await?.ok_or(AuthenticationError::UnknownKey)?;
         Ok(Credential::AutoConfig(Box::new(found)))
     }
 

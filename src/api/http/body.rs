@@ -20,7 +20,7 @@ use actix_web::web::{Bytes, BytesMut, Data};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
-use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
@@ -171,26 +171,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
 }
 
 /// A member name, borrowed unless it contains escapes.
-struct MemberName<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for MemberName<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NameVisitor;
-        impl<'de> Visitor<'de> for NameVisitor {
-            type Value = MemberName<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<MemberName<'de>, E> {
-                Ok(MemberName(Cow::Borrowed(text)))
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<MemberName<'de>, E> {
-                Ok(MemberName(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(NameVisitor)
-    }
-}
+#[derive(Deserialize)]
+struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The fields of a body and the errors found in them. Finish with [`Fields::done`].
 pub(in crate::api) struct Fields<'a> {
@@ -350,8 +332,10 @@ impl<'a> Fields<'a> {
     pub fn done(mut self, check: Result<(), Vec<Invalid>>) -> Result<(), ApiError> {
         if let Err(wrong) = check {
             // A rejected field looks absent to the check, which would report it a second time.
-            let fresh =
-                wrong.into_iter().map(FieldError::from).filter(|item| !self.wrong.iter().any(|one| one.same_location(item)));
+            let fresh = wrong
+                .into_iter()
+                .map(FieldError::from)
+                .filter(|item| !self.wrong.iter().any(|one| one.same_location(item)));
             let fresh: Vec<FieldError> = fresh.collect();
             self.wrong.extend(fresh);
         }

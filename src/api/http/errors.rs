@@ -41,6 +41,14 @@ enum ErrorBody {
 
 const REPEATED: &str = "repeated";
 
+pub(in crate::api) const NEEDS_ORGANIZATION: &str =
+    "this needs an organization token; an application token may not do it";
+pub(in crate::api) const NOT_JSON: &str = "send the body as JSON, with the header content-type: application/json";
+pub(in crate::api) const NOT_IMPLEMENTED: &str = "this release of Sendoff does not support this operation yet";
+pub(in crate::api) const STORE_UNAVAILABLE: &str = "the store is unavailable: try again in a moment";
+pub(in crate::api) const WEBHOOK: &str = "this request is a webhook that Sendoff sent to an endpoint. The API rejects \
+     webhooks: endpoints that point at API operations could trigger each other in an endless loop";
+
 /// One invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
@@ -162,8 +170,7 @@ impl ApiError {
 
     /// 403: an application token where an organization token is needed.
     pub fn needs_organization() -> ApiError {
-        let detail = "this needs an organization token; an application token may not do it";
-        ApiError::new(StatusCode::FORBIDDEN, "permission_denied", detail)
+        ApiError::new(StatusCode::FORBIDDEN, "permission_denied", NEEDS_ORGANIZATION)
     }
 
     /// 403: a permission is missing; `detail` names it.
@@ -208,8 +215,7 @@ impl ApiError {
 
     /// 415: not JSON.
     pub fn not_json() -> ApiError {
-        let detail = "send the body as JSON, with the header content-type: application/json";
-        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", NOT_JSON)
     }
 
     /// 415: a content encoding.
@@ -264,15 +270,12 @@ impl ApiError {
 
     /// 508: the request is a webhook sent by Sendoff.
     pub fn loop_detected() -> ApiError {
-        let detail = "this request is a webhook that Sendoff sent to an endpoint. The API rejects webhooks: endpoints that point at \
-                      API operations could trigger each other in an endless loop";
-        ApiError::new(StatusCode::LOOP_DETECTED, "loop_detected", detail)
+        ApiError::new(StatusCode::LOOP_DETECTED, "loop_detected", WEBHOOK)
     }
 
     /// 501: an operation of the Svix dialect that this release does not support.
     pub fn not_implemented() -> ApiError {
-        let detail = "this release of Sendoff does not support this operation yet";
-        ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
+        ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", NOT_IMPLEMENTED)
     }
 
     /// 501: not possible with this server's configuration.
@@ -371,7 +374,7 @@ impl From<StoreError> for ApiError {
             StoreError::Unavailable(cause) | StoreError::Conflict(cause) => {
                 // Debug level: while the store is down, every request ends here. `/readyz` alerts operators.
                 debug!(%cause, "request rejected: the store is unavailable");
-                ApiError::unavailable("the store is unavailable: try again in a moment")
+                ApiError::unavailable(STORE_UNAVAILABLE)
             }
             StoreError::Overloaded => ApiError::unavailable(StoreError::Overloaded.to_string()),
             StoreError::Crowded => ApiError::too_many(error.to_string()),

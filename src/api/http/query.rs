@@ -14,10 +14,10 @@ use std::borrow::Cow;
 use actix_web::http::Uri;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use url::form_urlencoded;
 use utoipa::ToSchema;
 
 use crate::api::http::errors::ApiError;
+use crate::domain::url_query::UrlQuery;
 use crate::domain::{
     AppId, AttemptId, BackgroundId, EndpointId, Invalid, MessageId, PollingEndpointId, Time, ids, limits,
 };
@@ -60,11 +60,11 @@ fn percent_decoded(text: &str) -> Option<Cow<'_, [u8]>> {
 const LIMIT: (usize, usize) = (50, limits::PAGE);
 
 /// The parameters of a query string.
-pub(in crate::api) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub(in crate::api) struct Query<'a>(UrlQuery<'a>);
 
 impl<'a> Query<'a> {
     pub fn parse(query: &'a str) -> Query<'a> {
-        Query(form_urlencoded::parse(query.as_bytes()).collect())
+        Query(UrlQuery::parse(query))
     }
 
     /// A single-valued parameter.
@@ -72,7 +72,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// 422: given more than once.
     pub fn one(&self, name: &str) -> Result<Option<&str>, ApiError> {
-        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| &**value);
+        let mut values = self.0.all(name);
         match (values.next(), values.next()) {
             (value, None) => Ok(value),
             _ => Err(ApiError::query(name, "must not be given more than once")),

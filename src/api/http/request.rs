@@ -219,31 +219,36 @@ impl ApiCall {
     pub async fn app(&self) -> Result<Application, ApiError> {
         if self.request.match_info().get("app").is_none() {
             self.require_organization()?;
-            let found = self.store().operational_application(&self.tenant).await?;
-            return found.ok_or_else(|| ApiError::not_found("endpoint"));
+            return require(self.store().operational_application(&self.tenant).await?, "endpoint");
         }
-        let found = self.store().application(&self.tenant, &self.app_ref()?).await?;
-        found.ok_or_else(|| ApiError::not_found("application"))
+        require(self.store().application(&self.tenant, &self.app_ref()?).await?, "application")
     }
 
     /// The endpoint in the path.
     ///
     /// # Errors
-    /// 404: the application has no such resource.
-    pub async fn endpoint(&self, app: AppId) -> Result<Endpoint, ApiError> {
-        let missing = || ApiError::not_found("endpoint");
-        let named = EndpointRef::parse(self.path_param("endpoint")).map_err(|_| missing())?;
-        self.store().endpoint(&self.tenant, app, &named).await?.ok_or_else(missing)
+    /// 404: the application has no such endpoint.
+    pub async fn endpoint(&self) -> Result<Endpoint, ApiError> {
+        self.endpoint_of(self.app().await?.id).await
+    }
+
+    /// The endpoint in the path, in an application looked up before.
+    ///
+    /// # Errors
+    /// 404: the application has no such endpoint.
+    pub async fn endpoint_of(&self, app: AppId) -> Result<Endpoint, ApiError> {
+        let named = EndpointRef::parse(self.path_param("endpoint")).map_err(|_| ApiError::not_found("endpoint"))?;
+        require(self.store().endpoint(&self.tenant, app, &named).await?, "endpoint")
     }
 
     /// The message in the path.
     ///
     /// # Errors
-    /// 404: the application has no such resource.
-    pub async fn message(&self, app: AppId) -> Result<Message, ApiError> {
-        let missing = || ApiError::not_found("message");
-        let named = MessageRef::parse(self.path_param("msg")).map_err(|_| missing())?;
-        self.store().message(&self.tenant, app, &named).await?.ok_or_else(missing)
+    /// 404: the application has no such message.
+    pub async fn message(&self) -> Result<Message, ApiError> {
+        let app = self.app().await?.id;
+        let named = MessageRef::parse(self.path_param("msg")).map_err(|_| ApiError::not_found("message"))?;
+        require(self.store().message(&self.tenant, app, &named).await?, "message")
     }
 }
 
@@ -254,22 +259,39 @@ pub(in crate::api) fn json(status: StatusCode, value: &impl Serialize) -> ApiRes
     Ok(HttpResponse::build(status).content_type("application/json").body(bytes))
 }
 
+/// A JSON response that contains a secret: it must not be cached.
+pub(in crate::api) fn json_secret(value: &impl Serialize) -> ApiResult {
+    let mut response = json(StatusCode::OK, value)?;
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
 /// Converts the outcome of an update.
 ///
 /// # Errors
 /// 404: no such `what`. 409: concurrent updates kept winning. Otherwise the error that rejected the update.
 pub(in crate::api) fn change_result<T>(changed: UpdateResult<T, ApiError>, what: &str) -> Result<T, ApiError> {
-    match changed {
-        UpdateResult::Updated(thing) => Ok(thing),
-        UpdateResult::NotFound => Err(ApiError::not_found(what)),
-        UpdateResult::Aborted(error) => Err(error),
-        UpdateResult::Conflict => {
-            Err(ApiError::conflict(format!("the {what} is being changed by other requests: try again in a moment")))
-        }
-    }
+    let busy = || ApiError::conflict(format!("the {what} is being changed by other requests: try again in a moment"));
+    changed.into_result(|| ApiError::not_found(what), busy)
+}
+
+/// The resource, if it exists.
+///
+/// # Errors
+/// 404: there is no such `what`.
+pub(in crate::api) fn require<T>(found: Option<T>, what: &str) -> Result<T, ApiError> {
+    found.ok_or_else(|| ApiError::not_found(what))
 }
 
 /// 204 without a body.
 pub(in crate::api) fn no_content() -> ApiResult {
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// 204 if the resource existed.
+///
+/// # Errors
+/// 404: there was no such `what`.
+pub(in crate::api) fn no_content_if(existed: bool, what: &str) -> ApiResult {
+    if existed { no_content() } else { Err(ApiError::not_found(what)) }
 }

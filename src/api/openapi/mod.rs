@@ -9,10 +9,9 @@
 //!
 //! # Adding an operation
 //!
-//! 1. Give its handler a doc comment (the first route is the summary, the rest the description) and an attribute such
-//!    as `#[utoipa::path(post, path = "/app/{app_id}/msg", params(…), request_body = MessageIn, responses((status =
-//!    202, …)))]`. Declare only what is specific to it: the success responses, its query parameters, and a 409 with its
-//!    cause.
+//! 1. Give its handler a doc comment (the first line is the summary, the rest the description) and an attribute such as
+//!    `#[utoipa::path(post, path = "/app/{app_id}/msg", request_body = MessageIn, responses((status = 202, body = …)))]`.
+//!    Describe a response only where its status does not say everything.
 //! 2. Derive `utoipa::ToSchema` for its response under the dialect's name (`#[schema(as = MessageOut)]`); doc comments
 //!    of fields become descriptions. Describe its body in a struct used only by the document (`MessageIn`), next to the
 //!    code that reads it.

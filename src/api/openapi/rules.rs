@@ -19,7 +19,10 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::schemas::NAME;
 use super::texts::{parts_of, tag_of};
-use crate::api::http::errors::{HttpErrorOut, HttpValidationError, ValidationErrorItem};
+use crate::api::http::errors::{
+    HttpErrorOut, HttpValidationError, NEEDS_ORGANIZATION, NOT_IMPLEMENTED, NOT_JSON, STORE_UNAVAILABLE,
+    ValidationErrorItem, WEBHOOK,
+};
 
 /// Schemas by name.
 type SchemaMap = BTreeMap<String, RefOr<Schema>>;
@@ -49,6 +52,13 @@ pub(super) fn complete(operation: &mut Operation, method: &Method, path: &str, a
     }
     operation.parameters = Some(parameters).filter(|parameters| !parameters.is_empty());
     let responses = &mut operation.responses.responses;
+    for (status, response) in responses.iter_mut() {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            response.description = reason_phrase(status).to_owned();
+        }
+    }
     for error in &ERRORS {
         let status = error.status.to_string();
         match responses.get_mut(&status) {
@@ -63,6 +73,16 @@ pub(super) fn complete(operation: &mut Operation, method: &Method, path: &str, a
             }
             _ => {}
         }
+    }
+}
+
+/// The description of a success without one above the handler.
+fn reason_phrase(status: &str) -> &'static str {
+    match status {
+        "201" => "Created.",
+        "202" => "Accepted.",
+        "204" => "Done. The response has no body.",
+        _ => "OK.",
     }
 }
 
@@ -110,7 +130,7 @@ const ERRORS: [CommonError; 15] = [
         name: "Forbidden",
         description: "The token lacks the permission.",
         code: "permission_denied",
-        detail: "this needs an organization token; an application token may not do it",
+        detail: NEEDS_ORGANIZATION,
         occurs: |operation| !operation.open,
     },
     CommonError {
@@ -132,10 +152,11 @@ const ERRORS: [CommonError; 15] = [
     CommonError {
         status: 409,
         name: "Conflict",
-        description: "The uid or name is taken, or a request with the same `idempotency-key` is in progress.",
+        description: "The request conflicts with the current state: the uid or name is taken, or a request with the same \
+                      `idempotency-key` is in progress, for example. `detail` gives the reason.",
         code: "conflict",
         detail: "an application with this uid exists already",
-        occurs: |operation| operation.post && operation.answered,
+        occurs: |operation| operation.answered && (operation.post || operation.body),
     },
     CommonError {
         status: 410,
@@ -158,7 +179,7 @@ const ERRORS: [CommonError; 15] = [
         name: "NotJson",
         description: "The body's content type is not JSON.",
         code: "unsupported_media_type",
-        detail: "send the body as JSON, with the header content-type: application/json",
+        detail: NOT_JSON,
         occurs: |operation| operation.body,
     },
     CommonError {
@@ -190,7 +211,7 @@ const ERRORS: [CommonError; 15] = [
         name: "NotImplemented",
         description: "This release does not support the operation yet.",
         code: "not_implemented",
-        detail: "this release of Sendoff does not support this operation yet",
+        detail: NOT_IMPLEMENTED,
         occurs: |operation| !operation.answered,
     },
     CommonError {
@@ -198,7 +219,7 @@ const ERRORS: [CommonError; 15] = [
         name: "Unavailable",
         description: "The server is overloaded or its store is unavailable. Nothing was done; retry later.",
         code: "unavailable",
-        detail: "the store is unavailable: try again in a moment",
+        detail: STORE_UNAVAILABLE,
         occurs: |operation| !operation.open,
     },
     CommonError {
@@ -206,8 +227,7 @@ const ERRORS: [CommonError; 15] = [
         name: "LoopDetected",
         description: "The request is a webhook sent by Sendoff (recognized by its `user-agent` and `webhook-id` or `svix-id`). The API rejects webhooks.",
         code: "loop_detected",
-        detail: "this request is a webhook that Sendoff sent to an endpoint. The API rejects webhooks: endpoints that point at API \
-                 operations could trigger each other in an endless loop",
+        detail: WEBHOOK,
         occurs: |_| true,
     },
 ];

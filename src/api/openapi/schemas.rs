@@ -17,7 +17,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::access::theme::ThemeMode;
 use crate::domain::catalog::endpoint::DisabledReason;
-use crate::domain::deliveries::attempt::{Failure, Trigger};
+use crate::domain::deliveries::attempt::{Failure, STATUS_CLASSES, Trigger};
 use crate::domain::deliveries::backoff::WAIT_LIMIT;
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::signing::signature::ExtraSignature;
@@ -230,9 +230,9 @@ schema! {
     ThemeMode, "AppPortalMode" => words("Light, dark, or the customer's system setting.", ["auto", "light", "dark"]);
     ColourText, "Colour" => text("A color: red, green and blue in hexadecimal.").pattern(Some("^#[0-9a-fA-F]{6}$")).examples([json!("#0b6e4f")]);
     BackgroundId, "BackgroundTaskId" => id(BackgroundId::PREFIX, "The id of a background task.");
-    StatusCodeClass, "StatusCodeClass" => numbers("The class of a response status, e.g. 400 for 4xx; 0: no response.", [0, 100, 200, 300, 400, 500]);
+    StatusCodeClass, "StatusCodeClass" => numbers("The class of a response status, e.g. 400 for 4xx; 0: no response.", STATUS_CLASSES);
     MessageStatusText, "MessageStatusText" => words("The status as a word.", ["success", "pending", "fail", "sending"]);
-    Trigger, "MessageAttemptTriggerType" => numbers("0 by the retry schedule, 1 manually.", [Trigger::Scheduled, Trigger::Manual].map(Trigger::code));
+    Trigger, "MessageAttemptTriggerType" => numbers("0 by the retry schedule, 1 manually.", [Trigger::Scheduled, Trigger::Manual].map(|trigger| trigger.code().into()));
 }
 
 fn text(description: &str) -> ObjectBuilder {
@@ -247,7 +247,7 @@ fn words<const N: usize>(description: &str, words: [&'static str; N]) -> ObjectB
     text(description).enum_values(Some(words))
 }
 
-fn numbers<const N: usize>(description: &str, numbers: [i16; N]) -> ObjectBuilder {
+fn numbers<const N: usize>(description: &str, numbers: [i32; N]) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer).description(Some(description)).enum_values(Some(numbers))
 }
 

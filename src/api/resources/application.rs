@@ -8,9 +8,10 @@ use crate::api::http::body::{FieldValue, Fields, JsonBody};
 use crate::api::http::errors::{ApiError, ApiResult, FieldError};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{ApiCall, change_result, json, no_content};
+use crate::api::http::request::{ApiCall, change_result, json, no_content_if, require};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{OrderParams, PageParams};
+use crate::api::resources::create_or_replace;
 use crate::domain::catalog::application::{Application, ApplicationSpec, Metadata, check_rate};
 use crate::domain::{AppId, Invalid, Time, Uid};
 use crate::store::{AppRef, Order, StoreError};
@@ -126,16 +127,6 @@ pub(in crate::api) fn read(
     Ok(spec)
 }
 
-fn spec_of(app: &Application) -> ApplicationSpec {
-    ApplicationSpec {
-        uid: app.uid.clone(),
-        name: app.name.clone(),
-        throttle_rate: app.throttle_rate,
-        metadata: app.metadata.clone(),
-        contact_email: app.contact_email.clone(),
-    }
-}
-
 /// Reads the `application` in another operation's body. It must contain its uid: the uid in the path, if the path has
 /// one.
 pub(in crate::api) fn read_for_path(mut fields: Fields<'_>, named: &AppRef) -> Result<ApplicationSpec, ApiError> {
@@ -175,12 +166,10 @@ pub(in crate::api) async fn get_or_create(
 /// Creates an application.
 #[utoipa::path(
     post, path = "/app", request_body = ApplicationIn,
-    params(("get_if_exists" = Option<bool>, Query, description = "Return the existing application with this uid instead of a conflict.")),
-    responses(
-        (status = 200, description = "The existing application.", body = ApplicationOut),
-        (status = 201, description = "The new application.", body = ApplicationOut),
-        (status = 409, description = "Another application has this uid."),
-    )
+    params(
+        ("get_if_exists" = Option<bool>, Query, description = "Return the existing application with this uid instead of a conflict."),
+    ),
+    responses((status = 200, body = ApplicationOut), (status = 201, body = ApplicationOut))
 )]
 pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
@@ -191,7 +180,7 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
 async fn again(call: &ApiCall, made: &str) -> ApiResult {
     let named = AppRef::parse(made).map_err(|_| ApiError::not_found("application"))?;
     let app = call.store().application(&call.tenant, &named).await?;
-    out(StatusCode::CREATED, &app.ok_or_else(|| ApiError::not_found("application"))?)
+    out(StatusCode::CREATED, &require(app, "application")?)
 }
 
 async fn make(call: &ApiCall, body: &JsonBody) -> ApiResult {
@@ -217,7 +206,7 @@ async fn make(call: &ApiCall, body: &JsonBody) -> ApiResult {
 /// Retrieve an application
 ///
 /// Retrieves an application by its id or uid.
-#[utoipa::path(get, path = "/app/{app_id}", responses((status = 200, description = "The application.", body = ApplicationOut)))]
+#[utoipa::path(get, path = "/app/{app_id}", responses((status = 200, body = ApplicationOut)))]
 pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     out(StatusCode::OK, &call.app().await?)
 }
@@ -226,8 +215,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 ///
 /// Lists all applications of the organization, oldest first by default.
 #[utoipa::path(
-    get, path = "/app", params(PageParams, OrderParams),
-    responses((status = 200, description = "A page of applications.", body = ListOut<ApplicationOut>))
+    get, path = "/app", params(PageParams, OrderParams), responses((status = 200, body = ListOut<ApplicationOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     call.require_organization()?;
@@ -247,41 +235,28 @@ pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
 /// which other servers do not know, stays unchanged.
 #[utoipa::path(
     put, path = "/app/{app_id}", request_body = ApplicationIn,
-    responses(
-        (status = 200, description = "The replaced application.", body = ApplicationOut),
-        (status = 201, description = "The new application.", body = ApplicationOut),
-        (status = 409, description = "Another application has this uid."),
-    )
+    responses((status = 200, body = ApplicationOut), (status = 201, body = ApplicationOut))
 )]
 pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
     let named = AppRef::parse(call.path_param("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
-    let found = async || call.store().application(&call.tenant, &named).await;
+    let uid = named.uid();
+    let find = async || call.store().application(&call.tenant, &named).await;
+    let create = async |uid: &Uid| {
+        let base = ApplicationSpec { uid: Some(uid.clone()), ..ApplicationSpec::default() };
+        let spec = read(body.fields()?, base, true)?;
+        check_uid(spec.uid.as_ref(), uid)?;
+        out(StatusCode::CREATED, &call.store().create_application(&call.tenant, spec, call.now).await?)
+    };
     let replace = async |before: Application| {
         let work = |before: &Application| {
-            let uid = match &named {
-                AppRef::Uid(uid) => Some(uid.clone()),
-                AppRef::Id(_) => None,
-            };
             let contact_email = before.contact_email.clone();
-            read(body.fields()?, ApplicationSpec { uid, contact_email, ..ApplicationSpec::default() }, true)
+            let base = ApplicationSpec { uid: uid.cloned(), contact_email, ..ApplicationSpec::default() };
+            read(body.fields()?, base, true)
         };
         change(&call, before.id, work).await
     };
-    match (found().await?, &named) {
-        (Some(before), _) => replace(before).await,
-        (None, AppRef::Uid(uid)) => {
-            let base = ApplicationSpec { uid: Some(uid.clone()), ..ApplicationSpec::default() };
-            let spec = read(body.fields()?, base, true)?;
-            check_uid(spec.uid.as_ref(), uid)?;
-            match call.store().create_application(&call.tenant, spec, call.now).await {
-                // A concurrent request created it.
-                Err(StoreError::Taken(what)) => replace(found().await?.ok_or(StoreError::Taken(what))?).await,
-                made => out(StatusCode::CREATED, &made?),
-            }
-        }
-        (None, AppRef::Id(_)) => Err(ApiError::not_found("application")),
-    }
+    create_or_replace("application", uid, find, create, replace).await
 }
 
 /// Rejects a body whose uid differs from the path: repeating the PUT would create another resource.
@@ -300,16 +275,12 @@ fn uid_mismatch(path: &Uid) -> Invalid {
 ///
 /// Updates the fields in the body and leaves all others unchanged.
 #[utoipa::path(
-    patch, path = "/app/{app_id}", request_body = ApplicationPatch,
-    responses(
-        (status = 200, description = "The updated application.", body = ApplicationOut),
-        (status = 409, description = "Another application has this uid."),
-    )
+    patch, path = "/app/{app_id}", request_body = ApplicationPatch, responses((status = 200, body = ApplicationOut))
 )]
 pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
     let id = call.app().await?.id;
-    change(&call, id, |before| read(body.fields()?, spec_of(before), false)).await
+    change(&call, id, |before| read(body.fields()?, before.spec(), false)).await
 }
 
 async fn change(
@@ -324,12 +295,10 @@ async fn change(
 /// Delete an application
 ///
 /// Deletes an application and everything it owns: endpoints, messages and attempts.
-#[utoipa::path(delete, path = "/app/{app_id}", responses((status = 204, description = "The application was deleted.")))]
+#[utoipa::path(delete, path = "/app/{app_id}", responses((status = 204)))]
 pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
     call.require_organization()?;
     let app = call.app().await?;
-    match call.store().delete_application(&call.tenant, app.id, call.now).await? {
-        true => no_content(),
-        false => Err(ApiError::not_found("application")),
-    }
+    let deleted = call.store().delete_application(&call.tenant, app.id, call.now).await?;
+    no_content_if(deleted, "application")
 }

@@ -9,14 +9,14 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::{ListOut, Query};
-use crate::api::http::request::{ApiCall, json, no_content};
+use crate::api::http::request::{ApiCall, json, no_content_if, require};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
 use crate::api::resources::endpoint::EndpointOut;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use crate::domain::deliveries::attempt::{Attempt, Failure, Trigger};
-use crate::domain::deliveries::delivery::{DeliveryStatus, DeliveryState};
+use crate::domain::deliveries::attempt::{Attempt, Failure, STATUS_CLASSES, Trigger};
+use crate::domain::deliveries::delivery::{DeliveryState, DeliveryStatus};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time, ids};
 use crate::store::query::attempts::AttemptFilter;
@@ -174,7 +174,7 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
         message: None,
         endpoint: None,
         delivered: status.map(|status| status == 0),
-        status_class: query.one_of("status_code_class", &[0, 100, 200, 300, 400, 500])?,
+        status_class: query.one_of("status_code_class", &STATUS_CLASSES)?,
         event_types: query.list("event_types"),
         channel: query.checked("channel", ids::channel)?,
         tag: query.checked("tag", ids::tag)?,
@@ -191,23 +191,24 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
 #[utoipa::path(
     get, path = "/app/{app_id}/attempt/msg/{msg_id}",
     params(
-        PageParams, MessageFilterParams, AttemptParams,
+        PageParams,
+        MessageFilterParams,
+        AttemptParams,
         ("endpoint_id" = Option<String>, Query, description = "Only attempts to this endpoint, by its id or uid."),
     ),
-    responses((status = 200, description = "A page of attempts.", body = ListOut<AttemptOut>))
+    responses((status = 200, body = ListOut<AttemptOut>))
 )]
 pub(in crate::api) async fn of_message(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<AttemptId>(Order::Descending, false)?;
     let filter = filter(&query)?;
-    let app = call.app().await?;
-    let message = call.message(app.id).await?;
+    let message = call.message().await?;
     let endpoint = match query.text("endpoint_id")? {
-        Some(named) => Some(endpoint_named(&call, app.id, named).await?),
+        Some(named) => Some(endpoint_named(&call, message.app_id, named).await?),
         None => None,
     };
     let filter = filter.map(|filter| AttemptFilter { message: Some(message.id), endpoint, ..filter });
-    list(&call, app.id, filter, &request).await
+    list(&call, message.app_id, filter, &request).await
 }
 
 /// List a message's attempts, by the legacy path
@@ -215,7 +216,7 @@ pub(in crate::api) async fn of_message(call: ApiCall) -> ApiResult {
 /// The same as `/app/{app_id}/attempt/msg/{msg_id}`.
 #[utoipa::path(
     get, path = "/app/{app_id}/msg/{msg_id}/attempt", params(PageParams, MessageFilterParams, AttemptParams),
-    responses((status = 200, description = "A page of attempts.", body = ListOut<AttemptOut>))
+    responses((status = 200, body = ListOut<AttemptOut>))
 )]
 pub(in crate::api) async fn of_message_by_old_path(call: ApiCall) -> ApiResult {
     of_message(call).await
@@ -236,16 +237,15 @@ async fn endpoint_named(call: &ApiCall, app: AppId, named: &str) -> Result<Endpo
 /// Lists the attempts to deliver messages to an endpoint, newest first.
 #[utoipa::path(
     get, path = "/app/{app_id}/attempt/endpoint/{endpoint_id}", params(PageParams, MessageFilterParams, AttemptParams),
-    responses((status = 200, description = "A page of attempts.", body = ListOut<AttemptOut>))
+    responses((status = 200, body = ListOut<AttemptOut>))
 )]
 pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<AttemptId>(Order::Descending, false)?;
     let filter = filter(&query)?;
-    let app = call.app().await?;
-    let endpoint = call.endpoint(app.id).await?;
+    let endpoint = call.endpoint().await?;
     let filter = filter.map(|filter| AttemptFilter { endpoint: Some(endpoint.id), ..filter });
-    list(&call, app.id, filter, &request).await
+    list(&call, endpoint.app_id, filter, &request).await
 }
 
 async fn list(
@@ -292,15 +292,13 @@ async fn messages_of(call: &ApiCall, app: AppId, page: &[Attempt]) -> Result<Has
 ///
 /// Retrieves an attempt by its id.
 #[utoipa::path(
-    get, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}",
-    responses((status = 200, description = "The attempt.", body = AttemptOut))
+    get, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}", responses((status = 200, body = AttemptOut))
 )]
 pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     call.query().flag("expanded_statuses", false)?;
-    let app = call.app().await?;
-    let message = call.message(app.id).await?;
-    let found = call.store().attempt(&call.tenant, app.id, message.id, named(&call)?).await?;
-    let attempt = found.ok_or_else(|| ApiError::not_found("attempt"))?;
+    let message = call.message().await?;
+    let found = call.store().attempt(&call.tenant, message.app_id, message.id, named(&call)?).await?;
+    let attempt = require(found, "attempt")?;
     json(StatusCode::OK, &AttemptOut::new(&attempt, true))
 }
 
@@ -312,18 +310,13 @@ fn named(call: &ApiCall) -> Result<AttemptId, ApiError> {
 /// Delete an attempt's response
 ///
 /// Deletes the response body and headers. The attempt remains. Needs an organization token.
-#[utoipa::path(
-    delete, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content",
-    responses((status = 204, description = "The response was deleted."))
-)]
+#[utoipa::path(delete, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content", responses((status = 204)))]
 pub(in crate::api) async fn delete_content(call: ApiCall) -> ApiResult {
     call.require_organization()?;
-    let app = call.app().await?;
-    let message = call.message(app.id).await?;
-    match call.store().delete_attempt_content(&call.tenant, app.id, message.id, named(&call)?, call.now).await? {
-        true => no_content(),
-        false => Err(ApiError::not_found("attempt")),
-    }
+    let message = call.message().await?;
+    let deleted =
+        call.store().delete_attempt_content(&call.tenant, message.app_id, message.id, named(&call)?, call.now).await?;
+    no_content_if(deleted, "attempt")
 }
 
 /// List a message's deliveries
@@ -331,16 +324,15 @@ pub(in crate::api) async fn delete_content(call: ApiCall) -> ApiResult {
 /// Lists the endpoints that a message is sent to, with the status of each delivery. Includes endpoints deleted since.
 #[utoipa::path(
     get, path = "/app/{app_id}/msg/{msg_id}/endpoint", params(PageParams),
-    responses((status = 200, description = "A page of attempts.", body = ListOut<MessageEndpointOut>))
+    responses((status = 200, body = ListOut<MessageEndpointOut>))
 )]
 pub(in crate::api) async fn endpoints_of(call: ApiCall) -> ApiResult {
     let request = call.query().page::<EndpointId>(Order::Ascending, false)?;
-    let app = call.app().await?;
-    let message = call.message(app.id).await?;
-    let page = call.store().page_of_deliveries(&call.tenant, app.id, message.id, &request).await?;
+    let message = call.message().await?;
+    let page = call.store().page_of_deliveries(&call.tenant, message.app_id, message.id, &request).await?;
     let mut rows: Vec<(DeliveryView, Endpoint)> = Vec::with_capacity(page.data.len());
     for view in page.data {
-        let found = call.store().endpoint(&call.tenant, app.id, &view.endpoint_id.into()).await?;
+        let found = call.store().endpoint(&call.tenant, message.app_id, &view.endpoint_id.into()).await?;
         let endpoint = found.unwrap_or_else(|| deleted(&view));
         rows.push((view, endpoint));
     }
@@ -396,18 +388,17 @@ struct EmptyOut {}
 /// Sends a message to an endpoint again, now and with a new retry schedule.
 #[utoipa::path(
     post, path = "/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
-    responses((status = 202, description = "The message is queued.", body = EmptyOut))
+    responses((status = 202, body = EmptyOut))
 )]
 pub(in crate::api) async fn resend(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    let message = call.message(app.id).await?;
-    let endpoint = call.endpoint(app.id).await?;
+    let message = call.message().await?;
+    let endpoint = call.endpoint_of(message.app_id).await?;
     if message.payload.is_none() {
         return Err(ApiError::conflict("the message's content was deleted or has expired: nothing is left to send"));
     }
     let act = async |call: &ApiCall| match call
         .store()
-        .resend(&call.tenant, app.id, message.id, endpoint.id, call.now)
+        .resend(&call.tenant, message.app_id, message.id, endpoint.id, call.now)
         .await?
     {
         true => json(StatusCode::ACCEPTED, &EmptyOut {}),

@@ -9,7 +9,7 @@ use crate::api::authn::permissions::Permissions;
 use crate::api::http::body::{FieldValue, JsonBody};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
-use crate::api::http::request::{ApiCall, change_result, json, no_content};
+use crate::api::http::request::{ApiCall, change_result, json, json_secret, no_content_if, require};
 use crate::api::openapi::schemas;
 use crate::api::resources::endpoint;
 use crate::api::resources::endpoint::EndpointOut;
@@ -26,6 +26,9 @@ use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::{AutoConfigId, EndpointId, Invalid, PollingEndpointId, Time, ids, limits};
 use crate::store::feed::autoconfig::CreatedEndpoint;
 use crate::store::{EndpointRef, PollingEndpointRef};
+
+/// The resource in error details.
+const WHAT: &str = "autoconfig subscription";
 
 /// The token of an autoconfig subscription.
 #[derive(Serialize, ToSchema)]
@@ -84,9 +87,7 @@ struct RotateSubscriptionIn {
 /// The response with the token, which is returned only here.
 fn token_response(call: &ApiCall, of: &AutoConfig, secret: &Secret, token: &str) -> ApiResult {
     let text = of.text(call.public_url().as_str(), secret, token);
-    let mut answer = json(StatusCode::OK, &AutoConfigOut { id: of.id, token: &text, created_at: of.created_at })?;
-    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    Ok(answer)
+    json_secret(&AutoConfigOut { id: of.id, token: &text, created_at: of.created_at })
 }
 
 /// Create an autoconfig subscription
@@ -96,7 +97,7 @@ fn token_response(call: &ApiCall, of: &AutoConfig, secret: &Secret, token: &str)
 /// subscription.
 #[utoipa::path(
     post, path = "/app/{app_id}/autoconfig", request_body = CreateAutoConfigSubscriptionIn,
-    responses((status = 200, description = "The token.", body = AutoConfigOut))
+    responses((status = 200, body = AutoConfigOut))
 )]
 pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
@@ -121,12 +122,11 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
 
 /// The subscription in the path.
 async fn named(call: &ApiCall) -> Result<AutoConfig, ApiError> {
-    let missing = || ApiError::not_found("autoconfig subscription");
     let app = call.app().await?;
-    let id: AutoConfigId = call.path_param("autoconfig").parse().map_err(|_| missing())?;
+    let id: AutoConfigId = call.path_param("autoconfig").parse().map_err(|_| ApiError::not_found(WHAT))?;
     match call.caller.permissions {
-        Permissions::AutoConfig(only) if only != id => Err(missing()),
-        _ => call.store().autoconfig(&call.tenant, app.id, id).await?.ok_or_else(missing),
+        Permissions::AutoConfig(only) if only != id => Err(ApiError::not_found(WHAT)),
+        _ => require(call.store().autoconfig(&call.tenant, app.id, id).await?, WHAT),
     }
 }
 
@@ -135,7 +135,7 @@ async fn named(call: &ApiCall) -> Result<AutoConfig, ApiError> {
 /// Retrieves an autoconfig subscription, with its token censored.
 #[utoipa::path(
     get, path = "/app/{app_id}/autoconfig/{autoconfig_id}",
-    responses((status = 200, description = "The subscription.", body = AutoConfigSubscriptionOut))
+    responses((status = 200, body = AutoConfigSubscriptionOut))
 )]
 pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     let found = named(&call).await?;
@@ -154,16 +154,11 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 /// Delete an autoconfig subscription
 ///
 /// Revokes its token. The endpoints created with it remain.
-#[utoipa::path(
-    delete, path = "/app/{app_id}/autoconfig/{autoconfig_id}",
-    responses((status = 204, description = "The subscription was deleted."))
-)]
+#[utoipa::path(delete, path = "/app/{app_id}/autoconfig/{autoconfig_id}", responses((status = 204)))]
 pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
     let found = named(&call).await?;
-    match call.store().delete_autoconfig(&call.tenant, &found, call.now).await? {
-        true => no_content(),
-        false => Err(ApiError::not_found("autoconfig subscription")),
-    }
+    let deleted = call.store().delete_autoconfig(&call.tenant, &found, call.now).await?;
+    no_content_if(deleted, WHAT)
 }
 
 /// Rotate an autoconfig subscription's token
@@ -173,7 +168,7 @@ pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
 #[utoipa::path(
     post, path = "/app/{app_id}/autoconfig/{autoconfig_id}/rotate", request_body = RotateSubscriptionIn,
     responses(
-        (status = 200, description = "The new token.", body = AutoConfigOut),
+        (status = 200, body = AutoConfigOut),
         (status = 400, description = "Five old secrets are still active; the error says when the next one expires."),
     )
 )]
@@ -205,7 +200,7 @@ pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
         let (hash, hint) = (api_key::hash(&token), autoconfig::hint(&token));
         match store.rotate_autoconfig(&call.tenant, &found, &secret, (&hash, &hint), call.now).await? {
             true => token_response(call, &found, &secret, &token),
-            false => Err(ApiError::not_found("autoconfig subscription")),
+            false => Err(ApiError::not_found(WHAT)),
         }
     };
     let again = async |_: &ApiCall, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
@@ -228,10 +223,7 @@ async fn bound_polling_endpoint(call: &ApiCall, of: &AutoConfig) -> Result<Optio
 /// Creates the subscription's endpoint or replaces it. Its signing secret is part of the token.
 #[utoipa::path(
     put, path = "/app/{app_id}/autoconfig/{autoconfig_id}/endpoint", request_body = EndpointIn,
-    responses(
-        (status = 200, description = "The endpoint.", body = EndpointOut),
-        (status = 409, description = "Another endpoint of the application has this uid."),
-    )
+    responses((status = 200, body = EndpointOut))
 )]
 pub(in crate::api) async fn subscribe(call: ApiCall, body: JsonBody) -> ApiResult {
     let found = named(&call).await?;
@@ -239,12 +231,11 @@ pub(in crate::api) async fn subscribe(call: ApiCall, body: JsonBody) -> ApiResul
         let uid = before.spec.uid.clone();
         return endpoint::change(&call, &body, before, |before| WriteMode::Replace(before), uid.as_ref()).await;
     }
-    let missing = || ApiError::not_found("autoconfig subscription");
     let mut fields = body.fields()?;
     if matches!(fields.raw("secret"), FieldValue::Set(_)) {
         fields.note(Invalid::new("secret", "is part of the token: leave it out"));
     }
-    let secret = call.store().autoconfig_secret(&found).await?.ok_or_else(missing)?;
+    let secret = require(call.store().autoconfig_secret(&found).await?, WHAT)?;
     let (spec, _) = read_endpoint(&call, fields, WriteMode::New, None).await?;
     secret.check_kind("signatureType", spec.signature_type).map_err(|wrong| ApiError::from(vec![wrong]))?;
     let made = call.store().create_endpoint(&call.tenant, found.app_id, spec, &secret, call.now).await?;
@@ -254,7 +245,7 @@ pub(in crate::api) async fn subscribe(call: ApiCall, body: JsonBody) -> ApiResul
     // A concurrent request created it.
     call.store().delete_endpoint(&call.tenant, found.app_id, made.id, call.now).await?;
     let found = named(&call).await?;
-    endpoint::out(StatusCode::OK, &bound_endpoint(&call, &found).await?.ok_or_else(missing)?)
+    endpoint::out(StatusCode::OK, &require(bound_endpoint(&call, &found).await?, WHAT)?)
 }
 
 /// Create or replace a subscription's polling endpoint
@@ -262,10 +253,7 @@ pub(in crate::api) async fn subscribe(call: ApiCall, body: JsonBody) -> ApiResul
 /// Creates the subscription's polling endpoint or replaces it.
 #[utoipa::path(
     put, path = "/app/{app_id}/autoconfig/{autoconfig_id}/destination", request_body = PollerIn,
-    responses(
-        (status = 200, description = "The polling endpoint.", body = PollerOut),
-        (status = 409, description = "Another polling endpoint of the application has this uid."),
-    )
+    responses((status = 200, body = PollerOut))
 )]
 pub(in crate::api) async fn subscribe_by_polling(call: ApiCall, body: JsonBody) -> ApiResult {
     let found = named(&call).await?;
@@ -284,6 +272,5 @@ pub(in crate::api) async fn subscribe_by_polling(call: ApiCall, body: JsonBody) 
     // A concurrent request created it.
     store.delete_polling_endpoint(&call.tenant, &made, call.now).await?;
     let found = named(&call).await?;
-    let missing = || ApiError::not_found("autoconfig subscription");
-    polling::out(StatusCode::OK, &bound_polling_endpoint(&call, &found).await?.ok_or_else(missing)?)
+    polling::out(StatusCode::OK, &require(bound_polling_endpoint(&call, &found).await?, WHAT)?)
 }

@@ -11,12 +11,12 @@ use crate::api::http::body::{Fields, JsonBody};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{ApiCall, json};
+use crate::api::http::request::{ApiCall, json, require};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::api::resources::endpoint::endpoint_message::standing;
 use crate::api::resources::endpoint::require_enabled;
-use crate::domain::catalog::endpoint::Endpoint;
+use crate::domain::deliveries::attempt::STATUS_CLASSES;
 use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time, ids, limits};
@@ -174,26 +174,17 @@ struct BulkReplayIn {
 /// retries.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/recover", request_body = RecoverIn,
-    responses(
-        (status = 202, description = "The task was started.", body = TaskOut),
-        (status = 409, description = "Too many background tasks are running for the application."),
-    )
+    responses((status = 202, body = TaskOut))
 )]
 pub(in crate::api) async fn recover(call: ApiCall, body: JsonBody) -> ApiResult {
-    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| recovery(call, &body).await, again).await
-}
-
-async fn recovery(call: &ApiCall, body: &JsonBody) -> ApiResult {
-    let endpoint = endpoint_in_path(call).await?;
-    let mut fields = body.fields()?;
-    let (since, until) = read_period(&mut fields, call.now);
-    if call.now.since(since) > RECOVER_LIMIT {
-        let days = RECOVER_LIMIT.as_secs() / 86_400;
-        fields.note(Invalid::new("since", format!("must be at most {days} days ago")));
-    }
-    fields.done(Ok(()))?;
-    let filter = EndpointMessageFilter { since, until, standings: vec![DeliveryStatus::Dead], ..EndpointMessageFilter::default() };
-    start_task(call, &endpoint, TaskKind::Recover, filter).await
+    let read = |fields: &mut Fields<'_>, filter: EndpointMessageFilter, now: Time| {
+        if now.since(filter.since) > RECOVER_LIMIT {
+            let days = RECOVER_LIMIT.as_secs() / 86_400;
+            fields.note(Invalid::new("since", format!("must be at most {days} days ago")));
+        }
+        EndpointMessageFilter { standings: vec![DeliveryStatus::Dead], ..filter }
+    };
+    start(call, body, TaskKind::Recover, read).await
 }
 
 /// Replay missing messages
@@ -202,21 +193,10 @@ async fn recovery(call: &ApiCall, body: &JsonBody) -> ApiResult {
 /// did not exist yet or was disabled. Runs in the background.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/replay-missing", request_body = ReplayIn,
-    responses(
-        (status = 202, description = "The task was started.", body = TaskOut),
-        (status = 409, description = "Too many background tasks are running for the application."),
-    )
+    responses((status = 202, body = TaskOut))
 )]
 pub(in crate::api) async fn replay_missing(call: ApiCall, body: JsonBody) -> ApiResult {
-    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| replay_of_missing(call, &body).await, again).await
-}
-
-async fn replay_of_missing(call: &ApiCall, body: &JsonBody) -> ApiResult {
-    let endpoint = endpoint_in_path(call).await?;
-    let mut fields = body.fields()?;
-    let (since, until) = read_period(&mut fields, call.now);
-    fields.done(Ok(()))?;
-    start_task(call, &endpoint, TaskKind::ReplayMissing, EndpointMessageFilter { since, until, ..EndpointMessageFilter::default() }).await
+    start(call, body, TaskKind::ReplayMissing, |_, filter, _| filter).await
 }
 
 /// Replay deliveries
@@ -225,19 +205,13 @@ async fn replay_of_missing(call: &ApiCall, body: &JsonBody) -> ApiResult {
 /// them; then they are sent at once. Runs in the background.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/bulk-replay", request_body = BulkReplayIn,
-    responses(
-        (status = 202, description = "The task was started.", body = TaskOut),
-        (status = 409, description = "Too many background tasks are running for the application."),
-    )
+    responses((status = 202, body = TaskOut))
 )]
 pub(in crate::api) async fn bulk_replay(call: ApiCall, body: JsonBody) -> ApiResult {
-    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| replay(call, &body).await, again).await
+    start(call, body, TaskKind::BulkReplay, |fields, filter, _| read_filter(fields, filter)).await
 }
 
-async fn replay(call: &ApiCall, body: &JsonBody) -> ApiResult {
-    let endpoint = endpoint_in_path(call).await?;
-    let mut fields = body.fields()?;
-    let (since, until) = read_period(&mut fields, call.now);
+fn read_filter(fields: &mut Fields<'_>, filter: EndpointMessageFilter) -> EndpointMessageFilter {
     let event_types = fields.names("eventTypes", limits::EVENT_TYPES).set();
     if event_types.as_ref().is_some_and(Vec::is_empty) {
         fields.note(Invalid::new("eventTypes", "must not be empty: leave it out, or set it to null, for all"));
@@ -259,18 +233,34 @@ async fn replay(call: &ApiCall, body: &JsonBody) -> ApiResult {
         }
     };
     let status_class = fields.take::<i32>("statusCodeClass", "a number").set();
-    if status_class.is_some_and(|class| ![0, 100, 200, 300, 400, 500].contains(&class)) {
-        fields.note(Invalid::new("statusCodeClass", "must be one of 0, 100, 200, 300, 400, 500"));
+    if status_class.is_some_and(|class| !STATUS_CLASSES.contains(&class)) {
+        let known = STATUS_CLASSES.map(|class| class.to_string()).join(", ");
+        fields.note(Invalid::new("statusCodeClass", format!("must be one of {known}")));
     }
-    fields.done(Ok(()))?;
     let event_types = event_types.unwrap_or_default();
-    start_task(
-        call,
-        &endpoint,
-        TaskKind::BulkReplay,
-        EndpointMessageFilter { since, until, event_types, channel, tag, standings, status_class, ..EndpointMessageFilter::default() },
-    )
-    .await
+    EndpointMessageFilter { event_types, channel, tag, standings, status_class, ..filter }
+}
+
+/// Starts a background task for the endpoint in the path. `read` reads the fields beyond the period.
+async fn start(
+    call: ApiCall,
+    body: JsonBody,
+    kind: TaskKind,
+    read: impl Fn(&mut Fields<'_>, EndpointMessageFilter, Time) -> EndpointMessageFilter,
+) -> ApiResult {
+    let act = async |call: &ApiCall| {
+        let endpoint = call.endpoint().await?;
+        let mut fields = body.fields()?;
+        let (since, until) = read_period(&mut fields, call.now);
+        let filter =
+            read(&mut fields, EndpointMessageFilter { since, until, ..EndpointMessageFilter::default() }, call.now);
+        fields.done(Ok(()))?;
+        require_enabled(&endpoint)?;
+        let scope = TaskScope::Endpoint(endpoint.app_id, endpoint.id);
+        let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), listed: None, total: None };
+        task_response(call.store().start_background(&call.tenant, spec, call.now).await?)
+    };
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
 /// Reads `since` and `until`. `until` defaults to now and is never later: future messages are delivered anyway.
@@ -289,23 +279,12 @@ pub(in crate::api) fn read_period(fields: &mut Fields<'_>, now: Time) -> (Time, 
 
 /// Answers a repeated request.
 pub(in crate::api) async fn again(call: &ApiCall, made: &str) -> ApiResult {
-    let missing = || ApiError::not_found("background task");
-    let id: BackgroundId = made.parse().map_err(|_| missing())?;
-    let found = call.store().background(&call.tenant, id).await?.ok_or_else(missing)?;
-    json(StatusCode::ACCEPTED, &TaskOut::from(&found))
+    json(StatusCode::ACCEPTED, &TaskOut::from(&find(call, made).await?))
 }
 
-/// The endpoint in the path.
-pub(in crate::api) async fn endpoint_in_path(call: &ApiCall) -> Result<Endpoint, ApiError> {
-    let app = call.app().await?;
-    call.endpoint(app.id).await
-}
-
-async fn start_task(call: &ApiCall, endpoint: &Endpoint, kind: TaskKind, filter: EndpointMessageFilter) -> ApiResult {
-    require_enabled(endpoint)?;
-    let scope = TaskScope::Endpoint(endpoint.app_id, endpoint.id);
-    let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), listed: None, total: None };
-    task_response(call.store().begin_background(&call.tenant, spec, call.now).await?)
+async fn find(call: &ApiCall, id: &str) -> Result<Background, ApiError> {
+    let id: BackgroundId = id.parse().map_err(|_| ApiError::not_found("background task"))?;
+    require(call.store().background(&call.tenant, id).await?, "background task")
 }
 
 /// The response to a started task.
@@ -323,15 +302,9 @@ pub(in crate::api) fn task_response(begun: StartResult) -> ApiResult {
 /// Retrieve a background task
 ///
 /// Retrieves a background task and its progress.
-#[utoipa::path(
-    get, path = "/background-task/{task_id}",
-    responses((status = 200, description = "The background task.", body = TaskOut))
-)]
+#[utoipa::path(get, path = "/background-task/{task_id}", responses((status = 200, body = TaskOut)))]
 pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
-    let missing = || ApiError::not_found("background task");
-    let id: BackgroundId = call.path_param("id").parse().map_err(|_| missing())?;
-    let found = call.store().background(&call.tenant, id).await?.ok_or_else(missing)?;
-    json(StatusCode::OK, &TaskOut::from(&found))
+    json(StatusCode::OK, &TaskOut::from(&find(&call, call.path_param("id")).await?))
 }
 
 /// The filters of the list.
@@ -350,7 +323,7 @@ struct TaskParams {
 /// Lists background tasks, newest first by default. An application token sees only its own.
 #[utoipa::path(
     get, path = "/background-task", params(PageParams, OrderParams, TaskParams),
-    responses((status = 200, description = "A page of background tasks.", body = ListOut<TaskOut>))
+    responses((status = 200, body = ListOut<TaskOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();

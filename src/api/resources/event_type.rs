@@ -10,12 +10,13 @@ use crate::api::http::body::{FieldValue, Fields, JsonBody};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{ApiCall, change_result, json, no_content};
+use crate::api::http::request::{ApiCall, change_result, json, no_content_if, require};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::api::resources::operational;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::domain::{Time, ids, limits};
+use crate::service::event_types;
 use crate::store::Order;
 use crate::store::catalog::applications::Upserted;
 
@@ -149,9 +150,9 @@ fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<Even
     Ok(spec)
 }
 
-/// Whether the event type is visible to the caller.
-pub(in crate::api) fn is_visible(call: &ApiCall, event_type: &EventType) -> bool {
-    call.tenant.only.is_none() || event_type.spec.offered(&call.caller.flags)
+/// The feature flags of a customer; `None` for the organization, which sees all event types.
+pub(in crate::api) fn flags(call: &ApiCall) -> Option<&[String]> {
+    call.tenant.only.map(|_| &call.caller.flags[..])
 }
 
 /// The event type name in the path.
@@ -166,20 +167,14 @@ fn named(call: &ApiCall) -> Result<&str, ApiError> {
 
 async fn find(call: &ApiCall) -> Result<EventType, ApiError> {
     let name = named(call)?;
-    let found = call.store().event_type(&call.tenant, name).await?.or_else(|| operational::event_type(call, name));
-    found.filter(|found| is_visible(call, found)).ok_or_else(|| ApiError::not_found("event type"))
+    let found = event_types::find(call.store(), &call.tenant, flags(call), name).await?;
+    require(found.or_else(|| operational::event_type(call, name)), "event type")
 }
 
 /// Create an event type
 ///
 /// Adds an event type to the catalog.
-#[utoipa::path(
-    post, path = "/event-type", request_body = EventTypeIn,
-    responses(
-        (status = 201, description = "The new event type.", body = EventTypeOut),
-        (status = 409, description = "The name is taken."),
-    )
-)]
+#[utoipa::path(post, path = "/event-type", request_body = EventTypeIn, responses((status = 201, body = EventTypeOut)))]
 pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
     let act = async |call: &ApiCall| {
@@ -188,7 +183,7 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     };
     let again = async |call: &ApiCall, made: &str| {
         let found = call.store().event_type(&call.tenant, made).await?;
-        out(StatusCode::CREATED, &found.ok_or_else(|| ApiError::not_found("event type"))?)
+        out(StatusCode::CREATED, &require(found, "event type")?)
     };
     idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
@@ -196,10 +191,7 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
 /// Retrieve an event type
 ///
 /// Retrieves an event type by its name. Organization tokens can also retrieve those of operational webhooks.
-#[utoipa::path(
-    get, path = "/event-type/{event_type_name}",
-    responses((status = 200, description = "The event type.", body = EventTypeOut))
-)]
+#[utoipa::path(get, path = "/event-type/{event_type_name}", responses((status = 200, body = EventTypeOut)))]
 pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     out(StatusCode::OK, &find(&call).await?)
 }
@@ -210,22 +202,23 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 #[utoipa::path(
     get, path = "/event-type",
     params(
-        PageParams, OrderParams,
+        PageParams,
+        OrderParams,
         ("include_archived" = Option<bool>, Query, description = "Include archived event types."),
         ("with_content" = Option<bool>, Query, description = "`true` includes schemas."),
         ("operational" = Option<bool>, Query, description = "`true` lists only the event types of operational webhooks."),
     ),
-    responses((status = 200, description = "A page of event types.", body = ListOut<EventTypeOut>))
+    responses((status = 200, body = ListOut<EventTypeOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<String>(Order::Ascending, true)?;
     let archived = query.flag("include_archived", false)?;
     let whole = query.flag("with_content", false)?;
-    let page = match call.tenant.only {
-        None if query.flag("operational", false)? => operational::event_types(&call.tenant.org, &request),
-        None => call.store().event_types(&call.tenant, archived, &request).await?,
-        Some(_) => call.store().offered_event_types(&call.tenant, &call.caller.flags, &request).await?,
+    let operational = query.flag("operational", false)? && call.tenant.only.is_none();
+    let page = match operational {
+        true => operational::event_types(&call.tenant.org, &request),
+        false => event_types::page(call.store(), &call.tenant, flags(&call), archived, &request).await?,
     };
     let short = |event_type| {
         let out = EventTypeOut::from(event_type);
@@ -239,10 +232,7 @@ pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
 /// Replaces an event type, or creates it if it does not exist.
 #[utoipa::path(
     put, path = "/event-type/{event_type_name}", request_body = EventTypeUpdate,
-    responses(
-        (status = 200, description = "The replaced event type.", body = EventTypeOut),
-        (status = 201, description = "The new event type.", body = EventTypeOut),
-    )
+    responses((status = 200, body = EventTypeOut), (status = 201, body = EventTypeOut))
 )]
 pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
@@ -259,7 +249,7 @@ pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
 /// Updates the fields in the body and leaves all others unchanged.
 #[utoipa::path(
     patch, path = "/event-type/{event_type_name}", request_body = EventTypePatch,
-    responses((status = 200, description = "The updated event type.", body = EventTypeOut))
+    responses((status = 200, body = EventTypeOut))
 )]
 pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
@@ -274,13 +264,11 @@ pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
 #[utoipa::path(
     delete, path = "/event-type/{event_type_name}",
     params(("expunge" = Option<bool>, Query, description = "Delete it permanently instead of archiving it.")),
-    responses((status = 204, description = "The event type was archived or deleted."))
+    responses((status = 204))
 )]
 pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
     call.require_organization()?;
     let expunge = call.query().flag("expunge", false)?;
-    match call.store().delete_event_type(&call.tenant, named(&call)?, expunge, call.now).await? {
-        true => no_content(),
-        false => Err(ApiError::not_found("event type")),
-    }
+    let deleted = call.store().delete_event_type(&call.tenant, named(&call)?, expunge, call.now).await?;
+    no_content_if(deleted, "event type")
 }

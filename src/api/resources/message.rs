@@ -16,7 +16,7 @@ use crate::api::http::body::{FieldValue, Fields, JsonBody};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::{ListOut, Query};
-use crate::api::http::request::{ApiCall, json, no_content};
+use crate::api::http::request::{ApiCall, json, no_content_if, require};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
 use crate::api::resources::application;
@@ -265,7 +265,7 @@ impl RawBody {
     post, path = "/app/{app_id}/msg", request_body = MessageIn,
     params(("with_content" = Option<bool>, Query, description = "`false` omits the payload from the response.")),
     responses(
-        (status = 202, description = "The accepted message.", body = MessageOut),
+        (status = 202, body = MessageOut),
         (status = 409, description = "The application already has a message with this `eventId`."),
     )
 )]
@@ -301,10 +301,9 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
 
 /// Answers a repeated request that created the message `made`.
 pub(in crate::api) async fn accepted(call: &ApiCall, made: &str, with_content: bool) -> ApiResult {
-    let missing = || ApiError::not_found("message");
-    let named = MessageRef::parse(made).map_err(|_| missing())?;
+    let named = MessageRef::parse(made).map_err(|_| ApiError::not_found("message"))?;
     let app = call.app().await?;
-    let message = call.store().message(&call.tenant, app.id, &named).await?.ok_or_else(missing)?;
+    let message = require(call.store().message(&call.tenant, app.id, &named).await?, "message")?;
     json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, with_content)))
 }
 
@@ -314,12 +313,11 @@ pub(in crate::api) async fn accepted(call: &ApiCall, made: &str, with_content: b
 #[utoipa::path(
     get, path = "/app/{app_id}/msg/{msg_id}",
     params(("with_content" = Option<bool>, Query, description = "`false` omits the payload.")),
-    responses((status = 200, description = "The message.", body = MessageOut))
+    responses((status = 200, body = MessageOut))
 )]
 pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     let with_content = call.query().flag("with_content", true)?;
-    let app = call.app().await?;
-    let message = call.message(app.id).await?;
+    let message = call.message().await?;
     json(StatusCode::OK, &MessageOut::new(&message, PayloadOut::of(&message, with_content)))
 }
 
@@ -328,8 +326,12 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 /// Lists the messages of an application, newest first.
 #[utoipa::path(
     get, path = "/app/{app_id}/msg",
-    params(PageParams, MessageFilterParams, ("with_content" = Option<bool>, Query, description = "`false` omits payloads.")),
-    responses((status = 200, description = "A page of messages.", body = ListOut<MessageOut>))
+    params(
+        PageParams,
+        MessageFilterParams,
+        ("with_content" = Option<bool>, Query, description = "`false` omits payloads."),
+    ),
+    responses((status = 200, body = ListOut<MessageOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();
@@ -349,18 +351,12 @@ pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
 /// Delete a message's content
 ///
 /// Deletes the payload; pending deliveries are not sent. The message remains. Needs an organization token.
-#[utoipa::path(
-    delete, path = "/app/{app_id}/msg/{msg_id}/content",
-    responses((status = 204, description = "The content was deleted."))
-)]
+#[utoipa::path(delete, path = "/app/{app_id}/msg/{msg_id}/content", responses((status = 204)))]
 pub(in crate::api) async fn delete_content(call: ApiCall) -> ApiResult {
     call.require_organization()?;
-    let app = call.app().await?;
-    let message = call.message(app.id).await?;
-    match call.store().delete_content(&call.tenant, app.id, message.id, call.now).await? {
-        true => no_content(),
-        false => Err(ApiError::not_found("message")),
-    }
+    let message = call.message().await?;
+    let deleted = call.store().delete_content(&call.tenant, message.app_id, message.id, call.now).await?;
+    no_content_if(deleted, "message")
 }
 
 fn filter(query: &Query<'_>) -> Result<MessageFilter, ApiError> {

@@ -29,3 +29,29 @@ pub(in crate::api) mod operational;
 pub(in crate::api) mod polling;
 pub(in crate::api) mod reconcile;
 pub(in crate::api) mod stats;
+
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::domain::Uid;
+use crate::store::StoreError;
+
+/// Answers a PUT: replaces the resource, or creates it under the uid in the path.
+///
+/// # Errors
+/// 404: it does not exist, and the path has an id, under which nothing is created.
+async fn create_or_replace<T>(
+    what: &str,
+    uid: Option<&Uid>,
+    find: impl AsyncFn() -> Result<Option<T>, StoreError>,
+    create: impl AsyncFnOnce(&Uid) -> ApiResult,
+    replace: impl AsyncFn(T) -> ApiResult,
+) -> ApiResult {
+    if let Some(found) = find().await? {
+        return replace(found).await;
+    }
+    let Some(uid) = uid else { return Err(ApiError::not_found(what)) };
+    match create(uid).await {
+        // A concurrent request created it.
+        Err(error) if error.is_conflict() => replace(find().await?.ok_or(error)?).await,
+        created => created,
+    }
+}

@@ -54,7 +54,7 @@ pub(in crate::api) fn event_types(org: &OrgId, request: &PageRequest<String>) ->
 /// Lists the organization's operational endpoints.
 #[utoipa::path(
     get, path = "/operational-webhook/endpoint", params(PageParams, OrderParams),
-    responses((status = 200, description = "A page of endpoints.", body = ListOut<EndpointOut>))
+    responses((status = 200, body = ListOut<EndpointOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     call.require_organization()?;
@@ -73,10 +73,7 @@ pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
 /// `message.attempt.recovered` and `message.expired`. `channels` may be ids and uids of applications.
 #[utoipa::path(
     post, path = "/operational-webhook/endpoint", request_body = EndpointIn,
-    responses(
-        (status = 201, description = "The new endpoint.", body = EndpointOut),
-        (status = 409, description = "Another operational endpoint has this uid."),
-    )
+    responses((status = 201, body = EndpointOut))
 )]
 pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
@@ -88,8 +85,7 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
 ///
 /// Retrieves an operational endpoint by its id or uid.
 #[utoipa::path(
-    get, path = "/operational-webhook/endpoint/{endpoint_id}",
-    responses((status = 200, description = "The endpoint.", body = EndpointOut))
+    get, path = "/operational-webhook/endpoint/{endpoint_id}", responses((status = 200, body = EndpointOut))
 )]
 pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     endpoint::read_one(call).await
@@ -101,11 +97,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 /// of the URL changes, headers with secret values are dropped unless the request includes `headers`.
 #[utoipa::path(
     put, path = "/operational-webhook/endpoint/{endpoint_id}", request_body = EndpointUpdate,
-    responses(
-        (status = 200, description = "The replaced endpoint.", body = EndpointOut),
-        (status = 201, description = "The new endpoint.", body = EndpointOut),
-        (status = 409, description = "Another operational endpoint has this uid."),
-    )
+    responses((status = 200, body = EndpointOut), (status = 201, body = EndpointOut))
 )]
 pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
@@ -118,10 +110,7 @@ pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
 /// Delete an operational endpoint
 ///
 /// Deletes an operational endpoint. Its pending deliveries are not sent.
-#[utoipa::path(
-    delete, path = "/operational-webhook/endpoint/{endpoint_id}",
-    responses((status = 204, description = "The endpoint was deleted."))
-)]
+#[utoipa::path(delete, path = "/operational-webhook/endpoint/{endpoint_id}", responses((status = 204)))]
 pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
     endpoint::delete(call).await
 }
@@ -130,8 +119,7 @@ pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
 ///
 /// Retrieves the key that the receiver verifies with. Each retrieval is recorded in the audit log.
 #[utoipa::path(
-    get, path = "/operational-webhook/endpoint/{endpoint_id}/secret",
-    responses((status = 200, description = "The key.", body = SecretOut))
+    get, path = "/operational-webhook/endpoint/{endpoint_id}/secret", responses((status = 200, body = SecretOut))
 )]
 pub(in crate::api) async fn read_secret(call: ApiCall) -> ApiResult {
     endpoint_secret::read(call).await
@@ -142,7 +130,7 @@ pub(in crate::api) async fn read_secret(call: ApiCall) -> ApiResult {
 /// Replaces the secret. The old one also signs for 24 hours, or for `gracePeriodSeconds`.
 #[utoipa::path(
     post, path = "/operational-webhook/endpoint/{endpoint_id}/secret/rotate", request_body = EndpointSecretRotateIn,
-    responses((status = 200, description = "The new key.", body = SecretOut))
+    responses((status = 200, body = SecretOut))
 )]
 pub(in crate::api) async fn rotate_secret(call: ApiCall, body: JsonBody) -> ApiResult {
     endpoint_secret::rotate(call, body).await
@@ -153,8 +141,7 @@ pub(in crate::api) async fn rotate_secret(call: ApiCall, body: JsonBody) -> ApiR
 /// Retrieves the custom headers of an operational endpoint. Values that may be secrets are hidden; `sensitive` lists
 /// their names.
 #[utoipa::path(
-    get, path = "/operational-webhook/endpoint/{endpoint_id}/headers",
-    responses((status = 200, description = "The headers.", body = HeadersOut))
+    get, path = "/operational-webhook/endpoint/{endpoint_id}/headers", responses((status = 200, body = HeadersOut))
 )]
 pub(in crate::api) async fn read_headers(call: ApiCall) -> ApiResult {
     endpoint_headers::read(call).await
@@ -165,7 +152,7 @@ pub(in crate::api) async fn read_headers(call: ApiCall) -> ApiResult {
 /// Replaces all custom headers of an operational endpoint.
 #[utoipa::path(
     put, path = "/operational-webhook/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersIn,
-    responses((status = 204, description = "The headers were replaced."))
+    responses((status = 204))
 )]
 pub(in crate::api) async fn put_headers(call: ApiCall, body: JsonBody) -> ApiResult {
     endpoint_headers::put(call, body).await

@@ -12,7 +12,7 @@ use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::api::resources::attempt::ApiStatus;
 use crate::api::resources::background;
-use crate::api::resources::background::{TaskOut, again, endpoint_in_path, read_period};
+use crate::api::resources::background::{TaskOut, again, read_period};
 use crate::api::resources::endpoint::require_enabled;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::catalog::endpoint::Endpoint;
@@ -100,18 +100,14 @@ struct ReconcileRequest {
 /// empty without being the last one: continue with `iterator` until `done`.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/reconcile", request_body = ReconcileIn,
-    responses(
-        (status = 200, description = "A page of missing messages.", body = ReconcileOut),
-        (status = 202, description = "The missing messages are being resent.", body = TaskOut),
-        (status = 409, description = "Too many background tasks are running for the application."),
-    )
+    responses((status = 200, body = ReconcileOut), (status = 202, body = TaskOut))
 )]
 pub(in crate::api) async fn reconcile(call: ApiCall, body: JsonBody) -> ApiResult {
     idempotent(call, body.bytes(), KeyLookup::Eager, async |call| compare(call, &body).await, again).await
 }
 
 async fn compare(call: &ApiCall, body: &JsonBody) -> ApiResult {
-    let endpoint = endpoint_in_path(call).await?;
+    let endpoint = call.endpoint().await?;
     let request = read(body.fields()?, call.now)?;
     let spec = ReconcileSpec {
         app: endpoint.app_id,
@@ -125,7 +121,7 @@ async fn compare(call: &ApiCall, body: &JsonBody) -> ApiResult {
     if request.resend {
         return resend(call, &endpoint, &spec).await;
     }
-    let page = call.store().missed(&call.tenant, &spec, request.limit).await?;
+    let page = call.store().missing_messages(&call.tenant, &spec, request.limit).await?;
     let data = page.data.iter().map(MissedMessageOut::from).collect();
     json(StatusCode::OK, &ReconcileOut { data, iterator: page.last, done: page.done })
 }
@@ -133,7 +129,7 @@ async fn compare(call: &ApiCall, body: &JsonBody) -> ApiResult {
 async fn resend(call: &ApiCall, endpoint: &Endpoint, spec: &ReconcileSpec<'_>) -> ApiResult {
     call.caller.permissions.check(Permission::Attempt)?;
     require_enabled(endpoint)?;
-    background::task_response(call.store().begin_reconciliation(&call.tenant, spec, "the REST API", call.now).await?)
+    background::task_response(call.store().start_reconciliation(&call.tenant, spec, "the REST API", call.now).await?)
 }
 
 fn read(mut fields: Fields<'_>, now: Time) -> Result<ReconcileRequest, ApiError> {

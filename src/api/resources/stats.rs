@@ -71,19 +71,18 @@ fn read_period(call: &ApiCall) -> Result<(Time, Time), ApiError> {
 /// million deliveries.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/stats", params(StatsParams),
-    responses((status = 200, description = "The deliveries by status.", body = StandingsOut))
+    responses((status = 200, body = StandingsOut))
 )]
 pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
     let (since, until) = read_period(&call)?;
-    let app = call.app().await?;
-    let endpoint = call.endpoint(app.id).await?;
-    let found = call.store().standings(&call.tenant, app.id, endpoint.id, since, until).await?;
+    let endpoint = call.endpoint().await?;
+    let found = call.store().standings(&call.tenant, endpoint.app_id, endpoint.id, since, until).await?;
     if let Some(from) = found.cut_off {
         let most = DeliveryStatusCounts::MOST;
         let reason = format!("there are more than {most} deliveries in this period: use {from} or later");
         return Err(ApiError::query("since", reason));
     }
-    let line = call.store().endpoint_line(&call.tenant, app.id, endpoint.id).await?;
+    let line = call.store().listed_endpoint(&call.tenant, endpoint.app_id, endpoint.id).await?;
     let resting = line.filter(|line| line.rest(call.now).is_some());
     let out = StandingsOut {
         success: found.delivered,
@@ -103,12 +102,11 @@ pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
 /// is counted as a whole.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/attempt-stats", params(StatsParams),
-    responses((status = 200, description = "The number of attempts.", body = AttemptsOut))
+    responses((status = 200, body = AttemptsOut))
 )]
 pub(in crate::api) async fn attempts_of_endpoint(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = call.endpoint(app.id).await?;
-    attempts(&call, app.id, Some(endpoint.id)).await
+    let endpoint = call.endpoint().await?;
+    attempts(&call, endpoint.app_id, Some(endpoint.id)).await
 }
 
 /// Count an application's attempts
@@ -117,8 +115,7 @@ pub(in crate::api) async fn attempts_of_endpoint(call: ApiCall) -> ApiResult {
 /// Counts are kept per minute; per hour when older than an hour or two; per day when older than seven days.
 /// The unit that contains `since` is counted as a whole.
 #[utoipa::path(
-    get, path = "/app/{app_id}/stats/attempts", params(StatsParams),
-    responses((status = 200, description = "The number of attempts.", body = AttemptsOut))
+    get, path = "/app/{app_id}/stats/attempts", params(StatsParams), responses((status = 200, body = AttemptsOut))
 )]
 pub(in crate::api) async fn attempts_of_application(call: ApiCall) -> ApiResult {
     let app = call.app().await?;

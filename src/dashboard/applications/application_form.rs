@@ -1,9 +1,7 @@
 //! Creates, edits and deletes applications.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
 
-use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage, number};
 use crate::dashboard::components::form_errors::{change_result, check_revision, store_errors};
 use crate::dashboard::components::format::{Line, counted};
@@ -11,6 +9,7 @@ use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::catalog::application::{Application, ApplicationSpec};
@@ -83,16 +82,12 @@ fn edit_page(context: &AppContext, form: Form) -> FormPage {
 }
 
 /// `GET /applications/new`.
-pub async fn new(user: CurrentOperator) -> Result<HttpResponse, PageError> {
+pub async fn new(user: CurrentOperator) -> PageResult {
     new_page(&user, form(&ApplicationSpec::default())).answer()
 }
 
 /// `POST /applications/new`.
-pub async fn create(
-    state: web::Data<DashboardState>,
-    user: CurrentOperator,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn create(FormInput { state, user, submitted, .. }: FormInput<CurrentOperator>) -> PageResult {
     let (store, now) = (user.store(&state.store), state.clock.now());
     let made = match read(&submitted) {
         Ok(spec) => {
@@ -108,27 +103,13 @@ pub async fn create(
     }
 }
 
-fn spec_of(app: &Application) -> ApplicationSpec {
-    ApplicationSpec {
-        uid: app.uid.clone(),
-        name: app.name.clone(),
-        throttle_rate: app.throttle_rate,
-        metadata: app.metadata.clone(),
-        contact_email: app.contact_email.clone(),
-    }
-}
-
 /// `GET /applications/{app}/edit`.
-pub async fn edit(context: AppContext) -> Result<HttpResponse, PageError> {
-    edit_page(&context, form(&spec_of(&context.app)).at_revision(context.app.updated_at)).answer()
+pub async fn edit(context: AppContext) -> PageResult {
+    edit_page(&context, form(&context.app.spec()).at_revision(context.app.updated_at)).answer()
 }
 
 /// `POST /applications/{app}/edit`.
-pub async fn change(
-    state: web::Data<DashboardState>,
-    context: AppContext,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn change(FormInput { state, user: context, submitted, .. }: FormInput<AppContext>) -> PageResult {
     let (store, now, id) = (context.store(&state.store), state.clock.now(), context.app.id);
     let work = |before: &Application| {
         check_revision(&submitted, before.updated_at)?;
@@ -138,14 +119,14 @@ pub async fn change(
     match changed.map_err(|error| store_errors(error, "uid")).and_then(change_result) {
         Ok(_) => Ok(done(context.paths.home(), FlashNotice::Changed)),
         Err(wrong) => {
-            let form = form(&spec_of(&context.app)).at_revision(context.app.updated_at);
+            let form = form(&context.app.spec()).at_revision(context.app.updated_at);
             edit_page(&context, form.filled(&submitted).with_errors(&wrong?)).answer()
         }
     }
 }
 
 /// `GET /applications/{app}/delete`.
-pub async fn ask(state: web::Data<DashboardState>, context: AppContext) -> Result<HttpResponse, PageError> {
+pub async fn ask(PageInput { state, user: context, .. }: PageInput<AppContext>) -> PageResult {
     let id = context.app.id;
     let endpoints = state.store.endpoints_in(&context.tenant(), &[id]).await?.get(&id).copied().unwrap_or(0);
     let page = ConfirmPage {
@@ -166,11 +147,7 @@ pub async fn ask(state: web::Data<DashboardState>, context: AppContext) -> Resul
 }
 
 /// `POST /applications/{app}/delete`.
-pub async fn delete(
-    state: web::Data<DashboardState>,
-    context: AppContext,
-    _submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn delete(FormInput { state, user: context, .. }: FormInput<AppContext>) -> PageResult {
     let (store, now) = (context.store(&state.store), state.clock.now());
     match store.delete_application(&context.tenant(), context.app.id, now).await? {
         true => Ok(done("/applications", FlashNotice::Deleted)),

@@ -10,7 +10,7 @@ pub(in crate::dashboard) mod application_form;
 pub(in crate::dashboard) mod portal_link;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, web};
 use askama::Template;
 
 use super::DashboardState;
@@ -28,10 +28,12 @@ use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
 use crate::domain::catalog::application::Application;
+use crate::domain::url_query::with_query;
 use crate::domain::{AppId, EndpointId, Time};
 use crate::store::access::portal_sessions::OpenPortalSession;
 use crate::store::catalog::endpoint_list::EndpointListFilter;
@@ -69,11 +71,7 @@ struct ApplicationsPage {
 }
 
 /// `GET /applications?q=&after=`: `q` is a prefix of an id, uid or name.
-pub async fn list(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn list(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), user.tenant(), &state.store);
     let after: Option<AppId> = query.get("after").and_then(|id| id.parse().ok());
     let wanted = query.get("q").map(str::trim).filter(|text| !text.is_empty());
@@ -95,13 +93,8 @@ pub async fn list(
         layout: PageLayout::of(&user, NavItem::Applications).with_notice(query.get("notice")),
         wanted: InputValue::new(wanted.unwrap_or_default()),
         rows: data.iter().map(|app| Row::new(app, endpoints.get(&app.id).copied().unwrap_or(0), now)).collect(),
-        next: last.map(|id| {
-            let query = url::form_urlencoded::Serializer::new(String::new())
-                .append_pair("q", wanted.unwrap_or_default())
-                .append_pair("after", &id.to_string())
-                .finish();
-            format!("/applications?{query}")
-        }),
+        next: last
+            .map(|id| with_query("/applications", [("q", wanted.unwrap_or_default()), ("after", &id.to_string())])),
         stopped: stopped.is_some(),
         paged: after.is_some(),
     };
@@ -163,11 +156,7 @@ struct PortalSessionRow {
 }
 
 /// `GET /applications/{app}`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), context.tenant(), &state.store);
     let app = &context.app;
     let filter = EndpointListFilter { app: Some(app.id), ..EndpointListFilter::default() };
@@ -228,7 +217,7 @@ pub async fn end_session(
     user: CurrentOperator,
     context: AppContext,
     _: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+) -> PageResult {
     let mut hash = [0; 32];
     hex::decode_to_slice(part(&request, "visit")?, &mut hash).map_err(|_| PageError::NotFound)?;
     let (store, now) = (user.store(&state.store), state.clock.now());

@@ -14,11 +14,9 @@ use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::Invalid;
-use crate::domain::access::api_key;
-use crate::domain::access::portal::{Capability, PortalLink, PortalOptions};
+use crate::domain::access::portal::{Capability, PortalOptions};
+use crate::service::portal_links;
 
-/// The lifetime of the link.
-const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
 /// Choices of the session's lifetime: value, label, seconds.
 const SESSION_LIVES: [(&str, &str, u64); 3] =
     [("1h", "1 hour", 3_600), ("1d", "1 day", 86_400), ("7d", "7 days", 7 * 86_400)];
@@ -87,15 +85,9 @@ pub async fn make(
         capabilities: read_only.then(|| vec![Capability::ViewBase]),
         ..PortalOptions::all(now.plus(Duration::from_secs(seconds)).micros())
     };
-    let code = api_key::random_text();
-    let link =
-        PortalLink { org: context.app.org.clone(), app_id: context.app.id, options, expires_at: now.plus(LINK_LIFE) };
-    user.store(&state.store).add_portal_link(&api_key::hash(&code), &link, now).await?;
-    let path = format!("/portal/enter/{}", *code);
-    let mut url = state.portal_url.clone();
-    url.set_path(&path);
+    let url = portal_links::create(&user.store(&state.store), &context.app, options, &state.portal_url, now).await?;
     // If the portal shares the dashboard's origin, a relative link works under any host name.
-    let href = if state.portal_url == state.public_url { path } else { url.to_string() };
+    let href = if state.portal_url == state.public_url { url.path() } else { url.as_str() }.to_owned();
     let page = PortalLinkPage {
         layout: PageLayout::of(&context, NavItem::Applications).below(&context, []),
         name: Line::new(&context.app.name),

@@ -56,7 +56,10 @@ impl BulkFilter {
         let which = match missing {
             Some(scope) => {
                 let event_types = filters.event_types.clone();
-                BulkTarget::Missing(scope, Box::new(EndpointMessageFilter { since, until, event_types, ..EndpointMessageFilter::default() }))
+                BulkTarget::Missing(
+                    scope,
+                    Box::new(EndpointMessageFilter { since, until, event_types, ..EndpointMessageFilter::default() }),
+                )
             }
             None => BulkTarget::Listed(Box::new(DeliveryFilter { since, until, ..filters.deliveries() })),
         };

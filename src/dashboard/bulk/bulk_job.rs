@@ -1,10 +1,9 @@
 //! The page of a bulk resend: progress, outcome and the cancel button; and the list of the latest ones.
 
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-use crate::dashboard::DashboardState;
 use crate::dashboard::bulk::{base, tally, utc};
 use crate::dashboard::components::filters::CLASSES;
 use crate::dashboard::components::format::{Line, UrlQuery, count, counted};
@@ -12,16 +11,17 @@ use crate::dashboard::components::widgets::{Badge, RelativeTime};
 use crate::dashboard::http::current_user::{CurrentUser, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
-use crate::dashboard::http::verified_form::{VerifiedForm, done};
+use crate::dashboard::http::verified_form::done;
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{BackgroundId, Time};
 use crate::store::jobs::background::{Background, BackgroundSpec};
 use crate::store::jobs::resent_deliveries;
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::query::delivery_counts::DeliveryCounts;
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::{AppRef, EndpointRef, Order, PageRequest, Store, StoreError, Tenant};
 
 /// The length of the list.
@@ -201,11 +201,7 @@ struct BulkJobPage {
 }
 
 /// `GET /resend/{job}`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentUser,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user }: PageInput<CurrentUser>) -> PageResult {
     let (tenant, now) = (user.tenant(), state.clock.now());
     let job = state.store.background(&tenant, named(&request)?).await?.ok_or(PageError::NotFound)?;
     let query = UrlQuery::of(&request);
@@ -266,12 +262,7 @@ fn rest(job: &Background) -> String {
 }
 
 /// `POST /resend/{job}/cancel`.
-pub async fn cancel(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentUser,
-    _: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn cancel(FormInput { state, request, user, .. }: FormInput<CurrentUser>) -> PageResult {
     user.need(Capability::CreateAttempts)?;
     let (id, tenant) = (named(&request)?, user.tenant());
     let canceled = user.store(&state.store).cancel_background(&tenant, id, state.clock.now()).await?;

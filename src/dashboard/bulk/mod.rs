@@ -27,9 +27,9 @@ use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::Time;
 use crate::domain::access::portal::Capability;
-use crate::store::jobs::background::{BackgroundSpec, StartResult, ExpectedCount};
-use crate::store::query::delivery_list::DeliveryFilter;
+use crate::store::jobs::background::{BackgroundSpec, ExpectedCount, StartResult};
 use crate::store::query::delivery_counts::DeliveryCounts;
+use crate::store::query::delivery_list::DeliveryFilter;
 use crate::store::{Store, StoreError, Tenant};
 
 /// The limits of counting: number and time. The page must load quickly.

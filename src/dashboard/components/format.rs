@@ -11,6 +11,8 @@ use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use askama::filters::HtmlSafe;
 
+use crate::domain::url_query;
+
 /// Outside text on one line; line breaks become symbols.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line(String);
@@ -212,23 +214,13 @@ pub fn status(code: u16) -> String {
     }
 }
 
-/// The parameters of a URL.
-pub struct UrlQuery(Vec<(String, String)>);
+/// The parameters of a page's URL.
+pub type UrlQuery = url_query::UrlQuery<'static>;
 
 impl UrlQuery {
     /// The parameters of the request's URL.
     pub fn of(request: &HttpRequest) -> UrlQuery {
-        UrlQuery(url::form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect())
-    }
-
-    /// All values of a parameter.
-    pub fn all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    /// The first value of a parameter, unless it is empty.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        url_query::UrlQuery::parse(request.query_string()).into_owned()
     }
 }
 

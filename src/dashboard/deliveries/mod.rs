@@ -11,8 +11,8 @@ pub(in crate::dashboard) mod resend;
 
 use std::str::FromStr;
 
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
@@ -24,9 +24,11 @@ use crate::dashboard::components::format::{Line, UrlQuery, counted};
 use crate::dashboard::components::pagination::{LINES, Pagination};
 use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
 use crate::dashboard::http::app_paths::AppPaths;
-use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
+use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser, part};
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::access::portal::Capability;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{EndpointId, MessageId, Time};
@@ -71,20 +73,12 @@ struct DeliveriesPage {
 }
 
 /// `GET /deliveries`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     list(&state, &request, &user, None).await
 }
 
 /// `GET {base}/deliveries`.
-pub async fn in_application(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn in_application(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     list(&state, &request, &context, Some(&context)).await
 }
 
@@ -93,7 +87,7 @@ async fn list(
     request: &HttpRequest,
     user: &CurrentUser,
     context: Option<&AppContext>,
-) -> Result<HttpResponse, PageError> {
+) -> PageResult {
     let (query, now, store) = (UrlQuery::of(request), state.clock.now(), &state.store);
     let path = context.map_or_else(|| "/deliveries".to_owned(), |context| context.paths.page("deliveries"));
     let names: Vec<&'static str> =
@@ -209,4 +203,11 @@ fn result(line: &ListedDelivery) -> String {
 fn cursor(text: &str) -> Option<DeliveryKey> {
     let (message, endpoint) = text.split_once('.')?;
     Some((MessageId::from_str(message).ok()?, EndpointId::from_str(endpoint).ok()?))
+}
+
+/// The delivery that a button belongs to: the message in the path, and the form's field `endpoint`.
+fn named(request: &HttpRequest, submitted: &VerifiedForm) -> Result<(MessageId, EndpointId), PageError> {
+    let message = part(request, "message")?.parse().map_err(|_| PageError::NotFound)?;
+    let no_endpoint = |_| PageError::BadRequest("The form has no endpoint.");
+    Ok((message, submitted.get("endpoint").parse().map_err(no_endpoint)?))
 }

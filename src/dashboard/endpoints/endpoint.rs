@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
@@ -25,6 +25,7 @@ use crate::dashboard::endpoints::verify_snippets::VerifySnippet;
 use crate::dashboard::event_types::visible_event_types;
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint};
@@ -32,7 +33,7 @@ use crate::domain::deliveries::attempt::Attempt;
 use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::{AttemptId, Invalid, Time};
-use crate::store::catalog::endpoint_list::{ListedEndpoint, LastFailure};
+use crate::store::catalog::endpoint_list::{LastFailure, ListedEndpoint};
 use crate::store::jobs::background::{BackgroundSpec, ExpectedCount};
 use crate::store::query::attempts::AttemptFilter;
 use crate::store::query::counts::{ChartRange, CountScope};
@@ -141,11 +142,7 @@ struct EndpointPage {
 }
 
 /// `GET {base}/endpoints/{endpoint}?snippet=`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     let endpoint = named(&state.store, &request, &context).await?;
     page_with(&state, &context, &request, &endpoint, None).await
 }
@@ -160,7 +157,7 @@ pub async fn page_with(
     request: &HttpRequest,
     endpoint: &Endpoint,
     refused: Option<(&str, &[Invalid])>,
-) -> Result<HttpResponse, PageError> {
+) -> PageResult {
     let (query, now, tenant, store) = (UrlQuery::of(request), state.clock.now(), context.tenant(), &state.store);
     let (app, id) = (context.app.id, endpoint.id);
     let line = store.listed_endpoint(&tenant, app, id).await?.ok_or(PageError::NotFound)?;

@@ -1,7 +1,7 @@
 //! Creates, edits, enables, disables and deletes endpoints.
 
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{ConfirmPage, Form, FormPage};
@@ -12,6 +12,7 @@ use crate::dashboard::event_types::visible_event_types;
 use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::Invalid;
@@ -80,18 +81,14 @@ fn blank(state: &DashboardState) -> EndpointSpec {
 }
 
 /// `GET {base}/endpoints/new`.
-pub async fn new(state: web::Data<DashboardState>, context: AppContext) -> Result<HttpResponse, PageError> {
+pub async fn new(PageInput { state, user: context, .. }: PageInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let names = names(&state.store, &context).await?;
     new_page(&context, form(&blank(&state), &names, true)).answer()
 }
 
 /// `POST {base}/endpoints/new`.
-pub async fn create(
-    state: web::Data<DashboardState>,
-    context: AppContext,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn create(FormInput { state, user: context, submitted, .. }: FormInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     match make(&state, &context, &submitted).await {
         Ok(endpoint) => Ok(done(&context.paths.endpoint(endpoint.id), FlashNotice::Created)),
@@ -149,11 +146,7 @@ async fn checked(
 }
 
 /// `GET {base}/endpoints/{endpoint}/edit`.
-pub async fn edit(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn edit(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, &request, &context).await?;
     edit_page(&context, &endpoint, edit_form(&state.store, &context, &endpoint).await?).answer()
@@ -170,12 +163,7 @@ async fn edit_form(store: &Store, context: &AppContext, endpoint: &Endpoint) -> 
 }
 
 /// `POST {base}/endpoints/{endpoint}/edit`.
-pub async fn change(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn change(FormInput { state, request, user: context, submitted }: FormInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, &request, &context).await?;
     let path = context.paths.endpoint(endpoint.id);
@@ -204,31 +192,16 @@ async fn save(
 }
 
 /// `POST {base}/endpoints/{endpoint}/disable`.
-pub async fn disable(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    _submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn disable(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
     turn(&state, &request, &context, true).await
 }
 
 /// `POST {base}/endpoints/{endpoint}/enable`.
-pub async fn enable(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    _submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn enable(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
     turn(&state, &request, &context, false).await
 }
 
-async fn turn(
-    state: &DashboardState,
-    request: &HttpRequest,
-    context: &AppContext,
-    disabled: bool,
-) -> Result<HttpResponse, PageError> {
+async fn turn(state: &DashboardState, request: &HttpRequest, context: &AppContext, disabled: bool) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let (store, now) = (context.store(&state.store), state.clock.now());
     let before = named(&store, request, context).await?;
@@ -249,11 +222,7 @@ async fn turn(
 }
 
 /// `GET {base}/endpoints/{endpoint}/delete`.
-pub async fn ask(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn ask(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, &request, &context).await?;
     let path = context.paths.endpoint(endpoint.id);
@@ -282,12 +251,7 @@ async fn waiting(store: &Store, context: &AppContext, endpoint: &Endpoint) -> Re
 }
 
 /// `POST {base}/endpoints/{endpoint}/delete`.
-pub async fn delete(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    _submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn delete(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let (store, now) = (context.store(&state.store), state.clock.now());
     let endpoint = named(&store, &request, &context).await?;

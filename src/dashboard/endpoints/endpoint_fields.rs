@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::dashboard::components::form::{Form, FormField, SelectOption, lines, number};
 use crate::dashboard::http::verified_form::VerifiedForm;
-use crate::domain::catalog::endpoint::{EndpointSpec, Headers, masked_header, moved};
+use crate::domain::catalog::endpoint::{EndpointSpec, Headers, masked_header, origin_changed};
 use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::{ExtraSignature, KeyForm};
@@ -128,7 +128,7 @@ pub fn read(
     spec.ordered = submitted.has("ordered");
     put(
         &mut spec.headers,
-        headers(submitted.get("headers"), &before.headers, moved(&before.url, &spec.url)),
+        headers(submitted.get("headers"), &before.headers, origin_changed(&before.url, &spec.url)),
         &mut wrong,
     );
     put(&mut spec.extra_signatures, extras(submitted.get("extraSignatures")), &mut wrong);

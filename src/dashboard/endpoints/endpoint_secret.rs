@@ -4,10 +4,8 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{Form, FormField, FormPage};
 use crate::dashboard::components::form_errors::store_errors;
 use crate::dashboard::components::format::Line;
@@ -16,6 +14,7 @@ use crate::dashboard::endpoints::endpoint_actions::{named, of_endpoint};
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::portal::Capability;
@@ -36,12 +35,7 @@ struct SecretPage {
 }
 
 /// `POST {base}/endpoints/{endpoint}/secret`.
-pub async fn reveal(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    _submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn reveal(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
     context.need_any(Capability::SEE_SECRET)?;
     let (store, now) = (context.store(&state.store), state.clock.now());
     let endpoint = named(&store, &request, &context).await?;
@@ -81,23 +75,14 @@ fn page(context: &AppContext, endpoint: &Endpoint, form: Form) -> FormPage {
 }
 
 /// `GET {base}/endpoints/{endpoint}/rotate`.
-pub async fn ask(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn ask(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     context.need_any(Capability::ROTATE_SECRET)?;
     let endpoint = named(&state.store, &request, &context).await?;
     page(&context, &endpoint, form()).answer()
 }
 
 /// `POST {base}/endpoints/{endpoint}/rotate`.
-pub async fn rotate(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn rotate(FormInput { state, request, user: context, submitted }: FormInput<AppContext>) -> PageResult {
     context.need_any(Capability::ROTATE_SECRET)?;
     let (store, now) = (context.store(&state.store), state.clock.now());
     let endpoint = named(&store, &request, &context).await?;
@@ -122,7 +107,9 @@ fn read(submitted: &VerifiedForm, kind: SignatureType) -> Result<(Secret, Durati
     let refused = |reason: String| Invalid::new("gracePeriod", reason);
     let grace = match submitted.given("gracePeriod").map(duration_text::parse) {
         None => Ok(GRACE),
-        Some(Ok(grace)) if grace > MAX_GRACE => Err(refused(format!("must be 0s to {}", duration_text::format(MAX_GRACE)))),
+        Some(Ok(grace)) if grace > MAX_GRACE => {
+            Err(refused(format!("must be 0s to {}", duration_text::format(MAX_GRACE))))
+        }
         Some(read) => read.map_err(|what| refused(format!("{what}; expected a span of time such as 24h"))),
     };
     match (secret, grace) {

@@ -24,7 +24,6 @@ pub(in crate::dashboard) mod test_event;
 pub(in crate::dashboard) mod verify_snippets;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
@@ -35,11 +34,13 @@ use crate::dashboard::components::widgets::{Address, Badge, RelativeTime};
 use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::DisabledReason;
+use crate::domain::url_query::with_query;
 use crate::domain::{AppId, EndpointId, Time};
-use crate::store::catalog::endpoint_list::{ListedEndpoint, EndpointHealth, LastFailure, EndpointListFilter};
+use crate::store::catalog::endpoint_list::{EndpointHealth, EndpointListFilter, LastFailure, ListedEndpoint};
 use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
 /// Endpoints per page.
@@ -150,15 +151,14 @@ struct EndpointsPage {
     paged: bool,
 }
 
-const STATES: [(&str, EndpointHealth); 3] =
-    [("enabled", EndpointHealth::Enabled), ("failing", EndpointHealth::Failing), ("disabled", EndpointHealth::Disabled)];
+const STATES: [(&str, EndpointHealth); 3] = [
+    ("enabled", EndpointHealth::Enabled),
+    ("failing", EndpointHealth::Failing),
+    ("disabled", EndpointHealth::Disabled),
+];
 
 /// `GET /endpoints?app=&status=&q=&after=`.
-pub async fn across(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn across(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     let (query, tenant) = (UrlQuery::of(&request), user.tenant());
     let app = match query.get("app").map(str::trim) {
         None => None,
@@ -174,11 +174,7 @@ pub async fn across(
 }
 
 /// `GET {base}/endpoints?status=&q=&after=`.
-pub async fn in_application(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn in_application(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     let query = UrlQuery::of(&request);
     let filter = EndpointListFilter { app: Some(context.app.id), ..filter(&query) };
     let page = EndpointsPage {
@@ -213,17 +209,8 @@ async fn page(
     let status = STATES.iter().find(|(_, health)| filter.health == Some(*health)).map_or("", |(word, _)| word);
     let path = paths.page("endpoints");
     let link = |status: &str, after: Option<EndpointId>| {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
         let after = after.map(|id| id.to_string()).unwrap_or_default();
-        for (name, value) in [("app", of), ("status", status), ("q", &wanted), ("after", &after)] {
-            if !value.is_empty() {
-                query.append_pair(name, value);
-            }
-        }
-        match query.finish() {
-            query if query.is_empty() => path.clone(),
-            query => format!("{path}?{query}"),
-        }
+        with_query(&path, [("app", of), ("status", status), ("q", &wanted), ("after", &after)])
     };
     let chip = |(word, _): &(&'static str, EndpointHealth)| {
         let on = status == *word;

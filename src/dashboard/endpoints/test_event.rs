@@ -1,29 +1,23 @@
 //! The *Send test event* form: sends the example of an event type as a signed message to one endpoint.
 
+use actix_web::HttpResponse;
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpRequest, HttpResponse, web};
 
-use crate::dashboard::DashboardState;
 use crate::dashboard::components::form_errors::accept_errors;
 use crate::dashboard::endpoints::endpoint;
 use crate::dashboard::endpoints::endpoint_actions::named;
 use crate::dashboard::event_types::visible_event_types;
 use crate::dashboard::http::current_user::AppContext;
-use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
-use crate::dashboard::http::verified_form::{VerifiedForm, done};
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
+use crate::dashboard::http::verified_form::done;
 use crate::domain::Invalid;
 use crate::domain::access::audit::action;
 use crate::domain::access::portal::Capability;
 use crate::store::access::audit::NewAuditEntry;
 
 /// `POST {base}/endpoints/{endpoint}/test`. Field: `eventType`. Redirects to the message.
-pub async fn send(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn send(FormInput { state, request, user: context, submitted }: FormInput<AppContext>) -> PageResult {
     context.need(Capability::CreateAttempts)?;
     let (store, now, tenant) = (context.store(&state.store), state.clock.now(), context.tenant());
     let endpoint = named(&store, &request, &context).await?;
@@ -55,11 +49,7 @@ pub async fn send(
 }
 
 /// `GET {base}/endpoints/{endpoint}/test`: the form is on the endpoint's page.
-pub async fn elsewhere(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn elsewhere(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     let endpoint = named(&state.store, &request, &context).await?;
     let path = format!("{}#test", context.paths.endpoint(endpoint.id));
     Ok(HttpResponse::SeeOther().insert_header((LOCATION, path)).finish())

@@ -1,10 +1,9 @@
 //! Creates, edits and archives event types.
 
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value};
 
-use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage, lines};
 use crate::dashboard::components::form_errors::{change_result, check_revision, store_errors};
 use crate::dashboard::components::format::Line;
@@ -12,6 +11,7 @@ use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::Invalid;
@@ -105,16 +105,12 @@ async fn named(store: &Store, request: &HttpRequest, user: &CurrentOperator) -> 
 }
 
 /// `GET /event-types/new`.
-pub async fn new(user: CurrentOperator) -> Result<HttpResponse, PageError> {
+pub async fn new(user: CurrentOperator) -> PageResult {
     new_page(&user, form(&EventTypeSpec::default(), true)).answer()
 }
 
 /// `POST /event-types/new`.
-pub async fn create(
-    state: web::Data<DashboardState>,
-    user: CurrentOperator,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn create(FormInput { state, user, submitted, .. }: FormInput<CurrentOperator>) -> PageResult {
     let (store, now) = (user.store(&state.store), state.clock.now());
     let made = match read(&submitted, EventTypeSpec::default()) {
         Ok(spec) => {
@@ -131,22 +127,13 @@ pub async fn create(
 }
 
 /// `GET /event-types/{name}/edit`.
-pub async fn edit(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn edit(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     let found = named(&state.store, &request, &user).await?;
     edit_page(&user, &found.spec.name, form(&found.spec, false).at_revision(found.updated_at)).answer()
 }
 
 /// `POST /event-types/{name}/edit`.
-pub async fn change(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn change(FormInput { state, request, user, submitted }: FormInput<CurrentOperator>) -> PageResult {
     let (store, now) = (user.store(&state.store), state.clock.now());
     let found = named(&store, &request, &user).await?;
     let work = |before: &EventType| {
@@ -164,11 +151,7 @@ pub async fn change(
 }
 
 /// `GET /event-types/{name}/archive`.
-pub async fn ask(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn ask(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     let found = named(&state.store, &request, &user).await?;
     let path = AppPaths::all().event_type(&found.spec.name);
     let page = ConfirmPage {
@@ -188,12 +171,7 @@ pub async fn ask(
 }
 
 /// `POST /event-types/{name}/archive`.
-pub async fn archive(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-    _submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn archive(FormInput { state, request, user, .. }: FormInput<CurrentOperator>) -> PageResult {
     let (store, now) = (user.store(&state.store), state.clock.now());
     let name = part(&request, "name")?;
     match store.delete_event_type(&user.tenant(), name, false, now).await? {

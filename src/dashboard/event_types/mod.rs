@@ -7,8 +7,8 @@
 pub(in crate::dashboard) mod event_type_form;
 pub(in crate::dashboard) mod visible_event_types;
 
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
@@ -18,6 +18,7 @@ use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser, part};
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::Time;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
@@ -68,20 +69,12 @@ struct EventTypesPage {
 }
 
 /// `GET /event-types?archived=1&after=`.
-pub async fn list(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn list(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     catalog_page(&state, &request, &user, &AppPaths::all()).await
 }
 
 /// `GET {base}/event-types?after=`.
-pub async fn list_in_application(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn list_in_application(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     catalog_page(&state, &request, &context, &context.paths).await
 }
 
@@ -90,7 +83,7 @@ async fn catalog_page(
     request: &HttpRequest,
     user: &CurrentUser,
     paths: &AppPaths,
-) -> Result<HttpResponse, PageError> {
+) -> PageResult {
     let query = UrlQuery::of(request);
     let whole = *paths == AppPaths::all();
     let archived = whole && query.get("archived").is_some();
@@ -138,29 +131,16 @@ struct EventTypePage {
 }
 
 /// `GET /event-types/{name}`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     one(&state, &request, &user, &AppPaths::all()).await
 }
 
 /// `GET {base}/event-types/{name}`.
-pub async fn show_in_application(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn show_in_application(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     one(&state, &request, &context, &context.paths).await
 }
 
-async fn one(
-    state: &DashboardState,
-    request: &HttpRequest,
-    user: &CurrentUser,
-    paths: &AppPaths,
-) -> Result<HttpResponse, PageError> {
+async fn one(state: &DashboardState, request: &HttpRequest, user: &CurrentUser, paths: &AppPaths) -> PageResult {
     let (query, now) = (UrlQuery::of(request), state.clock.now());
     let found =
         visible_event_types::find(&state.store, user, part(request, "name")?).await?.ok_or(PageError::NotFound)?;

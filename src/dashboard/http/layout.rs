@@ -11,7 +11,7 @@ use crate::dashboard::http::assets;
 use crate::dashboard::http::current_user::{AppContext, CurrentUser, ORGS, Principal};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::{FlashNotice, FlashText};
-use crate::dashboard::http::preferences::{ClockFace, ThemePreference, Prefs};
+use crate::dashboard::http::preferences::{ClockFace, Prefs, ThemePreference};
 use crate::dashboard::portal::branding::Brand;
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::time::Clock;

@@ -19,6 +19,7 @@ pub(in crate::dashboard) mod assets;
 pub(in crate::dashboard) mod current_user;
 pub(in crate::dashboard) mod error;
 pub(in crate::dashboard) mod flash;
+pub(in crate::dashboard) mod handler_input;
 pub(in crate::dashboard) mod layout;
 pub(in crate::dashboard) mod middleware;
 pub(in crate::dashboard) mod preferences;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use askama::Template;
 use askama::filters::HtmlSafe;
 use bytes::Bytes;
@@ -23,9 +23,11 @@ use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{CurrentUser, Principal};
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::live::tail_feed::{AttemptBatch, POLL, TailLimit, TailSubscription};
 use crate::dashboard::overview::AttemptRow;
+use crate::domain::url_query;
 use crate::domain::{AttemptId, Time};
 use crate::store::query::attempts::ListedAttempt;
 use crate::store::query::tail::TailFilter;
@@ -123,27 +125,17 @@ impl TailParams {
     /// The filters as a query.
     fn query(&self) -> String {
         let filter = self.filter.clone().unwrap_or_default();
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in [
+        url_query::encode([
             ("app", self.app.as_str()),
             ("endpoint", &self.endpoint),
             ("type", filter.event_type.as_deref().unwrap_or_default()),
             ("status", if filter.failed { "failed" } else { "" }),
-        ] {
-            if !value.is_empty() {
-                query.append_pair(name, value);
-            }
-        }
-        query.finish()
+        ])
     }
 }
 
 /// `GET /tail`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentUser,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user }: PageInput<CurrentUser>) -> PageResult {
     let (query, now, tenant) = (UrlQuery::of(&request), state.clock.now(), user.tenant());
     let params = TailParams::of(&state, &user, &query).await?;
     let lines = match &params.filter {
@@ -173,11 +165,7 @@ pub async fn show(
 
 /// `GET /tail/events`: `event: attempt` with a row; `event: left-out` with the number of rows above the rate limit, and
 /// `more` if even more were not counted. The stream ends with the session, the process or the connection.
-pub async fn events(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentUser,
-) -> Result<HttpResponse, PageError> {
+pub async fn events(PageInput { state, request, user }: PageInput<CurrentUser>) -> PageResult {
     let query = UrlQuery::of(&request);
     let params = TailParams::of(&state, &user, &query).await?;
     let Some(filter) = params.filter else { return Err(PageError::NotFound) };

@@ -5,8 +5,8 @@
 pub(in crate::dashboard) mod message;
 pub(in crate::dashboard) mod send_message;
 
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
@@ -17,7 +17,7 @@ use crate::dashboard::components::pagination::{LINES, Pagination};
 use crate::dashboard::components::widgets::{Badge, Id, RelativeTime};
 use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
-use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::{MessageId, Time};
 use crate::store::query::endpoint_messages::DeliveryStatusCounts;
@@ -51,20 +51,12 @@ struct MessagesPage {
 }
 
 /// `GET /messages`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     list(&state, &request, &user, None).await
 }
 
 /// `GET {base}/messages`.
-pub async fn in_application(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn in_application(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     list(&state, &request, &context, Some(&context)).await
 }
 
@@ -73,7 +65,7 @@ async fn list(
     request: &HttpRequest,
     user: &CurrentUser,
     context: Option<&AppContext>,
-) -> Result<HttpResponse, PageError> {
+) -> PageResult {
     let (query, now, store) = (UrlQuery::of(request), state.clock.now(), &state.store);
     let path = context.map_or_else(|| "/messages".to_owned(), |context| context.paths.page("messages"));
     let names: Vec<&'static str> = OF_MESSAGES.into_iter().filter(|name| context.is_none() || *name != "app").collect();

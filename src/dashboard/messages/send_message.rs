@@ -1,6 +1,5 @@
 //! The form that sends a message, for operators. An edited copy of an earlier message names the original in a tag.
 
-use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
 use crate::dashboard::DashboardState;
@@ -11,6 +10,7 @@ use crate::dashboard::event_types::visible_event_types;
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::audit::action;
@@ -69,11 +69,7 @@ fn page(context: &AppContext, types: &[EventType], form: Form, origin: Option<&M
 }
 
 /// `GET /applications/{app}/send?type=&from=`: prefilled with the event type's example, or with the original.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     let query = UrlQuery::of(&request);
     let types = visible_event_types::choices(&state.store, &context).await?;
     if let Some(from) = origin(&state.store, &context, &query).await? {
@@ -89,12 +85,7 @@ pub async fn show(
 }
 
 /// `POST /applications/{app}/send`. Redirects to the message.
-pub async fn send(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn send(FormInput { state, request, user: context, submitted }: FormInput<AppContext>) -> PageResult {
     let origin = origin(&state.store, &context, &UrlQuery::of(&request)).await?;
     match accept(&state, &context, &submitted, origin.as_ref()).await {
         Ok(id) => Ok(done(&context.paths.message(id), FlashNotice::Sent)),
@@ -138,8 +129,13 @@ async fn accept(
     let accepted = store.accept(item).await.map_err(|error| Err(error.into()))?;
     let message = accepted.map_err(accept_errors)?;
     let (target, detail) = (message.id.to_string(), message.event_type.clone());
-    let entry =
-        NewAuditEntry { org: &context.org, app: Some(context.app.id), act: action::MESSAGE_SENT, target: &target, detail: &detail };
+    let entry = NewAuditEntry {
+        org: &context.org,
+        app: Some(context.app.id),
+        act: action::MESSAGE_SENT,
+        target: &target,
+        detail: &detail,
+    };
     store.write_audit_entry(entry, now).await.map_err(|error| Err(error.into()))?;
     Ok(message.id)
 }

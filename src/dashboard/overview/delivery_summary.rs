@@ -4,8 +4,8 @@
 use crate::dashboard::bulk::tally;
 use crate::dashboard::components::format::count;
 use crate::domain::{AppId, Time};
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::query::delivery_counts::DeliveryCounts;
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::{Store, StoreError, Tenant};
 
 /// A number, its label and the list behind it.

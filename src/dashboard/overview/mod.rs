@@ -11,10 +11,8 @@ pub(in crate::dashboard) mod health_card;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-use super::DashboardState;
 use super::bulk::tally;
 use crate::dashboard::components::chart::{Chart, LatencyChart, second};
 use crate::dashboard::components::format;
@@ -27,7 +25,7 @@ use crate::dashboard::endpoints::endpoint_stats;
 use crate::dashboard::endpoints::endpoint_stats::ResponseTimes;
 use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::CurrentOperator;
-use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
 use crate::dashboard::overview::health_card::HealthCard;
@@ -35,7 +33,7 @@ use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AttemptId, Time};
 use crate::store::ingest::outbox::OutboxDepth;
 use crate::store::query::attempts::ListedAttempt;
-use crate::store::query::counts::{FailingEndpoint, ChartRange, CountScope};
+use crate::store::query::counts::{ChartRange, CountScope, FailingEndpoint};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
@@ -138,11 +136,7 @@ fn link(range: ChartRange, failed_only: bool) -> String {
 }
 
 /// `GET /`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), user.tenant(), &state.store);
     let layout = PageLayout::of(&user, NavItem::Overview);
     let range = range::of(&query);

@@ -16,8 +16,8 @@ use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::middleware::ImageOrigin;
 use crate::dashboard::http::preferences::Prefs;
 use crate::domain::access::api_key;
-use crate::domain::access::theme::{ThemeMode, Theme};
-use crate::store::access::portal_sessions::{ValidPortalLink, PortalSession};
+use crate::domain::access::theme::{Theme, ThemeMode};
+use crate::store::access::portal_sessions::{PortalSession, ValidPortalLink};
 
 /// The brand in the header.
 #[derive(Clone)]

@@ -17,11 +17,11 @@ use crate::dashboard::components::format::{Line, UrlQuery};
 use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::http::current_user::{CurrentUser, part};
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{FormInput, PageResult};
 use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session;
 use crate::dashboard::http::session::{Cookies, form_token, set_cookie};
-use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::Time;
 use crate::domain::access::api_key;
 use crate::domain::access::portal::PortalOptions;
@@ -55,11 +55,7 @@ struct LeftPage {
 }
 
 /// `GET /portal/enter/{code}`: checks the link without redeeming it.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: Option<CurrentUser>,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(state: web::Data<DashboardState>, request: HttpRequest, user: Option<CurrentUser>) -> PageResult {
     let (code, now) = (part(&request, "code")?, state.clock.now());
     let prefs = Prefs::of(&request);
     let Some(good) = state.store.valid_portal_link(&api_key::hash(code), now).await? else {
@@ -76,7 +72,7 @@ pub async fn show(
     answer(StatusCode::OK, &EnterPage { layout, entry: Some(entry), has_session: false })
 }
 
-fn spent(prefs: Prefs, has_session: bool) -> Result<HttpResponse, PageError> {
+fn spent(prefs: Prefs, has_session: bool) -> PageResult {
     let page = EnterPage { layout: PageLayout::of_portal(prefs, None), entry: None, has_session };
     let mut response = answer(StatusCode::UNAUTHORIZED, &page)?;
     // A 401 requires this header (RFC 9110, section 11.6.1). Browsers ignore the unknown scheme and show the page.
@@ -98,7 +94,7 @@ pub async fn enter(
     request: HttpRequest,
     user: Option<CurrentUser>,
     form: web::Form<EnterForm>,
-) -> Result<HttpResponse, PageError> {
+) -> PageResult {
     let code = part(&request, "code")?;
     if !session::same(&form.csrf, &form_token(&state.secret, FORM, code)) {
         return Err(PageError::WrongToken);
@@ -126,11 +122,7 @@ fn next_page(public_url: &Url, next: &str, options: &PortalOptions) -> Option<St
 }
 
 /// `POST /portal/leave`: ends the session.
-pub async fn leave(
-    state: web::Data<DashboardState>,
-    user: CurrentUser,
-    _: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn leave(FormInput { state, user, .. }: FormInput<CurrentUser>) -> PageResult {
     state.store.end_portal_session(&user.hash).await?;
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, "/portal/left")).finish();
     set_cookie(&mut response, &Cookies::Portal.removal(&state.public_url))?;
@@ -138,7 +130,7 @@ pub async fn leave(
 }
 
 /// `GET /portal/left`: confirms the end of the session.
-pub async fn left(request: HttpRequest) -> Result<HttpResponse, PageError> {
+pub async fn left(request: HttpRequest) -> PageResult {
     answer(StatusCode::OK, &LeftPage { layout: PageLayout::of_portal(Prefs::of(&request), None) })
 }
 

@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-use crate::dashboard::DashboardState;
 use crate::dashboard::components::chart::{Chart, second};
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery};
@@ -16,13 +15,13 @@ use crate::dashboard::components::range::RangeLink;
 use crate::dashboard::components::widgets::{Address, Badge};
 use crate::dashboard::endpoints::endpoint_stats;
 use crate::dashboard::http::current_user::AppContext;
-use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::overview::AttemptRow;
 use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::{EndpointId, Time};
-use crate::store::catalog::endpoint_list::{ListedEndpoint, EndpointListFilter};
+use crate::store::catalog::endpoint_list::{EndpointListFilter, ListedEndpoint};
 use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::recording::rollups::{Counts, total};
 use crate::store::{Order, PageRequest, Store, StoreError};
@@ -63,11 +62,7 @@ struct Home {
 }
 
 /// `GET /portal`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     if !context.shows(PortalPage::Overview) {
         return Ok(HttpResponse::SeeOther().insert_header((LOCATION, context.first_page())).finish());
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use zeroize::Zeroizing;
 
@@ -14,10 +14,11 @@ use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
-use crate::dashboard::http::verified_form::{VerifiedForm, done};
+use crate::dashboard::http::verified_form::done;
 use crate::domain::access::api_key;
-use crate::domain::access::api_key::{ApiKey, KeySpec, KeyScope, KeyScopes};
+use crate::domain::access::api_key::{ApiKey, KeyScope, KeyScopes, KeySpec};
 use crate::domain::{Invalid, KeyId, Time};
 use crate::store::{Order, PageRequest};
 
@@ -123,13 +124,12 @@ impl KeysPage {
 }
 
 /// `GET /keys`.
-pub async fn list(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
-    let form =
-        NewKeyForm { scopes: vec![KeyScope::Write.word().to_owned()], life: "never".to_owned(), ..NewKeyForm::default() };
+pub async fn list(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
+    let form = NewKeyForm {
+        scopes: vec![KeyScope::Write.word().to_owned()],
+        life: "never".to_owned(),
+        ..NewKeyForm::default()
+    };
     page(&state, &request, &user, form, StatusCode::OK).await
 }
 
@@ -139,7 +139,7 @@ async fn page(
     user: &CurrentOperator,
     form: NewKeyForm,
     status: StatusCode,
-) -> Result<HttpResponse, PageError> {
+) -> PageResult {
     let (query, now) = (UrlQuery::of(request), state.clock.now());
     let after: Option<KeyId> = query.get("after").and_then(|text| text.parse().ok());
     let wanted = PageRequest { after, ..PageRequest::first(ROWS, Order::Descending) };
@@ -166,12 +166,7 @@ struct MadePage<'a> {
 }
 
 /// `POST /keys`: creates a key. Its text appears in no URL, and `no-store` keeps it out of caches.
-pub async fn create(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn create(FormInput { state, request, user, submitted }: FormInput<CurrentOperator>) -> PageResult {
     let now = state.clock.now();
     let mut form = NewKeyForm {
         name: submitted.get("name").trim().to_owned(),
@@ -237,11 +232,7 @@ struct RevokePage {
 }
 
 /// `GET /keys/{key}`: confirms before revoking.
-pub async fn ask(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn ask(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     let id: KeyId = part(&request, "key")?.parse().map_err(|_| PageError::NotFound)?;
     let key = state.store.api_key(&user.tenant(), id).await?.ok_or(PageError::NotFound)?;
     let row = Row::new(&key, state.clock.now());
@@ -252,12 +243,7 @@ pub async fn ask(
 }
 
 /// `POST /keys/{key}/revoke`.
-pub async fn revoke(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-    _: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn revoke(FormInput { state, request, user, .. }: FormInput<CurrentOperator>) -> PageResult {
     let id: KeyId = part(&request, "key")?.parse().map_err(|_| PageError::NotFound)?;
     let store = user.store(&state.store);
     if !store.revoke_api_key(&user.tenant(), id, state.clock.now()).await? {

@@ -2,19 +2,18 @@
 //! entries.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-use crate::dashboard::DashboardState;
 use crate::dashboard::components::format::{Line, UrlQuery};
 use crate::dashboard::components::widgets::{Id, RelativeTime};
 use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::CurrentOperator;
-use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::audit::{ACTIONS, ActorKind, action};
+use crate::domain::url_query::with_query;
 use crate::domain::{AuditId, EndpointId, MessageId, Time};
-use crate::store::access::audit::{AuditFilter, AuditEntry};
+use crate::store::access::audit::{AuditEntry, AuditFilter};
 use crate::store::{Order, PageRequest};
 
 /// Entries per page.
@@ -69,27 +68,12 @@ impl AuditPage {
 
 /// A path of the log.
 fn path(act: &str, who: &str, more: Option<(&str, AuditId)>) -> String {
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    for (name, value) in [("act", act), ("who", who)] {
-        if !value.is_empty() {
-            query.append_pair(name, value);
-        }
-    }
-    if let Some((name, id)) = more {
-        query.append_pair(name, &id.to_string());
-    }
-    match query.finish() {
-        query if query.is_empty() => "/audit".to_owned(),
-        query => format!("/audit?{query}"),
-    }
+    let (name, id) = more.map_or_else(Default::default, |(name, id)| (name, id.to_string()));
+    with_query("/audit", [("act", act), ("who", who), (name, &id)])
 }
 
 /// `GET /audit`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     let (query, now) = (UrlQuery::of(&request), state.clock.now());
     let given = |name: &str| query.get(name).map(str::trim).filter(|text| !text.is_empty() && !text.contains('\0'));
     let filter = AuditFilter { act: given("act").map(str::to_owned), who: given("who").map(str::to_owned) };

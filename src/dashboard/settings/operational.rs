@@ -4,14 +4,12 @@
 use std::collections::HashMap;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
 use askama::Template;
 
-use crate::dashboard::DashboardState;
 use crate::dashboard::components::format::{Line, count};
 use crate::dashboard::components::widgets::{Address, Badge, Id};
 use crate::dashboard::http::current_user::CurrentOperator;
-use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::overview::AttemptRow;
 use crate::domain::catalog::application::Application;
@@ -47,7 +45,7 @@ struct OperationalPage {
 }
 
 /// `GET /operational`.
-pub async fn show(state: web::Data<DashboardState>, user: CurrentOperator) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, user, .. }: PageInput<CurrentOperator>) -> PageResult {
     let (now, tenant, store) = (state.clock.now(), user.tenant(), &state.store);
     let counts = total(&store.buckets(&tenant, CountScope::Operational, ChartRange::Day, now).await?);
     let (mut endpoints, mut attempts) = (Vec::new(), Vec::new());

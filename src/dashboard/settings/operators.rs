@@ -1,8 +1,8 @@
 //! Operators' accounts. Operators who see all organizations manage them; every operator with an account can change
 //! their own password. A one-time link always works, so nobody can be locked out.
 
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
@@ -11,6 +11,7 @@ use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::dashboard::sign_in::passwords::SignInRequest;
@@ -88,11 +89,7 @@ struct OperatorsPage {
 }
 
 /// `GET /operators`.
-pub async fn list(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn list(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     page(&state, &request, &user, NewAccountForm::default(), StatusCode::OK).await
 }
 
@@ -102,7 +99,7 @@ async fn page(
     user: &CurrentOperator,
     form: NewAccountForm,
     status: StatusCode,
-) -> Result<HttpResponse, PageError> {
+) -> PageResult {
     let (now, own) = (state.clock.now(), user.account().map(|one| one.id));
     let mut operators = state.store.operators().await?;
     operators.retain(|one| user.sees_all() || Some(one.id) == own);
@@ -123,12 +120,7 @@ fn need_all(user: &CurrentOperator) -> Result<(), PageError> {
 }
 
 /// `POST /operators`: creates an account.
-pub async fn create(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn create(FormInput { state, request, user, submitted }: FormInput<CurrentOperator>) -> PageResult {
     need_all(&user)?;
     let now = state.clock.now();
     let mut form = NewAccountForm {
@@ -190,12 +182,7 @@ async fn keep(
 }
 
 /// `POST /operators/password`: changes the user's own password and ends their other sessions.
-pub async fn change_password(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn change_password(FormInput { state, request, user, submitted }: FormInput<CurrentOperator>) -> PageResult {
     let operator = user.account().ok_or(PageError::NotAllowed)?;
     match changed(&state, &user, operator, &submitted).await? {
         Ok(()) => Ok(done("/operators", FlashNotice::PasswordChanged)),
@@ -227,7 +214,7 @@ async fn changed(
         return Ok(Err(Invalid::new("current", format!("too many attempts; try again in {}", roughly(wait)))));
     }
     let before = state.store.operator_named(&operator.name).await?.map(|(_, hash)| hash);
-    let before = before.unwrap_or_else(PasswordHash::nobodys);
+    let before = before.unwrap_or_else(PasswordHash::dummy);
     if !state.passwords.verify(submitted.get("current"), before.clone()).await {
         return Ok(Err(Invalid::new("current", "is not correct")));
     }
@@ -257,11 +244,7 @@ fn named(request: &HttpRequest) -> Result<OperatorId, PageError> {
 }
 
 /// `GET /operators/{operator}`: confirms before removing the account.
-pub async fn ask(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn ask(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     need_all(&user)?;
     let id = named(&request)?;
     let operators = state.store.operators().await?;
@@ -272,12 +255,7 @@ pub async fn ask(
 }
 
 /// `POST /operators/{operator}/remove`. Removing one's own account ends the session.
-pub async fn remove(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-    _: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn remove(FormInput { state, request, user, .. }: FormInput<CurrentOperator>) -> PageResult {
     need_all(&user)?;
     let store = user.store(&state.store);
     match store.remove_operator(&user.org, named(&request)?, state.clock.now()).await? {

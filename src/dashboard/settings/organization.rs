@@ -1,22 +1,19 @@
 //! Switches between organizations.
 
+use actix_web::HttpResponse;
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpResponse, web};
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::http::current_user::{CurrentOperator, Principal};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
-use crate::dashboard::http::verified_form::{VerifiedForm, done};
+use crate::dashboard::http::handler_input::{FormInput, PageResult};
+use crate::dashboard::http::verified_form::done;
 use crate::domain::OrgId;
 
 /// `POST /organization`. Fields: `other`, a typed id, or `org`, a selected one. Redirects to the start page, because
 /// the current page may not exist in the other organization.
-pub async fn choose(
-    state: web::Data<DashboardState>,
-    user: CurrentOperator,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn choose(FormInput { state, user, submitted, .. }: FormInput<CurrentOperator>) -> PageResult {
     let typed = submitted.given("other").or_else(|| submitted.given("org")).unwrap_or_default();
     let org: Option<OrgId> = typed.parse().ok();
     let org = match org {

@@ -1,8 +1,8 @@
 //! Stuck outbox rows, with the reason. A stuck row belongs to no organization yet, so every operator sees it, without
 //! its payload; only operators who see all organizations can retry, edit or discard it.
 
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
@@ -12,8 +12,9 @@ use crate::dashboard::components::widgets::{Badge, RelativeTime};
 use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
-use crate::dashboard::http::verified_form::{VerifiedForm, done};
+use crate::dashboard::http::verified_form::done;
 use crate::domain::{Invalid, Time, ids, limits};
 use crate::store::ingest::outbox::StuckRow;
 use crate::store::ingest::outbox::outbox_actions::{OutboxAction, OutboxActionResult, StuckKey};
@@ -49,11 +50,7 @@ struct OutboxPage {
 }
 
 /// `GET /outbox`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     let query = UrlQuery::of(&request);
     let now = state.clock.now();
     let depth = state.store.outbox_depth().await?;
@@ -104,12 +101,7 @@ async fn stuck(state: &DashboardState, wanted: StuckKey) -> Result<StuckRow, Pag
     rows.into_iter().find(|row| key(row) == wanted).ok_or(PageError::NotFound)
 }
 
-async fn act(
-    state: &DashboardState,
-    user: &CurrentOperator,
-    key: StuckKey,
-    what: OutboxAction,
-) -> Result<HttpResponse, PageError> {
+async fn act(state: &DashboardState, user: &CurrentOperator, key: StuckKey, what: OutboxAction) -> PageResult {
     let (store, now) = (user.store(&state.store), state.clock.now());
     let notice = match store.act_on_outbox(&user.org, key, &what, now).await? {
         OutboxActionResult::Done if what == OutboxAction::Discard => FlashNotice::RowDiscarded,
@@ -121,12 +113,7 @@ async fn act(
 }
 
 /// `POST /outbox/{row}/{since}/retry`.
-pub async fn retry(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-    _: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn retry(FormInput { state, request, user, .. }: FormInput<CurrentOperator>) -> PageResult {
     let key = named(&request, &user)?;
     act(&state, &user, key, OutboxAction::Retry).await
 }
@@ -155,22 +142,13 @@ fn form_page(user: &CurrentOperator, row: &StuckRow, form: Form) -> FormPage {
 }
 
 /// `GET /outbox/{row}/{since}/edit`.
-pub async fn edit(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn edit(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     let row = stuck(&state, named(&request, &user)?).await?;
     form_page(&user, &row, form(&row)).answer()
 }
 
 /// `POST /outbox/{row}/{since}/edit`.
-pub async fn change(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn change(FormInput { state, request, user, submitted }: FormInput<CurrentOperator>) -> PageResult {
     let row = stuck(&state, named(&request, &user)?).await?;
     let (application, event_type) = (submitted.get("application").trim(), submitted.get("eventType").trim());
     let mut wrong = Vec::new();
@@ -188,11 +166,7 @@ pub async fn change(
 }
 
 /// `GET /outbox/{row}/{since}/discard`.
-pub async fn ask(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-) -> Result<HttpResponse, PageError> {
+pub async fn ask(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     let row = stuck(&state, named(&request, &user)?).await?;
     let event_type = row.event_type.as_deref().unwrap_or("an event without a type");
     let page = ConfirmPage {
@@ -211,12 +185,7 @@ pub async fn ask(
 }
 
 /// `POST /outbox/{row}/{since}/discard`.
-pub async fn discard(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-    _: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn discard(FormInput { state, request, user, .. }: FormInput<CurrentOperator>) -> PageResult {
     let key = named(&request, &user)?;
     act(&state, &user, key, OutboxAction::Discard).await
 }

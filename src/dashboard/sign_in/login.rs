@@ -20,13 +20,13 @@ use crate::dashboard::DashboardState;
 use crate::dashboard::components::format::{Line, UrlQuery, roughly};
 use crate::dashboard::http::current_user::{CurrentOperator, LINK};
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{FormInput, PageResult};
 use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::session;
 use crate::dashboard::http::session::{Cookies, SESSION_HOURS, form_token, set_cookie};
-use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::dashboard::sign_in::passwords::{AttemptCheck, SignInRequest};
 use crate::domain::access::audit::{Actor, ActorKind, action};
-use crate::domain::access::operator::{Operator, name_of};
+use crate::domain::access::operator::{Operator, parse_name};
 use crate::domain::access::password::PasswordHash;
 use crate::domain::{OrgId, Time};
 use crate::store::access::audit::NewAuditEntry;
@@ -83,7 +83,7 @@ struct LoginPage<'a> {
     refused: Option<String>,
 }
 
-fn page(status: StatusCode, page: &LoginPage<'_>) -> Result<HttpResponse, PageError> {
+fn page(status: StatusCode, page: &LoginPage<'_>) -> PageResult {
     let mut response = answer(status, page)?;
     if status == StatusCode::UNAUTHORIZED {
         // A 401 requires this header (RFC 9110, section 11.6.1). Browsers ignore the unknown scheme and show the page.
@@ -93,7 +93,7 @@ fn page(status: StatusCode, page: &LoginPage<'_>) -> Result<HttpResponse, PageEr
 }
 
 /// The page of a valid link.
-fn open(csrf: String, token: &str) -> Result<HttpResponse, PageError> {
+fn open(csrf: String, token: &str) -> PageResult {
     let layout = PageLayout::bare().with_token(csrf);
     page(
         StatusCode::OK,
@@ -109,7 +109,7 @@ async fn ask(
     link: LinkState,
     typed: &str,
     refused: Option<SignInFailure>,
-) -> Result<HttpResponse, PageError> {
+) -> PageResult {
     let accounts = state.store.any_operators().await?;
     let (token, fresh) = match request.cookie(Cookies::SignIn.name(&state.public_url)) {
         Some(cookie) => (cookie.value().to_owned(), false),
@@ -146,11 +146,7 @@ impl SignInFailure {
 }
 
 /// `GET /login`: checks the link without redeeming it.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: Option<CurrentOperator>,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(state: web::Data<DashboardState>, request: HttpRequest, user: Option<CurrentOperator>) -> PageResult {
     let query = UrlQuery::of(&request);
     let Some(token) = query.get("token") else {
         return if user.is_some() { Ok(go("/")) } else { ask(&state, &request, LinkState::Missing, "", None).await };
@@ -178,7 +174,7 @@ pub async fn sign_in(
     state: web::Data<DashboardState>,
     request: HttpRequest,
     form: web::Form<SignInForm>,
-) -> Result<HttpResponse, PageError> {
+) -> PageResult {
     let (session, now) = (session::new_token(), state.clock.now());
     let mut device = None;
     let opened = match &form.token {
@@ -234,7 +230,7 @@ async fn by_password(
     now: Time,
 ) -> Result<Result<String, SignInFailure>, PageError> {
     // An invalid name is treated as unknown.
-    let name = name_of(&form.name).unwrap_or_default();
+    let name = parse_name(&form.name).unwrap_or_default();
     let (from, began) = (state.address(request), Instant::now());
     let found = state.store.operator_named(&name).await?;
     let (operator, kept) = match found {
@@ -299,11 +295,7 @@ async fn note_failure(
 }
 
 /// `POST /logout`: ends the session.
-pub async fn sign_out(
-    state: web::Data<DashboardState>,
-    user: CurrentOperator,
-    _: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn sign_out(FormInput { state, user, .. }: FormInput<CurrentOperator>) -> PageResult {
     user.store(&state.store).end_session(&user.hash, state.clock.now()).await?;
     let mut response = go("/login");
     set_cookie(&mut response, &Cookies::Operator.removal(&state.public_url))?;

@@ -94,7 +94,8 @@ impl Passwords {
 
     /// Records the duration of a failed verification.
     pub fn record_duration(&self, time: Duration) {
-        let (before, time) = (self.failed_duration.load(Ordering::Relaxed), time.min(Duration::from_secs(1)).as_micros() as u64);
+        let (before, time) =
+            (self.failed_duration.load(Ordering::Relaxed), time.min(Duration::from_secs(1)).as_micros() as u64);
         self.failed_duration.store((3 * before + time) / 4, Ordering::Relaxed);
     }
 

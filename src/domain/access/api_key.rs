@@ -94,7 +94,7 @@ impl ApiKey {
     }
 
     /// A display name: `billing (…3f9a)`.
-    pub fn called(&self) -> String {
+    pub fn label(&self) -> String {
         format!("{} (…{})", self.name, self.hint)
     }
 
@@ -102,7 +102,7 @@ impl ApiKey {
     ///
     /// # Errors
     /// The reason, for the caller.
-    pub fn good_at(&self, now: Time) -> Result<(), &'static str> {
+    pub fn check_valid_at(&self, now: Time) -> Result<(), &'static str> {
         match (self.revoked_at, self.expires_at) {
             (Some(_), _) => Err("the API key has been revoked"),
             (None, Some(end)) if now >= end => Err("the API key has expired"),
@@ -211,8 +211,8 @@ mod tests {
         let end = NOW.plus(Duration::from_secs(1));
         let spec = KeySpec { expires_at: Some(end), ..spec("k") };
         let (key, _) = ApiKey::make(OrgId::default_org(), spec, NOW).unwrap();
-        assert!(key.good_at(NOW).is_ok() && key.good_at(end).is_err());
-        assert!(ApiKey { revoked_at: Some(NOW), ..key }.good_at(NOW).is_err());
+        assert!(key.check_valid_at(NOW).is_ok() && key.check_valid_at(end).is_err());
+        assert!(ApiKey { revoked_at: Some(NOW), ..key }.check_valid_at(NOW).is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The **audit log** records who did what. An [`Actor`] performs an **act**, which is one of the [`ACTS`] by its word.
+//! The **audit log** records who did what. An [`Actor`] performs an **act**, which is one of the [`ACTIONS`] by its word.
 
 /// The kind of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,52 +53,52 @@ impl ActorKind {
 }
 
 /// All acts, in the order of the dashboard's filter. The words are stored.
-pub const ACTS: [&str; 41] = [
-    act::SIGNED_IN,
-    act::SIGN_IN_FAILED,
-    act::SIGNED_OUT,
-    act::SECRET_REVEALED,
-    act::SECRET_ROTATED,
-    act::DELIVERY_RESENT,
-    act::DELIVERY_CANCELED,
-    act::RESEND_BEGUN,
-    act::RESEND_CANCELED,
-    act::MESSAGE_SENT,
-    act::TEST_EVENT_SENT,
-    act::CONTENT_DELETED,
-    act::APPLICATION_CREATED,
-    act::APPLICATION_CHANGED,
-    act::APPLICATION_DELETED,
-    act::ENDPOINT_CREATED,
-    act::ENDPOINT_CHANGED,
-    act::ENDPOINT_ENABLED,
-    act::ENDPOINT_DISABLED,
-    act::ENDPOINT_DELETED,
-    act::POLLING_ENDPOINT_CREATED,
-    act::POLLING_ENDPOINT_CHANGED,
-    act::POLLING_ENDPOINT_DELETED,
-    act::POLLING_TOKEN_ROTATED,
-    act::AUTOCONFIG_CREATED,
-    act::AUTOCONFIG_ROTATED,
-    act::AUTOCONFIG_SUBSCRIBED,
-    act::AUTOCONFIG_DELETED,
-    act::EVENT_TYPE_CHANGED,
-    act::EVENT_TYPE_DELETED,
-    act::KEY_CREATED,
-    act::KEY_REVOKED,
-    act::PORTAL_LINK_MADE,
-    act::PORTAL_EXPIRED,
-    act::PORTAL_SESSION_ENDED,
-    act::OPERATOR_CREATED,
-    act::OPERATOR_REMOVED,
-    act::PASSWORD_CHANGED,
-    act::OUTBOX_ROW_RETRIED,
-    act::OUTBOX_ROW_CHANGED,
-    act::OUTBOX_ROW_DISCARDED,
+pub const ACTIONS: [&str; 41] = [
+    action::SIGNED_IN,
+    action::SIGN_IN_FAILED,
+    action::SIGNED_OUT,
+    action::SECRET_REVEALED,
+    action::SECRET_ROTATED,
+    action::DELIVERY_RESENT,
+    action::DELIVERY_CANCELED,
+    action::RESEND_BEGUN,
+    action::RESEND_CANCELED,
+    action::MESSAGE_SENT,
+    action::TEST_EVENT_SENT,
+    action::CONTENT_DELETED,
+    action::APPLICATION_CREATED,
+    action::APPLICATION_CHANGED,
+    action::APPLICATION_DELETED,
+    action::ENDPOINT_CREATED,
+    action::ENDPOINT_CHANGED,
+    action::ENDPOINT_ENABLED,
+    action::ENDPOINT_DISABLED,
+    action::ENDPOINT_DELETED,
+    action::POLLING_ENDPOINT_CREATED,
+    action::POLLING_ENDPOINT_CHANGED,
+    action::POLLING_ENDPOINT_DELETED,
+    action::POLLING_TOKEN_ROTATED,
+    action::AUTOCONFIG_CREATED,
+    action::AUTOCONFIG_ROTATED,
+    action::AUTOCONFIG_SUBSCRIBED,
+    action::AUTOCONFIG_DELETED,
+    action::EVENT_TYPE_CHANGED,
+    action::EVENT_TYPE_DELETED,
+    action::KEY_CREATED,
+    action::KEY_REVOKED,
+    action::PORTAL_LINK_MADE,
+    action::PORTAL_EXPIRED,
+    action::PORTAL_SESSION_ENDED,
+    action::OPERATOR_CREATED,
+    action::OPERATOR_REMOVED,
+    action::PASSWORD_CHANGED,
+    action::OUTBOX_ROW_RETRIED,
+    action::OUTBOX_ROW_CHANGED,
+    action::OUTBOX_ROW_DISCARDED,
 ];
 
 /// The acts by name.
-pub mod act {
+pub mod action {
     pub const SIGNED_IN: &str = "signed in";
     pub const SIGN_IN_FAILED: &str = "sign-in failed";
     pub const SIGNED_OUT: &str = "signed out";

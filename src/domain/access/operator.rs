@@ -28,7 +28,7 @@ impl Operator {
     /// An invalid name, no organizations, or too many.
     pub fn new(name: &str, orgs: Option<Vec<OrgId>>, now: Time) -> Result<Operator, Vec<Invalid>> {
         let mut wrong = Vec::new();
-        let name = name_of(name).map_err(|one| wrong.push(one)).unwrap_or_default();
+        let name = parse_name(name).map_err(|one| wrong.push(one)).unwrap_or_default();
         if orgs.as_ref().is_some_and(|orgs| orgs.is_empty() || orgs.len() > ORGS) {
             wrong.push(Invalid::new("orgs", format!("must name 1 to {ORGS} organizations, or all")));
         }
@@ -53,7 +53,7 @@ impl Operator {
 ///
 /// # Errors
 /// It is empty, longer than 256 characters, or more than one line.
-pub fn name_of(typed: &str) -> Result<String, Invalid> {
+pub fn parse_name(typed: &str) -> Result<String, Invalid> {
     let name = typed.trim().to_lowercase();
     if name.is_empty() || name.chars().count() > NAME {
         return Err(Invalid::new("name", format!("must have 1 to {NAME} characters")));
@@ -68,7 +68,7 @@ pub fn name_of(typed: &str) -> Result<String, Invalid> {
 ///
 /// # Errors
 /// An id that is not valid.
-pub fn orgs_of(typed: &str) -> Result<Vec<OrgId>, Invalid> {
+pub fn parse_orgs(typed: &str) -> Result<Vec<OrgId>, Invalid> {
     let words = typed.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
     let mut orgs = Vec::new();
     for word in words {
@@ -88,17 +88,17 @@ mod tests {
 
     #[test]
     fn a_name_is_one_line_and_the_same_in_capitals() {
-        assert_eq!(name_of("  Änne@Example.com ").unwrap(), "änne@example.com");
+        assert_eq!(parse_name("  Änne@Example.com ").unwrap(), "änne@example.com");
         for bad in ["", "  ", "a\nb", "a\0b", &"x".repeat(257)] {
-            assert_eq!(name_of(bad).unwrap_err().field, "name", "{bad:?}");
+            assert_eq!(parse_name(bad).unwrap_err().field, "name", "{bad:?}");
         }
     }
 
     #[test]
     fn an_account_sees_what_it_names_or_everything() {
         let org = |text: &str| text.parse::<OrgId>().unwrap();
-        assert_eq!(orgs_of("org_b, org_a\norg_b").unwrap(), [org("org_b"), org("org_a")]);
-        assert!(orgs_of("org_a everything").is_err());
+        assert_eq!(parse_orgs("org_b, org_a\norg_b").unwrap(), [org("org_b"), org("org_a")]);
+        assert!(parse_orgs("org_a everything").is_err());
         let some = Operator::new("anna", Some(vec![org("org_b"), org("org_a")]), Time::ZERO).unwrap();
         assert!(some.may_see(&org("org_a")) && !some.may_see(&OrgId::default_org()));
         assert_eq!(some.home(), org("org_b"));

@@ -48,12 +48,12 @@ impl PasswordHash {
     }
 
     /// A hash for unknown names: no password matches it, and verifying takes the usual time.
-    pub fn nobodys() -> PasswordHash {
+    pub fn dummy() -> PasswordHash {
         PasswordHash(NOBODYS.to_owned())
     }
 
     /// Verifies a password. Always slow: a password that is too long is compared as an empty one.
-    pub fn is_of(&self, password: &str) -> bool {
+    pub fn verify(&self, password: &str) -> bool {
         let possible = if password.len() > LONGEST { "" } else { password };
         let fits =
             Phc::new(&self.0).is_ok_and(|hash| Argon2::default().verify_password(possible.as_bytes(), &hash).is_ok());
@@ -91,9 +91,9 @@ mod tests {
         let (one, other) = (PasswordHash::make("p", GOOD).unwrap(), PasswordHash::make("p", GOOD).unwrap());
         assert!(one.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", one.0);
         assert_ne!(one, other, "a salt of its own");
-        assert!(one.is_of(GOOD) && other.is_of(GOOD));
+        assert!(one.verify(GOOD) && other.verify(GOOD));
         for wrong in ["", "correct horse battery ", "Correct horse battery"] {
-            assert!(!one.is_of(wrong), "{wrong:?}");
+            assert!(!one.verify(wrong), "{wrong:?}");
         }
         assert!(!format!("{one:?}").contains("argon2id"));
     }
@@ -101,11 +101,11 @@ mod tests {
     #[test]
     fn nobodys_is_as_dear_as_anybodys() {
         let cost = |hash: &PasswordHash| hash.0.split('$').take(4).map(str::to_owned).collect::<Vec<_>>();
-        let nobodys = PasswordHash::nobodys();
+        let nobodys = PasswordHash::dummy();
         assert_eq!(cost(&nobodys), cost(&PasswordHash::make("p", GOOD).unwrap()));
         let parsed = Phc::new(NOBODYS).unwrap();
         assert_eq!(parsed.hash.map(|hash| hash.len()), Some(32));
-        assert!(!nobodys.is_of(GOOD) && !nobodys.is_of(""));
+        assert!(!nobodys.verify(GOOD) && !nobodys.verify(""));
     }
 
     #[test]
@@ -114,6 +114,6 @@ mod tests {
         for bad in ["", "elevenchars", &"x".repeat(LONGEST + 1)] {
             assert_eq!(PasswordHash::make("p", bad).unwrap_err().field, "p");
         }
-        assert!(!PasswordHash::nobodys().is_of(&"x".repeat(LONGEST + 1)));
+        assert!(!PasswordHash::dummy().verify(&"x".repeat(LONGEST + 1)));
     }
 }

@@ -13,7 +13,7 @@ use crate::domain::access::colour::{Colour, READABLE};
 use crate::domain::{Invalid, limits};
 
 /// The largest corner radius, in pixels.
-pub const ROUNDEST: u8 = 16;
+pub const MAX_RADIUS: u8 = 16;
 /// Number of steps when the accent is moved to black or white, and soft ink to its background.
 const STEPS: u32 = 40;
 
@@ -230,8 +230,8 @@ impl Theme {
     /// Every broken rule, not only the first.
     pub fn check(&self) -> Result<(), Vec<Invalid>> {
         let mut wrong = Vec::new();
-        if self.radius.is_some_and(|radius| radius > ROUNDEST) {
-            wrong.push(Invalid::new("radius", format!("must be 0 to {ROUNDEST} pixels")));
+        if self.radius.is_some_and(|radius| radius > MAX_RADIUS) {
+            wrong.push(Invalid::new("radius", format!("must be 0 to {MAX_RADIUS} pixels")));
         }
         if self.logo.is_some() && self.logo_origin().is_none() {
             let reason = format!("must be an https URL of at most {} bytes, with a host name", limits::URL);

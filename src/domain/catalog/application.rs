@@ -24,6 +24,19 @@ pub struct Application {
     pub updated_at: Time,
 }
 
+impl Application {
+    /// The fields that a caller sets.
+    pub fn spec(&self) -> ApplicationSpec {
+        ApplicationSpec {
+            uid: self.uid.clone(),
+            name: self.name.clone(),
+            throttle_rate: self.throttle_rate,
+            metadata: self.metadata.clone(),
+            contact_email: self.contact_email.clone(),
+        }
+    }
+}
+
 /// The fields of an application that a caller sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplicationSpec {

@@ -36,7 +36,7 @@ pub fn masked_header(name: &str) -> bool {
 
 /// Whether two URLs differ in scheme, host or port. Masked headers are dropped on such a change: a caller who cannot
 /// read them could otherwise have them sent to their own server.
-pub fn moved(before: &str, after: &str) -> bool {
+pub fn origin_changed(before: &str, after: &str) -> bool {
     let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin()).filter(Origin::is_tuple);
     match (origin(before), origin(after)) {
         (Some(one), Some(other)) => one != other,
@@ -259,7 +259,7 @@ mod tests {
     fn another_scheme_host_or_port_is_another_place() {
         let before = "https://a.example/hook?x=1";
         for same in ["https://a.example/other", "https://A.example:443/", "https://user@a.example/", before] {
-            assert!(!moved(before, same), "{same}");
+            assert!(!origin_changed(before, same), "{same}");
         }
         for other in [
             "http://a.example/hook",
@@ -268,9 +268,9 @@ mod tests {
             "https://a.example./",
             "no",
         ] {
-            assert!(moved(before, other), "{other}");
+            assert!(origin_changed(before, other), "{other}");
         }
-        assert!(!moved("no", "no") && moved("data:a", "data:b"));
+        assert!(!origin_changed("no", "no") && origin_changed("data:a", "data:b"));
     }
 
     #[test]

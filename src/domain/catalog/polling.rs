@@ -19,9 +19,9 @@ pub const TOKEN_PREFIX: &str = "sk_poll_";
 /// Number of trailing token characters kept to tell tokens apart.
 const HINT: usize = 4;
 /// The longest lifetime of a token.
-pub const LONGEST_LIFE: Duration = Duration::from_secs(365 * 86_400);
+pub const MAX_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 /// The longest time a rotated token stays valid.
-pub const LONGEST_OVERLAP: Duration = Duration::from_secs(86_400);
+pub const MAX_OVERLAP: Duration = Duration::from_secs(86_400);
 /// The default time a rotated token stays valid.
 pub const OVERLAP: Duration = Duration::from_secs(300);
 
@@ -132,7 +132,7 @@ impl PollingToken {
     }
 
     /// Whether the token is valid at `now`.
-    pub fn is_good_at(&self, now: Time) -> bool {
+    pub fn is_valid_at(&self, now: Time) -> bool {
         self.expires_at.is_none_or(|end| now < end)
     }
 }
@@ -164,7 +164,7 @@ mod tests {
         let (token, text) = PollingToken::make(OrgId::default_org(), &endpoint(), Some(life), NOW);
         assert!(is_polling_token(&text) && text.len() == TOKEN_PREFIX.len() + 43);
         assert!(text.ends_with(&token.hint) && !token.censored().contains(&text[8..16]));
-        assert!(token.is_good_at(NOW) && !token.is_good_at(NOW.plus(life)));
+        assert!(token.is_valid_at(NOW) && !token.is_valid_at(NOW.plus(life)));
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 /// The most bytes of a response body that are read and kept.
 pub const RESPONSE_BODY_LIMIT: usize = 16 * 1024;
 
+/// The classes of response statuses, 500 for 5xx; 0: no response.
+pub const STATUS_CLASSES: [i32; 6] = [0, 100, 200, 300, 400, 500];
+
 /// The reason an attempt failed. The words are stored and public: they never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {

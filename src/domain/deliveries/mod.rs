@@ -5,7 +5,7 @@
 //! * [`message`] – an event, its payload and its validation.
 //! * [`delivery`] – the state machine: [`delivery::after`] is the only transition after an attempt.
 //! * [`attempt`] – one POST and its **outcome**. [`backoff`] – the retry **schedule** and its jitter.
-//! * [`failing`] – when a failing endpoint is warned about and disabled.
+//! * [`failure_streak`] – when a failing endpoint is warned about and disabled.
 //! * [`background`] – kinds, scopes and stages of **background tasks** (replay, recover, reconcile).
 //!
 //! Invariants:
@@ -18,5 +18,5 @@ pub mod attempt;
 pub mod background;
 pub mod backoff;
 pub mod delivery;
-pub mod failing;
+pub mod failure_streak;
 pub mod message;

@@ -17,7 +17,7 @@ pub type Offset = u64;
 /// The default duration of a lease.
 pub const LEASE: Duration = Duration::from_secs(30);
 /// The longest duration of a lease.
-pub const LONGEST_LEASE: Duration = Duration::from_secs(12 * 3_600);
+pub const MAX_LEASE: Duration = Duration::from_secs(12 * 3_600);
 
 /// The state of a leased consumer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

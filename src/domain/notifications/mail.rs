@@ -1,7 +1,7 @@
 //! Mails to an application's contact about failing and disabled endpoints.
 //!
 //! * A [`MailContent`] is the stored content, with one [`MailNotice`] per endpoint. The text is rendered when the mail is sent.
-//! * [`again`] is the retry schedule of mails.
+//! * [`next_attempt`] is the retry schedule of mails.
 //!
 //! Names and URLs that customers chose are [reduced to one plain line](line) before they are stored, so they cannot
 //! inject a header or a paragraph.
@@ -42,7 +42,7 @@ pub struct MailNotice {
     pub what: NoticeKind,
     /// The start of the failure streak.
     pub since: Option<Time>,
-    /// The last failure, without a full stop: see [`in_words`].
+    /// The last failure, without a full stop: see [`describe_failure`].
     pub last: String,
 }
 
@@ -81,7 +81,7 @@ impl MailContent {
 }
 
 /// The next attempt for a mail created at `created` after `attempts` attempts; `None`: give up.
-pub fn again(created: Time, attempts: i32, now: Time) -> Option<Time> {
+pub fn next_attempt(created: Time, attempts: i32, now: Time) -> Option<Time> {
     let place = usize::try_from(attempts - 1).unwrap_or(0).min(WAITS.len() - 1);
     (now.since(created) < TRIED).then(|| now.plus(Duration::from_secs(WAITS[place])))
 }
@@ -107,9 +107,9 @@ pub fn address(url: &str) -> String {
 }
 
 /// A failure in plain language, without a full stop. Only the status code comes from the receiver.
-pub fn in_words(failure: Option<Failure>, status: Option<u16>) -> String {
+pub fn describe_failure(failure: Option<Failure>, status: Option<u16>) -> String {
     let what = match (failure, status) {
-        (Some(Failure::Status) | None, Some(status)) => return of_status(status),
+        (Some(Failure::Status) | None, Some(status)) => return describe_status(status),
         (Some(Failure::Timeout), _) => "it did not respond in time",
         (Some(Failure::Refused), _) => "it refused the connection",
         (Some(Failure::Unreachable), _) => "it could not be reached over the network",
@@ -126,7 +126,7 @@ pub fn in_words(failure: Option<Failure>, status: Option<u16>) -> String {
     what.to_owned()
 }
 
-fn of_status(status: u16) -> String {
+fn describe_status(status: u16) -> String {
     let why = match status {
         300..=399 => ": redirects are not followed",
         401 | 403 => ": it rejected the event, perhaps because it verifies with a different secret",
@@ -148,7 +148,7 @@ mod tests {
     fn a_mail_is_tried_for_three_days() {
         let (mut now, mut tries) = (Time::ZERO, 0);
         let mut waits = Vec::new();
-        while let Some(next) = again(Time::ZERO, tries + 1, now) {
+        while let Some(next) = next_attempt(Time::ZERO, tries + 1, now) {
             waits.push(next.since(now).as_secs());
             (now, tries) = (next, tries + 1);
         }
@@ -178,10 +178,10 @@ mod tests {
     #[test]
     fn every_failure_has_its_words() {
         for failure in Failure::ALL {
-            assert!(in_words(Some(failure), None).starts_with("it") || in_words(Some(failure), None).contains(' '));
+            assert!(describe_failure(Some(failure), None).starts_with("it") || describe_failure(Some(failure), None).contains(' '));
         }
         for status in [302, 401, 404, 410, 413, 418, 429, 503] {
-            assert!(in_words(Some(Failure::Status), Some(status)).starts_with(&format!("it answered {status}")));
+            assert!(describe_failure(Some(Failure::Status), Some(status)).starts_with(&format!("it answered {status}")));
         }
     }
 
@@ -192,7 +192,7 @@ mod tests {
             address: "example.com".into(),
             what: NoticeKind::Failing { disable_at: Time::from_micros(1_795_338_000_000_001) },
             since: Some(Time::ZERO),
-            last: in_words(Some(Failure::Dns), None),
+            last: describe_failure(Some(Failure::Dns), None),
         };
         let mut letter = MailContent::default();
         letter.add(vec![notice.clone(); LISTED - 1]);

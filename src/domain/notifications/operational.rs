@@ -2,9 +2,9 @@
 //! **operational application**, delivered to the organization's **operational endpoints**.
 //!
 //! * [`OperationalKind`] – the event types.
-//! * [`of_attempt`] – the event that an attempt triggers. Failures count since acceptance or the last resend, as in the
+//! * [`event_for_attempt`] – the event that an attempt triggers. Failures count since acceptance or the last resend, as in the
 //!   schedule.
-//! * [`told_of_failure`] – whether a failure event was already sent for a delivery that was resent.
+//! * [`failure_reported`] – whether a failure event was already sent for a delivery that was resent.
 //! * [`OperationalPayload`] – the payload.
 
 use serde::Serialize;
@@ -111,7 +111,7 @@ pub enum AttemptEvent {
 
 /// The event for an attempt that moved its delivery from `before` to `next`. If the fourth failure is also the last,
 /// the event is [`OperationalKind::AttemptExhausted`] only.
-pub fn of_attempt(before: &Progress, next: &Transition) -> Option<AttemptEvent> {
+pub fn event_for_attempt(before: &Progress, next: &Transition) -> Option<AttemptEvent> {
     match next {
         Transition::Dead(DeadReason::Exhausted | DeadReason::Gone) => Some(AttemptEvent::Emit(OperationalKind::AttemptExhausted)),
         Transition::Retry { step, .. } if *step == FAILING_AFTER => Some(AttemptEvent::Emit(OperationalKind::AttemptFailing)),
@@ -133,7 +133,7 @@ pub struct PastAttempt {
 }
 
 /// Whether a failure event was sent since the last success. `past` starts with the first attempt.
-pub fn told_of_failure(past: impl IntoIterator<Item = PastAttempt>) -> bool {
+pub fn failure_reported(past: impl IntoIterator<Item = PastAttempt>) -> bool {
     let (mut told, mut failures) = (false, 0);
     for one in past {
         if one.resent || one.delivered {
@@ -264,20 +264,20 @@ mod tests {
         let telling = |kind| Some(AttemptEvent::Emit(kind));
         for step in 0..10 {
             let wanted = (step == 3).then_some(AttemptEvent::Emit(OperationalKind::AttemptFailing));
-            assert_eq!(of_attempt(&before(step, step), &failed(step + 1)), wanted, "failure {}", step + 1);
+            assert_eq!(event_for_attempt(&before(step, step), &failed(step + 1)), wanted, "failure {}", step + 1);
             let wanted = (step >= 4).then_some(AttemptEvent::Emit(OperationalKind::AttemptRecovered));
-            assert_eq!(of_attempt(&before(step, step), &Transition::Delivered), wanted, "after {step} failures");
+            assert_eq!(event_for_attempt(&before(step, step), &Transition::Delivered), wanted, "after {step} failures");
         }
         let exhausted = Transition::Dead(DeadReason::Exhausted);
         for step in [0, 3, 9] {
-            assert_eq!(of_attempt(&before(step, step), &exhausted), telling(OperationalKind::AttemptExhausted));
+            assert_eq!(event_for_attempt(&before(step, step), &exhausted), telling(OperationalKind::AttemptExhausted));
         }
-        assert_eq!(of_attempt(&before(0, 0), &Transition::Dead(DeadReason::Gone)), telling(OperationalKind::AttemptExhausted));
+        assert_eq!(event_for_attempt(&before(0, 0), &Transition::Dead(DeadReason::Gone)), telling(OperationalKind::AttemptExhausted));
         for reason in [DeadReason::EndpointDeleted, DeadReason::Canceled] {
-            assert_eq!(of_attempt(&before(3, 3), &Transition::Dead(reason)), None);
+            assert_eq!(event_for_attempt(&before(3, 3), &Transition::Dead(reason)), None);
         }
-        assert_eq!(of_attempt(&before(10, 0), &Transition::Delivered), Some(AttemptEvent::RecoveredIfReported), "resent");
-        assert_eq!(of_attempt(&before(10, 5), &Transition::Delivered), telling(OperationalKind::AttemptRecovered), "told since");
+        assert_eq!(event_for_attempt(&before(10, 0), &Transition::Delivered), Some(AttemptEvent::RecoveredIfReported), "resent");
+        assert_eq!(event_for_attempt(&before(10, 5), &Transition::Delivered), telling(OperationalKind::AttemptRecovered), "told since");
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
                     }
                 }
             }
-            told_of_failure(past)
+            failure_reported(past)
         };
         for text in ["x", "ffff", "ffffRf", "ffffx", "dRx", "ffRfffff"] {
             assert!(told(text), "{text}");

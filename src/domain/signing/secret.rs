@@ -35,7 +35,7 @@ const HMAC_BYTES: std::ops::RangeInclusive<usize> = 24..=75;
 /// The default time that the old secret keeps signing after a rotation.
 pub const GRACE: Duration = Duration::from_secs(24 * 3_600);
 /// The longest time that the old secret can keep signing.
-pub const GRACE_LIMIT: Duration = Duration::from_secs(7 * 24 * 3_600);
+pub const MAX_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// The signature scheme of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

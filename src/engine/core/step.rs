@@ -17,14 +17,14 @@ use crate::store::queue::notify::Notification;
 
 /// After each scan of a shared store, the endpoints of every fourth slot are loaded again: other processes change
 /// them, and their signals do not reach us. Loading all of them each time would be most of the cost of a scan.
-const PARTS: u8 = 4;
+const RELOAD_GROUPS: u8 = 4;
 /// The least time between the starts of two reads if the first was small. Every commit of another process asks for a
 /// read, and one query can serve several commits.
-const READING_PAUSE: Duration = Duration::from_millis(5);
+const READ_SPACING: Duration = Duration::from_millis(5);
 /// A read is small if it covers fewer lanes and rows than this.
-const SMALL_READING: usize = 256;
+const SMALL_READ: usize = 256;
 /// The longest sleep of the event loop. An expired lease is noticed within this time.
-const NAP: Duration = Duration::from_millis(250);
+const MAX_SLEEP: Duration = Duration::from_millis(250);
 
 /// The state that decisions depend on.
 pub struct Core {
@@ -37,15 +37,15 @@ pub struct Core {
     /// When the next read may begin.
     reading_from: Duration,
     /// Rows of the current read that no step has applied yet.
-    arrived: Option<ReadRows>,
+    unapplied: Option<ReadRows>,
     scanning: ScanSchedule,
     loads: EndpointLoads,
     /// The group of slots that was reloaded last.
-    part: u8,
+    reload_group: u8,
     /// Nothing is sent after this: other processes may own our slots by then.
     leased_until: Duration,
     /// Slots to return once they are quiet.
-    releases: BTreeSet<u8>,
+    releasing: BTreeSet<u8>,
     draining: bool,
     drained: bool,
     actions: Vec<CoreAction>,
@@ -62,19 +62,20 @@ impl Core {
             reading: false,
             reading_began: Duration::ZERO,
             reading_from: Duration::ZERO,
-            arrived: None,
+            unapplied: None,
             scanning: ScanSchedule::new(scan_every, now),
             loads: EndpointLoads::default(),
-            part: 0,
+            reload_group: 0,
             leased_until: Duration::ZERO,
-            releases: BTreeSet::new(),
+            releasing: BTreeSet::new(),
             draining: false,
             drained: false,
             actions: Vec::new(),
         }
     }
 
-    /// Applies the events, decides, and returns the actions. Called without events when a [`nap`](Core::nap) is over.
+    /// Applies the events, decides, and returns the actions. Called without events when a
+    /// [`sleep_time`](Core::sleep_time) is over.
     pub fn step(&mut self, events: impl IntoIterator<Item = CoreEvent>, now: ClockReading) -> Vec<CoreAction> {
         self.signals.begin_step();
         self.apply_signals(now);
@@ -87,17 +88,17 @@ impl Core {
     }
 
     /// How long the event loop may sleep if no event arrives.
-    pub fn nap(&self, now: ClockReading) -> Duration {
+    pub fn sleep_time(&self, now: ClockReading) -> Duration {
         let least = Duration::from_millis(1);
-        if self.has_signals() || self.arrived.is_some() || self.lanes.overdue(now) {
+        if self.has_signals() || self.unapplied.is_some() || self.lanes.overdue(now) {
             return least;
         }
         if self.hold(now).is_some() {
-            return NAP;
+            return MAX_SLEEP;
         }
         let scan = self.scanning.wait(now.mono).max(least);
         // A due lane that cannot be served yet is woken by an event: a read ends, or an attempt does.
-        self.lanes.idle_for(now).unwrap_or(NAP).max(least).min(scan).min(NAP)
+        self.lanes.idle_for(now).unwrap_or(MAX_SLEEP).max(least).min(scan).min(MAX_SLEEP)
     }
 
     /// Whether signals wait for a later step. Until they are taken, the event loop leaves others in the store's
@@ -187,9 +188,8 @@ impl Core {
             CoreEvent::Recorded(settled) => self.recorded(&settled),
             CoreEvent::Read(Ok(reading)) => {
                 let size = reading.wants.len() + reading.waiting.len() + reading.in_order.len();
-                self.reading_from =
-                    self.reading_began + if size < SMALL_READING { READING_PAUSE } else { Duration::ZERO };
-                self.arrived = Some(ReadRows::new(reading));
+                self.reading_from = self.reading_began + if size < SMALL_READ { READ_SPACING } else { Duration::ZERO };
+                self.unapplied = Some(ReadRows::new(reading));
             }
             CoreEvent::Read(Err(wants)) => {
                 self.reading = false;
@@ -208,7 +208,7 @@ impl Core {
             }
             CoreEvent::Release(slots) => {
                 self.lanes.release(&slots, now);
-                self.releases.extend(slots);
+                self.releasing.extend(slots);
             }
             CoreEvent::Drain => self.draining = true,
         }
@@ -245,13 +245,13 @@ impl Core {
 
     /// Applies rows of the last read, up to this step's budget. The next read may begin when all are applied.
     fn apply_read(&mut self, now: ClockReading) {
-        let Some(arrived) = &mut self.arrived else { return };
-        let part = arrived.next_portion();
-        self.lanes.read(&part.wants, &part.waiting, arrived.messages(), now);
-        let unnumbered = self.lanes.read_in_order(&part.in_order, arrived.messages(), now);
+        let Some(unapplied) = &mut self.unapplied else { return };
+        let part = unapplied.next_portion();
+        self.lanes.read(&part.wants, &part.waiting, unapplied.messages(), now);
+        let unnumbered = self.lanes.read_in_order(&part.in_order, unapplied.messages(), now);
         self.actions.extend(unnumbered.into_iter().map(CoreAction::Number));
-        if arrived.is_empty() {
-            self.arrived = None;
+        if unapplied.is_empty() {
+            self.unapplied = None;
             self.reading = false;
         }
     }
@@ -286,8 +286,8 @@ impl Core {
         self.loads.retry();
         let ended = self.scanning.page_arrived(page.next, self.hold(now).is_some(), now.mono);
         if ended && self.shared {
-            self.part = (self.part + 1) % PARTS;
-            self.loads.reload_slots((self.part..=u8::MAX).step_by(usize::from(PARTS)));
+            self.reload_group = (self.reload_group + 1) % RELOAD_GROUPS;
+            self.loads.reload_slots((self.reload_group..=u8::MAX).step_by(usize::from(RELOAD_GROUPS)));
         }
     }
 
@@ -306,9 +306,9 @@ impl Core {
             self.drained = true;
             self.actions.push(CoreAction::Drained);
         }
-        if !self.releases.is_empty() {
+        if !self.releasing.is_empty() {
             let busy = self.lanes.busy_slots();
-            let quiet: Vec<u8> = self.releases.extract_if(.., |slot| !busy.contains(slot)).collect();
+            let quiet: Vec<u8> = self.releasing.extract_if(.., |slot| !busy.contains(slot)).collect();
             if !quiet.is_empty() {
                 self.actions.push(CoreAction::Quiet(quiet));
             }

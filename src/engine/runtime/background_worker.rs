@@ -29,7 +29,7 @@ pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Rec
 
 /// Runs one turn. Returns `false` if there was no work.
 async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Result<bool, StoreError> {
-    let Some(mut turn) = store.take_turn(clock.now()).await? else { return Ok(false) };
+    let Some(mut turn) = store.lease_background(clock.now()).await? else { return Ok(false) };
     Component::Background.panic_point();
     for _ in 0..STEPS {
         match store.step_background(turn, clock.now()).await? {
@@ -45,6 +45,6 @@ async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Resu
         }
         tokio::time::sleep(STEP_PAUSE).await;
     }
-    store.end_turn(turn, clock.now()).await?;
+    store.release_background(turn, clock.now()).await?;
     Ok(true)
 }

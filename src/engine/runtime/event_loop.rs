@@ -80,13 +80,13 @@ impl EventLoop {
         loop {
             pulse.beat(std::time::Instant::now());
             Component::EventLoop.panic_point();
-            let nap = self.core.nap(self.clocks.read());
+            let sleep = self.core.sleep_time(self.clocks.read());
             // While the core has signals left, more stay in the store's bounded queue.
             let listens = !self.core.has_signals();
             tokio::select! {
                 taken = inbox.recv_many(&mut inputs, EVENTS) => if taken == 0 { return },
                 _ = signals.recv_many(&mut batch, EVENTS), if listens => {}
-                _ = tokio::time::sleep(nap) => {}
+                _ = tokio::time::sleep(sleep) => {}
             }
             // Signals first: they explain rows of a read.
             let mut signals_drained = false;
@@ -136,11 +136,11 @@ impl EventLoop {
     /// `bursts`: the requests started per endpoint in this step.
     fn act(&mut self, action: CoreAction, now: ClockReading, bursts: &mut HashMap<EndpointId, u32>) {
         match action {
-            CoreAction::Send(start) => {
-                let before = bursts.entry(start.live.endpoint.id).or_insert(0);
+            CoreAction::Send(dispatch) => {
+                let before = bursts.entry(dispatch.live.endpoint.id).or_insert(0);
                 let later = BURST.1 * (*before / BURST.0);
                 *before += 1;
-                self.send(start, later);
+                self.send(dispatch, later);
             }
             CoreAction::Record(finished) => {
                 // The recorder outlives this loop.
@@ -189,15 +189,15 @@ impl EventLoop {
     }
 
     /// Starts an attempt after a delay.
-    fn send(&self, start: Dispatch, later: Duration) {
+    fn send(&self, dispatch: Dispatch, later: Duration) {
         let (sending, clock) = (self.sending.clone(), self.clocks.clock());
-        let (copy, ours) = (start.clone(), self.sending.clone());
+        let (copy, ours) = (dispatch.clone(), self.sending.clone());
         let failed = move || CoreEvent::NotSent(ours.local_failure(&copy, LocalFailure::Panic));
         self.report(Component::Send, failed, async move {
             if !later.is_zero() {
                 tokio::time::sleep(later).await;
             }
-            match sending.attempt(start, clock).await {
+            match sending.attempt(dispatch, clock).await {
                 Ok(finished) => CoreEvent::Sent(Box::new(finished)),
                 Err(unsent) => CoreEvent::NotSent(unsent),
             }

@@ -22,7 +22,7 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
     let mut failing = false;
     while !*stop.borrow() {
         Component::LocalUpkeep.panic_point();
-        let done = store.tidy().await;
+        let done = store.checkpoint().await;
         if let (Err(error), false) = (&done, failing) {
             tracing::warn!(%error, "SQLite checkpoints failed and will be retried");
         }

@@ -10,7 +10,7 @@ use url::Url;
 use super::fleet::FleetWatch;
 use super::periodic::{self, PollSettings};
 use crate::domain::Time;
-use crate::domain::notifications::mail::{MailNotice, NoticeKind, again};
+use crate::domain::notifications::mail::{MailNotice, NoticeKind, next_attempt};
 use crate::domain::time::Clock;
 use crate::egress::smtp::{OutgoingMail, Smtp};
 use crate::store::recording::mail::{Mail, MailOutcome};
@@ -47,7 +47,7 @@ impl Mailer {
         let outgoing = OutgoingMail { id: &id, recipient: &mail.recipient, subject: &subject, text, written };
         let tried = match self.smtp.send(outgoing).await {
             Ok(()) => MailOutcome::Sent,
-            Err(error) => match again(mail.created_at, mail.attempts, clock.now()).filter(|_| !error.permanent) {
+            Err(error) => match next_attempt(mail.created_at, mail.attempts, clock.now()).filter(|_| !error.permanent) {
                 Some(due) => MailOutcome::Retry { due, failure: error.reason },
                 None => MailOutcome::GivenUp { failure: error.reason },
             },
@@ -104,11 +104,11 @@ fn subject(mail: &Mail) -> String {
 
 fn text(mail: &Mail, portal_url: Option<&Url>) -> String {
     let notices = &mail.letter.notices;
-    let told = |notice: &'_ MailNotice| {
+    let sentence = |notice: &'_ MailNotice| {
         let since = notice.since.map(|since| format!(" since {}", day_and_time(since))).unwrap_or_default();
         match notice.what {
             NoticeKind::Failing { disable_at } => format!(
-                "Every delivery has failed{since}. It will be disabled on {} if none arrives before.",
+                "Every delivery has failed{since}. It will be disabled on {} unless a delivery succeeds before.",
                 day_and_time(disable_at)
             ),
             NoticeKind::Disabled => format!("It was disabled: every delivery had failed{since}."),
@@ -122,7 +122,7 @@ fn text(mail: &Mail, portal_url: Option<&Url>) -> String {
             .iter()
             .map(|notice| NoticeText {
                 address: &notice.address,
-                what: told(notice),
+                what: sentence(notice),
                 last: &notice.last,
                 link: link(notice),
             })
@@ -193,7 +193,7 @@ mod tests {
             "This is about webhooks for Acme.
 
 example.com/hook
-  Every delivery has failed since 22 November 2026, 09:00 UTC. It will be disabled on 27 November 2026, 09:00 UTC if none arrives before.
+  Every delivery has failed since 22 November 2026, 09:00 UTC. It will be disabled on 27 November 2026, 09:00 UTC unless a delivery succeeds before.
   Last failure: it responded with 503: the receiver itself failed.
   {link}
 

@@ -164,7 +164,7 @@ impl MaintenanceKind {
 impl Maintenance {
     /// Runs due tasks while this process has the lease, until `stop` turns true.
     pub async fn run(self, store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch::Receiver<bool>) {
-        store.keep_for(self.retention);
+        store.set_retention(self.retention);
         let mut schedule = MaintenanceSchedule::new(Instant::now());
         let (mut changes, mut held) = (fleet.clone(), false);
         MaintenanceKind::ALL.iter().for_each(|task| succeeded(*task, 0.0));
@@ -180,9 +180,9 @@ impl Maintenance {
                 self.finish_turn(&mut schedule, task, done, clock);
                 continue;
             }
-            let nap = if maintains { schedule.idle(Instant::now()).min(LEASE_CHECK) } else { LEASE_CHECK };
+            let sleep = if maintains { schedule.idle(Instant::now()).min(LEASE_CHECK) } else { LEASE_CHECK };
             tokio::select! {
-                _ = tokio::time::sleep(nap) => {}
+                _ = tokio::time::sleep(sleep) => {}
                 changed = changes.changed(), if !maintains => {
                     if changed.is_err() {
                         return;
@@ -216,7 +216,7 @@ impl Maintenance {
         let all_rows = |gone: u64| gone >= DELETE_BATCH.unsigned_abs();
         Ok(match task {
             MaintenanceKind::Partitions => {
-                if let Some(reach) = store.make_partitions(now).await? {
+                if let Some(reach) = store.create_partitions(now).await? {
                     count_partitions(reach);
                 }
                 store.drop_partitions().await?;
@@ -240,25 +240,27 @@ impl Maintenance {
                 gone.more
             }
             MaintenanceKind::Contents => store.expire_contents(now).await? >= Store::CONTENTS_STEP,
-            MaintenanceKind::Rollups => store.widen_counts(now).await? >= Store::WIDEN_STEP,
+            MaintenanceKind::Rollups => store.compact_rollups(now).await? >= Store::COMPACTION_STEP,
             MaintenanceKind::Failing => self.check_failing(store, now).await?,
             MaintenanceKind::PurgeDeleted => {
                 store.purge_deleted(now.minus(self.deleted_retention), now.minus(self.retention), now).await?
             }
-            MaintenanceKind::Secrets => all_rows(store.forget_secrets(now, DELETE_BATCH).await?),
+            MaintenanceKind::Secrets => all_rows(store.delete_expired_secrets(now, DELETE_BATCH).await?),
             MaintenanceKind::SignIns => {
-                store.forget_logins(now).await?;
+                store.delete_expired_logins(now).await?;
                 false
             }
             MaintenanceKind::Idempotency => all_rows(store.delete_expired_idempotency_keys(now, DELETE_BATCH).await?),
-            MaintenanceKind::Audit => all_rows(store.forget_audit(now.minus(AUDIT_RETENTION), DELETE_BATCH).await?),
+            MaintenanceKind::Audit => {
+                all_rows(store.delete_old_audit_entries(now.minus(AUDIT_RETENTION), DELETE_BATCH).await?)
+            }
             MaintenanceKind::Mails => all_rows(store.delete_old_mails(now.minus(MAIL_RETENTION), DELETE_BATCH).await?),
             MaintenanceKind::Background => {
-                store.forget_background(now.minus(HISTORY_RETENTION)).await?;
+                store.delete_old_background(now.minus(HISTORY_RETENTION)).await?;
                 false
             }
             MaintenanceKind::ApiKeys => {
-                all_rows(store.forget_api_keys(now.minus(HISTORY_RETENTION), DELETE_BATCH).await?)
+                all_rows(store.delete_old_api_keys(now.minus(HISTORY_RETENTION), DELETE_BATCH).await?)
             }
             MaintenanceKind::Processes => {
                 store.delete_dead_processes(now.minus(DEAD_PROCESS_RETENTION)).await?;

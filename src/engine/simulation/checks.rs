@@ -56,7 +56,7 @@ pub struct Checks {
 pub struct AttemptStart<'w> {
     pub id: u64,
     pub process: &'w SimProcess,
-    pub start: &'w Dispatch,
+    pub dispatch: &'w Dispatch,
     pub clocks: ClockReading,
     pub now: Duration,
     pub receiver: &'w SimReceiver,
@@ -77,8 +77,8 @@ impl Checks {
 
     /// Checks a start.
     pub fn start(&mut self, store: &ModelStore, attempt: &AttemptStart) -> CheckResult {
-        let AttemptStart { id, process, start, now, .. } = attempt;
-        let key = (start.live.endpoint.id, start.work.message.id);
+        let AttemptStart { id, process, dispatch, now, .. } = attempt;
+        let key = (dispatch.live.endpoint.id, dispatch.delivery.message.id);
         self.starts += 1;
         self.one_owner(store, attempt)?;
         self.one_at_a_time(store, key)?;
@@ -94,16 +94,19 @@ impl Checks {
             format!("breaker: {here} in flight after {row} unreachable attempts in a row")
         })?;
         hold(*now >= rest, || format!("breaker: a probe before the pause ends at {rest:?}"))?;
-        let open = OpenAttempt { process: *id, slot: start.slot, epoch: start.epoch, excused: false };
+        let open = OpenAttempt { process: *id, slot: dispatch.slot, epoch: dispatch.epoch, excused: false };
         self.open.entry(key).or_default().push(open);
         Ok(())
     }
 
     fn one_owner(&self, store: &ModelStore, attempt: &AttemptStart) -> CheckResult {
-        let slot = &store.slots[usize::from(attempt.start.slot)];
-        let ours = slot.owner == Some(attempt.id) && slot.epoch == attempt.start.epoch && slot.expires > attempt.now;
+        let slot = &store.slots[usize::from(attempt.dispatch.slot)];
+        let ours = slot.owner == Some(attempt.id) && slot.epoch == attempt.dispatch.epoch && slot.expires > attempt.now;
         hold(ours, || {
-            format!("one owner: {} sends under epoch {}, but the store has {slot:?}", attempt.id, attempt.start.epoch)
+            format!(
+                "one owner: {} sends under epoch {}, but the store has {slot:?}",
+                attempt.id, attempt.dispatch.epoch
+            )
         })
     }
 
@@ -114,7 +117,7 @@ impl Checks {
     }
 
     fn due(&mut self, store: &ModelStore, attempt: &AttemptStart, key: RowKey) -> CheckResult {
-        let (row, progress, clocks) = (&store.rows[&key], &attempt.start.work.progress, attempt.clocks);
+        let (row, progress, clocks) = (&store.rows[&key], &attempt.dispatch.delivery.progress, attempt.clocks);
         // It may have been resent or canceled a moment ago.
         if row.progress.generation == progress.generation {
             hold(row.state.pending(), || format!("sent, but it is {:?}", row.state))?;
@@ -125,14 +128,14 @@ impl Checks {
             hold(self.wrong_clock || attempt.now >= row.not_before, early)?;
         }
         if let Some(at) =
-            attempt.start.work.message.deliver_at.filter(|_| progress.attempts == 0 && progress.generation == 0)
+            attempt.dispatch.delivery.message.deliver_at.filter(|_| progress.attempts == 0 && progress.generation == 0)
         {
             let by = clocks.time.plus(super::world::MAX_CLOCK_DIFFERENCE);
             hold(self.wrong_clock || at <= by, || format!("due: at {at}, but it is {by}"))?;
         }
-        let fresh = self.started.insert(key) && attempt.start.work.message.deliver_at.is_none();
+        let fresh = self.started.insert(key) && attempt.dispatch.delivery.message.deliver_at.is_none();
         let free =
-            attempt.start.live.endpoint.spec.throttle_rate.is_none() && attempt.start.live.app_throttle.is_none();
+            attempt.dispatch.live.endpoint.spec.throttle_rate.is_none() && attempt.dispatch.live.app_throttle.is_none();
         let waited = attempt.now - row.accepted;
         let alone = !self.ordered.contains(&key.0);
         let judged = self.calm && row.resent == 0 && fresh && free && alone && attempt.receiver.always_working;
@@ -141,8 +144,8 @@ impl Checks {
 
     /// At most rate + burst in any second, across owners; a new owner starts with an empty bucket.
     fn limits(&mut self, attempt: &AttemptStart) -> CheckResult {
-        let AttemptStart { id: process, start, now, .. } = *attempt;
-        let (live, lease) = (&start.live, (start.slot, start.epoch));
+        let AttemptStart { id: process, dispatch, now, .. } = *attempt;
+        let (live, lease) = (&dispatch.live, (dispatch.slot, dispatch.epoch));
         let since = attempt.process.leased.get(&lease).copied().unwrap_or(now);
         let endpoint = (live.endpoint.spec.throttle_rate, live.endpoint.id.0);
         let app = (live.app_throttle, live.endpoint.app_id.0);
@@ -153,7 +156,7 @@ impl Checks {
             while pace.pop_front_if(|at| *at + Duration::from_secs(1) <= now).is_some() {}
             let most = rate + (rate / 20).max(1);
             hold(pace.len() <= most, || format!("rate: {} in a second, at a rate of {rate}", pace.len()))?;
-            let count = self.of_lease.entry((id, process, start.epoch)).or_insert(0);
+            let count = self.of_lease.entry((id, process, dispatch.epoch)).or_insert(0);
             *count += 1;
             let may = (now - since).as_secs_f64() * rate as f64 + 1e-6;
             hold(f64::from(*count) <= may, || format!("rate: {count} since {since:?}, at a rate of {rate}"))?;

@@ -137,9 +137,9 @@ impl World {
             SimEvent::Deliver(to, event) => self.core(to, Some(*event))?,
             SimEvent::Call(from, call) => self.call(from, call)?,
             SimEvent::Reply(to, reply) => self.reply(to, reply)?,
-            SimEvent::Request(from, start, at) => self.request(from, start, at)?,
-            SimEvent::Response(to, start, at, outcome) => self.response(to, *start, at, outcome)?,
-            SimEvent::NotSent(to, start, why) => self.failed_locally(to, &start, why)?,
+            SimEvent::Request(from, dispatch, at) => self.request(from, dispatch, at)?,
+            SimEvent::Response(to, dispatch, at, outcome) => self.response(to, *dispatch, at, outcome)?,
+            SimEvent::NotSent(to, dispatch, why) => self.failed_locally(to, &dispatch, why)?,
             SimEvent::Scenario(event) => self.perform(event)?,
         }
         Ok(true)
@@ -155,14 +155,14 @@ impl World {
         if process.wake.is_multiple_of(every) {
             process.core.check_indexes();
         }
-        let nap = process.core.nap(clocks);
+        let sleep = process.core.sleep_time(clocks);
         process.wake += 1;
         let wake = process.wake;
-        self.after(nap, SimEvent::Wake(id, wake));
+        self.after(sleep, SimEvent::Wake(id, wake));
         let mut kinds: BTreeMap<EndpointId, Vec<bool>> = BTreeMap::new();
         for action in actions {
-            if let CoreAction::Send(start) = &action {
-                kinds.entry(start.live.endpoint.id).or_default().push(start.work.progress.step > 0);
+            if let CoreAction::Send(dispatch) = &action {
+                kinds.entry(dispatch.live.endpoint.id).or_default().push(dispatch.delivery.progress.step > 0);
             }
             self.act(id, action, clocks)?;
         }
@@ -178,7 +178,7 @@ impl World {
     fn act(&mut self, id: u64, action: CoreAction, clocks: ClockReading) -> CheckResult {
         let delay = self.latency();
         match action {
-            CoreAction::Send(start) => return self.send(id, start, clocks),
+            CoreAction::Send(dispatch) => return self.send(id, dispatch, clocks),
             CoreAction::Record(one) => {
                 let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
                 let wait = one.next.due().map_or(Duration::ZERO, |due| due.since(clocks.time));
@@ -208,14 +208,14 @@ impl World {
         if !self.case.calm && self.rng.chance(5) { self.rng.millis(50, 900) } else { self.rng.millis(0, 8) }
     }
 
-    fn send(&mut self, id: u64, start: Dispatch, clocks: ClockReading) -> CheckResult {
-        let key = (start.live.endpoint.id, start.work.message.id);
+    fn send(&mut self, id: u64, dispatch: Dispatch, clocks: ClockReading) -> CheckResult {
+        let key = (dispatch.live.endpoint.id, dispatch.delivery.message.id);
         note!(
             self,
             "process {id} sends {} to {}, attempt {}",
             short(key.1),
             short_of(key.0),
-            start.work.progress.attempts + 1
+            dispatch.delivery.progress.attempts + 1
         );
         if let Some(process) = self.processes.get_mut(&id) {
             *process.in_flight.entry(key.0).or_insert(0) += 1;
@@ -223,12 +223,12 @@ impl World {
         }
         let receiver = &self.receivers[&key.0];
         let attempt =
-            AttemptStart { id, process: &self.processes[&id], start: &start, clocks, now: self.now, receiver };
+            AttemptStart { id, process: &self.processes[&id], dispatch: &dispatch, clocks, now: self.now, receiver };
         self.checks.start(&self.store, &attempt)?;
         let delay = self.latency();
         let event = match self.local_failure() {
-            Some(why) => SimEvent::NotSent(id, Box::new(start), why),
-            None => SimEvent::Request(id, Box::new(start), clocks.time),
+            Some(why) => SimEvent::NotSent(id, Box::new(dispatch), why),
+            None => SimEvent::Request(id, Box::new(dispatch), clocks.time),
         };
         self.after(delay, event);
         Ok(())
@@ -244,8 +244,8 @@ impl World {
         fails.then(|| if exhausted { LocalFailure::Descriptors } else { self.rng.pick(&LocalFailure::ALL) })
     }
 
-    fn failed_locally(&mut self, id: u64, start: &Dispatch, why: LocalFailure) -> CheckResult {
-        let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
+    fn failed_locally(&mut self, id: u64, dispatch: &Dispatch, why: LocalFailure) -> CheckResult {
+        let (endpoint, message) = (dispatch.live.endpoint.id, dispatch.delivery.message.id);
         note!(self, "process {id} could not send {} to {}: {why:?}", short(message), short_of(endpoint));
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         if let Some(count) = process.in_flight.get_mut(&endpoint) {
@@ -253,17 +253,17 @@ impl World {
             process.all_in_flight -= 1;
         }
         process.local_failure_until = self.now + LOCAL_FAILURE_PAUSE;
-        self.checks.failed_locally((endpoint, message), id, start.epoch);
+        self.checks.failed_locally((endpoint, message), id, dispatch.epoch);
         let jitter = self.rng.share();
         self.core(id, Some(CoreEvent::NotSent(UnsentAttempt { endpoint, message, why, jitter })))
     }
 
-    fn request(&mut self, id: u64, start: Box<Dispatch>, at: Time) -> CheckResult {
+    fn request(&mut self, id: u64, dispatch: Box<Dispatch>, at: Time) -> CheckResult {
         // A process that died may have sent the request before, or not.
         if !self.processes.contains_key(&id) && self.rng.chance(50) {
             return Ok(());
         }
-        let key = (start.live.endpoint.id, start.work.message.id);
+        let key = (dispatch.live.endpoint.id, dispatch.delivery.message.id);
         let Some(receiver) = self.receivers.get_mut(&key.0) else { return Ok(()) };
         let (outcome, after) = receiver.get(key.1, self.now, &mut self.rng);
         let taken = receiver.taken.get(&key.1).copied().unwrap_or(0);
@@ -272,21 +272,21 @@ impl World {
         if outcome.delivered() {
             self.checks.received(&self.store, key, taken)?;
         }
-        self.after(after, SimEvent::Response(id, start, at, outcome));
+        self.after(after, SimEvent::Response(id, dispatch, at, outcome));
         Ok(())
     }
 
-    fn response(&mut self, id: u64, start: Dispatch, at: Time, outcome: Outcome) -> CheckResult {
+    fn response(&mut self, id: u64, dispatch: Dispatch, at: Time, outcome: Outcome) -> CheckResult {
         let (now, jitter) = (self.now, self.rng.share());
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
-        let endpoint = start.live.endpoint.id;
+        let endpoint = dispatch.live.endpoint.id;
         if let Some(count) = process.in_flight.get_mut(&endpoint) {
             *count -= 1;
             process.all_in_flight -= 1;
         }
         process.learn(endpoint, &outcome, now);
         let clocks = process.read_clocks(self.wall_clocks[process.machine], now);
-        let finished = finished(start, Vec::new(), outcome, (at, clocks.time), &self.schedule, jitter);
+        let finished = finished(dispatch, Vec::new(), outcome, (at, clocks.time), &self.schedule, jitter);
         self.core(id, Some(CoreEvent::Sent(Box::new(finished))))?;
         let Some(process) = self.processes.get(&id).filter(|process| process.core.may_send(clocks)) else {
             return Ok(());

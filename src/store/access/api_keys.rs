@@ -1,7 +1,7 @@
 //! API keys and logged-out tokens. Only hashes are stored.
 
 use crate::domain::access::api_key::{ApiKey, KeyScopes};
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::{Invalid, KeyId, OrgId, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
@@ -69,8 +69,8 @@ impl Store {
                     .bind(scopes).bind(key.created_at).bind(key.expires_at)
                     .execute(db).await.map(drop)
             })?;
-            let (target, detail) = (key.id.to_string(), format!("{}, {}", key.called(), key.scopes));
-            let created = NewAuditEntry::of(&key.org, act::KEY_CREATED, &target).with(&detail);
+            let (target, detail) = (key.id.to_string(), format!("{}, {}", key.label(), key.scopes));
+            let created = NewAuditEntry::of(&key.org, action::KEY_CREATED, &target).with(&detail);
             self.note(&mut tx, created, key.created_at).await?;
             tx.commit().await
         })
@@ -81,7 +81,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn api_key_of(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
+    pub async fn api_key_by_hash(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM api_key WHERE hash = $1"));
         let row: Option<Row> = read_vital!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
         row.map(Row::key).transpose()
@@ -131,8 +131,8 @@ impl Store {
                 tx.roll_back().await?;
                 return Ok(self.api_key(tenant, id).await?.is_some());
             };
-            let (target, detail) = (id.to_string(), key.called());
-            self.note(&mut tx, NewAuditEntry::of(&tenant.org, act::KEY_REVOKED, &target).with(&detail), now).await?;
+            let (target, detail) = (id.to_string(), key.label());
+            self.note(&mut tx, NewAuditEntry::of(&tenant.org, action::KEY_REVOKED, &target).with(&detail), now).await?;
             tx.commit().await?;
             Ok(true)
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sqlx::QueryBuilder;
 
-use crate::domain::access::audit::{ACTS, Actor, ActorKind};
+use crate::domain::access::audit::{ACTIONS, Actor, ActorKind};
 use crate::domain::{AppId, AuditId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::query::page::SCAN;
@@ -19,7 +19,7 @@ const DETAIL: usize = 500;
 pub struct NewAuditEntry<'a> {
     pub org: &'a OrgId,
     pub app: Option<AppId>,
-    /// One of [`ACTS`].
+    /// One of [`ACTIONS`].
     pub act: &'static str,
     /// The target: an id or a name.
     pub target: &'a str,
@@ -75,7 +75,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub(in crate::store) async fn note(&self, tx: &mut Tx, entry: NewAuditEntry<'_>, now: Time) -> Result<(), StoreError> {
-        debug_assert!(ACTS.contains(&entry.act), "{} is not among the acts that the log's page offers", entry.act);
+        debug_assert!(ACTIONS.contains(&entry.act), "{} is not among the acts that the log's page offers", entry.act);
         let Some(actor) = self.actor.as_deref() else { return Ok(()) };
         write(tx, actor, entry, now).await
     }
@@ -159,7 +159,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn forget_audit(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
+    pub async fn delete_old_audit_entries(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
         self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
             let mut tx = self.begin().await?;

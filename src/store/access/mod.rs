@@ -2,7 +2,7 @@
 //! is missing.
 //!
 //! * [`tenant`] – the organization (and application) a request is restricted to.
-//! * [`api_keys`], [`access_end`] – API keys, logged-out tokens, and expiring a customer's access.
+//! * [`api_keys`], [`access_expiry`] – API keys, logged-out tokens, and expiring a customer's access.
 //! * [`operators`], [`sign_in_links`], [`portal_sessions`] – accounts, one-time links and sessions.
 //! * [`audit`] – the audit log.
 //!
@@ -12,7 +12,7 @@
 //! * Methods without a tenant look up a credential by its hash; all others are restricted to a tenant.
 //! * An audit entry is written in the transaction of the change it describes.
 
-pub mod access_end;
+pub mod access_expiry;
 pub mod api_keys;
 pub mod audit;
 pub mod operators;

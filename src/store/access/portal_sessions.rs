@@ -1,6 +1,6 @@
 //! Portal sessions: a customer's access to one application. Only hashes of their tokens are stored.
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::access::portal::PortalOptions;
 use crate::domain::{AppId, OrgId, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
@@ -82,7 +82,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn portal_link_good(&self, link: &TokenHash, now: Time) -> Result<Option<ValidPortalLink>, StoreError> {
+    pub async fn valid_portal_link(&self, link: &TokenHash, now: Time) -> Result<Option<ValidPortalLink>, StoreError> {
         const SQL: &str = "SELECT p.name, l.options FROM portal_link l JOIN application p ON p.id = l.app_id
              WHERE l.hash = $1 AND l.expires_at > $2 AND p.org = l.org AND p.deleted_at IS NULL";
         let row: Option<(String, String)> =
@@ -157,7 +157,7 @@ impl Store {
             let Some(options) = found else { return Ok(false) };
             let options: PortalOptions = codec::from_json(&options)?;
             let session = options.session_id.unwrap_or_default();
-            self.note(&mut tx, NewAuditEntry::of(&tenant.org, act::PORTAL_SESSION_ENDED, &session).within(app), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(&tenant.org, action::PORTAL_SESSION_ENDED, &session).within(app), now).await?;
             tx.commit().await?;
             Ok(true)
         })

@@ -1,7 +1,7 @@
 //! One-time sign-in links, operator sessions, and portal links (exchanged for [portal
 //! sessions](crate::store::access::portal_sessions)). Only hashes are stored.
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::access::operator::Operator;
 use crate::domain::access::password::PasswordHash;
 use crate::domain::access::portal::PortalLink;
@@ -43,7 +43,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn login_link_good(&self, hash: &TokenHash, now: Time) -> Result<bool, StoreError> {
+    pub async fn is_login_link_valid(&self, hash: &TokenHash, now: Time) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 FROM login_link WHERE hash = $1 AND expires_at > $2";
         let found: Option<i32> =
             read_vital!(self, db => sqlx::query_scalar(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
@@ -72,7 +72,7 @@ impl Store {
                     .bind(&session[..]).bind(&org).bind(None::<OperatorId>).bind(now).bind(until)
                     .execute(db).await.map(drop)
             })?;
-            self.note(&mut tx, NewAuditEntry::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(&org, action::SIGNED_IN, "dashboard"), now).await?;
             tx.commit().await?;
             Ok(Some(org))
         })
@@ -107,7 +107,7 @@ impl Store {
                     .bind(&session[..]).bind(&org).bind(operator.id).bind(now).bind(until)
                     .execute(db).await.map(drop)
             })?;
-            self.note(&mut tx, NewAuditEntry::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(&org, action::SIGNED_IN, "dashboard"), now).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -135,7 +135,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn move_session(&self, hash: &TokenHash, org: &OrgId) -> Result<(), StoreError> {
+    pub async fn select_organization(&self, hash: &TokenHash, org: &OrgId) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE session SET org = $2 WHERE hash = $1";
             let mut tx = self.begin().await?;
@@ -155,7 +155,7 @@ impl Store {
             let mut tx = self.begin().await?;
             let org: Option<OrgId> = on!(tx, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
             if let Some(org) = org {
-                self.note(&mut tx, NewAuditEntry::of(&org, act::SIGNED_OUT, "dashboard"), now).await?;
+                self.note(&mut tx, NewAuditEntry::of(&org, action::SIGNED_OUT, "dashboard"), now).await?;
             }
             tx.commit().await
         })
@@ -183,7 +183,7 @@ impl Store {
             let most = limits::PORTAL_LINKS as i64;
             on!(tx, db => sqlx::query(OLDEST).bind(link.app_id).bind(most).execute(db).await.map(drop))?;
             let visitor = link.options.session_id.as_deref().unwrap_or_default();
-            let made = NewAuditEntry::of(&link.org, act::PORTAL_LINK_MADE, visitor).within(link.app_id);
+            let made = NewAuditEntry::of(&link.org, action::PORTAL_LINK_MADE, visitor).within(link.app_id);
             self.note(&mut tx, made, now).await?;
             tx.commit().await
         })
@@ -194,7 +194,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn forget_logins(&self, now: Time) -> Result<(), StoreError> {
+    pub async fn delete_expired_logins(&self, now: Time) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             for sql in [

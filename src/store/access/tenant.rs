@@ -42,6 +42,14 @@ macro_rules! reference {
                     Err(_) => Uid::parse("id", text, $id::PREFIX).map($name::Uid),
                 }
             }
+
+            /// The caller's own name, unless this is an id.
+            pub fn uid(&self) -> Option<&Uid> {
+                match self {
+                    $name::Id(_) => None,
+                    $name::Uid(uid) => Some(uid),
+                }
+            }
         }
 
         impl std::fmt::Display for $name {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::catalog::application::{Application, ApplicationSpec};
 use crate::domain::{AppId, OrgId, Time};
 use crate::store::access::audit::NewAuditEntry;
@@ -58,7 +58,7 @@ impl Store {
             });
             done.map_err(|error| taken(error, &app))?;
             retry_stuck_rows(&mut tx, &app).await?;
-            self.note_of(&mut tx, &app.org, act::APPLICATION_CREATED, app.id, &app.name, now).await?;
+            self.audit_application(&mut tx, &app.org, action::APPLICATION_CREATED, app.id, &app.name, now).await?;
             tx.commit().await?;
             self.reset_outbox_watermark();
             Ok(app)
@@ -125,7 +125,7 @@ impl Store {
             });
             done.map_err(|error| taken(error, &app))?;
             retry_stuck_rows(&mut tx, &app).await?;
-            self.note_of(&mut tx, &app.org, act::APPLICATION_CHANGED, id, &app.name, now).await?;
+            self.audit_application(&mut tx, &app.org, action::APPLICATION_CHANGED, id, &app.name, now).await?;
             tx.commit().await?;
             self.reset_outbox_watermark();
             self.inner.signals.send(Signal::Changed(id));
@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// Writes an audit entry with the application's name, because the id alone means little after it is deleted.
-    async fn note_of(
+    async fn audit_application(
         &self,
         tx: &mut Tx,
         org: &OrgId,
@@ -168,7 +168,7 @@ impl Store {
                  WHERE app_id = $1 AND deleted_at IS NULL";
                 on!(tx, db => sqlx::query(ENDPOINTS).bind(id).bind(now).execute(db).await.map(drop))?;
                 polling_endpoints::delete_of_application(&mut tx, id).await?;
-                self.note_of(&mut tx, &tenant.org, act::APPLICATION_DELETED, id, name, now).await?;
+                self.audit_application(&mut tx, &tenant.org, action::APPLICATION_DELETED, id, name, now).await?;
             }
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(id));
@@ -265,7 +265,7 @@ async fn retry_stuck_rows(tx: &mut Tx, app: &Application) -> Result<(), StoreErr
 
 /// Increments the versions of `apps`, which invalidates caches from the commit on. On PostgreSQL this also locks the
 /// rows. Endpoint changes do it first, so all transactions lock in the same order.
-pub(in crate::store) async fn touch(tx: &mut Tx, apps: impl IntoIterator<Item = AppId>) -> Result<(), StoreError> {
+pub(in crate::store) async fn bump_versions(tx: &mut Tx, apps: impl IntoIterator<Item = AppId>) -> Result<(), StoreError> {
     const SQL: &str = "UPDATE application SET version = version + 1 WHERE id = $1";
     let apps: BTreeSet<AppId> = apps.into_iter().collect();
     for app in apps {

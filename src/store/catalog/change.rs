@@ -28,6 +28,21 @@ pub enum UpdateResult<T, E> {
     Conflict,
 }
 
+impl<T, E> UpdateResult<T, E> {
+    /// The updated value, with an error of the caller's for each other result.
+    ///
+    /// # Errors
+    /// The reason to abort, `not_found` or `conflict`.
+    pub fn into_result(self, not_found: impl FnOnce() -> E, conflict: impl FnOnce() -> E) -> Result<T, E> {
+        match self {
+            UpdateResult::Updated(value) => Ok(value),
+            UpdateResult::NotFound => Err(not_found()),
+            UpdateResult::Aborted(error) => Err(error),
+            UpdateResult::Conflict => Err(conflict()),
+        }
+    }
+}
+
 /// Locks that serialize endpoint changes after a conflict, so that any number of concurrent changes in one process
 /// succeed. Endpoints share 64 locks.
 #[derive(Debug)]

@@ -149,7 +149,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn endpoint_lines(
+    pub async fn list_endpoints(
         &self,
         tenant: &Tenant,
         filter: &EndpointListFilter,
@@ -206,7 +206,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn endpoint_line(
+    pub async fn listed_endpoint(
         &self,
         tenant: &Tenant,
         app: AppId,
@@ -243,7 +243,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn resting(&self, tenant: &Tenant, now: Time, most: i64) -> Result<Vec<PausedEndpoint>, StoreError> {
+    pub async fn paused_endpoints(&self, tenant: &Tenant, now: Time, most: i64) -> Result<Vec<PausedEndpoint>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT e.id, e.app_id, p.name, e.url, e.rests_until
              FROM (SELECT id, app_id, url, disabled, deleted_at, rests_until, failing_since FROM endpoint

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::invalid::TOO_MANY;
 use crate::domain::notifications::operational::OperationalKind;
 use crate::domain::signing::secret::Secret;
@@ -99,9 +99,9 @@ impl Store {
             let kind = secret.kind().word();
             on!(tx, db => sqlx::query(CHANGED).bind(id).bind(kind).execute(db).await.map(drop))?;
             let target = id.to_string();
-            self.note(&mut tx, NewAuditEntry::of(&tenant.org, act::SECRET_ROTATED, &target).within(app), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(&tenant.org, action::SECRET_ROTATED, &target).within(app), now).await?;
             let changed = EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: endpoint.spec.uid.clone() };
-            let emitted = self.tell_of(&mut tx, tenant, &endpoint, now, vec![changed]).await?;
+            let emitted = self.emit_endpoint_events(&mut tx, tenant, &endpoint, now, vec![changed]).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));
             operational::signal_emitted(&self.inner, emitted);

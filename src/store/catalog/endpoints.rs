@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
 use crate::domain::notifications::operational::{DisabledBy, OperationalKind};
 use crate::domain::signing::secret::Secret;
@@ -74,8 +74,8 @@ impl Store {
             ordering::prepare_endpoint(&mut tx, &endpoint, None).await?;
             self.add_secret(&mut tx, endpoint.id, secret, now).await?;
             let created = EventDetail::Endpoint { kind: OperationalKind::EndpointCreated, uid: endpoint.spec.uid.clone() };
-            self.note_to(&mut tx, tenant, &endpoint, act::ENDPOINT_CREATED, "", now).await?;
-            let emitted = self.tell_of(&mut tx, tenant, &endpoint, now, vec![created]).await?;
+            self.audit_endpoint(&mut tx, tenant, &endpoint, action::ENDPOINT_CREATED, "", now).await?;
+            let emitted = self.emit_endpoint_events(&mut tx, tenant, &endpoint, now, vec![created]).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));
             operational::signal_emitted(&self.inner, emitted);
@@ -112,9 +112,9 @@ impl Store {
                 what.push(EventDetail::Disabled { by: DisabledBy::Manual, uid: spec.uid.clone(), fail_since: None });
             }
             let act = match (before.spec.disabled, spec.disabled) {
-                (false, true) => act::ENDPOINT_DISABLED,
-                (true, false) => act::ENDPOINT_ENABLED,
-                _ => act::ENDPOINT_CHANGED,
+                (false, true) => action::ENDPOINT_DISABLED,
+                (true, false) => action::ENDPOINT_ENABLED,
+                _ => action::ENDPOINT_CHANGED,
             };
             let ordered = before.spec.ordered;
             let endpoint = Endpoint { spec: spec.clone(), disabled_reason: reason, updated_at: now, ..before };
@@ -131,8 +131,8 @@ impl Store {
                  WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
             self.write_endpoint(&mut tx, SQL, &endpoint, None).await?;
             ordering::prepare_endpoint(&mut tx, &endpoint, Some(ordered)).await?;
-            self.note_to(&mut tx, tenant, &endpoint, act, "", now).await?;
-            let emitted = self.tell_of(&mut tx, tenant, &endpoint, now, what).await?;
+            self.audit_endpoint(&mut tx, tenant, &endpoint, act, "", now).await?;
+            let emitted = self.emit_endpoint_events(&mut tx, tenant, &endpoint, now, what).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));
             operational::signal_emitted(&self.inner, emitted);
@@ -164,8 +164,8 @@ impl Store {
              WHERE id = $1 AND app_id = $2";
             on!(tx, db => sqlx::query(SQL).bind(id).bind(app).bind(sealed).bind(now).execute(db).await.map(drop))?;
             let what = vec![EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: before.spec.uid.clone() }];
-            self.note_to(&mut tx, tenant, &before, act::ENDPOINT_CHANGED, "headers", now).await?;
-            let emitted = self.tell_of(&mut tx, tenant, &before, now, what).await?;
+            self.audit_endpoint(&mut tx, tenant, &before, action::ENDPOINT_CHANGED, "headers", now).await?;
+            let emitted = self.emit_endpoint_events(&mut tx, tenant, &before, now, what).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));
             operational::signal_emitted(&self.inner, emitted);
@@ -175,7 +175,7 @@ impl Store {
     }
 
     /// Writes an audit entry with the URL's host, because the id alone means little.
-    async fn note_to(
+    async fn audit_endpoint(
         &self,
         tx: &mut Tx,
         tenant: &Tenant,
@@ -192,7 +192,7 @@ impl Store {
 
     /// Emits operational events about an endpoint inside `tx`. The result must be [admitted](operational::signal_emitted) after
     /// the commit.
-    pub(in crate::store) async fn tell_of(
+    pub(in crate::store) async fn emit_endpoint_events(
         &self,
         tx: &mut Tx,
         tenant: &Tenant,
@@ -368,8 +368,8 @@ impl Store {
             const ONE_LESS: &str = "UPDATE application SET endpoints = endpoints - 1 WHERE id = $1";
             on!(tx, db => sqlx::query(ONE_LESS).bind(app).execute(db).await.map(drop))?;
             let deleted = EventDetail::Endpoint { kind: OperationalKind::EndpointDeleted, uid: before.spec.uid.clone() };
-            self.note_to(&mut tx, tenant, &before, act::ENDPOINT_DELETED, "", now).await?;
-            let emitted = self.tell_of(&mut tx, tenant, &before, now, vec![deleted]).await?;
+            self.audit_endpoint(&mut tx, tenant, &before, action::ENDPOINT_DELETED, "", now).await?;
+            let emitted = self.emit_endpoint_events(&mut tx, tenant, &before, now, vec![deleted]).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));
             operational::signal_emitted(&self.inner, emitted);

@@ -1,6 +1,6 @@
 //! The catalog of event types: create, read, update, archive, delete, list.
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::domain::{Invalid, OrgId, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
@@ -185,7 +185,7 @@ impl Store {
             return Err(taken());
         }
         let detail = if sql == INSERT { "created" } else { "" };
-        let changed = NewAuditEntry::of(&tenant.org, act::EVENT_TYPE_CHANGED, &spec.name).with(detail);
+        let changed = NewAuditEntry::of(&tenant.org, action::EVENT_TYPE_CHANGED, &spec.name).with(detail);
         self.note(&mut tx, changed, now).await?;
         tx.commit().await
     }
@@ -284,8 +284,8 @@ impl Store {
             })?;
             if changed > 0 {
                 let (act, detail) = match expunge {
-                    true => (act::EVENT_TYPE_DELETED, ""),
-                    false => (act::EVENT_TYPE_CHANGED, "archived"),
+                    true => (action::EVENT_TYPE_DELETED, ""),
+                    false => (action::EVENT_TYPE_CHANGED, "archived"),
                 };
                 self.note(&mut tx, NewAuditEntry::of(&tenant.org, act, name).with(detail), now).await?;
             }

@@ -3,7 +3,8 @@
 //!
 //! - [`sqlite`] and [`checkpoint`]; [`postgres`]. [`location`]: the setting that selects one.
 //! - [`tx`]: transactions, and the macros `on!` and `read!` that run one statement on either database.
-//! - [`retry`]: conflicts. [`budget`]: the size of a transaction. [`skip_locked`]: rows that other processes have not locked.
+//! - [`retry`]: conflicts. [`budget`]: the size of a transaction. [`skip_locked`]: rows that other processes have not
+//!   locked.
 //! - [`statement`]: SQL with bound values. [`codec`]: columns. [`scans`]: the concurrency limit of expensive reads.
 //! - [`migrations`]: the schema. [`writable`]: the health check. [`store_error`]: errors by how callers react.
 //!

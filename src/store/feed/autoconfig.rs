@@ -1,6 +1,6 @@
 //! Autoconfig subscriptions. Tokens are stored as hashes, signing secrets are sealed.
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::catalog::autoconfig::AutoConfig;
 use crate::domain::signing::secret::Secret;
 use crate::domain::{AppId, AutoConfigId, EndpointId, Invalid, OrgId, PollingEndpointId, Time, limits};
@@ -73,7 +73,7 @@ impl Store {
                     .bind(made.id).bind(made.app_id).bind(&hash[..]).bind(&made.hint).bind(sealed).bind(made.created_at)
                     .execute(db).await.map(drop)
             })?;
-            self.note_autoconfig(&mut tx, tenant, made, act::AUTOCONFIG_CREATED, made.created_at).await?;
+            self.audit_autoconfig(&mut tx, tenant, made, action::AUTOCONFIG_CREATED, made.created_at).await?;
             tx.commit().await
         })
         .await
@@ -83,7 +83,7 @@ impl Store {
         self.inner.master.seal(id.0.as_bytes(), secret.text().as_bytes())
     }
 
-    async fn note_autoconfig(
+    async fn audit_autoconfig(
         &self,
         tx: &mut Tx,
         tenant: &Tenant,
@@ -121,7 +121,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn autoconfig_of(&self, hash: &TokenHash) -> Result<Option<AutoConfig>, StoreError> {
+    pub async fn autoconfig_by_hash(&self, hash: &TokenHash) -> Result<Option<AutoConfig>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM {TABLES} WHERE a.hash = $1"));
         let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
         Ok(row.map(AutoConfig::from))
@@ -165,7 +165,7 @@ impl Store {
                 sqlx::query(SQL).bind(of.id).bind(of.app_id).bind(&hash[..]).bind(hint).bind(sealed)
                     .execute(db).await.map(|done| done.rows_affected())
             })?;
-            self.note_autoconfig(&mut tx, tenant, of, act::AUTOCONFIG_ROTATED, now).await?;
+            self.audit_autoconfig(&mut tx, tenant, of, action::AUTOCONFIG_ROTATED, now).await?;
             tx.commit().await?;
             Ok(rotated > 0)
         })
@@ -205,7 +205,7 @@ impl Store {
             if bound == 0 {
                 return Ok(false);
             }
-            self.note_autoconfig(&mut tx, tenant, of, act::AUTOCONFIG_SUBSCRIBED, now).await?;
+            self.audit_autoconfig(&mut tx, tenant, of, action::AUTOCONFIG_SUBSCRIBED, now).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -227,7 +227,7 @@ impl Store {
                 sqlx::query(SQL).bind(of.id).bind(of.app_id).execute(db).await.map(|done| done.rows_affected())
             })?;
             if deleted > 0 {
-                self.note_autoconfig(&mut tx, tenant, of, act::AUTOCONFIG_DELETED, now).await?;
+                self.audit_autoconfig(&mut tx, tenant, of, action::AUTOCONFIG_DELETED, now).await?;
             }
             tx.commit().await?;
             Ok(deleted > 0)

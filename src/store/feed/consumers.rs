@@ -178,7 +178,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn move_consumer(
+    pub async fn reset_consumer(
         &self,
         tenant: &Tenant,
         endpoint: &PollingEndpoint,

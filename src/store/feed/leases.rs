@@ -159,7 +159,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn pass_over(
+    pub async fn skip_to(
         &self,
         tenant: &Tenant,
         endpoint: &PollingEndpoint,

@@ -1,9 +1,9 @@
 //! The **feed**: an application's messages in commit order, read by polling. Come here when a reader misses, repeats or
 //! waits for messages.
 //!
-//! * [`order`] – assigning message ids that are positions in the feed.
-//! * [`read`] – a page after a position. [`wakeups`] – waiting for the next message.
-//! * [`polling_endpoints`], [`tokens`] – polling endpoints and their credentials.
+//! * [`feed_order`] – assigning message ids that are positions in the feed.
+//! * [`feed_page`] – a page after a position. [`wakeups`] – waiting for the next message.
+//! * [`polling_endpoints`], [`polling_tokens`] – polling endpoints and their credentials.
 //! * [`consumers`], [`leases`] – readers whose position the store keeps, without and with leases.
 //! * [`autoconfig`] – tokens with which a receiver's program creates its own endpoint.
 //!
@@ -17,8 +17,8 @@
 pub mod autoconfig;
 pub mod consumers;
 pub mod leases;
-pub(in crate::store) mod order;
+pub(in crate::store) mod feed_order;
 pub mod polling_endpoints;
-pub mod read;
-pub mod tokens;
+pub mod feed_page;
+pub mod polling_tokens;
 pub mod wakeups;

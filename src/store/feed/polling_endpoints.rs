@@ -1,7 +1,7 @@
 //! Polling endpoints: create, read, update, delete, list. They are not rows of `endpoint`: they have no slot, secret or
 //! health, and the fan-out ignores them.
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
 use crate::domain::feed::FeedFilter;
 use crate::domain::{AppId, Invalid, PollingEndpointId, Time, Uid, limits};
@@ -87,7 +87,7 @@ impl Store {
                      (id, app_id, uid, disabled, event_types, channels, metadata, created_at, updated_at)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
             self.write_polling_endpoint(&mut tx, SQL, tenant, &made).await?;
-            self.note_polling(&mut tx, tenant, &made, act::POLLING_ENDPOINT_CREATED, now).await?;
+            self.audit_polling_endpoint(&mut tx, tenant, &made, action::POLLING_ENDPOINT_CREATED, now).await?;
             tx.commit().await?;
             Ok(made)
         })
@@ -125,7 +125,7 @@ impl Store {
                      metadata = $7, created_at = $8, updated_at = $9
                  WHERE id = $1 AND app_id = $2";
             self.write_polling_endpoint(&mut tx, SQL, tenant, &after).await?;
-            self.note_polling(&mut tx, tenant, &after, act::POLLING_ENDPOINT_CHANGED, now).await?;
+            self.audit_polling_endpoint(&mut tx, tenant, &after, action::POLLING_ENDPOINT_CHANGED, now).await?;
             tx.commit().await?;
             Ok(UpdateResult::Updated(after))
         })
@@ -158,7 +158,7 @@ impl Store {
         })
     }
 
-    pub(in crate::store) async fn note_polling(
+    pub(in crate::store) async fn audit_polling_endpoint(
         &self,
         tx: &mut Tx,
         tenant: &Tenant,
@@ -249,7 +249,7 @@ impl Store {
                 })?;
             }
             if deleted > 0 {
-                self.note_polling(&mut tx, tenant, endpoint, act::POLLING_ENDPOINT_DELETED, now).await?;
+                self.audit_polling_endpoint(&mut tx, tenant, endpoint, action::POLLING_ENDPOINT_DELETED, now).await?;
             }
             tx.commit().await?;
             Ok(deleted > 0)

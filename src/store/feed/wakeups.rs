@@ -152,12 +152,12 @@ impl Store {
     }
 
     /// The number of listeners of `app` in this process, and the position they have read; `None`: no listeners.
-    pub fn feed_waits(&self, app: AppId) -> Option<(usize, Position)> {
+    pub fn feed_listeners(&self, app: AppId) -> Option<(usize, Position)> {
         self.inner.wakeups.apps().get(&app).map(|waiting| (waiting.listeners, waiting.after))
     }
 
     /// Ends all current and future waits, at shutdown.
-    pub fn end_feed_waits(&self) {
+    pub fn close_feed_listeners(&self) {
         let wakeups = &self.inner.wakeups;
         wakeups.closed.store(true, Ordering::Release);
         wakeups.apps().values().for_each(|waiting| waiting.woken.send_replace(()));
@@ -197,7 +197,7 @@ async fn watch(store: Weak<Inner>) {
 
 /// The applications with messages after the given positions.
 async fn news(inner: &Inner, some: &[(AppId, Position)]) -> Result<Vec<AppId>, StoreError> {
-    // One index step per application; see `along_application` about the order by both columns.
+    // One index step per application; see `within_application` about the order by both columns.
     const SQL: &str = "SELECT waiting.app_id FROM UNNEST($1::uuid[], $2::uuid[]) AS waiting (app_id, first)
          CROSS JOIN LATERAL (
              SELECT 1 FROM message m

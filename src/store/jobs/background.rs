@@ -6,16 +6,16 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::codec;
 use crate::store::jobs::endpoint_cursor::TaskPosition;
-use crate::store::jobs::listed::ListResendData;
+use crate::store::jobs::list_resend::ListResendData;
 use crate::store::jobs::reconcile::{self, ReconcileSpec};
-use crate::store::jobs::resent;
+use crate::store::jobs::resent_deliveries;
 use crate::store::query::delivery_list::DeliveryFilter;
 use crate::store::query::endpoint_messages::EndpointMessageFilter;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
@@ -210,7 +210,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn begin_background(
+    pub async fn start_background(
         &self,
         tenant: &Tenant,
         spec: BackgroundSpec,
@@ -223,7 +223,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn begin_reconciliation(
+    pub async fn start_reconciliation(
         &self,
         tenant: &Tenant,
         spec: &ReconcileSpec<'_>,
@@ -264,7 +264,7 @@ impl Store {
             if let Some(reconciles) = reconciles {
                 data.cursor = reconciles.after.map(|id| id.to_string());
                 data.bounded = reconciles.bounded;
-                reconcile::keep_received(&mut tx, id, reconciles.received).await?;
+                reconcile::store_received_ids(&mut tx, id, reconciles.received).await?;
             }
             let row = Row {
                 id,
@@ -283,7 +283,7 @@ impl Store {
                     .execute(db).await.map(drop)
             })?;
             let (target, detail) = (id.to_string(), spec.kind.word());
-            self.note(&mut tx, NewAuditEntry { org: &tenant.org, app, act: act::RESEND_BEGUN, target: &target, detail }, now)
+            self.note(&mut tx, NewAuditEntry { org: &tenant.org, app, act: action::RESEND_BEGUN, target: &target, detail }, now)
                 .await?;
             tx.commit().await?;
             Ok(StartResult::Started(Box::new(row.background()?)))
@@ -314,7 +314,7 @@ impl Store {
             let target = id.to_string();
             self.note(
                 &mut tx,
-                NewAuditEntry { org: &tenant.org, app, act: act::RESEND_CANCELED, target: &target, detail: "" },
+                NewAuditEntry { org: &tenant.org, app, act: action::RESEND_CANCELED, target: &target, detail: "" },
                 now,
             )
             .await?;
@@ -364,14 +364,14 @@ impl Store {
     }
 
     /// Deletes tasks that ended before `before` with their records: one transaction per task, of at most
-    /// [`resent::MOST`] and a few rows.
+    /// [`resent_deliveries::MOST`] and a few rows.
     ///
     /// # Errors
     /// The store is unavailable. Committed deletions stay.
-    pub async fn forget_background(&self, before: Time) -> Result<(), StoreError> {
+    pub async fn delete_old_background(&self, before: Time) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            reconcile::forget_received(&mut tx).await?;
+            reconcile::delete_received_ids(&mut tx).await?;
             tx.commit().await
         })
         .await?;
@@ -387,7 +387,7 @@ impl Store {
             read!(self, db => sqlx::query_scalar(NEXT).bind(before).fetch_optional(db).await)?;
         let Some(id) = next else { return Ok(false) };
         let mut tx = self.begin().await?;
-        resent::forget(&mut tx, id).await?;
+        resent_deliveries::forget(&mut tx, id).await?;
         on!(tx, db => sqlx::query(FORGET).bind(id).execute(db).await.map(drop))?;
         tx.commit().await?;
         Ok(true)

@@ -30,7 +30,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn tally(
+    pub async fn estimate(
         &self,
         tenant: &Tenant,
         spec: &BackgroundSpec,
@@ -45,7 +45,7 @@ impl Store {
         let mut tx = self.look().await?;
         let begins = from.is_none_or(|at| at.message.is_max());
         if let (Tx::Postgres(_), true, TaskKind::Recover | TaskKind::BulkReplay) = (&tx, begins, spec.kind)
-            && let Some(tally) = self.tally_many(&mut tx, tenant, spec, from).await?
+            && let Some(tally) = self.count_many(&mut tx, tenant, spec, from).await?
         {
             return Ok(tally);
         }
@@ -85,7 +85,7 @@ impl Store {
     }
 
     /// Counts as many of the next endpoints as fit into a chunk. `None`: the first is too large.
-    async fn tally_many(
+    async fn count_many(
         &self,
         tx: &mut Tx,
         tenant: &Tenant,
@@ -141,14 +141,14 @@ async fn count(
             let last = nth(tx, &step, from).await?;
             let end = last.map_or(spec.filter.ids().1, after);
             for row in step.read_sent(tx, spec.filter.sql_of_states(tx.kind()), from, end).await? {
-                found += i64::from(step.takes_sent(&row)?);
+                found += i64::from(step.should_resend(&row)?);
             }
             Ok(Chunk { found, looked: if last.is_some() { looks } else { 1 }, next: last.map(|last| last.0) })
         }
         TaskKind::ReplayMissing => {
             let rows = step.read_missing(tx, from).await?;
             for row in &rows {
-                found += i64::from(step.takes_missing(row)?);
+                found += i64::from(step.is_missing(row)?);
             }
             let next = rows.last().filter(|_| rows.len() >= looks).map(|row| row.id.0);
             Ok(Chunk { found, looked: rows.len(), next })

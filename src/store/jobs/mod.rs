@@ -4,9 +4,9 @@
 //! * [`background`] – creating, listing and canceling tasks. [`estimate`] – counting what a task would send.
 //! * [`job_lease`] – the **lease** by which one process at a time advances a task, **step** by step.
 //!   [`endpoint_cursor`] – the position of the next step.
-//! * [`replay`] – the steps of replay and recovery. [`listed`] – resending the deliveries of a list. [`reconcile`] –
+//! * [`replay`] – the steps of replay and recovery. [`list_resend`] – resending the deliveries of a list. [`reconcile`] –
 //!   resending what a receiver did not get.
-//! * [`resent`] – the deliveries a task has resent.
+//! * [`resent_deliveries`] – the deliveries a task has resent.
 //!
 //! Invariants:
 //!
@@ -21,7 +21,7 @@ pub mod endpoint_cursor;
 pub mod estimate;
 mod estimate_many;
 pub mod job_lease;
-mod listed;
+mod list_resend;
 pub mod reconcile;
 pub(in crate::store) mod replay;
-pub mod resent;
+pub mod resent_deliveries;

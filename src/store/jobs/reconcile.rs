@@ -113,7 +113,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn missed(
+    pub async fn missing_messages(
         &self,
         tenant: &Tenant,
         spec: &ReconcileSpec<'_>,
@@ -139,13 +139,13 @@ impl Store {
             };
             'page: loop {
                 let from = page.last.map_or(Uuid::nil(), |last| last.0);
-                let rows = step.read_meant(&mut tx, from).await?;
+                let rows = step.read_candidates(&mut tx, from).await?;
                 let whole = rows.len() < CHUNK;
                 for row in rows {
                     if spec.bounded && spec.received.last().is_none_or(|end| row.message.id > end) {
                         break 'page;
                     }
-                    let missed = step.misses(&row, spec.received)?;
+                    let missed = step.is_missing_from(&row, spec.received)?;
                     if missed && chosen.len() == limit {
                         page.done = false;
                         break 'page;
@@ -179,7 +179,7 @@ impl Store {
 
 impl EndpointStep<'_> {
     /// The application's messages after `from` with their deliveries to the endpoint.
-    async fn read_meant(&self, tx: &mut Tx, from: Uuid) -> Result<Vec<CandidateRow>, StoreError> {
+    async fn read_candidates(&self, tx: &mut Tx, from: Uuid) -> Result<Vec<CandidateRow>, StoreError> {
         let messages = self.read_missing(tx, from).await?;
         let Some(last) = messages.last() else { return Ok(Vec::new()) };
         let end = MessageId(Uuid::from_u128(last.id.0.as_u128().saturating_add(1)));
@@ -189,44 +189,44 @@ impl EndpointStep<'_> {
     }
 
     /// Whether a receiver with the ids `received` is missing a message.
-    fn misses(&self, row: &CandidateRow, received: &ReceivedMessageIds) -> Result<bool, StoreError> {
+    fn is_missing_from(&self, row: &CandidateRow, received: &ReceivedMessageIds) -> Result<bool, StoreError> {
         Ok(!received.has(row.message.id)
             && match &row.sent {
-                Some(sent) => sent.standing() != DeliveryStatus::Pending && self.takes_sent(sent)?,
-                None => row.message.accepted_at >= self.endpoint.created_at && self.takes_missing(&row.message)?,
+                Some(sent) => sent.standing() != DeliveryStatus::Pending && self.should_resend(sent)?,
+                None => row.message.accepted_at >= self.endpoint.created_at && self.is_missing(&row.message)?,
             })
     }
 
     /// Resends messages missing from `received`; `bounded`: up to the last of these ids.
-    pub(in crate::store::jobs) async fn send_missed(
+    pub(in crate::store::jobs) async fn resend_missing(
         &self,
         tx: &mut Tx,
         from: Uuid,
         received: &ReceivedMessageIds,
         bounded: bool,
     ) -> Result<EndpointStepResult, StoreError> {
-        let mut rows = self.read_meant(tx, from).await?;
+        let mut rows = self.read_candidates(tx, from).await?;
         let within = |row: &CandidateRow| !bounded || received.last().is_some_and(|end| row.message.id <= end);
         let ends = rows.iter().position(|row| !within(row));
         rows.truncate(ends.unwrap_or(rows.len()));
-        let takes = |row: &CandidateRow| self.misses(row, received);
+        let takes = |row: &CandidateRow| self.is_missing_from(row, received);
         let (chosen, done) = choose(self.room, &rows, |row| row.message.id, takes)?;
         let again: Vec<&EndpointDeliveryRow> = chosen.iter().filter_map(|row| row.sent.as_ref()).collect();
         let never = chosen.iter().filter(|row| row.sent.is_none()).map(|row| row.message.id);
-        let mut sent = self.make_pending(tx, &again).await?;
+        let mut sent = self.requeue_as_retries(tx, &again).await?;
         sent.extend(self.give(tx, &never.collect::<Vec<_>>()).await?);
         Ok(EndpointStepResult { sent, ..done })
     }
 }
 
 /// Stores the ids for the steps of the task.
-pub(super) async fn keep_received(tx: &mut Tx, id: BackgroundId, received: &ReceivedMessageIds) -> Result<(), StoreError> {
+pub(super) async fn store_received_ids(tx: &mut Tx, id: BackgroundId, received: &ReceivedMessageIds) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO background_received (background_id, ids) VALUES ($1, $2)";
     Ok(on!(tx, db => sqlx::query(SQL).bind(id).bind(received.bytes()).execute(db).await.map(drop))?)
 }
 
 /// The ids stored for the task.
-pub(super) async fn received_of(tx: &mut Tx, id: BackgroundId) -> Result<ReceivedMessageIds, StoreError> {
+pub(super) async fn received_ids_of(tx: &mut Tx, id: BackgroundId) -> Result<ReceivedMessageIds, StoreError> {
     const SQL: &str = "SELECT ids FROM background_received WHERE background_id = $1";
     let bytes: Option<Vec<u8>> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
     // Without the ids, everything would be resent.
@@ -235,13 +235,13 @@ pub(super) async fn received_of(tx: &mut Tx, id: BackgroundId) -> Result<Receive
 }
 
 /// Deletes the ids of a task that is ending.
-pub(super) async fn drop_received(tx: &mut Tx, id: BackgroundId) -> Result<(), StoreError> {
+pub(super) async fn drop_received_ids(tx: &mut Tx, id: BackgroundId) -> Result<(), StoreError> {
     const SQL: &str = "DELETE FROM background_received WHERE background_id = $1";
     Ok(on!(tx, db => sqlx::query(SQL).bind(id).execute(db).await.map(drop))?)
 }
 
 /// Deletes the ids of all tasks that have ended or were canceled.
-pub(super) async fn forget_received(tx: &mut Tx) -> Result<(), StoreError> {
+pub(super) async fn delete_received_ids(tx: &mut Tx) -> Result<(), StoreError> {
     const SQL: &str = "DELETE FROM background_received WHERE NOT EXISTS
              (SELECT 1 FROM background b WHERE b.id = background_received.background_id AND b.state = 'running')";
     Ok(on!(tx, db => sqlx::query(SQL).execute(db).await.map(drop))?)

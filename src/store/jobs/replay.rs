@@ -10,7 +10,7 @@ use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, MessageId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::query::endpoint_messages::{EndpointMessageFilter, EndpointDeliveryRow};
-use crate::store::query::messages::{along_application, in_order_of_application};
+use crate::store::query::messages::{within_application, in_order_of_application};
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, DeliverySnapshot, RequeueTarget};
 use crate::store::{StoreError, Tx, on};
@@ -110,20 +110,20 @@ impl EndpointStep<'_> {
     }
 
     /// Whether a delivery matches and still has content.
-    pub(in crate::store) fn takes_sent(&self, row: &EndpointDeliveryRow) -> Result<bool, StoreError> {
+    pub(in crate::store) fn should_resend(&self, row: &EndpointDeliveryRow) -> Result<bool, StoreError> {
         Ok(row.content && self.filter.takes(row)?)
     }
 
     /// Requeues the endpoint's matching deliveries in any state, if their message has content.
-    pub(in crate::store) async fn send_again(&self, tx: &mut Tx, from: Uuid) -> Result<EndpointStepResult, StoreError> {
+    pub(in crate::store) async fn requeue_sent(&self, tx: &mut Tx, from: Uuid) -> Result<EndpointStepResult, StoreError> {
         let rows = self.read_sent(tx, self.filter.sql(tx.kind(), ">", "ASC"), from, self.filter.ids().1).await?;
-        let (chosen, done) = choose(self.room, &rows, |row| row.message_id, |row| self.takes_sent(row))?;
-        let sent = self.make_pending(tx, &chosen).await?;
+        let (chosen, done) = choose(self.room, &rows, |row| row.message_id, |row| self.should_resend(row))?;
+        let sent = self.requeue_as_retries(tx, &chosen).await?;
         Ok(EndpointStepResult { sent, ..done })
     }
 
     /// Requeues deliveries as retries, so they do not delay new messages.
-    pub(in crate::store::jobs) async fn make_pending(
+    pub(in crate::store::jobs) async fn requeue_as_retries(
         &self,
         tx: &mut Tx,
         chosen: &[&EndpointDeliveryRow],
@@ -140,7 +140,7 @@ impl EndpointStep<'_> {
 
     /// The application's messages after `from`.
     pub(in crate::store) async fn read_missing(&self, tx: &mut Tx, from: Uuid) -> Result<Vec<MissingRow>, StoreError> {
-        let within = along_application(tx.kind(), "$2", ["> $3", ">= $4", "< $5"]);
+        let within = within_application(tx.kind(), "$2", ["> $3", ">= $4", "< $5"]);
         let order = in_order_of_application(tx.kind(), "ASC");
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT id, event_type, channels, accepted_at,
@@ -159,7 +159,7 @@ impl EndpointStep<'_> {
 
     /// Whether a message matches the endpoint's filters and has no delivery. If the endpoint is disabled, the delivery
     /// stays pending.
-    pub(in crate::store) fn takes_missing(&self, row: &MissingRow) -> Result<bool, StoreError> {
+    pub(in crate::store) fn is_missing(&self, row: &MissingRow) -> Result<bool, StoreError> {
         let filter = self.filter;
         let meant = row.passed == 0
             && (filter.since..filter.until).contains(&row.accepted_at)
@@ -177,9 +177,9 @@ impl EndpointStep<'_> {
     }
 
     /// Creates a delivery for each missing message. A scheduled message still waits for its time.
-    pub(in crate::store) async fn send_missing(&self, tx: &mut Tx, from: Uuid) -> Result<EndpointStepResult, StoreError> {
+    pub(in crate::store) async fn queue_missing(&self, tx: &mut Tx, from: Uuid) -> Result<EndpointStepResult, StoreError> {
         let rows = self.read_missing(tx, from).await?;
-        let (chosen, done) = choose(self.room, &rows, |row| row.id, |row| self.takes_missing(row))?;
+        let (chosen, done) = choose(self.room, &rows, |row| row.id, |row| self.is_missing(row))?;
         let messages: Vec<MessageId> = chosen.iter().map(|row| row.id).collect();
         let sent = self.give(tx, &messages).await?;
         Ok(EndpointStepResult { sent, ..done })

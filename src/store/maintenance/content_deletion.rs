@@ -3,7 +3,7 @@
 //!
 //! The content of a message is its payload; that of an attempt is the response.
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::deliveries::attempt::EXPUNGED;
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
@@ -45,7 +45,7 @@ impl Store {
             }
             let ended = end_pending(&mut tx, PendingFilter::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
             let target = message.to_string();
-            self.note(&mut tx, NewAuditEntry::of(&tenant.org, act::CONTENT_DELETED, &target).within(app), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(&tenant.org, action::CONTENT_DELETED, &target).within(app), now).await?;
             tx.commit().await?;
             self.ended(&ended);
             Ok(true)
@@ -80,7 +80,7 @@ impl Store {
             })?;
             if changed > 0 {
                 let (target, detail) = (message.to_string(), format!("of {attempt}"));
-                let deleted = NewAuditEntry::of(&tenant.org, act::CONTENT_DELETED, &target).within(app).with(&detail);
+                let deleted = NewAuditEntry::of(&tenant.org, action::CONTENT_DELETED, &target).within(app).with(&detail);
                 self.note(&mut tx, deleted, now).await?;
             }
             tx.commit().await?;
@@ -122,7 +122,7 @@ impl Store {
     pub async fn end_without_content(&self, messages: &[MessageId], now: Time) -> Result<u64, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            let gone = without_content(&mut tx, messages).await?;
+            let gone = missing_content(&mut tx, messages).await?;
             let ended = end_pending(&mut tx, PendingFilter::Messages(&gone), DeadReason::ContentDeleted, now).await?;
             tx.commit().await?;
             dead::count(DeadReason::ContentDeleted, &ended);
@@ -150,7 +150,7 @@ impl Store {
 
 /// Those of `messages` without content, sorted. The rows of the others stay locked until the end of `tx`, so a later
 /// deletion of their content sees the deliveries that `tx` queues.
-pub(in crate::store) async fn without_content(
+pub(in crate::store) async fn missing_content(
     tx: &mut Tx,
     messages: &[MessageId],
 ) -> Result<Vec<MessageId>, StoreError> {

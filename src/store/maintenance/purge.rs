@@ -45,7 +45,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn forget_secrets(&self, now: Time, limit: i64) -> Result<u64, StoreError> {
+    pub async fn delete_expired_secrets(&self, now: Time, limit: i64) -> Result<u64, StoreError> {
         const SQL: &str = "DELETE FROM endpoint_secret WHERE (endpoint_id, made_at) IN
              (SELECT endpoint_id, made_at FROM endpoint_secret WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)";
         self.delete(SQL, now, limit).await
@@ -55,7 +55,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn forget_api_keys(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
+    pub async fn delete_old_api_keys(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
         const SQL: &str = "DELETE FROM api_key WHERE id IN
              (SELECT id FROM api_key WHERE revoked_at < $1 OR expires_at < $1 ORDER BY id LIMIT $2)";
         self.delete(SQL, before, limit).await

@@ -23,7 +23,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn widen_counts(&self, now: Time) -> Result<u64, StoreError> {
+    pub async fn compact_rollups(&self, now: Time) -> Result<u64, StoreError> {
         let mut moved = 0;
         for (from, to, read) in MOVES {
             let before = now.minus(read.span()).floor(to.span);
@@ -38,8 +38,8 @@ impl Store {
         Ok(moved)
     }
 
-    /// Rows per full step of [`Store::widen_counts`].
-    pub const WIDEN_STEP: u64 = STEP as u64;
+    /// Rows per full step of [`Store::compact_rollups`].
+    pub const COMPACTION_STEP: u64 = STEP as u64;
 }
 
 /// Moves the oldest rows of `from` that start before `before`.

@@ -1,10 +1,10 @@
 //! Partitions on PostgreSQL: `message` and `attempt` are partitioned by the time in the message's id, so
 //! [retention](crate::store::maintenance::retention) can drop whole partitions instead of deleting rows.
 //!
-//! * [`catalog`] – the layout, read from PostgreSQL's catalogs.
-//! * [`make`] – creates partitions ahead of time, or on demand for an insert.
-//! * [`retain`] – raises the **horizon** and deletes rows that are not dropped with a partition.
-//! * [`leave`] – detaches, drops and merges partitions below the horizon.
+//! * [`layout`] – the layout, read from PostgreSQL's catalogs.
+//! * [`create`] – creates partitions ahead of time, or on demand for an insert.
+//! * [`horizon`] – raises the **horizon** and deletes rows that are not dropped with a partition.
+//! * [`detach`] – detaches, drops and merges partitions below the horizon.
 //! * [`statistics`] – analyzes the parent tables.
 //!
 //! Invariants:
@@ -15,10 +15,10 @@
 //! * Below the horizon nothing enters `due` again, except deliveries still waiting in `fan_out`. A partition below it
 //!   without rows in either table can be dropped.
 
-mod catalog;
-mod leave;
-mod make;
-mod retain;
+mod layout;
+mod detach;
+mod create;
+mod horizon;
 mod statistics;
 
 use std::collections::HashSet;
@@ -30,7 +30,7 @@ use sqlx::PgPool;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-pub(in crate::store) use self::catalog::{Layout, Partition, PartitionedTable};
+pub(in crate::store) use self::layout::{Layout, Partition, PartitionedTable};
 use crate::domain::{MessageId, Time};
 use crate::store::db::store_error::is_no_partition;
 use crate::store::db::postgres::servers::Servers;
@@ -47,7 +47,7 @@ const USUAL_WIDTH: Duration = Duration::from_secs(86_400);
 /// The time span of a partition: a twentieth of the retention period, rounded up to whole minutes.
 ///
 /// Each table has about 25 partitions: 20 for the retention period, one partly expired, two ahead, the first, and up to
-/// [`leave::KEPT`] kept for scheduled messages.
+/// [`detach::KEPT`] kept for scheduled messages.
 pub fn width(retention: Duration) -> Duration {
     let minutes = (retention / PARTS).as_secs().div_ceil(60);
     Duration::from_secs(minutes * 60).max(LEAST_WIDTH)
@@ -107,7 +107,7 @@ impl Partitions {
     }
 
     /// Whether the cached layout was dropped, in which case a failed transaction is worth a retry.
-    pub(in crate::store) fn forgotten(&self) -> bool {
+    pub(in crate::store) fn is_stale(&self) -> bool {
         self.look(|known| PartitionedTable::ALL.iter().all(|table| known.count(*table) == 0))
     }
 
@@ -137,7 +137,7 @@ pub struct PartitionRange {
 
 impl Store {
     /// Sets the retention period that determines the width of new partitions in this process.
-    pub fn keep_for(&self, retention: Duration) {
+    pub fn set_retention(&self, retention: Duration) {
         if let Backend::Postgres(backend) = &self.inner.backend {
             backend.partitions.width.store(width(retention).as_secs(), Ordering::Relaxed);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::PartitionedTable;
-use super::make::connect;
+use super::create::connect;
 use crate::store::db::store_error::is_lock_timeout;
 use crate::store::db::postgres;
 use crate::store::{Backend, Store, StoreError};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::access::audit::NewAuditEntry;
@@ -207,7 +207,7 @@ impl Store {
             }
             ordering::number_at_end(&mut tx, endpoint, vec![message], now).await?;
             let (target, to) = (message.to_string(), endpoint.to_string());
-            let resent = NewAuditEntry::of(&tenant.org, act::DELIVERY_RESENT, &target).within(app).with(&to);
+            let resent = NewAuditEntry::of(&tenant.org, action::DELIVERY_RESENT, &target).within(app).with(&to);
             self.note(&mut tx, resent, now).await?;
             tx.commit().await?;
             self.inner.signals.send(crate::store::queue::signals::Signal::Look(vec![endpoint]));

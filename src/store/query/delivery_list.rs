@@ -13,7 +13,7 @@ use crate::store::query::messages::ceiling;
 use crate::store::query::page::SCAN;
 use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
-pub use crate::store::query::delivery_status::DeliveryStatusFilter;
+pub use crate::store::query::delivery_status_filter::DeliveryStatusFilter;
 pub use crate::store::query::list_scan::DeliveryKey;
 
 /// Rows per statement when a scan covers few rows.
@@ -128,7 +128,7 @@ impl Row {
 
 impl DeliveryFilter {
     /// Whether the filter matches everything on the scan of an application or endpoint.
-    fn takes_all(&self) -> bool {
+    fn matches_everything(&self) -> bool {
         let walked = DeliveryFilter { app: self.app, endpoint: self.endpoint, ..DeliveryFilter::default() };
         *self == walked && (self.app.is_none() || self.endpoint.is_none())
     }
@@ -171,7 +171,7 @@ impl DeliveryFilter {
     }
 
     /// Whether the result is empty without a query: another tenant's application, or an empty list of messages.
-    pub(in crate::store) fn is_void(&self, tenant: &Tenant) -> bool {
+    pub(in crate::store) fn is_empty_result(&self, tenant: &Tenant) -> bool {
         self.app.is_some_and(|app| !tenant.sees(app)) || self.messages.as_ref().is_some_and(Vec::is_empty)
     }
 
@@ -223,23 +223,23 @@ impl Store {
         limit: usize,
     ) -> Result<Scanned<ListedDelivery, DeliveryKey>, StoreError> {
         let mut filter = filter.clone();
-        if filter.is_void(tenant) {
+        if filter.is_empty_result(tenant) {
             return Ok(Scanned::nothing());
         }
         let _scan = self.scan(tenant).await?;
         filter.app = filter.app.or(tenant.only);
-        let walk = self.walk(tenant, &filter).await?;
+        let walk = self.choose_scan(tenant, &filter).await?;
         let mut stretch = filter.stretch(Order::Descending, after);
         let few = walk.is_few();
-        let free = filter.takes_all() && matches!(walk, ListScan::Endpoint(..)) || matches!(walk, ListScan::Messages(_));
+        let free = filter.matches_everything() && matches!(walk, ListScan::Endpoint(..)) || matches!(walk, ListScan::Messages(_));
         // If few rows are skipped, several ranges fill the page.
-        let goes_on = few || filter.takes_all();
+        let goes_on = few || filter.matches_everything();
         let (mut found, mut looked): (Vec<Row>, usize) = (Vec::new(), 0);
         let stopped = loop {
             let rows = if few && filter.text.is_none() { CHUNK } else { SCAN };
             stretch.end = match free {
                 true => None,
-                false => self.end_of_walk(&walk, &stretch, rows, filter.text.is_some()).await?,
+                false => self.scan_end(&walk, &stretch, rows, filter.text.is_some()).await?,
             };
             let reading = Selection { columns: LISTED, and: "", limit: limit + 1 - found.len() };
             let sql = filter.statement(self, tenant, (&walk, &stretch), reading);
@@ -257,7 +257,7 @@ impl Store {
     }
 
     /// Chooses the scan that skips the fewest rows.
-    pub(in crate::store) async fn walk(&self, tenant: &Tenant, filter: &DeliveryFilter) -> Result<ListScan, StoreError> {
+    pub(in crate::store) async fn choose_scan(&self, tenant: &Tenant, filter: &DeliveryFilter) -> Result<ListScan, StoreError> {
         if let Some(work) = filter.resent {
             return Ok(ListScan::Resent(work));
         }
@@ -269,7 +269,7 @@ impl Store {
         if let Some(endpoint) = filter.endpoint
             && !states.is_empty()
             && !states.contains(&DeliveryState::Fresh)
-            && let Some(slot) = self.few_at(endpoint).await?
+            && let Some(slot) = self.few_at_endpoint(endpoint).await?
         {
             return Ok(ListScan::FewAtEndpoint(endpoint, slot, states));
         }
@@ -280,11 +280,11 @@ impl Store {
             [DeliveryState::Dead] => {}
             // Retried or dead: dead deliveries are not in the queue, so this needs the full scan.
             states if states.contains(&DeliveryState::Dead) => {}
-            states if self.few(states).await? => return Ok(ListScan::FewPending(states)),
+            states if self.few_pending(states).await? => return Ok(ListScan::FewPending(states)),
             _ => {}
         }
         Ok(match (filter.endpoint, filter.app) {
-            (Some(endpoint), _) => self.walk_of_endpoint(endpoint).await?,
+            (Some(endpoint), _) => self.scan_of_endpoint(endpoint).await?,
             (None, Some(app)) => ListScan::Application(app),
             (None, None) => ListScan::Organization(tenant.org.clone()),
         })
@@ -292,7 +292,7 @@ impl Store {
 
     /// Scans the endpoint's deliveries. Pending ones have no index in the list's order; if there are many, scans the
     /// application's messages instead.
-    async fn walk_of_endpoint(&self, endpoint: EndpointId) -> Result<ListScan, StoreError> {
+    async fn scan_of_endpoint(&self, endpoint: EndpointId) -> Result<ListScan, StoreError> {
         const SQL: &str = "SELECT slot, app_id, (SELECT count(*) FROM (SELECT 1 FROM due
                  WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id LIMIT $2) AS pending)
              FROM endpoint WHERE id = $1";

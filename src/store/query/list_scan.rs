@@ -42,7 +42,7 @@ pub(in crate::store) enum ListScan {
     FewPending(&'static [DeliveryState]),
     /// Deliveries of an endpoint in this slot in these states, if few.
     FewAtEndpoint(EndpointId, i16, &'static [DeliveryState]),
-    /// Deliveries resent by a background task, as far as [recorded](crate::store::jobs::resent).
+    /// Deliveries resent by a background task, as far as [recorded](crate::store::jobs::resent_deliveries).
     Resent(BackgroundId),
     Messages(Vec<MessageId>),
 }
@@ -236,7 +236,7 @@ fn pending_rows(store: &Store, state: DeliveryState) -> String {
 
 impl Store {
     /// Whether the pending deliveries in these states are few enough to scan completely.
-    pub(in crate::store) async fn few(&self, states: &[DeliveryState]) -> Result<bool, StoreError> {
+    pub(in crate::store) async fn few_pending(&self, states: &[DeliveryState]) -> Result<bool, StoreError> {
         let mut found = 0;
         for state in states {
             let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT $1) AS found", pending_rows(self, *state));
@@ -250,7 +250,7 @@ impl Store {
     }
 
     /// The endpoint's slot, if its retried and dead deliveries are few enough to scan completely.
-    pub(in crate::store) async fn few_at(&self, endpoint: EndpointId) -> Result<Option<i16>, StoreError> {
+    pub(in crate::store) async fn few_at_endpoint(&self, endpoint: EndpointId) -> Result<Option<i16>, StoreError> {
         const SQL: &str = "SELECT slot,
                  (SELECT count(*) FROM (SELECT 1 FROM due WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id
                       AND due.kind = 1 LIMIT $2) AS retried)
@@ -271,7 +271,7 @@ impl Store {
     }
 
     /// The last delivery that a page scans, `rows` from the start; `None`: the scan ends before.
-    pub(in crate::store) async fn end_of_walk(
+    pub(in crate::store) async fn scan_end(
         &self,
         walk: &ListScan,
         stretch: &ScanRange,

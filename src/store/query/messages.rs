@@ -128,7 +128,7 @@ impl Store {
         };
         let page = read!(self, db => {
             let mut sql = QueryBuilder::<Db>::new(format!("SELECT {MESSAGE} FROM message WHERE "));
-            // See `along_application`.
+            // See `within_application`.
             let both = matches!(self.inner.backend, Backend::Postgres(_));
             if both {
                 sql.push("app_id >= ").push_bind(app).push(" AND app_id <= ").push_bind(app);
@@ -182,7 +182,7 @@ impl Store {
             Order::Ascending => page.bound().max(floor.0),
             Order::Descending => page.bound().min(ceiling.0),
         };
-        let within = along_application(self.kind(), "$1", [&format!("{compare} $2")]);
+        let within = within_application(self.kind(), "$1", [&format!("{compare} $2")]);
         let order = in_order_of_application(self.kind(), direction);
         let sql =
             sqlx::AssertSqlSafe(format!("SELECT id FROM message WHERE {within} ORDER BY {order} LIMIT 1 OFFSET $3"));
@@ -277,7 +277,7 @@ impl Store {
 /// it compares both columns and is [ordered by both](in_order_of_application), so the planner can only use the
 /// application's index; the index of all ids may have millions of other applications' rows to skip. The limits on the
 /// id alone exclude partitions.
-pub(in crate::store) fn along_application<const N: usize>(store: &str, app: &str, limits: [&str; N]) -> String {
+pub(in crate::store) fn within_application<const N: usize>(store: &str, app: &str, limits: [&str; N]) -> String {
     let of_ids = limits.map(|limit| format!(" AND id {limit}")).concat();
     if store != Store::POSTGRES {
         return format!("app_id = {app}{of_ids}");
@@ -289,7 +289,7 @@ pub(in crate::store) fn along_application<const N: usize>(store: &str, app: &str
     format!("app_id >= {app} AND app_id <= {app}{}{of_ids}", of_both.concat())
 }
 
-/// The ORDER BY clause for [`along_application`].
+/// The ORDER BY clause for [`within_application`].
 pub(in crate::store) fn in_order_of_application(store: &str, direction: &str) -> String {
     if store == Store::POSTGRES { format!("app_id {direction}, id {direction}") } else { format!("id {direction}") }
 }

@@ -25,7 +25,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn sought(&self, tenant: &Tenant, app: Option<AppId>, text: &str) -> Result<SearchTarget, StoreError> {
+    pub async fn resolve_search_term(&self, tenant: &Tenant, app: Option<AppId>, text: &str) -> Result<SearchTarget, StoreError> {
         let tenant = &Tenant { only: app.or(tenant.only), ..tenant.clone() };
         let messages = match (text.parse::<AttemptId>(), MessageRef::parse(text)) {
             (Ok(attempt), _) => self.message_of_attempt(tenant, attempt).await?,

@@ -126,13 +126,13 @@ async fn scene(world: &mut World) -> Result<Scene, String> {
     let scope = TaskScope::Endpoint(app, endpoint);
     let spec =
         BackgroundSpec { kind: TaskKind::BulkReplay, scope, filter, by: String::new(), listed: None, total: None };
-    let StartResult::Started(work) = said(world.store().begin_background(&tenant, spec.clone(), now).await)? else {
+    let StartResult::Started(work) = said(world.store().start_background(&tenant, spec.clone(), now).await)? else {
         return Err("no work".to_owned());
     };
     let work = begun(work.id, spec, now);
     world.model.works.insert(work.id, Work { org: tenant.org.clone(), work, leased_until: Time::ZERO, lease: 0 });
-    let turn = said(world.store().take_turn(now).await)?.ok_or("no turn")?;
-    let work = world.model.take_turn(now).ok_or("no turn")?;
+    let turn = said(world.store().lease_background(now).await)?.ok_or("no turn")?;
+    let work = world.model.lease_background(now).ok_or("no turn")?;
     let endpoint = world.model.ends[&endpoint].endpoint.clone();
     let attempts = [AttemptId::new(now), AttemptId::new(now)];
     Ok(Scene { tenant, app, endpoint, message: accepted.id, attempts, turn, work, now })

@@ -7,7 +7,7 @@ use sendoff::domain::catalog::endpoint::DisabledReason;
 use sendoff::domain::deliveries::attempt::EXPUNGED;
 use sendoff::domain::deliveries::attempt::Trigger;
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Progress, Transition};
-use sendoff::domain::deliveries::failing::{StreakAction, due};
+use sendoff::domain::deliveries::failure_streak::{StreakAction, action_due};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
@@ -216,12 +216,12 @@ impl Model {
                 continue;
             };
             let Some((since, failed_at)) = end.failing_since.zip(failed_at) else { continue };
-            match due(failed_at.since(since), end.warned, disable_after) {
-                Some(StreakAction::Warning(number)) => {
+            match action_due(failed_at.since(since), end.warned, disable_after) {
+                Some(StreakAction::Warn(number)) => {
                     (end.warned, end.warned_at) = (number, Some(now));
                     judged.warned.push((id, number));
                 }
-                Some(StreakAction::Disabling) => {
+                Some(StreakAction::Disable) => {
                     self.disable(id, DisabledReason::Failing, now);
                     judged.disabled.push(id);
                 }

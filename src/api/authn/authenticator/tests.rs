@@ -2,7 +2,7 @@
 
 use crate::api::authn::authenticator::*;
 use crate::domain::OrgId;
-use crate::domain::access::api_key::{KeySpec, KeyScopes};
+use crate::domain::access::api_key::{KeyScopes, KeySpec};
 use crate::domain::signing::secret::MasterKey;
 use crate::store::{Location, StoreOptions};
 
@@ -123,7 +123,7 @@ async fn a_use_is_written_once_a_minute_and_sooner_after_a_failure() {
     eventually(async || rests_until(&authenticator) == at(10)).await;
     authenticator.inner.store.migrate().await.unwrap();
     authenticator.inner.store.add_api_key(&key, &hash).await.unwrap();
-    let written = async || authenticator.inner.store.api_key_of(&hash).await.unwrap().unwrap().last_used_at;
+    let written = async || authenticator.inner.store.api_key_by_hash(&hash).await.unwrap().unwrap().last_used_at;
     authenticator.record_use(&caller, at(5));
     assert_eq!(rests_until(&authenticator), at(10), "not yet");
     authenticator.record_use(&caller, at(10));

@@ -10,7 +10,7 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::request::{ApiCall, no_content};
 use crate::api::openapi::schemas;
 use crate::domain::{Invalid, ids, limits};
-use crate::store::access::access_end::{AccessExpiry, LONGEST};
+use crate::store::access::access_expiry::{AccessExpiry, LONGEST};
 
 /// The tokens and sessions to expire.
 #[derive(ToSchema)]
@@ -31,8 +31,7 @@ struct ApplicationTokenExpireIn {
 /// `expiry` seconds. Other server processes reject them within 3 seconds. With `sessionIds`, only tokens that Sendoff
 /// issued are affected.
 #[utoipa::path(
-    post, path = "/auth/app/{app_id}/expire-all", request_body = ApplicationTokenExpireIn,
-    responses((status = 204, description = "They are expired, or will be."))
+    post, path = "/auth/app/{app_id}/expire-all", request_body = ApplicationTokenExpireIn, responses((status = 204))
 )]
 pub(in crate::api) async fn expire_all(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;

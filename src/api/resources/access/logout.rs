@@ -13,10 +13,7 @@ const MARGIN: Duration = Duration::from_secs(10 * 60);
 /// Log out
 ///
 /// Revokes the token of this request, permanently if it has no expiry. API keys cannot be logged out, only revoked.
-#[utoipa::path(
-    post, path = "/auth/logout",
-    responses((status = 204, description = "The token is revoked."))
-)]
+#[utoipa::path(post, path = "/auth/logout", responses((status = 204)))]
 pub(in crate::api) async fn log_out(call: ApiCall) -> ApiResult {
     match &call.caller.credential {
         CredentialRef::Token { hash, expires } => {

@@ -2,28 +2,25 @@
 
 use std::time::Duration;
 
-use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::http::body::{Fields, JsonBody};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
-use crate::api::http::request::{ApiCall, json};
+use crate::api::http::request::{ApiCall, json_secret};
 use crate::api::openapi::schemas;
 use crate::api::resources::application;
-use crate::domain::access::api_key;
 use crate::domain::access::colour::{Colour, ColourError};
-use crate::domain::access::portal::{Capability, PortalLink, PortalOptions, PortalPage};
-use crate::domain::access::theme::{ThemeMode, Palette, ColourScheme, Theme};
+use crate::domain::access::portal::{Capability, PortalOptions, PortalPage};
+use crate::domain::access::theme::{ColourScheme, Palette, Theme, ThemeMode};
 use crate::domain::catalog::application::Application;
 use crate::domain::{Invalid, Time, limits};
+use crate::service::portal_links;
 use crate::store::AppRef;
 
 /// Duration of the access in seconds: default, minimum, maximum.
 const EXPIRY: (u64, u64, u64) = (7 * 24 * 3_600, 3_600, 7 * 24 * 3_600);
-/// Lifetime of the link.
-const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// Access to an application.
 #[derive(Serialize, ToSchema)]
@@ -134,7 +131,9 @@ fn read<'a>(fields: &mut Fields<'a>, now: Time) -> Result<(PortalOptions, Option
 fn theme(mut fields: Fields<'_>) -> Result<Theme, ApiError> {
     fields.only(&["accent", "light", "dark", "radius", "logo", "mode"]);
     let mut palettes = [Palette::default(), Palette::default()];
-    for (place, (name, shade)) in palettes.iter_mut().zip([("light", ColourScheme::Light), ("dark", ColourScheme::Dark)]) {
+    for (place, (name, shade)) in
+        palettes.iter_mut().zip([("light", ColourScheme::Light), ("dark", ColourScheme::Dark)])
+    {
         if let Some(read) = fields.object(name).set().map(|fields| palette(fields, shade)) {
             *place = fields.nested(read)?.unwrap_or_default();
         }
@@ -185,7 +184,7 @@ fn capabilities(text: &str) -> Result<Vec<Capability>, String> {
 #[utoipa::path(
     post, path = "/auth/app-portal-access/{app_id}", request_body = AppPortalAccessIn,
     responses(
-        (status = 200, description = "The token and the link.", body = AccessOut),
+        (status = 200, body = AccessOut),
         (status = 501, description = "This server verifies tokens with a public key and cannot issue any."),
     )
 )]
@@ -201,7 +200,7 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
 #[utoipa::path(
     post, path = "/auth/dashboard-access/{app_id}",
     responses(
-        (status = 200, description = "The token and the link.", body = AccessOut),
+        (status = 200, body = AccessOut),
         (status = 501, description = "This server verifies tokens with a public key and cannot issue any."),
     )
 )]
@@ -244,12 +243,6 @@ async fn access_response(call: &ApiCall, app: Application, options: PortalOption
         .tokens()
         .mint_portal(&app.org, app.id, &options, call.wall(), ttl)
         .map_err(|error| ApiError::internal(&error))?;
-    let code = api_key::random_text();
-    let link = PortalLink { org: app.org, app_id: app.id, options, expires_at: call.now.plus(LINK_LIFE) };
-    call.store().add_portal_link(&api_key::hash(&code), &link, call.now).await?;
-    let mut url = call.portal_url().clone();
-    url.set_path(&format!("/portal/enter/{}", *code));
-    let mut answer = json(StatusCode::OK, &AccessOut { token, url: url.into() })?;
-    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    Ok(answer)
+    let url = portal_links::create(call.store(), &app, options, call.portal_url(), call.now).await?;
+    json_secret(&AccessOut { token, url: url.into() })
 }

@@ -12,11 +12,12 @@ use crate::api::http::request::ApiCall;
 use crate::api::openapi::schemas;
 use crate::api::resources::application::throttle_rate;
 use crate::domain::catalog::application::Metadata;
-use crate::domain::catalog::endpoint::{EndpointSpec, check_filter, masked_header, moved};
+use crate::domain::catalog::endpoint::{EndpointSpec, check_filter, masked_header, origin_changed};
 use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::{EndpointId, Invalid, Uid, ids, limits};
+use crate::service::endpoints;
 
 /// The fields of every endpoint body.
 #[derive(ToSchema)]
@@ -159,16 +160,12 @@ pub(in crate::api) async fn read(
     }
     fill(&mut fields, &mut spec);
     let headers_given = !matches!(fields.raw("headers"), FieldValue::Absent);
-    if what.existing().is_some_and(|before| moved(&before.url, &spec.url)) && !headers_given {
+    if what.existing().is_some_and(|before| origin_changed(&before.url, &spec.url)) && !headers_given {
         spec.headers.retain(|name, _| !masked_header(name));
     }
     let secret = read_signing(&mut fields, &mut spec, what.existing(), call.signature_type());
-    let known = what.existing().is_some_and(|before| before.url == spec.url);
-    if !known && !spec.url.is_empty() {
-        // A stored URL is not checked again: each attempt checks it anyway.
-        if let Err(wrong) = call.egress().vet_text(&spec.url).await {
-            fields.note(wrong);
-        }
+    if let Err(wrong) = endpoints::check_url(call.egress(), &spec.url, what.existing()).await {
+        fields.note(wrong);
     }
     fields.done(spec.check())?;
     Ok((spec, secret))

@@ -8,8 +8,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::http::body::JsonBody;
-use crate::api::http::errors::{ApiError, ApiResult};
-use crate::api::http::request::{ApiCall, json, no_content};
+use crate::api::http::errors::ApiResult;
+use crate::api::http::request::{ApiCall, json, no_content_if};
 use crate::api::openapi::schemas;
 use crate::domain::catalog::endpoint::{HeaderChange, Headers, check_headers, masked_header};
 use crate::domain::{Invalid, limits};
@@ -51,12 +51,10 @@ struct EndpointHeadersPatchIn {
 ///
 /// Retrieves the custom headers of an endpoint. Values that may be secrets are hidden; `sensitive` lists their names.
 #[utoipa::path(
-    get, path = "/app/{app_id}/endpoint/{endpoint_id}/headers",
-    responses((status = 200, description = "The headers.", body = HeadersOut))
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", responses((status = 200, body = HeadersOut))
 )]
 pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = call.endpoint(app.id).await?;
+    let endpoint = call.endpoint().await?;
     let all = endpoint.spec.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let (kept_back, shown): (Vec<_>, Vec<_>) = all.partition(|(name, _)| masked_header(name));
     let sensitive = kept_back.into_iter().map(|(name, _)| name).collect();
@@ -68,7 +66,7 @@ pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
 /// Replaces all custom headers of an endpoint.
 #[utoipa::path(
     put, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersIn,
-    responses((status = 204, description = "The headers were replaced."))
+    responses((status = 204))
 )]
 pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     let mut fields = body.fields()?;
@@ -83,7 +81,7 @@ pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
 /// Sets some custom headers and removes others: those that are `null` and those in `deleteHeaders`.
 #[utoipa::path(
     patch, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersPatchIn,
-    responses((status = 204, description = "The headers were updated."))
+    responses((status = 204))
 )]
 pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
     let mut fields = body.fields()?;
@@ -121,10 +119,7 @@ pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
 }
 
 async fn change(call: &ApiCall, change: HeaderChange) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = call.endpoint(app.id).await?;
-    match call.store().change_headers(&call.tenant, app.id, endpoint.id, &change, call.now).await? {
-        true => no_content(),
-        false => Err(ApiError::not_found("endpoint")),
-    }
+    let endpoint = call.endpoint().await?;
+    let changed = call.store().change_headers(&call.tenant, endpoint.app_id, endpoint.id, &change, call.now).await?;
+    no_content_if(changed, "endpoint")
 }

@@ -52,16 +52,15 @@ struct SentParams {
 /// short or empty without being the last one: continue with `iterator` until `done`.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg", params(PageParams, MessageFilterParams, SentParams),
-    responses((status = 200, description = "A page of messages.", body = ListOut<EndpointMessageOut>))
+    responses((status = 200, body = ListOut<EndpointMessageOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<MessageId>(Order::Descending, false)?;
     let (content, expanded) = (query.flag("with_content", true)?, query.flag("expanded_statuses", false)?);
     let filter = filter(&query, expanded)?;
-    let app = call.app().await?;
-    let endpoint = call.endpoint(app.id).await?;
-    let page = call.store().endpoint_messages(&call.tenant, app.id, endpoint.id, &filter, &request).await?;
+    let endpoint = call.endpoint().await?;
+    let page = call.store().endpoint_messages(&call.tenant, endpoint.app_id, endpoint.id, &filter, &request).await?;
     let out = |one| out(one, content, expanded);
     json(StatusCode::OK, &ListOut::of_scanned(&page, &request, |one| one.message.id, out)?)
 }

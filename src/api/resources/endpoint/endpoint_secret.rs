@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::http::body::{Fields, JsonBody};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
-use crate::api::http::request::{ApiCall, json};
+use crate::api::http::request::{ApiCall, json_secret, require};
 use crate::api::openapi::schemas;
-use crate::domain::access::audit::act;
 use crate::domain::catalog::endpoint::Endpoint;
-use crate::domain::signing::secret::{GRACE, GRACE_LIMIT, Secret};
+use crate::domain::signing::secret::{GRACE, MAX_GRACE, Secret};
 use crate::domain::signing::signature::check_extras;
 use crate::domain::{Invalid, Time};
-use crate::store::access::audit::NewAuditEntry;
+use crate::service::endpoints;
 
 /// The key that the receiver verifies with.
 #[derive(Serialize, ToSchema)]
@@ -41,28 +39,17 @@ pub(in crate::api) struct EndpointSecretRotateIn {
 }
 
 fn out(secret: &Secret) -> ApiResult {
-    let mut answer = json(StatusCode::OK, &SecretOut { key: secret.shown() })?;
-    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    Ok(answer)
+    json_secret(&SecretOut { key: secret.shown() })
 }
 
 /// Retrieve an endpoint's secret
 ///
 /// Retrieves the key that the receiver verifies with. Each retrieval is recorded in the audit log.
-#[utoipa::path(
-    get, path = "/app/{app_id}/endpoint/{endpoint_id}/secret",
-    responses((status = 200, description = "The key.", body = SecretOut))
-)]
+#[utoipa::path(get, path = "/app/{app_id}/endpoint/{endpoint_id}/secret", responses((status = 200, body = SecretOut)))]
 pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = call.endpoint(app.id).await?;
-    let secret = call.store().endpoint_secret(&call.tenant, app.id, endpoint.id).await?;
-    let secret = secret.ok_or_else(|| ApiError::not_found("endpoint"))?;
-    // Recorded first: a secret is never revealed without an audit entry.
-    let target = endpoint.id.to_string();
-    let revealed = NewAuditEntry::of(&app.org, act::SECRET_REVEALED, &target).within(app.id);
-    call.store().write_audit_entry(revealed, call.now).await?;
-    out(&secret)
+    let endpoint = call.endpoint().await?;
+    let secret = endpoints::reveal_secret(call.store(), &call.tenant, &endpoint, call.now).await?;
+    out(&require(secret, "endpoint")?)
 }
 
 /// Rotate an endpoint's secret
@@ -72,19 +59,18 @@ pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate", request_body = EndpointSecretRotateIn,
     responses(
-        (status = 200, description = "The new key.", body = SecretOut),
+        (status = 200, body = SecretOut),
         (status = 400, description = "Five old secrets are still active; the error says when the next one expires."),
     )
 )]
 pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = call.endpoint(app.id).await?;
+    let endpoint = call.endpoint().await?;
     let act = async |call: &ApiCall| change(call, &endpoint, &body).await;
     let again = async |call: &ApiCall, made: &str| {
-        let missing = || ApiError::not_found("secret created with this idempotency-key");
-        let made_at = Time::from_micros(made.parse().map_err(|_| missing())?);
+        const WHAT: &str = "secret created with this idempotency-key";
+        let made_at = Time::from_micros(made.parse().map_err(|_| ApiError::not_found(WHAT))?);
         let secret = call.store().endpoint_secret_of(&call.tenant, endpoint.app_id, endpoint.id, made_at).await?;
-        out(&secret.ok_or_else(missing)?)
+        out(&require(secret, WHAT)?)
     };
     idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
@@ -108,7 +94,7 @@ pub(in crate::api) fn read_rotation(
     if let Err(wrong) = check_extras("key", extras, kind) {
         fields.note(wrong);
     }
-    let (usual, most) = (GRACE.as_secs(), GRACE_LIMIT.as_secs());
+    let (usual, most) = (GRACE.as_secs(), MAX_GRACE.as_secs());
     let grace = fields.take::<u64>("gracePeriodSeconds", "a whole number of seconds").set().unwrap_or(usual);
     if grace > most {
         fields.note(Invalid::new("gracePeriodSeconds", format!("must be 0 to {most} (7 days)")));

@@ -9,10 +9,11 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::api::resources::endpoint::require_enabled;
-use crate::api::resources::event_type::is_visible;
+use crate::api::resources::event_type::flags;
 use crate::api::resources::message::{MessageOut, PayloadOut, accepted};
 use crate::domain::Invalid;
 use crate::domain::catalog::event_type::EventTypeSpec;
+use crate::service::event_types;
 
 /// The example to send.
 #[derive(ToSchema)]
@@ -33,7 +34,7 @@ struct EventExampleIn {
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/send-example", request_body = EventExampleIn,
     responses(
-        (status = 202, description = "The message was accepted.", body = MessageOut),
+        (status = 202, body = MessageOut),
         (status = 409, description = "The endpoint was disabled or deleted concurrently."),
     )
 )]
@@ -43,8 +44,7 @@ pub(in crate::api) async fn send(call: ApiCall, body: JsonBody) -> ApiResult {
 }
 
 async fn make(call: &ApiCall, body: &JsonBody) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = call.endpoint(app.id).await?;
+    let endpoint = call.endpoint().await?;
     let mut fields = body.fields()?;
     fields.require("eventType");
     let name = fields.text("eventType").set().unwrap_or_default();
@@ -52,7 +52,7 @@ async fn make(call: &ApiCall, body: &JsonBody) -> ApiResult {
     fields.unsupported("payload", &[]);
     fields.done(Ok(()))?;
     require_enabled(&endpoint)?;
-    let found = call.store().event_type(&call.tenant, &name).await?.filter(|found| is_visible(call, found));
+    let found = event_types::find(call.store(), &call.tenant, flags(call), &name).await?;
     let unknown = || ApiError::from(vec![Invalid::new("eventType", "is not in the catalog")]);
     let event_type = found.map(|found| found.spec).or_else(|| EventTypeSpec::ping(&name)).ok_or_else(unknown)?;
     let message = call.store().send_example(&call.tenant, &endpoint, &event_type, index, call.now).await??;

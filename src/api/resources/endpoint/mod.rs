@@ -26,17 +26,19 @@ use crate::api::http::body::{Fields, JsonBody};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{ApiCall, change_result, json, no_content};
+use crate::api::http::request::{ApiCall, change_result, json, no_content_if, require};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::api::resources::application::check_uid;
+use crate::api::resources::create_or_replace;
 use crate::api::resources::endpoint::endpoint_body::{EndpointIn, EndpointPatch, EndpointUpdate, WriteMode, read};
 use crate::domain::catalog::application::Metadata;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use crate::domain::deliveries::backoff::RetrySchedule;
-use crate::domain::signing::secret::{Secret, SignatureType};
+use crate::domain::signing::secret::SignatureType;
 use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::{AppId, EndpointId, Invalid, Time, Uid};
+use crate::service::endpoints;
 use crate::store::{EndpointRef, Order};
 
 /// An endpoint.
@@ -134,44 +136,33 @@ pub(in crate::api) fn require_enabled(endpoint: &Endpoint) -> Result<(), ApiErro
 ///
 /// Creates an endpoint in an application.
 #[utoipa::path(
-    post, path = "/app/{app_id}/endpoint", request_body = EndpointIn,
-    responses(
-        (status = 201, description = "The new endpoint.", body = EndpointOut),
-        (status = 409, description = "Another endpoint of the application has this uid."),
-    )
+    post, path = "/app/{app_id}/endpoint", request_body = EndpointIn, responses((status = 201, body = EndpointOut))
 )]
 pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?.id;
     let act = async |call: &ApiCall| make(call, app, body.fields()?, None).await;
     let again = async |call: &ApiCall, made: &str| {
-        let missing = || ApiError::not_found("endpoint");
-        let named = EndpointRef::parse(made).map_err(|_| missing())?;
+        let named = EndpointRef::parse(made).map_err(|_| ApiError::not_found("endpoint"))?;
         let endpoint = call.store().endpoint(&call.tenant, app, &named).await?;
-        out(StatusCode::CREATED, &endpoint.ok_or_else(missing)?)
+        out(StatusCode::CREATED, &require(endpoint, "endpoint")?)
     };
     idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
 async fn make(call: &ApiCall, app: AppId, fields: Fields<'_>, path: Option<&Uid>) -> ApiResult {
-    let (spec, secret) = read(call, fields, WriteMode::New, path).await?;
+    let new = read(call, fields, WriteMode::New, path).await?;
     if let Some(path) = path {
-        check_uid(spec.uid.as_ref(), path)?;
+        check_uid(new.0.uid.as_ref(), path)?;
     }
-    let secret = secret.unwrap_or_else(|| Secret::generate(spec.signature_type));
-    let endpoint = call.store().create_endpoint(&call.tenant, app, spec, &secret, call.now).await?;
-    out(StatusCode::CREATED, &endpoint)
+    out(StatusCode::CREATED, &endpoints::create(call.store(), &call.tenant, app, new, call.now).await?)
 }
 
 /// Retrieve an endpoint
 ///
 /// Retrieves an endpoint by its id or uid.
-#[utoipa::path(
-    get, path = "/app/{app_id}/endpoint/{endpoint_id}",
-    responses((status = 200, description = "The endpoint.", body = EndpointOut))
-)]
+#[utoipa::path(get, path = "/app/{app_id}/endpoint/{endpoint_id}", responses((status = 200, body = EndpointOut)))]
 pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    out(StatusCode::OK, &call.endpoint(app.id).await?)
+    out(StatusCode::OK, &call.endpoint().await?)
 }
 
 /// List endpoints
@@ -179,7 +170,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 /// Lists all endpoints of an application, newest first by default.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint", params(PageParams, OrderParams),
-    responses((status = 200, description = "A page of endpoints.", body = ListOut<EndpointOut>))
+    responses((status = 200, body = ListOut<EndpointOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
@@ -199,31 +190,17 @@ pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
 /// `headers`.
 #[utoipa::path(
     put, path = "/app/{app_id}/endpoint/{endpoint_id}", request_body = EndpointUpdate,
-    responses(
-        (status = 200, description = "The replaced endpoint.", body = EndpointOut),
-        (status = 201, description = "The new endpoint.", body = EndpointOut),
-        (status = 409, description = "Another endpoint of the application has this uid."),
-    )
+    responses((status = 200, body = EndpointOut), (status = 201, body = EndpointOut))
 )]
 pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
-    let app = call.app().await?;
+    let app = call.app().await?.id;
     let named =
         EndpointRef::parse(call.path_param("endpoint")).map_err(|wrong| ApiError::path("endpoint_id", wrong))?;
-    let found = async || call.store().endpoint(&call.tenant, app.id, &named).await;
-    let uid = match &named {
-        EndpointRef::Uid(uid) => Some(uid),
-        EndpointRef::Id(_) => None,
-    };
+    let uid = named.uid();
+    let find = async || call.store().endpoint(&call.tenant, app, &named).await;
+    let create = async |uid: &Uid| make(&call, app, body.fields()?, Some(uid)).await;
     let replace = async |before| change(&call, &body, before, |before| WriteMode::Replace(before), uid).await;
-    match (found().await?, &named) {
-        (Some(before), _) => replace(before).await,
-        (None, EndpointRef::Uid(uid)) => match make(&call, app.id, body.fields()?, Some(uid)).await {
-            // A concurrent request created it.
-            Err(error) if error.is_conflict() => replace(found().await?.ok_or(error)?).await,
-            made => made,
-        },
-        (None, EndpointRef::Id(_)) => Err(ApiError::not_found("endpoint")),
-    }
+    create_or_replace("endpoint", uid, find, create, replace).await
 }
 
 /// Update an endpoint
@@ -232,14 +209,10 @@ pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
 /// headers with secret values are dropped unless the request includes `headers`.
 #[utoipa::path(
     patch, path = "/app/{app_id}/endpoint/{endpoint_id}", request_body = EndpointPatch,
-    responses(
-        (status = 200, description = "The updated endpoint.", body = EndpointOut),
-        (status = 409, description = "Another endpoint of the application has this uid."),
-    )
+    responses((status = 200, body = EndpointOut))
 )]
 pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
-    let app = call.app().await?;
-    let before = call.endpoint(app.id).await?;
+    let before = call.endpoint().await?;
     change(&call, &body, before, |before| WriteMode::Patch(before), None).await
 }
 
@@ -259,12 +232,9 @@ pub(in crate::api) async fn change(
 /// Delete an endpoint
 ///
 /// Deletes an endpoint. Its pending deliveries are not sent.
-#[utoipa::path(delete, path = "/app/{app_id}/endpoint/{endpoint_id}", responses((status = 204, description = "The endpoint was deleted.")))]
+#[utoipa::path(delete, path = "/app/{app_id}/endpoint/{endpoint_id}", responses((status = 204)))]
 pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = call.endpoint(app.id).await?;
-    match call.store().delete_endpoint(&call.tenant, app.id, endpoint.id, call.now).await? {
-        true => no_content(),
-        false => Err(ApiError::not_found("endpoint")),
-    }
+    let endpoint = call.endpoint().await?;
+    let deleted = call.store().delete_endpoint(&call.tenant, endpoint.app_id, endpoint.id, call.now).await?;
+    no_content_if(deleted, "endpoint")
 }

@@ -10,9 +10,10 @@ use crate::api::http::body::{FieldValue, Fields, JsonBody};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{ApiCall, change_result, json, no_content};
+use crate::api::http::request::{ApiCall, change_result, json, no_content_if, require};
 use crate::api::openapi::schemas::{self, OrderParams, PageParams};
 use crate::api::resources::application::check_uid;
+use crate::api::resources::create_or_replace;
 use crate::domain::catalog::application::Metadata;
 use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
 use crate::domain::feed::FeedFilter;
@@ -183,20 +184,15 @@ pub(in crate::api) fn out(status: StatusCode, endpoint: &PollingEndpoint) -> Api
 ///
 /// Creates a polling endpoint, at most 20 for each application.
 #[utoipa::path(
-    post, path = "/app/{app_id}/destination", request_body = PollerIn,
-    responses(
-        (status = 201, description = "The new polling endpoint.", body = PollerOut),
-        (status = 409, description = "Another polling endpoint of the application has this uid."),
-    )
+    post, path = "/app/{app_id}/destination", request_body = PollerIn, responses((status = 201, body = PollerOut))
 )]
 pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?.id;
     let act = async |call: &ApiCall| make(call, app, read(body.fields()?, PollingEndpointSpec::default(), true)?).await;
     let again = async |call: &ApiCall, made: &str| {
-        let missing = || ApiError::not_found("polling endpoint");
-        let named = PollingEndpointRef::parse(made).map_err(|_| missing())?;
+        let named = PollingEndpointRef::parse(made).map_err(|_| ApiError::not_found("polling endpoint"))?;
         let found = call.store().polling_endpoint(&call.tenant, app, &named).await?;
-        out(StatusCode::CREATED, &found.ok_or_else(missing)?)
+        out(StatusCode::CREATED, &require(found, "polling endpoint")?)
     };
     idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
@@ -208,13 +204,9 @@ async fn make(call: &ApiCall, app: AppId, spec: PollingEndpointSpec) -> ApiResul
 /// Retrieve a polling endpoint
 ///
 /// Retrieves a polling endpoint by its id or uid.
-#[utoipa::path(
-    get, path = "/app/{app_id}/destination/{sink_id}",
-    responses((status = 200, description = "The polling endpoint.", body = PollerOut))
-)]
+#[utoipa::path(get, path = "/app/{app_id}/destination/{sink_id}", responses((status = 200, body = PollerOut)))]
 pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    out(StatusCode::OK, &call.polling_endpoint(app.id).await?)
+    out(StatusCode::OK, &call.polling_endpoint().await?)
 }
 
 /// List polling endpoints
@@ -222,7 +214,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 /// Lists all polling endpoints of an application, oldest first by default.
 #[utoipa::path(
     get, path = "/app/{app_id}/destination", params(PageParams, OrderParams),
-    responses((status = 200, description = "A page of polling endpoints.", body = ListOut<PollerOut>))
+    responses((status = 200, body = ListOut<PollerOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
@@ -237,27 +229,23 @@ pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
 /// stays unchanged; `null` removes it.
 #[utoipa::path(
     put, path = "/app/{app_id}/destination/{sink_id}", request_body = PollerIn,
-    responses(
-        (status = 200, description = "The replaced polling endpoint.", body = PollerOut),
-        (status = 201, description = "The new polling endpoint.", body = PollerOut),
-        (status = 409, description = "Another polling endpoint of the application has this uid."),
-    )
+    responses((status = 200, body = PollerOut), (status = 201, body = PollerOut))
 )]
 pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?.id;
     let named = PollingEndpointRef::parse(call.path_param("sink")).map_err(|wrong| ApiError::path("sink_id", wrong))?;
+    let uid = named.uid();
     let base = |uid| PollingEndpointSpec { uid, ..PollingEndpointSpec::default() };
-    match (call.store().polling_endpoint(&call.tenant, app, &named).await?, named) {
-        (Some(before), _) => {
-            change(&call, &before, |before| read(body.fields()?, base(before.uid.clone()), true)).await
-        }
-        (None, PollingEndpointRef::Uid(uid)) => {
-            let spec = read(body.fields()?, base(Some(uid.clone())), true)?;
-            check_uid(spec.uid.as_ref(), &uid)?;
-            make(&call, app, spec).await
-        }
-        (None, PollingEndpointRef::Id(_)) => Err(ApiError::not_found("polling endpoint")),
-    }
+    let find = async || call.store().polling_endpoint(&call.tenant, app, &named).await;
+    let create = async |uid: &Uid| {
+        let spec = read(body.fields()?, base(Some(uid.clone())), true)?;
+        check_uid(spec.uid.as_ref(), uid)?;
+        make(&call, app, spec).await
+    };
+    let replace = async |before: PollingEndpoint| {
+        change(&call, &before, |before| read(body.fields()?, base(before.uid.clone()), true)).await
+    };
+    create_or_replace("polling endpoint", uid, find, create, replace).await
 }
 
 /// Update a polling endpoint
@@ -265,14 +253,10 @@ pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
 /// Updates the fields in the body and leaves all others unchanged.
 #[utoipa::path(
     patch, path = "/app/{app_id}/destination/{sink_id}", request_body = PollerPatch,
-    responses(
-        (status = 200, description = "The updated polling endpoint.", body = PollerOut),
-        (status = 409, description = "Another polling endpoint of the application has this uid."),
-    )
+    responses((status = 200, body = PollerOut))
 )]
 pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
-    let app = call.app().await?.id;
-    let before = call.polling_endpoint(app).await?;
+    let before = call.polling_endpoint().await?;
     change(&call, &before, |before| read(body.fields()?, before.clone(), false)).await
 }
 
@@ -290,14 +274,11 @@ async fn change(
 /// Delete a polling endpoint
 ///
 /// Deletes a polling endpoint with its tokens and the positions of its consumers. Messages remain.
-#[utoipa::path(delete, path = "/app/{app_id}/destination/{sink_id}", responses((status = 204, description = "The polling endpoint was deleted.")))]
+#[utoipa::path(delete, path = "/app/{app_id}/destination/{sink_id}", responses((status = 204)))]
 pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = call.polling_endpoint(app.id).await?;
-    match call.store().delete_polling_endpoint(&call.tenant, &endpoint, call.now).await? {
-        true => no_content(),
-        false => Err(ApiError::not_found("polling endpoint")),
-    }
+    let endpoint = call.polling_endpoint().await?;
+    let deleted = call.store().delete_polling_endpoint(&call.tenant, &endpoint, call.now).await?;
+    no_content_if(deleted, "polling endpoint")
 }
 
 /// The filter of a request, applied in addition to the polling endpoint's.

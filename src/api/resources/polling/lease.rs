@@ -19,9 +19,9 @@ use crate::api::resources::polling::poll::{
 };
 use crate::domain::Invalid;
 use crate::domain::catalog::polling::PollingEndpoint;
-use crate::domain::feed::lease::{CommitOutcome, LEASE, LONGEST_LEASE};
+use crate::domain::feed::lease::{CommitOutcome, LEASE, MAX_LEASE};
 use crate::domain::feed::{FeedIterator, Position};
-use crate::store::feed::leases::{LeaseState, LeaseResult};
+use crate::store::feed::leases::{LeaseResult, LeaseState};
 
 /// `Number.MAX_SAFE_INTEGER`, the largest exact integer in JavaScript.
 const MOST_OFFSET: u64 = (1 << 53) - 1;
@@ -78,15 +78,14 @@ enum StartingPosition {
 #[utoipa::path(
     get, path = "/app/{app_id}/polling-endpoint/{sink_id}/consumer/{consumer_id}", params(PollParams, LeaseParams),
     responses(
-        (status = 200, description = "A page of messages.", body = LeasedOut),
+        (status = 200, body = LeasedOut),
         (status = 409, description = "The consumer's last messages are still leased, or it keeps its position by iterators, or there are 100 \
              consumers, or the polling endpoint is disabled."),
         (status = 410, description = "Messages after the position may be past the retention: move the consumer."),
     )
 )]
 pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = check_enabled(call.polling_endpoint(app.id).await?)?;
+    let endpoint = check_enabled(call.polling_endpoint().await?)?;
     let name = consumer(&call)?;
     let request = PollRequest::of(&call, &endpoint)?;
     let lease = lease(&call)?;
@@ -111,7 +110,7 @@ pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
     let positions: Vec<Position> = page.messages.iter().map(|message| Position::of(message.id)).collect();
     let first = if positions.is_empty() {
         let to = from.next(page.position, page.done, now);
-        call.store().pass_over(&call.tenant, &endpoint, &name, (from, to), now).await?;
+        call.store().skip_to(&call.tenant, &endpoint, &name, (from, to), now).await?;
         1
     } else {
         match call.store().take_lease(&call.tenant, &endpoint, &name, (from, &positions), lease, now).await? {
@@ -131,7 +130,7 @@ pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
 }
 
 fn lease(call: &ApiCall) -> Result<Duration, ApiError> {
-    let most = LONGEST_LEASE.as_millis();
+    let most = MAX_LEASE.as_millis();
     match call.query().one("lease_duration_ms")?.map(str::parse::<u32>) {
         None => Ok(LEASE),
         Some(Ok(millis)) if millis > 0 && u128::from(millis) <= most => Ok(Duration::from_millis(millis.into())),
@@ -164,13 +163,12 @@ struct CommitIn {
 #[utoipa::path(
     post, path = "/app/{app_id}/polling-endpoint/{sink_id}/consumer/{consumer_id}/commit", request_body = CommitIn,
     responses(
-        (status = 204, description = "The messages are committed."),
+        (status = 204),
         (status = 409, description = "The lease has expired, and the messages will be returned again."),
     )
 )]
 pub(in crate::api) async fn commit(call: ApiCall, body: JsonBody) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = call.polling_endpoint(app.id).await?;
+    let endpoint = call.polling_endpoint().await?;
     let name = consumer(&call)?;
     let act = async |call: &ApiCall| {
         let mut fields = body.fields()?;

@@ -23,8 +23,7 @@ pub(in crate::api) mod token;
 
 use crate::api::authn::permissions::Permissions;
 use crate::api::http::errors::ApiError;
-use crate::api::http::request::ApiCall;
-use crate::domain::AppId;
+use crate::api::http::request::{ApiCall, require};
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::store::PollingEndpointRef;
 
@@ -33,19 +32,21 @@ impl ApiCall {
     ///
     /// # Errors
     /// 404: the application has no such polling endpoint, or the token belongs to another one.
-    pub(in crate::api) async fn polling_endpoint(&self, app: AppId) -> Result<PollingEndpoint, ApiError> {
-        let missing = || ApiError::not_found("polling endpoint");
-        let named = PollingEndpointRef::parse(self.path_param("sink")).map_err(|_| missing())?;
-        let found = self.store().polling_endpoint(&self.tenant, app, &named).await?.ok_or_else(missing)?;
-        let opened = match self.caller.permissions {
+    pub(in crate::api) async fn polling_endpoint(&self) -> Result<PollingEndpoint, ApiError> {
+        const WHAT: &str = "polling endpoint";
+        let app = self.app().await?.id;
+        let named = PollingEndpointRef::parse(self.path_param("sink")).map_err(|_| ApiError::not_found(WHAT))?;
+        let found = require(self.store().polling_endpoint(&self.tenant, app, &named).await?, WHAT)?;
+        let only = match self.caller.permissions {
             Permissions::Poller(only) => Some(only),
             // Not cached: it may have been created a moment ago.
-            Permissions::AutoConfig(by) => {
-                let by = self.store().autoconfig(&self.tenant, app, by).await?;
-                Some(by.and_then(|by| by.polling_endpoint).ok_or_else(missing)?)
-            }
-            _ => return Ok(found),
+            Permissions::AutoConfig(id) => self
+                .store()
+                .autoconfig(&self.tenant, app, id)
+                .await?
+                .and_then(|subscription| subscription.polling_endpoint),
+            _ => Some(found.id),
         };
-        if opened == Some(found.id) { Ok(found) } else { Err(missing()) }
+        require(Some(found).filter(|found| only == Some(found.id)), WHAT)
     }
 }

@@ -16,14 +16,14 @@ use crate::api::http::body::JsonBody;
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::Query;
-use crate::api::http::request::{ApiCall, json};
+use crate::api::http::request::{ApiCall, json, require};
 use crate::api::resources::polling::endpoint::request_filter;
 use crate::api::resources::polling::message::PollingEndpointMessageOut;
 use crate::domain::catalog::polling::{PollingEndpoint, check_consumer};
 use crate::domain::feed::{FeedFilter, FeedIterator, PositionError};
 use crate::domain::{Invalid, Time, ids, limits};
 use crate::store::feed::consumers::ConsumerPosition;
-use crate::store::feed::read::{FeedPage, FeedRequest};
+use crate::store::feed::feed_page::{FeedPage, FeedRequest};
 
 /// The default page size.
 pub(super) const LIMIT: usize = 50;
@@ -147,15 +147,14 @@ pub(super) fn start_position(
 #[utoipa::path(
     get, path = "/app/{app_id}/poller/{sink_id}", params(PollParams, PollFilterParams, DeliveryParams),
     responses(
-        (status = 200, description = "A page of messages.", body = PollingEndpointOut),
+        (status = 200, body = PollingEndpointOut),
         (status = 304, description = "The page has not changed."),
         (status = 409, description = "The polling endpoint is disabled."),
         (status = 410, description = "Messages after the iterator may be past the retention: continue with `after`."),
     )
 )]
 pub(in crate::api) async fn poll(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = check_enabled(call.polling_endpoint(app.id).await?)?;
+    let endpoint = check_enabled(call.polling_endpoint().await?)?;
     let mut request = PollRequest::of(&call, &endpoint)?;
     let query = call.query();
     if query.one("delivery_success")?.is_some() {
@@ -174,7 +173,7 @@ pub(in crate::api) async fn poll(call: ApiCall) -> ApiResult {
 #[utoipa::path(
     get, path = "/app/{app_id}/poller/{sink_id}/consumer/{consumer_id}", params(PollParams),
     responses(
-        (status = 200, description = "A page of messages.", body = PollingEndpointOut),
+        (status = 200, body = PollingEndpointOut),
         (status = 304, description = "The page has not changed."),
         (status = 409, description = "The polling endpoint is disabled, or the consumer has advanced or was moved since the iterator was \
              returned, or there are 100 consumers."),
@@ -182,8 +181,7 @@ pub(in crate::api) async fn poll(call: ApiCall) -> ApiResult {
     )
 )]
 pub(in crate::api) async fn consumer_poll(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = check_enabled(call.polling_endpoint(app.id).await?)?;
+    let endpoint = check_enabled(call.polling_endpoint().await?)?;
     let name = consumer(&call)?;
     let request = PollRequest::of(&call, &endpoint)?;
     if let Some(iterator) = request.iterator {
@@ -213,15 +211,15 @@ struct PollingEndpointConsumerSeekOut {
 ///
 /// Moves a consumer forward or back. Iterators returned before are rejected from then on.
 #[utoipa::path(
-    post, path = "/app/{app_id}/poller/{sink_id}/consumer/{consumer_id}/seek", request_body = PollingEndpointConsumerSeekIn,
+    post, path = "/app/{app_id}/poller/{sink_id}/consumer/{consumer_id}/seek",
+    request_body = PollingEndpointConsumerSeekIn,
     responses(
-        (status = 200, description = "The new position.", body = PollingEndpointConsumerSeekOut),
+        (status = 200, body = PollingEndpointConsumerSeekOut),
         (status = 409, description = "There are 100 other consumers, or a request with the same `idempotency-key` is in progress."),
     )
 )]
 pub(in crate::api) async fn consumer_seek(call: ApiCall, body: JsonBody) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = call.polling_endpoint(app.id).await?;
+    let endpoint = call.polling_endpoint().await?;
     let name = consumer(&call)?;
     let act = async |call: &ApiCall| {
         let mut fields = body.fields()?;
@@ -234,13 +232,13 @@ pub(in crate::api) async fn consumer_seek(call: ApiCall, body: JsonBody) -> ApiR
         let after = after.set().unwrap_or_default();
         fields.done(Ok(()))?;
         let to = within_retention(call, FeedIterator::since(after));
-        let to = consumer_position(call.store().move_consumer(&call.tenant, &endpoint, &name, to, call.now).await?)?;
-        json(StatusCode::OK, &PollingEndpointConsumerSeekOut { iterator: to.text(app.id) })
+        let to = consumer_position(call.store().reset_consumer(&call.tenant, &endpoint, &name, to, call.now).await?)?;
+        json(StatusCode::OK, &PollingEndpointConsumerSeekOut { iterator: to.text(endpoint.app_id) })
     };
     let again = async |call: &ApiCall, _: &str| {
         let moved = call.store().consumer(&call.tenant, &endpoint, &name).await?;
-        let moved = moved.ok_or_else(|| ApiError::not_found("consumer"))?;
-        json(StatusCode::OK, &PollingEndpointConsumerSeekOut { iterator: moved.iterator.text(app.id) })
+        let moved = require(moved, "consumer")?;
+        json(StatusCode::OK, &PollingEndpointConsumerSeekOut { iterator: moved.iterator.text(endpoint.app_id) })
     };
     idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }

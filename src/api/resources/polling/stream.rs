@@ -25,7 +25,7 @@ use crate::domain::catalog::polling::PollingEndpoint;
 use crate::domain::feed::{FeedFilter, FeedIterator, Position};
 use crate::domain::ids;
 use crate::store::StoreError;
-use crate::store::feed::read::FeedRequest;
+use crate::store::feed::feed_page::FeedRequest;
 use crate::store::feed::wakeups::FeedListener;
 
 /// The most streams of a process.
@@ -77,21 +77,21 @@ struct StreamParams {
 #[utoipa::path(
     get, path = "/app/{app_id}/poller/{sink_id}/stream", params(StreamParams, PollFilterParams),
     responses(
-        (status = 200, description = "Messages, as they are accepted.", body = String, content_type = "text/event-stream"),
+        (status = 200, body = String, content_type = "text/event-stream"),
         (status = 409, description = "The polling endpoint is disabled."),
         (status = 410, description = "Messages after the position may be past the retention: start with `after`."),
     )
 )]
 pub(in crate::api) async fn stream(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = check_enabled(call.polling_endpoint(app.id).await?)?;
+    let endpoint = check_enabled(call.polling_endpoint().await?)?;
     let query = call.query();
     let filter = request_filter(query.checked("event_type", ids::event_type)?, query.checked("channel", ids::channel)?);
     let last = call.request().headers().get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
     let shown = match last.filter(|last| !last.is_empty()) {
-        Some(last) => {
-            Some(FeedIterator::parse(last, app.id).map_err(|wrong| ApiError::header("last-event-id", wrong.reason))?)
-        }
+        Some(last) => Some(
+            FeedIterator::parse(last, endpoint.app_id)
+                .map_err(|wrong| ApiError::header("last-event-id", wrong.reason))?,
+        ),
         None => iterator_param(&query, &endpoint)?,
     };
     // The URL of a reconnecting reader still has its original start time.
@@ -100,7 +100,7 @@ pub(in crate::api) async fn stream(call: ApiCall) -> ApiResult {
     check_retention(&call, from)?;
     let full = || ApiError::from(StoreError::Overloaded);
     let slot = StreamSlot::take().ok_or_else(full)?;
-    let listener = call.store().listen_to_feed(app.id).ok_or_else(full)?;
+    let listener = call.store().listen_to_feed(endpoint.app_id).ok_or_else(full)?;
     let now = Instant::now();
     let stream = MessageStream {
         call,

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::http::body::JsonBody;
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
-use crate::api::http::request::{ApiCall, json};
-use crate::domain::access::api_key;
-use crate::domain::catalog::polling::{LONGEST_LIFE, LONGEST_OVERLAP, OVERLAP, PollingEndpoint, PollingToken};
-use crate::domain::{Invalid, OrgId, PollingTokenId, Time};
+use crate::api::http::request::{ApiCall, json_secret, require};
+use crate::domain::catalog::polling::{MAX_LIFETIME, MAX_OVERLAP, OVERLAP, PollingEndpoint, PollingToken};
+use crate::domain::{Invalid, PollingTokenId, Time};
+use crate::service::polling_tokens;
 
 /// The token of a polling endpoint.
 #[derive(Serialize, ToSchema)]
@@ -52,23 +51,17 @@ fn out(token: &PollingToken, text: &str) -> ApiResult {
         scopes: ["poll"],
         created_at: token.created_at,
     };
-    let mut answer = json(StatusCode::OK, &shown)?;
-    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    Ok(answer)
+    json_secret(&shown)
 }
 
 /// Retrieve a polling endpoint's token
 ///
 /// Retrieves the newest token of a polling endpoint, censored: only its last characters are stored in clear.
-#[utoipa::path(
-    get, path = "/auth/app/{app_id}/poller/{sink_id}/token",
-    responses((status = 200, description = "The censored token.", body = ApiTokenOut))
-)]
+#[utoipa::path(get, path = "/auth/app/{app_id}/poller/{sink_id}/token", responses((status = 200, body = ApiTokenOut)))]
 pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = call.polling_endpoint(app.id).await?;
+    let endpoint = call.polling_endpoint().await?;
     let token = call.store().polling_token(&call.tenant, &endpoint).await?;
-    let token = token.ok_or_else(|| ApiError::not_found("token"))?;
+    let token = require(token, "token")?;
     out(&token, &token.censored())
 }
 
@@ -78,18 +71,17 @@ pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
 /// the same `idempotency-key` creates another token.
 #[utoipa::path(
     post, path = "/auth/app/{app_id}/poller/{sink_id}/token/rotate", request_body = RotatePollerTokenIn,
-    responses((status = 200, description = "The new token.", body = ApiTokenOut))
+    responses((status = 200, body = ApiTokenOut))
 )]
 pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
-    let app = call.app().await?;
-    let endpoint = call.polling_endpoint(app.id).await?;
-    let act = async |call: &ApiCall| make(call, &app.org, &endpoint, &body).await;
+    let endpoint = call.polling_endpoint().await?;
+    let act = async |call: &ApiCall| make(call, &endpoint, &body).await;
     // The token could not be returned again.
     let again = async |_: &ApiCall, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
     idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
-async fn make(call: &ApiCall, org: &OrgId, endpoint: &PollingEndpoint, body: &JsonBody) -> ApiResult {
+async fn make(call: &ApiCall, endpoint: &PollingEndpoint, body: &JsonBody) -> ApiResult {
     let mut fields = body.fields()?;
     let mut seconds = |name, least: u64, most: Duration| {
         let span = fields.take::<u64>(name, "a whole number of seconds").set()?;
@@ -98,13 +90,10 @@ async fn make(call: &ApiCall, org: &OrgId, endpoint: &PollingEndpoint, body: &Js
         }
         Some(Duration::from_secs(span))
     };
-    let life = seconds("expiry", 1, LONGEST_LIFE);
-    let overlap = seconds("oldTokenExpiry", 0, LONGEST_OVERLAP).unwrap_or(OVERLAP);
+    let life = seconds("expiry", 1, MAX_LIFETIME);
+    let overlap = seconds("oldTokenExpiry", 0, MAX_OVERLAP).unwrap_or(OVERLAP);
     fields.done(Ok(()))?;
-    let (token, text) = PollingToken::make(org.clone(), endpoint, life, call.now);
-    let hash = api_key::hash(&text);
-    match call.store().rotate_polling_token(&call.tenant, endpoint, &token, &hash, overlap).await? {
-        true => out(&token, &text),
-        false => Err(ApiError::not_found("polling endpoint")),
-    }
+    let made = polling_tokens::rotate(call.store(), &call.tenant, endpoint, life, overlap, call.now).await?;
+    let (token, text) = require(made, "polling endpoint")?;
+    out(&token, &text)
 }

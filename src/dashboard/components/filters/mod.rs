@@ -15,6 +15,7 @@ pub use crate::dashboard::components::filters::filter_form::FilterForm;
 use crate::dashboard::components::format::UrlQuery;
 use crate::dashboard::components::time_input::parse_time;
 use crate::dashboard::http::error::PageError;
+use crate::domain::url_query::with_query;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, ids};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::query::search_terms::SearchTarget;
@@ -114,17 +115,9 @@ impl FilterParams {
     }
 
     fn href(&self, without: Option<usize>, more: &[(&str, &str)]) -> String {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        for (n, (name, value)) in self.given.iter().enumerate() {
-            if Some(n) != without {
-                query.append_pair(name, value);
-            }
-        }
-        query.extend_pairs(more);
-        match query.finish() {
-            query if query.is_empty() => self.path.clone(),
-            query => format!("{}?{query}", self.path),
-        }
+        let kept = self.given.iter().enumerate().filter(|(n, _)| Some(*n) != without);
+        let kept = kept.map(|(_, (name, value))| (&**name, &**value));
+        with_query(&self.path, kept.chain(more.iter().copied()))
     }
 }
 

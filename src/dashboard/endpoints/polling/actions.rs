@@ -1,7 +1,7 @@
 //! Creates, edits, enables, disables and deletes polling endpoints.
 
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage, lines};
@@ -12,6 +12,7 @@ use crate::dashboard::event_types::visible_event_types;
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::answer;
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::portal::Capability;
@@ -95,17 +96,13 @@ async fn checked(
 }
 
 /// `GET {base}/polling/new`.
-pub async fn new(context: AppContext) -> Result<HttpResponse, PageError> {
+pub async fn new(context: AppContext) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     new_page(&context, form(&PollingEndpointSpec::default())).answer()
 }
 
 /// `POST {base}/polling/new`: the response shows its first token.
-pub async fn create(
-    state: web::Data<DashboardState>,
-    context: AppContext,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn create(FormInput { state, user: context, submitted, .. }: FormInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let made = match checked(&state, &context, &submitted, &PollingEndpointSpec::default()).await {
         Ok(spec) => {
@@ -125,23 +122,14 @@ pub async fn create(
 }
 
 /// `GET {base}/polling/{poller}/edit`.
-pub async fn edit(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn edit(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, &request, &context).await?;
     edit_page(&context, &endpoint, form(&endpoint.spec).at_revision(endpoint.updated_at)).answer()
 }
 
 /// `POST {base}/polling/{poller}/edit`.
-pub async fn change(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn change(FormInput { state, request, user: context, submitted }: FormInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, &request, &context).await?;
     let saved = match checked(&state, &context, &submitted, &endpoint.spec).await {
@@ -177,31 +165,16 @@ async fn save(
 }
 
 /// `POST {base}/polling/{poller}/disable`.
-pub async fn disable(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    _submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn disable(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
     turn(&state, &request, &context, true).await
 }
 
 /// `POST {base}/polling/{poller}/enable`.
-pub async fn enable(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    _submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn enable(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
     turn(&state, &request, &context, false).await
 }
 
-async fn turn(
-    state: &DashboardState,
-    request: &HttpRequest,
-    context: &AppContext,
-    disabled: bool,
-) -> Result<HttpResponse, PageError> {
+async fn turn(state: &DashboardState, request: &HttpRequest, context: &AppContext, disabled: bool) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, request, context).await?;
     let what = |before: &PollingEndpointSpec| PollingEndpointSpec { disabled, ..before.clone() };
@@ -215,11 +188,7 @@ async fn turn(
 }
 
 /// `GET {base}/polling/{poller}/delete`.
-pub async fn ask(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn ask(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, &request, &context).await?;
     let consumers = state.store.consumers(&context.tenant(), &endpoint).await?.len() as i64;
@@ -241,12 +210,7 @@ pub async fn ask(
 }
 
 /// `POST {base}/polling/{poller}/delete`.
-pub async fn delete(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    _submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn delete(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let (store, now) = (context.store(&state.store), state.clock.now());
     let endpoint = named(&store, &request, &context).await?;

@@ -1,15 +1,13 @@
 //! The list of an application's polling endpoints.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-use crate::dashboard::DashboardState;
 use crate::dashboard::components::format::{Line, UrlQuery, count};
 use crate::dashboard::components::widgets::{Badge, RelativeTime};
 use crate::dashboard::endpoints::polling::{filter_of, name_of, path_of};
 use crate::dashboard::http::current_user::AppContext;
-use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::Capability;
 use crate::domain::limits::POLLING_ENDPOINTS;
@@ -35,11 +33,7 @@ struct ListPage {
 }
 
 /// `GET {base}/polling`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     let (store, tenant, now) = (&state.store, context.tenant(), state.clock.now());
     let all = PageRequest::first(POLLING_ENDPOINTS, Order::Ascending);
     let mut rows = Vec::new();

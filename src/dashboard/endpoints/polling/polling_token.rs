@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
@@ -12,13 +12,12 @@ use crate::dashboard::components::format::{Block, Line};
 use crate::dashboard::endpoints::polling::{fetch_snippets, name_of, named, path_of};
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{PageLayout, answer};
-use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::Invalid;
-use crate::domain::access::api_key;
 use crate::domain::access::portal::Capability;
-use crate::domain::catalog::polling::{OVERLAP, PollingEndpoint, PollingToken};
-use crate::store::StoreError;
+use crate::domain::catalog::polling::{OVERLAP, PollingEndpoint};
+use crate::service::polling_tokens;
 
 const DAY: u32 = 86_400;
 /// Choices of the lifetime: value, days, label.
@@ -60,23 +59,14 @@ fn form() -> Form {
 }
 
 /// `GET {base}/polling/{poller}/token`.
-pub async fn ask(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn ask(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     context.need_any(Capability::ROTATE_SECRET)?;
     let endpoint = named(&state.store, &request, &context).await?;
     page(&context, &endpoint, form()).answer()
 }
 
 /// `POST {base}/polling/{poller}/token`.
-pub async fn make(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-    submitted: VerifiedForm,
-) -> Result<HttpResponse, PageError> {
+pub async fn make(FormInput { state, request, user: context, submitted }: FormInput<AppContext>) -> PageResult {
     context.need_any(Capability::ROTATE_SECRET)?;
     let endpoint = named(&state.store, &request, &context).await?;
     let Some((_, days, _)) = LIVES.iter().find(|(word, ..)| *word == submitted.get("life")) else {
@@ -98,12 +88,8 @@ pub async fn show_new(
     life: Option<Duration>,
 ) -> Result<Option<HttpResponse>, PageError> {
     let (store, now) = (context.store(&state.store), state.clock.now());
-    let (token, text) = PollingToken::make(context.org.clone(), endpoint, life, now);
-    let made: Result<bool, StoreError> =
-        store.rotate_polling_token(&context.tenant(), endpoint, &token, &api_key::hash(&text), OVERLAP).await;
-    if !made? {
-        return Ok(None);
-    }
+    let made = polling_tokens::rotate(&store, &context.tenant(), endpoint, life, OVERLAP, now).await?;
+    let Some((_, text)) = made else { return Ok(None) };
     let url = fetch_snippets::url(&state.api_url, &context.app, endpoint);
     let page = TokenPage {
         layout: crate::dashboard::endpoints::polling::layout(context),

@@ -1,17 +1,15 @@
 //! The page of a polling endpoint: consumers, their lag, and code to fetch events.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-use crate::dashboard::DashboardState;
 use crate::dashboard::components::format::{Block, Line, UrlQuery, count_up_to};
 use crate::dashboard::components::widgets::{Badge, Id, RelativeTime};
 use crate::dashboard::endpoints::polling::fetch_snippets;
 use crate::dashboard::endpoints::polling::fetch_snippets::FetchSnippet;
 use crate::dashboard::endpoints::polling::{filter_of, name_of, named, path_of};
 use crate::dashboard::http::current_user::AppContext;
-use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::domain::access::portal::Capability;
 use crate::store::feed::feed_page::BEHIND;
@@ -52,11 +50,7 @@ struct ShowPage {
 }
 
 /// `GET {base}/polling/{poller}`.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     let (store, tenant, now) = (&state.store, context.tenant(), state.clock.now());
     let endpoint = named(store, &request, &context).await?;
     let mut readers = Vec::new();

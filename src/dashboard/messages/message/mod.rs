@@ -11,10 +11,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-use crate::dashboard::DashboardState;
 use crate::dashboard::components::failure_hints;
 use crate::dashboard::components::failure_hints::in_words;
 use crate::dashboard::components::format;
@@ -23,6 +21,7 @@ use crate::dashboard::components::payload::PayloadView;
 use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
 use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::messages::message::other_endpoints::OtherEndpoints;
 use crate::dashboard::messages::send_message::COPY_OF;
@@ -130,11 +129,7 @@ struct MessagePage {
 }
 
 /// `GET {base}/messages/{message}`: a message id or an event id.
-pub async fn show(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    context: AppContext,
-) -> Result<HttpResponse, PageError> {
+pub async fn show(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), context.tenant(), &state.store);
     let app = &context.app;
     let wanted = MessageRef::parse(part(&request, "message")?).map_err(|_| PageError::NotFound)?;

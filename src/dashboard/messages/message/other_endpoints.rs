@@ -10,7 +10,7 @@ use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::EndpointSpec;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, Time};
-use crate::store::catalog::endpoint_list::{ListedEndpoint, EndpointListFilter};
+use crate::store::catalog::endpoint_list::{EndpointListFilter, ListedEndpoint};
 use crate::store::{Order, PageRequest, Store};
 
 /// How many of an application's endpoints are considered, newest first.
@@ -55,8 +55,10 @@ impl OtherEndpoints {
         let others: Vec<&ListedEndpoint> = lines.iter().filter(|line| !sent.contains(&line.endpoint.id)).collect();
         let unsent = others.iter().filter_map(|line| SkippedEndpoint::new(line, context, message, now)).collect();
         let may = context.can(Capability::CreateAttempts) && message.payload.is_some();
-        let target =
-            |line: &&ListedEndpoint| ResendTarget { id: line.endpoint.id, name: Line::cut(&line.endpoint.spec.url, 80) };
+        let target = |line: &&ListedEndpoint| ResendTarget {
+            id: line.endpoint.id,
+            name: Line::cut(&line.endpoint.spec.url, 80),
+        };
         let enabled = others.iter().filter(|line| may && !line.endpoint.spec.disabled);
         Ok(OtherEndpoints { unsent, targets: enabled.map(target).collect() })
     }

@@ -31,9 +31,9 @@ impl Lane {
     pub fn trim(&mut self) -> usize {
         let (mut bytes, before) = (0, self.held.len());
         for queue in [&mut self.fresh, &mut self.retries] {
-            for work in queue.drain(SILENT_QUEUE.min(queue.len())..) {
-                bytes += work.message.size();
-                self.held.remove(&work.message.id);
+            for delivery in queue.drain(SILENT_QUEUE.min(queue.len())..) {
+                bytes += delivery.message.size();
+                self.held.remove(&delivery.message.id);
             }
         }
         // Payloads may be empty, so `bytes` does not tell.

@@ -58,13 +58,13 @@ impl Lane {
         let retry = !self.retries.is_empty() && (self.retry_next || self.fresh.is_empty());
         self.retry_next = !retry;
         let queue = if retry { &mut self.retries } else { &mut self.fresh };
-        let work = queue.pop_front().ok_or(Hold::Empty)?;
+        let delivery = queue.pop_front().ok_or(Hold::Empty)?;
         if self.in_flight == 0 {
             self.responses.request_started(now.mono);
         }
         self.in_flight += 1;
         self.last_active = now.mono;
-        Ok(work)
+        Ok(delivery)
     }
 
     /// An attempt ended. Its delivery stays held until the result is recorded.

@@ -12,11 +12,11 @@ impl Lanes {
     /// [`Lanes::begin_turn`]; the next step continues.
     pub fn next_dispatch(&mut self, now: ClockReading) -> Option<Dispatch> {
         self.throttle.update(now.mono, self.others_left || self.others_unread);
-        let start = self.dispatch_first(now);
-        if start.is_none() {
+        let dispatch = self.dispatch_first(now);
+        if dispatch.is_none() {
             self.others_left = !self.lines[0].is_empty();
         }
-        start
+        dispatch
     }
 
     fn dispatch_first(&mut self, now: ClockReading) -> Option<Dispatch> {
@@ -31,9 +31,9 @@ impl Lanes {
                 continue;
             }
             let behind = self.lanes.get(&id).is_some_and(|lane| lane.backlogged_until.is_some());
-            if let Some(start) = self.dispatch_from(id, now) {
+            if let Some(dispatch) = self.dispatch_from(id, now) {
                 self.backlogged_next = !behind;
-                return Some(start);
+                return Some(dispatch);
             }
         }
         None
@@ -68,8 +68,8 @@ impl Lanes {
     fn dispatch_from(&mut self, id: EndpointId, now: ClockReading) -> Option<Dispatch> {
         let lane = self.lanes.get_mut(&id)?;
         lane.positions.enqueued = false;
-        let work = match lane.next(now, self.shares.most() - self.shares.in_flight(), &self.apps) {
-            Ok(work) => work,
+        let delivery = match lane.next(now, self.shares.most() - self.shares.in_flight(), &self.apps) {
+            Ok(delivery) => delivery,
             Err(hold) => {
                 if let Some(until) = hold.until() {
                     self.wake_at(id, until);
@@ -78,18 +78,18 @@ impl Lanes {
             }
         };
         let epoch = self.slots[usize::from(lane.slot)].lease.map_or(0, |(epoch, _)| epoch);
-        let start = Dispatch { live: lane.live.clone(), slot: lane.slot, epoch, work };
+        let dispatch = Dispatch { live: lane.live.clone(), slot: lane.slot, epoch, delivery };
         self.turns += 1;
         lane.turn = self.turns;
         self.shares.start(lane.kind);
         self.throttle.count_send(lane.backlogged_until.is_some(), now.mono);
-        let bytes = start.work.message.size();
+        let bytes = dispatch.delivery.message.size();
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
         self.in_flight_bytes += bytes;
-        self.in_flight_sizes.insert((id, start.work.message.id), bytes);
+        self.in_flight_sizes.insert((id, dispatch.delivery.message.id), bytes);
         // Back to the end of the queue, so the lanes of an application take turns.
         self.enqueue(id);
         self.index(id);
-        Some(start)
+        Some(dispatch)
     }
 }

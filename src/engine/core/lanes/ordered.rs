@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::reading::READ_AGAIN;
+use super::reading::READ_RETRY;
 use super::{Lanes, QUEUED_BYTES};
 use crate::domain::deliveries::delivery::{DeliveryState, Progress};
 use crate::domain::deliveries::message::Message;
@@ -33,10 +33,10 @@ impl Lanes {
             (SequenceCoverage::Blocked, Some(seq)) if *seq > 0 => {}
             (SequenceCoverage::UpTo(known), Some(seq)) if *seq > 0 && *seq <= known => {}
             (SequenceCoverage::UpTo(known), Some(seq)) if *seq == known + 1 && follows => {
-                let work =
+                let delivery =
                     QueuedDelivery { message: admission.message.clone(), progress: Progress::default(), due_at: due };
-                let bytes = work.message.size();
-                if lane.push(work, DeliveryState::Fresh) {
+                let bytes = delivery.message.size();
+                if lane.push(delivery, DeliveryState::Fresh) {
                     lane.coverage = SequenceCoverage::UpTo(*seq);
                     self.queued_bytes += bytes;
                     self.enqueue(id);
@@ -93,18 +93,18 @@ impl Lanes {
             let room = (lane.quiet() || self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES) && !lane.paused();
             let message = messages.get(&one.message_id).filter(|_| room && one.is_due(now.time));
             let bytes = message.map_or(0, |message| message.size());
-            let work = message.map(|message| QueuedDelivery {
+            let delivery = message.map(|message| QueuedDelivery {
                 message: message.clone(),
                 progress: one.progress,
                 due_at: one.due_at,
             });
-            if work.is_some_and(|work| lane.push(work, DeliveryState::Fresh)) {
+            if delivery.is_some_and(|delivery| lane.push(delivery, DeliveryState::Fresh)) {
                 self.queued_bytes += bytes;
                 continue;
             }
             // It stays next: nothing passes it.
             lane.coverage = SequenceCoverage::Blocked;
-            lane.schedule_read(if !one.is_due(now.time) { one.due_at } else { now.time.plus(READ_AGAIN) });
+            lane.schedule_read(if !one.is_due(now.time) { one.due_at } else { now.time.plus(READ_RETRY) });
             break;
         }
         self.enqueue(id);
@@ -115,7 +115,7 @@ impl Lanes {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.numbering = false;
         }
-        self.schedule_read(id, if done { Time::ZERO } else { now.time.plus(READ_AGAIN) });
+        self.schedule_read(id, if done { Time::ZERO } else { now.time.plus(READ_RETRY) });
     }
 }
 

@@ -16,19 +16,19 @@ use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
 
 /// The most lanes per read.
-const LANES_PER_READING: usize = 512;
+const LANES_PER_READ: usize = 512;
 /// The most rows per read; the last lane may exceed it. The fewer lanes, the more rows for each.
-const ROWS_PER_READING: usize = 16_384;
+const ROWS_PER_READ: usize = 16_384;
 /// The most rows that one step applies; one takes about a microsecond. 64 backlogged lanes return about 16,000.
 pub const ROWS_PER_STEP: usize = 2_048;
 /// How late the signal of a commit may arrive after the commit is visible.
 const LATE: Duration = Duration::from_secs(5);
 /// The wait before a lane is read again if its messages exceeded the byte budget.
-const BUDGET_AGAIN: Duration = Duration::from_millis(50);
+const BUDGET_RETRY: Duration = Duration::from_millis(50);
 /// The most entries of `recently_read` that are dropped at once: more than a read adds on average, and little work.
 const FORGOTTEN: usize = 2_048;
 /// The wait before the lanes of a failed read are read again.
-pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
+pub(super) const READ_RETRY: Duration = Duration::from_millis(500);
 
 /// The rows of a read that no step has applied yet. Their lanes still count as being read: changes to their
 /// deliveries are noted and win over the rows.
@@ -128,10 +128,10 @@ impl Lanes {
     pub fn begin_read(&mut self, now: ClockReading) -> (Vec<LaneRequest>, HashSet<(EndpointId, MessageId)>) {
         let (mut wants, mut held) = (Vec::new(), HashSet::new());
         self.enqueue_due_reads(now);
-        let lanes = self.to_read.iter().map(FairQueue::len).sum::<usize>().clamp(1, LANES_PER_READING);
-        let (most_new, mut rows) = (ROWS_PER_READING / (2 * lanes), 0);
+        let lanes = self.to_read.iter().map(FairQueue::len).sum::<usize>().clamp(1, LANES_PER_READ);
+        let (most_new, mut rows) = (ROWS_PER_READ / (2 * lanes), 0);
         for _ in 0..PER_STEP {
-            if wants.len() >= LANES_PER_READING || rows >= ROWS_PER_READING {
+            if wants.len() >= LANES_PER_READ || rows >= ROWS_PER_READ {
                 break;
             }
             let Some(id) = self.next_to_read() else { break };
@@ -186,8 +186,8 @@ impl Lanes {
     ) {
         self.forget_recently_read(now);
         let mut settled: HashMap<EndpointId, HashSet<MessageId>> = HashMap::new();
-        let mut left_out: HashSet<EndpointId> = HashSet::new();
-        let mut kinds: HashMap<(EndpointId, DeliveryState), RowCoverage> = HashMap::new();
+        let mut unloaded: HashSet<EndpointId> = HashSet::new();
+        let mut coverage: HashMap<(EndpointId, DeliveryState), RowCoverage> = HashMap::new();
         let wants = || wants.iter().filter(|want| !want.ordered);
         for want in wants() {
             self.renew(want.endpoint);
@@ -202,7 +202,7 @@ impl Lanes {
         }
         for one in waiting {
             // Rows that are not due yet do not count as a full page: nothing behind them is due.
-            let kind = kinds.entry((one.endpoint_id, one.state)).or_default();
+            let kind = coverage.entry((one.endpoint_id, one.state)).or_default();
             kind.due += i64::from(one.is_due(now.time));
             if settled.get(&one.endpoint_id).is_none_or(|settled| settled.contains(&one.message_id)) {
                 kind.known(one.due_at);
@@ -211,17 +211,17 @@ impl Lanes {
             if !one.is_due(now.time) {
                 self.schedule_read(one.endpoint_id, one.due_at);
             } else if let Some(message) = messages.get(&one.message_id) {
-                let work = QueuedDelivery { message: message.clone(), progress: one.progress, due_at: one.due_at };
+                let delivery = QueuedDelivery { message: message.clone(), progress: one.progress, due_at: one.due_at };
                 let first = one.progress == Progress::default();
                 if first {
                     self.recently_read.insert((one.endpoint_id, one.message_id));
                     self.recently_read_order.push_back((now.mono, (one.endpoint_id, one.message_id)));
                 }
-                if self.queue(one.endpoint_id, work, one.state, now) && first {
+                if self.queue(one.endpoint_id, delivery, one.state, now) && first {
                     self.sample_latency(one.endpoint_id, message, now);
                 }
             } else if self.lanes.get(&one.endpoint_id).is_some_and(|lane| !lane.holds(one.message_id)) {
-                left_out.insert(one.endpoint_id);
+                unloaded.insert(one.endpoint_id);
             }
             match self.lanes.get(&one.endpoint_id).is_some_and(|lane| lane.holds(one.message_id)) {
                 true => kind.known(one.due_at),
@@ -231,19 +231,19 @@ impl Lanes {
         for want in wants().filter(|want| settled.contains_key(&want.endpoint)) {
             let Some(lane) = self.lanes.get_mut(&want.endpoint) else { continue };
             for state in [DeliveryState::Fresh, DeliveryState::Retry] {
-                if let Some(known) = kinds.get(&(want.endpoint, state)).and_then(|kind| kind.known_to) {
+                if let Some(known) = coverage.get(&(want.endpoint, state)).and_then(|kind| kind.known_to) {
                     lane.raise_watermark(state, known);
                 }
             }
         }
         for want in wants() {
-            if left_out.contains(&want.endpoint) {
+            if unloaded.contains(&want.endpoint) {
                 // Over the byte budget, or its content was deleted.
                 self.mark_backlogged(want.endpoint);
-                self.schedule_read(want.endpoint, now.time.plus(BUDGET_AGAIN));
+                self.schedule_read(want.endpoint, now.time.plus(BUDGET_RETRY));
                 continue;
             }
-            let full = |state, most| kinds.get(&(want.endpoint, state)).is_some_and(|kind| kind.due >= most);
+            let full = |state, most| coverage.get(&(want.endpoint, state)).is_some_and(|kind| kind.due >= most);
             if full(DeliveryState::Fresh, want.fresh) || full(DeliveryState::Retry, want.retries) {
                 self.mark_backlogged(want.endpoint);
                 self.schedule_read(want.endpoint, now.time);
@@ -279,7 +279,7 @@ impl Lanes {
             if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
                 drop(lane.end_read(now.mono));
             }
-            self.schedule_read(want.endpoint, now.time.plus(READ_AGAIN));
+            self.schedule_read(want.endpoint, now.time.plus(READ_RETRY));
         }
     }
 }

@@ -32,7 +32,7 @@ proptest! {
             world.step(*choice);
             prop_assert!(world.lanes.in_flight() <= 8 && world.lanes.in_flight() == world.in_flight.len());
             for live in &world.lives {
-                let mine = world.in_flight.iter().filter(|start| start.live.endpoint.id == live.endpoint.id).count();
+                let mine = world.in_flight.iter().filter(|dispatch| dispatch.live.endpoint.id == live.endpoint.id).count();
                 prop_assert!(mine <= 4, "{mine} in flight to one endpoint");
             }
         }
@@ -97,7 +97,7 @@ fn withdrawn_deliveries_are_not_sent_from_the_queue_nor_from_a_read() {
     world.withdraw(MessageId(uuid::Uuid::from_u128(queued + 1)));
     world.end_read();
     assert_eq!(world.lanes.queued_bytes, 2, "of the remaining delivery");
-    // `LanesWorld::start` fails if it is sent although it is not pending.
+    // `LanesWorld::dispatch` fails if it is sent although it is not pending.
     world.settle();
     assert_eq!(world.delivered, 2);
 }
@@ -115,7 +115,7 @@ fn a_single_lane_takes_a_share_of_the_free_capacity() {
 fn serve_the_good(world: &mut LanesWorld, good: usize) -> usize {
     let ids: Vec<EndpointId> = world.lives[..good].iter().map(|live| live.endpoint.id).collect();
     let mut served = 0;
-    while let Some(at) = world.in_flight.iter().position(|start| ids.contains(&start.live.endpoint.id)) {
+    while let Some(at) = world.in_flight.iter().position(|dispatch| ids.contains(&dispatch.live.endpoint.id)) {
         world.finish(at, true);
         world.record(usize::MAX);
         world.start();
@@ -253,7 +253,7 @@ fn first_attempts_and_retries_take_turns() {
     world.begin_read();
     world.end_read();
     world.start();
-    let kinds: Vec<bool> = world.in_flight.iter().map(|start| start.work.progress.attempts > 0).collect();
+    let kinds: Vec<bool> = world.in_flight.iter().map(|dispatch| dispatch.delivery.progress.attempts > 0).collect();
     assert_eq!(kinds.iter().filter(|retry| **retry).count() * 2, kinds.len(), "{kinds:?}");
 }
 

@@ -88,8 +88,8 @@ async fn a_turn_a_row_and_a_slot_have_one_taker(world: World) {
             let filter = EndpointMessageFilter::default();
             let work =
                 BackgroundSpec { kind: TaskKind::Recover, scope, filter, by: String::new(), listed: None, total: None };
-            said(first.begin_background(&tenant, work, now).await)?;
-            let two = futures_util::join!(first.take_turn(now), second.take_turn(now));
+            said(first.start_background(&tenant, work, now).await)?;
+            let two = futures_util::join!(first.lease_background(now), second.lease_background(now));
             let two = [said(two.0)?, said(two.1)?];
             check(two.iter().flatten().count() == 1, format!("a turn: {two:?}"))?;
 

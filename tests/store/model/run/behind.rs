@@ -52,12 +52,12 @@ impl World {
                 let spec = BackgroundSpec { kind, scope, filter, by: "somebody".to_owned(), listed: None, total: None };
                 self.begin(&self.model.tenant(*who, app), spec).await
             }
-            Act::TakeTurn => self.take_turn().await,
+            Act::TakeTurn => self.lease_background().await,
             Act::Step { turn } => self.step(*turn).await,
             Act::EndTurn { turn } => {
                 let Some((turn, lease)) = self.taken(*turn) else { return Ok(()) };
-                self.model.end_turn(lease, self.now);
-                same("end_turn", told(self.store().end_turn(turn, self.now).await), Ok(()))
+                self.model.release_background(lease, self.now);
+                same("end_turn", told(self.store().release_background(turn, self.now).await), Ok(()))
             }
             Act::CancelWork { who, work } => self.cancel_work(*who, *work).await,
             Act::TurnsLapse => {
@@ -75,7 +75,7 @@ impl World {
     async fn begin(&mut self, tenant: &Tenant, spec: BackgroundSpec) -> Checked {
         let (mut counted, mut place) = (0, None);
         loop {
-            let tally = said(self.store().tally(tenant, &spec, place).await)?;
+            let tally = said(self.store().estimate(tenant, &spec, place).await)?;
             counted += tally.found;
             match tally.next {
                 Some(next) => place = Some(next),
@@ -83,24 +83,24 @@ impl World {
             }
         }
         same("tally", counted, self.model.tally(tenant, &spec, self.now))?;
-        let found = said(self.store().begin_background(tenant, spec.clone(), self.now).await)?;
+        let found = said(self.store().start_background(tenant, spec.clone(), self.now).await)?;
         match (found, self.model.may_begin(tenant, &spec)) {
             (StartResult::Started(work), May::Begin) => {
                 let wanted = begun(work.id, spec, self.now);
-                same("begin_background", &*work, &wanted)?;
+                same("start_background", &*work, &wanted)?;
                 let org = tenant.org.clone();
                 self.model.works.insert(work.id, Work { org, work: wanted, leased_until: Time::ZERO, lease: 0 });
                 Ok(())
             }
-            (StartResult::TooMany(found), May::TooMany(wanted)) => same("begin_background", found, wanted),
+            (StartResult::TooMany(found), May::TooMany(wanted)) => same("start_background", found, wanted),
             (StartResult::NotFound, May::NotThere) => Ok(()),
-            (found, wanted) => Err(format!("begin_background\n  the store: {found:?}\n  the model: {wanted:?}")),
+            (found, wanted) => Err(format!("start_background\n  the store: {found:?}\n  the model: {wanted:?}")),
         }
     }
 
-    async fn take_turn(&mut self) -> Checked {
-        let found = said(self.store().take_turn(self.now).await)?;
-        let wanted = self.model.take_turn(self.now);
+    async fn lease_background(&mut self) -> Checked {
+        let found = said(self.store().lease_background(self.now).await)?;
+        let wanted = self.model.lease_background(self.now);
         same("take_turn", found.map(|turn| turn.id), wanted.map(|(id, _)| id))?;
         self.turns.extend(found.zip(wanted));
         Ok(())
@@ -113,7 +113,7 @@ impl World {
 
     async fn step(&mut self, turn: Pick) -> Checked {
         if self.turns.is_empty() {
-            self.take_turn().await?;
+            self.lease_background().await?;
         }
         let Some((turn, lease)) = self.taken(turn) else { return Ok(()) };
         let found = said(self.store().step_background(turn, self.now).await)?;
@@ -203,12 +203,14 @@ impl World {
                 let found = told(self.store().check_failing_endpoints(after, now).await);
                 same("judge_failing", found, Ok(self.model.check_failing_endpoints(after, now)))
             }
-            Act::WidenCounts => same("widen_counts", told(self.store().widen_counts(now).await).map(drop), Ok(())),
+            Act::WidenCounts => {
+                same("compact_rollups", told(self.store().compact_rollups(now).await).map(drop), Ok(()))
+            }
             Act::Forget => {
                 let old = Time::from_micros(2);
                 said(self.store().delete_dead_processes(old).await)?;
                 self.model.processes.retain(|_, until| *until >= old);
-                said(self.store().forget_background(now.minus(Duration::from_secs(86_400))).await)?;
+                said(self.store().delete_old_background(now.minus(Duration::from_secs(86_400))).await)?;
                 same(
                     "delete_expired_idempotency_keys",
                     told(self.store().delete_expired_idempotency_keys(now, 100).await),

@@ -90,7 +90,7 @@ impl World {
         walk(look, own, |key| key.id, async |page| self.store().api_keys(&tenant, &page).await).await?;
         for key in self.model.keys.values().take(2) {
             let wanted = Some(key.key.clone());
-            same("api_key_of", told(self.store().api_key_of(&key.hash).await), Ok(wanted.clone()))?;
+            same("api_key_by_hash", told(self.store().api_key_by_hash(&key.hash).await), Ok(wanted.clone()))?;
             let wanted = wanted.filter(|key| key.org == tenant.org);
             same("api_key", told(self.store().api_key(&tenant, key.key.id).await), Ok(wanted))?;
         }
@@ -122,7 +122,7 @@ impl World {
         }
         same("application_of", told(self.store().application_of(&tenant, id).await), Ok(there.then_some(app)))?;
         let line = there.then(|| self.line(end));
-        same("endpoint_line", told(self.store().endpoint_line(&tenant, app, id).await), Ok(line))?;
+        same("endpoint_line", told(self.store().listed_endpoint(&tenant, app, id).await), Ok(line))?;
         let secret =
             said(self.store().endpoint_secret(&tenant, app, id).await)?.map(|secret| secret.text().to_string());
         let current = end.secrets.values().find(|(_, until)| until.is_none()).map(|(text, _)| text.clone());
@@ -164,7 +164,7 @@ impl World {
         };
         let wanted = self.model.ends.values().filter(fits).map(|end| (end.endpoint.id, self.line(end))).collect();
         let id = |line: &ListedEndpoint| line.endpoint.id;
-        walk(look, wanted, id, async |page| self.store().endpoint_lines(&tenant, &filter, &page).await).await?;
+        walk(look, wanted, id, async |page| self.store().list_endpoints(&tenant, &filter, &page).await).await?;
         let ids: Vec<EndpointId> = self.model.ends.keys().copied().collect();
         let waits = |id: &EndpointId| {
             let own = self.model.apps[&self.model.ends[id].endpoint.app_id].app.org == tenant.org;

@@ -131,18 +131,18 @@ fn becoming_ordered_waits_for_requests_in_flight_and_drops_the_queue() {
         world.lanes.admit_all(&Admission::new(scheduled(number, None), vec![free.clone()]), world.now);
     }
     let mut flying = Vec::new();
-    while let Some(start) = world.lanes.next_dispatch(world.now) {
-        flying.push(start);
+    while let Some(dispatch) = world.lanes.next_dispatch(world.now) {
+        flying.push(dispatch);
     }
     assert!(flying.len() > 1);
     world.lanes.update_endpoints(&[world.live.clone()], world.now);
     assert_eq!(world.lanes.queued_bytes, 0);
     world.accept(0, None);
     let outcome = Outcome { failure: None, ..Outcome::failed(Failure::Status, "", Duration::ZERO) };
-    for start in flying {
+    for dispatch in flying {
         assert_eq!(world.lanes.begin_read(world.now).0, [], "not before they are recorded");
-        world.lanes.sent((world.id(), start.work.message.id), &outcome, world.now);
-        world.lanes.recorded(world.id(), start.work.message.id, None);
+        world.lanes.sent((world.id(), dispatch.delivery.message.id), &outcome, world.now);
+        world.lanes.recorded(world.id(), dispatch.delivery.message.id, None);
     }
     world.read();
     assert_eq!(world.sent.len(), 1);

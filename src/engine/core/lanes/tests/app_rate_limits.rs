@@ -34,8 +34,8 @@ fn departures(world: &mut LanesWorld, seconds: u64) -> Vec<(Duration, EndpointId
     for _ in 0..seconds * 100 {
         world.advance(10);
         world.start();
-        while let Some(start) = world.in_flight.first() {
-            sent.push((world.now.mono, start.live.endpoint.id));
+        while let Some(dispatch) = world.in_flight.first() {
+            sent.push((world.now.mono, dispatch.live.endpoint.id));
             world.finish(0, true);
         }
         world.record(usize::MAX);
@@ -47,8 +47,8 @@ fn departures(world: &mut LanesWorld, seconds: u64) -> Vec<(Duration, EndpointId
 fn an_application_rate_holds_whatever_its_endpoints_rates() {
     let mut world = throttled(5, [Some(1), Some(3), Some(10)], 60);
     let sent = departures(&mut world, 20);
-    for (start, _) in &sent {
-        let within = sent.iter().filter(|(at, _)| (*start..*start + Duration::from_secs(1)).contains(at)).count();
+    for (dispatch, _) in &sent {
+        let within = sent.iter().filter(|(at, _)| (*dispatch..*dispatch + Duration::from_secs(1)).contains(at)).count();
         assert!(within <= 6, "{within} in a second at a rate of 5 and a burst of 1");
     }
     assert!(sent.len() >= 95, "and it is used: {} in 20 s", sent.len());

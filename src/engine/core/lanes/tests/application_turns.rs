@@ -27,7 +27,7 @@ fn accept_another(world: &mut LanesWorld, signal: SignalTiming) -> EndpointId {
 /// How many attempts end until a request to this endpoint is in flight.
 fn ended_before(world: &mut LanesWorld, id: EndpointId) -> usize {
     let all = usize::try_from(WIDE).unwrap();
-    let sent = |world: &LanesWorld| world.in_flight.iter().any(|start| start.live.endpoint.id == id);
+    let sent = |world: &LanesWorld| world.in_flight.iter().any(|dispatch| dispatch.live.endpoint.id == id);
     (0..all)
         .find(|_| {
             world.start();

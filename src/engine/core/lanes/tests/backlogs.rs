@@ -19,8 +19,8 @@ fn beside(world: &mut LanesWorld, millis: u64, late: u64) -> (usize, usize) {
         world.begin_read();
         world.end_read();
         world.start();
-        while let Some(start) = world.in_flight.first() {
-            if start.live.endpoint.id == all[0].endpoint.id {
+        while let Some(dispatch) = world.in_flight.first() {
+            if dispatch.live.endpoint.id == all[0].endpoint.id {
                 left.0 += 1
             } else {
                 left.1 += 1

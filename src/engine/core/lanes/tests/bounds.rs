@@ -28,7 +28,7 @@ fn payloads_in_flight_count_as_memory() {
     let mut world = LanesWorld::new(1, 64, 64);
     (0..3).for_each(|_| world.accept(SignalTiming::AtOnce));
     world.start();
-    let bytes: usize = world.in_flight.iter().map(|start| start.work.message.size()).sum();
+    let bytes: usize = world.in_flight.iter().map(|dispatch| dispatch.delivery.message.size()).sum();
     assert!(bytes > 0);
     assert_eq!((world.lanes.in_flight_bytes, world.lanes.read_budget()), (bytes, READ_BYTES));
     world.lanes.in_flight_bytes = QUEUED_BYTES - 10;

@@ -11,8 +11,8 @@ impl LanesWorld {
     /// Every request in flight fails for this reason. Returns their number.
     fn fail_all(&mut self, why: LocalFailure) -> usize {
         let failed = std::mem::take(&mut self.in_flight);
-        for start in &failed {
-            let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
+        for dispatch in &failed {
+            let (endpoint, message) = (dispatch.live.endpoint.id, dispatch.delivery.message.id);
             self.lanes.failed_locally(UnsentAttempt { endpoint, message, why, jitter: 0.0 }, self.now);
         }
         failed.len()
@@ -42,8 +42,8 @@ fn a_local_failure_does_not_count_as_an_attempt() {
     assert!(world.lanes.settled() && world.lanes.in_flight() == 0, "nothing is unrecorded");
     assert_eq!(world.pass(950), 0, "however often it is read");
     assert!(world.pass(100) > 0);
-    // `LanesWorld::start` compares the progress with that in the store.
-    assert!(world.in_flight.iter().all(|start| start.work.progress == Progress::default()));
+    // `LanesWorld::dispatch` compares the progress with that in the store.
+    assert!(world.in_flight.iter().all(|dispatch| dispatch.delivery.progress == Progress::default()));
     world.fail_all(LocalFailure::Ports);
     assert_eq!(world.pass(1_900), 0, "twice in a row");
     assert!(world.pass(200) > 0);
@@ -61,7 +61,7 @@ fn a_pause_after_a_local_failure_affects_no_other_endpoint() {
     world.start();
     let resting = world.lives[0].endpoint.id;
     for _ in 0..40 {
-        let mine = |start: &Dispatch| start.live.endpoint.id == resting;
+        let mine = |dispatch: &Dispatch| dispatch.live.endpoint.id == resting;
         while let Some(at) = world.in_flight.iter().position(mine) {
             world.cannot_make_for(at, LocalFailure::Panic);
         }

@@ -105,7 +105,7 @@ fn deliveries_recorded_between_portions_are_not_sent_again() {
         let rows: Vec<PendingDelivery> =
             waiting.iter().filter(|one| one.endpoint_id == want[0].endpoint).copied().collect();
         world.lanes.read(want, &rows, &world.messages, world.now);
-        // `LanesWorld::start` fails if it is sent although it is not pending.
+        // `LanesWorld::dispatch` fails if it is sent although it is not pending.
         world.start();
     }
     world.settle();

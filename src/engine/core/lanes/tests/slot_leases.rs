@@ -10,7 +10,7 @@ fn slots_of_other_processes_are_not_served() {
     world.lanes.lease(&Leases::from([(1, 7)]), world.now);
     world.accept(SignalTiming::AtOnce);
     world.start();
-    let sent: Vec<_> = world.in_flight.iter().map(|start| (start.slot, start.epoch)).collect();
+    let sent: Vec<_> = world.in_flight.iter().map(|dispatch| (dispatch.slot, dispatch.epoch)).collect();
     assert_eq!(sent, [(1, 7)]);
     world.lanes.release(&[1], world.now);
     assert!(world.lanes.busy_slots().contains(&1), "one is in flight");
@@ -25,7 +25,7 @@ fn slots_of_other_processes_are_not_served() {
 /// Another process had the slot meanwhile and sent everything pending.
 fn change_owners(world: &mut LanesWorld) {
     world.lanes.lease(&Leases::from([(1, 9)]), world.now);
-    let in_flight: Vec<MessageId> = world.in_flight.iter().map(|start| start.work.message.id).collect();
+    let in_flight: Vec<MessageId> = world.in_flight.iter().map(|dispatch| dispatch.delivery.message.id).collect();
     world.pending.retain(|(_, message), _| in_flight.contains(message));
 }
 
@@ -36,7 +36,7 @@ fn deliveries_queued_under_an_ended_lease_are_dropped() {
     world.start();
     change_owners(&mut world);
     world.accept(SignalTiming::AtOnce);
-    // `LanesWorld::start` fails if it is sent although it is not pending.
+    // `LanesWorld::dispatch` fails if it is sent although it is not pending.
     world.settle();
     assert_eq!(world.delivered, 2);
     assert_eq!(world.lanes.queued_bytes, 0);

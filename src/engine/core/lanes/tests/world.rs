@@ -176,15 +176,15 @@ impl LanesWorld {
 
     fn start_some(&mut self) {
         self.lanes.begin_turn(self.now);
-        while let Some(start) = self.lanes.next_dispatch(self.now) {
-            let key = (start.live.endpoint.id, start.work.message.id);
+        while let Some(dispatch) = self.lanes.next_dispatch(self.now) {
+            let key = (dispatch.live.endpoint.id, dispatch.delivery.message.id);
             let row = self.pending.get(&key).expect("only pending deliveries are sent, however late the signal");
             assert!(row.1 <= self.now.time, "never before it is due");
-            assert_eq!(row.2, start.work.progress, "never with an outdated progress");
-            let twin = |other: &Dispatch| (other.live.endpoint.id, other.work.message.id) == key;
+            assert_eq!(row.2, dispatch.delivery.progress, "never with an outdated progress");
+            let twin = |other: &Dispatch| (other.live.endpoint.id, other.delivery.message.id) == key;
             assert!(!self.in_flight.iter().any(twin), "in flight twice");
             assert!(!self.unrecorded.iter().any(|one| (one.0, one.1) == key), "sent again before the record");
-            self.in_flight.push(start);
+            self.in_flight.push(dispatch);
         }
     }
 
@@ -192,12 +192,12 @@ impl LanesWorld {
         if self.in_flight.is_empty() {
             return;
         }
-        let start = self.in_flight.swap_remove(pick % self.in_flight.len());
+        let dispatch = self.in_flight.swap_remove(pick % self.in_flight.len());
         let mut outcome = Outcome::failed(Failure::Status, "", Duration::ZERO);
         outcome.failure = (!delivered).then_some(Failure::Status);
-        let id = start.live.endpoint.id;
-        self.lanes.sent((id, start.work.message.id), &outcome, self.now);
-        self.unrecorded.push((id, start.work.message.id, start.work.progress, delivered));
+        let id = dispatch.live.endpoint.id;
+        self.lanes.sent((id, dispatch.delivery.message.id), &outcome, self.now);
+        self.unrecorded.push((id, dispatch.delivery.message.id, dispatch.delivery.progress, delivered));
     }
 
     /// An attempt fails locally. Its delivery stays pending as it was.
@@ -209,8 +209,8 @@ impl LanesWorld {
     }
 
     pub(super) fn cannot_make_for(&mut self, at: usize, why: LocalFailure) {
-        let start = self.in_flight.swap_remove(at);
-        let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
+        let dispatch = self.in_flight.swap_remove(at);
+        let (endpoint, message) = (dispatch.live.endpoint.id, dispatch.delivery.message.id);
         self.lanes.failed_locally(UnsentAttempt { endpoint, message, why, jitter: 0.5 }, self.now);
     }
 

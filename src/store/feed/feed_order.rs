@@ -12,7 +12,7 @@
 //!
 //! Ids stay close to the current time. Ids more than [`AHEAD`] in the future are ignored, so a clock that was once far
 //! ahead does not pull later ids with it. Readers cannot use such positions
-//! ([`READ_AHEAD`](crate::domain::feed::READ_AHEAD)).
+//! ([`MAX_READ_LEAD`](crate::domain::feed::MAX_READ_LEAD)).
 
 use std::collections::BTreeSet;
 

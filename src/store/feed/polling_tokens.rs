@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::catalog::polling::{PollingEndpoint, PollingToken};
 use crate::domain::{AppId, OrgId, PollingEndpointId, PollingTokenId, Time};
 use crate::store::access::sign_in_links::TokenHash;
@@ -77,7 +77,7 @@ impl Store {
                     .bind(&token.hint).bind(now).bind(token.expires_at)
                     .execute(db).await.map(drop)
             })?;
-            self.note_polling(&mut tx, tenant, endpoint, act::POLLING_TOKEN_ROTATED, now).await?;
+            self.audit_polling_endpoint(&mut tx, tenant, endpoint, action::POLLING_TOKEN_ROTATED, now).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -106,7 +106,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn polling_token_of(&self, hash: &TokenHash) -> Result<Option<PollingToken>, StoreError> {
+    pub async fn polling_token_by_hash(&self, hash: &TokenHash) -> Result<Option<PollingToken>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM {TABLES} WHERE t.hash = $1"));
         let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
         Ok(row.map(PollingToken::from))

@@ -8,7 +8,7 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 ///
 /// # Errors
 /// The rest of a sentence that begins with the text, e.g. "has no unit …".
-pub fn read(text: &str) -> Result<Duration, String> {
+pub fn parse(text: &str) -> Result<Duration, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     if number.is_empty() {
@@ -23,8 +23,8 @@ pub fn read(text: &str) -> Result<Duration, String> {
     number.checked_mul(*millis).map(Duration::from_millis).ok_or_else(|| "is too long".to_owned())
 }
 
-/// Formats a duration for [`read`], in the largest unit that divides it. Fractions of a millisecond are dropped.
-pub fn write(span: Duration) -> String {
+/// Formats a duration for [`parse`], in the largest unit that divides it. Fractions of a millisecond are dropped.
+pub fn format(span: Duration) -> String {
     let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let unit = UNITS.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
     unit.map_or_else(|| "0s".to_owned(), |(name, unit)| format!("{}{name}", millis / unit))
@@ -37,11 +37,11 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         for text in ["0s", "250ms", "1500ms", "5s", "90s", "30m", "2h", "7d", "25h"] {
-            assert_eq!(write(read(text).unwrap()), text);
+            assert_eq!(format(parse(text).unwrap()), text);
         }
-        assert_eq!(write(Duration::from_secs(3_600)), "1h");
+        assert_eq!(format(Duration::from_secs(3_600)), "1h");
         for bad in ["", "5", "s", "5 s", "5x", "-5s", "99999999999999999999s", "9999999999999999d"] {
-            assert!(read(bad).is_err(), "{bad}");
+            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -12,9 +12,9 @@ use crate::store::db::codec;
 use crate::store::db::statement::query_of;
 use crate::store::jobs::background::TaskData;
 use crate::store::jobs::job_lease::{RenewedTask, StepResult, TaskLease, ended, renew};
-use crate::store::jobs::resent;
+use crate::store::jobs::resent_deliveries;
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatusFilter, Selection};
-use crate::store::query::delivery_tally::SkipReason;
+use crate::store::query::delivery_counts::SkipReason;
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, DeliverySnapshot, RequeueTarget};
 use crate::store::{Order, Store, StoreError, Tenant, read};
@@ -106,7 +106,7 @@ impl Row {
 
 impl Store {
     /// The running task with this id, if it resends a list.
-    pub(super) async fn listed_work(&self, id: BackgroundId) -> Result<Option<ListResendTask>, StoreError> {
+    pub(super) async fn list_resend_task(&self, id: BackgroundId) -> Result<Option<ListResendTask>, StoreError> {
         const SQL: &str = "SELECT org, app_id, data FROM background WHERE id = $1 AND state = 'running'";
         let row: Option<(OrgId, Option<AppId>, String)> =
             read!(self, db => sqlx::query_as(SQL).bind(id).fetch_optional(db).await)?;
@@ -116,7 +116,7 @@ impl Store {
     }
 
     /// Runs a step of the task and renews its lease.
-    pub(super) async fn step_listed(&self, turn: TaskLease, work: &ListResendTask, now: Time) -> Result<StepResult, StoreError> {
+    pub(super) async fn step_list_resend(&self, turn: TaskLease, work: &ListResendTask, now: Time) -> Result<StepResult, StoreError> {
         let (rows, cursor) = self.to_resend(work, now).await?;
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
@@ -131,7 +131,7 @@ impl Store {
                 let Some(to) = rows.first().map(|row| row.to()) else { continue };
                 let found: Vec<DeliverySnapshot> = rows.iter().map(|row| row.snapshot()).collect();
                 let done = requeue::requeue(&mut tx, to, &found, now).await?;
-                resent::note(&mut tx, turn.id, endpoint, &done, data.sent).await?;
+                resent_deliveries::note(&mut tx, turn.id, endpoint, &done, data.sent).await?;
                 data.sent += done.len() as i64;
                 if !done.is_empty() {
                     woken.push(endpoint);
@@ -151,12 +151,12 @@ impl Store {
         const COLUMNS: &str = "d.app_id, e.slot, d.state, d.generation";
         let ListResendTask { tenant, listed } = work;
         let filter = listed.filter(tenant.only);
-        if filter.is_void(tenant) {
+        if filter.is_empty_result(tenant) {
             return Ok((Vec::new(), None));
         }
-        let walk = self.walk(tenant, &filter).await?;
+        let walk = self.choose_scan(tenant, &filter).await?;
         let mut stretch = filter.stretch(Order::Ascending, listed.cursor);
-        stretch.end = self.end_of_walk(&walk, &stretch, LOOKS, filter.text.is_some()).await?;
+        stretch.end = self.scan_end(&walk, &stretch, LOOKS, filter.text.is_some()).await?;
         let and = format!(" AND {} = 0", SkipReason::sql(now));
         let reading = Selection { columns: COLUMNS, and: &and, limit: SENDS };
         let sql = filter.statement(self, tenant, (&walk, &stretch), reading);

@@ -9,7 +9,7 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::make::connect;
+use super::create::connect;
 use super::{Layout, Partition, PartitionedTable};
 use crate::domain::MessageId;
 use crate::store::db::store_error::{is_deadlock, is_lock_timeout};

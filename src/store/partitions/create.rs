@@ -30,7 +30,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable, a lock was not granted, or the role does not own the tables.
-    pub async fn make_partitions(&self, now: Time) -> Result<Option<PartitionRange>, StoreError> {
+    pub async fn create_partitions(&self, now: Time) -> Result<Option<PartitionRange>, StoreError> {
         let Backend::Postgres(backend) = &self.inner.backend else { return Ok(None) };
         let partitions = &backend.partitions;
         partitions.look_up(&backend.engine).await?;

@@ -15,29 +15,29 @@ pub const WARNINGS: [Duration; 2] = [DAY, DAY.saturating_mul(3)];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreakAction {
     /// The warning with this number, from 1.
-    Warning(i16),
-    Disabling,
+    Warn(i16),
+    Disable,
 }
 
 /// The action due for a streak of length `lasted` after `warned` warnings. Warnings that were missed are skipped, not
 /// repeated.
-pub fn due(lasted: Duration, warned: i16, disable_after: Duration) -> Option<StreakAction> {
+pub fn action_due(lasted: Duration, warned: i16, disable_after: Duration) -> Option<StreakAction> {
     if lasted >= disable_after {
-        return Some(StreakAction::Disabling);
+        return Some(StreakAction::Disable);
     }
     let reached = WARNINGS.iter().filter(|after| **after < disable_after && **after <= lasted).count() as i16;
-    (reached > warned).then_some(StreakAction::Warning(reached))
+    (reached > warned).then_some(StreakAction::Warn(reached))
 }
 
 /// The length of a streak at which the next action is due after `warned` warnings.
-pub fn next(warned: i16, disable_after: Duration) -> Duration {
+pub fn next_threshold(warned: i16, disable_after: Duration) -> Duration {
     let warning = usize::try_from(warned).ok().and_then(|warned| WARNINGS.get(warned));
     warning.copied().unwrap_or(disable_after).min(disable_after)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::deliveries::failing::*;
+    use crate::domain::deliveries::failure_streak::*;
 
     fn hours(hours: u64) -> Duration {
         Duration::from_secs(hours * 3_600)
@@ -48,12 +48,12 @@ mod tests {
         let five = hours(120);
         let (mut warned, mut seen) = (0, Vec::new());
         for hour in 0..=120 {
-            match due(hours(hour), warned, five) {
-                Some(StreakAction::Warning(number)) => {
+            match action_due(hours(hour), warned, five) {
+                Some(StreakAction::Warn(number)) => {
                     seen.push((hour, number));
                     warned = number;
                 }
-                Some(StreakAction::Disabling) => seen.push((hour, 0)),
+                Some(StreakAction::Disable) => seen.push((hour, 0)),
                 None => {}
             }
         }
@@ -64,26 +64,26 @@ mod tests {
     fn a_warning_that_would_come_too_late_is_left_out() {
         for (days, first, second) in [(5, 1, 3), (3, 1, 3), (2, 1, 2), (1, 1, 1), (30, 1, 3)] {
             let (after, day) = (hours(days * 24), |days: u64| hours(days * 24));
-            assert_eq!((next(0, after), next(1, after), next(2, after)), (day(first), day(second), after), "{days} d");
-            assert_eq!(due(after, 0, after), Some(StreakAction::Disabling));
+            assert_eq!((next_threshold(0, after), next_threshold(1, after), next_threshold(2, after)), (day(first), day(second), after), "{days} d");
+            assert_eq!(action_due(after, 0, after), Some(StreakAction::Disable));
         }
-        assert_eq!(due(hours(25), 0, hours(24)), Some(StreakAction::Disabling));
-        assert_eq!(due(hours(71), 1, hours(72)), None);
+        assert_eq!(action_due(hours(25), 0, hours(24)), Some(StreakAction::Disable));
+        assert_eq!(action_due(hours(71), 1, hours(72)), None);
     }
 
     #[test]
     fn who_was_not_looked_at_is_told_what_is_true_now() {
-        assert_eq!(due(hours(80), 0, hours(120)), Some(StreakAction::Warning(2)));
-        assert_eq!(due(hours(80), 2, hours(120)), None);
+        assert_eq!(action_due(hours(80), 0, hours(120)), Some(StreakAction::Warn(2)));
+        assert_eq!(action_due(hours(80), 2, hours(120)), None);
     }
 
     #[test]
     fn nothing_is_due_before_its_time() {
         for disable_after in [hours(1), hours(30), hours(72), hours(120), hours(9_000)] {
             for warned in 0..=2 {
-                let next = next(warned, disable_after);
-                assert_eq!(due(next - Duration::from_micros(1), warned, disable_after), None);
-                assert!(due(next, warned, disable_after).is_some(), "{warned}, {disable_after:?}");
+                let next = next_threshold(warned, disable_after);
+                assert_eq!(action_due(next - Duration::from_micros(1), warned, disable_after), None);
+                assert!(action_due(next, warned, disable_after).is_some(), "{warned}, {disable_after:?}");
             }
         }
     }

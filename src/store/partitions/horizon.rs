@@ -5,11 +5,11 @@
 //! 2. Below the horizon, delete rows of unpartitioned tables in bounded steps: pending deliveries that are not
 //!    scheduled (with an operational event), then dead deliveries and event ids.
 //! 3. Delete messages and attempts row by row only in partitions that stay: the first, and those kept for scheduled
-//!    messages. [`leave`](super::leave) drops the others.
+//!    messages. [`detach`](super::detach) drops the others.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{Layout, Partition, PartitionedTable, leave};
+use super::{Layout, Partition, PartitionedTable, detach};
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
 use crate::store::maintenance::retention::{RetentionStep, MESSAGES, ROWS};
@@ -100,7 +100,7 @@ async fn delete_rest(
     }
     for table in PartitionedTable::ALL.into_iter().rev() {
         for one in layout.of_table(table).filter(|one| one.to <= horizon && !one.leaving) {
-            if one.is_first() || leave::has_pending(connection, one).await? {
+            if one.is_first() || detach::has_pending(connection, one).await? {
                 let (gone, most) = delete_rows(connection, one).await?;
                 expired.rows += gone;
                 expired.more |= gone >= most;

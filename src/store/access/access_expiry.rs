@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::access::portal::PortalOptions;
 use crate::domain::{AppId, Invalid, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
@@ -68,7 +68,7 @@ impl Store {
             }
             within_bounds(&mut tx, app).await?;
             end_sessions(&mut tx, app, end, now).await?;
-            self.note(&mut tx, NewAuditEntry::of(&tenant.org, act::PORTAL_EXPIRED, &app.to_string()).within(app), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(&tenant.org, action::PORTAL_EXPIRED, &app.to_string()).within(app), now).await?;
             tx.commit().await?;
             Ok(true)
         })

@@ -120,7 +120,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn tally_deliveries(
+    pub async fn count_deliveries(
         &self,
         tenant: &Tenant,
         filter: &DeliveryFilter,
@@ -129,15 +129,15 @@ impl Store {
         now: Time,
     ) -> Result<(DeliveryCounts, Option<DeliveryKey>), StoreError> {
         let mut tally = DeliveryCounts::default();
-        if filter.is_void(tenant) {
+        if filter.is_empty_result(tenant) {
             return Ok((tally, None));
         }
         let _scan = self.scan(tenant).await?;
         let filter = DeliveryFilter { app: filter.app.or(tenant.only), ..filter.clone() };
-        let walk = self.walk(tenant, &filter).await?;
+        let walk = self.choose_scan(tenant, &filter).await?;
         let mut stretch = filter.stretch(Order::Descending, from);
         let (text, rows) = (filter.text.is_some(), if walk.is_few() { CHUNK } else { SCAN });
-        stretch.end = self.end_of_walk(&walk, &stretch, rows, text).await?;
+        stretch.end = self.scan_end(&walk, &stretch, rows, text).await?;
         let columns = format!("d.state, d.reason, {} AS passed", SkipReason::sql(now));
         let limit = usize::try_from(most).unwrap_or_default() + 1;
         let listed = filter.statement(self, tenant, (&walk, &stretch), Selection { columns: &columns, and: "", limit });

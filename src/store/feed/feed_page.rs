@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use sqlx::QueryBuilder;
 
 use crate::domain::deliveries::message::Message;
-use crate::domain::feed::{FeedFilter, Position, READ_AHEAD};
+use crate::domain::feed::{FeedFilter, Position, MAX_READ_LEAD};
 use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, MessageId, Time};
 use crate::store::db::codec::{self, MESSAGE, MessageRow};
-use crate::store::query::messages::{along_application, in_order_of_application};
+use crate::store::query::messages::{within_application, in_order_of_application};
 use crate::store::{Store, StoreError, Tenant, read};
 
 /// The most messages scanned for a page.
@@ -105,7 +105,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn feed_behind(
+    pub async fn feed_lag(
         &self,
         tenant: &Tenant,
         app: AppId,
@@ -115,12 +115,12 @@ impl Store {
         if !tenant.sees(app) {
             return Ok(0);
         }
-        let within = along_application(self.kind(), "$1", [">= $2", "< $3"]);
+        let within = within_application(self.kind(), "$1", [">= $2", "< $3"]);
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT count(*) FROM (SELECT 1 FROM message WHERE {within}
                  AND EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $4 AND deleted_at IS NULL) LIMIT $5) AS behind"
         ));
-        let (first, end) = (position.next().first_id(), Position::at(now.plus(READ_AHEAD)).first_id());
+        let (first, end) = (position.next().first_id(), Position::at(now.plus(MAX_READ_LEAD)).first_id());
         Ok(read!(self, db => {
             sqlx::query_scalar(sql)
                 .bind(app).bind(first).bind(end).bind(&tenant.org).bind(BEHIND)
@@ -144,7 +144,7 @@ impl Store {
                  OR EXISTS (SELECT 1 FROM fan_out d WHERE d.app_id = message.app_id AND d.message_id = message.id)
              THEN 0 ELSE 1 END";
         let delivered = request.delivered.map_or("1", |_| DELIVERED);
-        let within = along_application(self.kind(), "$1", [">= $2", "< $3"]);
+        let within = within_application(self.kind(), "$1", [">= $2", "< $3"]);
         let order = in_order_of_application(self.kind(), "ASC");
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT id, event_type, channels, CAST(octet_length(payload) AS BIGINT) AS size, {delivered} AS delivered
@@ -152,7 +152,7 @@ impl Store {
                  AND EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $4 AND deleted_at IS NULL)
              ORDER BY {order} LIMIT $5"
         ));
-        let (first, end) = (after.next().first_id(), Position::at(request.now.plus(READ_AHEAD)).first_id());
+        let (first, end) = (after.next().first_id(), Position::at(request.now.plus(MAX_READ_LEAD)).first_id());
         Ok(read!(self, db => {
             sqlx::query_as(sql)
                 .bind(app).bind(first).bind(end).bind(&tenant.org).bind(limit as i64)

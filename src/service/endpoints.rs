@@ -1,0 +1,54 @@
+//! Endpoints: creation, the URL check, and revealing a secret.
+
+use crate::domain::access::audit::action;
+use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::signing::secret::Secret;
+use crate::domain::{AppId, Invalid, Time};
+use crate::egress::Egress;
+use crate::store::access::audit::NewAuditEntry;
+use crate::store::{Store, StoreError, Tenant};
+
+/// Checks an endpoint's URL, which resolves its host. A missing URL is left to the spec's own rules, and a stored one is
+/// not checked again: each attempt checks it anyway.
+///
+/// # Errors
+/// The URL is not allowed; reported on the field `url`.
+pub async fn check_url(egress: &Egress, url: &str, stored: Option<&EndpointSpec>) -> Result<(), Invalid> {
+    if url.is_empty() || stored.is_some_and(|spec| spec.url == url) { Ok(()) } else { egress.vet_text(url).await }
+}
+
+/// Creates an endpoint. Without a `secret` one is generated.
+///
+/// # Errors
+/// Those of [`Store::create_endpoint`].
+pub async fn create(
+    store: &Store,
+    tenant: &Tenant,
+    app: AppId,
+    (spec, secret): (EndpointSpec, Option<Secret>),
+    now: Time,
+) -> Result<Endpoint, StoreError> {
+    let secret = secret.unwrap_or_else(|| Secret::generate(spec.signature_type));
+    store.create_endpoint(tenant, app, spec, &secret, now).await
+}
+
+/// Reveals an endpoint's secret; `None` if the endpoint is gone. The audit entry is written first: a secret is never
+/// revealed without one.
+///
+/// # Errors
+/// The store is unavailable.
+pub async fn reveal_secret(
+    store: &Store,
+    tenant: &Tenant,
+    endpoint: &Endpoint,
+    now: Time,
+) -> Result<Option<Secret>, StoreError> {
+    let target = endpoint.id.to_string();
+    store
+        .write_audit_entry(
+            NewAuditEntry::of(&tenant.org, action::SECRET_REVEALED, &target).within(endpoint.app_id),
+            now,
+        )
+        .await?;
+    store.endpoint_secret(tenant, endpoint.app_id, endpoint.id).await
+}

@@ -1,0 +1,28 @@
+//! Tokens of polling endpoints.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::domain::Time;
+use crate::domain::access::api_key;
+use crate::domain::catalog::polling::{PollingEndpoint, PollingToken};
+use crate::store::{Store, StoreError, Tenant};
+
+/// Creates a token and returns it with its text, which is not stored; `None` if the polling endpoint is gone. The new
+/// token is valid for `life`, by default forever; older ones for another `overlap`.
+///
+/// # Errors
+/// The store is unavailable.
+pub async fn rotate(
+    store: &Store,
+    tenant: &Tenant,
+    endpoint: &PollingEndpoint,
+    life: Option<Duration>,
+    overlap: Duration,
+    now: Time,
+) -> Result<Option<(PollingToken, Zeroizing<String>)>, StoreError> {
+    let (token, text) = PollingToken::make(tenant.org.clone(), endpoint, life, now);
+    let rotated = store.rotate_polling_token(tenant, endpoint, &token, &api_key::hash(&text), overlap).await?;
+    Ok(rotated.then_some((token, text)))
+}

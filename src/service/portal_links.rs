@@ -1,0 +1,33 @@
+//! Single-use links into the portal.
+
+use std::time::Duration;
+
+use url::Url;
+
+use crate::domain::Time;
+use crate::domain::access::api_key;
+use crate::domain::access::portal::{PortalLink, PortalOptions};
+use crate::domain::catalog::application::Application;
+use crate::store::{Store, StoreError};
+
+/// Lifetime of a link.
+pub const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// Creates a link for the application's customer, below the portal's base URL. The store has only the hash of its code.
+///
+/// # Errors
+/// The store is unavailable.
+pub async fn create(
+    store: &Store,
+    app: &Application,
+    options: PortalOptions,
+    portal_url: &Url,
+    now: Time,
+) -> Result<Url, StoreError> {
+    let code = api_key::random_text();
+    let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: now.plus(LINK_LIFE) };
+    store.add_portal_link(&api_key::hash(&code), &link, now).await?;
+    let mut url = portal_url.clone();
+    url.set_path(&format!("/portal/enter/{}", *code));
+    Ok(url)
+}
