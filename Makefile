@@ -82,7 +82,7 @@ clean: ## remove target/, including virtual environments and tools
 # --- Requirements of the test suite ---------------------------------------------------------------------------------
 
 .PHONY: needs
-needs: need-compiler need-postgres need-pgbouncer need-strace need-python need-node need-chromium
+needs: need-compiler need-postgres need-mariadb need-pgbouncer need-strace need-python need-node need-chromium
 
 # $(call install,PACKAGES,NAME): installs as root with apt-get, or prints the command to run.
 define install
@@ -108,6 +108,12 @@ need-postgres:
 	  echo "--- PostgreSQL: using the server in SENDOFF_TEST_DATABASE_URL or DATABASE_URL"; \
 	elif { command -v initdb && command -v pg_ctl; } >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
 	else $(call install,postgresql,PostgreSQL); fi
+
+# tests/relay reads an outbox table in it.
+.PHONY: need-mariadb
+need-mariadb:
+	@if ! command -v mariadbd >/dev/null && ! [ -x /usr/sbin/mariadbd ]; then \
+	  $(call install,mariadb-server,MariaDB); fi
 
 .PHONY: need-chromium
 need-chromium:

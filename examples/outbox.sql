@@ -2,7 +2,7 @@
 
 -- Once, as the owner of Sendoff's schema. A role that writes events needs nothing else.
 GRANT USAGE ON SCHEMA sendoff TO product_writer;
-GRANT INSERT ON sendoff.outbox TO product_writer;
+GRANT INSERT, SELECT (id) ON sendoff.outbox TO product_writer;
 
 -- Then, as product_writer: your own rows and the event in one transaction.
 BEGIN;

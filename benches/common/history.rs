@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::domain::catalog::endpoint::EndpointSpec;
-use sendoff::domain::signing::secret::{MasterKey, Secret, SignatureType};
+use sendoff::domain::signing::master_key::MasterKey;
+use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, EndpointId, MessageId, OrgId, Time};
 use sendoff::store::{Location, Store, StoreOptions, Tenant};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sendoff::domain::signing::secret::MasterKey;
+use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::store::{Location, Store, StoreOptions, WIDE};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 

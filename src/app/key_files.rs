@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::AppError;
 use crate::config::{self, ConfigError, KeyConfig};
 use crate::domain::access::token_key::TokenKey;
-use crate::domain::signing::secret::MasterKey;
+use crate::domain::signing::master_key::MasterKey;
 use crate::store::Location;
 
 /// Both keys.

@@ -17,6 +17,7 @@ mod key;
 mod login_link;
 mod master_key;
 mod migrate;
+mod relay;
 mod send;
 mod serve;
 mod token;
@@ -75,6 +76,11 @@ enum Command {
     Trigger(development::trigger::Options),
     /// Print an application's attempts as they are recorded
     Tail(development::tail::Options),
+    /// Send the rows of an outbox table in another database to a running Sendoff
+    Relay(relay::Options),
+    /// Prepare another database for `sendoff relay`
+    #[command(subcommand)]
+    Outbox(relay::ddl::OutboxCommand),
     /// Verify a signature as a receiver would, reading the body from standard input
     Verify(verify::Options),
     /// Print the version
@@ -148,6 +154,10 @@ fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
     // These commands need no settings, so an invalid setting must not stop them.
     match command {
         Command::Verify(options) => return verify::run(&options),
+        Command::Outbox(command) => {
+            relay::ddl::run(&command);
+            return Ok(());
+        }
         Command::Version => {
             print_result(concat!("sendoff ", env!("CARGO_PKG_VERSION")));
             return Ok(());
@@ -170,7 +180,8 @@ fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
         Command::Listen(options) => in_runtime(development::listen::run(load_config(&settings)?, options)),
         Command::Trigger(options) => in_runtime(development::trigger::run(load_config(&settings)?, options)),
         Command::Tail(options) => in_runtime(development::tail::run(load_config(&settings)?, options)),
-        Command::Verify(_) | Command::Version => Ok(()),
+        Command::Relay(options) => in_runtime(relay::run(load_config(&settings)?, options)),
+        Command::Outbox(_) | Command::Verify(_) | Command::Version => Ok(()),
     }
 }
 

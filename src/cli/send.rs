@@ -85,7 +85,7 @@ pub(super) async fn run(config: Config, options: Options) -> Result<(), CliError
 }
 
 /// Built from path segments, so an application name cannot change the path.
-fn messages_url(mut base: Url, app: &str) -> Url {
+pub(super) fn messages_url(mut base: Url, app: &str) -> Url {
     if let Ok(mut path) = base.path_segments_mut() {
         path.clear().extend(["api", "v1", "app", app, "msg"]).push("");
     }

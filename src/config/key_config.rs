@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::{ConfigError, Settings};
 use crate::domain::access::token_key::{Algorithm, PublicKey, TokenKey};
-use crate::domain::signing::secret::MasterKey;
+use crate::domain::signing::master_key::MasterKey;
 use crate::store::Location;
 
 /// A shorter secret could be guessed offline from one token.

@@ -247,6 +247,6 @@ mod tests {
     #[test]
     fn the_default_of_max_endpoints_is_the_stores() {
         let settings = Settings::from_sources(|_| None, |_| None).unwrap();
-        assert_eq!(StoreConfig::new(&settings).unwrap().max_endpoints, crate::store::ENDPOINTS);
+        assert_eq!(StoreConfig::new(&settings).unwrap().max_endpoints, crate::store::DEFAULT_MAX_ENDPOINTS);
     }
 }

@@ -19,8 +19,8 @@ use super::{AppId, Invalid, MessageId, Time};
 
 /// The most that message ids may run ahead of the clock. After a clock was set back, new ids continue from the existing
 /// ones until the clock has caught up.
-pub const AHEAD: Duration = Duration::from_secs(2 * 3_600);
-/// The most that a position may be ahead of the clock when it is read. Half of [`AHEAD`]: even if two processes' clocks
+pub const MAX_ID_LEAD: Duration = Duration::from_secs(2 * 3_600);
+/// The most that a position may be ahead of the clock when it is read. Half of [`MAX_ID_LEAD`]: even if two processes' clocks
 /// differ by this much, no new id falls below a position that was accepted.
 pub const MAX_READ_LEAD: Duration = Duration::from_secs(3_600);
 
@@ -118,7 +118,7 @@ impl FeedIterator {
     /// The cursor after everything up to `position` was read. `done`: the feed had nothing more at `now`.
     pub fn next(self, position: Position, done: bool, now: Time) -> FeedIterator {
         // A message may commit now with an earlier time.
-        let read = if done { now.minus(LATE) } else { position.time() };
+        let read = if done { now.minus(COMMIT_DELAY) } else { position.time() };
         let complete_at = whole_seconds(self.complete_at.max(position.time()).max(read));
         FeedIterator { position, complete_at, ..self }
     }
@@ -172,7 +172,7 @@ impl FeedIterator {
 }
 
 /// The most that a message's time may precede its commit.
-const LATE: Duration = Duration::from_secs(300);
+const COMMIT_DELAY: Duration = Duration::from_secs(300);
 
 fn whole_seconds(time: Time) -> Time {
     Time::from_micros(time.seconds().saturating_mul(1_000_000))

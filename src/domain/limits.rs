@@ -101,7 +101,7 @@ limits! {
 }
 
 /// The first 5 of `names`, joined by commas, and the number of the others.
-pub fn shown(names: &[&str]) -> String {
+pub fn join_first(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     let list = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
     match names.len().checked_sub(SHOWN) {
@@ -111,7 +111,7 @@ pub fn shown(names: &[&str]) -> String {
 }
 
 /// Truncates `text` to `most` characters and adds an ellipsis.
-pub fn cut(text: String, most: usize) -> String {
+pub fn truncate(text: String, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
@@ -124,15 +124,15 @@ mod tests {
 
     #[test]
     fn a_long_list_is_counted() {
-        assert_eq!(shown(&["a", "b"]), "a, b");
-        assert_eq!(shown(&["a"; 5]), "a, a, a, a, a");
-        assert_eq!(shown(&["a"; 8]), "a, a, a, a, a and 3 more");
+        assert_eq!(join_first(&["a", "b"]), "a, b");
+        assert_eq!(join_first(&["a"; 5]), "a, a, a, a, a");
+        assert_eq!(join_first(&["a"; 8]), "a, a, a, a, a and 3 more");
     }
 
     #[test]
     fn a_text_is_cut_between_characters() {
-        assert_eq!(cut("äöü".into(), 3), "äöü");
-        assert_eq!(cut("äöü".into(), 2), "äö…");
+        assert_eq!(truncate("äöü".into(), 3), "äöü");
+        assert_eq!(truncate("äöü".into(), 2), "äö…");
     }
 
     /// The table that users read has each limit, and nothing else.

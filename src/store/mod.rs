@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use crate::domain::Time;
 use crate::domain::access::audit::Actor;
-use crate::domain::signing::secret::MasterKey;
+use crate::domain::signing::master_key::MasterKey;
 use crate::supervisor::{Component, Supervisor};
 use tokio::sync::Mutex;
 
@@ -88,7 +88,7 @@ impl Default for Tuning {
 pub const WIDE: usize = ingest::fan_out::STEP;
 
 /// The default limit of endpoints per application: as many as one page of a filtered list scans.
-pub const ENDPOINTS: usize = query::page::SCAN;
+pub const DEFAULT_MAX_ENDPOINTS: usize = query::page::SCAN;
 
 /// The database in use.
 #[derive(Debug)]
@@ -120,14 +120,14 @@ struct Inner {
     outbox_watermark: outbox_watermark::OutboxWatermark,
     in_flight_keys: idempotency::InFlightKeys,
     /// Locks that serialize conflicting endpoint changes.
-    turns: ChangeLocks,
+    change_locks: ChangeLocks,
     wakeups: feed::wakeups::FeedWakeups,
     /// A wide message was accepted since the last [`Store::take_packed_flag`].
     packed: AtomicBool,
     /// Mails to contacts are enabled.
     mailing: AtomicBool,
     /// Limit of endpoints per application.
-    most_endpoints: AtomicUsize,
+    max_endpoints: AtomicUsize,
     supervisor: Supervisor,
     /// Result of the last write check.
     writable: db::writable::CachedCheck,
@@ -179,11 +179,11 @@ impl Store {
             queues,
             outbox_watermark: outbox_watermark::OutboxWatermark::default(),
             in_flight_keys: idempotency::InFlightKeys::default(),
-            turns: ChangeLocks::default(),
+            change_locks: ChangeLocks::default(),
             wakeups: feed::wakeups::FeedWakeups::default(),
             packed: AtomicBool::new(false),
             mailing: AtomicBool::new(false),
-            most_endpoints: AtomicUsize::new(ENDPOINTS),
+            max_endpoints: AtomicUsize::new(DEFAULT_MAX_ENDPOINTS),
             supervisor: supervisor.clone(),
             writable: db::writable::CachedCheck::default(),
             scans,

@@ -340,7 +340,7 @@ async fn what_waits_says_why(world: World) {
     let browser = world.sign_in().await;
     let page = browser.page(&format!("/applications/{}/messages/{}", acme.id, message.id)).await;
     assert!(page.contains("The endpoint is disabled. Delivery resumes when it is enabled."), "{page}");
-    assert!(page.contains("Waiting for the endpoint's rate limit (2/s)."), "{page}");
+    assert!(page.contains("Waiting for the endpoint&#39;s rate limit (2/s)."), "{page}");
     assert!(page.contains(&format!("href=\"/applications/{}/endpoints/{}\"", acme.id, paused.id)));
 }
 

@@ -41,7 +41,7 @@ async fn a_stuck_row_is_retried_edited_or_discarded(world: World) {
     assert_eq!((retry.len(), edit.len(), discard.len()), (3, 3, 3), "{page}");
 
     let response = browser.submit("/outbox", &retry[0], &[]).await;
-    assert!(words(&browser.page(location(&response)).await).contains("Retried. The relay looks at the row now"));
+    assert!(words(&browser.page(location(&response)).await).contains("Retried. The relay is processing the row"));
     assert_eq!(relay(&world).await, 0, "it goes nowhere still");
 
     let form = browser.page(&edit[1]).await;

@@ -62,7 +62,7 @@ async fn the_overview_counts_what_was_recorded(world: World) {
     assert_eq!(page.matches("<rect class=\"hit\"").count(), 2 * 6);
     let bars = page.matches("<a href=\"/deliveries?since=").count();
     assert_eq!(bars, 4 * 6, "a bar and a row of each chart lead to their minute");
-    let worst = words(page.split("id=\"worst-title\">").nth(1).unwrap().split("</section>").next().unwrap());
+    let worst = words(page.split("id=\"failing-title\">").nth(1).unwrap().split("</section>").next().unwrap());
     assert!(
         worst.starts_with("Most failures https://a.example/hook Acme 1 failed 60.0 % of attempts delivered https://b"),
         "{worst}"
@@ -247,12 +247,12 @@ async fn what_is_scheduled_says_when_and_what_lost_its_content_says_so(world: Wo
     let path = format!("/applications/{}/messages/{}", acme.id, message.id);
     let page = browser.page(&path).await;
     assert!(page.contains("scheduled for ") && page.contains("badge pending"), "{page}");
-    assert!(page.contains("no attempt yet") && words(&page).contains("next in "), "{page}");
+    assert!(page.contains("no attempts yet") && words(&page).contains("next in "), "{page}");
     assert!(page.contains("Send now") && page.contains("raw") && !page.contains("<b>raw"), "{page}");
 
     assert!(world.store.delete_content(&world.tenant(), acme.id, message.id, world.now).await.unwrap());
     let page = browser.page(&path).await;
-    assert!(page.contains("Its content was deleted") && page.contains("badge dead"), "{page}");
+    assert!(page.contains("The content was deleted") && page.contains("badge dead"), "{page}");
     assert!(!page.contains("raw") && !page.contains(&format!("{path}/resend")), "{page}");
     let list = browser.page("/deliveries?status=dead").await;
     assert!(list.contains("Content deleted") && !list.contains(&format!("{path}/resend")), "{list}");

@@ -69,7 +69,7 @@ async fn accounts_are_made_and_removed(world: World) {
 
     let anna = signed_in(&world, "anna").await;
     let ask = format!("/operators/{}", operators[0].id);
-    assert!(browser.page(&ask).await.contains("No other account sees all organizations"));
+    assert!(browser.page(&ask).await.contains("No other account has access to all organizations"));
     assert!(!browser.page(&format!("/operators/{}", operators[1].id)).await.contains("No other account"));
     let done = browser.post(&format!("{ask}/remove"), &[csrf(&browser, &ask).await]).await;
     assert_eq!(location(&done), "/operators?notice=operator-removed");

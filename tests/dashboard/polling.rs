@@ -110,7 +110,7 @@ async fn goes_through(
     assert!(page.contains("warehouse") && page.contains("leases and commits"), "{page}");
     assert!(page.contains(&format!("number\">{behind}<")) && behind >= 2, "{behind} behind: {page}");
     let delete = format!("{path}/delete");
-    assert!(browser.page(&delete).await.contains("Delete it with 2 consumers"));
+    assert!(browser.page(&delete).await.contains("Delete polling endpoint and 2 consumers"));
     assert_eq!(browser.submit(&delete, &delete, &[]).await.status(), StatusCode::SEE_OTHER);
     assert_eq!(browser.get(&path).await.0, StatusCode::NOT_FOUND);
 }

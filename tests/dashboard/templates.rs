@@ -86,7 +86,7 @@ fn weigh(files_of_kind: &[(PathBuf, String)], most: usize) {
     let size =
         |name: &str| files_of_kind.iter().find(|(path, _)| path.ends_with(name)).map_or(0, |(_, text)| text.len());
     let linked = |page: &str| -> usize {
-        page.split("frame.asset(\"").skip(1).filter_map(|rest| rest.split('"').next()).map(size).sum()
+        page.split("layout.asset(\"").skip(1).filter_map(|rest| rest.split('"').next()).map(size).sum()
     };
     let templates = files("templates");
     let base = templates.iter().find(|(path, _)| path.ends_with("base.html")).map_or(0, |(_, text)| linked(text));
@@ -97,11 +97,11 @@ fn weigh(files_of_kind: &[(PathBuf, String)], most: usize) {
     }
 }
 
-/// The scripts that the frame and the live page load, as they do.
+/// The scripts that the layout and the live page load, as they do.
 const SCRIPTS: [&str; 3] = [
-    "<script src=\"{{ frame.asset(\"tail.js\") }}\" defer></script>",
-    "<script src=\"{{ frame.asset(\"htmx.min.js\") }}\" defer></script>",
-    "<script src=\"{{ frame.asset(\"app.js\") }}\" defer></script>",
+    "<script src=\"{{ layout.asset(\"tail.js\") }}\" defer></script>",
+    "<script src=\"{{ layout.asset(\"htmx.min.js\") }}\" defer></script>",
+    "<script src=\"{{ layout.asset(\"app.js\") }}\" defer></script>",
 ];
 
 #[test]

@@ -96,7 +96,7 @@ async fn an_application_is_made_changed_found_and_deleted(world: World) {
 
     world.endpoint(&app, URL).await;
     let delete = format!("{place}/delete");
-    assert!(browser.page(&delete).await.contains("Delete it and its 1 endpoint"));
+    assert!(browser.page(&delete).await.contains("Delete application and 1 endpoint"));
     assert_eq!(browser.submit(&delete, &delete, &[]).await.status(), StatusCode::SEE_OTHER);
     assert_eq!(browser.get(&place).await.0, StatusCode::NOT_FOUND);
 }
@@ -219,7 +219,7 @@ async fn lists_say_how_endpoints_do(world: World) {
     world.message(&other, "a.b", "{}", world.ago(MINUTE)).await;
 
     let all = browser.page("/endpoints").await;
-    for text in ["failing.example", "fine.example", "off.example", "100 %", "0.0 %", "by hand", "Acme"] {
+    for text in ["failing.example", "fine.example", "off.example", "100 %", "0.0 %", "manually", "Acme"] {
         assert!(all.contains(text), "{text}: {all}");
     }
     for (query, there) in [
@@ -496,7 +496,7 @@ async fn a_form_that_was_filled_in_on_something_older_is_not_saved(world: World)
         let response = browser.post(&path, &late).await;
         assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path}");
         let page = response.text().await.unwrap();
-        assert!(page.contains("somebody else has changed it"), "{page}");
+        assert!(page.contains("someone else changed it"), "{page}");
         assert!(browser.page(&path).await.contains(theirs), "{path}: what they saved stays");
         // Having seen that, it can be saved.
         let again: Vec<_> = hidden(&page).into_iter().chain(form()).collect();

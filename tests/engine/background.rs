@@ -8,7 +8,7 @@ use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::backoff::RetrySchedule;
 use sendoff::domain::deliveries::delivery::{DeliveryState, DeliveryStatus};
-use sendoff::domain::signing::secret::MasterKey;
+use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{BackgroundId, Time};
 use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult};

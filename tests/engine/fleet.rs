@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use sendoff::domain::signing::secret::MasterKey;
+use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::engine::Engine;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tracing::field::{Field, Visit};

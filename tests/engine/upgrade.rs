@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sendoff::domain::AppId;
 use sendoff::domain::deliveries::message::MessageSpec;
-use sendoff::domain::signing::secret::MasterKey;
+use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::engine::Engine;
 use sendoff::store::db::migrations::known_version;

@@ -1,9 +1,10 @@
-//! Code of others against the real binary: the official SDKs, schemathesis, the examples, and the snippets of the
-//! dashboard. They need Python, Node.js and Rust.
+//! Code of others against the real binary: the official SDKs, schemathesis, the commands of the documentation, the
+//! examples, and the snippets of the dashboard. They need Python, Node.js and Rust.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod documentation;
 mod examples;
 mod fuzz;
 mod operational;

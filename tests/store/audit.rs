@@ -12,7 +12,7 @@ use sendoff::domain::catalog::endpoint::{EndpointSpec, HeaderChange};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::{AppId, OrgId};
 use sendoff::store::access::audit::{AuditEntry, AuditFilter, NewAuditEntry};
-use sendoff::store::catalog::endpoints::OptimisticUpdate;
+use sendoff::store::catalog::endpoint_update::OptimisticUpdate;
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::{Order, PageRequest, Store, StoreError, Tenant};
 

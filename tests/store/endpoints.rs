@@ -11,7 +11,7 @@ use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::invalid::TOO_MANY;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::signing::signature::{ExtraSignature, Signing};
-use sendoff::store::catalog::endpoints::OptimisticUpdate;
+use sendoff::store::catalog::endpoint_update::OptimisticUpdate;
 use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{EndpointRef, Store, StoreError, Tenant};
 

@@ -10,7 +10,7 @@ use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::feed::{FeedFilter, Position};
 use sendoff::domain::limits::PAGE_BYTES;
 use sendoff::domain::{AppId, MessageId, Time};
-use sendoff::store::feed::feed_page::{FeedPage, FeedRequest, LOOK};
+use sendoff::store::feed::feed_page::{FeedPage, FeedRequest, MAX_SCANNED};
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::{Store, Tenant};
@@ -254,7 +254,7 @@ async fn a_page_looks_at_so_many_messages(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await.id;
     let mut sending = Vec::new();
-    for _ in 0..LOOK + 5 {
+    for _ in 0..MAX_SCANNED + 5 {
         sending.push(store.accept(item(app)));
     }
     for sent in futures_util::future::join_all(sending).await {

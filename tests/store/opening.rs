@@ -1,6 +1,6 @@
 //! Opening a store: its schema, its master key, its lock.
 
-use sendoff::domain::signing::secret::MasterKey;
+use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::store::{Location, Store, StoreError};
 
 use crate::home::*;

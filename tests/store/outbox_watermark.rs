@@ -51,7 +51,7 @@ async fn a_look_reads_few_rows_although_a_snapshot_is_held() {
     let home = Home::postgres().await;
     application(&home.store, "acme").await;
     let Raw::Postgres(mut holder) = home.connect().await else { panic!("PostgreSQL") };
-    let mut snapshot = holder.poll_start().await.unwrap();
+    let mut snapshot = holder.begin().await.unwrap();
     snapshot.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await.unwrap();
     snapshot.execute("SELECT count(*) FROM outbox").await.unwrap();
     let now = later(flow(&home, 0).await);

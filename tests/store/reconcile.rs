@@ -48,7 +48,7 @@ fn spec<'r>(to: &Endpoint, received: &'r ReceivedMessageIds) -> ReconcileSpec<'r
 }
 
 async fn missed(store: &Store, spec: &ReconcileSpec<'_>, limit: usize) -> MissingPage {
-    store.missed(&tenant(), spec, limit).await.expect("the store")
+    store.missing_messages(&tenant(), spec, limit).await.expect("the store")
 }
 
 fn ids_of(page: &MissingPage) -> Vec<MessageId> {
@@ -100,7 +100,7 @@ async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) 
     let nobody = Tenant { only: Some(AppId::new(NOW)), ..tenant() };
     let foreign = ReconcileSpec { endpoint: sister.id, ..all };
     for (who, spec) in [(stranger(), all), (nobody, all), (tenant(), foreign)] {
-        let page = store.missed(&who, &spec, 250).await.unwrap();
+        let page = store.missing_messages(&who, &spec, 250).await.unwrap();
         assert_eq!((page.data, page.last), (vec![], None));
     }
 }

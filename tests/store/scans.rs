@@ -56,11 +56,11 @@ async fn scan_all(home: &Home, tenant: &Tenant, endpoint: &Endpoint) -> Vec<(&'s
         top_failing(tenant, ChartRange::Hour, NOW, 10),
         attempt_counts(tenant, app, None, NOW, later(1)),
         tail(tenant, &TailFilter::default(), 10),
-        endpoint_lines(tenant, &EndpointListFilter::default(), &first()),
+        list_endpoints(tenant, &EndpointListFilter::default(), &first()),
         applications_like(tenant, "a", &first()),
         audit_log(tenant, &AuditFilter::default(), &first()),
         offered_event_types(tenant, &[], &first()),
-        tally(tenant, &work, None),
+        estimate(tenant, &work, None),
     ];
     join_all(calls.into_iter().map(|(name, call)| async move { (name, call.await) })).await
 }

@@ -1,6 +1,7 @@
 //! Large stores, written past the product: many endpoints, and deliveries that wait as if they had been accepted a minute ago.
 
-use sendoff::domain::signing::secret::{MasterKey, Secret, SignatureType};
+use sendoff::domain::signing::master_key::MasterKey;
+use sendoff::domain::signing::secret::{Secret, SignatureType};
 
 /// Statements that make so many messages of the type `wide`, each for every endpoint of the application with this uid. Their payloads are
 /// `{"key": "bN"}`, with `bN` as their event ids.

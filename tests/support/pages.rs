@@ -35,7 +35,7 @@ pub fn pages() -> Vec<Page> {
     let mut found = Vec::new();
     read("", "mount", "", &mut found);
     read("portal", "routes", "/portal", &mut found);
-    assert!(found.len() > 100, "the tables are not where they were: {found:?}");
+    assert!(found.len() > 100, "only {} routes: the tables are not where they were", found.len());
     let different: BTreeSet<&Page> = found.iter().collect();
     assert_eq!(different.len(), found.len(), "twice in the tables");
     found
@@ -46,7 +46,7 @@ fn read(module: &str, name: &str, prefix: &str, found: &mut Vec<Page>) {
     let (_, source) = FILES.iter().find(|(file, _)| *file == module).unwrap_or_else(|| panic!("no table {module}"));
     let (_, body) = source.split_once(&format!("fn {name}(config")).unwrap_or_else(|| panic!("no {module} {name}"));
     let body = body.split("\n}\n").next().unwrap_or_default();
-    for step in body.split("        .").flat_map(|line| line.split(";\n")) {
+    for step in body.split("\n        .").flat_map(|line| line.split(";\n")) {
         if let Some((_, route)) = step.split_once("page(") {
             add(body, route, prefix, found);
         } else if let Some((_, scope)) = step.split_once("web::scope(\"/") {
@@ -54,7 +54,7 @@ fn read(module: &str, name: &str, prefix: &str, found: &mut Vec<Page>) {
             follow(module, after(scope, "configure("), &prefix, found);
         } else if let Some((_, configure)) = step.split_once("configure(") {
             follow(module, configure, prefix, found);
-        } else if let Some(called) = step.trim().strip_suffix("(config)") {
+        } else if let Some(called) = step.trim().trim_end_matches(';').strip_suffix("(config)") {
             follow(module, called, prefix, found);
         }
     }

@@ -169,6 +169,12 @@ impl Binary {
         Server::launch(self, &["serve"])
     }
 
+    /// Starts `sendoff serve` at this address, such as that of a server before.
+    pub fn start_at(self, address: &str) -> Server {
+        let (_, port) = address.rsplit_once(':').expect("a port");
+        Server::start_on(self, port.parse().expect("a port"))
+    }
+
     /// Starts a command that goes on until it is ended, without waiting for anything.
     pub fn begin(self, arguments: &[&str]) -> Server {
         Server::launch(self, arguments)
@@ -200,8 +206,20 @@ pub struct Server {
 }
 
 impl Server {
+    fn start_on(binary: Binary, port: u16) -> Server {
+        let mut server = Server::launch_on(binary, &["serve"], port);
+        eventually_blocking("/healthz of a server that is back", SOON, || {
+            assert!(server.exited().is_none(), "sendoff serve ended:\n{}", server.output());
+            server.get_status("/healthz").filter(|status| status / 100 == 2)
+        });
+        server
+    }
+
     fn launch(binary: Binary, arguments: &[&str]) -> Server {
-        let port = free_port();
+        Server::launch_on(binary, arguments, free_port())
+    }
+
+    fn launch_on(binary: Binary, arguments: &[&str], port: u16) -> Server {
         let binary = binary.set("SENDOFF_LISTEN", &format!("127.0.0.1:{port}"));
         let mut command = binary.command(arguments);
         let ((stdout, unread), (stderr, too)) = (binary.prints.made(), binary.prints.made());

@@ -182,7 +182,7 @@ mod tests {
     use crate::api::authn::permissions::*;
 
     #[test]
-    fn what_each_kind_of_operation_needs() {
+    fn each_operation_requires_its_permission() {
         for (method, path, permission) in [
             (Method::GET, "/api/v1/app", Permission::Read),
             (Method::GET, "/api/v1/app/{app}/endpoint/{endpoint}/secret", Permission::ReadSecret),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_and_capabilities_grant_what_they_say() {
+    fn scopes_and_capabilities_grant_their_permissions() {
         use Capability::*;
         let key = |scopes: &[KeyScope]| Permissions::Key(KeyScopes::of(scopes.iter().copied()));
         let visit = |capabilities: &[Capability]| Permissions::Application(Some(capabilities.to_vec()));

@@ -36,14 +36,14 @@ impl Origins {
     }
 
     /// Adds the CORS headers to a response. `allowed` is the result for its request.
-    pub(in crate::api) fn add_headers(&self, answer: &mut HeaderMap, allowed: Option<HeaderValue>) {
+    pub(in crate::api) fn add_headers(&self, response: &mut HeaderMap, allowed: Option<HeaderValue>) {
         if matches!(self, Origins::These(_)) {
             // Caches must not serve one origin's response to another.
-            answer.append(header::VARY, HeaderValue::from_static("origin"));
+            response.append(header::VARY, HeaderValue::from_static("origin"));
         }
         if let Some(allowed) = allowed {
-            answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-            answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
+            response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+            response.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
         }
     }
 }
@@ -55,12 +55,12 @@ pub(in crate::api) fn is_preflight(request: &ServiceRequest) -> bool {
 
 /// The preflight response of a path with these methods.
 pub(in crate::api) fn preflight(methods: &str) -> HttpResponse {
-    let mut answer = HttpResponse::NoContent().finish();
-    let headers = answer.headers_mut();
+    let mut response = HttpResponse::NoContent().finish();
+    let headers = response.headers_mut();
     if let Ok(methods) = HeaderValue::from_str(methods) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
     }
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE);
-    answer
+    response
 }

@@ -133,7 +133,7 @@ impl FieldError {
 
     /// Cuts all texts to [`limits::ERROR_TEXT`]: names and reasons may quote the request.
     fn within_limits(self) -> FieldError {
-        let cut = |text| limits::cut(text, limits::ERROR_TEXT);
+        let cut = |text| limits::truncate(text, limits::ERROR_TEXT);
         FieldError { loc: self.loc.into_iter().map(cut).collect(), msg: cut(self.msg), kind: self.kind }
     }
 
@@ -153,7 +153,7 @@ impl ApiError {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> ApiError {
         ApiError {
             status,
-            body: ErrorBody::Message { code, detail: limits::cut(detail.into(), limits::ERROR_TEXT) },
+            body: ErrorBody::Message { code, detail: limits::truncate(detail.into(), limits::ERROR_TEXT) },
             limited: None,
         }
     }
@@ -318,21 +318,21 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut answer = HttpResponse::build(self.status);
+        let mut response = HttpResponse::build(self.status);
         match self.status {
             // RFC 9110, section 15.5.2 requires it.
             StatusCode::UNAUTHORIZED => {
-                answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+                response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                answer.insert_header((header::RETRY_AFTER, "1"));
+                response.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}
         }
         for header in self.limited.iter().flat_map(RateLimitExceeded::headers) {
-            answer.insert_header(header);
+            response.insert_header(header);
         }
-        answer.json(&self.body)
+        response.json(&self.body)
     }
 }
 
@@ -399,9 +399,9 @@ pub async fn no_route(request: HttpRequest) -> ApiResult {
 pub fn method_not_allowed(method: &Method, allowed: &str) -> HttpResponse {
     let detail = format!("{method} is not allowed here, only {allowed}");
     let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
-    let mut answer = error.error_response();
+    let mut response = error.error_response();
     if let Ok(allowed) = header::HeaderValue::from_str(allowed) {
-        answer.headers_mut().insert(header::ALLOW, allowed);
+        response.headers_mut().insert(header::ALLOW, allowed);
     }
-    answer
+    response
 }

@@ -47,7 +47,7 @@ pub(in crate::api) async fn idempotent(
             Some(before) => Box::pin(repeat(&call, before, again)).await,
             None => Err(error),
         },
-        answer => answer,
+        result => result,
     }
 }
 

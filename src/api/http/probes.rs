@@ -15,7 +15,7 @@ use crate::store::{Store, StoreError};
 use crate::supervisor::{Component, Supervisor};
 
 /// How long the store may take to respond.
-const PATIENCE: Duration = Duration::from_secs(3);
+const STORE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The state behind the probes; expected as `web::Data<Probes>`.
 #[derive(Clone)]
@@ -57,13 +57,13 @@ async fn alive() -> HttpResponse {
 }
 
 async fn ready(probes: Data<Probes>) -> HttpResponse {
-    match look(&probes).await {
+    match check_ready(&probes).await {
         Ok(()) => HttpResponse::Ok().json(Ready { status: "ready" }),
         Err(reason) => HttpResponse::ServiceUnavailable().json(reason),
     }
 }
 
-async fn look(probes: &Probes) -> Result<(), NotReady> {
+async fn check_ready(probes: &Probes) -> Result<(), NotReady> {
     if probes.draining.load(Ordering::Relaxed) {
         let detail = "this process is draining: it finishes the requests in flight and exits".to_owned();
         return Err(NotReady { code: "draining", detail });
@@ -75,12 +75,12 @@ async fn look(probes: &Probes) -> Result<(), NotReady> {
     }
     let away = || NotReady { code: "store_unavailable", detail: "the store does not respond: see the log".to_owned() };
     let now = Instant::now();
-    let looked = async {
+    let probe = async {
         probes.store.ready().await?;
         // Reads are not enough: a standby or a read-only database accepts no messages.
         probes.store.writable(now).await
     };
-    match tokio::time::timeout(PATIENCE, looked).await {
+    match tokio::time::timeout(STORE_TIMEOUT, probe).await {
         // Checked only with the store up: when it is down, leases expire too, and the store is the reason to report.
         Ok(Ok(())) => makes_progress(supervisor, Instant::now()),
         // Sendoff's own text about the schema or about writing; it contains nothing from the database.
@@ -90,7 +90,7 @@ async fn look(probes: &Probes) -> Result<(), NotReady> {
             Err(away())
         }
         Err(_) => {
-            warn!("not ready: the store did not respond within {} s", PATIENCE.as_secs());
+            warn!("not ready: the store did not respond within {} s", STORE_TIMEOUT.as_secs());
             Err(away())
         }
     }
@@ -121,7 +121,7 @@ mod tests {
     use crate::api::http::probes::*;
 
     #[test]
-    fn a_loop_that_makes_no_progress_is_a_reason_by_itself() {
+    fn a_stalled_loop_is_not_ready() {
         let (supervisor, start) = (Supervisor::default(), Instant::now());
         let code = |seconds| makes_progress(&supervisor, start + Duration::from_secs(seconds)).map_err(|no| no.code);
         assert_eq!(code(1_000), Ok(()), "a process without an engine");

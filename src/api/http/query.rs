@@ -322,7 +322,7 @@ mod tests {
     use crate::api::http::query::*;
 
     #[test]
-    fn lists_come_joined_repeated_or_both() {
+    fn list_parameters_may_be_joined_and_repeated() {
         let query = Query::parse(
             "event_types=a%2Cb&event_types=c,&event_types[]=d&event_types%5B%5D=e&x=&flag=false&after=2026-11-22T09:30:00%2B00:00",
         );
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plus_of_an_offset_may_be_bare() {
+    fn an_unescaped_plus_in_an_offset_is_accepted() {
         let time = |text: &str| Query::parse(&format!("after={text}")).time("after");
         let wanted = Time::parse("2026-11-22T09:30:00+02:00").unwrap();
         for text in ["2026-11-22T09:30:00%2B02:00", "2026-11-22T09:30:00+02:00", "2026-11-22+09:30:00+02:00"] {
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_asked_for_within_bounds() {
+    fn page_parameters_are_bounded() {
         for bad in ["limit=0", "limit=251", "limit=x", "order=up", "iterator=msg_1", "iterator=-"] {
             assert!(Query::parse(bad).page::<AppId>(Order::Ascending, true).is_err(), "{bad}");
         }
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_no_more_bytes_than_fit_and_goes_on_where_it_ended() {
+    fn a_page_is_limited_in_bytes_and_continues_where_it_ended() {
         let now = Time::ZERO;
         let items: Vec<(AppId, String)> =
             (0..5).map(|_| (AppId::new(now), "x".repeat(limits::PAGE_BYTES / 2))).collect();
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_begins_with_a_dash_does_not_turn_the_walk_around() {
+    fn a_name_with_a_leading_dash_does_not_walk_back() {
         let page = |iterator: &str| {
             let page = Query::parse(&format!("iterator={iterator}")).page::<String>(Order::Ascending, true).unwrap();
             (page.after.unwrap(), page.back)

@@ -170,7 +170,7 @@ impl HttpServiceFactory for ApiRoute {
                     let allowed = state.origins.allowed(request.headers());
                     (state.clone(), allowed)
                 });
-                let answer = match check_request(&request) {
+                let response = match check_request(&request) {
                     Ok(()) if is_preflight(&request) => {
                         Either::Right(ready(Ok(request.into_response(cors::preflight(&preflight)))))
                     }
@@ -178,12 +178,12 @@ impl HttpServiceFactory for ApiRoute {
                     Err(error) => Either::Right(ready(Ok(request.error_response(error)))),
                 };
                 async move {
-                    let mut answer = answer.await?;
+                    let mut response = response.await?;
                     if let Some((state, allowed)) = origins {
-                        state.origins.add_headers(answer.headers_mut(), allowed);
+                        state.origins.add_headers(response.headers_mut(), allowed);
                     }
-                    counters.add(method, answer.status().as_u16());
-                    Ok(answer)
+                    counters.add(method, response.status().as_u16());
+                    Ok(response)
                 }
             })
             .register(config);

@@ -61,12 +61,12 @@ fn hash() -> &'static str {
 }
 
 fn file(kind: &'static str, text: &'static str, cache: &'static str) -> HttpResponse {
-    let mut answer = HttpResponse::Ok();
-    answer.insert_header((CONTENT_TYPE, kind)).insert_header((CACHE_CONTROL, cache));
+    let mut response = HttpResponse::Ok();
+    response.insert_header((CONTENT_TYPE, kind)).insert_header((CACHE_CONTROL, cache));
     for header in HEADERS {
-        answer.insert_header(header);
+        response.insert_header(header);
     }
-    answer.body(text)
+    response.body(text)
 }
 
 /// The cache policy of an asset. Under another hash the current asset is served, uncached.

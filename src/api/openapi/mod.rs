@@ -121,7 +121,7 @@ mod tests {
 
     /// The attribute above a handler repeats the path and method of the route table.
     #[test]
-    fn what_stands_above_a_handler_is_where_it_is_mounted() {
+    fn descriptions_match_the_route_table() {
         for route in super::super::table().routes {
             for (method, description) in &route.methods {
                 let Some(description) = description else { continue };

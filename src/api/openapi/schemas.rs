@@ -66,7 +66,7 @@ pub(in crate::api) struct FeatureFlags;
 pub(in crate::api) struct Channels;
 
 /// Ids of messages that a receiver already has.
-pub(in crate::api) struct ReceivedMessageIds;
+pub(in crate::api) struct ReceivedIdList;
 
 /// Tags of a message.
 pub(in crate::api) struct Tags;
@@ -201,7 +201,7 @@ schema! {
     ChannelFilter, "ChannelFilter" => names("Channels. An empty list matches all.", CHANNEL, limits::CHANNEL, limits::ENDPOINT_CHANNELS)
         .min_items(None).examples([json!(["eu"])]);
     MessageChannels, "MessageChannels" => names("Channels.", CHANNEL, limits::CHANNEL, limits::MESSAGE_CHANNELS).examples([json!(["eu"])]);
-    ReceivedMessageIds, "ReceivedMessageIds" => ArrayBuilder::new().description(Some("Message ids, in any order."))
+    ReceivedIdList, "ReceivedMessageIds" => ArrayBuilder::new().description(Some("Message ids, in any order."))
         .items(RefOr::T(Schema::from(id(MessageId::PREFIX, "A message's id."))))
         .max_items(Some(limits::RECEIVED_IDS));
     Tags, "Tags" => names("Tags.", TAG, limits::TAG, limits::TAGS).min_items(None).examples([json!(["urgent"])]);

@@ -31,7 +31,7 @@ struct ReconcileIn {
     /// The end of the period; now by default.
     until: Option<Time>,
     /// The `webhook-id`s of the messages that the receiver has. Ids outside of the period are fine.
-    #[schema(value_type = Option<schemas::ReceivedMessageIds>)]
+    #[schema(value_type = Option<schemas::ReceivedIdList>)]
     has: Option<Vec<String>>,
     /// `true` if more ids follow these, which are then the smallest (ids sort as text). Messages after the last of them
     /// are not compared: send the next ids with `iterator` in another request.

@@ -29,7 +29,7 @@ use crate::app::{self, App, AppError, Listeners, OpenStore, ShutdownSignals};
 use crate::config::{Config, Settings};
 use crate::dashboard::sign_in::login;
 use crate::domain::OrgId;
-use crate::domain::signing::secret::MasterKey;
+use crate::domain::signing::master_key::MasterKey;
 use crate::domain::time::Clock;
 use customers::Customer;
 use receiver::DemoReceiver;

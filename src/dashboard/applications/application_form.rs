@@ -54,31 +54,25 @@ fn read(submitted: &VerifiedForm) -> Result<ApplicationSpec, Vec<Invalid>> {
 }
 
 fn new_page(user: &CurrentUser, form: Form) -> FormPage {
-    FormPage {
-        layout: PageLayout::of(user, NavItem::Applications),
-        title: Line::new("New application"),
-        lead: "One per customer.",
-        about: Line::default(),
-        action: "/applications/new".to_owned(),
+    FormPage::new(
+        PageLayout::of(user, NavItem::Applications),
+        "New application",
         form,
-        examples: Vec::new(),
-        button: "Create application",
-        back: "/applications".to_owned(),
-    }
+        ("/applications/new".to_owned(), "Create application"),
+        "/applications".to_owned(),
+    )
+    .lead("One per customer.")
 }
 
 fn edit_page(context: &AppContext, form: Form) -> FormPage {
-    FormPage {
-        layout: PageLayout::of(context, NavItem::Applications).below(context, []),
-        title: Line::new("Edit application"),
-        lead: "",
-        about: Line::new(&context.app.name),
-        action: context.paths.page("edit"),
+    FormPage::new(
+        PageLayout::of(context, NavItem::Applications).below(context, []),
+        "Edit application",
         form,
-        examples: Vec::new(),
-        button: "Save",
-        back: context.paths.home().to_owned(),
-    }
+        (context.paths.page("edit"), "Save"),
+        context.paths.home().to_owned(),
+    )
+    .about(Line::new(&context.app.name))
 }
 
 /// `GET /applications/new`.

@@ -44,17 +44,15 @@ fn form() -> Form {
 }
 
 fn form_page(context: &AppContext, form: Form) -> FormPage {
-    FormPage {
-        layout: PageLayout::of(context, NavItem::Applications).below(context, []),
-        title: Line::new("Portal link"),
-        lead: "Opens the portal as this customer sees it. Works once, within 15 minutes.",
-        about: Line::new(&context.app.name),
-        action: context.paths.page("portal-link"),
+    FormPage::new(
+        PageLayout::of(context, NavItem::Applications).below(context, []),
+        "Portal link",
         form,
-        examples: Vec::new(),
-        button: "Create link",
-        back: context.paths.home().to_owned(),
-    }
+        (context.paths.page("portal-link"), "Create link"),
+        context.paths.home().to_owned(),
+    )
+    .lead("Opens the portal as this customer sees it. Works once, within 15 minutes.")
+    .about(Line::new(&context.app.name))
 }
 
 /// `GET /applications/{app}/portal-link`.

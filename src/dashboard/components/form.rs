@@ -268,6 +268,28 @@ pub struct FormPage {
 }
 
 impl FormPage {
+    /// A page whose form posts to `action` with `button`; *Cancel* leads `back`.
+    pub fn new(
+        layout: PageLayout,
+        title: &str,
+        form: Form,
+        (action, button): (String, &'static str),
+        back: String,
+    ) -> FormPage {
+        let (title, about, examples) = (Line::new(title), Line::default(), Vec::new());
+        FormPage { layout, title, lead: "", about, action, form, examples, button, back }
+    }
+
+    /// Adds the line below the title.
+    pub fn lead(self, lead: &'static str) -> FormPage {
+        FormPage { lead, ..self }
+    }
+
+    /// Adds the name of the edited object.
+    pub fn about(self, about: Line) -> FormPage {
+        FormPage { about, ..self }
+    }
+
     /// Renders the page, with 422 if there are errors.
     ///
     /// # Errors

@@ -18,7 +18,8 @@ use askama::Template;
 use super::DashboardState;
 use super::bulk::base;
 use crate::dashboard::components::failure_hints::in_words;
-use crate::dashboard::components::filters::{FilterForm, FilterParams, Filters, OF_DELIVERIES};
+use crate::dashboard::components::filters;
+use crate::dashboard::components::filters::{FilterForm, FilterParams, OF_DELIVERIES};
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, counted};
 use crate::dashboard::components::pagination::{LINES, Pagination};
@@ -89,12 +90,8 @@ async fn list(
     context: Option<&AppContext>,
 ) -> PageResult {
     let (query, now, store) = (UrlQuery::of(request), state.clock.now(), &state.store);
-    let path = context.map_or_else(|| "/deliveries".to_owned(), |context| context.paths.page("deliveries"));
-    let names: Vec<&'static str> =
-        OF_DELIVERIES.into_iter().filter(|name| context.is_none() || *name != "app").collect();
-    let params = FilterParams::of(path, &names, &query);
-    let filters = Filters::of(store, &user.tenant(), context.map(|context| context.app.id), &params, now).await?;
-    let form = FilterForm::of(store, user, context, &params, &filters, &names).await?;
+    let (params, filters, form) =
+        filters::read(store, user, context, ("deliveries", &OF_DELIVERIES), &query, now).await?;
     let after = query.get("after").and_then(cursor);
     let (good, status, note) = (filters.good(), filters.status, filters.note);
     let (rows, pagination) = if good {

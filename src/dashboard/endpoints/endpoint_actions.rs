@@ -37,18 +37,15 @@ async fn names(store: &Store, context: &AppContext) -> Result<Vec<String>, PageE
 }
 
 fn new_page(context: &AppContext, form: Form) -> FormPage {
-    FormPage {
-        layout: PageLayout::of(context, NavItem::Endpoints)
+    FormPage::new(
+        PageLayout::of(context, NavItem::Endpoints)
             .below(context, [(context.paths.page("endpoints"), Line::new("Endpoints"))]),
-        title: Line::new("New endpoint"),
-        lead: "A URL that receives events.",
-        about: Line::default(),
-        action: context.paths.page("endpoints/new"),
+        "New endpoint",
         form,
-        examples: Vec::new(),
-        button: "Create endpoint",
-        back: context.paths.page("endpoints"),
-    }
+        (context.paths.page("endpoints/new"), "Create endpoint"),
+        context.paths.page("endpoints"),
+    )
+    .lead("A URL that receives events.")
 }
 
 /// The layout of a page below an endpoint.
@@ -62,17 +59,8 @@ pub(in crate::dashboard) fn of_endpoint(context: &AppContext, endpoint: &Endpoin
 
 fn edit_page(context: &AppContext, endpoint: &Endpoint, form: Form) -> FormPage {
     let path = context.paths.endpoint(endpoint.id);
-    FormPage {
-        layout: of_endpoint(context, endpoint),
-        title: Line::new("Edit endpoint"),
-        lead: "",
-        about: Line::new(&endpoint.spec.url),
-        action: format!("{path}/edit"),
-        form,
-        examples: Vec::new(),
-        button: "Save",
-        back: path,
-    }
+    FormPage::new(of_endpoint(context, endpoint), "Edit endpoint", form, (format!("{path}/edit"), "Save"), path)
+        .about(Line::new(&endpoint.spec.url))
 }
 
 /// The defaults of a new endpoint.

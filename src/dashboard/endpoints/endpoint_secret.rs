@@ -61,17 +61,15 @@ fn form() -> Form {
 
 fn page(context: &AppContext, endpoint: &Endpoint, form: Form) -> FormPage {
     let path = context.paths.endpoint(endpoint.id);
-    FormPage {
-        layout: of_endpoint(context, endpoint),
-        title: Line::new("Rotate secret"),
-        lead: "Deliveries are signed with both secrets until the old one expires.",
-        about: Line::new(&endpoint.spec.url),
-        action: format!("{path}/rotate"),
+    FormPage::new(
+        of_endpoint(context, endpoint),
+        "Rotate secret",
         form,
-        examples: Vec::new(),
-        button: "Rotate secret",
-        back: path,
-    }
+        (format!("{path}/rotate"), "Rotate secret"),
+        path,
+    )
+    .lead("Deliveries are signed with both secrets until the old one expires.")
+    .about(Line::new(&endpoint.spec.url))
 }
 
 /// `GET {base}/endpoints/{endpoint}/rotate`.

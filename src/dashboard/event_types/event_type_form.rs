@@ -72,32 +72,20 @@ fn read(submitted: &VerifiedForm, before: EventTypeSpec) -> Result<EventTypeSpec
 }
 
 fn new_page(user: &CurrentOperator, form: Form) -> FormPage {
-    FormPage {
-        layout: PageLayout::of(user, NavItem::EventTypes),
-        title: Line::new("New event type"),
-        lead: "An event you publish and its payload.",
-        about: Line::default(),
-        action: "/event-types/new".to_owned(),
+    FormPage::new(
+        PageLayout::of(user, NavItem::EventTypes),
+        "New event type",
         form,
-        examples: Vec::new(),
-        button: "Create event type",
-        back: "/event-types".to_owned(),
-    }
+        ("/event-types/new".to_owned(), "Create event type"),
+        "/event-types".to_owned(),
+    )
+    .lead("An event you publish and its payload.")
 }
 
 fn edit_page(user: &CurrentOperator, name: &str, form: Form) -> FormPage {
     let path = AppPaths::all().event_type(name);
-    FormPage {
-        layout: PageLayout::of(user, NavItem::EventTypes),
-        title: Line::new("Edit"),
-        lead: "",
-        about: Line::new(name),
-        action: format!("{path}/edit"),
-        form,
-        examples: Vec::new(),
-        button: "Save",
-        back: path,
-    }
+    FormPage::new(PageLayout::of(user, NavItem::EventTypes), "Edit", form, (format!("{path}/edit"), "Save"), path)
+        .about(Line::new(name))
 }
 
 async fn named(store: &Store, request: &HttpRequest, user: &CurrentOperator) -> Result<EventType, PageError> {

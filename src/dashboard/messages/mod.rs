@@ -10,7 +10,8 @@ use actix_web::http::StatusCode;
 use askama::Template;
 
 use super::DashboardState;
-use crate::dashboard::components::filters::{FilterForm, FilterParams, Filters, OF_MESSAGES};
+use crate::dashboard::components::filters;
+use crate::dashboard::components::filters::{FilterForm, Filters, OF_MESSAGES};
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, count};
 use crate::dashboard::components::pagination::{LINES, Pagination};
@@ -67,11 +68,7 @@ async fn list(
     context: Option<&AppContext>,
 ) -> PageResult {
     let (query, now, store) = (UrlQuery::of(request), state.clock.now(), &state.store);
-    let path = context.map_or_else(|| "/messages".to_owned(), |context| context.paths.page("messages"));
-    let names: Vec<&'static str> = OF_MESSAGES.into_iter().filter(|name| context.is_none() || *name != "app").collect();
-    let params = FilterParams::of(path, &names, &query);
-    let filters = Filters::of(store, &user.tenant(), context.map(|context| context.app.id), &params, now).await?;
-    let form = FilterForm::of(store, user, context, &params, &filters, &names).await?;
+    let (params, filters, form) = filters::read(store, user, context, ("messages", &OF_MESSAGES), &query, now).await?;
     let after: Option<MessageId> = query.get("after").and_then(|id| id.parse().ok());
     let (good, note) = (filters.good(), filters.note);
     let (rows, pagination) = if good {

@@ -128,17 +128,15 @@ fn form(row: &StuckRow) -> Form {
 }
 
 fn form_page(user: &CurrentOperator, row: &StuckRow, form: Form) -> FormPage {
-    FormPage {
-        layout: PageLayout::of(user, NavItem::Outbox),
-        title: Line::new("Edit outbox row"),
-        lead: "Saving retries the row. Its payload does not change.",
-        about: Line::cut(&row.stuck_reason, 400),
-        action: format!("{}/edit", path(key(row))),
+    FormPage::new(
+        PageLayout::of(user, NavItem::Outbox),
+        "Edit outbox row",
         form,
-        examples: Vec::new(),
-        button: "Save and retry",
-        back: "/outbox".to_owned(),
-    }
+        (format!("{}/edit", path(key(row))), "Save and retry"),
+        "/outbox".to_owned(),
+    )
+    .lead("Saving retries the row. Its payload does not change.")
+    .about(Line::cut(&row.stuck_reason, 400))
 }
 
 /// `GET /outbox/{row}/{since}/edit`.

@@ -173,6 +173,13 @@ fn depth(json: &[u8]) -> usize {
     deepest
 }
 
+/// Channels written into a text column: a JSON array or a comma-separated list.
+pub fn parse_channels(text: Option<&str>) -> Vec<String> {
+    let Some(text) = text else { return Vec::new() };
+    serde_json::from_str(text)
+        .unwrap_or_else(|_| text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use crate::domain::deliveries::message::*;
@@ -242,5 +249,12 @@ mod tests {
         assert!(scheduled(at.plus(SCHEDULE_LIMIT)).check_schedule(at).is_ok());
         assert!(scheduled(at.plus(SCHEDULE_LIMIT + Duration::from_micros(1))).check_schedule(at).is_err());
         assert!(scheduled(Time::ZERO).check_schedule(at).is_ok());
+    }
+
+    #[test]
+    fn channels_are_a_list_or_json() {
+        assert_eq!(parse_channels(Some("[\"a\",\"b\"]")), ["a", "b"]);
+        assert_eq!(parse_channels(Some("a, b,")), ["a", "b"]);
+        assert!(parse_channels(None).is_empty());
     }
 }

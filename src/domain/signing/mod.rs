@@ -1,7 +1,7 @@
 //! Signing keys and signatures (Standard Webhooks 1.0.0). Come here for secret formats, encryption at rest, signature
 //! headers and verification.
 //!
-//! * [`secret`] – an endpoint's **secret**, and the **master key** that seals secrets for the store.
+//! * [`secret`] – an endpoint's **secret**. [`master_key`] – the **master key** that seals secrets for the store.
 //! * [`signature`] – **signatures**: what the sender adds to a request and how a receiver verifies it.
 //!
 //! Invariants:
@@ -10,5 +10,6 @@
 //! * Signing never fails and never blocks: keys are prepared once per endpoint.
 //! * The signed bytes are the sent bytes; nothing here parses or rewrites a payload.
 
+pub mod master_key;
 pub mod secret;
 pub mod signature;

@@ -1,10 +1,8 @@
-//! Signing secrets, and their encryption at rest.
+//! Signing secrets. [`master_key`](super::master_key) encrypts them at rest.
 //!
 //! * A **secret** is an endpoint's signing key: HMAC bytes (`whsec_…`) or an Ed25519 key pair (`whsk_…`; the customer
 //!   gets `whpk_…`). The formats are those of Standard Webhooks 1.0.0.
 //! * The **signature type** is HMAC or Ed25519.
-//! * The **master key** is the one key of an installation. It **seals** secrets before they are stored and **opens**
-//!   them. Sealed data is bound to one row and does not open in another.
 //!
 //! Nothing here prints a secret: `Debug` is redacted, errors never quote, memory is wiped on drop.
 
@@ -13,11 +11,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chacha20poly1305::aead::{Aead, Payload};
-use chacha20poly1305::{Key, KeyInit, XChaCha20Poly1305, XNonce};
 use ed25519_dalek::SigningKey;
-use hmac::{Hmac, Mac};
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::domain::Invalid;
@@ -84,8 +78,8 @@ impl Secret {
             return Err(Invalid::new(field, "is a public key (whpk_…); signing needs the private key (whsk_…)"));
         }
         match text.strip_prefix(PRIVATE_PREFIX) {
-            Some(key) => Secret::parse_ed25519(field, &bytes_of(field, key)?),
-            None => Secret::parse_hmac(field, bytes_of(field, text.strip_prefix(HMAC_PREFIX).unwrap_or(text))?),
+            Some(key) => Secret::parse_ed25519(field, &decode_base64(field, key)?),
+            None => Secret::parse_hmac(field, decode_base64(field, text.strip_prefix(HMAC_PREFIX).unwrap_or(text))?),
         }
     }
 
@@ -145,16 +139,16 @@ impl Secret {
     /// The full secret, `whsec_…` or `whsk_…`: the form that is sealed, stored and parsed by [`Secret::parse`].
     pub fn text(&self) -> Zeroizing<String> {
         match &self.0 {
-            KeyMaterial::Hmac(bytes) => prefixed(HMAC_PREFIX, bytes),
-            KeyMaterial::Ed25519(key) => prefixed(PRIVATE_PREFIX, &Zeroizing::new(key.to_keypair_bytes())[..]),
+            KeyMaterial::Hmac(bytes) => encode_base64(HMAC_PREFIX, bytes),
+            KeyMaterial::Ed25519(key) => encode_base64(PRIVATE_PREFIX, &Zeroizing::new(key.to_keypair_bytes())[..]),
         }
     }
 
     /// The key a customer verifies with: `whsec_…`, or the public key `whpk_…`.
     pub fn shown(&self) -> String {
         match &self.0 {
-            KeyMaterial::Hmac(bytes) => prefixed(HMAC_PREFIX, bytes).to_string(),
-            KeyMaterial::Ed25519(key) => prefixed(PUBLIC_PREFIX, key.verifying_key().as_bytes()).to_string(),
+            KeyMaterial::Hmac(bytes) => encode_base64(HMAC_PREFIX, bytes).to_string(),
+            KeyMaterial::Ed25519(key) => encode_base64(PUBLIC_PREFIX, key.verifying_key().as_bytes()).to_string(),
         }
     }
 }
@@ -165,7 +159,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-fn prefixed(prefix: &str, bytes: &[u8]) -> Zeroizing<String> {
+pub(super) fn encode_base64(prefix: &str, bytes: &[u8]) -> Zeroizing<String> {
     // Allocates the full length at once: a growing string leaves copies of the secret in memory.
     let mut text = Zeroizing::new(String::with_capacity(prefix.len() + bytes.len().div_ceil(3) * 4));
     text.push_str(prefix);
@@ -174,148 +168,9 @@ fn prefixed(prefix: &str, bytes: &[u8]) -> Zeroizing<String> {
 }
 
 /// Decodes base64 without quoting it in the error; `field` names it.
-pub(crate) fn bytes_of(field: &str, text: &str) -> Result<Zeroizing<Vec<u8>>, Invalid> {
+pub(super) fn decode_base64(field: &str, text: &str) -> Result<Zeroizing<Vec<u8>>, Invalid> {
     let bytes = STANDARD.decode(text).map_err(|_| Invalid::new(field, "is not standard base64 with padding"))?;
     Ok(Zeroizing::new(bytes))
-}
-
-/// The first byte of sealed data; see [`MasterKey::seal`] for the format.
-const VERSION: u8 = 1;
-const KEY_ID_LEN: usize = 4;
-const HEAD_LEN: usize = 1 + KEY_ID_LEN;
-const NONCE_LEN: usize = 24;
-
-/// The installation's 32-byte key for secrets in the store. During a key rotation it carries a second key, which opens
-/// but never seals.
-#[derive(Clone)]
-pub struct MasterKey {
-    key: Zeroizing<[u8; 32]>,
-    other: Option<Zeroizing<[u8; 32]>>,
-}
-
-impl MasterKey {
-    /// Parses `SENDOFF_MASTER_KEY`: standard base64 of 32 bytes. Surrounding white space is ignored because files end
-    /// in a newline.
-    ///
-    /// # Errors
-    /// The expected format; the text is never quoted.
-    pub fn parse(text: &str) -> Result<MasterKey, Invalid> {
-        const FIELD: &str = "SENDOFF_MASTER_KEY";
-        let bytes = bytes_of(FIELD, text.trim())?;
-        match <[u8; 32]>::try_from(&bytes[..]) {
-            Ok(key) => Ok(MasterKey { key: Zeroizing::new(key), other: None }),
-            Err(_) => {
-                let reason =
-                    format!("must be base64 of 32 random bytes (openssl rand -base64 32), got {}", bytes.len());
-                Err(Invalid::new(FIELD, reason))
-            }
-        }
-    }
-
-    /// A new random key.
-    pub fn generate() -> MasterKey {
-        let mut key = Zeroizing::new([0u8; 32]);
-        rand::fill(&mut key[..]);
-        MasterKey { key, other: None }
-    }
-
-    /// Also opens data sealed by `other`.
-    pub fn with_other(self, other: &MasterKey) -> MasterKey {
-        MasterKey { other: Some(other.key.clone()), ..self }
-    }
-
-    /// Whether there is a second key.
-    pub fn has_other(&self) -> bool {
-        self.other.is_some()
-    }
-
-    /// Whether the data was sealed by the first key.
-    pub fn has_sealed(&self, sealed: &[u8]) -> bool {
-        sealed.get(1..HEAD_LEN) == Some(&id(&self.key)[..])
-    }
-
-    /// The text form of [`MasterKey::parse`].
-    pub fn text(&self) -> Zeroizing<String> {
-        prefixed("", &self.key[..])
-    }
-
-    /// Derives a key for another purpose; it reveals nothing about this one.
-    pub fn derived(&self, purpose: &[u8]) -> [u8; 32] {
-        // HMAC pads a short key with zeros (RFC 2104). Padding it here avoids a constructor that can fail.
-        let mut key = Zeroizing::new([0u8; 64]);
-        key[..32].copy_from_slice(&self.key[..]);
-        let mac = <Hmac<Sha256> as KeyInit>::new(&(*key).into());
-        mac.chain_update(purpose).finalize().into_bytes().into()
-    }
-
-    /// Seals `plain` for the row with the id `row`: a version byte (1), the key id (4 bytes), a random nonce (24 bytes)
-    /// and the XChaCha20-Poly1305 ciphertext, with version, key id and row as associated data.
-    pub fn seal(&self, row: &[u8], plain: &[u8]) -> Vec<u8> {
-        let mut sealed = Vec::with_capacity(HEAD_LEN + NONCE_LEN + plain.len() + 16);
-        sealed.push(VERSION);
-        sealed.extend_from_slice(&id(&self.key));
-        let mut nonce = [0u8; NONCE_LEN];
-        rand::fill(&mut nonce[..]);
-        let aad = [&sealed[..], row].concat();
-        sealed.extend_from_slice(&nonce);
-        match cipher(&self.key).encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: &aad }) {
-            Ok(ciphertext) => sealed.extend_from_slice(&ciphertext),
-            // The cipher only fails beyond 256 GiB. Without a ciphertext the data never opens.
-            Err(_) => sealed.truncate(HEAD_LEN),
-        }
-        sealed
-    }
-
-    /// Opens data that [`MasterKey::seal`] sealed for the same `row`.
-    ///
-    /// # Errors
-    /// Another master key, an unknown version, or data that is damaged or belongs to another row.
-    pub fn open(&self, row: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let (&version, _) = sealed.split_first().ok_or(SealError::Damaged)?;
-        if version != VERSION {
-            return Err(SealError::UnknownVersion(version));
-        }
-        let (head, rest) = sealed.split_at_checked(HEAD_LEN).ok_or(SealError::Damaged)?;
-        let key = [Some(&self.key), self.other.as_ref()].into_iter().flatten().find(|key| head[1..] == id(key));
-        let key = key.ok_or_else(|| SealError::OtherKey {
-            written: hex::encode(&head[1..]),
-            given: hex::encode(id(&self.key)),
-        })?;
-        let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Damaged)?;
-        let aad = [head, row].concat();
-        let plain = cipher(key).decrypt(&XNonce::from(*nonce), Payload { msg: ciphertext, aad: &aad });
-        plain.map(Zeroizing::new).map_err(|_| SealError::Damaged)
-    }
-}
-
-/// The key id: the first four bytes of the key's SHA-256.
-fn id(key: &[u8; 32]) -> [u8; KEY_ID_LEN] {
-    let digest = Sha256::digest(key);
-    [digest[0], digest[1], digest[2], digest[3]]
-}
-
-fn cipher(key: &[u8; 32]) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new(&Key::from(*key))
-}
-
-impl fmt::Debug for MasterKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MasterKey(redacted)")
-    }
-}
-
-/// The reason that sealed data does not open.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SealError {
-    /// Key ids in hex.
-    #[error(
-        "sealed with another master key (id {written}, not {given}): set SENDOFF_MASTER_KEY to the key that sealed it"
-    )]
-    OtherKey { written: String, given: String },
-    #[error("sealed data is damaged, or belongs to another row")]
-    Damaged,
-    #[error("sealed in the unknown format {0}: a newer Sendoff wrote it")]
-    UnknownVersion(u8),
 }
 
 #[cfg(test)]
@@ -380,50 +235,7 @@ mod tests {
 
     #[test]
     fn nothing_prints_a_secret() {
-        let key = MasterKey::generate();
         let secret = Secret::parse("key", HMAC).unwrap();
-        assert_eq!(format!("{secret:?} {key:?}"), "Secret(hmac256, redacted) MasterKey(redacted)");
-        assert!(!MasterKey::parse("c2hvcnQ=").unwrap_err().to_string().contains("c2hvcnQ"));
-    }
-
-    #[test]
-    fn what_is_sealed_opens_with_its_key_and_row_only() {
-        let key = MasterKey::generate();
-        let sealed = key.seal(b"ep_1", HMAC.as_bytes());
-        assert_eq!((sealed[0], sealed.len()), (1, 1 + 4 + 24 + HMAC.len() + 16));
-        let again = MasterKey::parse(&format!("{}\n", &*key.text())).unwrap();
-        assert_eq!(again.open(b"ep_1", &sealed).unwrap().as_slice(), HMAC.as_bytes());
-        assert_eq!(key.open(b"ep_2", &sealed), Err(SealError::Damaged), "another row");
-        assert_ne!(key.seal(b"ep_1", HMAC.as_bytes()), sealed, "a nonce is used once");
-
-        let other = MasterKey::generate().open(b"ep_1", &sealed).unwrap_err();
-        assert!(matches!(&other, SealError::OtherKey { .. }) && other.to_string().contains("SENDOFF_MASTER_KEY"));
-        assert_eq!(key.open(b"ep_1", &[2, 3]), Err(SealError::UnknownVersion(2)));
-    }
-
-    #[test]
-    fn another_key_opens_and_never_seals() {
-        let (old, new) = (MasterKey::generate(), MasterKey::generate());
-        let before = old.seal(b"row", b"plain");
-        let both = new.clone().with_other(&old);
-        assert_eq!(both.open(b"row", &before).unwrap().as_slice(), b"plain");
-        assert!(both.has_other() && !both.has_sealed(&before));
-        let after = both.seal(b"row", b"plain");
-        assert!(both.has_sealed(&after) && new.open(b"row", &after).is_ok() && old.open(b"row", &after).is_err());
-        let third = MasterKey::generate().seal(b"row", b"plain");
-        assert!(matches!(both.open(b"row", &third), Err(SealError::OtherKey { .. })));
-        assert!(!both.has_sealed(&[]));
-    }
-
-    #[test]
-    fn no_byte_of_what_is_sealed_can_be_changed_or_missing() {
-        let key = MasterKey::generate();
-        let sealed = key.seal(b"row", b"plain");
-        for at in 0..sealed.len() {
-            let mut bent = sealed.clone();
-            bent[at] ^= 1;
-            assert!(key.open(b"row", &bent).is_err(), "byte {at}");
-            assert!(key.open(b"row", &sealed[..at]).is_err(), "cut at {at}");
-        }
+        assert_eq!(format!("{secret:?}"), "Secret(hmac256, redacted)");
     }
 }

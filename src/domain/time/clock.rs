@@ -16,9 +16,9 @@ use super::Time;
 
 /// The slew rate: a tenth of elapsed time. A gap of an hour closes in ten, and slewing shifts a retry by at most a
 /// tenth of its delay.
-const DRAWN: i64 = 10;
+const SLEW_DIVISOR: i64 = 10;
 /// The interval between readings of the wall clock.
-const LOOK: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 static STEADY: LazyLock<Mutex<SteadyClock>> = LazyLock::new(|| Mutex::new(SteadyClock::new(wall(), uptime())));
 
@@ -38,7 +38,7 @@ impl Clock {
     }
 
     /// Wall clock minus Sendoff's time, in seconds.
-    pub fn gap(self) -> f64 {
+    pub fn wall_offset(self) -> f64 {
         (wall().micros() - self.now().micros()) as f64 / 1e6
     }
 }
@@ -79,9 +79,9 @@ impl SteadyClock {
     pub fn read(&mut self, wall: Time, uptime: Duration) -> Time {
         let passed = uptime.saturating_sub(self.uptime);
         let micros = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
-        let drawn = self.gap.clamp(-micros / DRAWN, micros / DRAWN);
-        let now = Time::from_micros(self.at.micros().saturating_add(micros).saturating_add(drawn));
-        if passed >= LOOK {
+        let slew = self.gap.clamp(-micros / SLEW_DIVISOR, micros / SLEW_DIVISOR);
+        let now = Time::from_micros(self.at.micros().saturating_add(micros).saturating_add(slew));
+        if passed >= SAMPLE_INTERVAL {
             *self = SteadyClock { at: now, uptime, gap: wall.micros().saturating_sub(now.micros()) };
         }
         now
@@ -148,6 +148,6 @@ mod tests {
     fn the_clocks_of_a_process_agree() {
         let (one, other) = (Clock, Clock);
         let first = one.now();
-        assert!(other.now() >= first && one.gap().abs() < 60.0);
+        assert!(other.now() >= first && one.wall_offset().abs() < 60.0);
     }
 }

@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Time;
-    use crate::domain::signing::secret::MasterKey;
+    use crate::domain::signing::master_key::MasterKey;
     use crate::domain::time::Clock;
     use crate::store::queue::slots::LEASE;
     use crate::store::{Location, StoreOptions};

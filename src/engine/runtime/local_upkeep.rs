@@ -40,7 +40,7 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
 
 /// Reports that the wall clock was set. Sendoff's time differs from it until it has caught up.
 fn look_at_the_clock(clock: Clock) {
-    let gap = clock.gap();
+    let gap = clock.wall_offset();
     metrics::gauge!("sendoff_clock_gap_seconds").set(gap);
     if gap.abs() > CLOCK_GAP {
         tracing::warn!(

@@ -53,7 +53,7 @@ impl Store {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, "").await?;
-            if !applications::hold(&mut tx, tenant, app).await? {
+            if !applications::lock_application(&mut tx, tenant, app).await? {
                 return Ok(false);
             }
             forget(&mut tx, app, end.issued).await?;
@@ -68,7 +68,7 @@ impl Store {
             }
             within_bounds(&mut tx, app).await?;
             end_sessions(&mut tx, app, end, now).await?;
-            self.note(&mut tx, NewAuditEntry::of(&tenant.org, action::PORTAL_EXPIRED, &app.to_string()).within(app), now).await?;
+            self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::PORTAL_EXPIRED, &app.to_string()).within(app), now).await?;
             tx.commit().await?;
             Ok(true)
         })

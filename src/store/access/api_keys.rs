@@ -71,7 +71,7 @@ impl Store {
             })?;
             let (target, detail) = (key.id.to_string(), format!("{}, {}", key.label(), key.scopes));
             let created = NewAuditEntry::of(&key.org, action::KEY_CREATED, &target).with(&detail);
-            self.note(&mut tx, created, key.created_at).await?;
+            self.audit(&mut tx, created, key.created_at).await?;
             tx.commit().await
         })
         .await
@@ -132,7 +132,7 @@ impl Store {
                 return Ok(self.api_key(tenant, id).await?.is_some());
             };
             let (target, detail) = (id.to_string(), key.label());
-            self.note(&mut tx, NewAuditEntry::of(&tenant.org, action::KEY_REVOKED, &target).with(&detail), now).await?;
+            self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::KEY_REVOKED, &target).with(&detail), now).await?;
             tx.commit().await?;
             Ok(true)
         })

@@ -74,7 +74,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub(in crate::store) async fn note(&self, tx: &mut Tx, entry: NewAuditEntry<'_>, now: Time) -> Result<(), StoreError> {
+    pub(in crate::store) async fn audit(&self, tx: &mut Tx, entry: NewAuditEntry<'_>, now: Time) -> Result<(), StoreError> {
         debug_assert!(ACTIONS.contains(&entry.act), "{} is not among the acts that the log's page offers", entry.act);
         let Some(actor) = self.actor.as_deref() else { return Ok(()) };
         write(tx, actor, entry, now).await
@@ -87,7 +87,7 @@ impl Store {
     pub async fn write_audit_entry(&self, entry: NewAuditEntry<'_>, now: Time) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            self.note(&mut tx, entry, now).await?;
+            self.audit(&mut tx, entry, now).await?;
             tx.commit().await
         })
         .await

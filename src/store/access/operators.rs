@@ -67,7 +67,7 @@ impl Store {
                 false => error.into(),
             })?;
             let sees = seen(operator);
-            self.note(&mut tx, NewAuditEntry::of(from, action::OPERATOR_CREATED, &operator.name).with(&sees), now).await?;
+            self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_CREATED, &operator.name).with(&sees), now).await?;
             tx.commit().await
         })
         .await
@@ -129,7 +129,7 @@ impl Store {
                 return Ok(false);
             }
             end_sessions(&mut tx, operator.id, keep).await?;
-            self.note(&mut tx, NewAuditEntry::of(from, action::PASSWORD_CHANGED, &operator.name), now).await?;
+            self.audit(&mut tx, NewAuditEntry::of(from, action::PASSWORD_CHANGED, &operator.name), now).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -147,7 +147,7 @@ impl Store {
             let name: Option<String> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
             let Some(name) = name else { return Ok(false) };
             end_sessions(&mut tx, id, &[0; 32]).await?;
-            self.note(&mut tx, NewAuditEntry::of(from, action::OPERATOR_REMOVED, &name), now).await?;
+            self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_REMOVED, &name), now).await?;
             tx.commit().await?;
             Ok(true)
         })

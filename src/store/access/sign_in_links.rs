@@ -72,7 +72,7 @@ impl Store {
                     .bind(&session[..]).bind(&org).bind(None::<OperatorId>).bind(now).bind(until)
                     .execute(db).await.map(drop)
             })?;
-            self.note(&mut tx, NewAuditEntry::of(&org, action::SIGNED_IN, "dashboard"), now).await?;
+            self.audit(&mut tx, NewAuditEntry::of(&org, action::SIGNED_IN, "dashboard"), now).await?;
             tx.commit().await?;
             Ok(Some(org))
         })
@@ -107,7 +107,7 @@ impl Store {
                     .bind(&session[..]).bind(&org).bind(operator.id).bind(now).bind(until)
                     .execute(db).await.map(drop)
             })?;
-            self.note(&mut tx, NewAuditEntry::of(&org, action::SIGNED_IN, "dashboard"), now).await?;
+            self.audit(&mut tx, NewAuditEntry::of(&org, action::SIGNED_IN, "dashboard"), now).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -155,7 +155,7 @@ impl Store {
             let mut tx = self.begin().await?;
             let org: Option<OrgId> = on!(tx, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
             if let Some(org) = org {
-                self.note(&mut tx, NewAuditEntry::of(&org, action::SIGNED_OUT, "dashboard"), now).await?;
+                self.audit(&mut tx, NewAuditEntry::of(&org, action::SIGNED_OUT, "dashboard"), now).await?;
             }
             tx.commit().await
         })
@@ -184,7 +184,7 @@ impl Store {
             on!(tx, db => sqlx::query(OLDEST).bind(link.app_id).bind(most).execute(db).await.map(drop))?;
             let visitor = link.options.session_id.as_deref().unwrap_or_default();
             let made = NewAuditEntry::of(&link.org, action::PORTAL_LINK_MADE, visitor).within(link.app_id);
-            self.note(&mut tx, made, now).await?;
+            self.audit(&mut tx, made, now).await?;
             tx.commit().await
         })
         .await

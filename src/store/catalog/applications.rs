@@ -100,7 +100,9 @@ impl Store {
     ) -> Result<UpdateResult<Application, E>, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            let Some(before) = held(&mut tx, tenant, id).await? else { return Ok(UpdateResult::NotFound) };
+            let Some(before) = locked_application(&mut tx, tenant, id).await? else {
+                return Ok(UpdateResult::NotFound);
+            };
             let spec = match work(&before) {
                 Ok(spec) => spec,
                 Err(refused) => return Ok(UpdateResult::Aborted(refused)),
@@ -144,7 +146,7 @@ impl Store {
         name: &str,
         now: Time,
     ) -> Result<(), StoreError> {
-        self.note(tx, NewAuditEntry::of(org, act, &app.to_string()).within(app).with(name), now).await
+        self.audit(tx, NewAuditEntry::of(org, act, &app.to_string()).within(app).with(name), now).await
     }
 
     /// Deletes the application and its endpoints; their pending deliveries become dead. Messages stay until retention
@@ -265,7 +267,10 @@ async fn retry_stuck_rows(tx: &mut Tx, app: &Application) -> Result<(), StoreErr
 
 /// Increments the versions of `apps`, which invalidates caches from the commit on. On PostgreSQL this also locks the
 /// rows. Endpoint changes do it first, so all transactions lock in the same order.
-pub(in crate::store) async fn bump_versions(tx: &mut Tx, apps: impl IntoIterator<Item = AppId>) -> Result<(), StoreError> {
+pub(in crate::store) async fn bump_versions(
+    tx: &mut Tx,
+    apps: impl IntoIterator<Item = AppId>,
+) -> Result<(), StoreError> {
     const SQL: &str = "UPDATE application SET version = version + 1 WHERE id = $1";
     let apps: BTreeSet<AppId> = apps.into_iter().collect();
     for app in apps {
@@ -274,9 +279,9 @@ pub(in crate::store) async fn bump_versions(tx: &mut Tx, apps: impl IntoIterator
     Ok(())
 }
 
-/// The application, [locked](hold) until the end of `tx`.
-async fn held(tx: &mut Tx, tenant: &Tenant, id: AppId) -> Result<Option<Application>, StoreError> {
-    if !hold(tx, tenant, id).await? {
+/// The application, [locked](lock_application) until the end of `tx`.
+async fn locked_application(tx: &mut Tx, tenant: &Tenant, id: AppId) -> Result<Option<Application>, StoreError> {
+    if !lock_application(tx, tenant, id).await? {
         return Ok(None);
     }
     let sql =
@@ -286,7 +291,7 @@ async fn held(tx: &mut Tx, tenant: &Tenant, id: AppId) -> Result<Option<Applicat
 }
 
 /// Increments the version of one application and locks its row. `false` if the tenant does not have it.
-pub(in crate::store) async fn hold(tx: &mut Tx, tenant: &Tenant, app: AppId) -> Result<bool, StoreError> {
+pub(in crate::store) async fn lock_application(tx: &mut Tx, tenant: &Tenant, app: AppId) -> Result<bool, StoreError> {
     const SQL: &str = "UPDATE application SET version = version + 1 WHERE id = $1 AND org = $2 AND deleted_at IS NULL";
     if !tenant.sees(app) {
         return Ok(false);

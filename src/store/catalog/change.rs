@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{EndpointId, Time};
-use crate::store::catalog::endpoints::OptimisticUpdate;
+use crate::store::catalog::endpoint_update::OptimisticUpdate;
 use crate::store::{Store, StoreError, Tenant};
 
 /// The most attempts at an optimistic endpoint update.
@@ -84,7 +84,7 @@ impl Store {
                 OptimisticUpdate::NotFound => return Ok(UpdateResult::NotFound),
                 OptimisticUpdate::Stale => {
                     if turn.is_none() {
-                        turn = self.inner.turns.of(endpoint.id).await;
+                        turn = self.inner.change_locks.of(endpoint.id).await;
                     }
                     match self.endpoint(tenant, endpoint.app_id, &endpoint.id.into()).await? {
                         Some(found) => endpoint = found,

@@ -78,7 +78,7 @@ impl Store {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, &now.micros().to_string()).await?;
-            let Some(endpoint) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
+            let Some(endpoint) = self.locked_endpoint(&mut tx, tenant, app, id).await? else { return Ok(false) };
             const RETIRE: &str =
                 "UPDATE endpoint_secret SET expires_at = $2 WHERE endpoint_id = $1 AND expires_at IS NULL";
             on!(tx, db => sqlx::query(RETIRE).bind(id).bind(now.plus(grace)).execute(db).await.map(drop))?;
@@ -99,8 +99,10 @@ impl Store {
             let kind = secret.kind().word();
             on!(tx, db => sqlx::query(CHANGED).bind(id).bind(kind).execute(db).await.map(drop))?;
             let target = id.to_string();
-            self.note(&mut tx, NewAuditEntry::of(&tenant.org, action::SECRET_ROTATED, &target).within(app), now).await?;
-            let changed = EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: endpoint.spec.uid.clone() };
+            self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::SECRET_ROTATED, &target).within(app), now)
+                .await?;
+            let changed =
+                EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: endpoint.spec.uid.clone() };
             let emitted = self.emit_endpoint_events(&mut tx, tenant, &endpoint, now, vec![changed]).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));

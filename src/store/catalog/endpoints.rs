@@ -1,10 +1,10 @@
-//! Endpoints: create, read, update, delete, list.
+//! Endpoints: create, read, delete, list. Updates are in [`endpoint_update`](crate::store::catalog::endpoint_update).
 
 use std::sync::atomic::Ordering;
 
 use crate::domain::access::audit::action;
-use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
-use crate::domain::notifications::operational::{DisabledBy, OperationalKind};
+use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
+use crate::domain::notifications::operational::OperationalKind;
 use crate::domain::signing::secret::Secret;
 use crate::domain::{AppId, EndpointId, Invalid, OrgId, Time, limits};
 use crate::store::access::audit::{self, NewAuditEntry};
@@ -15,24 +15,13 @@ use crate::store::queue::ordering;
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::queue::slots::slot_for;
 use crate::store::recording::operational;
-use crate::store::recording::operational_event::{OperationalEvent, EventDetail};
+use crate::store::recording::operational_event::{EventDetail, OperationalEvent};
 use crate::store::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
-
-/// The result of an optimistic update.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OptimisticUpdate {
-    /// Updated to this endpoint.
-    Updated(Box<Endpoint>),
-    /// Changed concurrently by a caller or by the engine. Nothing was updated.
-    Stale,
-    /// The tenant's application does not have it.
-    NotFound,
-}
 
 impl Store {
     /// Sets the limit of endpoints per application. Applications that exceed it keep their endpoints.
     pub fn limit_endpoints(&self, most: usize) {
-        self.inner.most_endpoints.store(most, Ordering::Relaxed);
+        self.inner.max_endpoints.store(most, Ordering::Relaxed);
     }
 
     /// Creates an endpoint of `app` with `secret`.
@@ -59,11 +48,11 @@ impl Store {
             };
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, &endpoint.id.to_string()).await?;
-            if !applications::hold(&mut tx, tenant, app).await? {
+            if !applications::lock_application(&mut tx, tenant, app).await? {
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
             }
             check_event_types(&mut tx, &tenant.org, app, endpoint.spec.event_types.as_deref()).await?;
-            let slot = next_slot(&mut tx, app, self.inner.most_endpoints.load(Ordering::Relaxed)).await?;
+            let slot = next_slot(&mut tx, app, self.inner.max_endpoints.load(Ordering::Relaxed)).await?;
             const SQL: &str =
                 "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
                  disabled_reason, event_types, channels, throttle_rate, timeout_s, retry_schedule, signature_type,
@@ -73,7 +62,8 @@ impl Store {
             self.write_endpoint(&mut tx, SQL, &endpoint, Some(slot)).await?;
             ordering::prepare_endpoint(&mut tx, &endpoint, None).await?;
             self.add_secret(&mut tx, endpoint.id, secret, now).await?;
-            let created = EventDetail::Endpoint { kind: OperationalKind::EndpointCreated, uid: endpoint.spec.uid.clone() };
+            let created =
+                EventDetail::Endpoint { kind: OperationalKind::EndpointCreated, uid: endpoint.spec.uid.clone() };
             self.audit_endpoint(&mut tx, tenant, &endpoint, action::ENDPOINT_CREATED, "", now).await?;
             let emitted = self.emit_endpoint_events(&mut tx, tenant, &endpoint, now, vec![created]).await?;
             tx.commit().await?;
@@ -84,98 +74,8 @@ impl Store {
         .await
     }
 
-    /// Replaces an endpoint's fields with `spec`, only if it still equals `before`. Its secrets stay.
-    ///
-    /// # Errors
-    /// The uid is taken, an event type is not in the catalog, or the store is unavailable.
-    pub async fn update_endpoint(
-        &self,
-        tenant: &Tenant,
-        before: &Endpoint,
-        spec: EndpointSpec,
-        now: Time,
-    ) -> Result<OptimisticUpdate, StoreError> {
-        self.retry_conflicts(|| async {
-            let app = before.app_id;
-            let mut tx = self.begin().await?;
-            let Some(found) = self.held(&mut tx, tenant, app, before.id).await? else { return Ok(OptimisticUpdate::NotFound) };
-            if found != *before {
-                return Ok(OptimisticUpdate::Stale);
-            }
-            let before = found;
-            let reason = match (spec.disabled, before.disabled_reason) {
-                (false, _) => None,
-                (true, known) => Some(known.unwrap_or(DisabledReason::Manual)),
-            };
-            let mut what = vec![EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: spec.uid.clone() }];
-            if spec.disabled && !before.spec.disabled {
-                what.push(EventDetail::Disabled { by: DisabledBy::Manual, uid: spec.uid.clone(), fail_since: None });
-            }
-            let act = match (before.spec.disabled, spec.disabled) {
-                (false, true) => action::ENDPOINT_DISABLED,
-                (true, false) => action::ENDPOINT_ENABLED,
-                _ => action::ENDPOINT_CHANGED,
-            };
-            let ordered = before.spec.ordered;
-            let endpoint = Endpoint { spec: spec.clone(), disabled_reason: reason, updated_at: now, ..before };
-            check_event_types(&mut tx, &tenant.org, app, endpoint.spec.event_types.as_deref()).await?;
-            const SQL: &str = "UPDATE endpoint SET created_at = $3, updated_at = $4, uid = $5, url = $6, description = $7,
-                     disabled = $8, disabled_reason = $9, event_types = $10, channels = $11, throttle_rate = $12,
-                     timeout_s = $13, retry_schedule = $14, signature_type = $15, extra_signatures = $16, headers = $17,
-                     metadata = $18, ordered = $19, api_version = $20, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
-                     failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END,
-                     rests_until = CASE WHEN disabled AND NOT $8 THEN NULL ELSE rests_until END,
-                     warned = CASE WHEN disabled AND NOT $8 THEN 0 ELSE warned END,
-                     warned_at = CASE WHEN disabled AND NOT $8 THEN NULL ELSE warned_at END,
-                     version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
-                 WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
-            self.write_endpoint(&mut tx, SQL, &endpoint, None).await?;
-            ordering::prepare_endpoint(&mut tx, &endpoint, Some(ordered)).await?;
-            self.audit_endpoint(&mut tx, tenant, &endpoint, act, "", now).await?;
-            let emitted = self.emit_endpoint_events(&mut tx, tenant, &endpoint, now, what).await?;
-            tx.commit().await?;
-            self.inner.signals.send(Signal::Changed(app));
-            operational::signal_emitted(&self.inner, emitted);
-            Ok(OptimisticUpdate::Updated(Box::new(endpoint)))
-        })
-        .await
-    }
-
-    /// Changes only an endpoint's custom headers. `false` if the tenant's application does not have it.
-    ///
-    /// # Errors
-    /// The resulting headers are not valid, or the store is unavailable.
-    pub async fn change_headers(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        id: EndpointId,
-        change: &HeaderChange,
-        now: Time,
-    ) -> Result<bool, StoreError> {
-        self.retry_conflicts(|| async {
-            let mut tx = self.begin().await?;
-            let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
-            let headers = change.apply(&before.spec.headers);
-            check_headers(&headers).map_err(StoreError::Invalid)?;
-            let sealed = codec::seal_headers(&self.inner.master, id, &headers)?;
-            const SQL: &str = "UPDATE endpoint SET headers = $3, updated_at = $4,
-             version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
-             WHERE id = $1 AND app_id = $2";
-            on!(tx, db => sqlx::query(SQL).bind(id).bind(app).bind(sealed).bind(now).execute(db).await.map(drop))?;
-            let what = vec![EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: before.spec.uid.clone() }];
-            self.audit_endpoint(&mut tx, tenant, &before, action::ENDPOINT_CHANGED, "headers", now).await?;
-            let emitted = self.emit_endpoint_events(&mut tx, tenant, &before, now, what).await?;
-            tx.commit().await?;
-            self.inner.signals.send(Signal::Changed(app));
-            operational::signal_emitted(&self.inner, emitted);
-            Ok(true)
-        })
-        .await
-    }
-
     /// Writes an audit entry with the URL's host, because the id alone means little.
-    async fn audit_endpoint(
+    pub(in crate::store::catalog) async fn audit_endpoint(
         &self,
         tx: &mut Tx,
         tenant: &Tenant,
@@ -187,7 +87,7 @@ impl Store {
         let host = audit::host(&endpoint.spec.url);
         let detail = if what.is_empty() { host.to_owned() } else { format!("{what}, {host}") };
         let target = endpoint.id.to_string();
-        self.note(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(&detail), now).await
+        self.audit(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(&detail), now).await
     }
 
     /// Emits operational events about an endpoint inside `tx`. The result must be [admitted](operational::signal_emitted) after
@@ -206,14 +106,14 @@ impl Store {
     }
 
     /// The endpoint, with its application locked until the end of `tx`.
-    pub(in crate::store) async fn held(
+    pub(in crate::store) async fn locked_endpoint(
         &self,
         tx: &mut Tx,
         tenant: &Tenant,
         app: AppId,
         id: EndpointId,
     ) -> Result<Option<Endpoint>, StoreError> {
-        if !applications::hold(tx, tenant, app).await? {
+        if !applications::lock_application(tx, tenant, app).await? {
             return Ok(None);
         }
         let sql = sqlx::AssertSqlSafe(format!(
@@ -224,7 +124,7 @@ impl Store {
     }
 
     /// Binds an endpoint to an INSERT or UPDATE. Only an INSERT has a `slot`, as its last value.
-    async fn write_endpoint(
+    pub(in crate::store::catalog) async fn write_endpoint(
         &self,
         tx: &mut Tx,
         sql: &'static str,
@@ -358,7 +258,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
+            let Some(before) = self.locked_endpoint(&mut tx, tenant, app, id).await? else { return Ok(false) };
             const SQL: &str = "UPDATE endpoint SET deleted_at = $3, uid = NULL, pending_cleanup = 1,
                  version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
@@ -367,7 +267,8 @@ impl Store {
             })?;
             const ONE_LESS: &str = "UPDATE application SET endpoints = endpoints - 1 WHERE id = $1";
             on!(tx, db => sqlx::query(ONE_LESS).bind(app).execute(db).await.map(drop))?;
-            let deleted = EventDetail::Endpoint { kind: OperationalKind::EndpointDeleted, uid: before.spec.uid.clone() };
+            let deleted =
+                EventDetail::Endpoint { kind: OperationalKind::EndpointDeleted, uid: before.spec.uid.clone() };
             self.audit_endpoint(&mut tx, tenant, &before, action::ENDPOINT_DELETED, "", now).await?;
             let emitted = self.emit_endpoint_events(&mut tx, tenant, &before, now, vec![deleted]).await?;
             tx.commit().await?;
@@ -413,8 +314,9 @@ pub(in crate::store) async fn check_event_types(
 ) -> Result<(), StoreError> {
     let Some(wanted) = wanted else { return Ok(()) };
     if operational::is_operational(tx, org, app).await? {
-        let unknown: Vec<&str> = wanted.iter().map(String::as_str).filter(|name| !OperationalKind::known(name)).collect();
-        let reason = || format!("these are not operational event types: {}", limits::shown(&unknown));
+        let unknown: Vec<&str> =
+            wanted.iter().map(String::as_str).filter(|name| !OperationalKind::known(name)).collect();
+        let reason = || format!("these are not operational event types: {}", limits::join_first(&unknown));
         return match unknown.is_empty() {
             true => Ok(()),
             false => Err(StoreError::Invalid(vec![Invalid::new("eventTypes", reason())])),
@@ -435,6 +337,6 @@ pub(in crate::store) async fn check_event_types(
     if missing.is_empty() {
         return Ok(());
     }
-    let reason = format!("these event types are not in the catalog: {}", limits::shown(&missing));
+    let reason = format!("these event types are not in the catalog: {}", limits::join_first(&missing));
     Err(StoreError::Invalid(vec![Invalid::new("eventTypes", reason)]))
 }

@@ -186,7 +186,7 @@ impl Store {
         }
         let detail = if sql == INSERT { "created" } else { "" };
         let changed = NewAuditEntry::of(&tenant.org, action::EVENT_TYPE_CHANGED, &spec.name).with(detail);
-        self.note(&mut tx, changed, now).await?;
+        self.audit(&mut tx, changed, now).await?;
         tx.commit().await
     }
 
@@ -287,7 +287,7 @@ impl Store {
                     true => (action::EVENT_TYPE_DELETED, ""),
                     false => (action::EVENT_TYPE_CHANGED, "archived"),
                 };
-                self.note(&mut tx, NewAuditEntry::of(&tenant.org, act, name).with(detail), now).await?;
+                self.audit(&mut tx, NewAuditEntry::of(&tenant.org, act, name).with(detail), now).await?;
             }
             tx.commit().await?;
             Ok(changed > 0)

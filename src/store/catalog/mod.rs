@@ -14,5 +14,6 @@ pub mod applications;
 pub mod change;
 pub mod endpoint_list;
 pub mod endpoint_secrets;
+pub mod endpoint_update;
 pub mod endpoints;
 pub mod event_types;

@@ -12,7 +12,8 @@ use crate::domain::catalog::application::Application;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, Headers};
 use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::deliveries::message::Message;
-use crate::domain::signing::secret::{MasterKey, SignatureType};
+use crate::domain::signing::master_key::MasterKey;
+use crate::domain::signing::secret::SignatureType;
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
 use crate::store::StoreError;
 

@@ -70,7 +70,7 @@ impl Store {
                 let pending = pending(&mut migrating.connection, all, migrating.known).await?;
                 migrating.run(self.or_compatible(pending).await?).await?;
                 // Otherwise the first accepting transaction would have to.
-                backend.partitions.look_up(&backend.engine).await?;
+                backend.partitions.refresh(&backend.engine).await?;
             }
         }
         self.check_master_key().await

@@ -134,7 +134,7 @@ mod tests {
     async fn pages_take_no_vital_reader() {
         let folder = tempfile::tempdir().unwrap();
         let location = crate::store::Location::Sqlite(folder.path().join("sendoff.db"));
-        let master = crate::domain::signing::secret::MasterKey::generate();
+        let master = crate::domain::signing::master_key::MasterKey::generate();
         let options = crate::store::StoreOptions { location, master, max_payload: 1_024, queue: 10, wide: 10 };
         let store = Store::open(options).await.unwrap();
         store.migrate().await.unwrap();

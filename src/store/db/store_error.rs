@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::domain::Invalid;
-use crate::domain::signing::secret::SealError;
+use crate::domain::signing::master_key::SealError;
 use crate::store::db::postgres::sessions;
 
 /// An error of the store.

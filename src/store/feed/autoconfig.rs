@@ -59,7 +59,7 @@ impl Store {
             const ADD: &str = "INSERT INTO autoconfig (id, app_id, hash, hint, secret, created_at)
                  VALUES ($1, $2, $3, $4, $5, $6)";
             let mut tx = self.begin().await?;
-            if !applications::hold(&mut tx, tenant, made.app_id).await? {
+            if !applications::lock_application(&mut tx, tenant, made.app_id).await? {
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
             }
             let count: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(made.app_id).fetch_one(db).await)?;
@@ -92,7 +92,7 @@ impl Store {
         now: Time,
     ) -> Result<(), StoreError> {
         let target = of.id.to_string();
-        self.note(tx, NewAuditEntry::of(&tenant.org, act, &target).within(of.app_id), now).await
+        self.audit(tx, NewAuditEntry::of(&tenant.org, act, &target).within(of.app_id), now).await
     }
 
     /// The subscription, if the tenant's application has it.
@@ -157,7 +157,7 @@ impl Store {
         self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE autoconfig SET hash = $3, hint = $4, secret = $5 WHERE id = $1 AND app_id = $2";
             let mut tx = self.begin().await?;
-            if !applications::hold(&mut tx, tenant, of.app_id).await? {
+            if !applications::lock_application(&mut tx, tenant, of.app_id).await? {
                 return Ok(false);
             }
             let sealed = self.sealed(of.id, secret);
@@ -195,7 +195,7 @@ impl Store {
                 CreatedEndpoint::PollingEndpoint(id) => (POLLING, id.0),
             };
             let mut tx = self.begin().await?;
-            if !applications::hold(&mut tx, tenant, of.app_id).await? {
+            if !applications::lock_application(&mut tx, tenant, of.app_id).await? {
                 return Ok(false);
             }
             let bound = on!(tx, db => {
@@ -220,7 +220,7 @@ impl Store {
         self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM autoconfig WHERE id = $1 AND app_id = $2";
             let mut tx = self.begin().await?;
-            if !applications::hold(&mut tx, tenant, of.app_id).await? {
+            if !applications::lock_application(&mut tx, tenant, of.app_id).await? {
                 return Ok(false);
             }
             let deleted = on!(tx, db => {

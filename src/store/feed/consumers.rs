@@ -193,7 +193,7 @@ impl Store {
                  WHERE polling_endpoint_id = $1 AND name = $2 RETURNING moves";
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, name).await?;
-            if !applications::hold(&mut tx, tenant, endpoint.app_id).await? {
+            if !applications::lock_application(&mut tx, tenant, endpoint.app_id).await? {
                 return Ok(ConsumerPosition::NotFound);
             }
             let moves: Option<i32> = on!(tx, db => {
@@ -224,7 +224,7 @@ pub(super) async fn room(
 ) -> Result<Option<ConsumerPosition>, StoreError> {
     const COUNT: &str = "SELECT (SELECT count(*) FROM polling_endpoint WHERE app_id = $1 AND id = $2),
              (SELECT count(*) FROM polling_consumer WHERE polling_endpoint_id = $2)";
-    if !applications::hold(tx, tenant, endpoint.app_id).await? {
+    if !applications::lock_application(tx, tenant, endpoint.app_id).await? {
         return Ok(Some(ConsumerPosition::NotFound));
     }
     let (endpoints, consumers): (i64, i64) =

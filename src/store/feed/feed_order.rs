@@ -10,13 +10,13 @@
 //! the greatest id it has seen misses nothing. The only write is the row lock: there is no counter whose old versions
 //! would pile up under an open snapshot.
 //!
-//! Ids stay close to the current time. Ids more than [`AHEAD`] in the future are ignored, so a clock that was once far
+//! Ids stay close to the current time. Ids more than [`MAX_ID_LEAD`] in the future are ignored, so a clock that was once far
 //! ahead does not pull later ids with it. Readers cannot use such positions
 //! ([`MAX_READ_LEAD`](crate::domain::feed::MAX_READ_LEAD)).
 
 use std::collections::BTreeSet;
 
-use crate::domain::feed::{AHEAD, Position};
+use crate::domain::feed::{MAX_ID_LEAD, Position};
 use crate::domain::{AppId, MessageId, Time};
 use crate::store::{StoreError, Tx, on};
 
@@ -56,7 +56,7 @@ impl FeedOrder {
         }
         // A separate statement, so it sees what was committed while the lock was waited for.
         const LAST: &str = "SELECT id FROM message WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT 1";
-        let (first, end) = (Position::at(first), Position::at(last.plus(AHEAD)));
+        let (first, end) = (Position::at(first), Position::at(last.plus(MAX_ID_LEAD)));
         let found: Option<MessageId> = on!(tx, db => {
             sqlx::query_scalar(LAST).bind(first.first_id()).bind(end.first_id()).fetch_optional(db).await
         })?;

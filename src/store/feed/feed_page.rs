@@ -13,9 +13,9 @@ use crate::store::query::messages::{within_application, in_order_of_application}
 use crate::store::{Store, StoreError, Tenant, read};
 
 /// The most messages scanned for a page.
-pub const LOOK: usize = 5_000;
+pub const MAX_SCANNED: usize = 5_000;
 /// The most messages counted as a reader's lag.
-pub const BEHIND: i64 = 1_000;
+pub const MAX_LAG: i64 = 1_000;
 /// Rows per statement, after the first one.
 const CHUNK: usize = 1_000;
 
@@ -57,7 +57,7 @@ struct Row {
 }
 
 impl Store {
-    /// A page of the feed of the tenant's application. It scans at most [`LOOK`] messages and contains at most
+    /// A page of the feed of the tenant's application. It scans at most [`MAX_SCANNED`] messages and contains at most
     /// [`PAGE_BYTES`] of payloads, unless the first one is larger.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl Store {
             let rows = self.feed_rows(tenant, app, page.position, &request, chunk).await?;
             page.done = rows.len() < chunk;
             for row in rows {
-                if chosen.len() == request.limit || looked == LOOK {
+                if chosen.len() == request.limit || looked == MAX_SCANNED {
                     page.done = false;
                     break 'page;
                 }
@@ -101,7 +101,7 @@ impl Store {
         Ok(page)
     }
 
-    /// The number of messages after a position, up to [`BEHIND`].
+    /// The number of messages after a position, up to [`MAX_LAG`].
     ///
     /// # Errors
     /// The store is unavailable.
@@ -123,7 +123,7 @@ impl Store {
         let (first, end) = (position.next().first_id(), Position::at(now.plus(MAX_READ_LEAD)).first_id());
         Ok(read!(self, db => {
             sqlx::query_scalar(sql)
-                .bind(app).bind(first).bind(end).bind(&tenant.org).bind(BEHIND)
+                .bind(app).bind(first).bind(end).bind(&tenant.org).bind(MAX_LAG)
                 .fetch_one(db).await
         })?)
     }

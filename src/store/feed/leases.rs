@@ -135,7 +135,7 @@ impl Store {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
-            let Some((row, leased)) = held(&mut tx, tenant, endpoint, name).await? else { return Ok(LeaseResult::Lost) };
+            let Some((row, leased)) = locked_consumer(&mut tx, tenant, endpoint, name).await? else { return Ok(LeaseResult::Lost) };
             if leased.is_held(clock) || row.iterator() != from {
                 return Ok(LeaseResult::Lost);
             }
@@ -175,7 +175,7 @@ impl Store {
             }
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
-            let Some((row, leased)) = held(&mut tx, tenant, endpoint, name).await? else { return Ok(()) };
+            let Some((row, leased)) = locked_consumer(&mut tx, tenant, endpoint, name).await? else { return Ok(()) };
             if leased.is_held(clock) || row.iterator() != from {
                 return Ok(());
             }
@@ -205,7 +205,7 @@ impl Store {
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, name).await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
-            let Some((row, leased)) = held(&mut tx, tenant, endpoint, name).await? else { return Ok(None) };
+            let Some((row, leased)) = locked_consumer(&mut tx, tenant, endpoint, name).await? else { return Ok(None) };
             let commit = leased.commit(offset, clock);
             if !matches!(commit, CommitOutcome::Advanced(_) | CommitOutcome::AlreadyCommitted) {
                 return Ok(Some(commit));
@@ -230,7 +230,7 @@ impl Store {
 }
 
 /// The leased consumer, locked until the end of the transaction. `None`: the tenant has none with this name.
-async fn held(
+async fn locked_consumer(
     tx: &mut Tx,
     tenant: &Tenant,
     endpoint: &PollingEndpoint,

@@ -71,7 +71,7 @@ impl Store {
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, &made.id.to_string()).await?;
             // Locked, so concurrent requests count each other.
-            if !applications::hold(&mut tx, tenant, app).await? {
+            if !applications::lock_application(&mut tx, tenant, app).await? {
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
             }
             const COUNT: &str = "SELECT count(*) FROM polling_endpoint WHERE app_id = $1";
@@ -109,7 +109,7 @@ impl Store {
     ) -> Result<UpdateResult<PollingEndpoint, E>, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            if !applications::hold(&mut tx, tenant, app).await? {
+            if !applications::lock_application(&mut tx, tenant, app).await? {
                 return Ok(UpdateResult::NotFound);
             }
             let sql = format!("SELECT {COLUMNS} FROM polling_endpoint WHERE app_id = $1 AND id = $2");
@@ -168,7 +168,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let target = endpoint.id.to_string();
         let uid = endpoint.spec.uid.as_ref().map_or("", |uid| uid.as_str());
-        self.note(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(uid), now).await
+        self.audit(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(uid), now).await
     }
 
     /// The polling endpoint, if the tenant's application has it.
@@ -234,7 +234,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            if !applications::hold(&mut tx, tenant, endpoint.app_id).await? {
+            if !applications::lock_application(&mut tx, tenant, endpoint.app_id).await? {
                 return Ok(false);
             }
             let mut deleted = 0;

@@ -59,7 +59,7 @@ impl Store {
                  VALUES ($1, $2, $3, $4, $5, $6, $7)";
             let now = token.created_at;
             let mut tx = self.begin().await?;
-            if !applications::hold(&mut tx, tenant, endpoint.app_id).await? {
+            if !applications::lock_application(&mut tx, tenant, endpoint.app_id).await? {
                 return Ok(false);
             }
             let there: i64 =

@@ -23,11 +23,11 @@ use crate::store::{Backend, Inner, Store, StoreError};
 /// The most waiting readers per process.
 pub const LISTENERS: usize = 20_000;
 /// The polling interval for other processes' commits. Readers should learn of them within 100 ms.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The most applications per poll. If there are more, they take turns.
-const LOOK_APPS: usize = 500;
+const POLL_APPS: usize = 500;
 /// The delay after a failed poll.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The listeners of a process, by application.
 #[derive(Debug, Default)]
@@ -113,14 +113,14 @@ impl FeedWakeups {
         }
     }
 
-    /// Up to [`LOOK_APPS`] awaited applications after `from` (round-robin), with the positions their listeners have
+    /// Up to [`POLL_APPS`] awaited applications after `from` (round-robin), with the positions their listeners have
     /// read.
     fn some(&self, from: AppId) -> Vec<(AppId, Position)> {
         let mut some: Vec<(AppId, Position)> = self.apps().iter().map(|(app, one)| (*app, one.after)).collect();
         some.sort_unstable();
         let first = some.partition_point(|(app, _)| *app <= from);
         some.rotate_left(first);
-        some.truncate(LOOK_APPS);
+        some.truncate(POLL_APPS);
         some
     }
 }
@@ -183,11 +183,11 @@ async fn watch(store: Weak<Inner>) {
             Ok(apps) => {
                 inner.wakeups.wake(apps);
                 // A slow poll uses at most a quarter of the time.
-                LOOK.max(begun.elapsed() * 3)
+                POLL_INTERVAL.max(begun.elapsed() * 3)
             }
             Err(error) => {
                 tracing::debug!(%error, "could not check for other processes' messages; waiting readers are woken later");
-                LOOK_AGAIN
+                RETRY_DELAY
             }
         };
         drop(inner);

@@ -13,7 +13,8 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::domain::catalog::endpoint::Endpoint;
-use crate::domain::signing::secret::{MasterKey, Secret};
+use crate::domain::signing::master_key::MasterKey;
+use crate::domain::signing::secret::Secret;
 use crate::domain::signing::signature::Signing;
 use crate::domain::{AppId, EndpointId, Invalid, Time};
 use crate::store::db::codec::{self, EndpointRow};

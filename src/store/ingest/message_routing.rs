@@ -14,7 +14,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::domain::catalog::endpoint::Endpoint;
-use crate::domain::signing::secret::MasterKey;
+use crate::domain::signing::master_key::MasterKey;
 use crate::domain::signing::signature::Signing;
 use crate::domain::{AppId, EndpointId, OrgId, Uid};
 use crate::store::db::codec;

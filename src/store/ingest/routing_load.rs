@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::domain::signing::secret::MasterKey;
+use crate::domain::signing::master_key::MasterKey;
 use crate::domain::{AppId, EndpointId};
 use crate::store::ingest::live_endpoints::{self, EndpointVersion};
 use crate::store::ingest::message_routing::{AppRow, AppView, LiveEndpoint, apps};

@@ -4,18 +4,15 @@
 //! * [`Background`] – the task with its stage and progress.
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::domain::access::audit::action;
 use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
-use crate::domain::deliveries::delivery::DeliveryStatus;
-use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
+use crate::domain::{AppId, BackgroundId, Time};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::codec;
-use crate::store::jobs::endpoint_cursor::TaskPosition;
-use crate::store::jobs::list_resend::ListResendData;
 use crate::store::jobs::reconcile::{self, ReconcileSpec};
 use crate::store::jobs::resent_deliveries;
+use crate::store::jobs::task_data::TaskData;
 use crate::store::query::delivery_list::DeliveryFilter;
 use crate::store::query::endpoint_messages::EndpointMessageFilter;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
@@ -70,97 +67,6 @@ pub enum StartResult {
     TooMany(i64),
     /// The tenant has no such application or endpoint.
     NotFound,
-}
-
-/// The column `data`: request and progress, as JSON.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(in crate::store) struct TaskData {
-    /// The endpoint's id; empty for a wider scope.
-    endpoint: String,
-    by: String,
-    total: Option<ExpectedCount>,
-    since: i64,
-    until: i64,
-    event_types: Vec<String>,
-    channel: Option<String>,
-    tag: Option<String>,
-    standings: Vec<String>,
-    failing: bool,
-    status_class: Option<i32>,
-    pub listed: Option<ListResendData>,
-    /// Progress of a wider scope: the ids of the current application and endpoint.
-    at: Option<(String, String)>,
-    /// The id of the last scanned message.
-    cursor: Option<String>,
-    /// A reconciliation ends at the last id that the receiver listed.
-    pub bounded: bool,
-    pub looked: i64,
-    pub sent: i64,
-    pub reason: Option<String>,
-}
-
-impl TaskData {
-    fn new(spec: &BackgroundSpec) -> TaskData {
-        let filter = &spec.filter;
-        TaskData {
-            endpoint: spec.scope.endpoint().map(|id| id.to_string()).unwrap_or_default(),
-            by: spec.by.clone(),
-            total: spec.total,
-            since: filter.since.micros(),
-            until: filter.until.micros(),
-            event_types: filter.event_types.clone(),
-            channel: filter.channel.clone(),
-            tag: filter.tag.clone(),
-            standings: filter.standings.iter().map(|standing| standing.word().to_owned()).collect(),
-            failing: filter.failing == Some(true),
-            status_class: filter.status_class,
-            listed: spec.listed.as_ref().map(ListResendData::new),
-            ..TaskData::default()
-        }
-    }
-
-    /// The scope of the task; `app` is the task's application.
-    pub fn scope(&self, app: Option<AppId>) -> Result<TaskScope, StoreError> {
-        Ok(match app {
-            None => TaskScope::Organization,
-            Some(app) if self.endpoint.is_empty() => TaskScope::Application(app),
-            Some(app) => TaskScope::Endpoint(app, place(&self.endpoint)?),
-        })
-    }
-
-    pub fn filter(&self) -> EndpointMessageFilter {
-        EndpointMessageFilter {
-            since: Time::from_micros(self.since),
-            until: Time::from_micros(self.until),
-            event_types: self.event_types.clone(),
-            channel: self.channel.clone(),
-            tag: self.tag.clone(),
-            standings: self.standings.iter().filter_map(|word| DeliveryStatus::from_word(word)).collect(),
-            failing: self.failing.then_some(true),
-            status_class: self.status_class,
-        }
-    }
-
-    /// The position to continue from; `None`: not started.
-    pub fn place(&self, scope: TaskScope) -> Result<Option<TaskPosition>, StoreError> {
-        let message = self.cursor.as_deref().map(place::<MessageId>).transpose()?.map_or(Uuid::nil(), |id| id.0);
-        Ok(match (scope, &self.at) {
-            (TaskScope::Endpoint(app, endpoint), _) => Some(TaskPosition { app, endpoint, message }),
-            (_, None) => None,
-            (_, Some((app, endpoint))) => Some(TaskPosition { app: place(app)?, endpoint: place(endpoint)?, message }),
-        })
-    }
-
-    /// Sets the position to continue from.
-    pub fn go_on_at(&mut self, place: TaskPosition) {
-        self.at = Some((place.app.to_string(), EndpointId::to_string(&place.endpoint)));
-        self.cursor = (!place.message.is_nil()).then(|| MessageId(place.message).to_string());
-    }
-}
-
-fn place<T: std::str::FromStr>(id: &str) -> Result<T, StoreError> {
-    id.parse().map_err(|_| StoreError::Damaged("background work has no place to go on from".into()))
 }
 
 #[derive(sqlx::FromRow)]
@@ -283,8 +189,12 @@ impl Store {
                     .execute(db).await.map(drop)
             })?;
             let (target, detail) = (id.to_string(), spec.kind.word());
-            self.note(&mut tx, NewAuditEntry { org: &tenant.org, app, act: action::RESEND_BEGUN, target: &target, detail }, now)
-                .await?;
+            self.audit(
+                &mut tx,
+                NewAuditEntry { org: &tenant.org, app, act: action::RESEND_BEGUN, target: &target, detail },
+                now,
+            )
+            .await?;
             tx.commit().await?;
             Ok(StartResult::Started(Box::new(row.background()?)))
         })
@@ -312,7 +222,7 @@ impl Store {
             let data = codec::json(&data)?;
             on!(tx, db => sqlx::query(NOTE).bind(id).bind(data).execute(db).await.map(drop))?;
             let target = id.to_string();
-            self.note(
+            self.audit(
                 &mut tx,
                 NewAuditEntry { org: &tenant.org, app, act: action::RESEND_CANCELED, target: &target, detail: "" },
                 now,
@@ -395,7 +305,11 @@ impl Store {
 }
 
 /// Whether the tenant has the application and endpoint of the scope.
-pub(in crate::store::jobs) async fn is_there(tx: &mut Tx, tenant: &Tenant, scope: TaskScope) -> Result<bool, StoreError> {
+pub(in crate::store::jobs) async fn is_there(
+    tx: &mut Tx,
+    tenant: &Tenant,
+    scope: TaskScope,
+) -> Result<bool, StoreError> {
     const APP: &str = "SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL AND NOT operational";
     const ENDPOINT: &str = "SELECT 1 FROM endpoint e JOIN application p ON p.id = e.app_id
          WHERE e.id = $3 AND p.id = $1 AND p.org = $2 AND e.deleted_at IS NULL AND p.deleted_at IS NULL";

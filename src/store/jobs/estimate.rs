@@ -42,7 +42,7 @@ impl Store {
             return Ok(tally);
         }
         let _scan = self.scan(tenant).await?;
-        let mut tx = self.look().await?;
+        let mut tx = self.read_tx().await?;
         let begins = from.is_none_or(|at| at.message.is_max());
         if let (Tx::Postgres(_), true, TaskKind::Recover | TaskKind::BulkReplay) = (&tx, begins, spec.kind)
             && let Some(tally) = self.count_many(&mut tx, tenant, spec, from).await?
@@ -109,7 +109,7 @@ impl Store {
     }
 
     /// A read transaction on a connection for requests and pages.
-    pub(in crate::store::jobs) async fn look(&self) -> Result<Tx, StoreError> {
+    pub(in crate::store::jobs) async fn read_tx(&self) -> Result<Tx, StoreError> {
         Ok(match &self.inner.backend {
             Backend::Sqlite(backend) => Tx::Sqlite(backend.pages.begin().await?),
             Backend::Postgres(backend) => Tx::on_postgres(&backend.front, &backend.partitions).await?,

@@ -10,11 +10,12 @@ use crate::crash;
 use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::{AppId, BackgroundId, EndpointId, OrgId, Time};
 use crate::store::db::{codec, skip_locked};
-use crate::store::jobs::background::{TaskData, kind};
+use crate::store::jobs::background::kind;
 use crate::store::jobs::endpoint_cursor::{ScopedEndpoint, TaskPosition};
 use crate::store::jobs::reconcile;
 use crate::store::jobs::replay::{EndpointStep, ReplayBudget};
 use crate::store::jobs::resent_deliveries;
+use crate::store::jobs::task_data::TaskData;
 use crate::store::queue::signals::Signal;
 use crate::store::{Store, StoreError, Tx, on, read_vital};
 
@@ -140,7 +141,7 @@ impl Store {
         data: &mut TaskData,
     ) -> Result<(TaskStage, Vec<EndpointId>), StoreError> {
         let (filter, mut room, mut woken) = (data.filter(), ReplayBudget::STEP, Vec::new());
-        let mut place = data.place(work.scope)?;
+        let mut place = data.position(work.scope)?;
         for _ in 0..ENDPOINTS {
             let Some((reached, at)) = self.current_endpoint(tx, work, place).await? else {
                 if let TaskScope::Endpoint(..) = work.scope {
@@ -173,7 +174,7 @@ impl Store {
                 woken.push(reached.endpoint.id);
             }
             let here = TaskPosition { message: done.last.map_or(at.message, |last| last.0), ..at };
-            data.go_on_at(here);
+            data.set_position(here);
             room = room.after(&done);
             if done.more {
                 return Ok((TaskStage::Running, woken));
@@ -183,7 +184,7 @@ impl Store {
             }
             // This endpoint is complete.
             let through = TaskPosition { message: uuid::Uuid::max(), ..here };
-            data.go_on_at(through);
+            data.set_position(through);
             place = Some(through);
             if room.is_full() {
                 break;

@@ -10,11 +10,11 @@ use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::db::statement::query_of;
-use crate::store::jobs::background::TaskData;
 use crate::store::jobs::job_lease::{RenewedTask, StepResult, TaskLease, ended, renew};
 use crate::store::jobs::resent_deliveries;
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatusFilter, Selection};
+use crate::store::jobs::task_data::TaskData;
 use crate::store::query::delivery_counts::SkipReason;
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatusFilter, Selection};
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, DeliverySnapshot, RequeueTarget};
 use crate::store::{Order, Store, StoreError, Tenant, read};
@@ -96,11 +96,19 @@ impl Row {
     }
 
     fn to(&self) -> RequeueTarget {
-        RequeueTarget { endpoint: self.endpoint_id, app: self.app_id, slot: u8::try_from(self.slot).unwrap_or_default() }
+        RequeueTarget {
+            endpoint: self.endpoint_id,
+            app: self.app_id,
+            slot: u8::try_from(self.slot).unwrap_or_default(),
+        }
     }
 
     fn snapshot(&self) -> DeliverySnapshot {
-        DeliverySnapshot { message: self.message_id, state: DeliveryState::from_code(self.state), generation: self.generation }
+        DeliverySnapshot {
+            message: self.message_id,
+            state: DeliveryState::from_code(self.state),
+            generation: self.generation,
+        }
     }
 }
 
@@ -116,7 +124,12 @@ impl Store {
     }
 
     /// Runs a step of the task and renews its lease.
-    pub(super) async fn step_list_resend(&self, turn: TaskLease, work: &ListResendTask, now: Time) -> Result<StepResult, StoreError> {
+    pub(super) async fn step_list_resend(
+        &self,
+        turn: TaskLease,
+        work: &ListResendTask,
+        now: Time,
+    ) -> Result<StepResult, StoreError> {
         let (rows, cursor) = self.to_resend(work, now).await?;
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
@@ -154,16 +167,16 @@ impl Store {
         if filter.is_empty_result(tenant) {
             return Ok((Vec::new(), None));
         }
-        let walk = self.choose_scan(tenant, &filter).await?;
-        let mut stretch = filter.stretch(Order::Ascending, listed.cursor);
-        stretch.end = self.scan_end(&walk, &stretch, LOOKS, filter.text.is_some()).await?;
+        let scan = self.choose_scan(tenant, &filter).await?;
+        let mut range = filter.scan_range(Order::Ascending, listed.cursor);
+        range.end = self.scan_end(&scan, &range, LOOKS, filter.text.is_some()).await?;
         let and = format!(" AND {} = 0", SkipReason::sql(now));
         let reading = Selection { columns: COLUMNS, and: &and, limit: SENDS };
-        let sql = filter.statement(self, tenant, (&walk, &stretch), reading);
+        let sql = filter.statement(self, tenant, (&scan, &range), reading);
         let rows: Vec<Row> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         let cursor = match rows.last() {
             Some(last) if rows.len() >= SENDS => Some(last.key()),
-            _ => stretch.end,
+            _ => range.end,
         };
         Ok((rows, cursor))
     }

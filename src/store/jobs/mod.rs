@@ -6,7 +6,7 @@
 //!   [`endpoint_cursor`] – the position of the next step.
 //! * [`replay`] – the steps of replay and recovery. [`list_resend`] – resending the deliveries of a list. [`reconcile`] –
 //!   resending what a receiver did not get.
-//! * [`resent_deliveries`] – the deliveries a task has resent.
+//! * [`task_data`] – the stored form of a task. [`resent_deliveries`] – the deliveries a task has resent.
 //!
 //! Invariants:
 //!
@@ -25,3 +25,4 @@ mod list_resend;
 pub mod reconcile;
 pub(in crate::store) mod replay;
 pub mod resent_deliveries;
+mod task_data;

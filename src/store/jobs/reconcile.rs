@@ -123,7 +123,7 @@ impl Store {
         let (filter, mut looked, mut chosen) = (spec.filter(), 0, Vec::new());
         {
             let _scan = self.scan(tenant).await?;
-            let mut tx = self.look().await?;
+            let mut tx = self.read_tx().await?;
             if !is_there(&mut tx, tenant, TaskScope::Endpoint(spec.app, spec.endpoint)).await? {
                 return Ok(page);
             }

@@ -45,7 +45,7 @@ impl Store {
             }
             let ended = end_pending(&mut tx, PendingFilter::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
             let target = message.to_string();
-            self.note(&mut tx, NewAuditEntry::of(&tenant.org, action::CONTENT_DELETED, &target).within(app), now).await?;
+            self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::CONTENT_DELETED, &target).within(app), now).await?;
             tx.commit().await?;
             self.ended(&ended);
             Ok(true)
@@ -81,7 +81,7 @@ impl Store {
             if changed > 0 {
                 let (target, detail) = (message.to_string(), format!("of {attempt}"));
                 let deleted = NewAuditEntry::of(&tenant.org, action::CONTENT_DELETED, &target).within(app).with(&detail);
-                self.note(&mut tx, deleted, now).await?;
+                self.audit(&mut tx, deleted, now).await?;
             }
             tx.commit().await?;
             Ok(changed > 0)

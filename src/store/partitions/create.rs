@@ -33,18 +33,18 @@ impl Store {
     pub async fn create_partitions(&self, now: Time) -> Result<Option<PartitionRange>, StoreError> {
         let Backend::Postgres(backend) = &self.inner.backend else { return Ok(None) };
         let partitions = &backend.partitions;
-        partitions.look_up(&backend.engine).await?;
+        partitions.refresh(&backend.engine).await?;
         let ahead = now.plus(partitions.width() * AHEAD);
         let mut at = MessageId::floor(now);
         // Each step creates or skips one partition.
         for _ in 0..CROWDED {
             partitions.make(&PartitionedTable::ALL.map(|table| (table, at))).await?;
-            at = match partitions.look(|known| known.holder(PartitionedTable::Message, at).map(|one| one.to)) {
+            at = match partitions.with_layout(|known| known.holder(PartitionedTable::Message, at).map(|one| one.to)) {
                 Some(next) if next.time() <= ahead => next,
                 _ => break,
             };
         }
-        Ok(partitions.look(|known| {
+        Ok(partitions.with_layout(|known| {
             let mut rest = known.of_table(PartitionedTable::Message).filter(|one| !one.is_first());
             let oldest = rest.next()?;
             let newest = rest.next_back().unwrap_or(oldest);
@@ -59,7 +59,7 @@ impl Partitions {
     pub(super) async fn make(&self, wanted: &[(PartitionedTable, MessageId)]) -> Result<(), StoreError> {
         let _alone = self.making.lock().await;
         let there = |known: &Layout| wanted.iter().all(|(table, id)| known.covers_all(*table, &[id.0]));
-        if self.look(there) {
+        if self.with_layout(there) {
             return Ok(());
         }
         let mut connection = connect(&self.servers.current(), LOCK_TIMEOUT).await?;
@@ -67,7 +67,7 @@ impl Partitions {
         let layout = Layout::read(&mut connection).await?;
         if there(&layout) {
             let _ = connection.close().await;
-            self.learn(layout);
+            self.set_layout(layout);
             return Ok(());
         }
         let mut tries = 1;
@@ -78,7 +78,7 @@ impl Partitions {
             }
         };
         let _ = connection.close().await;
-        self.learn(made?);
+        self.set_layout(made?);
         Ok(())
     }
 }
@@ -123,7 +123,7 @@ fn missing(layout: &Layout, table: PartitionedTable, id: MessageId, width: Durat
         None => to,
     };
     let name = format!("{}_{}", table.name(), stamp(from.time()));
-    Partition { table, from, to, name, leaving: false }
+    Partition { table, from, to, name, detaching: false }
 }
 
 /// A time for a table name: `202611290830`.
@@ -184,7 +184,7 @@ mod tests {
             from: if *from == 0 { MessageId(uuid::Uuid::nil()) } else { at(*from) },
             to: at(*to),
             name: String::new(),
-            leaving: false,
+            detaching: false,
         };
         Layout::of(bounds.iter().map(one).collect())
     }

@@ -37,7 +37,7 @@ impl Store {
         let mut connection = connect(&backend.options(), LOCK_TIMEOUT).await?;
         let dropped = drop_past(&mut connection).await;
         let _ = connection.close().await;
-        backend.partitions.look_up(&backend.engine).await?;
+        backend.partitions.refresh(&backend.engine).await?;
         dropped
     }
 }
@@ -128,7 +128,7 @@ async fn merge(connection: &mut PgConnection, layout: &Layout, horizon: MessageI
         let Some(first) = layout.of_table(table).find(|one| one.is_first()) else { return Ok(()) };
         // The bounds of the two tables only differ for partitions created on demand.
         let between: Vec<&Partition> = layout.of_table(table).filter(|one| !one.is_first() && one.from < to).collect();
-        if between.len() > 1 || between.iter().any(|one| one.to != to || one.leaving) {
+        if between.len() > 1 || between.iter().any(|one| one.to != to || one.detaching) {
             return Ok(());
         }
         for one in between.iter().copied().chain([first]) {

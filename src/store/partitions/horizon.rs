@@ -29,7 +29,7 @@ impl Store {
         self.retry_conflicts(|| async {
             let Backend::Postgres(backend) = &self.inner.backend else { return self.expire(cutoff, now).await };
             let layout = Layout::read(&backend.engine).await?;
-            let Some(horizon) = layout.past(cutoff) else {
+            let Some(horizon) = layout.expired_before(cutoff) else {
                 let mut tx = self.begin().await?;
                 rollup_compaction::forget(&mut tx, cutoff).await?;
                 tx.commit().await?;
@@ -99,7 +99,7 @@ async fn delete_rest(
         expired.more |= gone >= ROWS.unsigned_abs();
     }
     for table in PartitionedTable::ALL.into_iter().rev() {
-        for one in layout.of_table(table).filter(|one| one.to <= horizon && !one.leaving) {
+        for one in layout.of_table(table).filter(|one| one.to <= horizon && !one.detaching) {
             if one.is_first() || detach::has_pending(connection, one).await? {
                 let (gone, most) = delete_rows(connection, one).await?;
                 expired.rows += gone;

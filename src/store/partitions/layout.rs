@@ -42,7 +42,7 @@ pub(in crate::store) struct Partition {
     pub to: MessageId,
     pub name: String,
     /// Being detached: invisible to new statements, but its range is not free yet.
-    pub leaving: bool,
+    pub detaching: bool,
 }
 
 impl Partition {
@@ -75,7 +75,7 @@ impl Layout {
             let table = if message { PartitionedTable::Message } else { PartitionedTable::Attempt };
             // Without bounds it was just detached or is not ours.
             let (from, to) = bounds.as_deref().and_then(parse)?;
-            Some(Partition { table, from, to, name, leaving })
+            Some(Partition { table, from, to, name, detaching: leaving })
         };
         Ok(Layout::of(rows.into_iter().filter_map(partition).collect()))
     }
@@ -109,19 +109,19 @@ impl Layout {
         ids.iter().all(|id| {
             let id = MessageId(*id);
             if !last.is_some_and(|one| one.holds(id)) {
-                last = self.holder(table, id).filter(|one| !one.leaving);
+                last = self.holder(table, id).filter(|one| !one.detaching);
             }
             last.is_some()
         })
     }
 
     /// Whether the partition of this message is being detached.
-    pub fn leaves(&self, table: PartitionedTable, id: MessageId) -> bool {
-        self.holder(table, id).is_some_and(|one| one.leaving)
+    pub fn is_detaching(&self, table: PartitionedTable, id: MessageId) -> bool {
+        self.holder(table, id).is_some_and(|one| one.detaching)
     }
 
     /// The upper bound of the newest partition entirely before `cutoff`.
-    pub fn past(&self, cutoff: Time) -> Option<MessageId> {
+    pub fn expired_before(&self, cutoff: Time) -> Option<MessageId> {
         let floor = MessageId::floor(cutoff);
         self.of_table(PartitionedTable::Message).map(|one| one.to).filter(|to| *to <= floor).max()
     }
@@ -157,7 +157,7 @@ mod tests {
             from: if *from == 0 { MessageId(Uuid::nil()) } else { at(*from) },
             to: at(*to),
             name: format!("message_{from}"),
-            leaving: *leaving,
+            detaching: *leaving,
         };
         Layout::of(bounds.iter().map(one).collect())
     }
@@ -186,7 +186,7 @@ mod tests {
         assert!(covers(&[]) && covers(&[1, 9, 35]));
         assert!(!covers(&[1, 15]) && !covers(&[10]) && !covers(&[20]) && !covers(&[35, 40]));
         assert!(!layout.covers_all(PartitionedTable::Attempt, &[at(1).0]), "the other table has none");
-        assert!(layout.leaves(PartitionedTable::Message, at(15)) && !layout.leaves(PartitionedTable::Message, at(5)));
+        assert!(layout.is_detaching(PartitionedTable::Message, at(15)) && !layout.is_detaching(PartitionedTable::Message, at(5)));
         assert_eq!(layout.gap(PartitionedTable::Message, at(25)), (Some(at(20)), Some(at(30))));
         assert_eq!(layout.gap(PartitionedTable::Message, at(45)), (Some(at(40)), None));
     }
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn only_what_is_wholly_before_the_cutoff_is_past() {
         let layout = messages(&[(0, 10, false), (10, 20, false), (20, 30, false)]);
-        let past = |minutes: u64| layout.past(at(minutes).time());
+        let past = |minutes: u64| layout.expired_before(at(minutes).time());
         assert_eq!([past(9), past(10), past(29), past(99)], [None, Some(at(10)), Some(at(20)), Some(at(30))]);
     }
 }

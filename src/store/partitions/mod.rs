@@ -58,7 +58,7 @@ pub fn width(retention: Duration) -> Duration {
 pub(in crate::store) struct Partitions {
     servers: Arc<Servers>,
     /// The cached layout. Other processes create and drop partitions; an insert without a partition [drops the
-    /// cache](Self::told).
+    /// cache](Self::observe_insert).
     known: RwLock<Layout>,
     /// Serializes the creation of partitions in this process.
     making: Mutex<()>,
@@ -86,14 +86,14 @@ impl Partitions {
     /// # Errors
     /// A partition is missing and cannot be created now.
     pub(in crate::store) async fn cover(&self, table: PartitionedTable, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
-        if self.look(|known| known.covers_all(table, ids)) {
+        if self.with_layout(|known| known.covers_all(table, ids)) {
             return Ok(HashSet::new());
         }
         // Both tables get the same partitions.
         let wanted: Vec<(PartitionedTable, MessageId)> =
             ids.iter().flat_map(|id| PartitionedTable::ALL.map(|table| (table, MessageId(*id)))).collect();
         self.make(&wanted).await?;
-        let leaving = |id: &&Uuid| self.look(|known| known.leaves(table, MessageId(**id)));
+        let leaving = |id: &&Uuid| self.with_layout(|known| known.is_detaching(table, MessageId(**id)));
         Ok(ids.iter().filter(leaving).copied().collect())
     }
 
@@ -101,27 +101,27 @@ impl Partitions {
     /// reads it again.
     pub(in crate::store) fn check_insert<T>(&self, done: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         if done.as_ref().is_err_and(is_no_partition) {
-            self.learn(Layout::default());
+            self.set_layout(Layout::default());
         }
         Ok(done?)
     }
 
     /// Whether the cached layout was dropped, in which case a failed transaction is worth a retry.
     pub(in crate::store) fn is_stale(&self) -> bool {
-        self.look(|known| PartitionedTable::ALL.iter().all(|table| known.count(*table) == 0))
+        self.with_layout(|known| PartitionedTable::ALL.iter().all(|table| known.count(*table) == 0))
     }
 
-    fn look<T>(&self, look: impl FnOnce(&Layout) -> T) -> T {
-        look(&self.known.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    fn with_layout<T>(&self, read: impl FnOnce(&Layout) -> T) -> T {
+        read(&self.known.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
     /// Reads the layout into the cache.
-    pub(in crate::store) async fn look_up(&self, db: &PgPool) -> Result<(), StoreError> {
-        self.learn(Layout::read(db).await?);
+    pub(in crate::store) async fn refresh(&self, db: &PgPool) -> Result<(), StoreError> {
+        self.set_layout(Layout::read(db).await?);
         Ok(())
     }
 
-    fn learn(&self, layout: Layout) {
+    fn set_layout(&self, layout: Layout) {
         *self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = layout;
     }
 }

@@ -134,13 +134,13 @@ impl Store {
         }
         let _scan = self.scan(tenant).await?;
         let filter = DeliveryFilter { app: filter.app.or(tenant.only), ..filter.clone() };
-        let walk = self.choose_scan(tenant, &filter).await?;
-        let mut stretch = filter.stretch(Order::Descending, from);
-        let (text, rows) = (filter.text.is_some(), if walk.is_few() { CHUNK } else { SCAN });
-        stretch.end = self.scan_end(&walk, &stretch, rows, text).await?;
+        let scan = self.choose_scan(tenant, &filter).await?;
+        let mut range = filter.scan_range(Order::Descending, from);
+        let (text, rows) = (filter.text.is_some(), if scan.is_few() { CHUNK } else { SCAN });
+        range.end = self.scan_end(&scan, &range, rows, text).await?;
         let columns = format!("d.state, d.reason, {} AS passed", SkipReason::sql(now));
         let limit = usize::try_from(most).unwrap_or_default() + 1;
-        let listed = filter.statement(self, tenant, (&walk, &stretch), Selection { columns: &columns, and: "", limit });
+        let listed = filter.statement(self, tenant, (&scan, &range), Selection { columns: &columns, and: "", limit });
         let sql = Statement {
             text: format!(
                 "SELECT state, reason, passed, count(*) AS count FROM ({}) AS listed GROUP BY state, reason, passed",
@@ -151,7 +151,7 @@ impl Store {
         let groups: Vec<CountedGroup> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         groups.iter().for_each(|group| tally.count(group));
         tally.more = tally.found() > most;
-        let next = stretch.end.filter(|_| !tally.more);
+        let next = range.end.filter(|_| !tally.more);
         Ok((tally, next))
     }
 }

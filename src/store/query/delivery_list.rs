@@ -129,8 +129,8 @@ impl Row {
 impl DeliveryFilter {
     /// Whether the filter matches everything on the scan of an application or endpoint.
     fn matches_everything(&self) -> bool {
-        let walked = DeliveryFilter { app: self.app, endpoint: self.endpoint, ..DeliveryFilter::default() };
-        *self == walked && (self.app.is_none() || self.endpoint.is_none())
+        let unfiltered = DeliveryFilter { app: self.app, endpoint: self.endpoint, ..DeliveryFilter::default() };
+        *self == unfiltered && (self.app.is_none() || self.endpoint.is_none())
     }
 
     /// The statement that reads the deliveries of a range. Lists, counts and resends share it.
@@ -138,18 +138,18 @@ impl DeliveryFilter {
         &self,
         store: &Store,
         tenant: &Tenant,
-        (walk, stretch): (&ListScan, &ScanRange),
+        (scan, range): (&ListScan, &ScanRange),
         Selection { columns, and, limit }: Selection<'_>,
     ) -> Statement {
         const MORE: &str = " CROSS JOIN application p CROSS JOIN message m CROSS JOIN endpoint e";
-        let select = format!("SELECT {} AS message_id, d.endpoint_id, {columns}", walk.message_id());
-        let mut sql = walk.statement(store, &select, MORE, stretch);
+        let select = format!("SELECT {} AS message_id, d.endpoint_id, {columns}", scan.message_id());
+        let mut sql = scan.statement(store, &select, MORE, range);
         sql.push(" AND m.id = d.message_id AND p.id = d.app_id AND e.id = d.endpoint_id");
         push_tenant(&mut sql, tenant, self.app);
         if let Some(endpoint) = self.endpoint {
             sql.push(" AND d.endpoint_id = ").bind(endpoint);
         }
-        if let (Some(ids), false) = (&self.messages, matches!(walk, ListScan::Messages(_))) {
+        if let (Some(ids), false) = (&self.messages, matches!(scan, ListScan::Messages(_))) {
             sql.push(" AND d.message_id IN ").list(ids.iter().map(|id| SqlValue::from(*id)));
         }
         sql.push(self.status.map_or("", DeliveryStatusFilter::condition));
@@ -166,7 +166,7 @@ impl DeliveryFilter {
         }
         push_times(&mut sql, self.since, self.until);
         push_contents(store, &mut sql, &self.event_types, self.text.as_deref());
-        sql.push(and).push(&walk.order(stretch)).push(&format!(" LIMIT {limit}"));
+        sql.push(and).push(&scan.order(range)).push(&format!(" LIMIT {limit}"));
         sql
     }
 
@@ -176,7 +176,7 @@ impl DeliveryFilter {
     }
 
     /// The range of the scan after `after`.
-    pub(in crate::store) fn stretch(&self, order: Order, after: Option<DeliveryKey>) -> ScanRange {
+    pub(in crate::store) fn scan_range(&self, order: Order, after: Option<DeliveryKey>) -> ScanRange {
         let top = if self.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(self.until) };
         let floor = MessageId::floor(self.since);
         let (from, last) = match order {
@@ -228,26 +228,26 @@ impl Store {
         }
         let _scan = self.scan(tenant).await?;
         filter.app = filter.app.or(tenant.only);
-        let walk = self.choose_scan(tenant, &filter).await?;
-        let mut stretch = filter.stretch(Order::Descending, after);
-        let few = walk.is_few();
-        let free = filter.matches_everything() && matches!(walk, ListScan::Endpoint(..)) || matches!(walk, ListScan::Messages(_));
+        let scan = self.choose_scan(tenant, &filter).await?;
+        let mut range = filter.scan_range(Order::Descending, after);
+        let few = scan.is_few();
+        let free = filter.matches_everything() && matches!(scan, ListScan::Endpoint(..)) || matches!(scan, ListScan::Messages(_));
         // If few rows are skipped, several ranges fill the page.
         let goes_on = few || filter.matches_everything();
         let (mut found, mut looked): (Vec<Row>, usize) = (Vec::new(), 0);
         let stopped = loop {
             let rows = if few && filter.text.is_none() { CHUNK } else { SCAN };
-            stretch.end = match free {
+            range.end = match free {
                 true => None,
-                false => self.scan_end(&walk, &stretch, rows, filter.text.is_some()).await?,
+                false => self.scan_end(&scan, &range, rows, filter.text.is_some()).await?,
             };
             let reading = Selection { columns: LISTED, and: "", limit: limit + 1 - found.len() };
-            let sql = filter.statement(self, tenant, (&walk, &stretch), reading);
+            let sql = filter.statement(self, tenant, (&scan, &range), reading);
             let some: Vec<Row> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
             found.extend(some);
             looked += rows;
-            match stretch.end {
-                Some(end) if goes_on && found.len() <= limit && looked < SCAN => stretch.from = end,
+            match range.end {
+                Some(end) if goes_on && found.len() <= limit && looked < SCAN => range.from = end,
                 end => break end,
             }
         };

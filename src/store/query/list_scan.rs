@@ -70,8 +70,8 @@ impl ListScan {
     }
 
     /// The ORDER BY clause. Its columns must be selected.
-    pub(in crate::store) fn order(&self, stretch: &ScanRange) -> String {
-        let direction = stretch.sql().direction;
+    pub(in crate::store) fn order(&self, range: &ScanRange) -> String {
+        let direction = range.sql().direction;
         format!(" ORDER BY {} {direction}, d.endpoint_id {direction}", self.message_id())
     }
 
@@ -80,9 +80,9 @@ impl ListScan {
         matches!(self, ListScan::FewPending(_) | ListScan::FewAtEndpoint(..) | ListScan::Dead(_) | ListScan::Resent(_))
     }
 
-    /// `select` from the scanned deliveries `d` and `more` tables, within `stretch`. Tables are listed in join order,
+    /// `select` from the scanned deliveries `d` and `more` tables, within `range`. Tables are listed in join order,
     /// which SQLite keeps for `CROSS JOIN`.
-    pub(in crate::store) fn statement(&self, store: &Store, select: &str, more: &str, stretch: &ScanRange) -> Statement {
+    pub(in crate::store) fn statement(&self, store: &Store, select: &str, more: &str, range: &ScanRange) -> Statement {
         let mut sql = Statement::default();
         match self {
             ListScan::FewPending(states) => {
@@ -90,7 +90,7 @@ impl ListScan {
                 for (n, state) in states.iter().enumerate() {
                     sql.push(if n == 0 { "" } else { " UNION ALL " });
                     sql.push("SELECT d.message_id, d.endpoint_id FROM ").push(&pending_rows(store, *state));
-                    stretch.push(&mut sql);
+                    range.push(&mut sql);
                 }
                 sql.push(") ");
             }
@@ -106,14 +106,14 @@ impl ListScan {
                             sql.push(" AND d.endpoint_id = ").bind(*endpoint)
                         }
                     };
-                    stretch.push(&mut sql);
+                    range.push(&mut sql);
                 }
                 sql.push(") ");
             }
             ListScan::Dead(org) => {
                 sql.push("WITH few AS MATERIALIZED (SELECT d.message_id, d.endpoint_id FROM dead d WHERE d.org = ");
                 sql.bind(text(org));
-                stretch.push(&mut sql);
+                range.push(&mut sql);
                 sql.push(") ");
             }
             ListScan::Resent(work) => {
@@ -121,7 +121,7 @@ impl ListScan {
                     "WITH few AS MATERIALIZED (SELECT d.message_id, d.endpoint_id FROM resent d WHERE d.work_id = ",
                 );
                 sql.bind(*work);
-                stretch.push(&mut sql);
+                range.push(&mut sql);
                 sql.push(") ");
             }
             _ => {}
@@ -134,8 +134,8 @@ impl ListScan {
         });
         sql.push(more).push(" WHERE ");
         match self {
-            ListScan::Organization(org) => along(sql.push("w.org = ").bind(text(org)), stretch),
-            ListScan::Application(app) => along(sql.push("w.app_id = ").bind(*app), stretch),
+            ListScan::Organization(org) => along(sql.push("w.org = ").bind(text(org)), range),
+            ListScan::Application(app) => along(sql.push("w.app_id = ").bind(*app), range),
             ListScan::Endpoint(endpoint, slot) => {
                 sql.push("d.endpoint_id = ").bind(*endpoint);
                 sql.push(" AND d.slot IN ").list([ENDED, i64::from(*slot)].map(SqlValue::Number))
@@ -145,28 +145,28 @@ impl ListScan {
             }
             ListScan::Messages(ids) => sql.push("d.message_id IN ").list(ids.iter().map(|id| SqlValue::from(*id))),
         };
-        stretch.push(&mut sql);
+        range.push(&mut sql);
         sql
     }
 
     /// A statement that reads only the keys.
-    fn keys(&self, store: &Store, select: &str, stretch: &ScanRange) -> Statement {
+    fn keys(&self, store: &Store, select: &str, range: &ScanRange) -> Statement {
         let mut sql = Statement::new(select);
         match self {
             ListScan::Dead(org) => sql.push(" FROM dead d WHERE d.org = ").bind(text(org)),
             ListScan::Resent(work) => sql.push(" FROM resent d WHERE d.work_id = ").bind(*work),
-            _ => return self.statement(store, select, "", stretch),
+            _ => return self.statement(store, select, "", range),
         };
-        stretch.push(&mut sql);
+        range.push(&mut sql);
         sql
     }
 }
 
 /// Appends the messages of a scan by message, and their deliveries.
-fn along<'s>(sql: &'s mut Statement, stretch: &ScanRange) -> &'s mut Statement {
-    let Direction { from, to, .. } = stretch.sql();
-    sql.push(&format!(" AND w.id {from} ")).bind(stretch.from.0);
-    sql.push(&format!(" AND w.id {to} ")).bind(stretch.last_message()).push(" AND d.message_id = w.id")
+fn along<'s>(sql: &'s mut Statement, range: &ScanRange) -> &'s mut Statement {
+    let Direction { from, to, .. } = range.sql();
+    sql.push(&format!(" AND w.id {from} ")).bind(range.from.0);
+    sql.push(&format!(" AND w.id {to} ")).bind(range.last_message()).push(" AND d.message_id = w.id")
 }
 
 fn text(org: &OrgId) -> SqlValue {
@@ -273,27 +273,27 @@ impl Store {
     /// The last delivery that a page scans, `rows` from the start; `None`: the scan ends before.
     pub(in crate::store) async fn scan_end(
         &self,
-        walk: &ListScan,
-        stretch: &ScanRange,
+        scan: &ListScan,
+        range: &ScanRange,
         rows: usize,
         payloads: bool,
     ) -> Result<Option<DeliveryKey>, StoreError> {
-        match walk {
+        match scan {
             ListScan::Organization(org) => {
-                return self.end_of_messages(("m.org", text(org)), stretch, rows, payloads).await;
+                return self.end_of_messages(("m.org", text(org)), range, rows, payloads).await;
             }
             ListScan::Application(app) => {
-                return self.end_of_messages(("m.app_id", (*app).into()), stretch, rows, payloads).await;
+                return self.end_of_messages(("m.app_id", (*app).into()), range, rows, payloads).await;
             }
             _ => {}
         }
         const KEY: &str = "SELECT d.message_id, d.endpoint_id";
         const SIZED: &str = "SELECT d.message_id, d.endpoint_id,
              (SELECT COALESCE(length(m.payload), 0) FROM message m WHERE m.id = d.message_id) AS size";
-        let mut sql = walk.keys(self, if payloads { SIZED } else { KEY }, stretch);
-        sql.push(&walk.order(stretch));
+        let mut sql = scan.keys(self, if payloads { SIZED } else { KEY }, range);
+        sql.push(&scan.order(range));
         if payloads {
-            let direction = stretch.sql().direction;
+            let direction = range.sql().direction;
             let order = format!("message_id {direction}, endpoint_id {direction}");
             sql.push(&format!(" LIMIT {rows}"));
             sql.text = end_by_size(&sql.text, &order, "message_id, endpoint_id", rows);
@@ -309,20 +309,20 @@ impl Store {
     async fn end_of_messages(
         &self,
         (column, value): (&str, SqlValue),
-        stretch: &ScanRange,
+        range: &ScanRange,
         rows: usize,
         payloads: bool,
     ) -> Result<Option<DeliveryKey>, StoreError> {
-        let Direction { direction, from, to, .. } = stretch.sql();
+        let Direction { direction, from, to, .. } = range.sql();
         // Some deliveries of the first message may be on the previous page.
         let mut sql = Statement::new(if payloads { SIZED_MESSAGES } else { "SELECT m.id FROM message m" });
         sql.push(&format!(" WHERE {column} = ")).bind(value);
-        sql.push(&format!(" AND m.id {from} ")).bind(stretch.from.0);
-        sql.push(&format!(" AND m.id {to} ")).bind(stretch.last).push(&format!(" ORDER BY m.id {direction}"));
+        sql.push(&format!(" AND m.id {from} ")).bind(range.from.0);
+        sql.push(&format!(" AND m.id {to} ")).bind(range.last).push(&format!(" ORDER BY m.id {direction}"));
         end_of_ids(&mut sql, messages_scanned(rows), payloads, direction);
         let end: Option<MessageId> = read!(self, db => query_of!(query_scalar, &sql).fetch_optional(db).await)?;
         // The scan includes all deliveries of the last message.
-        Ok(end.map(|end| stretch.after_message(end)))
+        Ok(end.map(|end| range.after_message(end)))
     }
 }
 

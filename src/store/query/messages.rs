@@ -6,7 +6,7 @@ use sqlx::{PgPool, QueryBuilder, SqlitePool};
 use uuid::Uuid;
 
 use crate::domain::deliveries::message::Message;
-use crate::domain::feed::AHEAD;
+use crate::domain::feed::MAX_ID_LEAD;
 use crate::domain::{AppId, MessageId, Time};
 use crate::store::db::codec::{self, MESSAGE, MessageRow};
 use crate::store::db::postgres::Postgres;
@@ -296,7 +296,7 @@ pub(in crate::store) fn in_order_of_application(store: &str, direction: &str) ->
 
 /// An upper bound for the ids of messages accepted before `time`.
 pub(in crate::store) fn ceiling(time: Time) -> MessageId {
-    MessageId::floor(time.plus(AHEAD))
+    MessageId::floor(time.plus(MAX_ID_LEAD))
 }
 
 /// The condition that the JSON column of channels contains one. LIKE is case-insensitive on SQLite and cannot be used.

@@ -47,7 +47,7 @@ impl Store {
                 target: &target,
                 detail: &detail,
             };
-            self.note(&mut tx, entry, now).await?;
+            self.audit(&mut tx, entry, now).await?;
             tx.commit().await?;
             dead::count(DeadReason::Canceled, &ended);
             self.withdraw(vec![(endpoint, message)]);

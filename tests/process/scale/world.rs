@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use sendoff::domain::signing::secret::MasterKey;
+use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::store::{Location, Store, StoreOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 

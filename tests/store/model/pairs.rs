@@ -15,7 +15,7 @@ use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
 use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId, Time, Uid};
-use sendoff::store::catalog::endpoints::OptimisticUpdate;
+use sendoff::store::catalog::endpoint_update::OptimisticUpdate;
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::jobs::background::{BackgroundSpec, StartResult};
 use sendoff::store::jobs::job_lease::{StepResult, TaskLease};

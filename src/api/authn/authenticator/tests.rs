@@ -3,7 +3,7 @@
 use crate::api::authn::authenticator::*;
 use crate::domain::OrgId;
 use crate::domain::access::api_key::{KeyScopes, KeySpec};
-use crate::domain::signing::secret::MasterKey;
+use crate::domain::signing::master_key::MasterKey;
 use crate::store::{Location, StoreOptions};
 
 const NOW: Time = Time::from_micros(1_763_800_000_000_000);
@@ -39,7 +39,7 @@ async fn eventually(condition: impl AsyncFn() -> bool) {
 }
 
 #[tokio::test]
-async fn what_is_remembered_is_bounded_and_expires_all_the_same() {
+async fn the_cache_is_bounded_and_honors_expiry() {
     let folder = tempfile::tempdir().unwrap();
     let authenticator = authenticator(&folder).await;
     let token = authenticator.tokens().mint_org(&OrgId::default_org(), NOW, HOUR).unwrap();
@@ -65,7 +65,7 @@ async fn what_is_remembered_is_bounded_and_expires_all_the_same() {
 }
 
 #[tokio::test]
-async fn what_is_old_is_asked_again_and_what_is_older_not_believed() {
+async fn old_entries_are_refreshed_and_older_ones_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let authenticator = authenticator(&folder).await;
     let token = authenticator.tokens().mint_org(&OrgId::default_org(), NOW, HOUR).unwrap();
@@ -95,7 +95,7 @@ async fn what_is_old_is_asked_again_and_what_is_older_not_believed() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_logged_out_meanwhile_is_not_brought_back() {
+async fn a_refresh_does_not_restore_a_logged_out_token() {
     let folder = tempfile::tempdir().unwrap();
     let authenticator = authenticator(&folder).await;
     let token = authenticator.tokens().mint_org(&OrgId::default_org(), NOW, HOUR).unwrap();
@@ -108,7 +108,7 @@ async fn a_token_that_was_logged_out_meanwhile_is_not_brought_back() {
 }
 
 #[tokio::test]
-async fn a_use_is_written_once_a_minute_and_sooner_after_a_failure() {
+async fn key_usage_is_written_once_a_minute_and_retried_sooner() {
     let folder = tempfile::tempdir().unwrap();
     let authenticator = without_tables(&folder).await;
     let spec = KeySpec { name: "k".into(), scopes: KeyScopes::EVERYTHING, expires_at: None };

@@ -78,7 +78,7 @@ fn shared(algorithm: Algorithm, secret: &[u8]) -> Tokens {
 }
 
 #[test]
-fn a_token_says_for_whom_it_is() {
+fn a_token_names_its_tenant() {
     let (tokens, app) = (Tokens::new(b"secret"), AppId::new(NOW));
     let all = tokens.mint_org(&org(), NOW, HOUR).unwrap();
     let one = tokens.mint_app(&org(), app, NOW, HOUR).unwrap();
@@ -88,7 +88,7 @@ fn a_token_says_for_whom_it_is() {
 }
 
 #[test]
-fn a_token_counts_from_when_until_when_it_says() {
+fn a_token_is_valid_between_nbf_and_exp() {
     let tokens = Tokens::new(b"secret");
     let token = tokens.mint_org(&org(), NOW, HOUR).unwrap();
     assert!(read(&tokens, &token, NOW).is_ok());
@@ -98,7 +98,7 @@ fn a_token_counts_from_when_until_when_it_says() {
 }
 
 #[test]
-fn a_token_made_by_hand_is_as_good_and_times_may_have_fractions() {
+fn foreign_tokens_and_fractional_times_are_accepted() {
     let tokens = Tokens::new(b"k");
     let ours = r#"{"alg":"HS256","typ":"JWT"}"#;
     let table = [
@@ -126,7 +126,7 @@ fn a_token_made_by_hand_is_as_good_and_times_may_have_fractions() {
 }
 
 #[test]
-fn what_was_tampered_with_is_refused() {
+fn tampered_tokens_are_rejected() {
     let tokens = Tokens::new(b"secret");
     let token = tokens.mint_org(&org(), NOW, HOUR).unwrap();
     let foreign = Tokens::new(b"another").mint_org(&org(), NOW, HOUR).unwrap();
@@ -140,7 +140,7 @@ fn what_was_tampered_with_is_refused() {
 const CLAIMS: &str = r#"{"sub":"org_abc"}"#;
 
 #[test]
-fn each_algorithm_accepts_its_own_tokens_and_no_others() {
+fn each_algorithm_accepts_only_its_own_tokens() {
     use Algorithm::*;
     let secret = b"a secret that is long enough";
     let all = Algorithm::ALL.map(|algorithm| match algorithm {
@@ -163,7 +163,7 @@ fn each_algorithm_accepts_its_own_tokens_and_no_others() {
 }
 
 #[test]
-fn a_public_key_is_no_secret_to_sign_with() {
+fn a_public_key_is_rejected_as_an_hmac_key() {
     let der = PublicKey::parse(RSA_PUBLIC).unwrap();
     let PublicKey::Rsa(der) = der else { panic!("an RSA key") };
     for secret in [RSA_PUBLIC.as_bytes(), RSA_PUBLIC.trim().as_bytes(), &der] {
@@ -182,7 +182,7 @@ fn a_public_key_is_no_secret_to_sign_with() {
 }
 
 #[test]
-fn who_only_verifies_signs_nothing_and_says_so() {
+fn a_public_key_cannot_sign() {
     let tokens = public(Algorithm::Rs256);
     let refused = tokens.mint_org(&org(), NOW, HOUR).unwrap_err();
     assert_eq!(refused, MintError::VerifiesOnly(Algorithm::Rs256));
@@ -191,7 +191,7 @@ fn who_only_verifies_signs_nothing_and_says_so() {
 }
 
 #[test]
-fn an_altered_signature_is_none_and_no_token_can_be_written_in_two_ways() {
+fn altered_or_malleable_signatures_are_rejected() {
     for algorithm in Algorithm::ALL {
         let secret = b"k";
         let (tokens, token) = match algorithm {
@@ -220,7 +220,7 @@ fn an_altered_signature_is_none_and_no_token_can_be_written_in_two_ways() {
 }
 
 #[test]
-fn an_application_s_token_says_what_it_may() {
+fn application_tokens_carry_flags_and_capabilities() {
     let (tokens, app) = (Tokens::new(b"secret"), AppId::new(NOW));
     let options = PortalOptions {
         feature_flags: vec!["beta".into()],

@@ -12,7 +12,7 @@ fn body(text: &'static str) -> JsonBody {
 }
 
 #[test]
-fn absent_null_and_set_are_three_things() {
+fn fields_are_absent_null_or_set() {
     let body = body(r#"{"a": null, "\u0062": "x", "b": "y", "n": 7}"#);
     let mut fields = body.fields().unwrap();
     assert_eq!(fields.text("a"), FieldValue::Null);
@@ -23,7 +23,7 @@ fn absent_null_and_set_are_three_things() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once_and_nothing_twice() {
+fn all_errors_are_reported_once() {
     let body = body(r#"{"name": 7, "uid": "a b", "tags": ["x"], "ordered": false, "url": null}"#);
     let mut fields = body.fields().unwrap();
     assert_eq!(fields.text("name"), FieldValue::Absent);
@@ -40,7 +40,7 @@ fn everything_that_is_wrong_is_told_at_once_and_nothing_twice() {
 }
 
 #[test]
-fn a_part_is_cut_out_as_it_was_written() {
+fn a_raw_field_is_a_slice_of_the_body() {
     let body = body("{\"payload\":  {\"b\":1e400,\n \"a\":\"\\ud83d\"}  ,\"x\":1}");
     let fields = body.fields().unwrap();
     let FieldValue::Set(raw) = fields.raw("payload") else { panic!("no payload") };
@@ -55,7 +55,7 @@ fn arriving(pieces: &[usize]) -> impl Stream<Item = Result<Bytes, PayloadError>>
 }
 
 #[test]
-fn bodies_share_a_budget_that_is_checked_piece_by_piece() {
+fn bodies_share_a_budget_checked_per_chunk() {
     let budget = BodyBudget::of(100);
     let read =
         |pieces: &[usize]| collect(arriving(pieces), 0, 1_000, &budget).now_or_never().expect("nothing to wait for");
@@ -74,7 +74,7 @@ fn bodies_share_a_budget_that_is_checked_piece_by_piece() {
 }
 
 #[test]
-fn a_length_that_is_only_announced_reserves_nothing() {
+fn a_declared_length_reserves_nothing() {
     let budget = BodyBudget::of(100);
     assert!(collect(arriving(&[10]), 900, 1_000, &budget).now_or_never().unwrap().is_ok());
     let error = collect(arriving(&[10]), 1_001, 1_000, &budget).now_or_never().unwrap().err().unwrap();

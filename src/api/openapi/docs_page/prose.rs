@@ -44,7 +44,7 @@ mod tests {
     use crate::api::openapi::docs_page::prose::*;
 
     #[test]
-    fn three_things_of_markdown_are_known() {
+    fn paragraphs_code_and_bold_are_parsed() {
         let prose = Prose::of("**A** list of `a*b**` and\nmore.\n\n\n\nLast");
         assert_eq!(prose.0.len(), 2);
         let shown = |run: &TextRun| match run {

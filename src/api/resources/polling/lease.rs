@@ -124,9 +124,9 @@ pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
     };
     let messages = page.messages.iter().map(PollingEndpointMessageOut::from);
     let data = (first..).zip(messages).map(|(offset, message)| LeasedMessageOut { offset, message }).collect();
-    let mut answer = json(StatusCode::OK, &LeasedOut { data, done: page.done })?;
-    set_poll_headers(&mut answer, &page, &request);
-    Ok(answer)
+    let mut response = json(StatusCode::OK, &LeasedOut { data, done: page.done })?;
+    set_poll_headers(&mut response, &page, &request);
+    Ok(response)
 }
 
 fn lease(call: &ApiCall) -> Result<Duration, ApiError> {

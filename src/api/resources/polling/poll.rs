@@ -162,7 +162,7 @@ pub(in crate::api) async fn poll(call: ApiCall) -> ApiResult {
     }
     let filter = request_filter(query.checked("event_type", ids::event_type)?, query.checked("channel", ids::channel)?);
     let from = start_position(&call, &endpoint, request.iterator, query.time("after")?)?;
-    answer(&call, &endpoint, &[endpoint.spec.filter.clone(), filter], from, &request).await
+    page_response(&call, &endpoint, &[endpoint.spec.filter.clone(), filter], from, &request).await
 }
 
 /// Fetch messages as a consumer
@@ -189,7 +189,7 @@ pub(in crate::api) async fn consumer_poll(call: ApiCall) -> ApiResult {
     }
     let consumed = call.store().consume(&call.tenant, &endpoint, &name, request.iterator, call.now).await?;
     let from = consumer_position(consumed)?;
-    answer(&call, &endpoint, std::slice::from_ref(&endpoint.spec.filter), from, &request).await
+    page_response(&call, &endpoint, std::slice::from_ref(&endpoint.spec.filter), from, &request).await
 }
 
 /// The new position of a consumer.
@@ -334,7 +334,7 @@ pub(super) async fn page_behind(
 }
 
 /// The response with the page after `from`.
-async fn answer(
+async fn page_response(
     call: &ApiCall,
     endpoint: &PollingEndpoint,
     filters: &[FeedFilter],
@@ -345,7 +345,7 @@ async fn answer(
     let etag = etag(from, &page);
     let fresh = from.complete_at > now.minus(ITERATOR_MAX_AGE.min(call.retention() / 4));
     let has = call.request().headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let mut answer = match has {
+    let mut response = match has {
         Some(has) if fresh && has.split(',').any(|one| one.trim().trim_start_matches("W/") == etag) => {
             HttpResponse::NotModified().finish()
         }
@@ -355,16 +355,16 @@ async fn answer(
             json(StatusCode::OK, &PollingEndpointOut { data, iterator, done: page.done })?
         }
     };
-    set_poll_headers(&mut answer, &page, request);
-    let headers = answer.headers_mut();
+    set_poll_headers(&mut response, &page, request);
+    let headers = response.headers_mut();
     if let Ok(etag) = header::HeaderValue::from_str(&format!("W/{etag}")) {
         headers.insert(header::ETAG, etag);
     }
-    Ok(answer)
+    Ok(response)
 }
 
 /// Sets `X-Poll-Interval` and disables caching.
-pub(super) fn set_poll_headers(answer: &mut HttpResponse, page: &FeedPage, request: &PollRequest) {
+pub(super) fn set_poll_headers(response: &mut HttpResponse, page: &FeedPage, request: &PollRequest) {
     let interval = match (page.done, page.messages.is_empty()) {
         // `wait` has already paced the reader.
         _ if !request.wait.is_zero() => 0,
@@ -372,7 +372,7 @@ pub(super) fn set_poll_headers(answer: &mut HttpResponse, page: &FeedPage, reque
         (true, false) => LAST_PAGE_INTERVAL,
         (true, true) => IDLE_INTERVAL,
     };
-    let headers = answer.headers_mut();
+    let headers = response.headers_mut();
     headers.insert(header::HeaderName::from_static("x-poll-interval"), interval.into());
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
 }

@@ -223,12 +223,12 @@ mod tests {
     use crate::api::resources::polling::stream::*;
 
     #[test]
-    fn each_line_of_a_payload_has_its_own_field() {
+    fn each_line_of_data_is_a_field() {
         assert_eq!(event("x", "{\n\"a\":\r\n1}"), "id: x\nevent: message\ndata: {\ndata: \"a\":\ndata: \ndata: 1}\n\n");
     }
 
     #[test]
-    fn there_are_so_many_places() {
+    fn stream_slots_are_limited() {
         let slots: Vec<StreamSlot> = (0..STREAM_LIMIT).map_while(|_| StreamSlot::take()).collect();
         assert!(slots.len() == STREAM_LIMIT && StreamSlot::take().is_none());
         drop(slots);

@@ -14,6 +14,7 @@ use crate::dashboard::applications::app_lookup::AppLookup;
 pub use crate::dashboard::components::filters::filter_form::FilterForm;
 use crate::dashboard::components::format::UrlQuery;
 use crate::dashboard::components::time_input::parse_time;
+use crate::dashboard::http::current_user::{AppContext, CurrentUser};
 use crate::dashboard::http::error::PageError;
 use crate::domain::url_query::with_query;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, ids};
@@ -119,6 +120,26 @@ impl FilterParams {
         let kept = kept.map(|(_, (name, value))| (&**name, &**value));
         with_query(&self.path, kept.chain(more.iter().copied()))
     }
+}
+
+/// Reads the filters of a list, across applications or in one: its page's name, and the names of all its filters.
+///
+/// # Errors
+/// The store is unavailable.
+pub async fn read(
+    store: &Store,
+    user: &CurrentUser,
+    context: Option<&AppContext>,
+    (page, names): (&str, &[&'static str]),
+    query: &UrlQuery,
+    now: Time,
+) -> Result<(FilterParams, Filters, FilterForm), PageError> {
+    let path = context.map_or_else(|| format!("/{page}"), |context| context.paths.page(page));
+    let names: Vec<&'static str> = names.iter().copied().filter(|name| context.is_none() || *name != "app").collect();
+    let params = FilterParams::of(path, &names, query);
+    let filters = Filters::of(store, &user.tenant(), context.map(|context| context.app.id), &params, now).await?;
+    let form = FilterForm::of(store, user, context, &params, &filters, &names).await?;
+    Ok((params, filters, form))
 }
 
 /// Parsed filters.

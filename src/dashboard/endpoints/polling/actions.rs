@@ -32,32 +32,26 @@ fn form(spec: &PollingEndpointSpec) -> Form {
 }
 
 fn new_page(context: &AppContext, form: Form) -> FormPage {
-    FormPage {
-        layout: crate::dashboard::endpoints::polling::layout(context),
-        title: Line::new("New polling endpoint"),
-        lead: "Your program fetches events from it. No public URL is needed.",
-        about: Line::default(),
-        action: context.paths.page("polling/new"),
+    FormPage::new(
+        crate::dashboard::endpoints::polling::layout(context),
+        "New polling endpoint",
         form,
-        examples: Vec::new(),
-        button: "Create polling endpoint",
-        back: context.paths.page("polling"),
-    }
+        (context.paths.page("polling/new"), "Create polling endpoint"),
+        context.paths.page("polling"),
+    )
+    .lead("Your program fetches events from it. No public URL is needed.")
 }
 
 fn edit_page(context: &AppContext, endpoint: &PollingEndpoint, form: Form) -> FormPage {
     let path = path_of(context, endpoint);
-    FormPage {
-        layout: crate::dashboard::endpoints::polling::layout(context),
-        title: Line::new("Edit"),
-        lead: "",
-        about: Line::new(&name_of(endpoint)),
-        action: format!("{path}/edit"),
+    FormPage::new(
+        crate::dashboard::endpoints::polling::layout(context),
+        "Edit",
         form,
-        examples: Vec::new(),
-        button: "Save",
-        back: path,
-    }
+        (format!("{path}/edit"), "Save"),
+        path,
+    )
+    .about(Line::new(&name_of(endpoint)))
 }
 
 /// Applies the form to `before`.

@@ -40,17 +40,15 @@ struct TokenPage<'t> {
 
 fn page(context: &AppContext, endpoint: &PollingEndpoint, form: Form) -> FormPage {
     let path = path_of(context, endpoint);
-    FormPage {
-        layout: crate::dashboard::endpoints::polling::layout(context),
-        title: Line::new("Create token"),
-        lead: "Gives access to this polling endpoint only. Older tokens stay valid for 5 minutes.",
-        about: Line::new(&name_of(endpoint)),
-        action: format!("{path}/token"),
+    FormPage::new(
+        crate::dashboard::endpoints::polling::layout(context),
+        "Create token",
         form,
-        examples: Vec::new(),
-        button: "Create token",
-        back: path,
-    }
+        (format!("{path}/token"), "Create token"),
+        path,
+    )
+    .lead("Gives access to this polling endpoint only. Older tokens stay valid for 5 minutes.")
+    .about(Line::new(&name_of(endpoint)))
 }
 
 fn form() -> Form {

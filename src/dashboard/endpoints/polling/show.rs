@@ -12,7 +12,7 @@ use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::domain::access::portal::Capability;
-use crate::store::feed::feed_page::BEHIND;
+use crate::store::feed::feed_page::MAX_LAG;
 
 /// A consumer with a stored position.
 struct ConsumerRow {
@@ -62,7 +62,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
             leased: consumer.leased_until.is_some(),
             held: held.map(|until| RelativeTime::new(until, now)),
             position: RelativeTime::new(consumer.iterator.position.time(), now),
-            behind: count_up_to(behind, BEHIND),
+            behind: count_up_to(behind, MAX_LAG),
             polled: RelativeTime::new(consumer.polled_at, now),
         });
     }

@@ -14,7 +14,7 @@ use ed25519_dalek::ed25519::signature::MultipartVerifier;
 use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::Mac;
 
-use crate::domain::signing::secret::{KeyMaterial, PUBLIC_PREFIX, Secret, bytes_of};
+use crate::domain::signing::secret::{KeyMaterial, PUBLIC_PREFIX, Secret, decode_base64};
 use crate::domain::signing::signature::{KeyedHmac, keyed};
 use crate::domain::{Invalid, Time};
 
@@ -46,7 +46,7 @@ impl Verifier {
         let Some(public) = text.strip_prefix(PUBLIC_PREFIX) else {
             return Secret::parse(field, text).and_then(|secret| Verifier::of(field, &secret));
         };
-        let bytes = bytes_of(field, public)?;
+        let bytes = decode_base64(field, public)?;
         let key = <&[u8; 32]>::try_from(&bytes[..]).ok().and_then(|bytes| VerifyingKey::from_bytes(bytes).ok());
         match key {
             Some(key) => Ok(Verifier(Check::Ed25519(Box::new(key)))),

@@ -89,7 +89,7 @@ impl Store {
             if changed == 0 {
                 return Ok(OutboxActionResult::Gone);
             }
-            self.note(&mut tx, NewAuditEntry::of(org, name, &format!("outbox row {}", key.id)).with(&detail), now)
+            self.audit(&mut tx, NewAuditEntry::of(org, name, &format!("outbox row {}", key.id)).with(&detail), now)
                 .await?;
             tx.commit().await?;
             self.reset_outbox_watermark();

@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row as _};
 
-use crate::domain::deliveries::message::{MessageSpec, too_large};
+use crate::domain::deliveries::message::{MessageSpec, parse_channels, too_large};
 use crate::domain::{AppId, Invalid, MessageId, Time, Uid};
 use crate::store::db::budget::Budget;
 use crate::store::db::codec;
@@ -113,13 +113,6 @@ fn text<'r>(field: &str, bytes: Option<&'r [u8]>) -> Result<Option<&'r str>, Inv
 
 fn required<'r>(field: &str, bytes: Option<&'r [u8]>) -> Result<&'r str, Invalid> {
     text(field, bytes)?.ok_or_else(|| Invalid::new(field, "is missing"))
-}
-
-/// Channels written into a text column: a JSON array or a comma-separated list.
-fn parse_channels(text: Option<&str>) -> Vec<String> {
-    let Some(text) = text else { return Vec::new() };
-    serde_json::from_str(text)
-        .unwrap_or_else(|_| text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
 /// RFC 3339, or PostgreSQL's `now()::text`: a space instead of the T, an offset of hours only.
@@ -342,12 +335,5 @@ mod tests {
             assert_eq!(parse_time(text), Ok(noon), "{text}");
         }
         assert!(parse_time("2026-11-22").is_err() && parse_time("noon").is_err());
-    }
-
-    #[test]
-    fn channels_as_people_write_them() {
-        assert_eq!(parse_channels(Some("[\"a\",\"b\"]")), ["a", "b"]);
-        assert_eq!(parse_channels(Some("a, b,")), ["a", "b"]);
-        assert!(parse_channels(None).is_empty());
     }
 }

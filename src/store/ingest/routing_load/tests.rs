@@ -6,7 +6,8 @@ use crate::domain::OrgId;
 use crate::domain::Time;
 use crate::domain::catalog::application::ApplicationSpec;
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use crate::domain::signing::secret::{MasterKey, Secret, SignatureType};
+use crate::domain::signing::master_key::MasterKey;
+use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::store::{Location, Store, StoreOptions, Tenant, WIDE, on};
 
 fn tenant() -> Tenant {

@@ -12,7 +12,7 @@ use sendoff::domain::{KeyId, OrgId, Uid};
 use sendoff::store::Tenant;
 use sendoff::store::catalog::applications::Upserted;
 use sendoff::store::catalog::change::UpdateResult;
-use sendoff::store::catalog::endpoints::OptimisticUpdate;
+use sendoff::store::catalog::endpoint_update::OptimisticUpdate;
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 
 use super::{Checked, World, agree, said, same, told};

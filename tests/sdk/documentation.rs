@@ -3,7 +3,6 @@
 //!
 //! The blocks run as they are written, with other ports and URLs. `curl` fails on any HTTP error.
 
-mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,11 +14,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use support::{Postgres, SOON, eventually_blocking, free_port, npm, python};
+use crate::support::{Postgres, SOON, eventually_blocking, free_port, npm, python};
 use tempfile::TempDir;
 
 /// Page, start of the block, and the test that runs it.
-static RUN: [(&str, &str, &str); 23] = [
+static RUN: [(&str, &str, &str); 26] = [
     ("README.md", "cargo run --release -- demo", "it_delivers_within_five_seconds_and_leaves_nothing_behind"),
     ("README.md", "cargo install", "the_readme_delivers_to_a_receiver"),
     ("README.md", "export SECRET=", "the_readme_delivers_to_a_receiver"),
@@ -40,6 +39,9 @@ static RUN: [(&str, &str, &str); 23] = [
     ("docs/operations.md", "GRANT USAGE", "the_sql_works_on_postgres"),
     ("docs/operations.md", "pg_dump", "the_sql_works_on_postgres"),
     ("docs/operations.md", "BEGIN;", "the_sql_works_on_postgres"),
+    ("docs/relay.md", "sendoff outbox init", "the_page_works_from_top_to_bottom"),
+    ("docs/relay.md", "sendoff relay", "the_page_works_from_top_to_bottom"),
+    ("docs/relay.md", "INSERT INTO", "the_page_works_from_top_to_bottom"),
     ("docs/development.md", "$ sendoff listen", "events_are_forwarded_as_they_are_delivered"),
     ("docs/development.md", "$ sendoff trigger", "events_are_forwarded_as_they_are_delivered"),
     ("docs/development.md", "$ sendoff tail", "attempts_are_followed"),
@@ -113,7 +115,7 @@ fn every_command_block_is_run_or_has_a_reason_against_it() {
     for (page, start, _) in listed() {
         block(page, start);
     }
-    let (here, all) = (include_str!("documentation.rs"), support::sources::texts("tests"));
+    let (here, all) = (include_str!("documentation.rs"), crate::support::sources::texts("tests"));
     for (page, start, test) in RUN {
         assert!(all.contains(&format!("fn {test}(")), "{page}: there is no test {test}");
         let elsewhere = !here.contains(&format!("fn {test}("));
@@ -123,7 +125,7 @@ fn every_command_block_is_run_or_has_a_reason_against_it() {
 
 #[test]
 fn files_links_settings_and_metrics_that_pages_name_exist() {
-    let sources = support::sources::texts("src");
+    let sources = crate::support::sources::texts("src");
     let mut missing = BTreeSet::new();
     let pages = pages();
     for (page, text) in &pages {

@@ -1,0 +1,301 @@
+//! The team's database, read through one connection. Ids and limits are numbers, so they stand in the SQL, which is
+//! otherwise fixed per dialect.
+
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
+use tokio::time::timeout;
+use url::Url;
+
+use super::ddl::Dialect;
+
+/// Rows counted at most when the depth is measured.
+const MAX_DEPTH: i64 = 100_000;
+/// How long a statement, or connecting, may take.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where the outbox is.
+#[derive(Debug, Clone)]
+pub(super) struct Location {
+    url: String,
+    pub(super) dialect: Dialect,
+    /// Without user and password.
+    name: String,
+}
+
+impl Location {
+    /// Parses `postgres://…`, `mysql://…`, `mariadb://…` or `sqlite:PATH`.
+    pub(super) fn parse(text: &str) -> Result<Location, String> {
+        const EXPECTED: &str = "expected postgres://user:password@host/database, mysql://… or sqlite:PATH";
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path.contains(['?', ':']) {
+                return Err(EXPECTED.to_owned());
+            }
+            return Ok(Location { url: format!("sqlite:{path}"), dialect: Dialect::Sqlite, name: path.to_owned() });
+        }
+        let url: Url = text.parse().map_err(|_| EXPECTED.to_owned())?;
+        let (dialect, url) = match url.scheme() {
+            "postgres" | "postgresql" => (Dialect::Postgres, text.to_owned()),
+            "mysql" => (Dialect::MySql, text.to_owned()),
+            "mariadb" => (Dialect::MySql, text.replacen("mariadb", "mysql", 1)),
+            _ => return Err(EXPECTED.to_owned()),
+        };
+        let parsed: Url = text.parse().map_err(|_| EXPECTED.to_owned())?;
+        let host = parsed.host_str().unwrap_or_default();
+        Ok(Location { url, dialect, name: format!("{}://{host}{}", parsed.scheme(), parsed.path()) })
+    }
+
+    /// For messages: never contains a password.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The team's database failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SourceError {
+    /// Worth trying again.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Wrong until somebody changes it: no such table, no permission, wrong password.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// The part of a row that decides whether to send it.
+#[derive(Debug, Clone)]
+pub(super) struct RowHead {
+    pub(super) id: i64,
+    pub(super) ordering_key: Option<String>,
+    /// Size of the payload in bytes.
+    pub(super) bytes: i64,
+}
+
+/// A row, not validated yet.
+#[derive(Debug, Default)]
+pub(super) struct OutboxRow {
+    pub(super) id: i64,
+    pub(super) ordering_key: Option<String>,
+    pub(super) application: Option<String>,
+    pub(super) event_type: Option<String>,
+    pub(super) payload: Option<String>,
+    pub(super) event_id: Option<String>,
+    pub(super) channels: Option<String>,
+    /// RFC 3339.
+    pub(super) occurred_at: Option<String>,
+}
+
+/// How full the table is.
+pub(super) struct Depth {
+    /// At most [`MAX_DEPTH`].
+    pub(super) rows: i64,
+    /// Age of the oldest row; 0 if there is none.
+    pub(super) oldest_seconds: i64,
+}
+
+/// The open connection.
+pub(super) struct Source {
+    connection: AnyConnection,
+    dialect: Dialect,
+    table: String,
+    /// SQLite has no advisory locks: a lock file beside the database.
+    lock_file: Option<PathBuf>,
+    lock: Option<File>,
+}
+
+impl Source {
+    pub(super) async fn connect(location: &Location, table: &str) -> Result<Source, SourceError> {
+        sqlx::any::install_default_drivers();
+        let connection = within(AnyConnection::connect(&location.url)).await?;
+        let lock_file =
+            (location.dialect == Dialect::Sqlite).then(|| PathBuf::from(format!("{}.sendoff-relay", location.name)));
+        let mut source =
+            Source { connection, dialect: location.dialect, table: table.to_owned(), lock_file, lock: None };
+        if source.dialect == Dialect::MySql {
+            // `occurred_at` is read as UTC.
+            source.execute("SET time_zone = '+00:00'".to_owned()).await?;
+        }
+        Ok(source)
+    }
+
+    /// Takes the lock of this table, which lasts as long as the connection. Returns `false` if another relay has it.
+    pub(super) async fn try_lock(&mut self) -> Result<bool, SourceError> {
+        let name = format!("sendoff relay {}", self.table);
+        let sql = match self.dialect {
+            // The table's name was checked: it contains no quotes.
+            Dialect::Postgres => {
+                format!(
+                    "SELECT CASE WHEN pg_try_advisory_lock(hashtextextended('{name}', 0)) THEN 1 ELSE 0 END::bigint"
+                )
+            }
+            Dialect::MySql => format!("SELECT CAST(COALESCE(GET_LOCK('{name}', 0), 0) AS SIGNED)"),
+            Dialect::Sqlite => return self.try_lock_file(),
+        };
+        let row = within(self.connection.fetch_one(AssertSqlSafe(sql))).await?;
+        Ok(number(&row, 0)? == 1)
+    }
+
+    fn try_lock_file(&mut self) -> Result<bool, SourceError> {
+        let Some(path) = &self.lock_file else { return Ok(true) };
+        let failed = |error: std::io::Error| SourceError::Unusable(format!("{}: {error}", path.display()));
+        let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {
+                self.lock = Some(file);
+                Ok(true)
+            }
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Rows with ids above `after`, in the order of ids, at most `limit`.
+    pub(super) async fn heads(&mut self, after: Option<i64>, limit: usize) -> Result<Vec<RowHead>, SourceError> {
+        let after = after.map(|id| format!("WHERE id > {id}")).unwrap_or_default();
+        let (bytes, key) = match self.dialect {
+            Dialect::Postgres => ("COALESCE(octet_length(payload::text), 0)::bigint", "ordering_key::text"),
+            Dialect::MySql => ("CAST(COALESCE(OCTET_LENGTH(payload), 0) AS SIGNED)", "ordering_key"),
+            Dialect::Sqlite => ("COALESCE(octet_length(payload), 0)", "ordering_key"),
+        };
+        let id = self.id();
+        let sql = format!("SELECT {id}, {key}, {bytes} FROM {} {after} ORDER BY id LIMIT {limit}", self.table);
+        let rows = within(self.connection.fetch_all(AssertSqlSafe(sql))).await?;
+        rows.iter()
+            .map(|row| Ok(RowHead { id: number(row, 0)?, ordering_key: text(row, 1)?, bytes: number(row, 2)? }))
+            .collect()
+    }
+
+    /// The rows with these ids.
+    pub(super) async fn rows(&mut self, ids: &[i64]) -> Result<Vec<OutboxRow>, SourceError> {
+        let columns = match self.dialect {
+            Dialect::Postgres => {
+                "ordering_key::text, application::text, event_type::text, payload::text, event_id::text, channels::text,
+                 to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+            }
+            Dialect::MySql => {
+                "ordering_key, application, event_type, payload, event_id, channels,
+                 DATE_FORMAT(occurred_at, '%Y-%m-%dT%H:%i:%s.%fZ')"
+            }
+            Dialect::Sqlite => "ordering_key, application, event_type, payload, event_id, channels, occurred_at",
+        };
+        let sql = format!("SELECT {}, {columns} FROM {} WHERE id IN ({})", self.id(), self.table, list(ids));
+        let rows = within(self.connection.fetch_all(AssertSqlSafe(sql))).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(OutboxRow {
+                    id: number(row, 0)?,
+                    ordering_key: text(row, 1)?,
+                    application: text(row, 2)?,
+                    event_type: text(row, 3)?,
+                    payload: text(row, 4)?,
+                    event_id: text(row, 5)?,
+                    channels: text(row, 6)?,
+                    occurred_at: text(row, 7)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Deletes rows that were sent.
+    pub(super) async fn delete(&mut self, ids: &[i64]) -> Result<(), SourceError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.execute(format!("DELETE FROM {} WHERE id IN ({})", self.table, list(ids))).await
+    }
+
+    pub(super) async fn depth(&mut self) -> Result<Depth, SourceError> {
+        let age = match self.dialect {
+            Dialect::Postgres => "EXTRACT(EPOCH FROM now() - occurred_at)::bigint",
+            Dialect::MySql => "TIMESTAMPDIFF(SECOND, occurred_at, UTC_TIMESTAMP(6))",
+            Dialect::Sqlite => "unixepoch() - unixepoch(occurred_at)",
+        };
+        let cast = if self.dialect == Dialect::MySql { "SIGNED" } else { "BIGINT" };
+        let table = &self.table;
+        let sql = format!(
+            "SELECT CAST((SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT {MAX_DEPTH}) counted) AS {cast}),
+                    CAST(COALESCE((SELECT {age} FROM {table} ORDER BY id LIMIT 1), 0) AS {cast})"
+        );
+        let row = within(self.connection.fetch_one(AssertSqlSafe(sql))).await?;
+        Ok(Depth { rows: number(&row, 0)?, oldest_seconds: number(&row, 1)?.max(0) })
+    }
+
+    fn id(&self) -> &'static str {
+        match self.dialect {
+            Dialect::Postgres => "id::bigint",
+            Dialect::MySql => "CAST(id AS SIGNED)",
+            Dialect::Sqlite => "id",
+        }
+    }
+
+    async fn execute(&mut self, sql: String) -> Result<(), SourceError> {
+        within(self.connection.execute(AssertSqlSafe(sql))).await.map(|_| ())
+    }
+}
+
+fn list(ids: &[i64]) -> String {
+    ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+async fn within<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, SourceError> {
+    match timeout(STATEMENT_TIMEOUT, statement).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(classify(&error)),
+        Err(_) => Err(SourceError::Unavailable(format!("no answer within {} s", STATEMENT_TIMEOUT.as_secs()))),
+    }
+}
+
+/// Errors that a person has to mend end the relay; everything else may pass.
+fn classify(error: &sqlx::Error) -> SourceError {
+    let text = error.to_string();
+    let unusable = match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code();
+            let code = code.as_deref().unwrap_or_default();
+            // PostgreSQL: no such table or column, no permission, wrong password, no such database.
+            // MySQL: 42S02, 42S22, 42000, 28000. SQLite: 1 (SQL error), 14 (can't open the file), 26 (not a database).
+            ["42P01", "42703", "42501", "28P01", "28000", "3D000", "42S02", "42S22", "42000", "1", "14", "26"]
+                .contains(&code)
+        }
+        sqlx::Error::Configuration(_) | sqlx::Error::Tls(_) => true,
+        _ => false,
+    };
+    if unusable { SourceError::Unusable(text) } else { SourceError::Unavailable(text) }
+}
+
+fn number(row: &AnyRow, column: usize) -> Result<i64, SourceError> {
+    row.try_get(column).map_err(|error| SourceError::Unusable(format!("column id: {error}")))
+}
+
+fn text(row: &AnyRow, column: usize) -> Result<Option<String>, SourceError> {
+    let value: Option<String> =
+        row.try_get(column).map_err(|error| SourceError::Unusable(format!("the outbox table: {error}")))?;
+    Ok(value.filter(|text| !text.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_urls_of_three_dialects_and_their_names_hold_no_password() {
+        for (text, dialect, name) in [
+            ("postgres://u:secret@db.internal/shop", Dialect::Postgres, "postgres://db.internal/shop"),
+            ("postgresql://u:secret@db/shop?sslmode=require", Dialect::Postgres, "postgresql://db/shop"),
+            ("mysql://u:secret@db:3306/shop", Dialect::MySql, "mysql://db/shop"),
+            ("mariadb://u:secret@db/shop", Dialect::MySql, "mariadb://db/shop"),
+            ("sqlite:shop.db", Dialect::Sqlite, "shop.db"),
+            ("sqlite:///var/lib/shop.db", Dialect::Sqlite, "/var/lib/shop.db"),
+        ] {
+            let location = Location::parse(text).expect(text);
+            assert_eq!((location.dialect, location.name()), (dialect, name), "{text}");
+        }
+        for text in ["", "shop.db", "sqlite:", "sqlite::memory:", "redis://h/1", "http://h/"] {
+            assert!(Location::parse(text).is_err(), "{text}");
+        }
+    }
+}
