@@ -189,7 +189,9 @@ impl AddressPolicy {
             _ => return Err(UrlError::Invalid("must begin with https:// or http://")),
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(UrlError::Invalid("must not hold a user name or password, use the header Authorization instead"));
+            return Err(UrlError::Invalid(
+                "must not hold a user name or password, use the header Authorization instead",
+            ));
         }
         if url.port() == Some(0) {
             return Err(UrlError::Invalid("must not use port 0, nothing can listen there"));

@@ -94,9 +94,7 @@ pub struct FeedIterator {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PositionError {
     /// Unread messages may already be deleted by retention.
-    #[error(
-        "messages after this position may have been deleted by retention: continue with `after` at {0} or later"
-    )]
+    #[error("messages after this position may have been deleted by retention: continue with `after` at {0} or later")]
     Gone(Time),
     /// The position lies in the future: it was assigned while a clock was wrong.
     #[error("this position is more than an hour in the future: continue with `after`")]

@@ -55,13 +55,13 @@ use crate::egress::Egress;
 use crate::store::Store;
 use crate::store::queue::slots::{EngineProcess, LEASE, Leases};
 use crate::supervisor::Component;
+use runtime::attempt_sender::{AttemptSender, FailureEpisodes};
 use runtime::clocks::Clocks;
 use runtime::event_loop::EventLoop;
 use runtime::fleet::{Fleet, FleetWatch};
 use runtime::lease_keeper::{self, LeaseKeeper, Phase};
 pub use runtime::mailer::Mailer;
 use runtime::maintenance::Maintenance;
-use runtime::sender::{AttemptSender, FailureEpisodes};
 use runtime::{background_worker, local_upkeep, mailer, notification_listener, recorder, relay_loop};
 
 /// The settings that the engine uses.

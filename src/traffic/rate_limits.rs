@@ -223,11 +223,11 @@ impl RateLimits {
     }
 
     /// The bucket of a caller; a new one is full.
-    pub fn bucket(&self, who: CallerId, now: Instant) -> Arc<TokenBucket> {
-        let class = who.class();
+    pub fn bucket(&self, caller: CallerId, now: Instant) -> Arc<TokenBucket> {
+        let class = caller.class();
         let now = since(self.0.epoch, now);
         let mut buckets = self.0.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bucket) = buckets.by_caller.get(&who) {
+        if let Some(bucket) = buckets.by_caller.get(&caller) {
             return bucket.clone();
         }
         if buckets.by_caller.len() >= SWEEP_FROM
@@ -240,19 +240,19 @@ impl RateLimits {
             return self.0.shared[class as usize].clone();
         }
         let bucket = Arc::new(TokenBucket::new(class, self.0.rates.of(class), self.0.epoch, now));
-        buckets.by_caller.insert(who, bucket.clone());
+        buckets.by_caller.insert(caller, bucket.clone());
         bucket
     }
 
-    /// Takes a token for one request of `who` at `now`.
+    /// Takes a token for one request of `caller` at `now`.
     ///
     /// # Errors
     /// The bucket is empty.
-    pub fn take(&self, who: CallerId, now: Instant) -> Result<(), RateLimitExceeded> {
-        if self.0.rates.of(who.class()).is_none() {
+    pub fn take(&self, caller: CallerId, now: Instant) -> Result<(), RateLimitExceeded> {
+        if self.0.rates.of(caller.class()).is_none() {
             return Ok(());
         }
-        self.bucket(who, now).take(now)
+        self.bucket(caller, now).take(now)
     }
 
     /// Like [`take`](RateLimits::take), for a caller without a valid token or session.
@@ -264,8 +264,8 @@ impl RateLimits {
     }
 
     /// Whether the caller has a bucket, that is, called recently.
-    pub fn knows(&self, who: &CallerId) -> bool {
-        self.0.buckets.lock().unwrap_or_else(PoisonError::into_inner).by_caller.contains_key(who)
+    pub fn knows(&self, caller: &CallerId) -> bool {
+        self.0.buckets.lock().unwrap_or_else(PoisonError::into_inner).by_caller.contains_key(caller)
     }
 }
 
@@ -301,7 +301,7 @@ mod tests {
     fn a_bucket_holds_two_seconds_and_fills_at_its_rate() {
         let (limits, start) = limits(10);
         let after = |millis| start + Duration::from_millis(millis);
-        let taken = |who: CallerId, at| (0..100).take_while(|_| limits.take(who.clone(), at).is_ok()).count();
+        let taken = |caller: CallerId, at| (0..100).take_while(|_| limits.take(caller.clone(), at).is_ok()).count();
         assert_eq!(taken(address(1), after(0)), 20);
         assert_eq!(taken(address(2), after(0)), 20, "another caller has its own bucket");
         assert_eq!(taken(address(1), after(500)), 5);

@@ -44,7 +44,7 @@ async fn a_key_is_as_good_as_a_token_of_its_organization(world: World) {
     world.store.revoke_api_key(&Tenant::org(world.org()), gone.id, world.now()).await.unwrap();
     let last = if text.ends_with('x') { 'y' } else { 'x' };
     let close = format!("{}{last}", &text[..text.len() - 1]);
-    for (bad, why) in [(&old, "expired"), (&revoked, "revoked"), (&close, "not known"), (&key.id.to_string(), "JWT")] {
+    for (bad, why) in [(&old, "expired"), (&revoked, "revoked"), (&close, "unknown"), (&key.id.to_string(), "JWT")] {
         let refused = world.call_as(bad, "GET", "/app", None).await;
         assert!(refused.text.contains(why) && !refused.text.contains(&bad[3..]), "{why}: {}", refused.text);
         assert_eq!(refused.expect(401)["code"], "authentication_failed");

@@ -464,7 +464,7 @@ async fn long_lists_go_on_where_they_ended(world: World) {
             let spec = EndpointSpec { url: format!("http://127.0.0.1:9/n{n:02}"), ..EndpointSpec::default() };
             world.endpoint_with(&acme, spec).await;
         }
-        store.endpoints_in(&world.tenant(), &[acme.id]).await.unwrap()[&acme.id]
+        store.endpoint_counts_by_app(&world.tenant(), &[acme.id]).await.unwrap()[&acme.id]
     };
     assert_eq!(fill(&world.store).await, 51);
     let first = browser.page("/endpoints?q=/n").await;

@@ -62,7 +62,11 @@ async fn until_finished(world: &World, id: BackgroundId) -> Background {
 
 async fn until_standing(world: &World, endpoint: &Endpoint, wanted: impl Fn(&DeliveryStatusCounts) -> bool) {
     eventually("how the deliveries stand", 3 * SOON, async || {
-        let all = world.store.standings(&world.tenant, world.app.id, endpoint.id, Time::ZERO, Time::MAX).await.unwrap();
+        let all = world
+            .store
+            .delivery_status_counts(&world.tenant, world.app.id, endpoint.id, Time::ZERO, Time::MAX)
+            .await
+            .unwrap();
         wanted(&all).then_some(())
     })
     .await

@@ -167,7 +167,7 @@ async fn over_tls_and_a_mail_that_comes_twice_has_one_id() {
     let taken = mail.wait_for(2);
     assert!(taken.iter().all(|one| one.encrypted && one.login.as_deref() == Some("hooks:s3cret")), "{taken:?}");
     assert_eq!(taken[0].text, taken[1].text, "the same in every byte");
-    assert!(taken[0].body().contains("it answered 410 Gone"), "{}", taken[0].body());
+    assert!(taken[0].body().contains("it responded with 410 Gone"), "{}", taken[0].body());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -275,18 +275,18 @@ async fn people_see_how_things_stand(home: Home) {
     let before = oldest.due_at.minus(Duration::from_micros(1));
     assert_eq!(store.oldest_due(&tenant(), before).await.unwrap(), None, "nothing is due yet");
     assert_eq!(store.oldest_due(&stranger(), later(60)).await.unwrap(), None);
-    assert_eq!(store.count_in(&tenant(), DeliveryState::Dead, 100).await.unwrap(), 2);
-    assert_eq!(store.count_in(&tenant(), DeliveryState::Retry, 1).await.unwrap(), 1);
+    assert_eq!(store.count_in_state(&tenant(), DeliveryState::Dead, 100).await.unwrap(), 2);
+    assert_eq!(store.count_in_state(&tenant(), DeliveryState::Retry, 1).await.unwrap(), 1);
 
     let only_other = Tenant { only: Some(AppId::new(NOW)), ..tenant() };
     assert!(store.deliveries_of(&only_other, app.id, ids[1]).await.unwrap().data.is_empty());
     assert!(store.deliveries_of(&stranger(), app.id, ids[1]).await.unwrap().data.is_empty());
-    assert_eq!(store.count_in(&stranger(), DeliveryState::Dead, 9).await.unwrap(), 0);
+    assert_eq!(store.count_in_state(&stranger(), DeliveryState::Dead, 9).await.unwrap(), 0);
     store.delete_application(&tenant(), app.id, later(90)).await.unwrap();
     assert_eq!(
-        store.count_in(&tenant(), DeliveryState::Dead, 9).await.unwrap(),
+        store.count_in_state(&tenant(), DeliveryState::Dead, 9).await.unwrap(),
         0,
         "what no list shows does not count"
     );
-    assert_eq!(store.count_in(&tenant(), DeliveryState::Retry, 9).await.unwrap(), 0);
+    assert_eq!(store.count_in_state(&tenant(), DeliveryState::Retry, 9).await.unwrap(), 0);
 }

@@ -86,8 +86,8 @@ async fn endpoints_are_listed_by_how_they_are(home: Home) {
         assert_eq!(store.listed_endpoint(who, app.id, gone.id).await.unwrap(), None);
         assert_eq!(store.last_failure(who, app.id, gone.id).await.unwrap(), None);
     }
-    assert!(store.endpoints_in(&stranger, &[app.id]).await.unwrap().is_empty());
-    assert_eq!(store.endpoints_in(&tenant(), &[app.id, other.id]).await.unwrap().len(), 2);
+    assert!(store.endpoint_counts_by_app(&stranger, &[app.id]).await.unwrap().is_empty());
+    assert_eq!(store.endpoint_counts_by_app(&tenant(), &[app.id, other.id]).await.unwrap().len(), 2);
 }
 
 async fn lists_of_endpoints_and_applications_go_on(home: Home) {

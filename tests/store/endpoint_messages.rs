@@ -106,7 +106,7 @@ async fn counts_of_deliveries_and_of_attempts(home: Home) {
     let (app, made) = customer(store, "acme").await;
     five(store, app.id, made.id).await;
     let counts = async |who: &Tenant, since, until| {
-        store.standings(who, app.id, made.id, later(since), later(until)).await.unwrap()
+        store.delivery_status_counts(who, app.id, made.id, later(since), later(until)).await.unwrap()
     };
     let wanted = DeliveryStatusCounts { delivered: 1, pending: 2, dead: 1, canceled: 1, cut_off: None };
     // By the ids' own times, which may run ahead of what this test says: others make ids in this process too.
@@ -134,7 +134,7 @@ async fn counts_of_more_than_one_statement_takes(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     many(&home, app.id, made.id, 60_000).await;
-    let all = store.standings(&tenant(), app.id, made.id, later(1), later(2)).await.unwrap();
+    let all = store.delivery_status_counts(&tenant(), app.id, made.id, later(1), later(2)).await.unwrap();
     assert_eq!(all, DeliveryStatusCounts { delivered: 60_000, ..DeliveryStatusCounts::default() });
 }
 
@@ -144,7 +144,8 @@ async fn a_filtered_page_looks_at_so_much_and_no_more(home: Home) {
     let (app, made) = customer(store, "acme").await;
     let rare = many(&home, app.id, made.id, SCAN + 2_500).await;
     let (second, millisecond) = (later(1), Duration::from_millis(1));
-    let count = async |since, until| store.standings(&tenant(), app.id, made.id, since, until).await.unwrap();
+    let count =
+        async |since, until| store.delivery_status_counts(&tenant(), app.id, made.id, since, until).await.unwrap();
     let all = DeliveryStatusCounts { delivered: 12_500, ..DeliveryStatusCounts::default() };
     assert_eq!(count(second, second.plus(millisecond)).await, all);
     assert_eq!(count(NOW, second).await, DeliveryStatusCounts::default());

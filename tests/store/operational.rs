@@ -438,7 +438,7 @@ async fn counts_and_lists_for_people_are_of_the_customers_deliveries(home: Home)
     let list = async |filter| store.list_deliveries(&tenant(), &filter, None, 9).await.unwrap().data.len();
     let hidden = DeliveryFilter { app: Some(ears.app_id), ..DeliveryFilter::default() };
     let customers = list(DeliveryFilter::default()).await;
-    let count = async |state| store.count_in(&tenant(), state, 9).await.unwrap();
+    let count = async |state| store.count_in_state(&tenant(), state, 9).await.unwrap();
     use sendoff::domain::deliveries::delivery::DeliveryState;
     assert_eq!((count(DeliveryState::Retry).await, count(DeliveryState::Dead).await), (0, 1));
     assert!(store.oldest_due(&tenant(), later(1_000)).await.unwrap().is_none());

@@ -18,7 +18,7 @@ use crate::api::ApiState;
 use crate::api::authn::authenticator::{AuthenticationError, Authenticator, Caller};
 use crate::api::authn::permissions::{Permission, Permissions};
 use crate::api::http::errors::{ApiError, ApiResult};
-use crate::api::http::query::Query;
+use crate::api::http::query::{PageKey, Query};
 use crate::domain::catalog::application::Application;
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::deliveries::message::Message;
@@ -28,7 +28,7 @@ use crate::domain::{AppId, Time};
 use crate::egress::Egress;
 use crate::store::catalog::change::UpdateResult;
 use crate::store::ingest::idempotency::IdempotencyKey;
-use crate::store::{AppRef, EndpointRef, MessageRef, Store, Tenant};
+use crate::store::{AppRef, EndpointRef, MessageRef, Order, PageRequest, Store, Tenant};
 
 /// An authenticated and authorized API call.
 pub(in crate::api) struct ApiCall {
@@ -188,6 +188,20 @@ impl ApiCall {
 
     pub fn query(&self) -> Query<'_> {
         Query::parse(self.request.query_string())
+    }
+
+    /// The query of a list, and the page it requests (see [`Query::page`]).
+    ///
+    /// # Errors
+    /// 422: invalid page parameters.
+    pub fn list_query<K: PageKey>(
+        &self,
+        order: Order,
+        may_choose: bool,
+    ) -> Result<(Query<'_>, PageRequest<K>), ApiError> {
+        let query = self.query();
+        let page = query.page(order, may_choose)?;
+        Ok((query, page))
     }
 
     /// The path parameter `{part}`. Ids, uids and names contain no characters that URLs escape.

@@ -152,8 +152,8 @@ const ERRORS: [CommonError; 15] = [
     CommonError {
         status: 409,
         name: "Conflict",
-        description: "The request conflicts with the current state: the uid or name is taken, or a request with the same \
-                      `idempotency-key` is in progress, for example. `detail` gives the reason.",
+        description: "The request conflicts with the current state: the uid or name is taken, or a request with the \
+                      same `idempotency-key` is in progress, for example. `detail` gives the reason.",
         code: "conflict",
         detail: "an application with this uid exists already",
         occurs: |operation| operation.answered && (operation.post || operation.body),
@@ -163,13 +163,15 @@ const ERRORS: [CommonError; 15] = [
         name: "Gone",
         description: "Messages after the given position may be past the retention.",
         code: "position_gone",
-        detail: "messages after this position may have been deleted by retention: continue with `after` at 2026-11-01T00:00:00Z or later",
+        detail: "messages after this position may have been deleted by retention: continue with `after` at \
+                 2026-11-01T00:00:00Z or later",
         occurs: |_| false,
     },
     CommonError {
         status: 413,
         name: "TooLarge",
-        description: "The body is too large: the limit is `SENDOFF_MAX_PAYLOAD` for the payload and 64 KiB for everything else.",
+        description: "The body is too large: the limit is `SENDOFF_MAX_PAYLOAD` for the payload and 64 KiB for \
+                      everything else.",
         code: "payload_too_large",
         detail: "payload: has 300012 bytes, the limit is 262144 (setting SENDOFF_MAX_PAYLOAD)",
         occurs: |operation| operation.body,
@@ -193,7 +195,8 @@ const ERRORS: [CommonError; 15] = [
     CommonError {
         status: 429,
         name: "TooMany",
-        description: "Too many requests by this caller (`RateLimit-Policy` and `RateLimit` give the limit), or too many concurrent lists and searches. Nothing was done.",
+        description: "Too many requests by this caller (`RateLimit-Policy` and `RateLimit` give the limit), or too \
+                      many concurrent lists and searches. Nothing was done.",
         code: "too_many_requests",
         detail: "too many requests: at most 1000 a second, try again in a moment",
         occurs: |_| true,
@@ -225,7 +228,8 @@ const ERRORS: [CommonError; 15] = [
     CommonError {
         status: 508,
         name: "LoopDetected",
-        description: "The request is a webhook sent by Sendoff (recognized by its `user-agent` and `webhook-id` or `svix-id`). The API rejects webhooks.",
+        description: "The request is a webhook sent by Sendoff (recognized by its `user-agent` and `webhook-id` or \
+                      `svix-id`). The API rejects webhooks.",
         code: "loop_detected",
         detail: WEBHOOK,
         occurs: |_| true,

@@ -26,6 +26,12 @@ use crate::domain::{
     limits,
 };
 
+/// The description of 400 where a rotation would leave too many old secrets.
+pub(in crate::api) const OLD_SECRETS_ACTIVE: &str =
+    "Five old secrets are still active; the error says when the next one expires.";
+/// The description of 501 where a token would have to be issued.
+pub(in crate::api) const CANNOT_ISSUE: &str = "This server verifies tokens with a public key and cannot issue any.";
+
 /// Characters of names: uids, event types, flags.
 pub(in crate::api) const NAME: &str = r"^[a-zA-Z0-9\-_.]+$";
 const CHANNEL: &str = r"^[a-zA-Z0-9\-_.:]+$";

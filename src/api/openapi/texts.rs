@@ -10,15 +10,16 @@ pub(super) const ABOUT: &str = "\
 Sendoff accepts events and delivers them as signed webhooks. This is its REST API, in the Svix dialect: the official \
 `svix` SDKs work with it.
 
-**Authentication.** Send `Authorization: Bearer TOKEN`. A token belongs to an organization or to one application. An application token sees only its own \
-endpoints, messages and attempts, and the event types available to it.
+**Authentication.** Send `Authorization: Bearer TOKEN`. A token belongs to an organization or to one application. \
+An application token sees only its own endpoints, messages and attempts, and the event types available to it.
 
 **Identifiers.** Paths accept an id or a uid (for messages: the `eventId`). A trailing slash is ignored.
 
-**Lists** return `{data, iterator, prevIterator, done}`. Pass `iterator` to get the next page, or `prevIterator` to walk back.
+**Lists** return `{data, iterator, prevIterator, done}`. Pass `iterator` to get the next page, or `prevIterator` to \
+walk back.
 
-**Errors** are JSON: `{code, detail}`, or with 422 a list of all invalid values. A method that the path does not support returns \
-405 with `Allow`.
+**Errors** are JSON: `{code, detail}`, or with 422 a list of all invalid values. A method that the path does not \
+support returns 405 with `Allow`.
 
 **Fields** that are not documented are ignored. In a PATCH, absent fields stay unchanged and `null` clears a field.";
 

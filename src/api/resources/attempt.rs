@@ -199,8 +199,7 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
     responses((status = 200, body = ListOut<AttemptOut>))
 )]
 pub(in crate::api) async fn of_message(call: ApiCall) -> ApiResult {
-    let query = call.query();
-    let request = query.page::<AttemptId>(Order::Descending, false)?;
+    let (query, request) = call.list_query::<AttemptId>(Order::Descending, false)?;
     let filter = filter(&query)?;
     let message = call.message().await?;
     let endpoint = match query.text("endpoint_id")? {
@@ -240,8 +239,7 @@ async fn endpoint_named(call: &ApiCall, app: AppId, named: &str) -> Result<Endpo
     responses((status = 200, body = ListOut<AttemptOut>))
 )]
 pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
-    let query = call.query();
-    let request = query.page::<AttemptId>(Order::Descending, false)?;
+    let (query, request) = call.list_query::<AttemptId>(Order::Descending, false)?;
     let filter = filter(&query)?;
     let endpoint = call.endpoint().await?;
     let filter = filter.map(|filter| AttemptFilter { endpoint: Some(endpoint.id), ..filter });

@@ -167,10 +167,7 @@ pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
 /// `gracePeriodSeconds`. All servers reject the old token within 3 seconds.
 #[utoipa::path(
     post, path = "/app/{app_id}/autoconfig/{autoconfig_id}/rotate", request_body = RotateSubscriptionIn,
-    responses(
-        (status = 200, body = AutoConfigOut),
-        (status = 400, description = "Five old secrets are still active; the error says when the next one expires."),
-    )
+    responses((status = 200, body = AutoConfigOut), (status = 400, description = schemas::OLD_SECRETS_ACTIVE))
 )]
 pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
     let found = named(&call).await?;
@@ -187,7 +184,7 @@ pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
             Some(rotation) => rotation,
             None => {
                 let kind = endpoint.as_ref().map_or(SignatureType::Hmac256, |one| one.spec.signature_type);
-                (Secret::generate(kind), crate::domain::signing::secret::GRACE)
+                (Secret::generate(kind), crate::domain::signing::secret::DEFAULT_GRACE)
             }
         };
         let store = call.plain_store();

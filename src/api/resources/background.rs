@@ -326,8 +326,7 @@ struct TaskParams {
     responses((status = 200, body = ListOut<TaskOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
-    let query = call.query();
-    let request = query.page::<BackgroundId>(Order::Descending, true)?;
+    let (query, request) = call.list_query::<BackgroundId>(Order::Descending, true)?;
     let stages = match query.one("status")?.map(stages) {
         Some(None) => return Err(ApiError::query("status", "must be running, finished or failed")),
         known => known.flatten().unwrap_or_default(),

@@ -211,8 +211,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     responses((status = 200, body = ListOut<EventTypeOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
-    let query = call.query();
-    let request = query.page::<String>(Order::Ascending, true)?;
+    let (query, request) = call.list_query::<String>(Order::Ascending, true)?;
     let archived = query.flag("include_archived", false)?;
     let whole = query.flag("with_content", false)?;
     let operational = query.flag("operational", false)? && call.tenant.only.is_none();

@@ -334,8 +334,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     responses((status = 200, body = ListOut<MessageOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
-    let query = call.query();
-    let request = query.page::<MessageId>(Order::Descending, false)?;
+    let (query, request) = call.list_query::<MessageId>(Order::Descending, false)?;
     let (filter, with_content) = (filter(&query)?, query.flag("with_content", true)?);
     let app = call.app().await?;
     let page = call.store().messages(&call.tenant, app.id, &filter, &request).await?;

@@ -76,7 +76,7 @@ fn read_period(call: &ApiCall) -> Result<(Time, Time), ApiError> {
 pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
     let (since, until) = read_period(&call)?;
     let endpoint = call.endpoint().await?;
-    let found = call.store().standings(&call.tenant, endpoint.app_id, endpoint.id, since, until).await?;
+    let found = call.store().delivery_status_counts(&call.tenant, endpoint.app_id, endpoint.id, since, until).await?;
     if let Some(from) = found.cut_off {
         let most = DeliveryStatusCounts::MOST;
         let reason = format!("there are more than {most} deliveries in this period: use {from} or later");

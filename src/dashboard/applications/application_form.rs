@@ -122,7 +122,7 @@ pub async fn change(FormInput { state, user: context, submitted, .. }: FormInput
 /// `GET /applications/{app}/delete`.
 pub async fn ask(PageInput { state, user: context, .. }: PageInput<AppContext>) -> PageResult {
     let id = context.app.id;
-    let endpoints = state.store.endpoints_in(&context.tenant(), &[id]).await?.get(&id).copied().unwrap_or(0);
+    let endpoints = state.store.endpoint_counts_by_app(&context.tenant(), &[id]).await?.get(&id).copied().unwrap_or(0);
     let page = ConfirmPage {
         layout: PageLayout::of(&context, NavItem::Applications).below(&context, []),
         title: "Delete this application?",

@@ -87,7 +87,7 @@ pub async fn list(PageInput { state, request, user }: PageInput<CurrentOperator>
         }
     };
     let ids: Vec<AppId> = data.iter().map(|app| app.id).collect();
-    let endpoints = store.endpoints_in(&tenant, &ids).await?;
+    let endpoints = store.endpoint_counts_by_app(&tenant, &ids).await?;
     let last = stopped.or(ids.last().copied()).filter(|_| more);
     let page = ApplicationsPage {
         layout: PageLayout::of(&user, NavItem::Applications).with_notice(query.get("notice")),

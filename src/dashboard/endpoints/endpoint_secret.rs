@@ -19,7 +19,7 @@ use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::Endpoint;
-use crate::domain::signing::secret::{GRACE, MAX_GRACE, Secret, SignatureType};
+use crate::domain::signing::secret::{DEFAULT_GRACE, MAX_GRACE, Secret, SignatureType};
 use crate::domain::{Invalid, duration_text};
 use crate::service::endpoints;
 
@@ -54,7 +54,7 @@ fn form() -> Form {
     Form::new(vec![
         FormField::text("key", "New secret", "")
             .help("whsec_… or whsk_…, matching the signature type. Leave empty to generate one."),
-        FormField::text("gracePeriod", "Keep the old secret valid for", &duration_text::format(GRACE))
+        FormField::text("gracePeriod", "Keep the old secret valid for", &duration_text::format(DEFAULT_GRACE))
             .help("Gives receivers time to switch: 0s to 7d."),
     ])
 }
@@ -104,7 +104,7 @@ fn read(submitted: &VerifiedForm, kind: SignatureType) -> Result<(Secret, Durati
     };
     let refused = |reason: String| Invalid::new("gracePeriod", reason);
     let grace = match submitted.given("gracePeriod").map(duration_text::parse) {
-        None => Ok(GRACE),
+        None => Ok(DEFAULT_GRACE),
         Some(Ok(grace)) if grace > MAX_GRACE => {
             Err(refused(format!("must be 0s to {}", duration_text::format(MAX_GRACE))))
         }

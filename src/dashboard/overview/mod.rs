@@ -205,9 +205,9 @@ impl BacklogSummary {
         let oldest_due = store.oldest_due(tenant, now.minus(LATE)).await?;
         let OutboxDepth { waiting, stuck } = store.outbox_depth().await?;
         let [pending, retrying, dead] = [
-            store.count_in(tenant, DeliveryState::Fresh, MOST).await?,
-            store.count_in(tenant, DeliveryState::Retry, MOST).await?,
-            store.count_in(tenant, DeliveryState::Dead, MOST).await?,
+            store.count_in_state(tenant, DeliveryState::Fresh, MOST).await?,
+            store.count_in_state(tenant, DeliveryState::Retry, MOST).await?,
+            store.count_in_state(tenant, DeliveryState::Dead, MOST).await?,
         ];
         Ok(BacklogSummary {
             oldest_due: oldest_due.map(|line| OldestDue {

@@ -23,7 +23,7 @@ pub const MAX_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 /// The longest time a rotated token stays valid.
 pub const MAX_OVERLAP: Duration = Duration::from_secs(86_400);
 /// The default time a rotated token stays valid.
-pub const OVERLAP: Duration = Duration::from_secs(300);
+pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(300);
 
 /// A stored polling endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -92,8 +92,13 @@ pub enum LocalFailure {
 
 impl LocalFailure {
     /// All reasons.
-    pub const ALL: [LocalFailure; 5] =
-        [LocalFailure::Descriptors, LocalFailure::Ports, LocalFailure::Memory, LocalFailure::Resolver, LocalFailure::Panic];
+    pub const ALL: [LocalFailure; 5] = [
+        LocalFailure::Descriptors,
+        LocalFailure::Ports,
+        LocalFailure::Memory,
+        LocalFailure::Resolver,
+        LocalFailure::Panic,
+    ];
 
     /// The word in `/metrics`.
     pub const fn word(self) -> &'static str {

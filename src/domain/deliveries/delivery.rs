@@ -129,7 +129,8 @@ pub enum DeliveryStatus {
 }
 
 impl DeliveryStatus {
-    const ALL: [DeliveryStatus; 4] = [DeliveryStatus::Delivered, DeliveryStatus::Pending, DeliveryStatus::Dead, DeliveryStatus::Canceled];
+    const ALL: [DeliveryStatus; 4] =
+        [DeliveryStatus::Delivered, DeliveryStatus::Pending, DeliveryStatus::Dead, DeliveryStatus::Canceled];
 
     /// The status of a delivery in `state`; `reason` is set if it is dead.
     pub fn of(state: DeliveryState, reason: Option<DeadReason>) -> DeliveryStatus {

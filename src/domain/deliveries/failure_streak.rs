@@ -64,7 +64,11 @@ mod tests {
     fn a_warning_that_would_come_too_late_is_left_out() {
         for (days, first, second) in [(5, 1, 3), (3, 1, 3), (2, 1, 2), (1, 1, 1), (30, 1, 3)] {
             let (after, day) = (hours(days * 24), |days: u64| hours(days * 24));
-            assert_eq!((next_threshold(0, after), next_threshold(1, after), next_threshold(2, after)), (day(first), day(second), after), "{days} d");
+            assert_eq!(
+                (next_threshold(0, after), next_threshold(1, after), next_threshold(2, after)),
+                (day(first), day(second), after),
+                "{days} d"
+            );
             assert_eq!(action_due(after, 0, after), Some(StreakAction::Disable));
         }
         assert_eq!(action_due(hours(25), 0, hours(24)), Some(StreakAction::Disable));

@@ -15,7 +15,7 @@ use crate::domain::feed::Position;
 pub type Offset = u64;
 
 /// The default duration of a lease.
-pub const LEASE: Duration = Duration::from_secs(30);
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 /// The longest duration of a lease.
 pub const MAX_LEASE: Duration = Duration::from_secs(12 * 3_600);
 
@@ -110,14 +110,18 @@ mod tests {
         assert_eq!(some.commit(7, at(40)), CommitOutcome::AlreadyCommitted, "whenever the answer was lost");
         assert_eq!(some.commit(8, at(1)), CommitOutcome::Advanced(Position::at(at(3))));
         let moved = ConsumerLease { positions: Vec::new(), ..three() };
-        assert_eq!((moved.commit(8, at(1)), moved.commit(9, at(1))), (CommitOutcome::LeaseExpired, CommitOutcome::UnknownOffset));
+        assert_eq!(
+            (moved.commit(8, at(1)), moved.commit(9, at(1))),
+            (CommitOutcome::LeaseExpired, CommitOutcome::UnknownOffset)
+        );
     }
 
     #[test]
     fn what_is_given_out_is_held_until_it_is_committed_or_the_lease_ends() {
         assert!(three().is_held(at(29)) && !three().is_held(at(30)));
         assert!(
-            ConsumerLease { committed: 7, ..three() }.is_held(at(1)) && !ConsumerLease { committed: 8, ..three() }.is_held(at(1))
+            ConsumerLease { committed: 7, ..three() }.is_held(at(1))
+                && !ConsumerLease { committed: 8, ..three() }.is_held(at(1))
         );
         assert!(!ConsumerLease::default().is_held(Time::ZERO));
         assert!(!ConsumerLease { positions: Vec::new(), ..three() }.is_held(at(1)));

@@ -178,10 +178,15 @@ mod tests {
     #[test]
     fn every_failure_has_its_words() {
         for failure in Failure::ALL {
-            assert!(describe_failure(Some(failure), None).starts_with("it") || describe_failure(Some(failure), None).contains(' '));
+            assert!(
+                describe_failure(Some(failure), None).starts_with("it")
+                    || describe_failure(Some(failure), None).contains(' ')
+            );
         }
         for status in [302, 401, 404, 410, 413, 418, 429, 503] {
-            assert!(describe_failure(Some(Failure::Status), Some(status)).starts_with(&format!("it answered {status}")));
+            assert!(
+                describe_failure(Some(Failure::Status), Some(status)).starts_with(&format!("it responded with {status}"))
+            );
         }
     }
 

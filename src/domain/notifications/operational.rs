@@ -10,7 +10,7 @@
 use serde::Serialize;
 
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
-use crate::domain::deliveries::delivery::{DeadReason, Transition, Progress};
+use crate::domain::deliveries::delivery::{DeadReason, Progress, Transition};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
 
 /// The number of consecutive failures that triggers [`OperationalKind::AttemptFailing`].
@@ -71,8 +71,12 @@ impl OperationalKind {
             OperationalKind::EndpointUpdated => "An endpoint or its secret was changed.",
             OperationalKind::EndpointDeleted => "An endpoint was deleted.",
             OperationalKind::EndpointDisabled => "An endpoint was disabled, manually or because it failed.",
-            OperationalKind::EndpointFailing => "An endpoint has been failing for a while and will be disabled if this continues.",
-            OperationalKind::AttemptExhausted => "A delivery was given up: its last attempt failed, or the endpoint returned 410.",
+            OperationalKind::EndpointFailing => {
+                "An endpoint has been failing for a while and will be disabled if this continues."
+            }
+            OperationalKind::AttemptExhausted => {
+                "A delivery was given up: its last attempt failed, or the endpoint returned 410."
+            }
             OperationalKind::AttemptFailing => "The fourth attempt of a delivery failed; more attempts will follow.",
             OperationalKind::AttemptRecovered => "A delivery succeeded after it was reported as failing or exhausted.",
             OperationalKind::MessageExpired => "A message expired while its delivery was still pending.",
@@ -113,9 +117,15 @@ pub enum AttemptEvent {
 /// the event is [`OperationalKind::AttemptExhausted`] only.
 pub fn event_for_attempt(before: &Progress, next: &Transition) -> Option<AttemptEvent> {
     match next {
-        Transition::Dead(DeadReason::Exhausted | DeadReason::Gone) => Some(AttemptEvent::Emit(OperationalKind::AttemptExhausted)),
-        Transition::Retry { step, .. } if *step == FAILING_AFTER => Some(AttemptEvent::Emit(OperationalKind::AttemptFailing)),
-        Transition::Delivered if before.step >= FAILING_AFTER => Some(AttemptEvent::Emit(OperationalKind::AttemptRecovered)),
+        Transition::Dead(DeadReason::Exhausted | DeadReason::Gone) => {
+            Some(AttemptEvent::Emit(OperationalKind::AttemptExhausted))
+        }
+        Transition::Retry { step, .. } if *step == FAILING_AFTER => {
+            Some(AttemptEvent::Emit(OperationalKind::AttemptFailing))
+        }
+        Transition::Delivered if before.step >= FAILING_AFTER => {
+            Some(AttemptEvent::Emit(OperationalKind::AttemptRecovered))
+        }
         // More attempts than consecutive failures: the delivery was resent.
         Transition::Delivered if before.attempts > before.step => Some(AttemptEvent::RecoveredIfReported),
         Transition::Delivered | Transition::Retry { .. } | Transition::Dead(_) => None,
@@ -272,12 +282,23 @@ mod tests {
         for step in [0, 3, 9] {
             assert_eq!(event_for_attempt(&before(step, step), &exhausted), telling(OperationalKind::AttemptExhausted));
         }
-        assert_eq!(event_for_attempt(&before(0, 0), &Transition::Dead(DeadReason::Gone)), telling(OperationalKind::AttemptExhausted));
+        assert_eq!(
+            event_for_attempt(&before(0, 0), &Transition::Dead(DeadReason::Gone)),
+            telling(OperationalKind::AttemptExhausted)
+        );
         for reason in [DeadReason::EndpointDeleted, DeadReason::Canceled] {
             assert_eq!(event_for_attempt(&before(3, 3), &Transition::Dead(reason)), None);
         }
-        assert_eq!(event_for_attempt(&before(10, 0), &Transition::Delivered), Some(AttemptEvent::RecoveredIfReported), "resent");
-        assert_eq!(event_for_attempt(&before(10, 5), &Transition::Delivered), telling(OperationalKind::AttemptRecovered), "told since");
+        assert_eq!(
+            event_for_attempt(&before(10, 0), &Transition::Delivered),
+            Some(AttemptEvent::RecoveredIfReported),
+            "resent"
+        );
+        assert_eq!(
+            event_for_attempt(&before(10, 5), &Transition::Delivered),
+            telling(OperationalKind::AttemptRecovered),
+            "told since"
+        );
     }
 
     #[test]
@@ -318,11 +339,18 @@ mod tests {
             trigger: Some(DisabledBy::Manual),
             warning: None,
         };
-        let text = serde_json::to_string(&OperationalPayload::new(OperationalKind::EndpointDisabled, OperationalData::Endpoint(data))).unwrap();
+        let text = serde_json::to_string(&OperationalPayload::new(
+            OperationalKind::EndpointDisabled,
+            OperationalData::Endpoint(data),
+        ))
+        .unwrap();
         let wanted = format!(
             r#"{{"type":"endpoint.disabled","data":{{"appId":"{app}","appUid":"acme","endpointId":"{endpoint}","endpointUid":null,"trigger":"manual"}}}}"#
         );
         assert_eq!(text, wanted);
-        assert!(OperationalKind::ALL.iter().all(|kind| OperationalKind::known(kind.name())) && !OperationalKind::known("endpoint.gone"));
+        assert!(
+            OperationalKind::ALL.iter().all(|kind| OperationalKind::known(kind.name()))
+                && !OperationalKind::known("endpoint.gone")
+        );
     }
 }

@@ -27,7 +27,7 @@ pub(crate) const PUBLIC_PREFIX: &str = "whpk_";
 const HMAC_BYTES: std::ops::RangeInclusive<usize> = 24..=75;
 
 /// The default time that the old secret keeps signing after a rotation.
-pub const GRACE: Duration = Duration::from_secs(24 * 3_600);
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(24 * 3_600);
 /// The longest time that the old secret can keep signing.
 pub const MAX_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
 

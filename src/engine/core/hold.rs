@@ -9,7 +9,7 @@
 //! 5. `Lane::hold`: may this endpoint get another request?
 //!
 //! A delivery that is in no lane waits in the store: it is not due, its lane or the memory is full, or its endpoint is
-//! disabled. See [`lanes::reading`](super::lanes::reading) for what is read when.
+//! disabled. See [`lanes::reading`](super::lanes::reading) for the times of reads.
 
 use std::time::Duration;
 

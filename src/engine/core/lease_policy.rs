@@ -20,7 +20,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// After this long without reaching the store, this process was paused or the store was down, perhaps for others too.
 const AWAY: Duration = Duration::from_secs(6);
 
-/// What a heartbeat may take.
+/// The slots that a heartbeat may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeartbeatMode {
     /// Slots up to the fair share, including expired ones of others.

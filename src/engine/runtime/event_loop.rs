@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::attempt_sender::AttemptSender;
 use super::clocks::Clocks;
-use super::sender::AttemptSender;
 use crate::domain::deliveries::attempt::LocalFailure;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};

@@ -28,7 +28,7 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
         }
         failing = done.is_err();
         if round.is_multiple_of(CLOCK_ROUNDS) {
-            look_at_the_clock(clock);
+            check_clock(clock);
         }
         round += 1;
         tokio::select! {
@@ -39,7 +39,7 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
 }
 
 /// Reports that the wall clock was set. Sendoff's time differs from it until it has caught up.
-fn look_at_the_clock(clock: Clock) {
+fn check_clock(clock: Clock) {
     let gap = clock.wall_offset();
     metrics::gauge!("sendoff_clock_gap_seconds").set(gap);
     if gap.abs() > CLOCK_GAP {

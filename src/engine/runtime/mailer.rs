@@ -47,10 +47,12 @@ impl Mailer {
         let outgoing = OutgoingMail { id: &id, recipient: &mail.recipient, subject: &subject, text, written };
         let tried = match self.smtp.send(outgoing).await {
             Ok(()) => MailOutcome::Sent,
-            Err(error) => match next_attempt(mail.created_at, mail.attempts, clock.now()).filter(|_| !error.permanent) {
-                Some(due) => MailOutcome::Retry { due, failure: error.reason },
-                None => MailOutcome::GivenUp { failure: error.reason },
-            },
+            Err(error) => {
+                match next_attempt(mail.created_at, mail.attempts, clock.now()).filter(|_| !error.permanent) {
+                    Some(due) => MailOutcome::Retry { due, failure: error.reason },
+                    None => MailOutcome::GivenUp { failure: error.reason },
+                }
+            }
         };
         let (id, app, attempts) = (mail.id, mail.app, mail.attempts);
         let outcome = match &tried {
@@ -131,7 +133,7 @@ fn text(mail: &Mail, portal_url: Option<&Url>) -> String {
         failing: notices.iter().any(is_failing),
         disabled: notices.iter().any(|notice| !is_failing(notice)),
     };
-    // Rendering plain text cannot fail. If it did, the subject would still say what matters.
+    // Rendering plain text cannot fail. If it did, the subject would still carry the message.
     template.render().unwrap_or_default()
 }
 

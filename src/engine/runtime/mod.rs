@@ -1,12 +1,12 @@
-//! The engine's **runtime**: the tasks that perform what the [core](super::core) decides.
+//! The engine's **runtime**: the tasks that perform the decisions of the [core](super::core).
 //!
 //! Come here to change *how* something is done:
 //!
 //! * [`event_loop`]: feeds events to the core and performs its actions.
-//! * [`sender`]: one delivery becomes one signed POST. [`recorder`]: writes results to the store in batches.
+//! * [`attempt_sender`]: one delivery becomes one signed POST. [`recorder`]: writes results to the store in batches.
 //! * [`relay_loop`]: turns outbox rows into messages. [`background_worker`]: replays and recoveries. [`mailer`]: mail
 //!   to contacts.
-//! * [`lease_keeper`]: heartbeats that keep this process's slots. [`fleet`]: what they report to the other tasks.
+//! * [`lease_keeper`]: heartbeats that keep this process's slots. [`fleet`]: their report to the other tasks.
 //! * [`maintenance`]: retention, rollups, failing endpoints, in one process of the fleet, scheduled by
 //!   [`maintenance_schedule`]. [`local_upkeep`]: upkeep that every process does for itself.
 //! * [`notification_listener`]: notifications from other processes.
@@ -18,6 +18,7 @@
 //! * No transaction and no connection to the store is held during a request.
 //! * No decision about order, rate, concurrency or retries is made here.
 
+pub mod attempt_sender;
 pub mod background_worker;
 pub mod clocks;
 pub mod event_loop;
@@ -31,4 +32,3 @@ pub mod notification_listener;
 pub mod periodic;
 pub mod recorder;
 pub mod relay_loop;
-pub mod sender;

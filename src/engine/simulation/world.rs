@@ -18,7 +18,7 @@ use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::event::{CoreAction, CoreEvent, UnsentAttempt};
 use crate::engine::core::lanes::Dispatch;
-use crate::engine::runtime::sender::finished;
+use crate::engine::runtime::attempt_sender::finished;
 use crate::store::queue::notify::Notification;
 use crate::store::queue::signals::Signal;
 

@@ -56,19 +56,24 @@ impl Store {
             if !applications::lock_application(&mut tx, tenant, app).await? {
                 return Ok(false);
             }
-            forget(&mut tx, app, end.issued).await?;
+            delete_obsolete(&mut tx, app, end.issued).await?;
             match (&end.sessions[..], end.grace.is_zero()) {
-                ([], true) => refuse_all(&mut tx, app, end.issued).await?,
-                ([], false) => remember(&mut tx, app, ALL, end).await?,
+                ([], true) => expire_all_tokens(&mut tx, app, end.issued).await?,
+                ([], false) => insert_expiry(&mut tx, app, ALL, end).await?,
                 (sessions, _) => {
                     for session in sessions {
-                        remember(&mut tx, app, session, end).await?;
+                        insert_expiry(&mut tx, app, session, end).await?;
                     }
                 }
             }
-            within_bounds(&mut tx, app).await?;
+            check_limit(&mut tx, app).await?;
             end_sessions(&mut tx, app, end, now).await?;
-            self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::PORTAL_EXPIRED, &app.to_string()).within(app), now).await?;
+            self.audit(
+                &mut tx,
+                NewAuditEntry::of(&tenant.org, action::PORTAL_EXPIRED, &app.to_string()).within(app),
+                now,
+            )
+            .await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -100,7 +105,7 @@ impl Store {
 }
 
 /// Expires all tokens issued up to a time.
-async fn refuse_all(tx: &mut Tx, app: AppId, issued: Time) -> Result<(), StoreError> {
+async fn expire_all_tokens(tx: &mut Tx, app: AppId, issued: Time) -> Result<(), StoreError> {
     const TOKENS: &str = "UPDATE application SET tokens_expired = $2 WHERE id = $1 AND tokens_expired < $2";
     const COVERED: &str = "DELETE FROM access_end WHERE app_id = $1 AND issued <= $2";
     on!(tx, db => sqlx::query(TOKENS).bind(app).bind(issued).execute(db).await.map(drop))?;
@@ -110,18 +115,18 @@ async fn refuse_all(tx: &mut Tx, app: AppId, issued: Time) -> Result<(), StoreEr
 
 /// Deletes rows that have no effect at `now`: of sessions whose tokens have expired anyway, and of all sessions once
 /// merged into `application`.
-async fn forget(tx: &mut Tx, app: AppId, now: Time) -> Result<(), StoreError> {
+async fn delete_obsolete(tx: &mut Tx, app: AppId, now: Time) -> Result<(), StoreError> {
     const PAST: &str = "SELECT MAX(issued) FROM access_end WHERE app_id = $1 AND session_id = '' AND ends_at <= $2";
     let past: Option<Time> = on!(tx, db => sqlx::query_scalar(PAST).bind(app).bind(now).fetch_one(db).await)?;
     if let Some(past) = past {
-        refuse_all(tx, app, past).await?;
+        expire_all_tokens(tx, app, past).await?;
     }
     const OLD: &str = "DELETE FROM access_end WHERE app_id = $1 AND session_id <> '' AND issued < $2";
     on!(tx, db => sqlx::query(OLD).bind(app).bind(now.minus(LONGEST * 2)).execute(db).await.map(drop))?;
     Ok(())
 }
 
-async fn remember(tx: &mut Tx, app: AppId, session: &str, end: &AccessExpiry) -> Result<(), StoreError> {
+async fn insert_expiry(tx: &mut Tx, app: AppId, session: &str, end: &AccessExpiry) -> Result<(), StoreError> {
     const COVERED: &str =
         "DELETE FROM access_end WHERE app_id = $1 AND session_id = $2 AND issued <= $3 AND ends_at >= $4";
     const ENDS: &str = "INSERT INTO access_end (app_id, session_id, issued, ends_at) VALUES ($1, $2, $3, $4)
@@ -134,7 +139,7 @@ async fn remember(tx: &mut Tx, app: AppId, session: &str, end: &AccessExpiry) ->
     Ok(())
 }
 
-async fn within_bounds(tx: &mut Tx, app: AppId) -> Result<(), StoreError> {
+async fn check_limit(tx: &mut Tx, app: AppId) -> Result<(), StoreError> {
     const COUNT: &str = "SELECT count(*) FROM access_end WHERE app_id = $1";
     let count: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(app).fetch_one(db).await)?;
     if count > limits::ACCESS_ENDS as i64 {

@@ -74,7 +74,12 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub(in crate::store) async fn audit(&self, tx: &mut Tx, entry: NewAuditEntry<'_>, now: Time) -> Result<(), StoreError> {
+    pub(in crate::store) async fn audit(
+        &self,
+        tx: &mut Tx,
+        entry: NewAuditEntry<'_>,
+        now: Time,
+    ) -> Result<(), StoreError> {
         debug_assert!(ACTIONS.contains(&entry.act), "{} is not among the acts that the log's page offers", entry.act);
         let Some(actor) = self.actor.as_deref() else { return Ok(()) };
         write(tx, actor, entry, now).await
@@ -174,7 +179,12 @@ impl Store {
 }
 
 /// Writes an entry of `actor`.
-pub(in crate::store) async fn write(tx: &mut Tx, actor: &Actor, entry: NewAuditEntry<'_>, now: Time) -> Result<(), StoreError> {
+pub(in crate::store) async fn write(
+    tx: &mut Tx,
+    actor: &Actor,
+    entry: NewAuditEntry<'_>,
+    now: Time,
+) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO audit (id, org, at, kind, who, act, app_id, thing, detail)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     let (who, target) = (codec::without_nul(&actor.who), codec::without_nul(entry.target));

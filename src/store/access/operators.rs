@@ -67,7 +67,8 @@ impl Store {
                 false => error.into(),
             })?;
             let sees = seen(operator);
-            self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_CREATED, &operator.name).with(&sees), now).await?;
+            self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_CREATED, &operator.name).with(&sees), now)
+                .await?;
             tx.commit().await
         })
         .await

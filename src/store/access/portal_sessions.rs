@@ -157,7 +157,12 @@ impl Store {
             let Some(options) = found else { return Ok(false) };
             let options: PortalOptions = codec::from_json(&options)?;
             let session = options.session_id.unwrap_or_default();
-            self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::PORTAL_SESSION_ENDED, &session).within(app), now).await?;
+            self.audit(
+                &mut tx,
+                NewAuditEntry::of(&tenant.org, action::PORTAL_SESSION_ENDED, &session).within(app),
+                now,
+            )
+            .await?;
             tx.commit().await?;
             Ok(true)
         })

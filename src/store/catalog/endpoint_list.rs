@@ -243,7 +243,12 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn paused_endpoints(&self, tenant: &Tenant, now: Time, most: i64) -> Result<Vec<PausedEndpoint>, StoreError> {
+    pub async fn paused_endpoints(
+        &self,
+        tenant: &Tenant,
+        now: Time,
+        most: i64,
+    ) -> Result<Vec<PausedEndpoint>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT e.id, e.app_id, p.name, e.url, e.rests_until
              FROM (SELECT id, app_id, url, disabled, deleted_at, rests_until, failing_since FROM endpoint
@@ -252,13 +257,13 @@ impl Store {
                  AND NOT e.disabled AND e.deleted_at IS NULL AND e.rests_until > $3
              ORDER BY e.failing_since, e.id LIMIT $4"
         ));
-        type Found = (EndpointId, AppId, String, String, Option<Time>);
-        let rows: Vec<Found> = read!(self, db => {
+        type PausedRow = (EndpointId, AppId, String, String, Option<Time>);
+        let rows: Vec<PausedRow> = read!(self, db => {
             sqlx::query_as(sql)
                 .bind(&tenant.org).bind(tenant.only).bind(now.minus(BreakerPause::PROBE)).bind(most)
                 .fetch_all(db).await
         })?;
-        let resting = |(endpoint_id, app_id, app_name, url, until): Found| {
+        let resting = |(endpoint_id, app_id, app_name, url, until): PausedRow| {
             Some(PausedEndpoint { endpoint_id, app_id, app_name, url, rest: BreakerPause::of(until, now)? })
         };
         Ok(rows.into_iter().filter_map(resting).collect())
@@ -316,7 +321,11 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn endpoints_in(&self, tenant: &Tenant, apps: &[AppId]) -> Result<HashMap<AppId, i64>, StoreError> {
+    pub async fn endpoint_counts_by_app(
+        &self,
+        tenant: &Tenant,
+        apps: &[AppId],
+    ) -> Result<HashMap<AppId, i64>, StoreError> {
         if apps.is_empty() {
             return Ok(HashMap::new());
         }

@@ -15,7 +15,7 @@ use crate::store::catalog::applications;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
 /// The interval of updating the last request of a consumer that has not moved.
-pub(super) const NOTE: Duration = Duration::from_secs(60);
+pub(super) const NOTE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The result of a consumer's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Store {
         now: Time,
     ) -> Result<ConsumerPosition, StoreError> {
         let Some(before) = self.consumer(tenant, endpoint, name).await? else {
-            return self.begin_consumer(tenant, endpoint, name, asked, now).await;
+            return self.create_consumer(tenant, endpoint, name, asked, now).await;
         };
         if before.leased_until.is_some() {
             return Ok(ConsumerPosition::Leased);
@@ -120,7 +120,7 @@ impl Store {
         if asked.moves != at.moves || asked.position < at.position {
             return Ok(ConsumerPosition::Behind);
         }
-        if asked.position == at.position && now < before.polled_at.plus(NOTE) {
+        if asked.position == at.position && now < before.polled_at.plus(NOTE_INTERVAL) {
             return Ok(ConsumerPosition::From(asked));
         }
         // It may have been moved concurrently.
@@ -145,7 +145,7 @@ impl Store {
     }
 
     /// Creates a consumer on its first request.
-    async fn begin_consumer(
+    async fn create_consumer(
         &self,
         tenant: &Tenant,
         endpoint: &PollingEndpoint,
@@ -159,10 +159,10 @@ impl Store {
         }
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            if let Some(refused) = room(&mut tx, tenant, endpoint).await? {
+            if let Some(refused) = check_capacity(&mut tx, tenant, endpoint).await? {
                 return Ok(refused);
             }
-            let entered = enter(&mut tx, endpoint, name, from, now).await?;
+            let entered = insert_consumer(&mut tx, endpoint, name, from, now).await?;
             tx.commit().await?;
             // Created concurrently: continue from its position.
             if entered {
@@ -202,10 +202,10 @@ impl Store {
                     .fetch_optional(db).await
             })?;
             if moves.is_none() {
-                if let Some(refused) = room(&mut tx, tenant, endpoint).await? {
+                if let Some(refused) = check_capacity(&mut tx, tenant, endpoint).await? {
                     return Ok(refused);
                 }
-                enter(&mut tx, endpoint, name, to, now).await?;
+                insert_consumer(&mut tx, endpoint, name, to, now).await?;
             }
             tx.commit().await?;
             let moves = moves.and_then(|moves| u16::try_from(moves).ok()).unwrap_or_default();
@@ -217,7 +217,7 @@ impl Store {
 
 /// Checks that the polling endpoint can have another consumer: `None`, with the application locked, or the reason it
 /// cannot.
-pub(super) async fn room(
+pub(super) async fn check_capacity(
     tx: &mut Tx,
     tenant: &Tenant,
     endpoint: &PollingEndpoint,
@@ -237,7 +237,7 @@ pub(super) async fn room(
 }
 
 /// Inserts a consumer. `false`: it exists.
-pub(super) async fn enter(
+pub(super) async fn insert_consumer(
     tx: &mut Tx,
     endpoint: &PollingEndpoint,
     name: &str,

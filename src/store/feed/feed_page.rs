@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use sqlx::QueryBuilder;
 
 use crate::domain::deliveries::message::Message;
-use crate::domain::feed::{FeedFilter, Position, MAX_READ_LEAD};
+use crate::domain::feed::{FeedFilter, MAX_READ_LEAD, Position};
 use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, MessageId, Time};
 use crate::store::db::codec::{self, MESSAGE, MessageRow};
-use crate::store::query::messages::{within_application, in_order_of_application};
+use crate::store::query::messages::{in_order_of_application, within_application};
 use crate::store::{Store, StoreError, Tenant, read};
 
 /// The most messages scanned for a page.

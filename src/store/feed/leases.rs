@@ -10,7 +10,7 @@ use crate::domain::Time;
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::domain::feed::lease::{CommitOutcome, ConsumerLease, Offset};
 use crate::domain::feed::{FeedIterator, Position};
-use crate::store::feed::consumers::{ConsumerPosition, NOTE, enter, room};
+use crate::store::feed::consumers::{ConsumerPosition, NOTE_INTERVAL, check_capacity, insert_consumer};
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
 /// The state of a leased consumer.
@@ -102,12 +102,12 @@ impl Store {
             const LEASED: &str =
                 "UPDATE polling_consumer SET leased_until = 0 WHERE polling_endpoint_id = $1 AND name = $2";
             let mut tx = self.begin().await?;
-            match room(&mut tx, tenant, endpoint).await? {
+            match check_capacity(&mut tx, tenant, endpoint).await? {
                 None => {}
                 Some(ConsumerPosition::TooMany) => return Ok(LeaseState::TooMany),
                 Some(_) => return Ok(LeaseState::NotFound),
             }
-            if enter(&mut tx, endpoint, name, beginning, now).await? {
+            if insert_consumer(&mut tx, endpoint, name, beginning, now).await? {
                 on!(tx, db => sqlx::query(LEASED).bind(endpoint.id).bind(name).execute(db).await.map(drop))?;
                 tx.commit().await?;
                 return Ok(LeaseState::Free(beginning));
@@ -135,7 +135,9 @@ impl Store {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
-            let Some((row, leased)) = locked_consumer(&mut tx, tenant, endpoint, name).await? else { return Ok(LeaseResult::Lost) };
+            let Some((row, leased)) = locked_consumer(&mut tx, tenant, endpoint, name).await? else {
+                return Ok(LeaseResult::Lost);
+            };
             if leased.is_held(clock) || row.iterator() != from {
                 return Ok(LeaseResult::Lost);
             }
@@ -170,7 +172,7 @@ impl Store {
         self.retry_conflicts(|| async {
             const PASS: &str = "UPDATE polling_consumer SET position = $3, complete_at = $4, polled_at = $5
                  WHERE polling_endpoint_id = $1 AND name = $2";
-            if from.position == to.position && to.complete_at < from.complete_at.plus(NOTE) {
+            if from.position == to.position && to.complete_at < from.complete_at.plus(NOTE_INTERVAL) {
                 return Ok(());
             }
             let mut tx = self.begin().await?;

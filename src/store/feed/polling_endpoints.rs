@@ -77,10 +77,8 @@ impl Store {
             const COUNT: &str = "SELECT count(*) FROM polling_endpoint WHERE app_id = $1";
             let count: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(app).fetch_one(db).await)?;
             if count >= limits::POLLING_ENDPOINTS as i64 {
-                let reason = format!(
-                    "the application has reached its limit of {} polling endpoints",
-                    limits::POLLING_ENDPOINTS
-                );
+                let reason =
+                    format!("the application has reached its limit of {} polling endpoints", limits::POLLING_ENDPOINTS);
                 return Err(StoreError::Invalid(vec![Invalid::new("type", reason)]));
             }
             const SQL: &str = "INSERT INTO polling_endpoint

@@ -19,7 +19,7 @@ use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
 /// The most concurrent tasks of an application, and of the organization scope: tasks are expensive, and any token of
 /// the application may start one.
-const AT_ONCE: i64 = 5;
+const MAX_RUNNING: i64 = 5;
 
 /// The expected number of deliveries, counted before the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +122,7 @@ impl Store {
         spec: BackgroundSpec,
         now: Time,
     ) -> Result<StartResult, StoreError> {
-        self.begin_work(tenant, &spec, None, now).await
+        self.start_task(tenant, &spec, None, now).await
     }
 
     /// Starts a reconciliation: messages that the receiver did not list are resent.
@@ -140,10 +140,10 @@ impl Store {
         let filter = spec.filter();
         let work =
             BackgroundSpec { kind: TaskKind::Reconcile, scope, filter, listed: None, by: by.to_owned(), total: None };
-        self.begin_work(tenant, &work, Some(spec), now).await
+        self.start_task(tenant, &work, Some(spec), now).await
     }
 
-    async fn begin_work(
+    async fn start_task(
         &self,
         tenant: &Tenant,
         spec: &BackgroundSpec,
@@ -154,7 +154,7 @@ impl Store {
             let id = BackgroundId::new(now);
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, &id.to_string()).await?;
-            if !is_there(&mut tx, tenant, spec.scope).await? {
+            if !scope_exists(&mut tx, tenant, spec.scope).await? {
                 return Ok(StartResult::NotFound);
             }
             const RUNNING: &str = "SELECT count(*) FROM background WHERE state = 'running' AND org = $2
@@ -163,7 +163,7 @@ impl Store {
             let running: i64 = on!(tx, db => {
                 sqlx::query_scalar(RUNNING).bind(app).bind(&tenant.org).fetch_one(db).await
             })?;
-            if running >= AT_ONCE {
+            if running >= MAX_RUNNING {
                 return Ok(StartResult::TooMany(running));
             }
             let mut data = TaskData::new(spec);
@@ -285,19 +285,19 @@ impl Store {
             tx.commit().await
         })
         .await?;
-        while self.retry_conflicts(|| self.forget_one(before)).await? {}
+        while self.retry_conflicts(|| self.delete_one(before)).await? {}
         Ok(())
     }
 
     /// `false`: there is none left.
-    async fn forget_one(&self, before: Time) -> Result<bool, StoreError> {
+    async fn delete_one(&self, before: Time) -> Result<bool, StoreError> {
         const NEXT: &str = "SELECT id FROM background WHERE state <> 'running' AND updated_at < $1 ORDER BY id LIMIT 1";
         const FORGET: &str = "DELETE FROM background WHERE id = $1";
         let next: Option<BackgroundId> =
             read!(self, db => sqlx::query_scalar(NEXT).bind(before).fetch_optional(db).await)?;
         let Some(id) = next else { return Ok(false) };
         let mut tx = self.begin().await?;
-        resent_deliveries::forget(&mut tx, id).await?;
+        resent_deliveries::delete(&mut tx, id).await?;
         on!(tx, db => sqlx::query(FORGET).bind(id).execute(db).await.map(drop))?;
         tx.commit().await?;
         Ok(true)
@@ -305,7 +305,7 @@ impl Store {
 }
 
 /// Whether the tenant has the application and endpoint of the scope.
-pub(in crate::store::jobs) async fn is_there(
+pub(in crate::store::jobs) async fn scope_exists(
     tx: &mut Tx,
     tenant: &Tenant,
     scope: TaskScope,

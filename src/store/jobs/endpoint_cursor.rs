@@ -92,7 +92,8 @@ impl Store {
                 .bind(org).bind(app).bind(place.endpoint).bind(scope.endpoint()).bind(most as i64)
                 .fetch_all(db).await
         })?;
-        let reached = |row: EndpointRow| ScopedEndpoint { slot: row.slot(), endpoint: row.endpoint(&self.inner.master) };
+        let reached =
+            |row: EndpointRow| ScopedEndpoint { slot: row.slot(), endpoint: row.endpoint(&self.inner.master) };
         Ok(rows.into_iter().map(reached).collect())
     }
 }

@@ -6,9 +6,9 @@ use uuid::Uuid;
 use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::{MessageId, OrgId, Time};
 use crate::store::jobs::background::BackgroundSpec;
-use crate::store::jobs::endpoint_cursor::{TaskPosition, ScopedEndpoint};
+use crate::store::jobs::endpoint_cursor::{ScopedEndpoint, TaskPosition};
 use crate::store::jobs::estimate_many;
-use crate::store::jobs::replay::{ReplayBudget, EndpointStep};
+use crate::store::jobs::replay::{EndpointStep, ReplayBudget};
 use crate::store::{Backend, Store, StoreError, Tenant, Tx, on};
 
 /// The most deliveries or messages scanned per chunk.
@@ -134,7 +134,8 @@ async fn count(
 ) -> Result<Chunk, StoreError> {
     let room = ReplayBudget { looks, sends: 0 };
     let ScopedEndpoint { endpoint, slot } = reached;
-    let step = EndpointStep { org, app: endpoint.app_id, endpoint, slot: *slot, filter: &spec.filter, room, now: Time::ZERO };
+    let step =
+        EndpointStep { org, app: endpoint.app_id, endpoint, slot: *slot, filter: &spec.filter, room, now: Time::ZERO };
     let mut found = 0;
     match spec.kind {
         TaskKind::Recover | TaskKind::BulkReplay => {

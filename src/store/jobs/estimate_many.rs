@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::domain::{EndpointId, OrgId};
 use crate::store::db::codec;
 use crate::store::jobs::endpoint_cursor::ScopedEndpoint;
-use crate::store::query::endpoint_messages::{EndpointMessageFilter, EndpointDeliveryRow};
+use crate::store::query::endpoint_messages::{EndpointDeliveryRow, EndpointMessageFilter};
 use crate::store::{Store, StoreError};
 
 /// The most endpoints counted together.

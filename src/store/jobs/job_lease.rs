@@ -167,7 +167,7 @@ impl Store {
                     step.resend_missing(tx, at.message, &received, data.bounded).await?
                 }
             };
-            resent_deliveries::note(tx, work.id, reached.endpoint.id, &done.sent, data.sent).await?;
+            resent_deliveries::record(tx, work.id, reached.endpoint.id, &done.sent, data.sent).await?;
             data.looked += done.looked as i64;
             data.sent += done.sent.len() as i64;
             if !done.sent.is_empty() {

@@ -20,9 +20,9 @@ use crate::store::queue::requeue::{self, DeliverySnapshot, RequeueTarget};
 use crate::store::{Order, Store, StoreError, Tenant, read};
 
 /// The most deliveries that a step scans.
-const LOOKS: usize = 1_000;
+const MAX_SCANNED: usize = 1_000;
 /// The most deliveries that a step queues.
-const SENDS: usize = 200;
+const MAX_QUEUED: usize = 200;
 
 /// The stored filter of a list, and the last scanned delivery.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +144,7 @@ impl Store {
                 let Some(to) = rows.first().map(|row| row.to()) else { continue };
                 let found: Vec<DeliverySnapshot> = rows.iter().map(|row| row.snapshot()).collect();
                 let done = requeue::requeue(&mut tx, to, &found, now).await?;
-                resent_deliveries::note(&mut tx, turn.id, endpoint, &done, data.sent).await?;
+                resent_deliveries::record(&mut tx, turn.id, endpoint, &done, data.sent).await?;
                 data.sent += done.len() as i64;
                 if !done.is_empty() {
                     woken.push(endpoint);
@@ -169,13 +169,13 @@ impl Store {
         }
         let scan = self.choose_scan(tenant, &filter).await?;
         let mut range = filter.scan_range(Order::Ascending, listed.cursor);
-        range.end = self.scan_end(&scan, &range, LOOKS, filter.text.is_some()).await?;
+        range.end = self.scan_end(&scan, &range, MAX_SCANNED, filter.text.is_some()).await?;
         let and = format!(" AND {} = 0", SkipReason::sql(now));
-        let reading = Selection { columns: COLUMNS, and: &and, limit: SENDS };
+        let reading = Selection { columns: COLUMNS, and: &and, limit: MAX_QUEUED };
         let sql = filter.statement(self, tenant, (&scan, &range), reading);
         let rows: Vec<Row> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         let cursor = match rows.last() {
-            Some(last) if rows.len() >= SENDS => Some(last.key()),
+            Some(last) if rows.len() >= MAX_QUEUED => Some(last.key()),
             _ => range.end,
         };
         Ok((rows, cursor))

@@ -18,9 +18,9 @@ use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::deliveries::message::Message;
 use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
-use crate::store::jobs::background::is_there;
-use crate::store::jobs::replay::{EndpointStepResult, MissingRow, ReplayBudget, EndpointStep, choose};
-use crate::store::query::endpoint_messages::{EndpointMessageFilter, EndpointDeliveryRow};
+use crate::store::jobs::background::scope_exists;
+use crate::store::jobs::replay::{EndpointStep, EndpointStepResult, MissingRow, ReplayBudget, choose};
+use crate::store::query::endpoint_messages::{EndpointDeliveryRow, EndpointMessageFilter};
 use crate::store::query::messages::Readers;
 use crate::store::query::page::SCAN;
 use crate::store::{Store, StoreError, Tenant, Tx, on};
@@ -124,7 +124,7 @@ impl Store {
         {
             let _scan = self.scan(tenant).await?;
             let mut tx = self.read_tx().await?;
-            if !is_there(&mut tx, tenant, TaskScope::Endpoint(spec.app, spec.endpoint)).await? {
+            if !scope_exists(&mut tx, tenant, TaskScope::Endpoint(spec.app, spec.endpoint)).await? {
                 return Ok(page);
             }
             let Some(reached) = self.endpoint_in(&mut tx, spec.app, spec.endpoint).await? else { return Ok(page) };
@@ -184,7 +184,8 @@ impl EndpointStep<'_> {
         let Some(last) = messages.last() else { return Ok(Vec::new()) };
         let end = MessageId(Uuid::from_u128(last.id.0.as_u128().saturating_add(1)));
         let sent = self.read_sent(tx, self.filter.sql(tx.kind(), ">", "ASC"), from, end).await?;
-        let mut sent: HashMap<MessageId, EndpointDeliveryRow> = sent.into_iter().map(|row| (row.message_id, row)).collect();
+        let mut sent: HashMap<MessageId, EndpointDeliveryRow> =
+            sent.into_iter().map(|row| (row.message_id, row)).collect();
         Ok(messages.into_iter().map(|message| CandidateRow { sent: sent.remove(&message.id), message }).collect())
     }
 
@@ -220,7 +221,11 @@ impl EndpointStep<'_> {
 }
 
 /// Stores the ids for the steps of the task.
-pub(super) async fn store_received_ids(tx: &mut Tx, id: BackgroundId, received: &ReceivedMessageIds) -> Result<(), StoreError> {
+pub(super) async fn store_received_ids(
+    tx: &mut Tx,
+    id: BackgroundId,
+    received: &ReceivedMessageIds,
+) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO background_received (background_id, ids) VALUES ($1, $2)";
     Ok(on!(tx, db => sqlx::query(SQL).bind(id).bind(received.bytes()).execute(db).await.map(drop))?)
 }

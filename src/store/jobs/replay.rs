@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, MessageId, OrgId, Time};
 use crate::store::db::codec;
-use crate::store::query::endpoint_messages::{EndpointMessageFilter, EndpointDeliveryRow};
-use crate::store::query::messages::{within_application, in_order_of_application};
+use crate::store::query::endpoint_messages::{EndpointDeliveryRow, EndpointMessageFilter};
+use crate::store::query::messages::{in_order_of_application, within_application};
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, DeliverySnapshot, RequeueTarget};
 use crate::store::{StoreError, Tx, on};
@@ -28,7 +28,10 @@ impl ReplayBudget {
 
     /// The rest of the budget.
     pub fn after(self, done: &EndpointStepResult) -> ReplayBudget {
-        ReplayBudget { looks: self.looks.saturating_sub(done.looked), sends: self.sends.saturating_sub(done.sent.len()) }
+        ReplayBudget {
+            looks: self.looks.saturating_sub(done.looked),
+            sends: self.sends.saturating_sub(done.sent.len()),
+        }
     }
 
     /// Whether the budget is used up.
@@ -115,7 +118,11 @@ impl EndpointStep<'_> {
     }
 
     /// Requeues the endpoint's matching deliveries in any state, if their message has content.
-    pub(in crate::store) async fn requeue_sent(&self, tx: &mut Tx, from: Uuid) -> Result<EndpointStepResult, StoreError> {
+    pub(in crate::store) async fn requeue_sent(
+        &self,
+        tx: &mut Tx,
+        from: Uuid,
+    ) -> Result<EndpointStepResult, StoreError> {
         let rows = self.read_sent(tx, self.filter.sql(tx.kind(), ">", "ASC"), from, self.filter.ids().1).await?;
         let (chosen, done) = choose(self.room, &rows, |row| row.message_id, |row| self.should_resend(row))?;
         let sent = self.requeue_as_retries(tx, &chosen).await?;
@@ -177,7 +184,11 @@ impl EndpointStep<'_> {
     }
 
     /// Creates a delivery for each missing message. A scheduled message still waits for its time.
-    pub(in crate::store) async fn queue_missing(&self, tx: &mut Tx, from: Uuid) -> Result<EndpointStepResult, StoreError> {
+    pub(in crate::store) async fn queue_missing(
+        &self,
+        tx: &mut Tx,
+        from: Uuid,
+    ) -> Result<EndpointStepResult, StoreError> {
         let rows = self.read_missing(tx, from).await?;
         let (chosen, done) = choose(self.room, &rows, |row| row.id, |row| self.is_missing(row))?;
         let messages: Vec<MessageId> = chosen.iter().map(|row| row.id).collect();

@@ -9,7 +9,7 @@ use crate::store::{StoreError, Tx, on};
 pub const MOST: i64 = 10_000;
 
 /// Records that the task queued deliveries of `messages` to an endpoint. `before` is the number it had queued before.
-pub(super) async fn note(
+pub(super) async fn record(
     tx: &mut Tx,
     work: BackgroundId,
     endpoint: EndpointId,
@@ -36,7 +36,7 @@ pub(super) async fn note(
 }
 
 /// Deletes the records of a task: at most [`MOST`] rows and those of its last step.
-pub(super) async fn forget(tx: &mut Tx, work: BackgroundId) -> Result<(), StoreError> {
+pub(super) async fn delete(tx: &mut Tx, work: BackgroundId) -> Result<(), StoreError> {
     const SQL: &str = "DELETE FROM resent WHERE work_id = $1";
     Ok(on!(tx, db => sqlx::query(SQL).bind(work).execute(db).await.map(drop))?)
 }

@@ -80,7 +80,8 @@ impl Store {
             })?;
             if changed > 0 {
                 let (target, detail) = (message.to_string(), format!("of {attempt}"));
-                let deleted = NewAuditEntry::of(&tenant.org, action::CONTENT_DELETED, &target).within(app).with(&detail);
+                let deleted =
+                    NewAuditEntry::of(&tenant.org, action::CONTENT_DELETED, &target).within(app).with(&detail);
                 self.audit(&mut tx, deleted, now).await?;
             }
             tx.commit().await?;

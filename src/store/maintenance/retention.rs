@@ -51,7 +51,7 @@ impl Store {
                 expired.messages = step.delete_messages(&mut tx, table).await?;
                 expired.rows += expired.messages;
             }
-            rollup_compaction::forget(&mut tx, cutoff).await?;
+            rollup_compaction::delete_old_rollups(&mut tx, cutoff).await?;
             tx.commit().await?;
             record::count_dead(DeadReason::Expired, unsent.len() as u64);
             operational::signal_emitted(&self.inner, emitted);

@@ -93,7 +93,7 @@ async fn move_rows(tx: &mut Tx, from: RollupLevel, to: RollupLevel, before: Time
 }
 
 /// Deletes the oldest rollups before `cutoff`: per table one row's time span, for minutes an hour.
-pub(in crate::store) async fn forget(tx: &mut Tx, cutoff: Time) -> Result<(), StoreError> {
+pub(in crate::store) async fn delete_old_rollups(tx: &mut Tx, cutoff: Time) -> Result<(), StoreError> {
     for RollupLevel { table, column, span } in ROLLUP_LEVELS {
         let oldest = sqlx::AssertSqlSafe(format!("SELECT min({column}) FROM {table}"));
         let oldest: Option<Time> = on!(tx, db => sqlx::query_scalar(oldest).fetch_one(db).await)?;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
-use super::{Layout, Partition, Partitions, PartitionRange, PartitionedTable};
+use super::{Layout, Partition, PartitionRange, PartitionedTable, Partitions};
 use crate::domain::{MessageId, Time};
-use crate::store::db::store_error::{is_deadlock, is_lock_timeout};
 use crate::store::db::postgres;
+use crate::store::db::store_error::{is_deadlock, is_lock_timeout};
 use crate::store::{Backend, Store, StoreError};
 
 /// The lock timeout of one attempt and the number of attempts: in total less than the 5 s that a waiting transaction

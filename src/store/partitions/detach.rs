@@ -12,8 +12,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use super::create::connect;
 use super::{Layout, Partition, PartitionedTable};
 use crate::domain::MessageId;
-use crate::store::db::store_error::{is_deadlock, is_lock_timeout};
 use crate::store::db::postgres;
+use crate::store::db::store_error::{is_deadlock, is_lock_timeout};
 use crate::store::{Backend, Store, StoreError};
 
 /// The most partitions below the horizon that are kept for scheduled messages, in addition to the first.

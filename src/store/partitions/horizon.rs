@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::{Layout, Partition, PartitionedTable, detach};
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
-use crate::store::maintenance::retention::{RetentionStep, MESSAGES, ROWS};
+use crate::store::maintenance::retention::{MESSAGES, ROWS, RetentionStep};
 use crate::store::maintenance::rollup_compaction;
 use crate::store::queue::dead::EndedDelivery;
 use crate::store::recording::{operational, operational_event, record};
@@ -31,7 +31,7 @@ impl Store {
             let layout = Layout::read(&backend.engine).await?;
             let Some(horizon) = layout.expired_before(cutoff) else {
                 let mut tx = self.begin().await?;
-                rollup_compaction::forget(&mut tx, cutoff).await?;
+                rollup_compaction::delete_old_rollups(&mut tx, cutoff).await?;
                 tx.commit().await?;
                 return Ok(RetentionStep::default());
             };
@@ -47,12 +47,13 @@ impl Store {
                 Tx::Sqlite(_) => Vec::new(),
             };
             let emitted = operational::emit(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
-            let mut expired = RetentionStep { rows: unsent.len() as u64, more: unsent.len() as i64 >= ROWS, messages: 0 };
+            let mut expired =
+                RetentionStep { rows: unsent.len() as u64, more: unsent.len() as i64 >= ROWS, messages: 0 };
             if let (Tx::Postgres(tx), false) = (&mut tx, expired.more) {
                 // Deliveries still queued below the horizon are scheduled and keep their message.
                 delete_rest(tx, &layout, horizon, &mut expired).await?;
             }
-            rollup_compaction::forget(&mut tx, cutoff).await?;
+            rollup_compaction::delete_old_rollups(&mut tx, cutoff).await?;
             tx.commit().await?;
             record::count_dead(DeadReason::Expired, unsent.len() as u64);
             operational::signal_emitted(&self.inner, emitted);

@@ -1,7 +1,7 @@
 //! Partitions on PostgreSQL: `message` and `attempt` are partitioned by the time in the message's id, so
 //! [retention](crate::store::maintenance::retention) can drop whole partitions instead of deleting rows.
 //!
-//! * [`layout`] – the layout, read from PostgreSQL's catalogs.
+//! * [`partition_layout`] – the layout, read from PostgreSQL's catalogs.
 //! * [`create`] – creates partitions ahead of time, or on demand for an insert.
 //! * [`horizon`] – raises the **horizon** and deletes rows that are not dropped with a partition.
 //! * [`detach`] – detaches, drops and merges partitions below the horizon.
@@ -15,7 +15,7 @@
 //! * Below the horizon nothing enters `due` again, except deliveries still waiting in `fan_out`. A partition below it
 //!   without rows in either table can be dropped.
 
-mod layout;
+mod partition_layout;
 mod detach;
 mod create;
 mod horizon;
@@ -30,7 +30,7 @@ use sqlx::PgPool;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-pub(in crate::store) use self::layout::{Layout, Partition, PartitionedTable};
+pub(in crate::store) use self::partition_layout::{Layout, Partition, PartitionedTable};
 use crate::domain::{MessageId, Time};
 use crate::store::db::store_error::is_no_partition;
 use crate::store::db::postgres::servers::Servers;

@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::PartitionedTable;
 use super::create::connect;
-use crate::store::db::store_error::is_lock_timeout;
 use crate::store::db::postgres;
+use crate::store::db::store_error::is_lock_timeout;
 use crate::store::{Backend, Store, StoreError};
 
 /// The interval between two analyses. The relevant fact, that ids are nearly unique, does not change.

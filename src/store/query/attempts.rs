@@ -221,7 +221,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn newest_at(
+    pub async fn newest_attempts_to(
         &self,
         tenant: &Tenant,
         app: AppId,

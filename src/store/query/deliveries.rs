@@ -150,7 +150,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn count_in(&self, tenant: &Tenant, state: DeliveryState, most: i64) -> Result<i64, StoreError> {
+    pub async fn count_in_state(&self, tenant: &Tenant, state: DeliveryState, most: i64) -> Result<i64, StoreError> {
         let rows = match state {
             DeliveryState::Fresh => "due d WHERE d.kind = 0",
             DeliveryState::Retry => "due d WHERE d.kind = 1",

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use crate::domain::deliveries::attempt::Failure;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time};
-use crate::store::db::statement::{Statement, SqlValue, query_of};
-use crate::store::query::list_scan::{ScanRange, ListScan, push_contents, push_tenant, push_times};
+use crate::store::db::statement::{SqlValue, Statement, query_of};
+use crate::store::query::list_scan::{ListScan, ScanRange, push_contents, push_tenant, push_times};
 use crate::store::query::messages::ceiling;
 use crate::store::query::page::SCAN;
 use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
@@ -231,7 +231,8 @@ impl Store {
         let scan = self.choose_scan(tenant, &filter).await?;
         let mut range = filter.scan_range(Order::Descending, after);
         let few = scan.is_few();
-        let free = filter.matches_everything() && matches!(scan, ListScan::Endpoint(..)) || matches!(scan, ListScan::Messages(_));
+        let free = filter.matches_everything() && matches!(scan, ListScan::Endpoint(..))
+            || matches!(scan, ListScan::Messages(_));
         // If few rows are skipped, several ranges fill the page.
         let goes_on = few || filter.matches_everything();
         let (mut found, mut looked): (Vec<Row>, usize) = (Vec::new(), 0);
@@ -257,7 +258,11 @@ impl Store {
     }
 
     /// Chooses the scan that skips the fewest rows.
-    pub(in crate::store) async fn choose_scan(&self, tenant: &Tenant, filter: &DeliveryFilter) -> Result<ListScan, StoreError> {
+    pub(in crate::store) async fn choose_scan(
+        &self,
+        tenant: &Tenant,
+        filter: &DeliveryFilter,
+    ) -> Result<ListScan, StoreError> {
         if let Some(work) = filter.resent {
             return Ok(ListScan::Resent(work));
         }
@@ -318,9 +323,9 @@ impl Store {
         sql.push(of_message(self.kind())).push(" WHERE a.message_id IN ");
         sql.list(rows.iter().map(|row| SqlValue::from(row.message_id))).push(" AND a.endpoint_id IN ");
         sql.list(rows.iter().map(|row| SqlValue::from(row.endpoint_id))).push(" ORDER BY a.id");
-        type Found = (MessageId, EndpointId, i32, AttemptId, Time, Option<i32>, Option<String>);
-        let found: Vec<Found> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
-        let attempt = |(message, endpoint, number, id, at, status, failure): Found| {
+        type LastAttemptRow = (MessageId, EndpointId, i32, AttemptId, Time, Option<i32>, Option<String>);
+        let found: Vec<LastAttemptRow> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
+        let attempt = |(message, endpoint, number, id, at, status, failure): LastAttemptRow| {
             let status = status.and_then(|status| u16::try_from(status).ok());
             // A word from a newer release is still a failure.
             let failure = failure.map(|word| Failure::from_word(&word).unwrap_or(Failure::Protocol));

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::domain::deliveries::delivery::{DeadReason, DeliveryStatus, DeliveryState};
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus};
 use crate::domain::deliveries::message::Message;
 use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
@@ -82,11 +82,12 @@ impl EndpointMessageFilter {
     /// [`EndpointMessageFilter::sql`] for a caller that bounds the ids itself. It skips deliveries in other states before it reads
     /// their messages, so the number of rows does not limit the number of scanned rows.
     pub(in crate::store) fn sql_of_states(&self, store: &str) -> String {
-        let mut states: Vec<String> = [DeliveryState::Fresh, DeliveryState::Retry, DeliveryState::Delivered, DeliveryState::Dead]
-            .into_iter()
-            .filter(|state| self.may_take(*state))
-            .map(|state| state.code().to_string())
-            .collect();
+        let mut states: Vec<String> =
+            [DeliveryState::Fresh, DeliveryState::Retry, DeliveryState::Delivered, DeliveryState::Dead]
+                .into_iter()
+                .filter(|state| self.may_take(*state))
+                .map(|state| state.code().to_string())
+                .collect();
         if states.is_empty() {
             states.push("-1".to_owned());
         }
@@ -154,7 +155,11 @@ pub(in crate::store) struct EndpointDeliveryRow {
 impl EndpointDeliveryRow {
     /// The delivery, for requeueing.
     pub(in crate::store) fn snapshot(&self) -> DeliverySnapshot {
-        DeliverySnapshot { message: self.message_id, state: DeliveryState::from_code(self.state), generation: self.generation }
+        DeliverySnapshot {
+            message: self.message_id,
+            state: DeliveryState::from_code(self.state),
+            generation: self.generation,
+        }
     }
 
     pub(in crate::store) fn standing(&self) -> DeliveryStatus {
@@ -287,7 +292,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn standings(
+    pub async fn delivery_status_counts(
         &self,
         tenant: &Tenant,
         app: AppId,

@@ -7,7 +7,7 @@
 
 use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
-use crate::store::db::statement::{Statement, SqlValue, query_of};
+use crate::store::db::statement::{SqlValue, Statement, query_of};
 use crate::store::query::page::SCAN;
 use crate::store::{Backend, Order, Store, StoreError, read};
 
@@ -129,7 +129,9 @@ impl ListScan {
         sql.push(select);
         sql.push(match self {
             ListScan::Organization(_) | ListScan::Application(_) => " FROM message w CROSS JOIN delivery d",
-            ListScan::FewPending(_) | ListScan::FewAtEndpoint(..) | ListScan::Dead(_) | ListScan::Resent(_) => " FROM few CROSS JOIN delivery d",
+            ListScan::FewPending(_) | ListScan::FewAtEndpoint(..) | ListScan::Dead(_) | ListScan::Resent(_) => {
+                " FROM few CROSS JOIN delivery d"
+            }
             ListScan::Endpoint(..) | ListScan::Messages(_) => " FROM delivery d",
         });
         sql.push(more).push(" WHERE ");

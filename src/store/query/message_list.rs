@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::domain::deliveries::delivery::{DeadReason, DeliveryStatus, DeliveryState};
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus};
 use crate::domain::{AppId, MessageId, OrgId, Time};
-use crate::store::db::statement::{Statement, SqlValue, query_of};
+use crate::store::db::statement::{SqlValue, Statement, query_of};
 use crate::store::query::endpoint_messages::DeliveryStatusCounts;
 use crate::store::query::list_scan::{
     MESSAGES_SCANNED, SIZED_MESSAGES, end_of_ids, push_contents, push_tenant, push_times,

@@ -2,7 +2,7 @@
 //! looked up in up to [`APPS`] applications.
 
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId};
-use crate::store::db::statement::{Statement, SqlValue, query_of};
+use crate::store::db::statement::{SqlValue, Statement, query_of};
 use crate::store::{AppRef, EndpointRef, MessageRef, Store, StoreError, Tenant, read};
 
 /// The number of applications searched for a name, newest first; each costs one index lookup.
@@ -25,7 +25,12 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn resolve_search_term(&self, tenant: &Tenant, app: Option<AppId>, text: &str) -> Result<SearchTarget, StoreError> {
+    pub async fn resolve_search_term(
+        &self,
+        tenant: &Tenant,
+        app: Option<AppId>,
+        text: &str,
+    ) -> Result<SearchTarget, StoreError> {
         let tenant = &Tenant { only: app.or(tenant.only), ..tenant.clone() };
         let messages = match (text.parse::<AttemptId>(), MessageRef::parse(text)) {
             (Ok(attempt), _) => self.message_of_attempt(tenant, attempt).await?,

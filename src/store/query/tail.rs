@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::domain::{AppId, AttemptId, EndpointId, Time};
-use crate::store::query::attempts::{ListedAttempt, LINES};
+use crate::store::query::attempts::{LINES, ListedAttempt};
 use crate::store::query::page::SCAN;
 use crate::store::{Store, StoreError, Tenant, read};
 

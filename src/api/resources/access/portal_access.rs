@@ -183,10 +183,7 @@ fn capabilities(text: &str) -> Result<Vec<Capability>, String> {
 /// `idempotency-key` grants the same access with a new token and link: neither is stored.
 #[utoipa::path(
     post, path = "/auth/app-portal-access/{app_id}", request_body = AppPortalAccessIn,
-    responses(
-        (status = 200, body = AccessOut),
-        (status = 501, description = "This server verifies tokens with a public key and cannot issue any."),
-    )
+    responses((status = 200, body = AccessOut), (status = 501, description = schemas::CANNOT_ISSUE))
 )]
 pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
@@ -199,10 +196,7 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
 /// The same as `/auth/app-portal-access/{app_id}` with an empty body.
 #[utoipa::path(
     post, path = "/auth/dashboard-access/{app_id}",
-    responses(
-        (status = 200, body = AccessOut),
-        (status = 501, description = "This server verifies tokens with a public key and cannot issue any."),
-    )
+    responses((status = 200, body = AccessOut), (status = 501, description = schemas::CANNOT_ISSUE))
 )]
 pub(in crate::api) async fn create_by_old_path(call: ApiCall) -> ApiResult {
     call.require_organization()?;

@@ -55,8 +55,7 @@ struct SentParams {
     responses((status = 200, body = ListOut<EndpointMessageOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
-    let query = call.query();
-    let request = query.page::<MessageId>(Order::Descending, false)?;
+    let (query, request) = call.list_query::<MessageId>(Order::Descending, false)?;
     let (content, expanded) = (query.flag("with_content", true)?, query.flag("expanded_statuses", false)?);
     let filter = filter(&query, expanded)?;
     let endpoint = call.endpoint().await?;

@@ -11,7 +11,7 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::request::{ApiCall, json_secret, require};
 use crate::api::openapi::schemas;
 use crate::domain::catalog::endpoint::Endpoint;
-use crate::domain::signing::secret::{GRACE, MAX_GRACE, Secret};
+use crate::domain::signing::secret::{DEFAULT_GRACE, MAX_GRACE, Secret};
 use crate::domain::signing::signature::check_extras;
 use crate::domain::{Invalid, Time};
 use crate::service::endpoints;
@@ -58,10 +58,7 @@ pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
 /// active. The prefix of the new key sets the signature algorithm: `whsec_` for HMAC-SHA256, `whsk_` for Ed25519.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate", request_body = EndpointSecretRotateIn,
-    responses(
-        (status = 200, body = SecretOut),
-        (status = 400, description = "Five old secrets are still active; the error says when the next one expires."),
-    )
+    responses((status = 200, body = SecretOut), (status = 400, description = schemas::OLD_SECRETS_ACTIVE))
 )]
 pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
     let endpoint = call.endpoint().await?;
@@ -94,7 +91,7 @@ pub(in crate::api) fn read_rotation(
     if let Err(wrong) = check_extras("key", extras, kind) {
         fields.note(wrong);
     }
-    let (usual, most) = (GRACE.as_secs(), MAX_GRACE.as_secs());
+    let (usual, most) = (DEFAULT_GRACE.as_secs(), MAX_GRACE.as_secs());
     let grace = fields.take::<u64>("gracePeriodSeconds", "a whole number of seconds").set().unwrap_or(usual);
     if grace > most {
         fields.note(Invalid::new("gracePeriodSeconds", format!("must be 0 to {most} (7 days)")));

@@ -19,7 +19,7 @@ use crate::api::resources::polling::poll::{
 };
 use crate::domain::Invalid;
 use crate::domain::catalog::polling::PollingEndpoint;
-use crate::domain::feed::lease::{CommitOutcome, LEASE, MAX_LEASE};
+use crate::domain::feed::lease::{CommitOutcome, DEFAULT_LEASE, MAX_LEASE};
 use crate::domain::feed::{FeedIterator, Position};
 use crate::store::feed::leases::{LeaseResult, LeaseState};
 
@@ -79,8 +79,8 @@ enum StartingPosition {
     get, path = "/app/{app_id}/polling-endpoint/{sink_id}/consumer/{consumer_id}", params(PollParams, LeaseParams),
     responses(
         (status = 200, body = LeasedOut),
-        (status = 409, description = "The consumer's last messages are still leased, or it keeps its position by iterators, or there are 100 \
-             consumers, or the polling endpoint is disabled."),
+        (status = 409, description = "The consumer's last messages are still leased, or it keeps its position by \
+                                      iterators, or there are 100 consumers, or the polling endpoint is disabled."),
         (status = 410, description = "Messages after the position may be past the retention: move the consumer."),
     )
 )]
@@ -94,7 +94,8 @@ pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
         LeaseState::Free(from) => from,
         LeaseState::Held(until) => {
             return Err(ApiError::conflict(format!(
-                "this consumer's last messages are leased until {until}: commit them, or retry then. Two programs need two consumers"
+                "this consumer's last messages are leased until {until}: commit them, or retry then. Two programs \
+                 need two consumers"
             )));
         }
         LeaseState::NotLeased => {
@@ -117,7 +118,8 @@ pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
             LeaseResult::From(first) => first,
             LeaseResult::Lost => {
                 return Err(ApiError::conflict(
-                    "another program fetched these messages as this consumer, or moved it: use one consumer for each program",
+                    "another program fetched these messages as this consumer, or moved it: use one consumer for \
+                     each program",
                 ));
             }
         }
@@ -132,7 +134,7 @@ pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
 fn lease(call: &ApiCall) -> Result<Duration, ApiError> {
     let most = MAX_LEASE.as_millis();
     match call.query().one("lease_duration_ms")?.map(str::parse::<u32>) {
-        None => Ok(LEASE),
+        None => Ok(DEFAULT_LEASE),
         Some(Ok(millis)) if millis > 0 && u128::from(millis) <= most => Ok(Duration::from_millis(millis.into())),
         Some(_) => Err(ApiError::query("lease_duration_ms", format!("must be 1 to {most}"))),
     }

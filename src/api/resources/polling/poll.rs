@@ -175,8 +175,8 @@ pub(in crate::api) async fn poll(call: ApiCall) -> ApiResult {
     responses(
         (status = 200, body = PollingEndpointOut),
         (status = 304, description = "The page has not changed."),
-        (status = 409, description = "The polling endpoint is disabled, or the consumer has advanced or was moved since the iterator was \
-             returned, or there are 100 consumers."),
+        (status = 409, description = "The polling endpoint is disabled, or the consumer has advanced or was moved \
+                                      since the iterator was returned, or there are 100 consumers."),
         (status = 410, description = "Messages after the position may be past the retention: move the consumer."),
     )
 )]
@@ -215,7 +215,8 @@ struct PollingEndpointConsumerSeekOut {
     request_body = PollingEndpointConsumerSeekIn,
     responses(
         (status = 200, body = PollingEndpointConsumerSeekOut),
-        (status = 409, description = "There are 100 other consumers, or a request with the same `idempotency-key` is in progress."),
+        (status = 409, description = "There are 100 other consumers, or a request with the same `idempotency-key` \
+                                      is in progress."),
     )
 )]
 pub(in crate::api) async fn consumer_seek(call: ApiCall, body: JsonBody) -> ApiResult {

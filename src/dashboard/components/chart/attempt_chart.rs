@@ -166,9 +166,9 @@ mod tests {
             bucket("2026-11-22T02:00:00Z", 1_500, 0, 0),
         ];
         let html = Chart::new(&buckets, ChartRange::Day, "/deliveries?app=app_1&").to_string();
-        assert!(html.contains("Attempts per hour: 1,510 delivered, 1 failed and retried, 1 failed for good"), "{html}");
+        assert!(html.contains("Attempts per hour: 1,510 delivered, 1 failed and retried, 1 dead"), "{html}");
         assert!(
-            html.contains("22 Nov 00:00–01:00 UTC: 10 delivered, 1 failed and retried, 1 failed for good"),
+            html.contains("22 Nov 00:00–01:00 UTC: 10 delivered, 1 failed and retried, 1 dead"),
             "{html}"
         );
         let href = "/deliveries?app=app_1&#38;since=2026-11-22T00:00:00Z&#38;until=2026-11-22T01:00:00Z";

@@ -16,7 +16,7 @@ use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::domain::Invalid;
 use crate::domain::access::portal::Capability;
-use crate::domain::catalog::polling::{OVERLAP, PollingEndpoint};
+use crate::domain::catalog::polling::{DEFAULT_OVERLAP, PollingEndpoint};
 use crate::service::polling_tokens;
 
 const DAY: u32 = 86_400;
@@ -86,7 +86,7 @@ pub async fn show_new(
     life: Option<Duration>,
 ) -> Result<Option<HttpResponse>, PageError> {
     let (store, now) = (context.store(&state.store), state.clock.now());
-    let made = polling_tokens::rotate(&store, &context.tenant(), endpoint, life, OVERLAP, now).await?;
+    let made = polling_tokens::rotate(&store, &context.tenant(), endpoint, life, DEFAULT_OVERLAP, now).await?;
     let Some((_, text)) = made else { return Ok(None) };
     let url = fetch_snippets::url(&state.api_url, &context.app, endpoint);
     let page = TokenPage {

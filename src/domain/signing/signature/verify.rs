@@ -68,7 +68,13 @@ impl Verifier {
     ///
     /// # Errors
     /// The signature is checked first: a wrong time is only reported for an authentic request.
-    pub fn verify(&self, signed: SignatureHeaders<'_>, body: &[u8], now: Time, tolerance: Duration) -> Result<(), VerifyError> {
+    pub fn verify(
+        &self,
+        signed: SignatureHeaders<'_>,
+        body: &[u8],
+        now: Time,
+        tolerance: Duration,
+    ) -> Result<(), VerifyError> {
         let seconds: i64 = signed.timestamp.parse().map_err(|_| VerifyError::Timestamp)?;
         let head = format!("{}.{}.", signed.id, signed.timestamp);
         if !signed.signature.split(' ').take(MOST).any(|part| self.signed_by(part, head.as_bytes(), body)) {
@@ -139,7 +145,11 @@ mod tests {
             let (version, rest) = text.split_once(',').unwrap();
             let swapped = format!("{},{rest}", if version == "v1" { "v1a" } else { "v1" });
             for bad in ["", "v1,", "v1,!!", "v1a,AAAA", &text[..text.len() - 4], &swapped] {
-                assert_eq!(check(SignatureHeaders { signature: bad, ..good }, b"{}"), Err(VerifyError::Signature), "{bad:?}");
+                assert_eq!(
+                    check(SignatureHeaders { signature: bad, ..good }, b"{}"),
+                    Err(VerifyError::Signature),
+                    "{bad:?}"
+                );
             }
             let stranger = Verifier::parse("key", &other.shown()).unwrap();
             assert_eq!(stranger.verify(good, b"{}", AT, MINUTES), Err(VerifyError::Signature), "another key");

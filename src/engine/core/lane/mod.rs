@@ -71,7 +71,7 @@ pub struct Lane {
     breaker: CircuitBreaker,
     /// Whether a retry goes next when both kinds are queued.
     retry_next: bool,
-    /// When the store may have something due. `None`: never, as far as is known.
+    /// When the store may have something due. `None`: nothing known is pending there.
     read_due: Option<Time>,
     /// The endpoint was deleted: nothing more is sent.
     pub deleted: bool,

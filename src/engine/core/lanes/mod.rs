@@ -69,7 +69,7 @@ pub struct Dispatch {
     pub epoch: i64,
 }
 
-/// The process that sends to an endpoint, as far as is known.
+/// The known owner of an endpoint's slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
     Ours,

@@ -13,7 +13,7 @@ use crate::engine::core::event::{ReadResult, UnsentAttempt};
 use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::lanes::tests::world::{START, accepted, all_slots};
 use crate::engine::core::scanning::{PAGE, SCAN_SHARED};
-use crate::engine::runtime::sender::finished;
+use crate::engine::runtime::attempt_sender::finished;
 use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use crate::store::queue::signals::{Admission, Signal};

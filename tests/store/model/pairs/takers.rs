@@ -104,7 +104,7 @@ async fn a_turn_a_row_and_a_slot_have_one_taker(world: World) {
                 relayed += said(two.0)?.accepted + said(two.1)?.accepted;
             }
             while said(first.fan_out(&mut FanOutScheduler::default(), now).await)?.is_some() {}
-            let count = said(first.count_in(&tenant, DeliveryState::Fresh, 100).await)?;
+            let count = said(first.count_in_state(&tenant, DeliveryState::Fresh, 100).await)?;
             check((relayed, count) == (items.len(), items.len() as i64), format!("rows: {relayed}, {count}"))?;
 
             if first.shared() {

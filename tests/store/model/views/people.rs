@@ -204,7 +204,7 @@ impl World {
             let canceled = |one: &Delivery| one.reason == Some(DeadReason::Canceled);
             let own = |one: &&Delivery| one.state == state && !canceled(one) && self.model.has(&tenant, one.app);
             let count = self.model.deliveries.values().filter(own).count() as i64;
-            same("count_in", told(self.store().count_in(&tenant, state, 4).await), Ok(count.min(4)))?;
+            same("count_in_state", told(self.store().count_in_state(&tenant, state, 4).await), Ok(count.min(4)))?;
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ impl World {
             .filter(|(_, count)| *count > 0)
             .collect();
         if tenant.only.is_none() {
-            same("endpoints_in", told(self.store().endpoints_in(&tenant, &ids).await), Ok(counts))?;
+            same("endpoints_in", told(self.store().endpoint_counts_by_app(&tenant, &ids).await), Ok(counts))?;
         }
         Ok(())
     }

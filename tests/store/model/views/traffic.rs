@@ -209,7 +209,7 @@ impl World {
                 } += 1;
             }
         }
-        same("standings", told(self.store().standings(&tenant, app, end, since, until).await), Ok(wanted))
+        same("standings", told(self.store().delivery_status_counts(&tenant, app, end, since, until).await), Ok(wanted))
     }
 
     async fn slot(&self, endpoint: EndpointId) -> Result<u8, String> {

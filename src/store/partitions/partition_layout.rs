@@ -181,12 +181,16 @@ mod tests {
     fn what_is_leaving_covers_nothing_and_leaves_no_gap() {
         let layout = messages(&[(0, 10, false), (10, 20, true), (30, 40, false)]);
         let covers = |minutes: &[u64]| {
-            layout.covers_all(PartitionedTable::Message, &minutes.iter().map(|minute| at(*minute).0).collect::<Vec<_>>())
+            layout
+                .covers_all(PartitionedTable::Message, &minutes.iter().map(|minute| at(*minute).0).collect::<Vec<_>>())
         };
         assert!(covers(&[]) && covers(&[1, 9, 35]));
         assert!(!covers(&[1, 15]) && !covers(&[10]) && !covers(&[20]) && !covers(&[35, 40]));
         assert!(!layout.covers_all(PartitionedTable::Attempt, &[at(1).0]), "the other table has none");
-        assert!(layout.is_detaching(PartitionedTable::Message, at(15)) && !layout.is_detaching(PartitionedTable::Message, at(5)));
+        assert!(
+            layout.is_detaching(PartitionedTable::Message, at(15))
+                && !layout.is_detaching(PartitionedTable::Message, at(5))
+        );
         assert_eq!(layout.gap(PartitionedTable::Message, at(25)), (Some(at(20)), Some(at(30))));
         assert_eq!(layout.gap(PartitionedTable::Message, at(45)), (Some(at(40)), None));
     }
