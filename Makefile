@@ -47,7 +47,7 @@ test-others:
 
 .PHONY: chaos
 chaos: need-compiler need-postgres need-strace ## run the fault injection tests at full length (half an hour) and print their table
-	$(CARGO) test --locked --test store_model -- --include-ignored
+	$(CARGO) test --locked --test store model:: -- --include-ignored
 	@rm -f $(CHAOS)
 	@code=0; $(CARGO) test --locked --test chaos -- --include-ignored --nocapture || code=$$?; \
 	$(CARGO) test --locked --test hostile -- --include-ignored --nocapture || code=$$?; \
@@ -120,7 +120,7 @@ need-chromium:
 	@if ! { command -v chromium && command -v chromedriver; } >/dev/null; then \
 	  $(call install,chromium chromium-driver,Chromium with its driver (for the browser tests)); fi
 
-# Runs between Sendoff and PostgreSQL in tests/environment.
+# Runs between Sendoff and PostgreSQL in tests/process/environment.
 .PHONY: need-pgbouncer
 need-pgbouncer:
 	@if ! command -v pgbouncer >/dev/null && ! [ -x /usr/sbin/pgbouncer ]; then $(call install,pgbouncer,PgBouncer); fi

@@ -2,7 +2,7 @@
 //!
 //! A setting has one name with three spellings: `max_payload` in the TOML file, `SENDOFF_MAX_PAYLOAD` in the
 //! environment and `--max-payload` on the command line. docs/configuration.md and examples/sendoff.toml list every
-//! setting too, and tests/settings.rs compares all three.
+//! setting too, and tests/process/settings.rs compares all three.
 
 use std::fmt;
 

@@ -3,11 +3,15 @@
 use sendoff::store::jobs::job_lease::StepResult;
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
 use crate::resources::has;
+use crate::support::on_both;
 use crate::world::{HOUR, World};
 
-on_both_stores!(tasks_are_taken_down_and_seen, bad_tasks, tasks_of_an_application);
+on_both! {
+    tasks_are_taken_down_and_seen
+    bad_tasks
+    tasks_of_an_application
+}
 
 fn ago(world: &World, hours: u32) -> String {
     world.now().minus(HOUR * hours).to_string()

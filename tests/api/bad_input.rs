@@ -3,10 +3,18 @@
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::{MAX_PAYLOAD, World, said};
 
-on_both_stores!(bad_bodies, bad_applications, bad_endpoints, bad_event_types, bad_messages, too_large, hidden_secrets);
+on_both! {
+    bad_bodies
+    bad_applications
+    bad_endpoints
+    bad_event_types
+    bad_messages
+    too_large
+    hidden_secrets
+}
 
 async fn messages_of(world: &World) -> usize {
     world.get("/app/a/msg").await.expect(200)["data"].as_array().unwrap().len()

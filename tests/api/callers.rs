@@ -14,18 +14,18 @@ use sendoff::store::{Order, PageRequest, Tenant};
 use serde_json::json;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::support::{Durability, Postgres, SOON, eventually, sqlite_file};
-use crate::world::{HOUR, World};
+use crate::world::{HOUR, Settings, World};
 
-on_both_stores!(
-    a_key_is_as_good_as_a_token_of_its_organization,
-    a_key_does_what_its_scopes_say,
-    a_revoked_key_is_refused_within_seconds_of_another_process,
-    when_a_key_was_used_is_noted_behind_the_answer,
-    a_logged_out_token_is_refused,
-    what_a_caller_changes_or_reveals_is_in_the_audit_log,
-);
+on_both! {
+    a_key_is_as_good_as_a_token_of_its_organization
+    a_key_does_what_its_scopes_say
+    a_revoked_key_is_refused_within_seconds_of_another_process
+    when_a_key_was_used_is_noted_behind_the_answer
+    a_logged_out_token_is_refused
+    what_a_caller_changes_or_reveals_is_in_the_audit_log
+}
 
 async fn a_key_is_as_good_as_a_token_of_its_organization(world: World) {
     let (_, text) = world.key(&[KeyScope::Write], None).await;
@@ -125,7 +125,7 @@ async fn a_note_does_not_keep_anybody_waiting(world: &World, lock: impl AsyncFnO
 #[tokio::test(flavor = "multi_thread")]
 async fn a_note_waits_for_nobody_s_sake_on_sqlite() {
     let file = sqlite_file();
-    let world = World::on(&file.url()).await;
+    let world = World::at(&file.url(), Settings::default()).await;
     let one = tokio::sync::Mutex::new(SqliteConnection::connect(&file.url()).await.expect("a connection"));
     let run = async |sql| {
         sqlx::raw_sql(sql).execute(&mut *one.lock().await).await.expect("the lock");
@@ -137,7 +137,7 @@ async fn a_note_waits_for_nobody_s_sake_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_note_waits_for_nobody_s_sake_on_postgres() {
     let url = Postgres::shared().fresh_database();
-    let world = World::on(&url).await;
+    let world = World::at(&url, Settings::default()).await;
     let one = tokio::sync::Mutex::new(PgConnection::connect(&url).await.expect("a connection"));
     let run = async |sql| {
         sqlx::raw_sql(sql).execute(&mut *one.lock().await).await.expect("the lock");
@@ -171,7 +171,7 @@ async fn a_logged_out_token_is_refused(world: World) {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_store_nobody_is_called_a_stranger() {
     let postgres = Postgres::start(Durability::On);
-    let world = World::on(&postgres.fresh_database()).await;
+    let world = World::at(&postgres.fresh_database(), Settings::default()).await;
     let (_, text) = world.key(&[KeyScope::Write], None).await;
     postgres.crash();
     let fresh = world.tokens.mint_org(&world.org(), world.now(), HOUR).unwrap();
@@ -185,7 +185,8 @@ async fn without_the_store_nobody_is_called_a_stranger() {
 async fn with_a_public_key_others_sign_and_keys_go_on() {
     let public = PublicKey::parse(include_str!("../keys/rsa.public.pem")).unwrap();
     let file = sqlite_file();
-    let world = World::under(&file.url(), Tokens::with_key(&TokenKey::Public(Algorithm::Rs256, public))).await;
+    let tokens = Tokens::with_key(&TokenKey::Public(Algorithm::Rs256, public));
+    let world = World::at(&file.url(), Settings { tokens, ..Settings::default() }).await;
     // By openssl: {"alg":"RS256","typ":"JWT"} . {"sub":"org_default"}
     let theirs = include_str!("../keys/rs256.jwt").trim();
     world.call_as(theirs, "GET", "/app", None).await.expect(200);

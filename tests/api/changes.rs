@@ -3,14 +3,14 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::World;
 
-on_both_stores!(
-    changes_at_once_are_all_made,
-    headers_that_are_set_at_once_are_all_there,
+on_both! {
+    changes_at_once_are_all_made
+    headers_that_are_set_at_once_are_all_there
     an_event_type_comes_back_once
-);
+}
 
 /// Sends all changes at once and checks that the thing has each of them.
 async fn at_once(world: &World, path: &str, changes: &[Value]) {

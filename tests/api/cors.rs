@@ -4,8 +4,10 @@ use reqwest::header::HeaderMap;
 use sendoff::api::Origins;
 use serde_json::json;
 
+use crate::support::Kind;
+use crate::support::kind::OnStore;
 use crate::support::routes::routes;
-use crate::world::World;
+use crate::world::{Settings, World};
 
 async fn preflight(world: &World, path: &str, method: &str, origin: &str) -> (u16, HeaderMap) {
     let request = world.request("OPTIONS", &format!("/api/v1{path}")).header("origin", origin);
@@ -20,7 +22,7 @@ fn said<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn browsers_of_any_origin_may_call_each_route() {
-    let world = World::sqlite().await;
+    let world = World::on(Kind::Sqlite).await;
     for route in routes() {
         let path = route.path.replace(['{', '}'], "");
         let (status, headers) = preflight(&world, &path, route.method, "https://app.example.com").await;
@@ -54,7 +56,8 @@ async fn browsers_of_any_origin_may_call_each_route() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_named_origins_may_call_where_some_are_named() {
-    let world = World::with_origins(Origins::These(vec!["https://app.example.com".into()])).await;
+    let origins = Origins::These(vec!["https://app.example.com".into()]);
+    let world = World::with(Kind::Sqlite, Settings { origins, ..Settings::default() }).await;
     for (origin, allowed) in [
         ("https://app.example.com", Some("https://app.example.com")),
         ("https://app.example.com.evil.example", None),

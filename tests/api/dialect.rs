@@ -2,30 +2,30 @@
 
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::World;
 
-on_both_stores!(
-    a_put_replaces_the_uid,
-    puts_of_something_new_at_once_make_it_once,
-    lists_are_given_as_clients_write_them,
-    times_in_a_query_are_inclusive_and_loosely_written,
-    an_iterator_stands_at_the_end_of_a_list_too,
-    endpoints_are_listed_from_the_newest,
-    an_endpoint_shows_the_url_that_is_requested,
-    an_application_within_a_body_names_itself,
-    a_key_decides_how_an_endpoint_signs,
-    a_sixth_old_secret_is_refused,
-    names_of_headers_that_are_kept,
-    deleted_content_is_said_to_have_expired,
-    schemas_that_are_none,
-    a_ping_need_not_be_in_the_catalog,
-    uids_that_look_like_other_things,
-    names_with_another_character,
-    old_paths,
-    a_version_is_kept,
+on_both! {
+    a_put_replaces_the_uid
+    puts_of_something_new_at_once_make_it_once
+    lists_are_given_as_clients_write_them
+    times_in_a_query_are_inclusive_and_loosely_written
+    an_iterator_stands_at_the_end_of_a_list_too
+    endpoints_are_listed_from_the_newest
+    an_endpoint_shows_the_url_that_is_requested
+    an_application_within_a_body_names_itself
+    a_key_decides_how_an_endpoint_signs
+    a_sixth_old_secret_is_refused
+    names_of_headers_that_are_kept
+    deleted_content_is_said_to_have_expired
+    schemas_that_are_none
+    a_ping_need_not_be_in_the_catalog
+    uids_that_look_like_other_things
+    names_with_another_character
+    old_paths
+    a_version_is_kept
     event_types_of_operational_events_are_read_and_not_written
-);
+}
 
 async fn a_put_replaces_the_uid(world: World) {
     let app = world.app("a").await;

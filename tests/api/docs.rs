@@ -4,10 +4,13 @@
 use std::collections::BTreeSet;
 
 use crate::conformance::{document, operations};
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::{World, said};
 
-on_both_stores!(the_page_has_everything, the_page_stands_alone);
+on_both! {
+    the_page_has_everything
+    the_page_stands_alone
+}
 
 /// What stands between `before` and the next `"`, each time.
 fn all<'t>(text: &'t str, before: &str) -> BTreeSet<&'t str> {

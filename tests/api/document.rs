@@ -6,15 +6,15 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::conformance::{BASE, document, operations, resolved};
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::{World, said};
 
-on_both_stores!(
-    every_method_is_described_or_refused,
-    what_is_not_described_is_not_answered_yet,
-    every_described_answer_is_given,
-    every_described_field_is_read,
-);
+on_both! {
+    every_method_is_described_or_refused
+    what_is_not_described_is_not_answered_yet
+    every_described_answer_is_given
+    every_described_field_is_read
+}
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 

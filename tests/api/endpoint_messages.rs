@@ -2,11 +2,14 @@
 
 use serde_json::json;
 
-use crate::on_both_stores;
 use crate::resources::has;
+use crate::support::on_both;
 use crate::world::{HOUR, World};
 
-on_both_stores!(what_an_endpoint_was_sent, counts);
+on_both! {
+    what_an_endpoint_was_sent
+    counts
+}
 
 async fn what_an_endpoint_was_sent(world: World) {
     let app = world.app("a").await;

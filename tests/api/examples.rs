@@ -2,11 +2,14 @@
 
 use serde_json::json;
 
-use crate::on_both_stores;
 use crate::resources::has;
+use crate::support::on_both;
 use crate::world::{HOUR, World};
 
-on_both_stores!(an_example_goes_to_one_endpoint, examples_that_there_are_not);
+on_both! {
+    an_example_goes_to_one_endpoint
+    examples_that_there_are_not
+}
 
 async fn an_example_goes_to_one_endpoint(world: World) {
     let app = world.app("a").await;

@@ -7,10 +7,16 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 
 use crate::conformance::{BASE, operations, resolved};
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::{MAX_PAYLOAD, Said, World, said};
 
-on_both_stores!(in_the_path, in_the_query, in_the_body, in_the_headers, beside_the_routes);
+on_both! {
+    in_the_path
+    in_the_query
+    in_the_body
+    in_the_headers
+    beside_the_routes
+}
 
 /// What a name in a path may be instead of one, and whether it can be read at all.
 const NAMES: [(&str, bool); 14] = [

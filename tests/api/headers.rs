@@ -2,10 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::World;
 
-on_both_stores!(headers_of_an_endpoint, bad_headers, masked_headers_do_not_go_to_another_host,);
+on_both! {
+    headers_of_an_endpoint
+    bad_headers
+    masked_headers_do_not_go_to_another_host
+}
 
 async fn headers_of_an_endpoint(world: World) {
     world.app("a").await;

@@ -4,20 +4,20 @@ use base64::Engine as _;
 use sendoff::domain::access::api_key::KeyScope;
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
 use crate::resources::has;
+use crate::support::on_both;
 use crate::support::{SOON, eventually};
 use crate::world::{HOUR, Said, World};
 
-on_both_stores!(
-    what_a_consumer_is_given_is_its_own,
-    what_was_not_committed_comes_again,
-    bad_leases,
-    a_leased_consumer_waits_for_the_next_message,
-    a_program_subscribes_by_one_token,
-    an_autoconfig_token_opens_its_own,
-    bad_autoconfig,
-);
+on_both! {
+    what_a_consumer_is_given_is_its_own
+    what_was_not_committed_comes_again
+    bad_leases
+    a_leased_consumer_waits_for_the_next_message
+    a_program_subscribes_by_one_token
+    an_autoconfig_token_opens_its_own
+    bad_autoconfig
+}
 
 async fn polled(world: &World, more: Value) {
     world.app("a").await;

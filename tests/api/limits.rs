@@ -5,34 +5,28 @@ use sendoff::domain::limits;
 use serde_json::{Map, Value, json};
 
 use crate::conformance::{operations, resolved};
-use crate::world::World;
+use crate::support::kind::OnStore;
+use crate::support::{Kind, on_both};
+use crate::world::{Settings, World};
 
-/// The most bytes of a payload here: as a server has it that nobody set up.
+/// The most bytes of a payload: the default of the setting.
 const MAX_PAYLOAD: usize = 256 * 1024;
 
-macro_rules! on_both_stores {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                super::$name(crate::world::World::sqlite_of(super::MAX_PAYLOAD).await).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                super::$name(crate::world::World::postgres_of(super::MAX_PAYLOAD).await).await;
-            })*
-        }
-    };
+/// A world whose payloads have up to [`MAX_PAYLOAD`] bytes.
+struct Roomy(World);
+
+impl OnStore for Roomy {
+    async fn on(kind: Kind) -> Roomy {
+        Roomy(World::with(kind, Settings { max_payload: MAX_PAYLOAD, ..Settings::default() }).await)
+    }
 }
 
-on_both_stores!(
-    more_than_a_field_states_is_refused,
-    a_page_is_bounded_in_bytes,
-    an_answer_lists_a_few_errors,
-    names_are_stored_once,
-);
+on_both! {
+    more_than_a_field_states_is_refused
+    a_page_is_bounded_in_bytes
+    an_answer_lists_a_few_errors
+    names_are_stored_once
+}
 
 /// The request bodies: method, path, schema.
 fn bodies() -> Vec<(String, String, &'static Value)> {
@@ -119,7 +113,7 @@ fn too_large(schema: &'static Value) -> Option<Value> {
         .then(|| json!({"1": {"description": "a".repeat(limits::SCHEMAS_BYTES)}}))
 }
 
-async fn more_than_a_field_states_is_refused(world: World) {
+async fn more_than_a_field_states_is_refused(Roomy(world): Roomy) {
     world.app("some-name").await;
     world.call("PUT", "/app/some-name/endpoint/some-name", json!({"url": "http://127.0.0.1/"})).await.expect(201);
     world.call("PUT", "/event-type/some-name", json!({"description": ""})).await.expect(201);
@@ -171,7 +165,7 @@ async fn walk(world: &World, path: &str, key: &str) -> (Vec<String>, usize) {
     }
 }
 
-async fn a_page_is_bounded_in_bytes(world: World) {
+async fn a_page_is_bounded_in_bytes(Roomy(world): Roomy) {
     world.app("a").await;
     let long = "\u{1F980}".repeat(limits::DESCRIPTION);
     let names: Vec<String> = (0..limits::EVENT_TYPES).map(|n| format!("{n:0>256}")).collect();
@@ -209,7 +203,7 @@ async fn a_page_is_bounded_in_bytes(world: World) {
     }
 }
 
-async fn an_answer_lists_a_few_errors(world: World) {
+async fn an_answer_lists_a_few_errors(Roomy(world): Roomy) {
     world.app("a").await;
     let refused = |said: crate::world::Said| {
         assert!(said.text.len() < 32 * 1024, "{} bytes", said.text.len());
@@ -234,7 +228,7 @@ async fn an_answer_lists_a_few_errors(world: World) {
     assert_eq!(refused(said).len(), limits::ERRORS + 1);
 }
 
-async fn names_are_stored_once(world: World) {
+async fn names_are_stored_once(Roomy(world): Roomy) {
     world.app("a").await;
     world
         .call("POST", "/event-type", json!({"name": "t", "description": "", "featureFlags": ["f", "g", "f"]}))

@@ -2,17 +2,17 @@
 
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::World;
 
-on_both_stores!(
-    lists_of_applications,
-    lists_of_endpoints,
-    lists_of_event_types,
-    lists_of_messages,
-    filters_on_messages,
+on_both! {
+    lists_of_applications
+    lists_of_endpoints
+    lists_of_event_types
+    lists_of_messages
+    filters_on_messages
     bad_lists
-);
+}
 
 /// Walks a list of five to its end in pages of two and back again; `path` has its query open for more.
 async fn walk(world: &World, path: &str, key: &str, wanted: &[String]) {

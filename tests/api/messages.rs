@@ -9,20 +9,20 @@ use sendoff::domain::deliveries::message::Message;
 use sendoff::store::Tenant;
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
 use crate::resources::has;
+use crate::support::on_both;
 use crate::world::{HOUR, MAX_PAYLOAD, World};
 
-on_both_stores!(
-    tags_are_kept_and_filter_lists,
-    scheduled_messages,
-    raw_payloads,
-    applications_that_come_along,
-    a_new_application_for_many_at_once,
-    how_long_contents_are_kept,
-    contents_are_deleted,
-    answers_are_deleted,
-);
+on_both! {
+    tags_are_kept_and_filter_lists
+    scheduled_messages
+    raw_payloads
+    applications_that_come_along
+    a_new_application_for_many_at_once
+    how_long_contents_are_kept
+    contents_are_deleted
+    answers_are_deleted
+}
 
 fn with(field: &str, value: Value) -> Value {
     json!({"eventType": "t", "payload": {}, field: value})
@@ -243,7 +243,10 @@ async fn contents_are_deleted(world: World) {
     let tenant = Tenant::org(world.org());
     let message: MessageId = made["id"].as_str().unwrap().parse().unwrap();
     let stands = world.store.deliveries_of(&tenant, app.parse().unwrap(), message).await.unwrap().data.remove(0);
-    assert_eq!((stands.state, stands.reason.map(|reason| reason.word())), (DeliveryState::Dead, Some("content-deleted")));
+    assert_eq!(
+        (stands.state, stands.reason.map(|reason| reason.word())),
+        (DeliveryState::Dead, Some("content-deleted"))
+    );
 
     let resend = format!("/app/a/msg/ev/endpoint/{endpoint}/resend");
     let said = world.call_as(&world.token, "POST", &resend, None).await.expect(409);

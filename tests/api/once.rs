@@ -3,7 +3,7 @@
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::{HOUR, Said, World, said};
 
 async fn post(world: &World, token: &str, key: &str, path: &str, body: &str) -> Said {
@@ -110,9 +110,9 @@ async fn of_twenty_at_once_one_acts(world: World) {
     assert_eq!(world.get(&path).await.expect(200)["data"].as_array().map(Vec::len), Some(1));
 }
 
-on_both_stores!(
-    again_gives_the_first_answer,
-    a_key_is_bound_to_its_url_and_its_caller,
-    a_failure_is_not_remembered,
-    of_twenty_at_once_one_acts,
-);
+on_both! {
+    again_gives_the_first_answer
+    a_key_is_bound_to_its_url_and_its_caller
+    a_failure_is_not_remembered
+    of_twenty_at_once_one_acts
+}

@@ -4,17 +4,17 @@
 use sendoff::store::queue::pending_deliveries::LaneRequest;
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
 use crate::resources::has;
+use crate::support::on_both;
 use crate::world::{HOUR, World};
 
-on_both_stores!(
-    operational_endpoints,
-    filters_name_operational_events,
-    only_the_organization_is_told,
-    what_is_done_over_rest_is_told,
-    the_application_behind_them_is_hidden,
-);
+on_both! {
+    operational_endpoints
+    filters_name_operational_events
+    only_the_organization_is_told
+    what_is_done_over_rest_is_told
+    the_application_behind_them_is_hidden
+}
 
 const ALL: &str = "/operational-webhook/endpoint";
 

@@ -9,12 +9,12 @@ use sqlx::{Connection, PgConnection, SqliteConnection};
 use tokio::time::timeout;
 
 use crate::support::{Durability, Postgres, SOON, eventually, sqlite_file};
-use crate::world::{World, said};
+use crate::world::{Settings, World, said};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_store_it_says_503_and_goes_on_by_itself() {
     let postgres = Postgres::start(Durability::On);
-    let world = World::on(&postgres.fresh_database()).await;
+    let world = World::at(&postgres.fresh_database(), Settings::default()).await;
     world.app("a").await;
     postgres.crash();
     let message = json!({"eventType": "t", "payload": {"a": 1}, "eventId": "once"});
@@ -42,7 +42,7 @@ async fn without_its_store_it_says_503_and_goes_on_by_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_when_too_much_waits_is_turned_away_on_sqlite() {
     let file = sqlite_file();
-    let world = World::with_queue(&file.url(), 1).await;
+    let world = World::at(&file.url(), Settings { queue: 1, ..Settings::default() }).await;
     world.app("a").await;
     let mut lock = SqliteConnection::connect(&file.url()).await.expect("a connection");
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut lock).await.expect("the lock");
@@ -55,7 +55,7 @@ async fn who_comes_when_too_much_waits_is_turned_away_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_when_too_much_waits_is_turned_away_on_postgres() {
     let url = Postgres::shared().fresh_database();
-    let world = World::with_queue(&url, 1).await;
+    let world = World::at(&url, Settings { queue: 1, ..Settings::default() }).await;
     world.app("a").await;
     let mut lock = PgConnection::connect(&url).await.expect("a connection");
     let statement = "BEGIN; LOCK TABLE sendoff.message IN EXCLUSIVE MODE";

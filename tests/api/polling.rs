@@ -9,21 +9,21 @@ use sendoff::domain::access::api_key::KeyScope;
 use sendoff::domain::feed::{FeedIterator, Position};
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::support::{SOON, eventually};
 use crate::world::{HOUR, Said, World, said};
 
-on_both_stores!(
-    destinations_are_polling_endpoints,
-    messages_are_fetched_in_pages,
-    what_no_reader_can_go_on_from_is_refused,
-    a_consumer_s_position_is_kept,
-    a_token_opens_one_polling_endpoint,
-    a_reader_waits_for_the_next_message,
-    a_page_that_the_reader_has_is_304,
-    messages_come_as_a_stream,
-    a_stream_ends_with_what_it_reads,
-);
+on_both! {
+    destinations_are_polling_endpoints
+    messages_are_fetched_in_pages
+    what_no_reader_can_go_on_from_is_refused
+    a_consumer_s_position_is_kept
+    a_token_opens_one_polling_endpoint
+    a_reader_waits_for_the_next_message
+    a_page_that_the_reader_has_is_304
+    messages_come_as_a_stream
+    a_stream_ends_with_what_it_reads
+}
 
 /// A polling endpoint of the application, by its uid.
 async fn pull(world: &World, app: &str, uid: &str, more: Value) -> Value {

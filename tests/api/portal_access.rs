@@ -5,21 +5,21 @@ use std::time::Duration;
 use sendoff::domain::Time;
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::portal::{Capability, PortalOptions, PortalPage};
-use sendoff::domain::access::theme::{ThemeMode, Palette};
+use sendoff::domain::access::theme::{Palette, ThemeMode};
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::World;
 
-on_both_stores!(
-    a_customer_gets_a_token_and_a_link,
-    an_application_is_made_on_the_way,
-    a_visit_does_what_its_options_say,
-    event_types_behind_flags,
-    bad_options,
-    the_portal_looks_as_the_team_says,
-    expiring_a_customer_s_access,
-);
+on_both! {
+    a_customer_gets_a_token_and_a_link
+    an_application_is_made_on_the_way
+    a_visit_does_what_its_options_say
+    event_types_behind_flags
+    bad_options
+    the_portal_looks_as_the_team_says
+    expiring_a_customer_s_access
+}
 
 async fn access(world: &World, app: &str, body: Value) -> Value {
     let answer = world.call("POST", &format!("/auth/app-portal-access/{app}"), body).await;
@@ -330,5 +330,8 @@ async fn expiring_a_customer_s_access(world: World) {
     assert!(world.store.open_portal_sessions(&strangers, acme, 10, world.now()).await.unwrap().is_empty());
     assert!(lasts([2; 32]).await);
     assert!(world.store.revoke_portal_session(&tenant, acme, &[2; 32], world.now()).await.unwrap());
-    assert!(!lasts([2; 32]).await && !world.store.revoke_portal_session(&tenant, acme, &[2; 32], world.now()).await.unwrap());
+    assert!(
+        !lasts([2; 32]).await
+            && !world.store.revoke_portal_session(&tenant, acme, &[2; 32], world.now()).await.unwrap()
+    );
 }

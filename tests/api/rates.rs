@@ -9,13 +9,15 @@ use sendoff::traffic::proxies::TrustedProxies;
 use sendoff::traffic::rate_limits::{RateLimits, Rates};
 use serde_json::json;
 
-use crate::world::{HOUR, Said, World, said};
+use crate::support::Kind;
+use crate::world::{HOUR, Said, Settings, World, said};
 
 const NONE: Rates = Rates { key: None, application: None, session: None, address: None };
 
 async fn world(rates: Rates) -> World {
     let proxies = TrustedProxies::new(vec!["127.0.0.1/32".parse().unwrap()]);
-    World::with_traffic(Traffic { limits: RateLimits::new(rates), proxies }).await
+    let traffic = Traffic { limits: RateLimits::new(rates), proxies };
+    World::with(Kind::Sqlite, Settings { traffic, ..Settings::default() }).await
 }
 
 /// How many of 12 requests were accepted, and the first that was not. One a second may be added while they are made.

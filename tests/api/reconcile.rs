@@ -4,11 +4,16 @@ use sendoff::domain::access::api_key::KeyScope;
 use sendoff::store::jobs::job_lease::StepResult;
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
 use crate::resources::has;
-use crate::world::{HOUR, World, said};
+use crate::support::{Kind, on_both};
+use crate::world::{HOUR, Settings, World, said};
 
-on_both_stores!(what_a_receiver_misses, what_it_misses_is_sent_again, bad_reconciliations, who_may_reconcile);
+on_both! {
+    what_a_receiver_misses
+    what_it_misses_is_sent_again
+    bad_reconciliations
+    who_may_reconcile
+}
 
 /// Three messages at an endpoint of application `a`: delivered, delivered, and waiting for a retry; the endpoint, and their ids.
 async fn three(world: &World) -> (String, Vec<String>) {
@@ -107,7 +112,7 @@ async fn bad_reconciliations(world: World) {
         assert_eq!(world.call("POST", &path, body.clone()).await.refused(), [field], "{body}");
     }
     // A body of so many ids is read.
-    let wide = World::sqlite_of(256 * 1024).await;
+    let wide = World::with(Kind::Sqlite, Settings { max_payload: 256 * 1024, ..Settings::default() }).await;
     let (path, _) = three(&wide).await;
     assert_eq!(wide.call("POST", &path, json!({"since": day, "has": many})).await.refused(), ["body.has"]);
     wide.call("POST", &path, json!({"since": day, "has": &many[1..]})).await.expect(200);

@@ -5,10 +5,17 @@ use reqwest::RequestBuilder;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::{Said, World, said};
 
-on_both_stores!(go, ruby, java, kotlin, csharp, php);
+on_both! {
+    go
+    ruby
+    java
+    kotlin
+    csharp
+    php
+}
 
 /// How a client makes its requests.
 struct Client {

@@ -3,19 +3,19 @@
 
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::{World, said};
 
-on_both_stores!(
-    applications,
-    endpoints,
-    endpoints_keep_what_only_we_know,
-    old_names,
-    secrets,
-    event_types,
-    what_is_around,
-    probes_say_how_it_is,
-);
+on_both! {
+    applications
+    endpoints
+    endpoints_keep_what_only_we_know
+    old_names
+    secrets
+    event_types
+    what_is_around
+    probes_say_how_it_is
+}
 
 /// Asserts that `part` is in `whole`, member by member.
 pub fn has(whole: &Value, part: Value) {

@@ -5,16 +5,16 @@ use sendoff::api::authn::jwt::Tokens;
 use sendoff::domain::access::api_key::KeyScope;
 use sendoff::store::Tenant;
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::support::routes::{Route, routes};
 use crate::world::{HOUR, Said, World, said};
 
-on_both_stores!(
-    no_webhook_calls_the_api,
-    nobody_without_a_good_token,
-    an_application_s_token_reaches_its_own,
-    keys_reach_what_their_scopes_say,
-);
+on_both! {
+    no_webhook_calls_the_api
+    nobody_without_a_good_token
+    an_application_s_token_reaches_its_own
+    keys_reach_what_their_scopes_say
+}
 
 /// A path with its parts filled in: what `parts` says, else something that there is not.
 fn filled(path: &str, parts: &[(&str, &str)]) -> String {

@@ -4,10 +4,15 @@ use sendoff::api::authn::jwt::Tokens;
 use sendoff::domain::OrgId;
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::{HOUR, World, said};
 
-on_both_stores!(without_a_token, other_organizations, tokens_of_an_application, event_types_of_an_application);
+on_both! {
+    without_a_token
+    other_organizations
+    tokens_of_an_application
+    event_types_of_an_application
+}
 
 async fn without_a_token(world: World) {
     let org = world.org();

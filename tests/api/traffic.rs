@@ -2,11 +2,16 @@
 
 use serde_json::json;
 
-use crate::on_both_stores;
 use crate::resources::has;
+use crate::support::on_both;
 use crate::world::World;
 
-on_both_stores!(messages, payloads_stay_as_they_were_written, attempts, resending);
+on_both! {
+    messages
+    payloads_stay_as_they_were_written
+    attempts
+    resending
+}
 
 async fn messages(world: World) {
     let app = world.app("a").await;

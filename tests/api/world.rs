@@ -1,4 +1,4 @@
-//! A server with a fresh store behind it, and somebody who calls it.
+//! The world of the API's tests: a server on a fresh store, and a client.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -16,10 +16,10 @@ use sendoff::api::http::probes;
 use sendoff::api::http::probes::Probes;
 use sendoff::api::{self, ApiState, BodyBudget, Origins};
 use sendoff::domain::access::api_key;
-use sendoff::domain::access::api_key::{ApiKey, KeySpec, KeyScope, KeyScopes};
+use sendoff::domain::access::api_key::{ApiKey, KeyScope, KeyScopes, KeySpec};
 use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
-use sendoff::domain::deliveries::delivery::{Transition, Progress};
+use sendoff::domain::deliveries::delivery::{Progress, Transition};
 use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::domain::signing::secret::SignatureType;
 use sendoff::domain::time::Clock;
@@ -32,12 +32,11 @@ use sendoff::traffic::Traffic;
 use serde_json::{Value, json};
 
 use crate::conformance;
-use crate::support::{Postgres, SqliteFile, sqlite_file};
+use crate::support::kind::OnStore;
+use crate::support::{Database, Kind, SqliteFile};
 
 /// The most bytes that a payload may have in these tests.
 pub const MAX_PAYLOAD: usize = 4_096;
-/// How many messages may wait to be stored.
-const QUEUE: usize = 1_000;
 pub const HOUR: Duration = Duration::from_secs(3_600);
 
 pub struct World {
@@ -91,75 +90,40 @@ impl Said {
     }
 }
 
+/// The settings of a world's server.
+pub struct Settings {
+    pub max_payload: usize,
+    /// The maximum number of messages that wait for the writer.
+    pub queue: usize,
+    pub tokens: Tokens,
+    pub traffic: Traffic,
+    pub origins: Origins,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let tokens = Tokens::new(b"the tests' secret");
+        Settings { max_payload: MAX_PAYLOAD, queue: 1_000, tokens, traffic: Traffic::default(), origins: Origins::Any }
+    }
+}
+
+impl OnStore for World {
+    async fn on(kind: Kind) -> World {
+        World::with(kind, Settings::default()).await
+    }
+}
+
 impl World {
-    pub async fn sqlite() -> World {
-        World::sqlite_of(MAX_PAYLOAD).await
-    }
-
-    /// With payloads of up to so many bytes.
-    pub async fn sqlite_of(max_payload: usize) -> World {
-        let file = sqlite_file();
-        let mut world = World::made(&file.url(), QUEUE, World::secret(), max_payload, Traffic::default()).await;
-        world._file = Some(file);
+    pub async fn with(kind: Kind, settings: Settings) -> World {
+        let Database { url, file } = Database::migrated(kind).await;
+        let mut world = World::at(&url, settings).await;
+        world._file = file;
         world
     }
 
-    pub async fn postgres() -> World {
-        World::postgres_of(MAX_PAYLOAD).await
-    }
-
-    /// With payloads of up to so many bytes.
-    pub async fn postgres_of(max_payload: usize) -> World {
-        World::made(&Postgres::shared().fresh_database(), QUEUE, World::secret(), max_payload, Traffic::default()).await
-    }
-
-    fn secret() -> Tokens {
-        Tokens::new(b"the tests' secret")
-    }
-
-    pub async fn on(url: &str) -> World {
-        World::with_queue(url, QUEUE).await
-    }
-
-    /// With room for so many messages that wait to be stored.
-    pub async fn with_queue(url: &str, queue: usize) -> World {
-        World::made(url, queue, World::secret(), MAX_PAYLOAD, Traffic::default()).await
-    }
-
-    /// One whose tokens are others. Where they can't be signed here, its own is empty.
-    pub async fn under(url: &str, tokens: Tokens) -> World {
-        World::made(url, QUEUE, tokens, MAX_PAYLOAD, Traffic::default()).await
-    }
-
-    /// Which these origins may call.
-    pub async fn with_origins(origins: Origins) -> World {
-        let file = sqlite_file();
-        let url = file.url();
-        let mut world = World::made_for(&url, QUEUE, World::secret(), MAX_PAYLOAD, Traffic::default(), origins).await;
-        world._file = Some(file);
-        world
-    }
-
-    /// Whose callers have these rates.
-    pub async fn with_traffic(traffic: Traffic) -> World {
-        let file = sqlite_file();
-        let mut world = World::made(&file.url(), QUEUE, World::secret(), MAX_PAYLOAD, traffic).await;
-        world._file = Some(file);
-        world
-    }
-
-    async fn made(url: &str, queue: usize, tokens: Tokens, max_payload: usize, traffic: Traffic) -> World {
-        World::made_for(url, queue, tokens, max_payload, traffic, Origins::Any).await
-    }
-
-    async fn made_for(
-        url: &str,
-        queue: usize,
-        tokens: Tokens,
-        max_payload: usize,
-        traffic: Traffic,
-        origins: Origins,
-    ) -> World {
+    /// On the store at `url`. The token is empty if `tokens` can only be verified.
+    pub async fn at(url: &str, settings: Settings) -> World {
+        let Settings { max_payload, queue, tokens, traffic, origins } = settings;
         let location = Location::parse(url).expect("a location");
         let master = MasterKey::generate();
         let store =

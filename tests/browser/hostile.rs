@@ -7,8 +7,8 @@ use sendoff::domain::deliveries::attempt::{Failure, Outcome};
 use sendoff::domain::deliveries::delivery::Transition;
 
 use crate::driver::{Browser, Kind, ROLLUP_LEVELS};
-use crate::house::{House, MINUTE, Try, at, dead, execute, retry};
 use crate::story::Story;
+use crate::world::{MINUTE, Try, World, at, dead, execute, retry};
 
 /// What would be seen if anything of it ran.
 const CANARY: &str = "window.__ran=1;document.title='ran'";
@@ -87,14 +87,14 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\0', "").replace('\'', "''"))
 }
 
-/// A house in which every text that came from outside is one of the payloads.
+/// A world in which every text that came from outside is one of the payloads.
 async fn infest(payloads: &[String]) -> Story {
     let story = Story::told().await;
-    let house = &story.house;
+    let world = &story.world;
     for (n, payload) in payloads.iter().enumerate() {
-        let at = house.ago(MINUTE + Duration::from_millis(n as u64));
+        let at = world.ago(MINUTE + Duration::from_millis(n as u64));
         let body = serde_json::json!({ "a": payload, payload.as_str(): [payload] }).to_string();
-        let message = house.message(&story.acme, "order.shipped", body, at).await;
+        let message = world.message(&story.acme, "order.shipped", body, at).await;
         let header = |name: &str| (name.to_owned(), payload.chars().filter(|c| !c.is_control()).collect::<String>());
         let outcome = Outcome {
             status: (n % 2 == 0).then_some(500),
@@ -102,24 +102,24 @@ async fn infest(payloads: &[String]) -> Story {
             response_body: payload.clone().into(),
             ..Outcome::failed(if n % 2 == 0 { Failure::Status } else { Failure::Tls }, payload.clone(), Duration::ZERO)
         };
-        let next: Transition = if n % 3 == 0 { retry(house.now.plus(MINUTE * 30), 1) } else { dead() };
-        house.tries(&message, &story.endpoint, [Try { at, outcome, next, rests_until: None }]).await;
+        let next: Transition = if n % 3 == 0 { retry(world.now.plus(MINUTE * 30), 1) } else { dead() };
+        world.tries(&message, &story.endpoint, [Try { at, outcome, next, rests_until: None }]).await;
         if n % 8 == 0 {
             let text = quoted(payload);
             let row = format!(
                 "INSERT INTO outbox (application, event_type, payload, stuck_reason, stuck_since, look_at)
                  VALUES ({text}, {text}, {text}, {text}, {}, {})",
-                house.now.micros(),
-                house.now.plus(MINUTE).micros()
+                world.now.micros(),
+                world.now.plus(MINUTE).micros()
             );
-            execute(house, &row).await;
+            execute(world, &row).await;
         }
     }
     story
 }
 
 /// Puts one payload into what there is one of: whatever validation would say.
-async fn inscribe(house: &House, payload: &str) {
+async fn inscribe(world: &World, payload: &str) {
     let text = quoted(payload);
     let list = quoted(&serde_json::json!([payload]).to_string());
     for statement in [
@@ -135,7 +135,7 @@ async fn inscribe(house: &House, payload: &str) {
         format!("UPDATE message SET event_type = {text}, event_id = {text}, channels = {list}, tags = {list}"),
         format!("UPDATE attempt SET url = {text}"),
     ] {
-        execute(house, &statement).await;
+        execute(world, &statement).await;
     }
 }
 
@@ -197,7 +197,7 @@ async fn nothing_that_others_wrote_runs_or_breaks_a_page() {
         browser.complaints().await;
     }
     for (n, payload) in payloads.iter().enumerate() {
-        inscribe(&story.house, payload).await;
+        inscribe(&story.world, payload).await;
         let named = |harm: Vec<String>| harm.into_iter().map(|harm| format!("{payload:?}: {harm}")).collect::<Vec<_>>();
         for path in story.telling_pages() {
             found.extend(named(harm(&wide, &story.url(&path), true).await));
@@ -215,9 +215,9 @@ async fn nothing_that_others_wrote_runs_or_breaks_a_page() {
 
 #[tokio::test]
 async fn harm_is_seen_where_there_is_some() {
-    let house = at("http://localhost").await;
+    let world = at("http://localhost").await;
     let browser = Browser::open(Kind::WIDE).await;
-    let login = house.url.join("/login").unwrap();
+    let login = world.url.join("/login").unwrap();
     browser.goto(login.as_str()).await.unwrap();
     assert_eq!(seen(&browser).await, Vec::<String>::new(), "our own page");
     let wide = "document.querySelector('main').style.overflowWrap = 'normal'";
@@ -228,7 +228,7 @@ async fn harm_is_seen_where_there_is_some() {
     for what in ["something ran", "px wider", "1 elements that we did not write"] {
         assert!(harm.contains(what), "{what}: {harm}");
     }
-    let missing = house.url.join("/nowhere").unwrap();
+    let missing = world.url.join("/nowhere").unwrap();
     browser.complaints().await;
     assert!(!crate::hostile::harm(&browser, missing.as_str(), true).await.is_empty(), "a page that is not there");
     browser.close().await;

@@ -2,7 +2,7 @@
 //! and that what others wrote stays text.
 //!
 //! * [`driver`] – Debian's Chromium by its chromedriver, which the suite starts.
-//! * [`story`] – a house with something of everything in it, and the list of its pages. **A new page goes into that list**, and is
+//! * [`story`] – a world with something of everything in it, and the list of its pages. **A new page goes into that list**, and is
 //!   looked at by all that follows.
 
 #[path = "../support/mod.rs"]
@@ -10,11 +10,11 @@ mod support;
 
 // Shared with the tests of the pages over HTTP; each uses a part of it.
 #[allow(dead_code)]
-#[path = "../dashboard/house.rs"]
-mod house;
-#[allow(dead_code)]
 #[path = "../dashboard/html.rs"]
 mod html;
+#[allow(dead_code)]
+#[path = "../dashboard/world.rs"]
+mod world;
 
 mod access;
 mod driver;

@@ -1,4 +1,4 @@
-//! A house with something of everything in it: customers, endpoints in each state, messages that arrived, wait, were retried and died,
+//! A world with something of everything in it: customers, endpoints in each state, messages that arrived, wait, were retried and died,
 //! and what others wrote of every kind. [`Story::pages`] is the list of its pages.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use sendoff::domain::deliveries::attempt::Failure;
 use sendoff::domain::deliveries::message::Message;
 
 use crate::driver::Browser;
-use crate::house::{self, House, MINUTE, Try, dead, retry};
+use crate::world::{self, MINUTE, Try, World, dead, retry};
 
 /// A page of the list.
 pub struct Page {
@@ -21,9 +21,9 @@ pub struct Page {
     pub ok: bool,
 }
 
-/// The house, and what is in it.
+/// The world, and what is in it.
 pub struct Story {
-    pub house: House,
+    pub world: World,
     pub acme: Application,
     pub endpoint: Endpoint,
     pub failed: Message,
@@ -36,44 +36,44 @@ const PAYLOAD: &str =
 impl Story {
     /// Of this morning, on SQLite.
     pub async fn told() -> Story {
-        let house = house::at("http://localhost").await;
-        let acme = house.app("Acme GmbH").await;
-        let globex = house
+        let world = world::at("http://localhost").await;
+        let acme = world.app("Acme GmbH").await;
+        let globex = world
             .app("株式会社とても長い名前の顧客 · شركة ذات اسم طويل جدا · Société Anonyme des Noms Interminables")
             .await;
         for (name, description) in [("invoice.paid", "An invoice was paid in full."), ("order.shipped", "")] {
             let spec = EventTypeSpec { name: name.into(), description: description.into(), ..EventTypeSpec::default() };
-            house.store.create_event_type(&house.tenant(), spec, house.now).await.unwrap();
+            world.store.create_event_type(&world.tenant(), spec, world.now).await.unwrap();
         }
-        let endpoint = house.endpoint(&acme, "https://hooks.acme.example/sendoff/in?tenant=eu-1").await;
+        let endpoint = world.endpoint(&acme, "https://hooks.acme.example/sendoff/in?tenant=eu-1").await;
         let asleep = EndpointSpec {
             url: "https://legacy.acme.example:8443/cgi-bin/receive.pl".into(),
             description: "The old ERP; ask Hank".into(),
             disabled: true,
             ..EndpointSpec::default()
         };
-        house.endpoint_with(&acme, asleep).await;
-        let far = house.endpoint(&globex, &format!("https://a-very-long-host.example/{}", "receive/".repeat(30))).await;
+        world.endpoint_with(&acme, asleep).await;
+        let far = world.endpoint(&globex, &format!("https://a-very-long-host.example/{}", "receive/".repeat(30))).await;
         for n in 0..30u32 {
-            let message = house.message(&acme, "invoice.paid", PAYLOAD, house.ago(MINUTE * n)).await;
-            house.tries(&message, &endpoint, [Try::delivered(house.ago(MINUTE * n), 20 + u64::from(n))]).await;
+            let message = world.message(&acme, "invoice.paid", PAYLOAD, world.ago(MINUTE * n)).await;
+            world.tries(&message, &endpoint, [Try::delivered(world.ago(MINUTE * n), 20 + u64::from(n))]).await;
         }
-        let failed = house.message(&acme, "order.shipped", PAYLOAD, house.ago(MINUTE * 9)).await;
+        let failed = world.message(&acme, "order.shipped", PAYLOAD, world.ago(MINUTE * 9)).await;
         let answer = "<html><title>503</title><body>upstream connect error</body></html>";
-        let first = Try::answered(house.ago(MINUTE * 9), 503, answer, retry(house.ago(MINUTE * 4), 1));
+        let first = Try::answered(world.ago(MINUTE * 9), 503, answer, retry(world.ago(MINUTE * 4), 1));
         let second =
-            Try::failed(house.ago(MINUTE * 4), Failure::Tls, "the certificate expired on 2026-11-02", 83, dead());
-        house.tries(&failed, &endpoint, [first, second]).await;
-        let waiting = house.message(&globex, "order.shipped", PAYLOAD, house.ago(MINUTE)).await;
-        let later = retry(house.now.plus(MINUTE * 29), 1);
-        house
-            .tries(&waiting, &far, [Try::failed(house.ago(MINUTE), Failure::Timeout, "no answer", 15_001, later)])
+            Try::failed(world.ago(MINUTE * 4), Failure::Tls, "the certificate expired on 2026-11-02", 83, dead());
+        world.tries(&failed, &endpoint, [first, second]).await;
+        let waiting = world.message(&globex, "order.shipped", PAYLOAD, world.ago(MINUTE)).await;
+        let later = retry(world.now.plus(MINUTE * 29), 1);
+        world
+            .tries(&waiting, &far, [Try::failed(world.ago(MINUTE), Failure::Timeout, "no answer", 15_001, later)])
             .await;
-        house.message(&acme, "invoice.paid", PAYLOAD, house.now).await;
-        house::execute(&house, "INSERT INTO outbox (application, event_type, payload) VALUES ('nobody', 'a.b', '{}')")
+        world.message(&acme, "invoice.paid", PAYLOAD, world.now).await;
+        world::execute(&world, "INSERT INTO outbox (application, event_type, payload) VALUES ('nobody', 'a.b', '{}')")
             .await;
-        let visit = visit(&house, &acme).await;
-        Story { house, acme, endpoint, failed, visit }
+        let visit = visit(&world, &acme).await;
+        Story { world, acme, endpoint, failed, visit }
     }
 
     /// Every page there is. A new one is added to [`PATHS`] or, if it is of something, to [`Story::single_pages`].
@@ -132,12 +132,12 @@ impl Story {
     }
 
     pub fn url(&self, path: &str) -> String {
-        self.house.url.join(path).expect("a path").into()
+        self.world.url.join(path).expect("a path").into()
     }
 
     /// Signs an operator in and a customer as well: each has cookies of their own.
     pub async fn enter(&self, browser: &Browser) {
-        browser.goto(self.url(&self.house.link().await)).await.unwrap();
+        browser.goto(self.url(&self.world.link().await)).await.unwrap();
         browser.element("main form button").await.click().await.unwrap();
         browser.until_it_says("In the last hour").await;
         let mut cookie = thirtyfour::Cookie::new("sendoff_visit", self.visit.clone());
@@ -146,7 +146,7 @@ impl Story {
     }
 }
 
-/// The pages whose path is the same in every house.
+/// The pages whose path is the same in every world.
 const PATHS: &[&str] = &[
     "/",
     "/?range=24h",
@@ -179,12 +179,12 @@ const PATHS: &[&str] = &[
 const REFUSED: [&str; 2] = ["/login?token=spent", "/nowhere"];
 
 /// A customer's cookie.
-async fn visit(house: &House, app: &Application) -> String {
-    let until = house.now.plus(Duration::from_secs(3_600));
+async fn visit(world: &World, app: &Application) -> String {
+    let until = world.now.plus(Duration::from_secs(3_600));
     let options = PortalOptions::all(until.micros());
     let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: until };
     let (code, token) = (api_key::hash("a code"), "a visit's token".replace([' ', '\''], "-"));
-    house.store.add_portal_link(&code, &link, house.now).await.unwrap();
-    house.store.redeem_portal_link(&code, &api_key::hash(&token), house.now).await.unwrap().expect("a visit");
+    world.store.add_portal_link(&code, &link, world.now).await.unwrap();
+    world.store.redeem_portal_link(&code, &api_key::hash(&token), world.now).await.unwrap().expect("a visit");
     token
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use crate::house::{House, Kind};
 use crate::ledger::note;
 use crate::support::{SOON, eventually};
+use crate::world::{Kind, World};
 
 const HOUR: i64 = 3_600;
 const YEAR: i64 = 365 * 24 * HOUR;
@@ -27,8 +27,8 @@ struct SetClock {
 }
 
 impl SetClock {
-    /// The clocks of what the house starts from now on.
-    fn of(house: &mut House) -> SetClock {
+    /// The clocks of what the world starts from now on.
+    fn of(world: &mut World) -> SetClock {
         let folder = TempDir::with_prefix("sendoff-clock-").expect("a temporary folder");
         let library = folder.path().join("clock.so");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chaos/clock.c");
@@ -36,8 +36,8 @@ impl SetClock {
         assert!(built.is_ok_and(|status| status.success()), "a C compiler (`cc`) builds {source}");
         let path = folder.path().join("ahead");
         let ahead = File::create(&path).expect("a file");
-        house.set("LD_PRELOAD", library.display().to_string());
-        house.set("SENDOFF_TEST_CLOCK", path.display().to_string());
+        world.set("LD_PRELOAD", library.display().to_string());
+        world.set("SENDOFF_TEST_CLOCK", path.display().to_string());
         let clock = SetClock { ahead, _folder: folder };
         clock.set(0);
         clock
@@ -54,27 +54,27 @@ fn now() -> i64 {
 }
 
 async fn set_while_it_runs(kind: Kind) {
-    let mut house = House::on(kind);
-    let clock = SetClock::of(&mut house);
-    house.set("SENDOFF_RETRY_SCHEDULE", "6s");
+    let mut world = World::on(kind);
+    let clock = SetClock::of(&mut world);
+    world.set("SENDOFF_RETRY_SCHEDULE", "6s");
     // Short, so that a year would be the end of everything.
-    house.set("SENDOFF_RETENTION", "1d");
-    house.set("SENDOFF_ENDPOINT_DISABLE_AFTER", "1d");
-    house.start("all");
-    house.use_key();
-    house.furnish().await;
+    world.set("SENDOFF_RETENTION", "1d");
+    world.set("SENDOFF_ENDPOINT_DISABLE_AFTER", "1d");
+    world.start("all");
+    world.use_key();
+    world.furnish().await;
     let (mut earliest, mut latest, mut fresh) = (Duration::MAX, Duration::ZERO, Duration::ZERO);
     let offsets = [HOUR, 0, YEAR, 0, -HOUR, -YEAR, 0];
     for offset in offsets {
         let mut waiting = Vec::new();
         for event_type in ["flaky", "flaky", "flaky", "flaky", "dying"] {
-            let (key, _) = house.sender.next();
-            house.sender.send("chaos", &key, event_type).await;
+            let (key, _) = world.sender.next();
+            world.sender.send("chaos", &key, event_type).await;
             if event_type == "flaky" {
                 waiting.push(key);
             }
         }
-        let attempts = |key: &str| house.ledger.receipts("/flaky", key);
+        let attempts = |key: &str| world.ledger.receipts("/flaky", key);
         eventually("the first attempts are made", SOON, async || {
             waiting.iter().all(|key| attempts(key).len() == 1).then_some(())
         })
@@ -84,11 +84,11 @@ async fn set_while_it_runs(kind: Kind) {
         // Longer than the time between two looks at the wall clock, which notice it.
         eventually("it is noticed", SOON, async || (set.elapsed() > Duration::from_millis(1_500)).then_some(())).await;
         for _ in 0..5 {
-            let (key, _) = house.sender.next();
+            let (key, _) = world.sender.next();
             let sent = Instant::now();
-            house.sender.send("chaos", &key, "t").await;
+            world.sender.send("chaos", &key, "t").await;
             let receipt =
-                eventually("a fresh event arrives", SOON, async || house.ledger.receipts("/a", &key).first().cloned())
+                eventually("a fresh event arrives", SOON, async || world.ledger.receipts("/a", &key).first().cloned())
                     .await;
             fresh = fresh.max(receipt.at - sent);
             let off = receipt.stamp - (now() + offset);
@@ -102,13 +102,13 @@ async fn set_while_it_runs(kind: Kind) {
             assert!(wait < LATEST, "after {offset:+} s a retry came late: after {wait:?}");
         }
     }
-    let toll = house.judge("the wall clock is set by ±1 h and ±1 year", offsets.len()).await;
+    let toll = world.judge("the wall clock is set by ±1 h and ±1 year", offsets.len()).await;
     note(&format!(
         "  retries, due after {WAIT:?} ±20 %, came after {earliest:.1?} to {latest:.1?}; fresh events took {fresh:.0?} at most"
     ));
     assert_eq!((toll.accepted, toll.duplicates), (offsets.len() * 10, 0), "nothing was deleted, nothing sent twice");
-    assert_eq!(house.books.number("SELECT count(*) FROM endpoint WHERE disabled").await, 0, "nobody failed for a day");
-    assert_eq!(house.books.number("SELECT count(*) FROM message").await, toll.accepted as i64);
+    assert_eq!(world.books.number("SELECT count(*) FROM endpoint WHERE disabled").await, 0, "nobody failed for a day");
+    assert_eq!(world.books.number("SELECT count(*) FROM message").await, toll.accepted as i64);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,6 +1,6 @@
 //! Processes die, without a word and with one.
 
-use crate::house::{House, Kind};
+use crate::world::{Kind, World};
 
 /// Something between the two: where in its work a process is killed is left to chance.
 fn some() -> usize {
@@ -8,37 +8,37 @@ fn some() -> usize {
 }
 
 async fn killed_on_sqlite(cycles: usize) {
-    let mut house = House::on(Kind::Sqlite);
-    let mut process = house.start("all");
-    house.furnish().await;
-    let load = house.load();
+    let mut world = World::on(Kind::Sqlite);
+    let mut process = world.start("all");
+    world.furnish().await;
+    let load = world.load();
     for _ in 0..cycles {
-        house.progress(some()).await;
-        house.kill(process).await;
-        process = house.start("all");
+        world.progress(some()).await;
+        world.kill(process).await;
+        process = world.start("all");
     }
-    house.progress(20).await;
+    world.progress(20).await;
     load.end().await;
-    house.judge("`kill -9` of the process", cycles).await;
+    world.judge("`kill -9` of the process", cycles).await;
 }
 
 /// Whoever it is, an API process among them.
 async fn killed_on_postgres(cycles: usize) {
-    let mut house = House::on(Kind::Postgres);
-    ["all", "worker", "worker", "api"].into_iter().for_each(|role| _ = house.start(role));
-    house.furnish().await;
-    let load = house.load();
+    let mut world = World::on(Kind::Postgres);
+    ["all", "worker", "worker", "api"].into_iter().for_each(|role| _ = world.start(role));
+    world.furnish().await;
+    let load = world.load();
     for _ in 0..cycles {
-        house.progress(some()).await;
-        let up = house.up();
+        world.progress(some()).await;
+        let up = world.up();
         let victim = up[rand::random_range(0..up.len())];
-        let role = house.role(victim);
-        house.kill(victim).await;
-        house.start(role);
+        let role = world.role(victim);
+        world.kill(victim).await;
+        world.start(role);
     }
-    house.progress(20).await;
+    world.progress(20).await;
     load.end().await;
-    house.judge("`kill -9` of one of 4 processes", cycles).await;
+    world.judge("`kill -9` of one of 4 processes", cycles).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -64,26 +64,26 @@ async fn long_five_hundred_kills_lose_nothing_on_postgres() {
 }
 
 async fn told_to_end(kind: Kind, roles: &[&'static str], cycles: usize) {
-    let mut house = House::on(kind);
-    roles.iter().for_each(|role| _ = house.start(role));
-    house.furnish().await;
-    let load = house.load();
+    let mut world = World::on(kind);
+    roles.iter().for_each(|role| _ = world.start(role));
+    world.furnish().await;
+    let load = world.load();
     for _ in 0..cycles {
-        house.progress(some()).await;
-        let first = house.up()[0];
-        let role = house.role(first);
+        world.progress(some()).await;
+        let first = world.up()[0];
+        let role = world.role(first);
         // With others there, the next one is up before it goes; SQLite is for one process at a time.
         if kind == Kind::Postgres {
-            house.start(role);
+            world.start(role);
         }
-        house.terminate(first).await;
+        world.terminate(first).await;
         if kind == Kind::Sqlite {
-            house.start(role);
+            world.start(role);
         }
     }
-    house.progress(20).await;
+    world.progress(20).await;
     load.end().await;
-    let toll = house.judge("SIGTERM", cycles).await;
+    let toll = world.judge("SIGTERM", cycles).await;
     assert_eq!(toll.duplicates, 0, "what was in flight was finished and recorded");
 }
 
@@ -99,7 +99,12 @@ async fn a_rolling_restart_costs_nothing_on_postgres() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "long: make chaos"]
-async fn long_orderly_ends_cost_nothing() {
+async fn long_orderly_ends_cost_nothing_on_sqlite() {
     told_to_end(Kind::Sqlite, &["all"], 50).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "long: make chaos"]
+async fn long_orderly_ends_cost_nothing_on_postgres() {
     told_to_end(Kind::Postgres, &["all", "worker", "all"], 50).await;
 }

@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use crate::house::{House, Kind, REST};
 use crate::ledger::{WIDE, note};
 use crate::load::Load;
 use crate::support::eventually;
+use crate::world::{Kind, REST, World};
 
 /// Another process serves the endpoints of one that died within this.
 const TAKEN_OVER: Duration = Duration::from_secs(15);
 /// Between two events to all of the wide application's endpoints.
 const WIDE_PACE: Duration = Duration::from_millis(60);
 
-impl House {
+impl World {
     /// How many slots each process has that is alive, the fewest first; 256 in all once nobody is between two owners.
     async fn shares(&self) -> Vec<i64> {
         const SQL: &str = "SELECT count(*) FROM slot JOIN process ON process.id = slot.owner
@@ -50,82 +50,82 @@ impl House {
     }
 }
 
-async fn fleet(apis: usize, workers: usize) -> House {
-    let mut house = House::on(Kind::Postgres);
-    (0..apis).for_each(|_| _ = house.start("api"));
-    (0..workers).for_each(|_| _ = house.start("worker"));
-    house.call("/app/", serde_json::json!({"name": "Chaos", "uid": "chaos"})).await;
-    house.furnish_for("chaos", "wide", None).await;
-    house.spread().await;
-    house
+async fn fleet(apis: usize, workers: usize) -> World {
+    let mut world = World::on(Kind::Postgres);
+    (0..apis).for_each(|_| _ = world.start("api"));
+    (0..workers).for_each(|_| _ = world.start("worker"));
+    world.call("/app/", serde_json::json!({"name": "Chaos", "uid": "chaos"})).await;
+    world.furnish_for("chaos", "wide", None).await;
+    world.spread().await;
+    world
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn four_workers_share_and_stand_in_for_each_other() {
-    let mut house = fleet(2, 3).await;
-    house.shared_by(3).await;
-    let load = Load::tick(&house.sender, "wide", WIDE_PACE);
-    house.progress(50).await;
+    let mut world = fleet(2, 3).await;
+    world.shared_by(3).await;
+    let load = Load::tick(&world.sender, "wide", WIDE_PACE);
+    world.progress(50).await;
     // Joining, under load.
-    let fourth = house.start("worker");
-    let joined = house.shared_by(4).await;
-    house.progress(50).await;
+    let fourth = world.start("worker");
+    let joined = world.shared_by(4).await;
+    world.progress(50).await;
     assert!(joined < TAKEN_OVER, "a worker that joins has its share: {joined:?}");
-    for process in house.up().into_iter().filter(|process| house.role(*process) == "worker").collect::<Vec<_>>() {
-        let metrics = house.server(process).get("/metrics");
+    for process in world.up().into_iter().filter(|process| world.role(*process) == "worker").collect::<Vec<_>>() {
+        let metrics = world.server(process).get("/metrics");
         assert!(metrics.contains("sendoff_attempts_total{outcome=\"delivered\"}"), "it sends:\n{metrics}");
     }
-    let toll = house.ledger.judge(&house.books.entries().await);
+    let toll = world.ledger.judge(&world.books.entries().await);
     assert_eq!(toll.duplicates, 0, "whoever hands over has finished before");
     // Leaving without a word, and nobody helps.
     let died = Instant::now();
-    house.kill_and_wait(fourth).await;
+    world.kill_and_wait(fourth).await;
     // What was accepted before and acknowledged after it died may have been its own: it does not count.
-    house.acknowledgement().await;
-    house.served_since(Instant::now(), TAKEN_OVER).await;
+    world.acknowledgement().await;
+    world.served_since(Instant::now(), TAKEN_OVER).await;
     let served = died.elapsed();
     assert!(served < TAKEN_OVER, "all endpoints were served again after {served:?}");
-    house.shared_by(3).await;
+    world.shared_by(3).await;
     load.end().await;
-    house.judge("a worker joins 3, another is killed and not replaced", 1).await;
+    world.judge("a worker joins 3, another is killed and not replaced", 1).await;
     note(&format!("  the newcomer had its share after {joined:?}; all endpoints were served again after {served:?}"));
 }
 
 /// `point`: stopped there in the middle of a transaction, with its locks.
 async fn stopped_beyond_its_lease(fault: &str, point: Option<&str>) {
-    let mut house = fleet(1, 1).await;
+    let mut world = fleet(1, 1).await;
     let worker = match point {
-        Some(point) => house.start_armed("worker", &format!("{point}:STOP")),
-        None => house.start("worker"),
+        Some(point) => world.start_armed("worker", &format!("{point}:STOP")),
+        None => world.start("worker"),
     };
-    let load = Load::tick(&house.sender, "wide", WIDE_PACE);
+    let load = Load::tick(&world.sender, "wide", WIDE_PACE);
     if point.is_none() {
-        house.shared_by(2).await;
-        house.progress(50).await;
-        house.server(worker).signal("STOP");
+        world.shared_by(2).await;
+        world.progress(50).await;
+        world.server(worker).signal("STOP");
     }
-    let pid = house.server(worker).pid();
+    let pid = world.server(worker).pid();
     eventually("the process is stopped", REST, async || stopped(pid).then_some(())).await;
     let since = Instant::now();
     // What it has begun it finishes when it goes on, late: all that is pending now may be that.
-    let pending = house.books.pending().await;
-    house.ledger.suspend(pending);
-    house.acknowledgement().await;
-    house.served_since(Instant::now(), TAKEN_OVER).await;
+    let pending = world.books.pending().await;
+    world.ledger.suspend(pending);
+    world.acknowledgement().await;
+    world.served_since(Instant::now(), TAKEN_OVER).await;
     let served = since.elapsed();
     assert!(served < TAKEN_OVER, "all endpoints were served again after {served:?}");
     load.end().await;
-    eventually("the others have done it all", REST, async || (house.books.waiting().await == Some(0)).then_some(()))
+    eventually("the others have done it all", REST, async || (world.books.waiting().await == Some(0)).then_some(()))
         .await;
-    let mut before = house.books.entries().await;
-    house.server(worker).signal("CONT");
+    let mut before = world.books.entries().await;
+    world.server(worker).signal("CONT");
     // It has said all it had to say once it has its share again.
-    house.shared_by(2).await;
-    let mut after = house.books.entries().await;
+    world.shared_by(2).await;
+    let mut after = world.books.entries().await;
     before.sort_by(|one, other| one.pair.cmp(&other.pair));
     after.sort_by(|one, other| one.pair.cmp(&other.pair));
     assert_eq!(before, after, "what others did meanwhile stands");
-    house.judge(fault, 1).await;
+    world.judge(fault, 1).await;
     note(&format!("  all endpoints were served again after {served:?}"));
 }
 
@@ -163,26 +163,26 @@ fn most_in_a_second(times: &[Instant]) -> usize {
 /// An endpoint's rate, and an application's that its endpoints share: with two APIs that accept, workers that send, and one that joins.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn limits_hold_across_processes() {
-    let mut house = fleet(2, 3).await;
-    house.furnish_for("chaos", "paced", Some(50)).await;
-    house.call("/app/", serde_json::json!({"name": "Shared", "uid": "shared", "throttleRate": 50})).await;
-    house.furnish_for("shared", "shared", None).await;
-    house.shared_by(3).await;
+    let mut world = fleet(2, 3).await;
+    world.furnish_for("chaos", "paced", Some(50)).await;
+    world.call("/app/", serde_json::json!({"name": "Shared", "uid": "shared", "throttleRate": 50})).await;
+    world.furnish_for("shared", "shared", None).await;
+    world.shared_by(3).await;
     let mut sends = Vec::new();
     for n in 0..450 {
-        let (sender, (key, _)) = (house.sender.clone(), house.sender.next());
+        let (sender, (key, _)) = (world.sender.clone(), world.sender.next());
         let (app, event_type) = if n % 3 == 0 { ("shared", "shared") } else { ("chaos", "paced") };
         sends.push(tokio::spawn(async move { sender.send(app, &key, event_type).await }));
     }
     for send in sends {
         send.await.expect("it is sent");
     }
-    house.start("worker");
-    house.shared_by(4).await;
-    let toll = house.judge("no fault: 4 workers and a rate of 50/s", 1).await;
+    world.start("worker");
+    world.shared_by(4).await;
+    let toll = world.judge("no fault: 4 workers and a rate of 50/s", 1).await;
     assert_eq!(toll.duplicates, 0);
     for (what, prefix) in [("an endpoint", "/paced"), ("an application of three endpoints", "/shared")] {
-        let times = house.ledger.arrivals(prefix);
+        let times = world.ledger.arrivals(prefix);
         let (most, took) = (most_in_a_second(&times), times[times.len() - 1] - times[0]);
         note(&format!("  {what} at 50/s: {} requests in {took:.1?}, at most {most} in a second", times.len()));
         assert!(most <= 55, "{what}: {most} in a second");
@@ -194,11 +194,11 @@ async fn limits_hold_across_processes() {
 /// What the API accepted is announced to the worker; where the announcement is lost, its scan finds it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_others_accepted_arrives_at_once_and_without_notify_with_the_next_scan() {
-    let mut house = fleet(1, 1).await;
-    house.shared_by(1).await;
-    let told = one_by_one(&house, 60).await;
+    let mut world = fleet(1, 1).await;
+    world.shared_by(1).await;
+    let told = one_by_one(&world, 60).await;
     let cut = {
-        let books = house.books.clone();
+        let books = world.books.clone();
         tokio::spawn(async move {
             let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
             let mut connection = books.postgres().await.expect("the store answers");
@@ -209,19 +209,19 @@ async fn what_others_accepted_arrives_at_once_and_without_notify_with_the_next_s
             }
         })
     };
-    let cut_off = one_by_one(&house, 40).await;
+    let cut_off = one_by_one(&world, 40).await;
     cut.abort();
     // The listener's own server process hangs: what is announced is lost, and nobody hears so.
     let mut pids = Vec::new();
     eventually("it listens again", REST, async || {
-        pids = house.books.numbers(LISTENING).await;
+        pids = world.books.numbers(LISTENING).await;
         (!pids.is_empty()).then_some(())
     })
     .await;
     pids.iter().for_each(|pid| signal(*pid, "STOP"));
-    let untold = one_by_one(&house, 40).await;
+    let untold = one_by_one(&world, 40).await;
     pids.iter().for_each(|pid| signal(*pid, "CONT"));
-    house.judge("NOTIFY lost: the listening connection cut, then hanging", 1).await;
+    world.judge("NOTIFY lost: the listening connection cut, then hanging", 1).await;
     let shown = |all: &[Duration]| format!("{:.1?} (at most {:.1?})", all[all.len() / 2], all[all.len() - 1]);
     note(&format!(
         "  from 202 to receipt by another process: {}; connection cut over and over: {}; hanging: {}",
@@ -248,15 +248,15 @@ fn signal(pid: i64, name: &str) {
 }
 
 /// Sends events, each once the one before has arrived; gives back how long they took, the shortest first.
-async fn one_by_one(house: &House, count: usize) -> Vec<Duration> {
+async fn one_by_one(world: &World, count: usize) -> Vec<Duration> {
     let mut took = Vec::new();
     for _ in 0..count {
-        let (key, _) = house.sender.next();
-        let arrived = house.ledger.arrivals("/w/0").len();
-        house.sender.send("chaos", &key, "wide").await;
+        let (key, _) = world.sender.next();
+        let arrived = world.ledger.arrivals("/w/0").len();
+        world.sender.send("chaos", &key, "wide").await;
         let accepted = Instant::now();
-        eventually("it arrives", REST, async || (house.ledger.arrivals("/w/0").len() > arrived).then_some(())).await;
-        took.push(house.ledger.arrivals("/w/0")[arrived].saturating_duration_since(accepted));
+        eventually("it arrives", REST, async || (world.ledger.arrivals("/w/0").len() > arrived).then_some(())).await;
+        took.push(world.ledger.arrivals("/w/0")[arrived].saturating_duration_since(accepted));
     }
     took.sort();
     took

@@ -189,7 +189,7 @@ impl Ledger {
         pending.into_iter().for_each(|pair| *pages.in_flight.entry(pair).or_default() += 1);
     }
 
-    /// Compares everything, once the house has come to rest.
+    /// Compares everything, once the world has come to rest.
     pub fn judge(&self, books: &[Entry]) -> Toll {
         let pages = self.pages();
         let mut toll =

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::house::{House, Kind, REST};
 use crate::ledger::note;
 use crate::strace::Injected;
 use crate::support::{Durability, Postgres, SOON, eventually};
+use crate::world::{Kind, REST, World};
 
 /// So soon after the store is back, events are accepted and delivered again.
 const BACK: Duration = Duration::from_secs(3);
 
-impl House {
+impl World {
     /// While the store is away: waits until somebody was refused.
     pub async fn refusal(&self) {
         let before = self.ledger.refused();
@@ -46,21 +46,21 @@ impl House {
 
 async fn stopped_and_started(runs: usize) {
     let postgres = Postgres::start(Durability::On);
-    let mut house = House::at(Kind::Postgres, &postgres.fresh_database(), None);
-    ["all", "worker"].into_iter().for_each(|role| _ = house.start(role));
-    house.furnish().await;
-    let load = house.load();
+    let mut world = World::at(Kind::Postgres, &postgres.fresh_database(), None);
+    ["all", "worker"].into_iter().for_each(|role| _ = world.start(role));
+    world.furnish().await;
+    let load = world.load();
     let mut longest = Duration::ZERO;
     for _ in 0..runs {
-        house.progress(40).await;
+        world.progress(40).await;
         postgres.crash();
-        house.refusal().await;
+        world.refusal().await;
         postgres.restart();
-        house.strike().await;
-        longest = longest.max(house.recovery("PostgreSQL is back").await);
+        world.strike().await;
+        longest = longest.max(world.recovery("PostgreSQL is back").await);
     }
     load.end().await;
-    let toll = house.judge("PostgreSQL stopped (`-m immediate`) and started", runs).await;
+    let toll = world.judge("PostgreSQL stopped (`-m immediate`) and started", runs).await;
     note(&format!("  back within {longest:?} at the longest"));
     assert_eq!(toll.duplicates, 0, "what was answered while it was away is held, and recorded");
 }
@@ -80,20 +80,20 @@ async fn long_postgres_is_stopped_and_started_twenty_times() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_outage_longer_than_the_leases_takes_nothing_from_anybody() {
     let postgres = Postgres::start(Durability::On);
-    let mut house = House::at(Kind::Postgres, &postgres.fresh_database(), None);
-    ["all", "worker"].into_iter().for_each(|role| _ = house.start(role));
-    house.furnish().await;
-    let load = house.load();
-    house.progress(60).await;
+    let mut world = World::at(Kind::Postgres, &postgres.fresh_database(), None);
+    ["all", "worker"].into_iter().for_each(|role| _ = world.start(role));
+    world.furnish().await;
+    let load = world.load();
+    world.progress(60).await;
     postgres.crash();
     let away = Instant::now();
     eventually("the leases have run out", REST, async || (away.elapsed() > Duration::from_secs(13)).then_some(()))
         .await;
     postgres.restart();
-    house.strike().await;
-    let back = house.recovery("PostgreSQL is back").await;
+    world.strike().await;
+    let back = world.recovery("PostgreSQL is back").await;
     load.end().await;
-    let toll = house.judge("PostgreSQL away for 13 s, longer than the leases", 1).await;
+    let toll = world.judge("PostgreSQL away for 13 s, longer than the leases", 1).await;
     note(&format!("  back within {back:?}"));
     assert_eq!(toll.duplicates, 0, "what was answered while it was away is held, and recorded");
 }
@@ -141,23 +141,23 @@ impl Drop for Disk {
 }
 
 /// Full for a while, several times over.
-async fn full(house: &mut House, disk: &Disk, runs: usize) {
-    let load = house.load();
+async fn full(world: &mut World, disk: &Disk, runs: usize) {
+    let load = world.load();
     let mut longest = Duration::ZERO;
     for _ in 0..runs {
-        house.progress(40).await;
+        world.progress(40).await;
         // What is freed by others is filled again, until somebody is refused.
-        let before = house.ledger.refused();
+        let before = world.ledger.refused();
         eventually("an event is refused", REST, async || {
             disk.fill();
-            (house.ledger.refused() > before).then_some(())
+            (world.ledger.refused() > before).then_some(())
         })
         .await;
-        house.refusal().await;
-        house.all_up();
+        world.refusal().await;
+        world.all_up();
         disk.free();
-        house.strike().await;
-        longest = longest.max(house.recovery("there is room again").await);
+        world.strike().await;
+        longest = longest.max(world.recovery("there is room again").await);
     }
     load.end().await;
     note(&format!("  back within {longest:?} at the longest"));
@@ -167,11 +167,11 @@ async fn full(house: &mut House, disk: &Disk, runs: usize) {
 async fn a_full_disk_refuses_and_loses_nothing_on_sqlite() {
     let disk = Disk::of(24);
     let url = format!("sqlite:{}", disk.path("sendoff.db").display());
-    let mut house = House::at(Kind::Sqlite, &url, None);
-    house.start("all");
-    house.furnish().await;
-    full(&mut house, &disk, 3).await;
-    let toll = house.judge("disk full, and freed", 3).await;
+    let mut world = World::at(Kind::Sqlite, &url, None);
+    world.start("all");
+    world.furnish().await;
+    full(&mut world, &disk, 3).await;
+    let toll = world.judge("disk full, and freed", 3).await;
     assert_eq!(toll.duplicates, 0, "what was answered while it was full is held, and recorded");
 }
 
@@ -188,35 +188,35 @@ async fn a_full_disk_refuses_and_loses_nothing_on_postgres() {
     let url = postgres.fresh_database();
     let name = url.rsplit('/').next().expect("a name");
     postgres.execute(&format!("ALTER DATABASE {name} SET TABLESPACE small"));
-    let mut house = House::at(Kind::Postgres, &url, None);
-    ["all", "worker"].into_iter().for_each(|role| _ = house.start(role));
-    house.furnish().await;
-    full(&mut house, &disk, 3).await;
-    let toll = house.judge("disk full, and freed", 3).await;
+    let mut world = World::at(Kind::Postgres, &url, None);
+    ["all", "worker"].into_iter().for_each(|role| _ = world.start(role));
+    world.furnish().await;
+    full(&mut world, &disk, 3).await;
+    let toll = world.judge("disk full, and freed", 3).await;
     assert_eq!(toll.duplicates, 0, "what was answered while it was full is held, and recorded");
-    drop(house);
+    drop(world);
     drop(postgres);
 }
 
 async fn failing_on_sqlite(fault: &str, calls: &str, error: &str) {
-    let mut house = House::on(Kind::Sqlite);
-    let process = house.start("all");
-    house.furnish().await;
-    let load = house.load();
+    let mut world = World::on(Kind::Sqlite);
+    let process = world.start("all");
+    world.furnish().await;
+    let load = world.load();
     for _ in 0..3 {
-        house.progress(40).await;
-        let pid = house.server(process).pid();
+        world.progress(40).await;
+        let pid = world.server(process).pid();
         let mut injected = Injected::into(&[pid], calls, error, None);
-        house.refusal().await;
-        house.refusal().await;
+        world.refusal().await;
+        world.refusal().await;
         assert!(injected.lasts(), "strace was attached all the time");
-        house.all_up();
+        world.all_up();
         drop(injected);
-        house.strike().await;
-        house.recovery("the disk writes again").await;
+        world.strike().await;
+        world.recovery("the disk writes again").await;
     }
     load.end().await;
-    let toll = house.judge(fault, 3).await;
+    let toll = world.judge(fault, 3).await;
     assert_eq!(toll.duplicates, 0, "what was answered meanwhile is held, and recorded");
 }
 
@@ -234,22 +234,22 @@ async fn a_write_that_fails_refuses_and_loses_nothing_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_fsync_that_fails_refuses_and_loses_nothing_on_postgres() {
     let postgres = Postgres::start(Durability::On);
-    let mut house = House::at(Kind::Postgres, &postgres.fresh_database(), None);
-    ["all", "worker"].into_iter().for_each(|role| _ = house.start(role));
-    house.furnish().await;
-    let load = house.load();
+    let mut world = World::at(Kind::Postgres, &postgres.fresh_database(), None);
+    ["all", "worker"].into_iter().for_each(|role| _ = world.start(role));
+    world.furnish().await;
+    let load = world.load();
     for _ in 0..3 {
-        house.progress(40).await;
+        world.progress(40).await;
         let backends = "SELECT CAST(pid AS bigint) FROM pg_stat_activity WHERE application_name = 'sendoff'";
-        let pids: Vec<u32> = house.books.numbers(backends).await.into_iter().map(|pid| pid as u32).collect();
+        let pids: Vec<u32> = world.books.numbers(backends).await.into_iter().map(|pid| pid as u32).collect();
         let injected = Injected::into(&pids, "fsync,fdatasync", "EIO", Some(1));
-        house.refusal().await;
+        world.refusal().await;
         drop(injected);
-        eventually("PostgreSQL is back", SOON, async || house.books.waiting().await).await;
-        house.strike().await;
-        house.recovery("PostgreSQL has recovered").await;
+        eventually("PostgreSQL is back", SOON, async || world.books.waiting().await).await;
+        world.strike().await;
+        world.recovery("PostgreSQL has recovered").await;
     }
     load.end().await;
-    let toll = house.judge("`fdatasync` of the WAL fails (EIO)", 3).await;
+    let toll = world.judge("`fdatasync` of the WAL fails (EIO)", 3).await;
     assert_eq!(toll.duplicates, 0, "what was answered meanwhile is held, and recorded");
 }

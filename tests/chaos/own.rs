@@ -11,8 +11,8 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::house::{House, Kind, REST};
 use crate::support::{SOON, eventually};
+use crate::world::{Kind, REST, World};
 
 /// How many events wait for a descriptor.
 const EVENTS: usize = 20;
@@ -60,10 +60,10 @@ impl Connection {
 }
 
 async fn without_descriptors(kind: Kind) {
-    let mut house = House::on(kind);
-    let process = house.start("all");
-    house.furnish().await;
-    let (pid, url) = (house.server(process).pid(), house.server(process).url());
+    let mut world = World::on(kind);
+    let process = world.start("all");
+    world.furnish().await;
+    let (pid, url) = (world.server(process).pid(), world.server(process).url());
     let mut connection = Connection::open(&url).await;
     connection.metrics().await;
     let before = limit_files(pid, Some(1));
@@ -72,30 +72,30 @@ async fn without_descriptors(kind: Kind) {
         let event = json!({"eventType": "t", "eventId": key, "payload": {"key": key}}).to_string();
         let request =
             Request::post("/api/v1/app/chaos/msg/").header("host", "chaos").header("content-type", "application/json");
-        let request = request.header("authorization", format!("Bearer {}", house.sender.token));
+        let request = request.header("authorization", format!("Bearer {}", world.sender.token));
         let (status, answer) = connection.ask(request.body(event.into()).expect("a request")).await;
         assert_eq!(status, 202, "{answer}");
-        house.ledger.acknowledge(&key, "t");
+        world.ledger.acknowledge(&key, "t");
     }
     let not_made = "sendoff_attempts_not_made_total{reason=\"descriptors\"}";
     eventually("attempts are not made", REST, async || connection.metrics().await.contains(not_made).then_some(()))
         .await;
-    assert_eq!(house.books.numbers("SELECT CAST(count(*) AS bigint) FROM attempt").await, [0], "nothing is recorded");
-    assert_eq!(house.ledger.arrived(), 0);
+    assert_eq!(world.books.numbers("SELECT CAST(count(*) AS bigint) FROM attempt").await, [0], "nothing is recorded");
+    assert_eq!(world.ledger.arrived(), 0);
     limit_files(pid, before);
 
-    let toll = house.rest().await;
+    let toll = world.rest().await;
     toll.enter("no file descriptor left (EMFILE)", kind.name(), 1);
     assert_eq!((toll.delivered, toll.duplicates), (2 * EVENTS, 0));
     let attempts = "SELECT CAST(count(*) AS bigint) FROM attempt";
-    assert_eq!(house.books.numbers(attempts).await, [2 * EVENTS as i64]);
-    assert_eq!(house.books.numbers(&format!("{attempts} WHERE number <> 1 OR failure IS NOT NULL")).await, [0]);
+    assert_eq!(world.books.numbers(attempts).await, [2 * EVENTS as i64]);
+    assert_eq!(world.books.numbers(&format!("{attempts} WHERE number <> 1 OR failure IS NOT NULL")).await, [0]);
     let failing = "SELECT CAST(count(*) AS bigint) FROM endpoint WHERE failing_since IS NOT NULL";
-    assert_eq!(house.books.numbers(failing).await, [0], "no receiver has failed");
-    let output = house.server(process).output();
+    assert_eq!(world.books.numbers(failing).await, [0], "no receiver has failed");
+    let output = world.server(process).output();
     let said = output.lines().filter(|line| line.contains("attempts cannot be made")).count();
     assert_eq!(said, 1, "once per episode: {output}");
-    house.terminate(process).await;
+    world.terminate(process).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,10 +1,10 @@
 //! Every long-running task panics once. One that keeps state takes the process down, and others (or the next start) go on; the others are
 //! started again. Nothing that was accepted is lost.
 
-use crate::house::{House, Kind, REST};
 use crate::ledger::Toll;
 use crate::points::stir;
 use crate::support::eventually;
+use crate::world::{Kind, REST, World};
 
 /// What a process exits with that lost an essential task.
 const LOST: i32 = 70;
@@ -24,39 +24,39 @@ const RESTARTING: [(&str, u32); 9] = [
 ];
 
 async fn essential(kind: Kind) {
-    let mut house = House::on(kind);
-    let mut sound = house.start("all");
-    house.furnish().await;
+    let mut world = World::on(kind);
+    let mut sound = world.start("all");
+    world.furnish().await;
     let mut before = Toll::default();
     for (name, nth) in ESSENTIAL {
         if kind == Kind::Sqlite {
-            house.terminate(sound).await;
+            world.terminate(sound).await;
         }
-        let failing = house.start_panicking("all", &format!("{name}:{nth}"));
-        let load = house.load();
+        let failing = world.start_panicking("all", &format!("{name}:{nth}"));
+        let load = world.load();
         let what = format!("{name} panics and the process ends");
-        let ended = eventually(&what, REST, async || house.server(failing).exited()).await;
-        assert_eq!(ended.code(), Some(LOST), "{name}: {}", house.server(failing).output());
-        let output = house.server(failing).output();
+        let ended = eventually(&what, REST, async || world.server(failing).exited()).await;
+        assert_eq!(ended.code(), Some(LOST), "{name}: {}", world.server(failing).output());
+        let output = world.server(failing).output();
         let said: Vec<&str> = output.lines().filter(|line| line.starts_with("sendoff: ")).collect();
         assert!(matches!(said[..], [line] if line.contains(name)), "{said:?}");
-        house.gone(failing).await;
+        world.gone(failing).await;
         if kind == Kind::Sqlite {
-            sound = house.start("all");
+            sound = world.start("all");
         }
-        house.progress(20).await;
+        world.progress(20).await;
         load.end().await;
-        let toll = house.rest().await;
+        let toll = world.rest().await;
         toll.since(&before).enter(&format!("`{name}` panics: the process exits"), kind.name(), 1);
         before = toll;
     }
 }
 
 async fn restarting(kind: Kind) {
-    let mut house = House::on(kind);
-    let sound = house.start("all");
-    house.furnish().await;
-    house.terminate(sound).await;
+    let mut world = World::on(kind);
+    let sound = world.start("all");
+    world.furnish().await;
+    world.terminate(sound).await;
     let mut before = Toll::default();
     for (name, nth) in RESTARTING {
         if kind == Kind::Sqlite && matches!(name, "listener" | "announcer") {
@@ -68,11 +68,11 @@ async fn restarting(kind: Kind) {
             "announcer" => ("api", Some("worker")),
             _ => ("all", None),
         };
-        let failing = house.start_panicking(role, &format!("{name}:{nth}"));
-        let other = other.map(|role| house.start(role));
-        let load = house.load();
-        let url = house.server(failing).url();
-        let client = house.sender.client.clone();
+        let failing = world.start_panicking(role, &format!("{name}:{nth}"));
+        let other = other.map(|role| world.start(role));
+        let load = world.load();
+        let url = world.server(failing).url();
+        let client = world.sender.client.clone();
         let counted = format!("sendoff_task_failures_total{{task=\"{name}\"}} 1");
         let metrics = async || client.get(format!("{url}/metrics")).send().await.ok()?.text().await.ok();
         let what = format!("{name} panics");
@@ -81,21 +81,21 @@ async fn restarting(kind: Kind) {
         tokio::select! {
             () = panicked => {}
             // A changed application has its endpoints loaded again.
-            () = stir(&house, if name == "load" { "change" } else { name }) => unreachable!("it goes on until the task has panicked"),
+            () = stir(&world, if name == "load" { "change" } else { name }) => unreachable!("it goes on until the task has panicked"),
         }
-        house.progress(20).await;
+        world.progress(20).await;
         load.end().await;
-        let toll = house.rest().await;
+        let toll = world.rest().await;
         toll.since(&before).enter(&format!("`{name}` panics: it is started again"), kind.name(), 1);
         assert_eq!(toll.duplicates, 0, "{name}");
         before = toll;
         let text = metrics().await.expect("the process goes on");
         let panics = text.lines().any(|line| line == "sendoff_attempts_not_made_total{reason=\"panic\"} 1");
         assert_eq!(panics, name == "send", "an attempt that panicked is none");
-        assert_eq!(house.server(failing).get_status("/readyz"), Some(200), "{name}");
-        house.terminate(failing).await;
+        assert_eq!(world.server(failing).get_status("/readyz"), Some(200), "{name}");
+        world.terminate(failing).await;
         if let Some(other) = other {
-            house.terminate(other).await;
+            world.terminate(other).await;
         }
     }
 }

@@ -4,33 +4,33 @@ use std::os::unix::process::ExitStatusExt;
 
 use serde_json::json;
 
-use crate::house::{House, Kind};
 use crate::ledger::Toll;
+use crate::world::{Kind, World};
 
 /// Where, and at which time of coming there: late enough that there is traffic.
 const PLACES: [(&str, u32); 7] =
     [("accept", 15), ("relay", 8), ("record", 15), ("post", 60), ("change", 6), ("lease", 2), ("background", 2)];
 
 async fn every_point(kind: Kind) {
-    let mut house = House::on(kind);
-    let mut sound = house.start("all");
-    house.furnish().await;
+    let mut world = World::on(kind);
+    let mut sound = world.start("all");
+    world.furnish().await;
     let mut before = Toll::default();
     for (place, nth) in PLACES {
         for when in ["before", "after"] {
-            house.terminate(sound).await;
-            let armed = house.start_armed("all", &format!("{place}.{when}:{nth}:KILL"));
-            let load = house.load();
-            let stir = stir(&house, place);
+            world.terminate(sound).await;
+            let armed = world.start_armed("all", &format!("{place}.{when}:{nth}:KILL"));
+            let load = world.load();
+            let stir = stir(&world, place);
             let ended = tokio::select! {
-                ended = house.gone(armed) => ended,
+                ended = world.gone(armed) => ended,
                 () = stir => unreachable!("it goes on until the process has ended"),
             };
             assert_eq!(ended.signal(), Some(9), "{place}.{when} was hit");
-            sound = house.start("all");
-            house.progress(5).await;
+            sound = world.start("all");
+            world.progress(5).await;
             load.end().await;
-            let toll = house.rest().await;
+            let toll = world.rest().await;
             toll.since(&before).enter(&format!("dies at `{place}.{when}`"), kind.name(), 1);
             before = toll;
         }
@@ -38,8 +38,8 @@ async fn every_point(kind: Kind) {
 }
 
 /// Does, over and over, what leads to the less common places.
-pub fn stir(house: &House, place: &str) -> impl Future<Output = ()> + use<> {
-    let (sender, place) = (house.sender.clone(), place.to_owned());
+pub fn stir(world: &World, place: &str) -> impl Future<Output = ()> + use<> {
+    let (sender, place) = (world.sender.clone(), place.to_owned());
     async move {
         loop {
             let targets = sender.targets.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::house::{House, Kind, REST};
 use crate::support::{Durability, Postgres, SOON, eventually};
+use crate::world::{Kind, REST, World};
 
 /// Ends all sessions of Sendoff on this database.
 fn end_sessions(postgres: &Postgres, database: &str) {
@@ -18,38 +18,38 @@ async fn sessions_that_are_read_only_are_replaced_once_the_database_takes_writes
     let postgres = Postgres::start(Durability::On);
     let url = postgres.fresh_database();
     let database = url.rsplit('/').next().expect("a name");
-    let mut house = House::at(Kind::Postgres, &url, None);
-    let processes = ["all", "worker"].map(|role| house.start(role));
-    house.furnish().await;
-    let load = house.load();
+    let mut world = World::at(Kind::Postgres, &url, None);
+    let processes = ["all", "worker"].map(|role| world.start(role));
+    world.furnish().await;
+    let load = world.load();
     for _ in 0..2 {
-        house.progress(40).await;
+        world.progress(40).await;
         postgres.execute(&format!("ALTER DATABASE {database} SET default_transaction_read_only = on"));
         end_sessions(&postgres, database);
         for process in processes {
             eventually("a process that cannot write is unready", SOON, async || {
-                (house.server(process).get_status("/readyz") == Some(503)).then_some(())
+                (world.server(process).get_status("/readyz") == Some(503)).then_some(())
             })
             .await;
-            assert_eq!(house.server(process).get_status("/healthz"), Some(200));
+            assert_eq!(world.server(process).get_status("/healthz"), Some(200));
         }
         // Long enough that each pool has only sessions of now, and that the leases have run out.
         let since = std::time::Instant::now();
         eventually("it lasts for a while", REST, async || (since.elapsed() > Duration::from_secs(5)).then_some(()))
             .await;
-        house.refusal().await;
+        world.refusal().await;
         postgres.execute(&format!("ALTER DATABASE {database} RESET default_transaction_read_only"));
-        house.strike().await;
-        house.recovery("the database takes writes again").await;
+        world.strike().await;
+        world.recovery("the database takes writes again").await;
         for process in processes {
             eventually("a process that can write is ready", SOON, async || {
-                (house.server(process).get_status("/readyz") == Some(200)).then_some(())
+                (world.server(process).get_status("/readyz") == Some(200)).then_some(())
             })
             .await;
         }
     }
     load.end().await;
-    let toll = house.judge("PostgreSQL is read-only for a while, and so are new sessions", 2).await;
+    let toll = world.judge("PostgreSQL is read-only for a while, and so are new sessions", 2).await;
     assert_eq!(toll.duplicates, 0, "what was answered meanwhile is held, and recorded");
 }
 
@@ -57,12 +57,12 @@ async fn sessions_that_are_read_only_are_replaced_once_the_database_takes_writes
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_file_that_somebody_else_keeps_locked_is_unready() {
     use sqlx::{ConnectOptions, Connection};
-    let mut house = House::on(Kind::Sqlite);
-    let process = house.start("all");
-    house.furnish().await;
-    let mut locker = house.books.sqlite().connect().await.expect("a connection");
+    let mut world = World::on(Kind::Sqlite);
+    let process = world.start("all");
+    world.furnish().await;
+    let mut locker = world.books.sqlite().connect().await.expect("a connection");
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut locker).await.expect("the lock");
-    let (url, client) = (format!("{}/readyz", house.server(process).url()), house.sender.client.clone());
+    let (url, client) = (format!("{}/readyz", world.server(process).url()), world.sender.client.clone());
     // Later on it also lacks its leases, which is another reason.
     eventually("it is unready", SOON, async || {
         let answer = client.get(&url).send().await.ok()?;
@@ -72,6 +72,6 @@ async fn a_file_that_somebody_else_keeps_locked_is_unready() {
     .await;
     sqlx::raw_sql("ROLLBACK").execute(&mut locker).await.expect("no lock");
     locker.close().await.expect("it closes");
-    eventually("it is ready", SOON, async || (house.server(process).get_status("/readyz") == Some(200)).then_some(()))
+    eventually("it is ready", SOON, async || (world.server(process).get_status("/readyz") == Some(200)).then_some(()))
         .await;
 }

@@ -7,16 +7,21 @@ use sendoff::store::Tenant;
 use sendoff::traffic::Traffic;
 use sendoff::traffic::rate_limits::{RateLimits, Rates};
 
-use crate::house::{Browser, House, both, with_traffic};
+use crate::support::on_both;
+use crate::world::{Browser, World, with_traffic};
 
-async fn get(house: &House, path: &str, cookie: &str) -> Response {
-    house.request(Method::GET, path).header("cookie", cookie).send().await.unwrap()
+on_both! {
+    a_customer_s_third_search_is_refused_with_a_page
+}
+
+async fn get(world: &World, path: &str, cookie: &str) -> Response {
+    world.request(Method::GET, path).header("cookie", cookie).send().await.unwrap()
 }
 
 /// Asks until it is refused, and gives the refusal.
-async fn emptied(house: &House, path: &str, cookie: &str) -> Response {
+async fn emptied(world: &World, path: &str, cookie: &str) -> Response {
     for _ in 0..200 {
-        let response = get(house, path, cookie).await;
+        let response = get(world, path, cookie).await;
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             return response;
         }
@@ -32,51 +37,48 @@ fn rates(session: Option<u32>, address: Option<u32>) -> Traffic {
 
 #[tokio::test]
 async fn a_session_that_asks_too_often_is_refused_and_no_other() {
-    let house = with_traffic(rates(Some(2), None)).await;
-    let (one, other) = (house.sign_in().await, house.sign_in().await);
-    let refused = emptied(&house, "/audit", &one.cookie).await;
+    let world = with_traffic(rates(Some(2), None)).await;
+    let (one, other) = (world.sign_in().await, world.sign_in().await);
+    let refused = emptied(&world, "/audit", &one.cookie).await;
     assert_eq!(refused.headers()["retry-after"], "1");
     assert_eq!(refused.headers()["ratelimit-policy"], "\"session\";q=4;w=2");
     assert_eq!(refused.headers()["ratelimit"], "\"session\";r=0;t=1");
     assert!(refused.text().await.unwrap().contains("too many requests"));
-    assert_eq!(get(&house, "/audit", &other.cookie).await.status(), StatusCode::OK);
-    assert_eq!(get(&house, "/login", "").await.status(), StatusCode::UNAUTHORIZED, "nobody is limited by address here");
+    assert_eq!(get(&world, "/audit", &other.cookie).await.status(), StatusCode::OK);
+    assert_eq!(get(&world, "/login", "").await.status(), StatusCode::UNAUTHORIZED, "nobody is limited by address here");
 }
 
 #[tokio::test]
 async fn without_a_session_the_address_is_limited_and_invented_sessions_are_none() {
-    let house = with_traffic(rates(None, Some(5))).await;
-    let browser: Browser<'_> = house.sign_in().await;
-    assert_eq!(get(&house, "/audit", &browser.cookie).await.status(), StatusCode::OK);
+    let world = with_traffic(rates(None, Some(5))).await;
+    let browser: Browser<'_> = world.sign_in().await;
+    assert_eq!(get(&world, "/audit", &browser.cookie).await.status(), StatusCode::OK);
     for (n, path) in ["/login", "/audit", "/portal/enter/nothing"].into_iter().enumerate() {
-        emptied(&house, path, &format!("sendoff_session=invented{n}")).await;
+        emptied(&world, path, &format!("sendoff_session=invented{n}")).await;
     }
     for _ in 0..30 {
         assert_eq!(
-            get(&house, "/audit", &browser.cookie).await.status(),
+            get(&world, "/audit", &browser.cookie).await.status(),
             StatusCode::OK,
             "who is known is not limited"
         );
-        assert_ne!(get(&house, "/static/0/app.css", "").await.status(), StatusCode::TOO_MANY_REQUESTS, "pages need it");
+        assert_ne!(get(&world, "/static/0/app.css", "").await.status(), StatusCode::TOO_MANY_REQUESTS, "pages need it");
     }
 }
 
-#[tokio::test]
-async fn a_customer_s_third_search_is_refused_with_a_page() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let visit = house.visit(&acme, None, &[]).await;
-        let tenant = Tenant { only: Some(acme.id), ..house.tenant() };
-        let held = [house.store.scan(&tenant).await.unwrap(), house.store.scan(&tenant).await.unwrap()];
-        let refused = get(&house, "/portal/messages?type=none", &visit.cookie).await;
-        assert_eq!(
-            (refused.status(), &refused.headers()["retry-after"]),
-            (StatusCode::TOO_MANY_REQUESTS, &"1".parse().unwrap())
-        );
-        let page = refused.text().await.unwrap();
-        crate::html::check(&page, "/portal/messages");
-        assert!(page.contains("Too many searches"), "{page}");
-        drop(held);
-        assert_eq!(get(&house, "/portal/messages?type=none", &visit.cookie).await.status(), StatusCode::OK);
-    }
+async fn a_customer_s_third_search_is_refused_with_a_page(world: World) {
+    let acme = world.app("Acme").await;
+    let visit = world.visit(&acme, None, &[]).await;
+    let tenant = Tenant { only: Some(acme.id), ..world.tenant() };
+    let held = [world.store.scan(&tenant).await.unwrap(), world.store.scan(&tenant).await.unwrap()];
+    let refused = get(&world, "/portal/messages?type=none", &visit.cookie).await;
+    assert_eq!(
+        (refused.status(), &refused.headers()["retry-after"]),
+        (StatusCode::TOO_MANY_REQUESTS, &"1".parse().unwrap())
+    );
+    let page = refused.text().await.unwrap();
+    crate::html::check(&page, "/portal/messages");
+    assert!(page.contains("Too many searches"), "{page}");
+    drop(held);
+    assert_eq!(get(&world, "/portal/messages?type=none", &visit.cookie).await.status(), StatusCode::OK);
 }

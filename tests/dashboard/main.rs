@@ -6,8 +6,9 @@ mod support;
 
 mod bulk;
 mod endpoint_pages;
+mod everywhere;
 mod hostile;
-mod house;
+mod world;
 
 mod html;
 mod limits;

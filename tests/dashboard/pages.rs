@@ -11,392 +11,362 @@ use sendoff::store::Tenant;
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::ingest::outbox::RelayRequest;
 
-use crate::house::{House, MINUTE, Try, both, dead, field, location, retry};
+use crate::support::on_both;
+use crate::world::{MINUTE, Try, World, dead, field, location, retry};
 
-#[tokio::test]
-async fn the_overview_counts_what_was_recorded() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        let fifth = house.endpoint(&acme, "https://b.example/hook").await;
-        // Within the hour: 3 delivered (one of them after a failure), 1 dead, 1 being retried. Before: 1 delivered, 1 dead.
-        let soon = house.now.plus(MINUTE * 5);
-        for minutes in [2, 3] {
-            let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * minutes)).await;
-            house.tries(&message, &endpoint, [Try::delivered(house.ago(MINUTE * minutes), 20)]).await;
-        }
-        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 9)).await;
-        let tries = [
-            Try::answered(house.ago(MINUTE * 9), 500, "", retry(house.ago(MINUTE * 8), 1)),
-            Try::delivered(house.ago(MINUTE * 8), 20),
-        ];
-        house.tries(&message, &endpoint, tries).await;
-        house.tries(&message, &fifth, [Try::answered(house.ago(MINUTE * 7), 500, "", dead())]).await;
-        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 5)).await;
-        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE * 5), 503, "", retry(soon, 1))]).await;
-        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 120)).await;
-        house.tries(&message, &endpoint, [Try::delivered(house.ago(MINUTE * 120), 20)]).await;
-        house.tries(&message, &fifth, [Try::answered(house.ago(MINUTE * 119), 500, "", dead())]).await;
-
-        let browser = house.sign_in().await;
-        let said = |page: &str| words(page.split("<h1").nth(1).unwrap().split("</h1>").next().unwrap());
-        let page = browser.page("/").await;
-        let wanted = "In the last hour 8 deliveries: 3 delivered, 1 being retried, 1 dead, 3 pending.";
-        assert!(said(&page).ends_with(wanted), "{}", said(&page));
-        let chart = "<p class=\"unseen\">Attempts per minute: 3 delivered, 2 failed and retried, 1 dead</p>";
-        assert!(page.contains(chart), "{page}");
-        assert!(page.contains("<p class=\"unseen\">Response time per minute. Total: p50 "), "{page}");
-        // Six minutes in which something was tried: six bars, six rows, and the same for how long it took.
-        assert_eq!(page.matches("<rect class=\"hit\"").count(), 2 * 6);
-        let bars = page.matches("<a href=\"/deliveries?since=").count();
-        assert_eq!(bars, 4 * 6, "a bar and a row of each chart lead to their minute");
-        let worst = words(page.split("id=\"failing-title\">").nth(1).unwrap().split("</section>").next().unwrap());
-        assert!(
-            worst.starts_with(
-                "Most failures https://a.example/hook Acme 1 failed 60.0 % of attempts delivered https://b"
-            ),
-            "{worst}"
-        );
-        assert!(worst.ends_with("Acme 1 failed 0.0 % of attempts delivered"), "{worst}");
-        let place = format!("href=\"/applications/{}/endpoints/{}\"", acme.id, fifth.id);
-        assert!(page.contains(&place), "{page}");
-        let health = words(page.split("id=\"health-title\">").nth(1).unwrap().split("</section>").next().unwrap());
-        let store = if house.store.shared() { "PostgreSQL" } else { "SQLite" };
-        assert!(health.starts_with(&format!("Health Database {store}, ")), "{health}");
-        assert!(health.contains("test 256 of 256 slots; started"), "{health}");
-        let page = browser.page("/?range=24h").await;
-        let wanted = "In the last 24 hours 10 deliveries: 4 delivered, 1 being retried, 2 dead, 3 pending.";
-        assert!(said(&page).ends_with(wanted), "{}", said(&page));
-        let chart = "<p class=\"unseen\">Attempts per hour: 4 delivered, 2 failed and retried, 2 dead</p>";
-        assert!(page.contains(chart), "{page}");
-        for (range, per) in [("7d", "3 hours"), ("30d", "day")] {
-            let page = browser.page(&format!("/?range={range}")).await;
-            assert!(said(&page).contains(" 10 deliveries: 4 delivered, "), "{}", said(&page));
-            assert!(page.contains(&format!("<p class=\"unseen\">Attempts per {per}: 4 delivered")), "{page}");
-        }
-
-        assert_eq!(rows(&page), 8);
-        assert_eq!(rows(&browser.page("/?show=failed").await), 4);
-        // Two deliveries of the three messages to both endpoints were never tried, and are due since they were accepted.
-        assert!(page.contains("Oldest due</strong> <a href=\"/applications/"), "{page}");
-    }
+on_both! {
+    the_overview_counts_what_was_recorded
+    an_empty_house_says_how_to_begin
+    attempts_go_on_from_page_to_page
+    a_message_tells_its_story
+    resend_puts_a_delivery_back_and_needs_the_forms_token
+    what_is_scheduled_says_when_and_what_lost_its_content_says_so
+    nothing_of_another_organization_is_seen_or_resent
+    stuck_rows_are_shown_with_their_reason
+    what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other
+    what_is_not_there_has_a_page_and_what_is_not_ours_is_left_alone
 }
 
-#[tokio::test]
-async fn an_empty_house_says_how_to_begin() {
-    for house in both().await {
-        let browser = house.sign_in().await;
-        let page = browser.page("/").await;
-        assert!(page.contains("No attempts yet"));
-        assert_eq!(link(&page, "Create application").as_deref(), Some("/applications/new"), "{page}");
-        let app = house.app("Acme").await;
-        let page = browser.page("/").await;
-        assert_eq!(link(&page, "Add an endpoint"), Some(format!("/applications/{}/endpoints/new", app.id)), "{page}");
-        for path in ["/deliveries", "/messages"] {
-            assert_eq!(link(&browser.page(path).await, "an application").as_deref(), Some("/applications"));
-        }
-        assert!(browser.page("/?show=failed").await.contains("failed attempts"));
-        assert!(browser.page("/deliveries?status=dead").await.contains("No dead deliveries"));
-        assert!(browser.page("/deliveries?status=retrying").await.contains("No deliveries being retried"));
-        assert!(browser.page("/outbox").await.contains("No stuck rows"));
+async fn the_overview_counts_what_was_recorded(world: World) {
+    let acme = world.app("Acme").await;
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    let fifth = world.endpoint(&acme, "https://b.example/hook").await;
+    // Within the hour: 3 delivered (one of them after a failure), 1 dead, 1 being retried. Before: 1 delivered, 1 dead.
+    let soon = world.now.plus(MINUTE * 5);
+    for minutes in [2, 3] {
+        let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * minutes)).await;
+        world.tries(&message, &endpoint, [Try::delivered(world.ago(MINUTE * minutes), 20)]).await;
     }
+    let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 9)).await;
+    let tries = [
+        Try::answered(world.ago(MINUTE * 9), 500, "", retry(world.ago(MINUTE * 8), 1)),
+        Try::delivered(world.ago(MINUTE * 8), 20),
+    ];
+    world.tries(&message, &endpoint, tries).await;
+    world.tries(&message, &fifth, [Try::answered(world.ago(MINUTE * 7), 500, "", dead())]).await;
+    let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 5)).await;
+    world.tries(&message, &endpoint, [Try::answered(world.ago(MINUTE * 5), 503, "", retry(soon, 1))]).await;
+    let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 120)).await;
+    world.tries(&message, &endpoint, [Try::delivered(world.ago(MINUTE * 120), 20)]).await;
+    world.tries(&message, &fifth, [Try::answered(world.ago(MINUTE * 119), 500, "", dead())]).await;
+
+    let browser = world.sign_in().await;
+    let said = |page: &str| words(page.split("<h1").nth(1).unwrap().split("</h1>").next().unwrap());
+    let page = browser.page("/").await;
+    let wanted = "In the last hour 8 deliveries: 3 delivered, 1 being retried, 1 dead, 3 pending.";
+    assert!(said(&page).ends_with(wanted), "{}", said(&page));
+    let chart = "<p class=\"unseen\">Attempts per minute: 3 delivered, 2 failed and retried, 1 dead</p>";
+    assert!(page.contains(chart), "{page}");
+    assert!(page.contains("<p class=\"unseen\">Response time per minute. Total: p50 "), "{page}");
+    // Six minutes in which something was tried: six bars, six rows, and the same for how long it took.
+    assert_eq!(page.matches("<rect class=\"hit\"").count(), 2 * 6);
+    let bars = page.matches("<a href=\"/deliveries?since=").count();
+    assert_eq!(bars, 4 * 6, "a bar and a row of each chart lead to their minute");
+    let worst = words(page.split("id=\"failing-title\">").nth(1).unwrap().split("</section>").next().unwrap());
+    assert!(
+        worst.starts_with("Most failures https://a.example/hook Acme 1 failed 60.0 % of attempts delivered https://b"),
+        "{worst}"
+    );
+    assert!(worst.ends_with("Acme 1 failed 0.0 % of attempts delivered"), "{worst}");
+    let place = format!("href=\"/applications/{}/endpoints/{}\"", acme.id, fifth.id);
+    assert!(page.contains(&place), "{page}");
+    let health = words(page.split("id=\"health-title\">").nth(1).unwrap().split("</section>").next().unwrap());
+    let store = if world.store.shared() { "PostgreSQL" } else { "SQLite" };
+    assert!(health.starts_with(&format!("Health Database {store}, ")), "{health}");
+    assert!(health.contains("test 256 of 256 slots; started"), "{health}");
+    let page = browser.page("/?range=24h").await;
+    let wanted = "In the last 24 hours 10 deliveries: 4 delivered, 1 being retried, 2 dead, 3 pending.";
+    assert!(said(&page).ends_with(wanted), "{}", said(&page));
+    let chart = "<p class=\"unseen\">Attempts per hour: 4 delivered, 2 failed and retried, 2 dead</p>";
+    assert!(page.contains(chart), "{page}");
+    for (range, per) in [("7d", "3 hours"), ("30d", "day")] {
+        let page = browser.page(&format!("/?range={range}")).await;
+        assert!(said(&page).contains(" 10 deliveries: 4 delivered, "), "{}", said(&page));
+        assert!(page.contains(&format!("<p class=\"unseen\">Attempts per {per}: 4 delivered")), "{page}");
+    }
+
+    assert_eq!(rows(&page), 8);
+    assert_eq!(rows(&browser.page("/?show=failed").await), 4);
+    // Two deliveries of the three messages to both endpoints were never tried, and are due since they were accepted.
+    assert!(page.contains("Oldest due</strong> <a href=\"/applications/"), "{page}");
 }
 
-#[tokio::test]
-async fn attempts_go_on_from_page_to_page() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        for n in 0..120u32 {
-            let at = house.ago(Duration::from_secs(u64::from(500 - n)));
-            let message = house.message(&acme, &format!("n.{n}"), "{}", at).await;
-            house.tries(&message, &endpoint, [Try::delivered(at, 5)]).await;
-        }
-        let browser = house.sign_in().await;
-        let (mut path, mut seen) = ("/".to_owned(), Vec::new());
-        loop {
-            let page = browser.page(&path).await;
-            seen.extend(
-                page.split("<bdi>n.").skip(1).map(|rest| rest.split('<').next().unwrap().parse::<u32>().unwrap()),
-            );
-            let Some(older) = link(&page, "Older") else { break };
-            path = older;
-        }
-        // The oldest waiting is said once more above the table; there is none here.
-        assert_eq!(seen, (0..120).rev().collect::<Vec<_>>());
+async fn an_empty_house_says_how_to_begin(world: World) {
+    let browser = world.sign_in().await;
+    let page = browser.page("/").await;
+    assert!(page.contains("No attempts yet"));
+    assert_eq!(link(&page, "Create application").as_deref(), Some("/applications/new"), "{page}");
+    let app = world.app("Acme").await;
+    let page = browser.page("/").await;
+    assert_eq!(link(&page, "Add an endpoint"), Some(format!("/applications/{}/endpoints/new", app.id)), "{page}");
+    for path in ["/deliveries", "/messages"] {
+        assert_eq!(link(&browser.page(path).await, "an application").as_deref(), Some("/applications"));
     }
+    assert!(browser.page("/?show=failed").await.contains("failed attempts"));
+    assert!(browser.page("/deliveries?status=dead").await.contains("No dead deliveries"));
+    assert!(browser.page("/deliveries?status=retrying").await.contains("No deliveries being retried"));
+    assert!(browser.page("/outbox").await.contains("No stuck rows"));
 }
 
-#[tokio::test]
-async fn a_message_tells_its_story() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        let message = house.message(&acme, "invoice.paid", r#"{"n":1.0,"n":2}"#, house.ago(MINUTE * 9)).await;
-        let at = |minutes| house.ago(MINUTE * minutes);
-        let due = house.now.plus(Duration::from_secs(250));
-        let tries = [
-            Try::failed(at(8), Failure::Tls, "the certificate expired on 2026-01-02", 83, retry(at(7), 1)),
-            Try::failed(at(7), Failure::Timeout, "no whole answer within 15 s", 15_000, retry(at(3), 2)),
-            Try::answered(at(3), 503, r#"{"error":"database is locked"}"#, retry(due, 3)),
-        ];
-        house.tries(&message, &endpoint, tries).await;
-        let browser = house.sign_in().await;
-        let path = format!("/applications/{}/messages/{}", acme.id, message.id);
+async fn attempts_go_on_from_page_to_page(world: World) {
+    let acme = world.app("Acme").await;
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    for n in 0..120u32 {
+        let at = world.ago(Duration::from_secs(u64::from(500 - n)));
+        let message = world.message(&acme, &format!("n.{n}"), "{}", at).await;
+        world.tries(&message, &endpoint, [Try::delivered(at, 5)]).await;
+    }
+    let browser = world.sign_in().await;
+    let (mut path, mut seen) = ("/".to_owned(), Vec::new());
+    loop {
         let page = browser.page(&path).await;
-        let text = words(&page);
-        // With its day, where that is another one: shortly before midnight.
-        let (due, today) = (due.to_string(), Clock.now().to_string());
-        let day = if due[..10] == today[..10] { String::new() } else { format!("{} ", &due[5..10]) };
-        let next = format!("next attempt in 4 min ({day}{} UTC)", &due[11..19]);
-        for part in [
-            "invoice.paid to Acme",
-            "Attempt 3 · 503 Service Unavailable after 214 ms · 3 min ago",
-            &next,
-            "Attempt 2 · Timed out after 15.0 s",
-            "Attempt 1 · TLS failed after 83 ms",
-            "the certificate expired on 2026-01-02",
-            "Retries continue.",
-            "webhook-signature",
-            "{&quot;error&quot;:&quot;database is locked&quot;}".replace("&quot;", "\"").as_str(),
-            "\"n\": 1.0, \"n\": 2",
-            r#"{"n":1.0,"n":2}"#,
-        ] {
-            assert!(text.contains(part), "{part}: {text}");
-        }
-        assert!(page.contains("badge retrying") && page.contains("Resend now"));
-        let by_name = browser.get(&format!("/applications/{}/messages/{}", acme.id, "nothing")).await;
-        assert_eq!(by_name.0, StatusCode::NOT_FOUND);
+        seen.extend(page.split("<bdi>n.").skip(1).map(|rest| rest.split('<').next().unwrap().parse::<u32>().unwrap()));
+        let Some(older) = link(&page, "Older") else { break };
+        path = older;
     }
+    // The oldest waiting is said once more above the table; there is none here.
+    assert_eq!(seen, (0..120).rev().collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn resend_puts_a_delivery_back_and_needs_the_forms_token() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 9)).await;
-        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
-        let state = async || {
-            let views = house.store.deliveries_of(&house.tenant(), acme.id, message.id).await.unwrap().data;
-            (views[0].state, views[0].attempts)
-        };
-        assert_eq!(state().await, (DeliveryState::Dead, 1));
-
-        let browser = house.sign_in().await;
-        let path = format!("/applications/{}/messages/{}", acme.id, message.id);
-        let (post, page) = (format!("{path}/resend"), browser.page(&path).await);
-        let (csrf, named) = (field(&page, "csrf"), field(&page, "endpoint"));
-        assert_eq!(named, endpoint.id.to_string());
-        for wrong in [String::new(), "x".into(), field(&house.sign_in().await.page("/").await, "csrf")] {
-            let response = browser.post(&post, &[("csrf", wrong), ("endpoint", named.clone())]).await;
-            assert_eq!(response.status(), StatusCode::FORBIDDEN);
-        }
-        let without = browser.post(&post, &[("endpoint", named.clone())]).await;
-        assert_eq!(without.status(), StatusCode::FORBIDDEN);
-        assert_eq!(browser.get(&post).await.0, StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(state().await, (DeliveryState::Dead, 1), "nothing of that did anything");
-
-        let response = browser.post(&post, &[("csrf", csrf.clone()), ("endpoint", named.clone())]).await;
-        assert_eq!(
-            (response.status(), location(&response)),
-            (StatusCode::SEE_OTHER, &*format!("{path}?notice=resent"))
-        );
-        assert_eq!(state().await, (DeliveryState::Fresh, 1));
-        let page = browser.page(&format!("{path}?notice=resent")).await;
-        assert!(page.contains("Resent.") && page.contains("badge pending") && page.contains("due now"));
-
-        // From the list of dead ones, back to it.
-        house.tries(&message, &endpoint, []).await;
-        let other = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 9)).await;
-        house
-            .tries(&other, &endpoint, [Try::answered(house.ago(MINUTE), 410, "", Transition::Dead(DeadReason::Gone))])
-            .await;
-        let page = browser.page("/deliveries?status=dead").await;
-        let mut actions = page.split("action=\"").skip(1).filter_map(|rest| rest.split('"').next());
-        let action = actions.find(|action| action.ends_with("/resend")).unwrap().to_owned();
-        assert_eq!(action, format!("/applications/{}/messages/{}/resend", acme.id, other.id));
-        let form = [("csrf", csrf.clone()), ("endpoint", named.clone()), ("back", "/deliveries?status=dead".into())];
-        let response = browser.post(&action, &form).await;
-        assert_eq!(location(&response), "/deliveries?status=dead&notice=resent");
-        assert!(browser.page("/deliveries?status=dead").await.contains("No dead deliveries"));
-
-        // What is gone is not sent.
-        house.store.delete_endpoint(&house.tenant(), acme.id, endpoint.id, house.now).await.unwrap();
-        let response = browser.post(&action, &form[..2]).await;
-        assert!(location(&response).ends_with("?notice=not-resent"));
-        let foreign = format!("{action}?x=1");
-        let back = [("csrf", csrf), ("endpoint", named), ("back", "//evil.example".into())];
-        let response = browser.post(&foreign, &back).await;
-        assert!(location(&response).starts_with("/applications/"), "not to another site");
+async fn a_message_tells_its_story(world: World) {
+    let acme = world.app("Acme").await;
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    let message = world.message(&acme, "invoice.paid", r#"{"n":1.0,"n":2}"#, world.ago(MINUTE * 9)).await;
+    let at = |minutes| world.ago(MINUTE * minutes);
+    let due = world.now.plus(Duration::from_secs(250));
+    let tries = [
+        Try::failed(at(8), Failure::Tls, "the certificate expired on 2026-01-02", 83, retry(at(7), 1)),
+        Try::failed(at(7), Failure::Timeout, "no whole answer within 15 s", 15_000, retry(at(3), 2)),
+        Try::answered(at(3), 503, r#"{"error":"database is locked"}"#, retry(due, 3)),
+    ];
+    world.tries(&message, &endpoint, tries).await;
+    let browser = world.sign_in().await;
+    let path = format!("/applications/{}/messages/{}", acme.id, message.id);
+    let page = browser.page(&path).await;
+    let text = words(&page);
+    // With its day, where that is another one: shortly before midnight.
+    let (due, today) = (due.to_string(), Clock.now().to_string());
+    let day = if due[..10] == today[..10] { String::new() } else { format!("{} ", &due[5..10]) };
+    let next = format!("next attempt in 4 min ({day}{} UTC)", &due[11..19]);
+    for part in [
+        "invoice.paid to Acme",
+        "Attempt 3 · 503 Service Unavailable after 214 ms · 3 min ago",
+        &next,
+        "Attempt 2 · Timed out after 15.0 s",
+        "Attempt 1 · TLS failed after 83 ms",
+        "the certificate expired on 2026-01-02",
+        "Retries continue.",
+        "webhook-signature",
+        "{&quot;error&quot;:&quot;database is locked&quot;}".replace("&quot;", "\"").as_str(),
+        "\"n\": 1.0, \"n\": 2",
+        r#"{"n":1.0,"n":2}"#,
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
     }
+    assert!(page.contains("badge retrying") && page.contains("Resend now"));
+    let by_name = browser.get(&format!("/applications/{}/messages/{}", acme.id, "nothing")).await;
+    assert_eq!(by_name.0, StatusCode::NOT_FOUND);
 }
 
-#[tokio::test]
-async fn what_is_scheduled_says_when_and_what_lost_its_content_says_so() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        let spec = MessageSpec {
-            event_type: "a.b".into(),
-            payload: "<b>raw</b>".into(),
-            raw_type: Some("text/html".into()),
-            deliver_at: Some(house.now.plus(MINUTE * 180)),
-            ..MessageSpec::default()
-        };
-        let item = AcceptItem {
-            tenant: Some(house.tenant()),
-            app: acme.id.into(),
-            only_endpoint: None,
-            spec,
-            at: house.now,
-            idempotency_key: None,
-        };
-        let message = house.store.accept(item).await.unwrap().unwrap();
-        let browser = house.sign_in().await;
-        let path = format!("/applications/{}/messages/{}", acme.id, message.id);
-        let page = browser.page(&path).await;
-        assert!(page.contains("scheduled for ") && page.contains("badge pending"), "{page}");
-        assert!(page.contains("no attempts yet") && words(&page).contains("next in "), "{page}");
-        assert!(page.contains("Send now") && page.contains("raw") && !page.contains("<b>raw"), "{page}");
+async fn resend_puts_a_delivery_back_and_needs_the_forms_token(world: World) {
+    let acme = world.app("Acme").await;
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 9)).await;
+    world.tries(&message, &endpoint, [Try::answered(world.ago(MINUTE), 500, "", dead())]).await;
+    let state = async || {
+        let views = world.store.deliveries_of(&world.tenant(), acme.id, message.id).await.unwrap().data;
+        (views[0].state, views[0].attempts)
+    };
+    assert_eq!(state().await, (DeliveryState::Dead, 1));
 
-        assert!(house.store.delete_content(&house.tenant(), acme.id, message.id, house.now).await.unwrap());
-        let page = browser.page(&path).await;
-        assert!(page.contains("The content was deleted") && page.contains("badge dead"), "{page}");
-        assert!(!page.contains("raw") && !page.contains(&format!("{path}/resend")), "{page}");
-        let list = browser.page("/deliveries?status=dead").await;
-        assert!(list.contains("Content deleted") && !list.contains(&format!("{path}/resend")), "{list}");
-        let csrf = field(&browser.page("/").await, "csrf");
-        let form = [("csrf", csrf), ("endpoint", endpoint.id.to_string())];
-        let response = browser.post(&format!("{path}/resend"), &form).await;
-        assert!(location(&response).ends_with("not-resent"));
+    let browser = world.sign_in().await;
+    let path = format!("/applications/{}/messages/{}", acme.id, message.id);
+    let (post, page) = (format!("{path}/resend"), browser.page(&path).await);
+    let (csrf, named) = (field(&page, "csrf"), field(&page, "endpoint"));
+    assert_eq!(named, endpoint.id.to_string());
+    for wrong in [String::new(), "x".into(), field(&world.sign_in().await.page("/").await, "csrf")] {
+        let response = browser.post(&post, &[("csrf", wrong), ("endpoint", named.clone())]).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
     }
+    let without = browser.post(&post, &[("endpoint", named.clone())]).await;
+    assert_eq!(without.status(), StatusCode::FORBIDDEN);
+    assert_eq!(browser.get(&post).await.0, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(state().await, (DeliveryState::Dead, 1), "nothing of that did anything");
+
+    let response = browser.post(&post, &[("csrf", csrf.clone()), ("endpoint", named.clone())]).await;
+    assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, &*format!("{path}?notice=resent")));
+    assert_eq!(state().await, (DeliveryState::Fresh, 1));
+    let page = browser.page(&format!("{path}?notice=resent")).await;
+    assert!(page.contains("Resent.") && page.contains("badge pending") && page.contains("due now"));
+
+    // From the list of dead ones, back to it.
+    world.tries(&message, &endpoint, []).await;
+    let other = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 9)).await;
+    world
+        .tries(&other, &endpoint, [Try::answered(world.ago(MINUTE), 410, "", Transition::Dead(DeadReason::Gone))])
+        .await;
+    let page = browser.page("/deliveries?status=dead").await;
+    let mut actions = page.split("action=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let action = actions.find(|action| action.ends_with("/resend")).unwrap().to_owned();
+    assert_eq!(action, format!("/applications/{}/messages/{}/resend", acme.id, other.id));
+    let form = [("csrf", csrf.clone()), ("endpoint", named.clone()), ("back", "/deliveries?status=dead".into())];
+    let response = browser.post(&action, &form).await;
+    assert_eq!(location(&response), "/deliveries?status=dead&notice=resent");
+    assert!(browser.page("/deliveries?status=dead").await.contains("No dead deliveries"));
+
+    // What is gone is not sent.
+    world.store.delete_endpoint(&world.tenant(), acme.id, endpoint.id, world.now).await.unwrap();
+    let response = browser.post(&action, &form[..2]).await;
+    assert!(location(&response).ends_with("?notice=not-resent"));
+    let foreign = format!("{action}?x=1");
+    let back = [("csrf", csrf), ("endpoint", named), ("back", "//evil.example".into())];
+    let response = browser.post(&foreign, &back).await;
+    assert!(location(&response).starts_with("/applications/"), "not to another site");
 }
 
-#[tokio::test]
-async fn nothing_of_another_organization_is_seen_or_resent() {
-    for mut house in both().await {
-        let theirs = Tenant::org("org_other".parse().unwrap());
-        let app = house.app_of(&theirs, "Their customer").await;
-        let endpoint = house.endpoint(&app, "https://their.example/hook").await;
-        let message = house.message(&app, "their.event", "{\"their\":1}", house.ago(MINUTE * 9)).await;
-        house.org = theirs.org.clone();
-        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
-        house.org = sendoff::domain::OrgId::default_org();
-        let browser = house.sign_in().await;
-        let path = format!("/applications/{}/messages/{}", app.id, message.id);
-        assert_eq!(browser.get(&path).await.0, StatusCode::NOT_FOUND);
-        for path in ["/", "/?range=24h&show=failed", "/deliveries?status=dead", "/deliveries?status=retrying"] {
-            let page = browser.page(path).await;
-            assert!(!page.to_lowercase().contains("their"), "{path}: {page}");
-        }
-        let csrf = field(&browser.page("/").await, "csrf");
-        let form = [("csrf", csrf), ("endpoint", endpoint.id.to_string())];
-        let response = browser.post(&format!("{path}/resend"), &form).await;
-        assert_eq!(response.status(), StatusCode::NOT_FOUND);
-        let views = house.store.deliveries_of(&theirs, app.id, message.id).await.unwrap().data;
-        assert_eq!(views[0].state, DeliveryState::Dead);
-    }
+async fn what_is_scheduled_says_when_and_what_lost_its_content_says_so(world: World) {
+    let acme = world.app("Acme").await;
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    let spec = MessageSpec {
+        event_type: "a.b".into(),
+        payload: "<b>raw</b>".into(),
+        raw_type: Some("text/html".into()),
+        deliver_at: Some(world.now.plus(MINUTE * 180)),
+        ..MessageSpec::default()
+    };
+    let item = AcceptItem {
+        tenant: Some(world.tenant()),
+        app: acme.id.into(),
+        only_endpoint: None,
+        spec,
+        at: world.now,
+        idempotency_key: None,
+    };
+    let message = world.store.accept(item).await.unwrap().unwrap();
+    let browser = world.sign_in().await;
+    let path = format!("/applications/{}/messages/{}", acme.id, message.id);
+    let page = browser.page(&path).await;
+    assert!(page.contains("scheduled for ") && page.contains("badge pending"), "{page}");
+    assert!(page.contains("no attempts yet") && words(&page).contains("next in "), "{page}");
+    assert!(page.contains("Send now") && page.contains("raw") && !page.contains("<b>raw"), "{page}");
+
+    assert!(world.store.delete_content(&world.tenant(), acme.id, message.id, world.now).await.unwrap());
+    let page = browser.page(&path).await;
+    assert!(page.contains("The content was deleted") && page.contains("badge dead"), "{page}");
+    assert!(!page.contains("raw") && !page.contains(&format!("{path}/resend")), "{page}");
+    let list = browser.page("/deliveries?status=dead").await;
+    assert!(list.contains("Content deleted") && !list.contains(&format!("{path}/resend")), "{list}");
+    let csrf = field(&browser.page("/").await, "csrf");
+    let form = [("csrf", csrf), ("endpoint", endpoint.id.to_string())];
+    let response = browser.post(&format!("{path}/resend"), &form).await;
+    assert!(location(&response).ends_with("not-resent"));
 }
 
-#[tokio::test]
-async fn stuck_rows_are_shown_with_their_reason() {
-    for house in both().await {
-        insert_into_outbox(&house).await;
-        house.store.relay(RelayRequest { limit: 10, now: house.ago(MINUTE) }).await.unwrap();
-        if house.store.kind() == "sqlite" {
-            // SQLite's columns take anything.
-            let odd = "INSERT INTO outbox (application, event_type, payload) VALUES (X'ff00', 7.5, X'fe'), (CAST(X'ff' AS TEXT), '', 1)";
-            crate::house::execute(&house, odd).await;
-            house.store.relay(RelayRequest { limit: 10, now: house.ago(MINUTE) }).await.unwrap();
-            let browser = house.sign_in().await;
-            assert!(words(&browser.page("/outbox").await).contains("4 stuck outbox rows"));
-            crate::house::execute(&house, "DELETE FROM outbox WHERE rowid > 2").await;
-        }
-        let browser = house.sign_in().await;
-        let strip = words(&browser.page("/").await);
-        assert!(strip.contains("2 outbox rows could not be routed"), "{strip}");
-        let page = words(&browser.page("/outbox").await);
-        assert!(page.contains("2 stuck outbox rows") && page.contains("there is no application nobody"), "{page}");
-        assert!(page.contains("is missing"), "{page}");
+async fn nothing_of_another_organization_is_seen_or_resent(mut world: World) {
+    let theirs = Tenant::org("org_other".parse().unwrap());
+    let app = world.app_of(&theirs, "Their customer").await;
+    let endpoint = world.endpoint(&app, "https://their.example/hook").await;
+    let message = world.message(&app, "their.event", "{\"their\":1}", world.ago(MINUTE * 9)).await;
+    world.org = theirs.org.clone();
+    world.tries(&message, &endpoint, [Try::answered(world.ago(MINUTE), 500, "", dead())]).await;
+    world.org = sendoff::domain::OrgId::default_org();
+    let browser = world.sign_in().await;
+    let path = format!("/applications/{}/messages/{}", app.id, message.id);
+    assert_eq!(browser.get(&path).await.0, StatusCode::NOT_FOUND);
+    for path in ["/", "/?range=24h&show=failed", "/deliveries?status=dead", "/deliveries?status=retrying"] {
+        let page = browser.page(path).await;
+        assert!(!page.to_lowercase().contains("their"), "{path}: {page}");
     }
+    let csrf = field(&browser.page("/").await, "csrf");
+    let form = [("csrf", csrf), ("endpoint", endpoint.id.to_string())];
+    let response = browser.post(&format!("{path}/resend"), &form).await;
+    assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    let views = world.store.deliveries_of(&theirs, app.id, message.id).await.unwrap().data;
+    assert_eq!(views[0].state, DeliveryState::Dead);
 }
 
-async fn insert_into_outbox(house: &House) {
+async fn stuck_rows_are_shown_with_their_reason(world: World) {
+    insert_into_outbox(&world).await;
+    world.store.relay(RelayRequest { limit: 10, now: world.ago(MINUTE) }).await.unwrap();
+    if world.store.kind() == "sqlite" {
+        // SQLite's columns take anything.
+        let odd = "INSERT INTO outbox (application, event_type, payload) VALUES (X'ff00', 7.5, X'fe'), (CAST(X'ff' AS TEXT), '', 1)";
+        crate::world::execute(&world, odd).await;
+        world.store.relay(RelayRequest { limit: 10, now: world.ago(MINUTE) }).await.unwrap();
+        let browser = world.sign_in().await;
+        assert!(words(&browser.page("/outbox").await).contains("4 stuck outbox rows"));
+        crate::world::execute(&world, "DELETE FROM outbox WHERE rowid > 2").await;
+    }
+    let browser = world.sign_in().await;
+    let strip = words(&browser.page("/").await);
+    assert!(strip.contains("2 outbox rows could not be routed"), "{strip}");
+    let page = words(&browser.page("/outbox").await);
+    assert!(page.contains("2 stuck outbox rows") && page.contains("there is no application nobody"), "{page}");
+    assert!(page.contains("is missing"), "{page}");
+}
+
+async fn insert_into_outbox(world: &World) {
     let rows =
         "INSERT INTO outbox (application, event_type, payload) VALUES ('nobody', 'a.b', '{}'), (NULL, NULL, NULL)";
-    crate::house::execute(house, rows).await;
+    crate::world::execute(world, rows).await;
 }
 
-#[tokio::test]
-async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other() {
-    for house in both().await {
-        let browser = house.sign_in().await;
-        assert!(!browser.page("/").await.contains("<strong>Operational webhooks"), "nobody listens");
-        assert!(words(&browser.page("/operational").await).contains("No operational endpoints"));
-        let told = house.store.ensure_operational_application(&house.tenant(), house.now).await.unwrap();
-        let ears = house.endpoint(&told, "https://ops.example/hook").await;
-        assert!(words(&browser.page("/operational").await).contains("New events appear here"));
-        let acme = house.app("Acme").await;
-        house.endpoint(&acme, "https://a.example/hook").await;
-        let slot = house.store.slot_of_endpoint(ears.id).await.unwrap() as u8;
-        let wants = sendoff::store::queue::pending_deliveries::LaneRequest {
-            endpoint: ears.id,
-            slot,
-            fresh: 9,
-            retries: 9,
-            fresh_from: sendoff::domain::Time::ZERO,
-            retries_from: sendoff::domain::Time::ZERO,
-            ordered: false,
-        };
-        let id = house.store.pending_deliveries(&[wants]).await.unwrap()[0].message_id;
-        let message = house.store.load_messages(&[id]).await.unwrap().remove(0);
-        let at = house.ago(MINUTE * 5);
-        house
-            .tries(&message, &ears, [Try::answered(at, 500, "", retry(at, 1)), Try::answered(at, 500, "", dead())])
-            .await;
+async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(world: World) {
+    let browser = world.sign_in().await;
+    assert!(!browser.page("/").await.contains("<strong>Operational webhooks"), "nobody listens");
+    assert!(words(&browser.page("/operational").await).contains("No operational endpoints"));
+    let told = world.store.ensure_operational_application(&world.tenant(), world.now).await.unwrap();
+    let ears = world.endpoint(&told, "https://ops.example/hook").await;
+    assert!(words(&browser.page("/operational").await).contains("New events appear here"));
+    let acme = world.app("Acme").await;
+    world.endpoint(&acme, "https://a.example/hook").await;
+    let slot = world.store.slot_of_endpoint(ears.id).await.unwrap() as u8;
+    let wants = sendoff::store::queue::pending_deliveries::LaneRequest {
+        endpoint: ears.id,
+        slot,
+        fresh: 9,
+        retries: 9,
+        fresh_from: sendoff::domain::Time::ZERO,
+        retries_from: sendoff::domain::Time::ZERO,
+        ordered: false,
+    };
+    let id = world.store.pending_deliveries(&[wants]).await.unwrap()[0].message_id;
+    let message = world.store.load_messages(&[id]).await.unwrap().remove(0);
+    let at = world.ago(MINUTE * 5);
+    world.tries(&message, &ears, [Try::answered(at, 500, "", retry(at, 1)), Try::answered(at, 500, "", dead())]).await;
 
-        let page = words(&browser.page("/").await);
-        assert!(page.contains("In the last hour 0 deliveries: 0 delivered, 0 being retried, 0 dead."), "{page}");
-        assert!(
-            page.contains("Operational webhooks 0 attempts delivered, 2 failed") && page.contains("No attempts yet")
-        );
-        assert_eq!(rows(&browser.page("/deliveries?status=dead").await), 0);
-        let page = browser.page("/operational").await;
-        assert_eq!(rows(&page), 2);
-        let text = words(&page);
-        assert!(
-            text.contains("0 attempts were delivered and 2 failed") && text.contains("receives all events"),
-            "{text}"
-        );
-        let path = format!("/applications/{}/messages/{id}", told.id);
-        assert!(page.contains(&path));
-        let message = browser.page(&path).await;
-        assert!(words(&message).contains("endpoint.created to Operational webhooks"), "{message}");
-        let form = [("csrf", field(&message, "csrf")), ("endpoint", ears.id.to_string())];
-        let done = browser.post(&format!("{path}/resend"), &form).await;
-        assert_eq!(location(&done), format!("{path}?notice=resent"));
+    let page = words(&browser.page("/").await);
+    assert!(page.contains("In the last hour 0 deliveries: 0 delivered, 0 being retried, 0 dead."), "{page}");
+    assert!(page.contains("Operational webhooks 0 attempts delivered, 2 failed") && page.contains("No attempts yet"));
+    assert_eq!(rows(&browser.page("/deliveries?status=dead").await), 0);
+    let page = browser.page("/operational").await;
+    assert_eq!(rows(&page), 2);
+    let text = words(&page);
+    assert!(text.contains("0 attempts were delivered and 2 failed") && text.contains("receives all events"), "{text}");
+    let path = format!("/applications/{}/messages/{id}", told.id);
+    assert!(page.contains(&path));
+    let message = browser.page(&path).await;
+    assert!(words(&message).contains("endpoint.created to Operational webhooks"), "{message}");
+    let form = [("csrf", field(&message, "csrf")), ("endpoint", ears.id.to_string())];
+    let done = browser.post(&format!("{path}/resend"), &form).await;
+    assert_eq!(location(&done), format!("{path}?notice=resent"));
+}
+
+async fn what_is_not_there_has_a_page_and_what_is_not_ours_is_left_alone(world: World) {
+    let browser = world.sign_in().await;
+    for path in ["/nowhere", "/applications/a/nothing", "/static/x/none.css", "/apiary", "/login/x", "/%ff"] {
+        let response = world.request(Method::GET, path).send().await.unwrap();
+        let (status, id) = (response.status(), response.headers()["x-request-id"].to_str().unwrap().to_owned());
+        let page = response.text().await.unwrap();
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+        assert!(page.contains(&id) && page.contains("Page not found"), "{path}: {page}");
+        assert_eq!(browser.get(path).await.0, StatusCode::NOT_FOUND);
     }
-}
-
-#[tokio::test]
-async fn what_is_not_there_has_a_page_and_what_is_not_ours_is_left_alone() {
-    for house in both().await {
-        let browser = house.sign_in().await;
-        for path in ["/nowhere", "/applications/a/nothing", "/static/x/none.css", "/apiary", "/login/x", "/%ff"] {
-            let response = house.request(Method::GET, path).send().await.unwrap();
-            let (status, id) = (response.status(), response.headers()["x-request-id"].to_str().unwrap().to_owned());
-            let page = response.text().await.unwrap();
-            assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
-            assert!(page.contains(&id) && page.contains("Page not found"), "{path}: {page}");
-            assert_eq!(browser.get(path).await.0, StatusCode::NOT_FOUND);
-        }
-        assert_eq!(browser.post("/outbox", &[]).await.status(), StatusCode::METHOD_NOT_ALLOWED);
-        for (path, wanted) in [("/api/v1/health", "the api"), ("/metrics", "the metrics")] {
-            let response = house.request(Method::GET, path).header("host", "any.example").send().await.unwrap();
-            assert!(response.headers().get("content-security-policy").is_none());
-            assert_eq!(response.text().await.unwrap(), wanted);
-        }
+    assert_eq!(browser.post("/outbox", &[]).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+    for (path, wanted) in [("/api/v1/health", "the api"), ("/metrics", "the metrics")] {
+        let response = world.request(Method::GET, path).header("host", "any.example").send().await.unwrap();
+        assert!(response.headers().get("content-security-policy").is_none());
+        assert_eq!(response.text().await.unwrap(), wanted);
     }
 }
 

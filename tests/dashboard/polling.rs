@@ -10,38 +10,41 @@ use sendoff::domain::catalog::polling::PollingEndpoint;
 use sendoff::domain::feed::{FeedIterator, Position};
 use sendoff::store::{Order, PageRequest};
 
-use crate::house::{Browser, House, MINUTE, both, field, location};
+use crate::support::on_both;
+use crate::world::{Browser, MINUTE, World, field, location};
 
-async fn all(house: &House, app: &sendoff::domain::catalog::application::Application) -> Vec<PollingEndpoint> {
+on_both! {
+    a_polling_endpoint_is_made_changed_and_deleted_by_operators_and_customers_alike
+    a_visit_does_what_its_capabilities_say
+}
+
+async fn all(world: &World, app: &sendoff::domain::catalog::application::Application) -> Vec<PollingEndpoint> {
     let page = PageRequest::first(20, Order::Ascending);
-    house.store.polling_endpoints(&house.tenant(), app.id, &page).await.unwrap().data
+    world.store.polling_endpoints(&world.tenant(), app.id, &page).await.unwrap().data
 }
 
 /// The token that an answer shows, which opens `endpoint`.
-async fn shown(house: &House, endpoint: &PollingEndpoint, html: &str) -> String {
+async fn shown(world: &World, endpoint: &PollingEndpoint, html: &str) -> String {
     crate::html::check(html, "the token's page");
     let (_, rest) = html.split_once("aria-label=\"The token\">").unwrap_or_else(|| panic!("no token: {html}"));
     let token = rest.split('<').next().unwrap().to_owned();
-    let known = house.store.polling_token_by_hash(&api_key::hash(&token)).await.unwrap().expect("a token");
+    let known = world.store.polling_token_by_hash(&api_key::hash(&token)).await.unwrap().expect("a token");
     assert_eq!(known.polling_endpoint_id, endpoint.id);
     token
 }
 
-#[tokio::test]
-async fn a_polling_endpoint_is_made_changed_and_deleted_by_operators_and_customers_alike() {
-    for house in both().await {
-        let (acme, other) = (house.app("Acme").await, house.app("Other").await);
-        let spec = EventTypeSpec { name: "a.b".into(), ..EventTypeSpec::default() };
-        house.store.put_event_type(&house.tenant(), spec, house.now).await.unwrap();
-        let place = format!("/applications/{}", acme.id);
-        goes_through(&house, &house.sign_in().await, &place, &acme).await;
-        goes_through(&house, &house.visit(&acme, None, &[]).await, "/portal", &acme).await;
-        assert!(all(&house, &other).await.is_empty());
-    }
+async fn a_polling_endpoint_is_made_changed_and_deleted_by_operators_and_customers_alike(world: World) {
+    let (acme, other) = (world.app("Acme").await, world.app("Other").await);
+    let spec = EventTypeSpec { name: "a.b".into(), ..EventTypeSpec::default() };
+    world.store.put_event_type(&world.tenant(), spec, world.now).await.unwrap();
+    let place = format!("/applications/{}", acme.id);
+    goes_through(&world, &world.sign_in().await, &place, &acme).await;
+    goes_through(&world, &world.visit(&acme, None, &[]).await, "/portal", &acme).await;
+    assert!(all(&world, &other).await.is_empty());
 }
 
 async fn goes_through(
-    house: &House,
+    world: &World,
     browser: &Browser<'_>,
     place: &str,
     app: &sendoff::domain::catalog::application::Application,
@@ -63,8 +66,8 @@ async fn goes_through(
     let response = browser.submit(&new, &new, &typed).await;
     assert_eq!(response.status(), StatusCode::OK);
     let html = response.text().await.unwrap();
-    let made = all(house, app).await.remove(0);
-    let first = shown(house, &made, &html).await;
+    let made = all(world, app).await.remove(0);
+    let first = shown(world, &made, &html).await;
     assert!(html.contains(&format!("/api/v1/app/{}/poller/pull", app.id)), "{html}");
     let page = browser.page(&list).await;
     assert!(page.contains(">pull<") && page.contains("a.b; channels eu, us") && page.contains("never"), "{page}");
@@ -77,7 +80,7 @@ async fn goes_through(
     let token = format!("{path}/token");
     let response = browser.submit(&token, &token, &[("life", "30d")]).await;
     assert_eq!(response.status(), StatusCode::OK);
-    let second = shown(house, &made, &response.text().await.unwrap()).await;
+    let second = shown(world, &made, &response.text().await.unwrap()).await;
     assert_ne!(first, second);
     let response = browser.submit(&token, &token, &[("life", "soon")]).await;
     assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
@@ -88,21 +91,21 @@ async fn goes_through(
     for (act, disabled) in [("disable", true), ("enable", false)] {
         let response = browser.submit(&path, &format!("{path}/{act}"), &[]).await;
         assert_eq!(response.status(), StatusCode::SEE_OTHER);
-        assert_eq!(all(house, app).await[0].spec.disabled, disabled);
+        assert_eq!(all(world, app).await[0].spec.disabled, disabled);
     }
-    let changed = all(house, app).await.remove(0).spec;
+    let changed = all(world, app).await.remove(0).spec;
     assert_eq!(
         (changed.uid, changed.filter.event_types, changed.filter.channels),
         (None, None, Some(vec!["eu".to_owned()]))
     );
 
-    let at = FeedIterator { position: Position::at(house.ago(MINUTE * 3)), complete_at: house.now, moves: 0 };
-    house.store.consume(&house.tenant(), &made, "warehouse", Some(at), house.now).await.unwrap();
-    house.store.lease_state(&house.tenant(), &made, "leaser", at, house.now).await.unwrap();
+    let at = FeedIterator { position: Position::at(world.ago(MINUTE * 3)), complete_at: world.now, moves: 0 };
+    world.store.consume(&world.tenant(), &made, "warehouse", Some(at), world.now).await.unwrap();
+    world.store.lease_state(&world.tenant(), &made, "leaser", at, world.now).await.unwrap();
     for minutes in [5, 2, 1] {
-        house.message(app, "a.b", "{}", house.ago(MINUTE * minutes)).await;
+        world.message(app, "a.b", "{}", world.ago(MINUTE * minutes)).await;
     }
-    let behind = house.store.feed_lag(&house.tenant(), app.id, at.position, house.now).await.unwrap();
+    let behind = world.store.feed_lag(&world.tenant(), app.id, at.position, world.now).await.unwrap();
     let page = browser.page(&path).await;
     assert!(page.contains("warehouse") && page.contains("leases and commits"), "{page}");
     assert!(page.contains(&format!("number\">{behind}<")) && behind >= 2, "{behind} behind: {page}");
@@ -112,38 +115,35 @@ async fn goes_through(
     assert_eq!(browser.get(&path).await.0, StatusCode::NOT_FOUND);
 }
 
-#[tokio::test]
-async fn a_visit_does_what_its_capabilities_say() {
-    for house in both().await {
-        let (acme, other) = (house.app("Acme").await, house.app("Other").await);
-        let make = async |app: &sendoff::domain::catalog::application::Application| {
-            house.store.create_polling_endpoint(&house.tenant(), app.id, Default::default(), house.now).await.unwrap()
-        };
-        let (own, foreign) = (make(&acme).await, make(&other).await);
-        let looker = house.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
-        let path = format!("/portal/polling/{}", own.id);
-        let page = looker.page(&path).await;
-        assert!(!looker.page("/portal/polling").await.contains("polling/new"));
-        for act in ["token", "edit", "disable", "enable", "delete"] {
-            assert!(!page.contains(&format!("{path}/{act}\"")), "{act} is offered: {page}");
-            let form = [("csrf", field(&page, "csrf")), ("life", "never".to_owned())];
-            assert_eq!(looker.post(&format!("{path}/{act}"), &form).await.status(), StatusCode::FORBIDDEN, "{act}");
-        }
-        let form = [("csrf", field(&page, "csrf"))];
-        assert_eq!(looker.post("/portal/polling/new", &form).await.status(), StatusCode::FORBIDDEN);
-        let manager = house.visit(&acme, Some(&[Capability::ViewBase, Capability::ManageEndpoint]), &[]).await;
-        let new = "/portal/polling/new";
-        let made = manager.submit(new, new, &[("uid", "x"), ("eventTypes", ""), ("channels", "")]).await;
-        assert_eq!(made.status(), StatusCode::OK);
-        let theirs = format!("/portal/polling/{}", foreign.id);
-        assert_eq!(manager.get(&theirs).await.0, StatusCode::NOT_FOUND);
-        let form = [("csrf", field(&manager.page(&path).await, "csrf"))];
-        assert_eq!(manager.post(&format!("{theirs}/delete"), &form).await.status(), StatusCode::NOT_FOUND);
-        // The pages go with those of endpoints.
-        let until = house.now.plus(Duration::from_secs(3_600)).micros();
-        let options = PortalOptions { pages: Some(vec![PortalPage::Messages]), ..PortalOptions::all(until) };
-        let reader = house.visit_with(&acme, options).await;
-        assert_eq!(reader.get("/portal/polling").await.0, StatusCode::NOT_FOUND);
-        assert!(!reader.page("/portal/messages").await.contains("/portal/polling"));
+async fn a_visit_does_what_its_capabilities_say(world: World) {
+    let (acme, other) = (world.app("Acme").await, world.app("Other").await);
+    let make = async |app: &sendoff::domain::catalog::application::Application| {
+        world.store.create_polling_endpoint(&world.tenant(), app.id, Default::default(), world.now).await.unwrap()
+    };
+    let (own, foreign) = (make(&acme).await, make(&other).await);
+    let looker = world.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+    let path = format!("/portal/polling/{}", own.id);
+    let page = looker.page(&path).await;
+    assert!(!looker.page("/portal/polling").await.contains("polling/new"));
+    for act in ["token", "edit", "disable", "enable", "delete"] {
+        assert!(!page.contains(&format!("{path}/{act}\"")), "{act} is offered: {page}");
+        let form = [("csrf", field(&page, "csrf")), ("life", "never".to_owned())];
+        assert_eq!(looker.post(&format!("{path}/{act}"), &form).await.status(), StatusCode::FORBIDDEN, "{act}");
     }
+    let form = [("csrf", field(&page, "csrf"))];
+    assert_eq!(looker.post("/portal/polling/new", &form).await.status(), StatusCode::FORBIDDEN);
+    let manager = world.visit(&acme, Some(&[Capability::ViewBase, Capability::ManageEndpoint]), &[]).await;
+    let new = "/portal/polling/new";
+    let made = manager.submit(new, new, &[("uid", "x"), ("eventTypes", ""), ("channels", "")]).await;
+    assert_eq!(made.status(), StatusCode::OK);
+    let theirs = format!("/portal/polling/{}", foreign.id);
+    assert_eq!(manager.get(&theirs).await.0, StatusCode::NOT_FOUND);
+    let form = [("csrf", field(&manager.page(&path).await, "csrf"))];
+    assert_eq!(manager.post(&format!("{theirs}/delete"), &form).await.status(), StatusCode::NOT_FOUND);
+    // The pages go with those of endpoints.
+    let until = world.now.plus(Duration::from_secs(3_600)).micros();
+    let options = PortalOptions { pages: Some(vec![PortalPage::Messages]), ..PortalOptions::all(until) };
+    let reader = world.visit_with(&acme, options).await;
+    assert_eq!(reader.get("/portal/polling").await.0, StatusCode::NOT_FOUND);
+    assert!(!reader.page("/portal/messages").await.contains("/portal/polling"));
 }

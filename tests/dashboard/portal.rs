@@ -6,77 +6,87 @@ use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions, Por
 use sendoff::domain::access::theme::{Theme, ThemeMode};
 use sendoff::domain::catalog::application::Application;
 
-use crate::house::{Browser, House, MINUTE, Try, at, both, dead, field, framed, location, set_cookie};
+use crate::support::on_both;
+use crate::world::{Browser, MINUTE, Try, World, at, dead, field, framed, location, set_cookie};
+
+on_both! {
+    a_link_is_used_up_by_its_button_and_opens_one_application
+    a_visit_has_the_pages_and_the_looks_that_the_team_decided
+    who_may_only_look_finds_no_button_and_every_post_is_refused
+    a_visit_is_over_when_its_time_or_its_application_is
+    a_theme_is_there_before_one_enters_and_gives_way_to_the_customer_s_choice
+    a_list_of_deliveries_leads_to_messages_also_where_they_have_no_list_of_their_own
+    an_operator_sees_open_sessions_and_ends_one
+    resends_and_the_live_view_are_found_and_a_state_is_the_same_everywhere
+    an_operator_makes_a_link_that_is_good_once
+}
 
 /// The path of a link into the portal of `app`.
-async fn link(house: &House, app: &Application, options: PortalOptions) -> String {
+async fn link(world: &World, app: &Application, options: PortalOptions) -> String {
     let code = api_key::random_text();
-    let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: house.now.plus(MINUTE * 15) };
-    house.store.add_portal_link(&api_key::hash(&code), &link, house.now).await.unwrap();
+    let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: world.now.plus(MINUTE * 15) };
+    world.store.add_portal_link(&api_key::hash(&code), &link, world.now).await.unwrap();
     format!("/portal/enter/{}", *code)
 }
 
-fn hour(house: &House) -> PortalOptions {
-    PortalOptions::all(house.now.plus(MINUTE * 60).micros())
+fn hour(world: &World) -> PortalOptions {
+    PortalOptions::all(world.now.plus(MINUTE * 60).micros())
 }
 
-#[tokio::test]
-async fn a_link_is_used_up_by_its_button_and_opens_one_application() {
-    for house in both().await {
-        let (acme, globex) = (house.app("Acme").await, house.app("Globex").await);
-        let mine = house.endpoint(&acme, "https://a.example/hook").await;
-        let theirs = house.endpoint(&globex, "https://b.example/hook").await;
-        let secret = house.message(&globex, "a.b", "{}", house.now).await;
-        let path = link(&house, &acme, hour(&house)).await;
-        for method in [Method::GET, Method::HEAD, Method::GET] {
-            let response = house.request(method, &path).send().await.unwrap();
-            assert_eq!((response.status(), set_cookie(&response)), (StatusCode::OK, String::new()));
-        }
-        let page = house.request(Method::GET, &path).send().await.unwrap().text().await.unwrap();
-        crate::html::check(&page, &path);
-        assert!(page.contains("Acme") && page.contains("data-enter"), "{page}");
-        let wrong = house.post(&path, &[("csrf", "A".repeat(43))]).send().await.unwrap();
-        assert_eq!(wrong.status(), StatusCode::FORBIDDEN);
-        let form = [("csrf", field(&page, "csrf")), ("next", "//evil.example".to_owned())];
-        let response = house.post(&path, &form).send().await.unwrap();
-        assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/portal"));
-        let cookie = set_cookie(&response);
-        for part in ["sendoff_visit=", "HttpOnly", "SameSite=Lax", "Path=/"] {
-            assert!(cookie.contains(part), "{cookie}");
-        }
-        let again = house.post(&path, &form).send().await.unwrap();
-        assert_eq!((again.status(), set_cookie(&again)), (StatusCode::UNAUTHORIZED, String::new()));
-
-        let visitor = Browser { house: &house, cookie: cookie.split(';').next().unwrap().to_owned() };
-        let home = visitor.page("/portal").await;
-        assert!(home.contains("a.example") && home.contains("In the last 24 hours"), "{home}");
-        assert!(!home.contains("b.example") && !home.contains("Globex"), "{home}");
-        assert_eq!(visitor.get(&format!("/portal/endpoints/{}", mine.id)).await.0, StatusCode::OK);
-        for path in [
-            format!("/portal/endpoints/{}", theirs.id),
-            format!("/portal/messages/{}", secret.id),
-            "/portal/applications".to_owned(),
-            "/portal/keys".to_owned(),
-        ] {
-            assert_eq!(visitor.get(&path).await.0, StatusCode::NOT_FOUND, "{path}");
-        }
-        // A visit is no operator's session, and the other way round.
-        assert_eq!(visitor.get("/").await.0, StatusCode::SEE_OTHER);
-        let operator = house.sign_in().await;
-        assert_eq!(operator.get("/portal").await.0, StatusCode::UNAUTHORIZED);
-
-        let left = visitor.post("/portal/leave", &[("csrf", field(&home, "csrf"))]).await;
-        assert_eq!((left.status(), location(&left)), (StatusCode::SEE_OTHER, "/portal/left"));
-        assert_eq!(visitor.get("/portal").await.0, StatusCode::UNAUTHORIZED);
+async fn a_link_is_used_up_by_its_button_and_opens_one_application(world: World) {
+    let (acme, globex) = (world.app("Acme").await, world.app("Globex").await);
+    let mine = world.endpoint(&acme, "https://a.example/hook").await;
+    let theirs = world.endpoint(&globex, "https://b.example/hook").await;
+    let secret = world.message(&globex, "a.b", "{}", world.now).await;
+    let path = link(&world, &acme, hour(&world)).await;
+    for method in [Method::GET, Method::HEAD, Method::GET] {
+        let response = world.request(method, &path).send().await.unwrap();
+        assert_eq!((response.status(), set_cookie(&response)), (StatusCode::OK, String::new()));
     }
+    let page = world.request(Method::GET, &path).send().await.unwrap().text().await.unwrap();
+    crate::html::check(&page, &path);
+    assert!(page.contains("Acme") && page.contains("data-enter"), "{page}");
+    let wrong = world.post(&path, &[("csrf", "A".repeat(43))]).send().await.unwrap();
+    assert_eq!(wrong.status(), StatusCode::FORBIDDEN);
+    let form = [("csrf", field(&page, "csrf")), ("next", "//evil.example".to_owned())];
+    let response = world.post(&path, &form).send().await.unwrap();
+    assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/portal"));
+    let cookie = set_cookie(&response);
+    for part in ["sendoff_visit=", "HttpOnly", "SameSite=Lax", "Path=/"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    let again = world.post(&path, &form).send().await.unwrap();
+    assert_eq!((again.status(), set_cookie(&again)), (StatusCode::UNAUTHORIZED, String::new()));
+
+    let visitor = Browser { world: &world, cookie: cookie.split(';').next().unwrap().to_owned() };
+    let home = visitor.page("/portal").await;
+    assert!(home.contains("a.example") && home.contains("In the last 24 hours"), "{home}");
+    assert!(!home.contains("b.example") && !home.contains("Globex"), "{home}");
+    assert_eq!(visitor.get(&format!("/portal/endpoints/{}", mine.id)).await.0, StatusCode::OK);
+    for path in [
+        format!("/portal/endpoints/{}", theirs.id),
+        format!("/portal/messages/{}", secret.id),
+        "/portal/applications".to_owned(),
+        "/portal/keys".to_owned(),
+    ] {
+        assert_eq!(visitor.get(&path).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+    // A visit is no operator's session, and the other way round.
+    assert_eq!(visitor.get("/").await.0, StatusCode::SEE_OTHER);
+    let operator = world.sign_in().await;
+    assert_eq!(operator.get("/portal").await.0, StatusCode::UNAUTHORIZED);
+
+    let left = visitor.post("/portal/leave", &[("csrf", field(&home, "csrf"))]).await;
+    assert_eq!((left.status(), location(&left)), (StatusCode::SEE_OTHER, "/portal/left"));
+    assert_eq!(visitor.get("/portal").await.0, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
 async fn over_tls_the_cookie_goes_along_into_a_frame_and_is_kept_apart_there() {
-    let house = framed("https://hooks.example.com", &["https://app.example.com"]).await;
-    let acme = house.app("Acme").await;
-    let path = link(&house, &acme, hour(&house)).await;
-    let ask = |method: Method, path: &str| house.request(method, path).header("host", "hooks.example.com");
+    let world = framed("https://hooks.example.com", &["https://app.example.com"]).await;
+    let acme = world.app("Acme").await;
+    let path = link(&world, &acme, hour(&world)).await;
+    let ask = |method: Method, path: &str| world.request(method, path).header("host", "hooks.example.com");
     let page = ask(Method::GET, &path).send().await.unwrap();
     let header = |name: &str| page.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
     assert!(header("content-security-policy").contains("frame-ancestors https://app.example.com;"));
@@ -104,78 +114,71 @@ async fn over_tls_the_cookie_goes_along_into_a_frame_and_is_kept_apart_there() {
     assert_eq!(page.headers()["x-frame-options"], "DENY", "without origins nobody may");
 }
 
-#[tokio::test]
-async fn a_visit_has_the_pages_and_the_looks_that_the_team_decided() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let theme = Theme {
-            accent: Some("#c0ffee".parse().unwrap()),
-            radius: Some(2),
-            logo: Some("https://cdn.example.com/logo.svg".into()),
-            mode: ThemeMode::Dark,
-            ..Theme::default()
-        };
-        let pages = Some(vec![PortalPage::Endpoints]);
-        let visitor = house.visit_with(&acme, PortalOptions { theme: Some(theme), pages, ..hour(&house) }).await;
-        let first = visitor.get("/portal").await;
-        assert_eq!(first.0, StatusCode::SEE_OTHER, "the overview is not among them");
-        for path in ["/portal/messages", "/portal/deliveries", "/portal/event-types", "/portal/tail"] {
-            assert_eq!(visitor.get(path).await.0, StatusCode::NOT_FOUND, "{path}");
-        }
-        let page = visitor.page("/portal/endpoints").await;
-        assert!(page.contains("data-theme=\"dark\"") && page.contains("https://cdn.example.com/logo.svg"), "{page}");
-        assert!(!page.contains("href=\"/portal/messages\""), "what is not there is not in the navigation: {page}");
-        let sheet = page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
-        let sheet = sheet.into_iter().find(|href| href.starts_with("/portal/theme.css")).expect("a sheet").to_owned();
-        let response = house.request(Method::GET, &sheet).header("cookie", &visitor.cookie).send().await.unwrap();
-        assert_eq!(response.headers()["content-type"], "text/css; charset=utf-8");
-        let css = response.text().await.unwrap();
-        assert!(css.starts_with(":root {") && css.contains("--accent:") && css.contains("--radius: 2px;"), "{css}");
-        let known = |line: &str| line.starts_with("  --") || matches!(line, ":root {" | "}");
-        assert!(css.lines().all(known), "tokens and nothing else: {css}");
-        let shown =
-            house.request(Method::GET, "/portal/endpoints").header("cookie", &visitor.cookie).send().await.unwrap();
-        let policy = shown.headers()["content-security-policy"].to_str().unwrap().to_owned();
-        assert!(policy.contains("img-src 'self' https://cdn.example.com;"), "{policy}");
-
-        let bare = house.visit_with(&acme, PortalOptions { navigation: false, ..hour(&house) }).await;
-        let page = bare.page("/portal").await;
-        assert!(!page.contains("<header class=\"top\">"), "no navigation of ours: {page}");
+async fn a_visit_has_the_pages_and_the_looks_that_the_team_decided(world: World) {
+    let acme = world.app("Acme").await;
+    let theme = Theme {
+        accent: Some("#c0ffee".parse().unwrap()),
+        radius: Some(2),
+        logo: Some("https://cdn.example.com/logo.svg".into()),
+        mode: ThemeMode::Dark,
+        ..Theme::default()
+    };
+    let pages = Some(vec![PortalPage::Endpoints]);
+    let visitor = world.visit_with(&acme, PortalOptions { theme: Some(theme), pages, ..hour(&world) }).await;
+    let first = visitor.get("/portal").await;
+    assert_eq!(first.0, StatusCode::SEE_OTHER, "the overview is not among them");
+    for path in ["/portal/messages", "/portal/deliveries", "/portal/event-types", "/portal/tail"] {
+        assert_eq!(visitor.get(path).await.0, StatusCode::NOT_FOUND, "{path}");
     }
+    let page = visitor.page("/portal/endpoints").await;
+    assert!(page.contains("data-theme=\"dark\"") && page.contains("https://cdn.example.com/logo.svg"), "{page}");
+    assert!(!page.contains("href=\"/portal/messages\""), "what is not there is not in the navigation: {page}");
+    let sheet = page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let sheet = sheet.into_iter().find(|href| href.starts_with("/portal/theme.css")).expect("a sheet").to_owned();
+    let response = world.request(Method::GET, &sheet).header("cookie", &visitor.cookie).send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/css; charset=utf-8");
+    let css = response.text().await.unwrap();
+    assert!(css.starts_with(":root {") && css.contains("--accent:") && css.contains("--radius: 2px;"), "{css}");
+    let known = |line: &str| line.starts_with("  --") || matches!(line, ":root {" | "}");
+    assert!(css.lines().all(known), "tokens and nothing else: {css}");
+    let shown = world.request(Method::GET, "/portal/endpoints").header("cookie", &visitor.cookie).send().await.unwrap();
+    let policy = shown.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.contains("img-src 'self' https://cdn.example.com;"), "{policy}");
+
+    let bare = world.visit_with(&acme, PortalOptions { navigation: false, ..hour(&world) }).await;
+    let page = bare.page("/portal").await;
+    assert!(!page.contains("<header class=\"top\">"), "no navigation of ours: {page}");
 }
 
-#[tokio::test]
-async fn who_may_only_look_finds_no_button_and_every_post_is_refused() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE)).await;
-        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
-        let visitor = house.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
-        let path = format!("/portal/messages/{}", message.id);
-        let page = visitor.page(&path).await;
-        assert!(!page.contains(&format!("{path}/resend")), "{page}");
-        let csrf = field(&page, "csrf");
-        let form = [("csrf", csrf), ("endpoint", endpoint.id.to_string())];
-        for act in [
-            format!("{path}/resend"),
-            format!("{path}/cancel"),
-            format!("/portal/endpoints/{}/disable", endpoint.id),
-            format!("/portal/endpoints/{}/secret", endpoint.id),
-            "/portal/endpoints/new".to_owned(),
-            "/portal/resend".to_owned(),
-        ] {
-            assert_eq!(visitor.post(&act, &form).await.status(), StatusCode::FORBIDDEN, "{act}");
-        }
-        let home = visitor.page("/portal").await;
-        assert!(home.contains("Latest failures") && !home.contains("Add endpoint"), "{home}");
-        assert!(home.contains(&format!("href=\"{path}\"")), "a failure leads to its message: {home}");
+async fn who_may_only_look_finds_no_button_and_every_post_is_refused(world: World) {
+    let acme = world.app("Acme").await;
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE)).await;
+    world.tries(&message, &endpoint, [Try::answered(world.ago(MINUTE), 500, "", dead())]).await;
+    let visitor = world.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+    let path = format!("/portal/messages/{}", message.id);
+    let page = visitor.page(&path).await;
+    assert!(!page.contains(&format!("{path}/resend")), "{page}");
+    let csrf = field(&page, "csrf");
+    let form = [("csrf", csrf), ("endpoint", endpoint.id.to_string())];
+    for act in [
+        format!("{path}/resend"),
+        format!("{path}/cancel"),
+        format!("/portal/endpoints/{}/disable", endpoint.id),
+        format!("/portal/endpoints/{}/secret", endpoint.id),
+        "/portal/endpoints/new".to_owned(),
+        "/portal/resend".to_owned(),
+    ] {
+        assert_eq!(visitor.post(&act, &form).await.status(), StatusCode::FORBIDDEN, "{act}");
     }
+    let home = visitor.page("/portal").await;
+    assert!(home.contains("Latest failures") && !home.contains("Add endpoint"), "{home}");
+    assert!(home.contains(&format!("href=\"{path}\"")), "a failure leads to its message: {home}");
 }
 
 /// What a page's answer says of who may embed it, and the page.
-async fn framing(house: &House, path: &str, cookie: &str) -> (String, Option<String>, String) {
-    let response = house.request(Method::GET, path).header("cookie", cookie).send().await.unwrap();
+async fn framing(world: &World, path: &str, cookie: &str) -> (String, Option<String>, String) {
+    let response = world.request(Method::GET, path).header("cookie", cookie).send().await.unwrap();
     let policy = response.headers()["content-security-policy"].to_str().unwrap();
     let ancestors = policy.split("frame-ancestors ").nth(1).and_then(|rest| rest.split(';').next()).unwrap().to_owned();
     let old = response.headers().get("x-frame-options").map(|value| value.to_str().unwrap().to_owned());
@@ -186,15 +189,15 @@ async fn framing(house: &House, path: &str, cookie: &str) -> (String, Option<Str
 async fn every_page_of_the_portal_is_embedded_by_whom_the_team_named_and_no_other_page_is() {
     let named = framed("http://localhost", &["https://app.example.com", "http://localhost:3000"]).await;
     let plain = at("http://localhost").await;
-    for (house, wanted) in [(&named, "https://app.example.com http://localhost:3000"), (&plain, "'none'")] {
-        let acme = house.app("Acme").await;
-        let (entry, visitor) = (link(house, &acme, hour(house)).await, house.visit_with(&acme, hour(house)).await);
-        let operator = house.sign_in().await;
+    for (world, wanted) in [(&named, "https://app.example.com http://localhost:3000"), (&plain, "'none'")] {
+        let acme = world.app("Acme").await;
+        let (entry, visitor) = (link(world, &acme, hour(world)).await, world.visit_with(&acme, hour(world)).await);
+        let operator = world.sign_in().await;
         let portal = [entry.as_str(), "/portal", "/portal/nowhere", "/portal/left", "/portal/theme.css"];
         let others = ["/", "/deliveries", "/login", "/nowhere", "/portals"];
         for (path, wanted) in portal.map(|path| (path, wanted)).into_iter().chain(others.map(|path| (path, "'none'"))) {
             for cookie in [format!("{}; {}", visitor.cookie, operator.cookie), String::new()] {
-                let (ancestors, old, _) = framing(house, path, &cookie).await;
+                let (ancestors, old, _) = framing(world, path, &cookie).await;
                 assert_eq!(ancestors, wanted, "{path}");
                 assert_eq!(old.as_deref(), (wanted == "'none'").then_some("DENY"), "{path}");
             }
@@ -202,41 +205,38 @@ async fn every_page_of_the_portal_is_embedded_by_whom_the_team_named_and_no_othe
     }
 }
 
-#[tokio::test]
-async fn a_visit_is_over_when_its_time_or_its_application_is() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let over = house.visit_with(&acme, PortalOptions::all(house.ago(MINUTE).micros())).await;
-        let visitor = house.visit_with(&acme, hour(&house)).await;
-        assert_eq!(visitor.get("/portal").await.0, StatusCode::OK);
-        house.store.delete_application(&house.tenant(), acme.id, house.now).await.unwrap();
-        for browser in [over, visitor] {
-            let (status, page) = browser.get("/portal").await;
-            assert_eq!(status, StatusCode::UNAUTHORIZED);
-            assert!(page.contains("Your session has ended") && !page.contains("<a "), "there is nowhere to go: {page}");
-            assert!(!page.contains("Sendoff"), "a customer knows the team and not us: {page}");
-        }
+async fn a_visit_is_over_when_its_time_or_its_application_is(world: World) {
+    let acme = world.app("Acme").await;
+    let over = world.visit_with(&acme, PortalOptions::all(world.ago(MINUTE).micros())).await;
+    let visitor = world.visit_with(&acme, hour(&world)).await;
+    assert_eq!(visitor.get("/portal").await.0, StatusCode::OK);
+    world.store.delete_application(&world.tenant(), acme.id, world.now).await.unwrap();
+    for browser in [over, visitor] {
+        let (status, page) = browser.get("/portal").await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+        assert!(page.contains("Your session has ended") && !page.contains("<a "), "there is nowhere to go: {page}");
+        assert!(!page.contains("Sendoff"), "a customer knows the team and not us: {page}");
     }
 }
 
 #[tokio::test]
 async fn a_link_goes_on_to_a_page_of_its_visit_for_as_long_as_that_lasts() {
     for (public, tls) in [("http://127.0.0.1:8071", false), ("https://hooks.example.com", true)] {
-        let house = at(public).await;
-        let acme = house.app("Acme").await;
+        let world = at(public).await;
+        let acme = world.app("Acme").await;
         let host = public.split("://").nth(1).unwrap();
         for (next, pages, wanted) in [
             ("/portal/endpoints/new?x=1", None, "/portal/endpoints/new?x=1"),
             ("https://evil.example/portal", None, "/portal"),
             ("/portal/endpoints", Some(vec![PortalPage::EventTypes, PortalPage::Messages]), "/portal/messages"),
         ] {
-            let path = link(&house, &acme, PortalOptions { pages, ..hour(&house) }).await;
+            let path = link(&world, &acme, PortalOptions { pages, ..hour(&world) }).await;
             let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
-            let page = house.request(Method::GET, &format!("{path}?{query}")).header("host", host);
+            let page = world.request(Method::GET, &format!("{path}?{query}")).header("host", host);
             let page = page.send().await.unwrap().text().await.unwrap();
             let form = [("csrf", field(&page, "csrf")), ("next", field(&page, "next"))];
             let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-            let enter = house.request(Method::POST, &path).header("host", host).header("origin", public);
+            let enter = world.request(Method::POST, &path).header("host", host).header("origin", public);
             let enter = enter.header("content-type", "application/x-www-form-urlencoded").body(body);
             let response = enter.send().await.unwrap();
             assert_eq!(location(&response), wanted);
@@ -248,143 +248,128 @@ async fn a_link_goes_on_to_a_page_of_its_visit_for_as_long_as_that_lasts() {
     }
 }
 
-#[tokio::test]
-async fn a_theme_is_there_before_one_enters_and_gives_way_to_the_customer_s_choice() {
-    for house in both().await {
-        let acme = house.app("Acme \"&<b>").await;
-        let logo = Some("https://cdn.example.com/logo.svg?a=\"1".to_owned());
-        let accent = Some("#0b6e4f".parse().unwrap());
-        let theme = Some(Theme { logo, accent, mode: ThemeMode::Dark, ..Theme::default() });
-        let options = PortalOptions { theme, ..hour(&house) };
-        let entry = link(&house, &acme, options.clone()).await;
-        let response = house.request(Method::GET, &entry).send().await.unwrap();
-        let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
-        assert!(policy.contains("img-src 'self' https://cdn.example.com;"), "{policy}");
-        let page = response.text().await.unwrap();
-        crate::html::check(&page, &entry);
-        assert!(page.contains("data-theme=\"dark\"") && page.contains(&format!("{entry}/theme.css")), "{page}");
-        for _ in 0..2 {
-            let css = house.request(Method::GET, &format!("{entry}/theme.css")).send().await.unwrap();
-            assert!(css.text().await.unwrap().contains("--accent: light-dark(#0b6e4f, "), "looking uses nothing up");
-        }
-        let visitor = house.visit_with(&acme, options).await;
-        for (prefs, theme) in [("", "dark"), ("light.local", "light"), ("auto.local", "auto"), (".utc", "dark")] {
-            let (_, _, page) = framing(&house, "/portal", &format!("{}; sendoff_prefs={prefs}", visitor.cookie)).await;
-            assert!(page.contains(&format!("data-theme=\"{theme}\"")), "{prefs}: {page}");
-        }
-        let clock = visitor.post("/portal/preferences", &[("clock", "utc".to_owned())]).await;
-        assert!(set_cookie(&clock).starts_with("sendoff_prefs=.utc;"), "who chose a clock chose no colours");
+async fn a_theme_is_there_before_one_enters_and_gives_way_to_the_customer_s_choice(world: World) {
+    let acme = world.app("Acme \"&<b>").await;
+    let logo = Some("https://cdn.example.com/logo.svg?a=\"1".to_owned());
+    let accent = Some("#0b6e4f".parse().unwrap());
+    let theme = Some(Theme { logo, accent, mode: ThemeMode::Dark, ..Theme::default() });
+    let options = PortalOptions { theme, ..hour(&world) };
+    let entry = link(&world, &acme, options.clone()).await;
+    let response = world.request(Method::GET, &entry).send().await.unwrap();
+    let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.contains("img-src 'self' https://cdn.example.com;"), "{policy}");
+    let page = response.text().await.unwrap();
+    crate::html::check(&page, &entry);
+    assert!(page.contains("data-theme=\"dark\"") && page.contains(&format!("{entry}/theme.css")), "{page}");
+    for _ in 0..2 {
+        let css = world.request(Method::GET, &format!("{entry}/theme.css")).send().await.unwrap();
+        assert!(css.text().await.unwrap().contains("--accent: light-dark(#0b6e4f, "), "looking uses nothing up");
     }
+    let visitor = world.visit_with(&acme, options).await;
+    for (prefs, theme) in [("", "dark"), ("light.local", "light"), ("auto.local", "auto"), (".utc", "dark")] {
+        let (_, _, page) = framing(&world, "/portal", &format!("{}; sendoff_prefs={prefs}", visitor.cookie)).await;
+        assert!(page.contains(&format!("data-theme=\"{theme}\"")), "{prefs}: {page}");
+    }
+    let clock = visitor.post("/portal/preferences", &[("clock", "utc".to_owned())]).await;
+    assert!(set_cookie(&clock).starts_with("sendoff_prefs=.utc;"), "who chose a clock chose no colours");
 }
 
-#[tokio::test]
-async fn a_list_of_deliveries_leads_to_messages_also_where_they_have_no_list_of_their_own() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE)).await;
-        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
-        let path = format!("/portal/messages/{}", message.id);
-        let only = |pages: &[PortalPage]| PortalOptions { pages: Some(pages.to_vec()), ..hour(&house) };
-        let visitor = house.visit_with(&acme, only(&[PortalPage::Overview, PortalPage::Deliveries])).await;
-        assert_eq!(visitor.get("/portal/messages").await.0, StatusCode::NOT_FOUND);
-        assert!(visitor.page("/portal").await.contains(&path) && visitor.page(&path).await.contains("a.b"));
-        let visitor = house.visit_with(&acme, only(&[PortalPage::Overview])).await;
-        let home = visitor.page("/portal").await;
-        assert!(home.contains("Latest failures") && !home.contains(&path), "named, and no link to nowhere: {home}");
-        assert_eq!(visitor.get(&path).await.0, StatusCode::NOT_FOUND);
-    }
+async fn a_list_of_deliveries_leads_to_messages_also_where_they_have_no_list_of_their_own(world: World) {
+    let acme = world.app("Acme").await;
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE)).await;
+    world.tries(&message, &endpoint, [Try::answered(world.ago(MINUTE), 500, "", dead())]).await;
+    let path = format!("/portal/messages/{}", message.id);
+    let only = |pages: &[PortalPage]| PortalOptions { pages: Some(pages.to_vec()), ..hour(&world) };
+    let visitor = world.visit_with(&acme, only(&[PortalPage::Overview, PortalPage::Deliveries])).await;
+    assert_eq!(visitor.get("/portal/messages").await.0, StatusCode::NOT_FOUND);
+    assert!(visitor.page("/portal").await.contains(&path) && visitor.page(&path).await.contains("a.b"));
+    let visitor = world.visit_with(&acme, only(&[PortalPage::Overview])).await;
+    let home = visitor.page("/portal").await;
+    assert!(home.contains("Latest failures") && !home.contains(&path), "named, and no link to nowhere: {home}");
+    assert_eq!(visitor.get(&path).await.0, StatusCode::NOT_FOUND);
 }
 
-#[tokio::test]
-async fn an_operator_sees_open_sessions_and_ends_one() {
-    for house in both().await {
-        let (acme, other) = (house.app("Acme").await, house.app("Other").await);
-        let options = PortalOptions { session_id: Some("anna <b>".into()), ..hour(&house) };
-        let (anna, bert) = (house.visit_with(&acme, options).await, house.visit(&acme, None, &[]).await);
-        let browser = house.sign_in().await;
-        let page = browser.page(&format!("/applications/{}", acme.id)).await;
-        assert!(page.contains("Portal sessions") && page.contains("anna &#60;b&#62;"), "{page}");
-        assert_eq!(page.matches("/end\"").count(), 2, "{page}");
-        assert!(!browser.page(&format!("/applications/{}", other.id)).await.contains("Portal sessions"));
-        let row = page.split("<tr>").find(|row| row.contains("anna")).unwrap();
-        let end = row.split("action=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-        let form = [("csrf", field(&page, "csrf"))];
-        assert_eq!(browser.post(&end, &[("csrf", "x".to_owned())]).await.status(), StatusCode::FORBIDDEN);
-        assert_eq!(bert.post(&end, &form).await.status(), StatusCode::SEE_OTHER, "a customer is sent to sign in");
-        let elsewhere = end.replace(&acme.id.to_string(), &other.id.to_string());
-        let answer = browser.post(&elsewhere, &form).await;
-        assert!(location(&answer).contains("notice=session-over"), "another application's");
-        assert_eq!(
-            anna.house.request(Method::GET, "/portal").header("cookie", &anna.cookie).send().await.unwrap().status(),
-            StatusCode::OK
-        );
-        let answer = browser.post(&end, &form).await;
-        assert!(location(&answer).contains("notice=session-ended"), "{}", location(&answer));
-        assert_ne!(
-            anna.house.request(Method::GET, "/portal").header("cookie", &anna.cookie).send().await.unwrap().status(),
-            StatusCode::OK
-        );
-        bert.page("/portal").await;
-        assert!(browser.page("/audit").await.contains("portal session ended"));
-    }
+async fn an_operator_sees_open_sessions_and_ends_one(world: World) {
+    let (acme, other) = (world.app("Acme").await, world.app("Other").await);
+    let options = PortalOptions { session_id: Some("anna <b>".into()), ..hour(&world) };
+    let (anna, bert) = (world.visit_with(&acme, options).await, world.visit(&acme, None, &[]).await);
+    let browser = world.sign_in().await;
+    let page = browser.page(&format!("/applications/{}", acme.id)).await;
+    assert!(page.contains("Portal sessions") && page.contains("anna &#60;b&#62;"), "{page}");
+    assert_eq!(page.matches("/end\"").count(), 2, "{page}");
+    assert!(!browser.page(&format!("/applications/{}", other.id)).await.contains("Portal sessions"));
+    let row = page.split("<tr>").find(|row| row.contains("anna")).unwrap();
+    let end = row.split("action=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let form = [("csrf", field(&page, "csrf"))];
+    assert_eq!(browser.post(&end, &[("csrf", "x".to_owned())]).await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(bert.post(&end, &form).await.status(), StatusCode::SEE_OTHER, "a customer is sent to sign in");
+    let elsewhere = end.replace(&acme.id.to_string(), &other.id.to_string());
+    let answer = browser.post(&elsewhere, &form).await;
+    assert!(location(&answer).contains("notice=session-over"), "another application's");
+    assert_eq!(
+        anna.world.request(Method::GET, "/portal").header("cookie", &anna.cookie).send().await.unwrap().status(),
+        StatusCode::OK
+    );
+    let answer = browser.post(&end, &form).await;
+    assert!(location(&answer).contains("notice=session-ended"), "{}", location(&answer));
+    assert_ne!(
+        anna.world.request(Method::GET, "/portal").header("cookie", &anna.cookie).send().await.unwrap().status(),
+        StatusCode::OK
+    );
+    bert.page("/portal").await;
+    assert!(browser.page("/audit").await.contains("portal session ended"));
 }
 
 /// A customer finds the live view and the resends, unless the team left them out; and an endpoint's state is the one of its own page.
-#[tokio::test]
-async fn resends_and_the_live_view_are_found_and_a_state_is_the_same_everywhere() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        for n in 0..3u32 {
-            let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * (9 - n))).await;
-            let at = house.ago(MINUTE * (9 - n));
-            let one = if n == 0 { Try::answered(at, 500, "", dead()) } else { Try::delivered(at, 5) };
-            house.tries(&message, &endpoint, [one]).await;
-        }
-        let visitor = house.visit(&acme, None, &[]).await;
-        let home = visitor.page("/portal").await;
-        for path in ["/portal/tail", "/portal/resend"] {
-            assert!(home.contains(&format!("href=\"{path}\"")), "{path}: {home}");
-            let page = visitor.page(path).await;
-            assert!(!page.contains(">Application<") && !page.contains("REST API"), "{path}: {page}");
-        }
-        let row = home.split("id=\"endpoints-title\"").nth(1).unwrap().split("</ul>").next().unwrap();
-        assert!(row.contains("badge enabled") && row.contains("66.6 % of 3 attempts"), "{row}");
-        assert!(visitor.page(&format!("/portal/endpoints/{}", endpoint.id)).await.contains("badge enabled"));
-        let looks = house.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
-        let home = looks.page("/portal").await;
-        assert!(home.contains("href=\"/portal/tail\"") && !home.contains("href=\"/portal/resend\""), "{home}");
-        let few = PortalOptions { pages: Some(vec![PortalPage::EventTypes]), ..hour(&house) };
-        let page = house.visit_with(&acme, few).await.page("/portal/event-types").await;
-        assert!(!page.contains("/portal/tail") && !page.contains("/portal/resend"), "{page}");
+async fn resends_and_the_live_view_are_found_and_a_state_is_the_same_everywhere(world: World) {
+    let acme = world.app("Acme").await;
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    for n in 0..3u32 {
+        let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * (9 - n))).await;
+        let at = world.ago(MINUTE * (9 - n));
+        let one = if n == 0 { Try::answered(at, 500, "", dead()) } else { Try::delivered(at, 5) };
+        world.tries(&message, &endpoint, [one]).await;
     }
+    let visitor = world.visit(&acme, None, &[]).await;
+    let home = visitor.page("/portal").await;
+    for path in ["/portal/tail", "/portal/resend"] {
+        assert!(home.contains(&format!("href=\"{path}\"")), "{path}: {home}");
+        let page = visitor.page(path).await;
+        assert!(!page.contains(">Application<") && !page.contains("REST API"), "{path}: {page}");
+    }
+    let row = home.split("id=\"endpoints-title\"").nth(1).unwrap().split("</ul>").next().unwrap();
+    assert!(row.contains("badge enabled") && row.contains("66.6 % of 3 attempts"), "{row}");
+    assert!(visitor.page(&format!("/portal/endpoints/{}", endpoint.id)).await.contains("badge enabled"));
+    let looks = world.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+    let home = looks.page("/portal").await;
+    assert!(home.contains("href=\"/portal/tail\"") && !home.contains("href=\"/portal/resend\""), "{home}");
+    let few = PortalOptions { pages: Some(vec![PortalPage::EventTypes]), ..hour(&world) };
+    let page = world.visit_with(&acme, few).await.page("/portal/event-types").await;
+    assert!(!page.contains("/portal/tail") && !page.contains("/portal/resend"), "{page}");
 }
 
 /// An operator makes a link for a customer, or opens the portal by it.
-#[tokio::test]
-async fn an_operator_makes_a_link_that_is_good_once() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let browser = house.sign_in().await;
-        let place = format!("/applications/{}/portal-link", acme.id);
-        assert!(browser.page(&format!("/applications/{}", acme.id)).await.contains(&place));
-        let bad = browser.submit(&place, &place, &[("expiry", "9y")]).await;
-        assert_eq!(bad.status(), StatusCode::UNPROCESSABLE_ENTITY);
-        let made = browser.submit(&place, &place, &[("expiry", "1d"), ("readOnly", "on")]).await;
-        let page = made.text().await.unwrap();
-        crate::html::check(&page, &place);
-        let path = page.split("href=\"").find(|rest| rest.starts_with("/portal/enter/")).unwrap();
-        let path = path.split('"').next().unwrap().to_owned();
-        assert!(page.contains(&format!("http://127.0.0.1:{}{path}</code>", house.url.port().unwrap())), "{page}");
-        let entry = house.request(Method::GET, &path).send().await.unwrap().text().await.unwrap();
-        let enter = house.post(&path, &[("csrf", field(&entry, "csrf"))]).send().await.unwrap();
-        let visitor = Browser { house: &house, cookie: set_cookie(&enter).split(';').next().unwrap().to_owned() };
-        assert!(!visitor.page("/portal").await.contains("/portal/resend"), "it is read only");
-        let again = house.request(Method::GET, &path).send().await.unwrap();
-        assert_ne!(again.status(), StatusCode::OK, "once");
-        assert!(browser.page("/audit").await.contains("portal link made"));
-        let told = house.store.ensure_operational_application(&house.tenant(), house.now).await.unwrap();
-        assert_eq!(browser.get(&format!("/applications/{}/portal-link", told.id)).await.0, StatusCode::NOT_FOUND);
-    }
+async fn an_operator_makes_a_link_that_is_good_once(world: World) {
+    let acme = world.app("Acme").await;
+    let browser = world.sign_in().await;
+    let place = format!("/applications/{}/portal-link", acme.id);
+    assert!(browser.page(&format!("/applications/{}", acme.id)).await.contains(&place));
+    let bad = browser.submit(&place, &place, &[("expiry", "9y")]).await;
+    assert_eq!(bad.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let made = browser.submit(&place, &place, &[("expiry", "1d"), ("readOnly", "on")]).await;
+    let page = made.text().await.unwrap();
+    crate::html::check(&page, &place);
+    let path = page.split("href=\"").find(|rest| rest.starts_with("/portal/enter/")).unwrap();
+    let path = path.split('"').next().unwrap().to_owned();
+    assert!(page.contains(&format!("http://127.0.0.1:{}{path}</code>", world.url.port().unwrap())), "{page}");
+    let entry = world.request(Method::GET, &path).send().await.unwrap().text().await.unwrap();
+    let enter = world.post(&path, &[("csrf", field(&entry, "csrf"))]).send().await.unwrap();
+    let visitor = Browser { world: &world, cookie: set_cookie(&enter).split(';').next().unwrap().to_owned() };
+    assert!(!visitor.page("/portal").await.contains("/portal/resend"), "it is read only");
+    let again = world.request(Method::GET, &path).send().await.unwrap();
+    assert_ne!(again.status(), StatusCode::OK, "once");
+    assert!(browser.page("/audit").await.contains("portal link made"));
+    let told = world.store.ensure_operational_application(&world.tenant(), world.now).await.unwrap();
+    assert_eq!(browser.get(&format!("/applications/{}/portal-link", told.id)).await.0, StatusCode::NOT_FOUND);
 }

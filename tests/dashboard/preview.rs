@@ -9,7 +9,7 @@ use sendoff::domain::deliveries::attempt::Failure;
 use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::store::queue::pending_deliveries::LaneRequest;
 
-use crate::house::{House, MINUTE, Try, at, dead, execute, retry};
+use crate::world::{MINUTE, Try, World, at, dead, execute, retry};
 
 #[tokio::test]
 #[ignore = "serves until it is interrupted"]
@@ -19,17 +19,17 @@ async fn preview() {
     listen(&full).await;
     describe(&full).await;
     let empty = at("http://localhost").await;
-    for (name, house) in [("full", &full), ("empty", &empty)] {
+    for (name, world) in [("full", &full), ("empty", &empty)] {
         for _ in 0..4 {
-            println!("{name}: {}{}", house.url.as_str().trim_end_matches('/'), house.link().await);
+            println!("{name}: {}{}", world.url.as_str().trim_end_matches('/'), world.link().await);
         }
-        println!("{name}: {}, signed in: {}", house.url, house.sign_in().await.cookie);
+        println!("{name}: {}, signed in: {}", world.url, world.sign_in().await.cookie);
     }
     std::future::pending::<()>().await;
 }
 
 /// A catalog, and things with long names in several scripts.
-async fn describe(house: &House) {
+async fn describe(world: &World) {
     let schema = serde_json::json!({"type": "object", "required": ["id", "amount"], "properties": {
         "id": {"type": "string", "example": "in_1PqZ7e2eZvKYlo2C"}, "amount": {"type": "integer", "minimum": 4200},
         "customer": {"type": "object", "properties": {"name": {"type": "string", "example": "Ada Lovelace"}}}}});
@@ -58,9 +58,9 @@ async fn describe(house: &House) {
             schemas: Some([("1".to_owned(), schema.clone())].into_iter().collect()),
             ..EventTypeSpec::default()
         };
-        house.store.put_event_type(&house.tenant(), spec, house.now).await.unwrap();
+        world.store.put_event_type(&world.tenant(), spec, world.now).await.unwrap();
     }
-    let app = house.app("Überlandwerke Großkönigsdorf & Söhne GmbH – 東京支店 – شركة الكهرباء المحدودة").await;
+    let app = world.app("Überlandwerke Großkönigsdorf & Söhne GmbH – 東京支店 – شركة الكهرباء المحدودة").await;
     let spec = EndpointSpec {
         url: format!(
             "https://webhooks.eu-central-1.überlandwerke.example/{}/生産?tenant=42",
@@ -72,8 +72,8 @@ async fn describe(house: &House) {
             .into(),
         ..EndpointSpec::default()
     };
-    house.endpoint_with(&app, spec).await;
-    house.app("Nobody yet").await;
+    world.endpoint_with(&app, spec).await;
+    world.app("Nobody yet").await;
 }
 
 const PAYLOAD: &str = r#"{"id":"in_1PqZ7e2eZvKYlo2C","object":"invoice","amount_due":4200,"currency":"eur","paid":true,"discount":null,
@@ -82,9 +82,9 @@ const PAYLOAD: &str = r#"{"id":"in_1PqZ7e2eZvKYlo2C","object":"invoice","amount_
 {"description":"Überstunden / 残業","quantity":1,"unit_amount":600,"tags":[]}]}"#;
 
 /// What the organization is told: two operational endpoints, one of them gone.
-async fn listen(house: &House) {
-    let told = house.store.ensure_operational_application(&house.tenant(), house.now).await.unwrap();
-    let ops = house.endpoint(&told, "https://ops.acme.example/sendoff/told").await;
+async fn listen(world: &World) {
+    let told = world.store.ensure_operational_application(&world.tenant(), world.now).await.unwrap();
+    let ops = world.endpoint(&told, "https://ops.acme.example/sendoff/told").await;
     let spec = EndpointSpec {
         url: "https://pager.acme.example/".into(),
         description: "Wakes whoever is on call".into(),
@@ -92,12 +92,12 @@ async fn listen(house: &House) {
         disabled: true,
         ..EndpointSpec::default()
     };
-    house.endpoint_with(&told, spec).await;
-    let new = house.app("Initech").await;
+    world.endpoint_with(&told, spec).await;
+    let new = world.app("Initech").await;
     for n in 0..4u64 {
-        house.endpoint(&new, &format!("https://initech.example/{n}")).await;
+        world.endpoint(&new, &format!("https://initech.example/{n}")).await;
     }
-    let slot = house.store.slot_of_endpoint(ops.id).await.unwrap() as u8;
+    let slot = world.store.slot_of_endpoint(ops.id).await.unwrap() as u8;
     let wants = LaneRequest {
         endpoint: ops.id,
         slot,
@@ -108,27 +108,27 @@ async fn listen(house: &House) {
         ordered: false,
     };
     let ids: Vec<_> =
-        house.store.pending_deliveries(&[wants]).await.unwrap().iter().map(|one| one.message_id).collect();
-    for (n, message) in house.store.load_messages(&ids).await.unwrap().iter().enumerate() {
-        let ago = |minutes: u32| house.ago(MINUTE * (40 - minutes - n as u32 * 5));
+        world.store.pending_deliveries(&[wants]).await.unwrap().iter().map(|one| one.message_id).collect();
+    for (n, message) in world.store.load_messages(&ids).await.unwrap().iter().enumerate() {
+        let ago = |minutes: u32| world.ago(MINUTE * (40 - minutes - n as u32 * 5));
         let failed = |at, next| Try::answered(at, 503, "try again", next);
         match n {
-            0 => house.tries(message, &ops, [failed(ago(0), dead())]).await,
-            1 => house.tries(message, &ops, [failed(ago(0), retry(ago(1), 1)), Try::delivered(ago(1), 40)]).await,
-            _ => house.tries(message, &ops, [Try::delivered(ago(0), 31)]).await,
+            0 => world.tries(message, &ops, [failed(ago(0), dead())]).await,
+            1 => world.tries(message, &ops, [failed(ago(0), retry(ago(1), 1)), Try::delivered(ago(1), 40)]).await,
+            _ => world.tries(message, &ops, [Try::delivered(ago(0), 31)]).await,
         }
     }
 }
 
-async fn seed(house: &House) {
-    let acme = house.app("Acme GmbH").await;
-    let globex = house.app("Globex Corporation").await;
-    let long = house
+async fn seed(world: &World) {
+    let acme = world.app("Acme GmbH").await;
+    let globex = world.app("Globex Corporation").await;
+    let long = world
         .app("株式会社とても長い名前の顧客 · شركة ذات اسم طويل جدا · Société Anonyme des Noms Interminables et Fils")
         .await;
-    let hooks = house.endpoint(&acme, "https://hooks.acme.example/sendoff").await;
-    let flaky = house.endpoint(&globex, "https://api.globex.example/v2/webhooks/incoming?tenant=eu-1").await;
-    let slow = house
+    let hooks = world.endpoint(&acme, "https://hooks.acme.example/sendoff").await;
+    let flaky = world.endpoint(&globex, "https://api.globex.example/v2/webhooks/incoming?tenant=eu-1").await;
+    let slow = world
         .endpoint_with(
             &globex,
             EndpointSpec {
@@ -139,9 +139,9 @@ async fn seed(house: &House) {
         )
         .await;
     let path = "receive/".repeat(30);
-    let far = house.endpoint(&long, &format!("https://very-long-host-name.of-a-customer.example/{path}")).await;
+    let far = world.endpoint(&long, &format!("https://very-long-host-name.of-a-customer.example/{path}")).await;
 
-    long_story(house, &globex, &flaky, &slow).await;
+    long_story(world, &globex, &flaky, &slow).await;
     let types = ["invoice.paid", "invoice.created", "customer.updated", "order.shipped", "user.invited"];
     let mut seed = 11u64;
     let mut random = |below: u64| {
@@ -152,11 +152,11 @@ async fn seed(house: &House) {
     let month = (1_440..42_000u64).rev().step_by(170);
     for minute in month.chain((0..1_440).rev().step_by(3)).chain((0..60).rev()) {
         for _ in 0..1 + random(4) {
-            let at = house.ago(MINUTE * minute as u32 + Duration::from_secs(random(55) + 2));
+            let at = world.ago(MINUTE * minute as u32 + Duration::from_secs(random(55) + 2));
             let event_type = types[random(5) as usize];
             let to_globex = random(3) == 0;
             let (app, endpoint) = if to_globex { (&globex, &flaky) } else { (&acme, &hooks) };
-            let message = house.message(app, event_type, PAYLOAD, at).await;
+            let message = world.message(app, event_type, PAYLOAD, at).await;
             let failed = to_globex && random(5) == 0;
             let tries = if failed {
                 let again = at.plus(Duration::from_secs(5));
@@ -164,45 +164,45 @@ async fn seed(house: &House) {
             } else {
                 vec![Try::delivered(at, 12 + random(90))]
             };
-            house.tries(&message, endpoint, tries).await;
+            world.tries(&message, endpoint, tries).await;
             if to_globex {
-                house.tries(&message, &slow, [Try::delivered(at, 400 + random(2_500))]).await;
+                world.tries(&message, &slow, [Try::delivered(at, 400 + random(2_500))]).await;
             }
         }
     }
-    let message = house
+    let message = world
         .message(
             &long,
             "a.very.long.event.type.name.that.somebody.made.up.without.thinking.of.tables",
             HOSTILE.replace("\u{1b}", "\\u001b").replace("\u{7}", "\\u0007"),
-            house.ago(MINUTE * 4),
+            world.ago(MINUTE * 4),
         )
         .await;
     let step = |n: u32, minutes: u32| {
-        let at = house.ago(MINUTE * minutes);
+        let at = world.ago(MINUTE * minutes);
         Try::answered(
             at,
             500,
             HOSTILE,
-            if minutes == 1 { retry(house.now.plus(MINUTE * 29), n as i32) } else { retry(at.plus(MINUTE), n as i32) },
+            if minutes == 1 { retry(world.now.plus(MINUTE * 29), n as i32) } else { retry(at.plus(MINUTE), n as i32) },
         )
     };
-    house.tries(&message, &far, [step(1, 3), step(2, 1)]).await;
-    let waiting = house.message(&acme, "order.shipped", PAYLOAD, house.ago(Duration::from_secs(47))).await;
+    world.tries(&message, &far, [step(1, 3), step(2, 1)]).await;
+    let waiting = world.message(&acme, "order.shipped", PAYLOAD, world.ago(Duration::from_secs(47))).await;
     println!("pending: /applications/{}/messages/{}", acme.id, waiting.id);
     println!("hostile: /applications/{}/messages/{}", long.id, message.id);
-    stuck(house).await;
+    stuck(world).await;
 }
 
 /// A message whose one delivery walked the whole schedule and died, while the other is still being tried.
 async fn long_story(
-    house: &House,
+    world: &World,
     app: &sendoff::domain::catalog::application::Application,
     flaky: &sendoff::domain::catalog::endpoint::Endpoint,
     slow: &sendoff::domain::catalog::endpoint::Endpoint,
 ) {
-    let begun = house.ago(MINUTE * 1_300);
-    let message = house.message(app, "invoice.paid", PAYLOAD, begun).await;
+    let begun = world.ago(MINUTE * 1_300);
+    let message = world.message(app, "invoice.paid", PAYLOAD, begun).await;
     let waits = [5u64, 300, 1_800, 7_200, 18_000, 20_000, 12_000];
     let mut at = begun.plus(Duration::from_millis(40));
     let mut tries = Vec::new();
@@ -220,16 +220,16 @@ async fn long_story(
         at = due;
     }
     tries.push(Try::answered(at, 500, r#"{"error":"database is locked","trace":"4bf92f3577b34da6"}"#, dead()));
-    house.tries(&message, flaky, tries).await;
-    let at = house.ago(MINUTE * 6);
-    let next = retry(house.now.plus(Duration::from_secs(250)), 2);
-    house
+    world.tries(&message, flaky, tries).await;
+    let at = world.ago(MINUTE * 6);
+    let next = retry(world.now.plus(Duration::from_secs(250)), 2);
+    world
         .tries(
             &message,
             slow,
             [
                 Try::failed(
-                    house.ago(MINUTE * 12),
+                    world.ago(MINUTE * 12),
                     Failure::Timeout,
                     "no whole answer within 15 s",
                     15_002,
@@ -241,12 +241,12 @@ async fn long_story(
         .await;
     println!("story: /applications/{}/messages/{}", app.id, message.id);
     for n in 0..6u64 {
-        let at = house.ago(MINUTE * (7 * n as u32 + 2));
-        let message = house.message(app, "customer.updated", PAYLOAD, at).await;
+        let at = world.ago(MINUTE * (7 * n as u32 + 2));
+        let message = world.message(app, "customer.updated", PAYLOAD, at).await;
         let next = if n % 2 == 0 { dead() } else { Transition::Dead(DeadReason::Gone) };
-        house.tries(&message, flaky, [Try::answered(at, if n % 2 == 0 { 502 } else { 410 }, "gone", next)]).await;
-        let next = retry(house.now.plus(MINUTE * (n as u32 * 9 + 1)), 1);
-        house
+        world.tries(&message, flaky, [Try::answered(at, if n % 2 == 0 { 502 } else { 410 }, "gone", next)]).await;
+        let next = retry(world.now.plus(MINUTE * (n as u32 * 9 + 1)), 1);
+        world
             .tries(
                 &message,
                 slow,
@@ -261,7 +261,7 @@ const HOSTILE: &str = "{\"html\":\"<script>alert(1)</script><img src=x onerror=a
 \"long\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}";
 
 /// Rows that could not be routed, put there by hand and looked at by the relay.
-async fn stuck(house: &House) {
+async fn stuck(world: &World) {
     for (application, event_type, payload) in [
         ("customer-4711", "invoice.paid", r#"{"a":1}"#),
         ("acme", "order.shipped", "not json"),
@@ -270,8 +270,8 @@ async fn stuck(house: &House) {
         let row = format!(
             "INSERT INTO outbox (application, event_type, payload) VALUES ('{application}', '{event_type}', '{payload}')"
         );
-        execute(house, &row).await;
+        execute(world, &row).await;
     }
-    let request = sendoff::store::ingest::outbox::RelayRequest { limit: 10, now: house.ago(MINUTE * 3) };
-    house.store.relay(request).await.expect("the relay's step");
+    let request = sendoff::store::ingest::outbox::RelayRequest { limit: 10, now: world.ago(MINUTE * 3) };
+    world.store.relay(request).await.expect("the relay's step");
 }

@@ -6,100 +6,97 @@ use reqwest::{Method, StatusCode};
 use sendoff::domain::Time;
 use sha2::{Digest, Sha256};
 
-use crate::house::{Browser, at, both, field, location, set_cookie};
+use crate::support::on_both;
+use crate::world::{Browser, World, at, field, location, set_cookie};
+
+on_both! {
+    a_link_is_used_up_by_its_button_and_by_nothing_else
+    what_is_too_old_opens_nothing
+    a_session_is_asked_for_everywhere_and_ends_when_its_owner_says
+}
 
 fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-#[tokio::test]
-async fn a_link_is_used_up_by_its_button_and_by_nothing_else() {
-    for house in both().await {
-        let link = house.link().await;
-        for method in [Method::GET, Method::HEAD, Method::GET] {
-            let response = house.request(method, &link).send().await.unwrap();
-            assert_eq!((response.status(), set_cookie(&response)), (StatusCode::OK, String::new()));
-        }
-        let page = house.request(Method::GET, &link).send().await.unwrap().text().await.unwrap();
-        crate::html::check(&page, &link);
-        let form = [("token", field(&page, "token")), ("csrf", field(&page, "csrf"))];
-
-        let wrong = [("token", form[0].1.clone()), ("csrf", "A".repeat(43))];
-        assert_eq!(house.post("/login", &wrong).send().await.unwrap().status(), StatusCode::FORBIDDEN);
-
-        let response = house.post("/login", &form).send().await.unwrap();
-        assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/"));
-        let cookie = set_cookie(&response);
-        let browser = Browser { house: &house, cookie: cookie.split(';').next().unwrap().to_owned() };
-        assert!(browser.page("/").await.contains("In the last hour"));
-
-        let again = house.post("/login", &form).send().await.unwrap();
-        assert_eq!((again.status(), set_cookie(&again)), (StatusCode::UNAUTHORIZED, String::new()));
-        assert!(again.text().await.unwrap().contains("This link is no longer valid"));
-        assert_eq!(house.request(Method::GET, &link).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+async fn a_link_is_used_up_by_its_button_and_by_nothing_else(world: World) {
+    let link = world.link().await;
+    for method in [Method::GET, Method::HEAD, Method::GET] {
+        let response = world.request(method, &link).send().await.unwrap();
+        assert_eq!((response.status(), set_cookie(&response)), (StatusCode::OK, String::new()));
     }
+    let page = world.request(Method::GET, &link).send().await.unwrap().text().await.unwrap();
+    crate::html::check(&page, &link);
+    let form = [("token", field(&page, "token")), ("csrf", field(&page, "csrf"))];
+
+    let wrong = [("token", form[0].1.clone()), ("csrf", "A".repeat(43))];
+    assert_eq!(world.post("/login", &wrong).send().await.unwrap().status(), StatusCode::FORBIDDEN);
+
+    let response = world.post("/login", &form).send().await.unwrap();
+    assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/"));
+    let cookie = set_cookie(&response);
+    let browser = Browser { world: &world, cookie: cookie.split(';').next().unwrap().to_owned() };
+    assert!(browser.page("/").await.contains("In the last hour"));
+
+    let again = world.post("/login", &form).send().await.unwrap();
+    assert_eq!((again.status(), set_cookie(&again)), (StatusCode::UNAUTHORIZED, String::new()));
+    assert!(again.text().await.unwrap().contains("This link is no longer valid"));
+    assert_eq!(world.request(Method::GET, &link).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
 }
 
-#[tokio::test]
-async fn what_is_too_old_opens_nothing() {
-    for house in both().await {
-        let old = house.ago(Duration::from_secs(16 * 60));
-        let link =
-            sendoff::dashboard::sign_in::login::new_link(&house.store, &house.org, &house.url, old).await.unwrap();
-        let response = house.request(Method::GET, &link).send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-        let page = response.text().await.unwrap();
-        assert!(page.contains("sendoff login-link") && !page.contains("<form"), "{page}");
+async fn what_is_too_old_opens_nothing(world: World) {
+    let old = world.ago(Duration::from_secs(16 * 60));
+    let link = sendoff::dashboard::sign_in::login::new_link(&world.store, &world.org, &world.url, old).await.unwrap();
+    let response = world.request(Method::GET, &link).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let page = response.text().await.unwrap();
+    assert!(page.contains("sendoff login-link") && !page.contains("<form"), "{page}");
 
-        // Old, but with a form that was right when it was made.
-        let token = link.split("token=").nth(1).unwrap().to_owned();
-        let fresh = house.link().await;
-        let page = house.request(Method::GET, &fresh).send().await.unwrap().text().await.unwrap();
-        let form = [("token", token), ("csrf", field(&page, "csrf"))];
-        assert_eq!(house.post("/login", &form).send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    // Old, but with a form that was right when it was made.
+    let token = link.split("token=").nth(1).unwrap().to_owned();
+    let fresh = world.link().await;
+    let page = world.request(Method::GET, &fresh).send().await.unwrap().text().await.unwrap();
+    let form = [("token", token), ("csrf", field(&page, "csrf"))];
+    assert_eq!(world.post("/login", &form).send().await.unwrap().status(), StatusCode::FORBIDDEN);
 
-        // A session that ended a moment ago.
-        let ended = Time::from_micros(house.now.micros() - 1);
-        house.store.add_login_link(&hash("l"), &house.org, house.now.plus(Duration::from_secs(60))).await.unwrap();
-        let (link, session) = (hash("l"), hash("s"));
-        let opened = house.store.redeem_login_link(&link, &session, house.ago(Duration::from_secs(9)), ended);
-        assert!(opened.await.unwrap().is_some());
-        let browser = Browser { house: &house, cookie: "sendoff_session=s".into() };
-        assert_eq!(browser.get("/").await.0, StatusCode::SEE_OTHER);
-    }
+    // A session that ended a moment ago.
+    let ended = Time::from_micros(world.now.micros() - 1);
+    world.store.add_login_link(&hash("l"), &world.org, world.now.plus(Duration::from_secs(60))).await.unwrap();
+    let (link, session) = (hash("l"), hash("s"));
+    let opened = world.store.redeem_login_link(&link, &session, world.ago(Duration::from_secs(9)), ended);
+    assert!(opened.await.unwrap().is_some());
+    let browser = Browser { world: &world, cookie: "sendoff_session=s".into() };
+    assert_eq!(browser.get("/").await.0, StatusCode::SEE_OTHER);
 }
 
-#[tokio::test]
-async fn a_session_is_asked_for_everywhere_and_ends_when_its_owner_says() {
-    for house in both().await {
-        for path in ["/", "/deliveries", "/outbox", "/applications/a/messages/b"] {
-            let response = house.request(Method::GET, path).send().await.unwrap();
-            assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"), "{path}");
-            for cookie in ["sendoff_session=", "sendoff_session=x", "__Host-sendoff_session=x"] {
-                let response = house.request(Method::GET, path).header("cookie", cookie).send().await.unwrap();
-                assert_eq!(response.status(), StatusCode::SEE_OTHER, "{path} {cookie}");
-            }
+async fn a_session_is_asked_for_everywhere_and_ends_when_its_owner_says(world: World) {
+    for path in ["/", "/deliveries", "/outbox", "/applications/a/messages/b"] {
+        let response = world.request(Method::GET, path).send().await.unwrap();
+        assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"), "{path}");
+        for cookie in ["sendoff_session=", "sendoff_session=x", "__Host-sendoff_session=x"] {
+            let response = world.request(Method::GET, path).header("cookie", cookie).send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::SEE_OTHER, "{path} {cookie}");
         }
-        let path = "/applications/a/messages/b/resend";
-        let form = [("csrf", String::new()), ("endpoint", String::new())];
-        assert_eq!(house.post(path, &form).send().await.unwrap().status(), StatusCode::SEE_OTHER);
-        let login = house.request(Method::GET, "/login").send().await.unwrap();
-        assert_eq!(login.status(), StatusCode::UNAUTHORIZED);
-        assert!(login.text().await.unwrap().contains("sendoff login-link"));
-
-        let (one, two) = (house.sign_in().await, house.sign_in().await);
-        assert_ne!(one.cookie, two.cookie);
-        assert_eq!(one.get("/login").await.0, StatusCode::SEE_OTHER);
-        let csrf = field(&one.page("/").await, "csrf");
-        assert_ne!(csrf, field(&two.page("/").await, "csrf"), "each session has a token of its own");
-        assert_eq!(two.post("/logout", &[("csrf", csrf.clone())]).await.status(), StatusCode::FORBIDDEN);
-        assert_eq!(two.get("/").await.0, StatusCode::OK, "another session's token ends nothing");
-        let response = one.post("/logout", &[("csrf", csrf)]).await;
-        assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"));
-        assert!(set_cookie(&response).contains("Max-Age=0"), "{}", set_cookie(&response));
-        assert_eq!(one.get("/").await.0, StatusCode::SEE_OTHER, "the session is over, whatever the browser keeps");
-        assert_eq!(two.get("/").await.0, StatusCode::OK);
     }
+    let path = "/applications/a/messages/b/resend";
+    let form = [("csrf", String::new()), ("endpoint", String::new())];
+    assert_eq!(world.post(path, &form).send().await.unwrap().status(), StatusCode::SEE_OTHER);
+    let login = world.request(Method::GET, "/login").send().await.unwrap();
+    assert_eq!(login.status(), StatusCode::UNAUTHORIZED);
+    assert!(login.text().await.unwrap().contains("sendoff login-link"));
+
+    let (one, two) = (world.sign_in().await, world.sign_in().await);
+    assert_ne!(one.cookie, two.cookie);
+    assert_eq!(one.get("/login").await.0, StatusCode::SEE_OTHER);
+    let csrf = field(&one.page("/").await, "csrf");
+    assert_ne!(csrf, field(&two.page("/").await, "csrf"), "each session has a token of its own");
+    assert_eq!(two.post("/logout", &[("csrf", csrf.clone())]).await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(two.get("/").await.0, StatusCode::OK, "another session's token ends nothing");
+    let response = one.post("/logout", &[("csrf", csrf)]).await;
+    assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"));
+    assert!(set_cookie(&response).contains("Max-Age=0"), "{}", set_cookie(&response));
+    assert_eq!(one.get("/").await.0, StatusCode::SEE_OTHER, "the session is over, whatever the browser keeps");
+    assert_eq!(two.get("/").await.0, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -108,9 +105,9 @@ async fn cookies_are_as_tight_as_the_address_allows() {
         ("http://127.0.0.1:8071", "127.0.0.1:8071", "http://127.0.0.1:8071", "sendoff_session="),
         ("https://hooks.example.com", "hooks.example.com", "https://hooks.example.com", "__Host-sendoff_session="),
     ] {
-        let house = at(public).await;
-        let request = |method, path: &str| house.request(method, path).header("host", host);
-        let page = request(Method::GET, &house.link().await).send().await.unwrap().text().await.unwrap();
+        let world = at(public).await;
+        let request = |method, path: &str| world.request(method, path).header("host", host);
+        let page = request(Method::GET, &world.link().await).send().await.unwrap().text().await.unwrap();
         let body = format!("token={}&csrf={}", field(&page, "token"), field(&page, "csrf"));
         let response = request(Method::POST, "/login")
             .header("origin", origin)
@@ -134,21 +131,21 @@ async fn cookies_are_as_tight_as_the_address_allows() {
 
 #[tokio::test]
 async fn only_our_host_and_our_pages_are_listened_to() {
-    let house = at("https://hooks.example.com").await;
-    let link = house.link().await;
+    let world = at("https://hooks.example.com").await;
+    let link = world.link().await;
     for host in ["evil.example", "127.0.0.1", "hooks.example.com:8071", "hooks.example.com.evil.example"] {
         for path in ["/", &link, "/static/x/app.css"] {
-            let response = house.request(Method::GET, path).header("host", host).send().await.unwrap();
+            let response = world.request(Method::GET, path).header("host", host).send().await.unwrap();
             assert_eq!(response.status(), StatusCode::MISDIRECTED_REQUEST, "{host} {path}");
             assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain"));
             assert!(response.text().await.unwrap().contains("SENDOFF_PUBLIC_URL"));
         }
     }
-    let page = house.request(Method::GET, &link).header("host", "hooks.example.com").send().await.unwrap();
+    let page = world.request(Method::GET, &link).header("host", "hooks.example.com").send().await.unwrap();
     let page = page.text().await.unwrap();
     let body = format!("token={}&csrf={}", field(&page, "token"), field(&page, "csrf"));
     let post = |name: &'static str, value: &'static str| {
-        house
+        world
             .request(Method::POST, "/login")
             .header("host", "hooks.example.com")
             .header("content-type", "application/x-www-form-urlencoded")
@@ -175,11 +172,11 @@ async fn only_our_host_and_our_pages_are_listened_to() {
 
 #[tokio::test]
 async fn a_link_is_made_for_the_public_address() {
-    let house = at("https://hooks.example.com/").await;
+    let world = at("https://hooks.example.com/").await;
     let public = "https://hooks.example.com/".parse().unwrap();
     let link =
-        sendoff::dashboard::sign_in::login::new_link(&house.store, &house.org, &public, house.now).await.unwrap();
+        sendoff::dashboard::sign_in::login::new_link(&world.store, &world.org, &public, world.now).await.unwrap();
     let token = link.strip_prefix("https://hooks.example.com/login?token=").expect("an address of ours");
     assert_eq!(token.len(), 43);
-    assert!(house.store.is_login_link_valid(&hash(token), house.now).await.unwrap(), "only its hash is kept");
+    assert!(world.store.is_login_link_valid(&hash(token), world.now).await.unwrap(), "only its hash is kept");
 }

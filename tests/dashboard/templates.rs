@@ -5,56 +5,56 @@ use std::path::{Path, PathBuf};
 
 use reqwest::{Method, StatusCode};
 
-use crate::house::both;
+use crate::support::on_both;
+use crate::world::World;
+
+on_both! {
+    every_answer_carries_the_headers
+    static_files_are_kept_for_good_under_their_hash
+}
 
 const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; \
      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-#[tokio::test]
-async fn every_answer_carries_the_headers() {
-    for house in both().await {
-        let link = house.link().await;
-        let browser = house.sign_in().await;
-        for path in ["/", "/deliveries", "/outbox", "/nowhere", "/login", &link, "/static/x/app.css"] {
-            for (cookie, host) in [(browser.cookie.as_str(), None), ("", None), ("", Some("evil.example"))] {
-                let mut request = house.request(Method::GET, path).header("cookie", cookie);
-                if let Some(host) = host {
-                    request = request.header("host", host);
-                }
-                let response = request.send().await.unwrap();
-                let header = |name: &str| response.headers().get(name).map_or("", |value| value.to_str().unwrap());
-                assert_eq!(header("content-security-policy"), CSP, "{path}");
-                assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
-                assert_eq!(header("referrer-policy"), "same-origin", "{path}");
-                assert!(!header("permissions-policy").is_empty(), "{path}");
-                assert_eq!(header("x-request-id").len(), 12, "{path}");
-                let cached = if path.starts_with("/static") && host.is_none() { "no-cache" } else { "no-store" };
-                assert_eq!(header("cache-control"), cached, "{path}");
+async fn every_answer_carries_the_headers(world: World) {
+    let link = world.link().await;
+    let browser = world.sign_in().await;
+    for path in ["/", "/deliveries", "/outbox", "/nowhere", "/login", &link, "/static/x/app.css"] {
+        for (cookie, host) in [(browser.cookie.as_str(), None), ("", None), ("", Some("evil.example"))] {
+            let mut request = world.request(Method::GET, path).header("cookie", cookie);
+            if let Some(host) = host {
+                request = request.header("host", host);
             }
+            let response = request.send().await.unwrap();
+            let header = |name: &str| response.headers().get(name).map_or("", |value| value.to_str().unwrap());
+            assert_eq!(header("content-security-policy"), CSP, "{path}");
+            assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+            assert_eq!(header("referrer-policy"), "same-origin", "{path}");
+            assert!(!header("permissions-policy").is_empty(), "{path}");
+            assert_eq!(header("x-request-id").len(), 12, "{path}");
+            let cached = if path.starts_with("/static") && host.is_none() { "no-cache" } else { "no-store" };
+            assert_eq!(header("cache-control"), cached, "{path}");
         }
     }
 }
 
-#[tokio::test]
-async fn static_files_are_kept_for_good_under_their_hash() {
-    for house in both().await {
-        let page = house.request(Method::GET, "/login").send().await.unwrap().text().await.unwrap();
-        let files: Vec<&str> = page.split('"').filter(|url| url.starts_with("/static/")).collect();
-        assert_eq!(files.len(), 7, "{page}");
-        for file in files {
-            let response = house.request(Method::GET, file).send().await.unwrap();
-            assert_eq!(response.status(), StatusCode::OK, "{file}");
-            assert_eq!(response.headers()["cache-control"], "public, max-age=31536000, immutable");
-            let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
-            let wanted = match file.rsplit('.').next() {
-                Some("css") => "text/css; charset=utf-8",
-                Some("js") => "text/javascript; charset=utf-8",
-                _ => "image/svg+xml",
-            };
-            assert_eq!(kind, wanted);
-            let body = response.bytes().await.unwrap();
-            assert!(file.contains(&sha(&body)), "{file}: the hash is not of what is served");
-        }
+async fn static_files_are_kept_for_good_under_their_hash(world: World) {
+    let page = world.request(Method::GET, "/login").send().await.unwrap().text().await.unwrap();
+    let files: Vec<&str> = page.split('"').filter(|url| url.starts_with("/static/")).collect();
+    assert_eq!(files.len(), 7, "{page}");
+    for file in files {
+        let response = world.request(Method::GET, file).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{file}");
+        assert_eq!(response.headers()["cache-control"], "public, max-age=31536000, immutable");
+        let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+        let wanted = match file.rsplit('.').next() {
+            Some("css") => "text/css; charset=utf-8",
+            Some("js") => "text/javascript; charset=utf-8",
+            _ => "image/svg+xml",
+        };
+        assert_eq!(kind, wanted);
+        let body = response.bytes().await.unwrap();
+        assert!(file.contains(&sha(&body)), "{file}: the hash is not of what is served");
     }
 }
 

@@ -7,17 +7,17 @@ use std::time::Duration;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::backoff::RetrySchedule;
-use sendoff::domain::deliveries::delivery::{DeliveryStatus, DeliveryState};
+use sendoff::domain::deliveries::delivery::{DeliveryState, DeliveryStatus};
 use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{BackgroundId, Time};
 use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult};
-use sendoff::store::query::endpoint_messages::{EndpointMessageFilter, DeliveryStatusCounts};
+use sendoff::store::query::endpoint_messages::{DeliveryStatusCounts, EndpointMessageFilter};
 use sqlx::{AssertSqlSafe, Connection};
 
-use crate::house::{House, Kind, on_both};
 use crate::support::server::MASTER_KEY;
-use crate::support::{Answer, Binary, Postgres, Receiver, SOON, eventually, sqlite_file};
+use crate::support::{Answer, Binary, Database, Receiver, SOON, eventually};
+use crate::world::{Kind, World, on_both};
 
 on_both! {
     what_died_is_sent_again_and_what_was_missed_is_sent
@@ -31,73 +31,82 @@ fn once(url: String) -> EndpointSpec {
     EndpointSpec { url, retry_schedule: never, ..EndpointSpec::default() }
 }
 
-async fn begin(house: &House, endpoint: &Endpoint, work: TaskKind) -> BackgroundId {
+async fn begin(world: &World, endpoint: &Endpoint, work: TaskKind) -> BackgroundId {
     let standings = if work == TaskKind::Recover { vec![DeliveryStatus::Dead] } else { Vec::new() };
-    let filter = EndpointMessageFilter { standings, since: house.app.created_at, until: Clock.now(), ..EndpointMessageFilter::default() };
-    let scope = TaskScope::Endpoint(house.app.id, endpoint.id);
+    let filter = EndpointMessageFilter {
+        standings,
+        since: world.app.created_at,
+        until: Clock.now(),
+        ..EndpointMessageFilter::default()
+    };
+    let scope = TaskScope::Endpoint(world.app.id, endpoint.id);
     let spec = BackgroundSpec { kind: work, scope, filter, by: "a test".into(), listed: None, total: None };
-    match house.store.start_background(&house.tenant, spec, Clock.now()).await {
+    match world.store.start_background(&world.tenant, spec, Clock.now()).await {
         Ok(StartResult::Started(work)) => work.id,
         other => panic!("{other:?}"),
     }
 }
 
-async fn look(house: &House, id: BackgroundId) -> Background {
-    house.store.background(&house.tenant, id).await.unwrap().unwrap()
+async fn look(world: &World, id: BackgroundId) -> Background {
+    world.store.background(&world.tenant, id).await.unwrap().unwrap()
 }
 
-async fn until_finished(house: &House, id: BackgroundId) -> Background {
+async fn until_finished(world: &World, id: BackgroundId) -> Background {
     eventually("the work is finished", SOON, async || {
-        let work = look(house, id).await;
+        let work = look(world, id).await;
         assert_ne!(work.stage, TaskStage::Failed, "{work:?}");
         (work.stage == TaskStage::Finished).then_some(work)
     })
     .await
 }
 
-async fn until_standing(house: &House, endpoint: &Endpoint, wanted: impl Fn(&DeliveryStatusCounts) -> bool) {
+async fn until_standing(world: &World, endpoint: &Endpoint, wanted: impl Fn(&DeliveryStatusCounts) -> bool) {
     eventually("how the deliveries stand", 3 * SOON, async || {
-        let all = house.store.delivery_status_counts(&house.tenant, house.app.id, endpoint.id, Time::ZERO, Time::MAX).await.unwrap();
+        let all = world
+            .store
+            .delivery_status_counts(&world.tenant, world.app.id, endpoint.id, Time::ZERO, Time::MAX)
+            .await
+            .unwrap();
         wanted(&all).then_some(())
     })
     .await
 }
 
 async fn what_died_is_sent_again_and_what_was_missed_is_sent(kind: Kind) {
-    let house = House::busy(kind).await;
-    let missed = house.send("{\"n\": 0}").await;
+    let world = World::busy(kind).await;
+    let missed = world.send("{\"n\": 0}").await;
     let receiver = Receiver::start(|_| Answer::status(500));
-    let (endpoint, _) = house.endpoint_with(once(receiver.url("/"))).await;
-    let dead = house.send("{\"n\": 1}").await;
-    house.until(dead.id, DeliveryState::Dead).await;
+    let (endpoint, _) = world.endpoint_with(once(receiver.url("/"))).await;
+    let dead = world.send("{\"n\": 1}").await;
+    world.until(dead.id, DeliveryState::Dead).await;
     receiver.answer_with(|_| Answer::ok());
 
-    let work = until_finished(&house, begin(&house, &endpoint, TaskKind::Recover).await).await;
+    let work = until_finished(&world, begin(&world, &endpoint, TaskKind::Recover).await).await;
     assert_eq!((work.looked, work.sent), (1, 1));
-    house.until(dead.id, DeliveryState::Delivered).await;
-    let attempts = house.attempts(dead.id).await;
+    world.until(dead.id, DeliveryState::Delivered).await;
+    let attempts = world.attempts(dead.id).await;
     assert_eq!(attempts.iter().map(|a| (a.number, a.trigger.code())).collect::<Vec<_>>(), [(1, 0), (2, 1)]);
-    assert!(house.deliveries(missed.id).await.is_empty());
-    let work = until_finished(&house, begin(&house, &endpoint, TaskKind::ReplayMissing).await).await;
+    assert!(world.deliveries(missed.id).await.is_empty());
+    let work = until_finished(&world, begin(&world, &endpoint, TaskKind::ReplayMissing).await).await;
     assert_eq!((work.looked, work.sent), (2, 1));
-    house.until(missed.id, DeliveryState::Delivered).await;
+    world.until(missed.id, DeliveryState::Delivered).await;
     let received: Vec<String> = receiver.received().iter().map(|one| one.text()).collect();
     assert_eq!(received, ["{\"n\": 1}", "{\"n\": 1}", "{\"n\": 0}"]);
 }
 
 async fn what_is_new_does_not_wait_behind_what_is_sent_again(kind: Kind) {
     const COUNT: usize = 200;
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     for _ in 0..COUNT {
-        house.send("{}").await;
+        world.send("{}").await;
     }
     let receiver = Receiver::ok();
     let spec = EndpointSpec { throttle_rate: Some(50), ..once(receiver.url("/")) };
-    let (endpoint, _) = house.endpoint_with(spec).await;
-    let work = until_finished(&house, begin(&house, &endpoint, TaskKind::ReplayMissing).await).await;
+    let (endpoint, _) = world.endpoint_with(spec).await;
+    let work = until_finished(&world, begin(&world, &endpoint, TaskKind::ReplayMissing).await).await;
     assert_eq!(work.sent, COUNT as i64);
-    let new = house.send("{\"new\": true}").await;
-    house.until(new.id, DeliveryState::Delivered).await;
+    let new = world.send("{\"new\": true}").await;
+    world.until(new.id, DeliveryState::Delivered).await;
     let all = receiver.wait_for(COUNT + 1, SOON).await;
     let place = all.iter().position(|one| one.text().contains("new")).unwrap();
     assert!(place < COUNT / 2, "it came as number {place} of {}", all.len());
@@ -108,26 +117,20 @@ async fn what_is_new_does_not_wait_behind_what_is_sent_again(kind: Kind) {
 
 async fn a_kill_loses_nothing_and_does_nothing_twice(kind: Kind) {
     const COUNT: i64 = 3_000;
-    let (url, file) = match kind {
-        Kind::Sqlite => {
-            let file = sqlite_file();
-            (file.url(), Some(file))
-        }
-        Kind::Postgres => (Postgres::shared().fresh_database(), None),
-    };
-    let house = House::at_with(&url, file, MasterKey::parse(MASTER_KEY).unwrap()).await;
+    let Database { url, file } = Database::on(kind);
+    let world = World::at_with(&url, file, MasterKey::parse(MASTER_KEY).unwrap()).await;
     let receiver = Receiver::start(|_| Answer::status(500));
-    let (endpoint, _) = house.endpoint_with(once(receiver.url("/"))).await;
-    let sends = (0..COUNT).map(|_| house.send("{}"));
+    let (endpoint, _) = world.endpoint_with(once(receiver.url("/"))).await;
+    let sends = (0..COUNT).map(|_| world.send("{}"));
     futures_util::future::join_all(sends).await;
     let server = Binary::on(&url).serve();
-    until_standing(&house, &endpoint, |all| all.dead == COUNT).await;
+    until_standing(&world, &endpoint, |all| all.dead == COUNT).await;
 
     receiver.answer_with(|_| Answer::ok());
-    let id = begin(&house, &endpoint, TaskKind::Recover).await;
-    eventually("a step", SOON, async || (look(&house, id).await.sent > 0).then_some(())).await;
+    let id = begin(&world, &endpoint, TaskKind::Recover).await;
+    eventually("a step", SOON, async || (look(&world, id).await.sent > 0).then_some(())).await;
     let binary = server.kill();
-    let work = look(&house, id).await;
+    let work = look(&world, id).await;
     assert!(work.stage == TaskStage::Running && (1..COUNT).contains(&work.sent), "killed in the middle: {work:?}");
     assert_eq!(
         number(&url, "SELECT count(*) FROM delivery WHERE generation = 1").await,
@@ -136,9 +139,9 @@ async fn a_kill_loses_nothing_and_does_nothing_twice(kind: Kind) {
     );
 
     let _server = binary.serve();
-    let work = until_finished(&house, id).await;
+    let work = until_finished(&world, id).await;
     assert_eq!((work.looked, work.sent), (COUNT, COUNT));
-    until_standing(&house, &endpoint, |all| all.delivered == COUNT).await;
+    until_standing(&world, &endpoint, |all| all.delivered == COUNT).await;
     assert_eq!(number(&url, "SELECT count(*) FROM delivery WHERE generation <> 1").await, 0, "each once, and no more");
     let received = receiver.received();
     let ids: HashSet<&str> = received.iter().map(|one| one.header("webhook-id").unwrap()).collect();

@@ -10,9 +10,9 @@ use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::time::Clock;
 
-use crate::house::{House, Kind, on_both};
 use crate::signing::official;
 use crate::support::{Receiver, SOON, eventually};
+use crate::world::{Kind, World, on_both};
 
 on_both! {
     a_deleted_endpoint_gets_no_more_and_what_waited_is_dead
@@ -29,7 +29,7 @@ const LEFT: usize = 5;
 const ON_THEIR_WAY: usize = 3;
 
 struct Scene {
-    house: House,
+    world: World,
     receiver: Receiver,
     endpoint: Endpoint,
     secret: Secret,
@@ -39,15 +39,15 @@ struct Scene {
 impl Scene {
     /// With a few that have arrived.
     async fn of(kind: Kind) -> Scene {
-        let house = House::busy(kind).await;
+        let world = World::busy(kind).await;
         let receiver = Receiver::ok();
         let spec = EndpointSpec { url: receiver.url("/"), throttle_rate: Some(30), ..EndpointSpec::default() };
-        let (endpoint, secret) = house.endpoint_with(spec).await;
+        let (endpoint, secret) = world.endpoint_with(spec).await;
         let mut messages = Vec::new();
         for n in 0..WAITING {
-            messages.push(house.send(&format!("{{\"n\":{n}}}")).await.id);
+            messages.push(world.send(&format!("{{\"n\":{n}}}")).await.id);
         }
-        let scene = Scene { house, receiver, endpoint, secret, messages };
+        let scene = Scene { world, receiver, endpoint, secret, messages };
         scene.arrived(LEFT).await;
         scene
     }
@@ -61,7 +61,7 @@ impl Scene {
         eventually("none waits any more", SOON, async || {
             let mut states: HashMap<DeliveryState, usize> = HashMap::new();
             for message in &self.messages {
-                for one in self.house.deliveries(*message).await {
+                for one in self.world.deliveries(*message).await {
                     *states.entry(one.state).or_default() += 1;
                 }
             }
@@ -74,14 +74,14 @@ impl Scene {
     async fn update(&self, change: impl FnOnce(&mut EndpointSpec)) {
         let mut spec = self.endpoint.spec.clone();
         change(&mut spec);
-        self.house.update(self.endpoint.id, spec).await;
+        self.world.update(self.endpoint.id, spec).await;
     }
 }
 
 async fn a_deleted_endpoint_gets_no_more_and_what_waited_is_dead(kind: Kind) {
     let scene = Scene::of(kind).await;
-    let (tenant, app) = (&scene.house.tenant, scene.house.app.id);
-    scene.house.store.delete_endpoint(tenant, app, scene.endpoint.id, Clock.now()).await.unwrap();
+    let (tenant, app) = (&scene.world.tenant, scene.world.app.id);
+    scene.world.store.delete_endpoint(tenant, app, scene.endpoint.id, Clock.now()).await.unwrap();
     let before = scene.receiver.count();
     let states = scene.ended().await;
     let got = scene.receiver.count();
@@ -89,21 +89,21 @@ async fn a_deleted_endpoint_gets_no_more_and_what_waited_is_dead(kind: Kind) {
     // One whose POST was under way was received and is dead nevertheless: its owner had ended it.
     let (delivered, dead) = (states.get(&DeliveryState::Delivered).copied().unwrap_or(0), states[&DeliveryState::Dead]);
     assert!(delivered <= got && dead <= WAITING - delivered && delivered + dead == WAITING, "{states:?}");
-    let last = scene.house.deliveries(scene.messages[WAITING - 1]).await;
+    let last = scene.world.deliveries(scene.messages[WAITING - 1]).await;
     assert_eq!(last[0].reason.map(|reason| reason.word()), Some("endpoint-deleted"));
 }
 
 async fn a_deleted_application_gets_no_more(kind: Kind) {
     let scene = Scene::of(kind).await;
-    let (tenant, app) = (&scene.house.tenant, scene.house.app.id);
-    scene.house.store.delete_application(tenant, app, Clock.now()).await.unwrap();
+    let (tenant, app) = (&scene.world.tenant, scene.world.app.id);
+    scene.world.store.delete_application(tenant, app, Clock.now()).await.unwrap();
     let before = scene.receiver.count();
-    let store = &scene.house.store;
+    let store = &scene.world.store;
     eventually("nothing waits any more", SOON, async || (store.pending_count(1).await.unwrap() == 0).then_some(()))
         .await;
     let got = scene.receiver.count();
     assert!(got <= before + ON_THEIR_WAY, "{before} before, {got} in the end");
-    assert!(scene.house.deliveries(scene.messages[0]).await.is_empty(), "nobody sees any of it");
+    assert!(scene.world.deliveries(scene.messages[0]).await.is_empty(), "nobody sees any of it");
 }
 
 async fn a_disabled_endpoint_keeps_what_waits_and_gets_it_once_when_it_is_enabled(kind: Kind) {
@@ -111,11 +111,11 @@ async fn a_disabled_endpoint_keeps_what_waits_and_gets_it_once_when_it_is_enable
     // Another endpoint with the same rate says when these would have come.
     let other = Receiver::ok();
     let spec = EndpointSpec { url: other.url("/"), throttle_rate: Some(30), ..EndpointSpec::default() };
-    scene.house.endpoint_with(spec).await;
+    scene.world.endpoint_with(spec).await;
     scene.update(|spec| spec.disabled = true).await;
     let before = scene.receiver.count();
     for n in 0..30 {
-        scene.house.send(&format!("{{\"meanwhile\":{n}}}")).await;
+        scene.world.send(&format!("{{\"meanwhile\":{n}}}")).await;
     }
     eventually("the other gets its own", SOON, async || (other.count() == 30).then_some(())).await;
     let got = scene.receiver.count();
@@ -139,8 +139,8 @@ async fn a_new_url_gets_what_waits(kind: Kind) {
 async fn a_new_secret_signs_what_waits(kind: Kind) {
     let scene = Scene::of(kind).await;
     let second = Secret::generate(SignatureType::Hmac256);
-    let (tenant, app, id) = (&scene.house.tenant, scene.house.app.id, scene.endpoint.id);
-    let rotated = scene.house.store.rotate_secret(tenant, app, id, &second, Duration::ZERO, Clock.now()).await.unwrap();
+    let (tenant, app, id) = (&scene.world.tenant, scene.world.app.id, scene.endpoint.id);
+    let rotated = scene.world.store.rotate_secret(tenant, app, id, &second, Duration::ZERO, Clock.now()).await.unwrap();
     assert!(rotated);
     let before = scene.receiver.count();
     assert_eq!(scene.ended().await, HashMap::from([(DeliveryState::Delivered, WAITING)]));

@@ -8,8 +8,8 @@ use sendoff::domain::deliveries::backoff::RetrySchedule;
 use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::time::Clock;
 
-use crate::house::{House, Kind, on_both, options};
 use crate::support::{Answer, Receiver, SOON, eventually};
+use crate::world::{Kind, World, on_both, options};
 
 on_both! {
     bytes_arrive_as_they_came
@@ -24,134 +24,138 @@ on_both! {
 }
 
 async fn bytes_arrive_as_they_came(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let receiver = Receiver::ok();
-    let endpoint = house.endpoint(receiver.url("/hook")).await;
+    let endpoint = world.endpoint(receiver.url("/hook")).await;
     let payload = " {\"b\" : 1e400,\n\"a\":\"\\u00e9\\ud83d\\ude00\", \"n\":123456789012345678901234567890 } ";
-    let message = house.send(payload).await;
-    house.until(message.id, DeliveryState::Delivered).await;
+    let message = world.send(payload).await;
+    world.until(message.id, DeliveryState::Delivered).await;
     let got = receiver.received();
     assert_eq!(got.len(), 1);
     assert_eq!(got[0].text(), payload);
     assert_eq!(got[0].header("webhook-id"), Some(message.id.to_string().as_str()));
     assert_eq!(got[0].header("content-type"), Some("application/json"));
-    assert_eq!(house.message(message.id).await.payload.as_deref(), Some(payload.as_bytes()));
-    let attempts = house.attempts(message.id).await;
+    assert_eq!(world.message(message.id).await.payload.as_deref(), Some(payload.as_bytes()));
+    let attempts = world.attempts(message.id).await;
     assert_eq!((attempts.len(), attempts[0].number, attempts[0].next_at), (1, 1, None));
     assert_eq!((attempts[0].endpoint_id, attempts[0].outcome.status), (endpoint.id, Some(200)));
 }
 
 async fn filters_choose_who_gets_it(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     for name in ["invoice.paid", "invoice.sent"] {
         let spec = EventTypeSpec { name: name.into(), ..EventTypeSpec::default() };
-        house.store.create_event_type(&house.tenant, spec, Clock.now()).await.unwrap();
+        world.store.create_event_type(&world.tenant, spec, Clock.now()).await.unwrap();
     }
     let all = Receiver::ok();
     let paid = Receiver::ok();
     let eu = Receiver::ok();
-    house.endpoint(all.url("/")).await;
+    world.endpoint(all.url("/")).await;
     let list = |name: &str| Some(vec![name.to_owned()]);
-    house
+    world
         .endpoint_with(EndpointSpec { url: paid.url("/"), event_types: list("invoice.paid"), ..Default::default() })
         .await;
-    house.endpoint_with(EndpointSpec { url: eu.url("/"), channels: list("eu"), ..Default::default() }).await;
-    house.send_as("invoice.paid", &[], "{}").await;
-    house.send_as("invoice.sent", &["eu", "x"], "{}").await;
-    house.send_as("unknown.type", &["us"], "{}").await;
+    world.endpoint_with(EndpointSpec { url: eu.url("/"), channels: list("eu"), ..Default::default() }).await;
+    world.send_as("invoice.paid", &[], "{}").await;
+    world.send_as("invoice.sent", &["eu", "x"], "{}").await;
+    world.send_as("unknown.type", &["us"], "{}").await;
     eventually("five requests", SOON, async || (all.count() + paid.count() + eu.count() == 5).then_some(())).await;
     assert_eq!((all.count(), paid.count(), eu.count()), (3, 1, 1));
 }
 
 async fn disabling_pauses_and_enabling_goes_on(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     // Two endpoints that fail once and are due again at the same time: when the one has its retry, the other's time has passed.
     let (receiver, control) = (Receiver::script([Answer::status(500)]), Receiver::script([Answer::status(500)]));
     let schedule = Some(RetrySchedule::new("retrySchedule", vec![Duration::from_secs(1)]).unwrap());
     let spec = |url| EndpointSpec { url, retry_schedule: schedule.clone(), ..EndpointSpec::default() };
-    let (endpoint, _) = house.endpoint_with(spec(receiver.url("/"))).await;
-    house.endpoint_with(spec(control.url("/"))).await;
-    let waits = house.send("{\"n\":1}").await;
+    let (endpoint, _) = world.endpoint_with(spec(receiver.url("/"))).await;
+    world.endpoint_with(spec(control.url("/"))).await;
+    let waits = world.send("{\"n\":1}").await;
     eventually("both first attempts are recorded", SOON, async || {
-        (house.attempts(waits.id).await.len() == 2).then_some(())
+        (world.attempts(waits.id).await.len() == 2).then_some(())
     })
     .await;
     receiver.answer_with(|_| Answer::ok());
     control.answer_with(|_| Answer::ok());
-    house.update(endpoint.id, EndpointSpec { disabled: true, ..endpoint.spec.clone() }).await;
-    let passes = house.send("{\"n\":2}").await;
-    let chosen: Vec<_> = house.deliveries(passes.id).await.iter().map(|one| one.endpoint_id).collect();
+    world.update(endpoint.id, EndpointSpec { disabled: true, ..endpoint.spec.clone() }).await;
+    let passes = world.send("{\"n\":2}").await;
+    let chosen: Vec<_> = world.deliveries(passes.id).await.iter().map(|one| one.endpoint_id).collect();
     assert!(chosen.len() == 1 && chosen[0] != endpoint.id, "what comes while it is disabled gets no delivery there");
     let state = async || {
-        let deliveries = house.deliveries(waits.id).await;
+        let deliveries = world.deliveries(waits.id).await;
         let of = |mine: bool| deliveries.iter().find(|one| (one.endpoint_id == endpoint.id) == mine).unwrap().state;
         (of(true), of(false))
     };
     let late = Duration::from_millis(500);
-    let due = house.attempts(waits.id).await.iter().filter_map(|one| one.next_at).max().unwrap().plus(late);
+    let due = world.attempts(waits.id).await.iter().filter_map(|one| one.next_at).max().unwrap().plus(late);
     eventually("the other's retry is delivered and both were due", SOON, async || {
         (state().await.1 == DeliveryState::Delivered && Clock.now() > due).then_some(())
     })
     .await;
     assert_eq!((state().await.0, receiver.count()), (DeliveryState::Retry, 1), "nothing goes out while it is disabled");
-    house.update(endpoint.id, endpoint.spec.clone()).await;
+    world.update(endpoint.id, endpoint.spec.clone()).await;
     eventually("it goes on", SOON, async || (state().await.0 == DeliveryState::Delivered).then_some(())).await;
 }
 
 async fn gone_disables_the_endpoint(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let receiver = Receiver::start(|_| Answer::status(410));
-    let endpoint = house.endpoint(receiver.url("/")).await;
-    let message = house.send("{}").await;
-    let dead = house.until(message.id, DeliveryState::Dead).await;
+    let endpoint = world.endpoint(receiver.url("/")).await;
+    let message = world.send("{}").await;
+    let dead = world.until(message.id, DeliveryState::Dead).await;
     assert_eq!(dead.reason.map(|reason| reason.word()), Some("gone"));
     let reference = sendoff::store::EndpointRef::Id(endpoint.id);
-    let found = house.store.endpoint(&house.tenant, house.app.id, &reference).await.unwrap().unwrap();
+    let found = world.store.endpoint(&world.tenant, world.app.id, &reference).await.unwrap().unwrap();
     assert!(found.spec.disabled);
     assert_eq!(found.disabled_reason.map(|reason| reason.word()), Some("gone"));
     assert_eq!(receiver.count(), 1, "410 is for good: no retry");
 }
 
 async fn what_was_pending_at_a_stop_is_sent_after_the_start(kind: Kind) {
-    let mut house = House::quiet(kind).await;
+    let mut world = World::quiet(kind).await;
     let receiver = Receiver::ok();
-    house.endpoint(receiver.url("/")).await;
+    world.endpoint(receiver.url("/")).await;
     let mut messages = Vec::new();
     for n in 0..300 {
-        messages.push(house.send(&format!("{{\"n\":{n}}}")).await.id);
+        messages.push(world.send(&format!("{{\"n\":{n}}}")).await.id);
     }
     assert_eq!(receiver.count(), 0);
-    house.start(options());
+    world.start(options());
     eventually("all are received", SOON, async || (receiver.count() >= 300).then_some(())).await;
     for id in messages {
-        house.until(id, DeliveryState::Delivered).await;
+        world.until(id, DeliveryState::Delivered).await;
     }
     assert_eq!(receiver.count(), 300, "each once");
 }
 
 async fn a_shutdown_finishes_what_is_in_flight(kind: Kind) {
-    let mut house = House::busy(kind).await;
+    let mut world = World::busy(kind).await;
     let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(300)));
-    house.endpoint(receiver.url("/")).await;
-    let message = house.send("{}").await;
+    world.endpoint(receiver.url("/")).await;
+    let message = world.send("{}").await;
     eventually("it is in flight", SOON, async || (receiver.count() == 1).then_some(())).await;
-    house.stop().await;
-    assert_eq!(house.deliveries(message.id).await[0].state, DeliveryState::Delivered, "recorded before the engine was gone");
+    world.stop().await;
+    assert_eq!(
+        world.deliveries(message.id).await[0].state,
+        DeliveryState::Delivered,
+        "recorded before the engine was gone"
+    );
     assert_eq!(receiver.count(), 1);
 }
 
 async fn nothing_is_sent_twice_under_load(kind: Kind) {
-    let house = std::sync::Arc::new(House::busy(kind).await);
+    let world = std::sync::Arc::new(World::busy(kind).await);
     let receivers: Vec<Receiver> = (0..3).map(|_| Receiver::ok()).collect();
     for receiver in &receivers {
-        house.endpoint(receiver.url("/")).await;
+        world.endpoint(receiver.url("/")).await;
     }
     let mut senders = Vec::new();
     for sender in 0..16 {
-        let house = house.clone();
+        let world = world.clone();
         senders.push(tokio::spawn(async move {
             for n in 0..50 {
-                house.send(&format!("{{\"sender\":{sender},\"n\":{n}}}")).await;
+                world.send(&format!("{{\"sender\":{sender},\"n\":{n}}}")).await;
             }
         }));
     }
@@ -161,7 +165,7 @@ async fn nothing_is_sent_twice_under_load(kind: Kind) {
     for receiver in &receivers {
         eventually("800 requests", SOON, async || (receiver.count() >= 800).then_some(())).await;
     }
-    eventually("nothing is pending", SOON, async || (house.store.pending_count(10).await.unwrap() == 0).then_some(()))
+    eventually("nothing is pending", SOON, async || (world.store.pending_count(10).await.unwrap() == 0).then_some(()))
         .await;
     for receiver in &receivers {
         let got = receiver.received();
@@ -172,24 +176,24 @@ async fn nothing_is_sent_twice_under_load(kind: Kind) {
 }
 
 async fn an_endpoint_that_changes_its_url_is_followed(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let (old, new) = (Receiver::start(|_| Answer::status(500)), Receiver::ok());
-    let endpoint = house.endpoint(old.url("/")).await;
-    let message = house.send("{}").await;
+    let endpoint = world.endpoint(old.url("/")).await;
+    let message = world.send("{}").await;
     eventually("the old one is tried", SOON, async || (old.count() > 0).then_some(())).await;
-    house.update(endpoint.id, EndpointSpec { url: new.url("/"), ..endpoint.spec.clone() }).await;
-    house.until(message.id, DeliveryState::Delivered).await;
+    world.update(endpoint.id, EndpointSpec { url: new.url("/"), ..endpoint.spec.clone() }).await;
+    world.until(message.id, DeliveryState::Delivered).await;
     assert_eq!(new.count(), 1);
 }
 
 async fn a_deleted_endpoint_ends_its_deliveries(kind: Kind) {
-    let mut house = House::quiet(kind).await;
+    let mut world = World::quiet(kind).await;
     let receiver = Receiver::ok();
-    let endpoint = house.endpoint(receiver.url("/")).await;
-    let message = house.send("{}").await;
-    house.store.delete_endpoint(&house.tenant, house.app.id, endpoint.id, Clock.now()).await.unwrap();
-    house.start(options());
-    let dead = house.until(message.id, DeliveryState::Dead).await;
+    let endpoint = world.endpoint(receiver.url("/")).await;
+    let message = world.send("{}").await;
+    world.store.delete_endpoint(&world.tenant, world.app.id, endpoint.id, Clock.now()).await.unwrap();
+    world.start(options());
+    let dead = world.until(message.id, DeliveryState::Dead).await;
     assert_eq!(dead.reason.map(|reason| reason.word()), Some("endpoint-deleted"));
     assert_eq!(receiver.count(), 0);
 }

@@ -13,8 +13,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use crate::house::{House, Kind, egress, open, options};
 use crate::support::{Postgres, SOON, eventually, eventually_blocking, sqlite_file};
+use crate::world::{Kind, World, egress, open, options};
 
 /// The statements that this thread sends to a database.
 #[derive(Clone, Default)]
@@ -83,13 +83,13 @@ async fn an_idle_process_of_fifty_sends_few_statements_and_keeps_few_connections
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let statements = Statements::default();
     let _seen = tracing::subscriber::set_default(tracing_subscriber::registry().with(statements.clone()));
-    let mut house = House::quiet(Kind::Postgres).await;
+    let mut world = World::quiet(Kind::Postgres).await;
     // 49 that are alive and have all slots.
     let others = "INSERT INTO process (id, name, started_at, expires_at)
          SELECT ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, 'other', 0, 1::bigint << 62 FROM generate_series(1, 49) AS n;
          UPDATE slot SET owner = ('00000000-0000-0000-0000-' || lpad((slot % 49 + 1)::text, 12, '0'))::uuid, expires_at = 1::bigint << 62";
-    sql(&house.url, others).await;
-    house.start(options());
+    sql(&world.url, others).await;
+    world.start(options());
     statements.of_heartbeats(2).await;
     // Three heartbeats are at least 6 s apart: 20 a second.
     let sent = statements.of_heartbeats(3).await;
@@ -100,14 +100,14 @@ async fn an_idle_process_of_fifty_sends_few_statements_and_keeps_few_connections
     // A burst opens what it needs; afterwards that is closed again.
     let connections =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sendoff'";
-    let burst = (0..40).map(|_| house.store.processes(sendoff::domain::Time::ZERO));
+    let burst = (0..40).map(|_| world.store.processes(sendoff::domain::Time::ZERO));
     futures_util::future::join_all(burst).await;
-    assert!(number(&house.url, connections).await > 4);
+    assert!(number(&world.url, connections).await > 4);
     eventually("idle connections are closed", SOON * 3, async || {
-        (number(&house.url, connections).await <= 4).then_some(())
+        (number(&world.url, connections).await <= 4).then_some(())
     })
     .await;
-    house.stop().await;
+    world.stop().await;
 }
 
 /// An engine on a thread of its own with metrics of its own, as another process would have.

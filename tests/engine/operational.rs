@@ -12,9 +12,9 @@ use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::EndpointRef;
 
-use crate::house::{House, Kind, on_both};
 use crate::signing::official;
 use crate::support::{Answer, Receiver, SOON, eventually};
+use crate::world::{Kind, World, on_both};
 
 on_both! {
     each_of_the_seven_arrives_once_though_its_receiver_fails_first
@@ -36,34 +36,34 @@ fn hard_of_hearing() -> Receiver {
 }
 
 /// An operational endpoint at `receiver`.
-async fn listener(house: &House, receiver: &Receiver) -> (AppId, EndpointId, Secret) {
-    let app = house.store.ensure_operational_application(&house.tenant, Clock.now()).await.unwrap().id;
+async fn listener(world: &World, receiver: &Receiver) -> (AppId, EndpointId, Secret) {
+    let app = world.store.ensure_operational_application(&world.tenant, Clock.now()).await.unwrap().id;
     let secret = Secret::generate(SignatureType::Hmac256);
     let spec = EndpointSpec { url: receiver.url("/ops"), ..Default::default() };
-    let made = house.store.create_endpoint(&house.tenant, app, spec, &secret, Clock.now()).await.unwrap();
+    let made = world.store.create_endpoint(&world.tenant, app, spec, &secret, Clock.now()).await.unwrap();
     (app, made.id, secret)
 }
 
 async fn each_of_the_seven_arrives_once_though_its_receiver_fails_first(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let ears = hard_of_hearing();
-    let (.., secret) = listener(&house, &ears).await;
+    let (.., secret) = listener(&world, &ears).await;
     let bad = |status| move |_: &_| Answer::status(status);
     let flaky = Receiver::script([500, 500, 500, 500, 200].map(Answer::status));
     let (dead, gone) = (Receiver::start(bad(500)), Receiver::start(bad(410)));
     let make = async |receiver: &Receiver, waits| {
         let spec = EndpointSpec { url: receiver.url("/"), retry_schedule: schedule(waits), ..Default::default() };
-        house.endpoint_with(spec).await.0
+        world.endpoint_with(spec).await.0
     };
     let (flaky, dead, gone) = (make(&flaky, 9).await, make(&dead, 1).await, make(&gone, 1).await);
-    let message = house.send("{\"amount\": 12.50}").await;
+    let message = world.send("{\"amount\": 12.50}").await;
     eventually("every delivery has come to its end", SOON, async || {
-        let deliveries = house.deliveries(message.id).await;
+        let deliveries = world.deliveries(message.id).await;
         (deliveries.len() == 3 && deliveries.iter().all(|one| !one.state.pending())).then_some(())
     })
     .await;
-    house.update(flaky.id, EndpointSpec { description: "new".into(), ..flaky.spec.clone() }).await;
-    assert!(house.store.delete_endpoint(&house.tenant, house.app.id, dead.id, Clock.now()).await.unwrap());
+    world.update(flaky.id, EndpointSpec { description: "new".into(), ..flaky.spec.clone() }).await;
+    assert!(world.store.delete_endpoint(&world.tenant, world.app.id, dead.id, Clock.now()).await.unwrap());
 
     let mut wanted = vec![
         ("endpoint.created", flaky.id),
@@ -89,7 +89,7 @@ async fn each_of_the_seven_arrives_once_though_its_receiver_fails_first(kind: Ki
     for bodies in told.into_values() {
         assert!(bodies.len() == 2 && bodies[0] == bodies[1], "{bodies:?}");
         let data = &bodies[0]["data"];
-        assert_eq!(data["appId"], house.app.id.to_string());
+        assert_eq!(data["appId"], world.app.id.to_string());
         let about_message = bodies[0]["type"].as_str().unwrap().starts_with("message");
         assert_eq!(data.get("msgId").is_some(), about_message);
         events.push(format!("{} {}", bodies[0]["type"].as_str().unwrap(), data["endpointId"].as_str().unwrap()));
@@ -101,22 +101,22 @@ async fn each_of_the_seven_arrives_once_though_its_receiver_fails_first(kind: Ki
 }
 
 async fn an_operational_endpoint_that_is_gone_is_disabled_and_nobody_is_told(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let (well, gone) = (Receiver::ok(), Receiver::start(|_| Answer::status(410)));
-    listener(&house, &well).await;
-    let (app, gone_id, _) = listener(&house, &gone).await;
+    listener(&world, &well).await;
+    let (app, gone_id, _) = listener(&world, &gone).await;
     let customer = Receiver::ok();
-    house.endpoint(customer.url("/")).await;
+    world.endpoint(customer.url("/")).await;
     eventually("it is disabled", SOON, async || {
-        let found = house.store.endpoint(&house.tenant, app, &EndpointRef::Id(gone_id)).await.unwrap().unwrap();
+        let found = world.store.endpoint(&world.tenant, app, &EndpointRef::Id(gone_id)).await.unwrap().unwrap();
         (found.disabled_reason == Some(DisabledReason::Gone)).then_some(())
     })
     .await;
     // Whatever had been told of it would have come before this.
-    house.endpoint(customer.url("/second")).await;
-    let message = house.send_as("invoice.paid", &[], "{}").await;
+    world.endpoint(customer.url("/second")).await;
+    let message = world.send_as("invoice.paid", &[], "{}").await;
     eventually("both deliveries are made", SOON, async || {
-        let deliveries = house.deliveries(message.id).await;
+        let deliveries = world.deliveries(message.id).await;
         deliveries.iter().all(|one| one.state == DeliveryState::Delivered).then_some(())
     })
     .await;

@@ -7,8 +7,8 @@ use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::deliveries::backoff::RetrySchedule;
 use sendoff::domain::time::Clock;
 
-use crate::house::{House, Kind, on_both, options};
 use crate::support::{Answer, Receiver, SOON, eventually};
+use crate::world::{Kind, World, on_both, options};
 
 on_both! {
     a_throttle_holds_and_slows_nobody_else
@@ -26,15 +26,15 @@ fn most_in_a_second(times: &mut [SystemTime]) -> usize {
 }
 
 async fn a_throttle_holds_and_slows_nobody_else(kind: Kind) {
-    let mut house = House::quiet(kind).await;
+    let mut world = World::quiet(kind).await;
     let (slow, quick) = (Receiver::ok(), Receiver::ok());
-    house.endpoint_with(EndpointSpec { url: slow.url("/"), throttle_rate: Some(50), ..Default::default() }).await;
-    house.endpoint(quick.url("/")).await;
+    world.endpoint_with(EndpointSpec { url: slow.url("/"), throttle_rate: Some(50), ..Default::default() }).await;
+    world.endpoint(quick.url("/")).await;
     for n in 0..1_000 {
-        house.send(&format!("{{\"n\":{n}}}")).await;
+        world.send(&format!("{{\"n\":{n}}}")).await;
     }
     let began = Instant::now();
-    house.start(options());
+    world.start(options());
     eventually("the other endpoint has all", SOON, async || (quick.count() == 1_000).then_some(())).await;
     let others = began.elapsed();
     eventually("three seconds' worth", SOON, async || (slow.count() >= 150).then_some(())).await;
@@ -47,15 +47,15 @@ async fn a_throttle_holds_and_slows_nobody_else(kind: Kind) {
 }
 
 async fn an_applications_throttle_holds_over_its_endpoints(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let spec = ApplicationSpec { name: "Acme".into(), throttle_rate: Some(20), ..Default::default() };
     let work = |_: &_| Ok::<_, ()>(spec.clone());
-    house.store.update_application(&house.tenant, house.app.id, work, Clock.now()).await.unwrap();
+    world.store.update_application(&world.tenant, world.app.id, work, Clock.now()).await.unwrap();
     let receiver = Receiver::ok();
-    house.endpoint(receiver.url("/a")).await;
-    house.endpoint(receiver.url("/b")).await;
+    world.endpoint(receiver.url("/a")).await;
+    world.endpoint(receiver.url("/b")).await;
     for n in 0..30 {
-        house.send(&format!("{{\"n\":{n}}}")).await;
+        world.send(&format!("{{\"n\":{n}}}")).await;
     }
     eventually("all arrive", SOON, async || (receiver.count() == 60).then_some(())).await;
     let mut times: Vec<SystemTime> = receiver.received().iter().map(|r| r.at).collect();
@@ -64,32 +64,32 @@ async fn an_applications_throttle_holds_over_its_endpoints(kind: Kind) {
 }
 
 async fn a_hanging_endpoint_holds_up_nobody(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let hangs = Receiver::start(|_| Answer::never());
     let well = Receiver::ok();
     for _ in 0..40 {
-        house.endpoint(hangs.url("/")).await;
+        world.endpoint(hangs.url("/")).await;
     }
     for n in 0..20 {
-        house.send(&format!("{{\"n\":{n}}}")).await;
+        world.send(&format!("{{\"n\":{n}}}")).await;
     }
     eventually("many hang", SOON, async || (hangs.count() >= 40).then_some(())).await;
-    house.endpoint(well.url("/")).await;
+    world.endpoint(well.url("/")).await;
     let before = Instant::now();
-    house.send("{\"last\":true}").await;
+    world.send("{\"last\":true}").await;
     eventually("the healthy one has it", SOON, async || (well.count() == 1).then_some(())).await;
     assert!(before.elapsed() < Duration::from_secs(1), "{:?}: the others hang for 2 s", before.elapsed());
     assert!(hangs.most_in_flight() < 256, "never all there is");
 }
 
 async fn who_comes_back_is_not_trampled_and_what_is_new_does_not_wait(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     // Two hundred that have failed once, and are due again when it is away.
     let receiver = Receiver::start(|_| Answer::status(500));
     let retry_schedule = Some(RetrySchedule::new("retrySchedule", vec![Duration::from_secs(1); 10]).unwrap());
-    house.endpoint_with(EndpointSpec { url: receiver.url("/"), retry_schedule, ..Default::default() }).await;
+    world.endpoint_with(EndpointSpec { url: receiver.url("/"), retry_schedule, ..Default::default() }).await;
     for _ in 0..200 {
-        house.send("{\"old\":true}").await;
+        world.send("{\"old\":true}").await;
     }
     eventually("all have failed once", SOON, async || (receiver.count() >= 200).then_some(())).await;
     receiver.answer_with(|_| Answer::hang_up());
@@ -104,7 +104,7 @@ async fn who_comes_back_is_not_trampled_and_what_is_new_does_not_wait(kind: Kind
     receiver.answer_with(move |_| Answer::ok().after(takes));
     let failed = receiver.count();
     for _ in 0..5 {
-        house.send("{\"new\":true}").await;
+        world.send("{\"new\":true}").await;
     }
     eventually("all arrive", SOON * 2, async || (receiver.count() - failed >= 205).then_some(())).await;
     let received = receiver.received();

@@ -10,8 +10,8 @@ use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::signing::signature::{ExtraSignature, KeyForm};
 use sendoff::domain::time::Clock;
 
-use crate::house::{House, Kind, on_both};
 use crate::support::{SOON, eventually, python};
+use crate::world::{Kind, World, on_both};
 
 on_both! { receivers_as_people_write_them_accept_what_we_sign }
 
@@ -52,7 +52,7 @@ fn extra(path: &str) -> Vec<ExtraSignature> {
 }
 
 async fn receivers_as_people_write_them_accept_what_we_sign(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let paths = ["/standard", "/ed25519", "/github", "/github-bytes", "/stripe", "/stripe-bytes"];
     let kind_of = |path| if path == "/ed25519" { SignatureType::Ed25519 } else { SignatureType::Hmac256 };
     let secrets: HashMap<&str, Secret> = paths.iter().map(|path| (*path, Secret::generate(kind_of(*path)))).collect();
@@ -71,13 +71,13 @@ async fn receivers_as_people_write_them_accept_what_we_sign(kind: Kind) {
                 ..Default::default()
             };
             let made =
-                house.store.create_endpoint(&house.tenant, house.app.id, spec, &secret, Clock.now()).await.unwrap();
+                world.store.create_endpoint(&world.tenant, world.app.id, spec, &secret, Clock.now()).await.unwrap();
             expected.insert(made.id, (path, status));
         }
     }
-    let message = house.send("{\"amount\": 12.50, \"name\": \"Zo\\u00eb \u{1f680}\"}").await;
+    let message = world.send("{\"amount\": 12.50, \"name\": \"Zo\\u00eb \u{1f680}\"}").await;
     let attempts = eventually("every receiver has answered", SOON, async || {
-        let attempts = house.attempts(message.id).await;
+        let attempts = world.attempts(message.id).await;
         (attempts.len() == expected.len()).then_some(attempts)
     })
     .await;

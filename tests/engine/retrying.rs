@@ -8,8 +8,8 @@ use sendoff::domain::deliveries::backoff::RetrySchedule;
 use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::time::Clock;
 
-use crate::house::{House, Kind, on_both};
 use crate::support::{Answer, Receiver, SOON, eventually, free_port};
+use crate::world::{Kind, World, on_both};
 
 on_both! {
     failures_walk_the_schedule_and_a_resend_begins_anew
@@ -20,13 +20,13 @@ on_both! {
 }
 
 async fn failures_walk_the_schedule_and_a_resend_begins_anew(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let receiver = Receiver::start(|_| Answer::status(503).header("x-request-id", "r-1").body("no\0t n\u{f6}w"));
-    let endpoint = house.endpoint(receiver.url("/")).await;
-    let message = house.send("{}").await;
-    let dead = house.until(message.id, DeliveryState::Dead).await;
+    let endpoint = world.endpoint(receiver.url("/")).await;
+    let message = world.send("{}").await;
+    let dead = world.until(message.id, DeliveryState::Dead).await;
     assert_eq!(dead.reason.map(|reason| reason.word()), Some("exhausted"));
-    let attempts = house.attempts(message.id).await;
+    let attempts = world.attempts(message.id).await;
     assert_eq!(
         attempts.iter().map(|a| a.number).collect::<Vec<_>>(),
         [1, 2, 3],
@@ -43,9 +43,9 @@ async fn failures_walk_the_schedule_and_a_resend_begins_anew(kind: Kind) {
     assert!(last.outcome.response_headers.contains(&("x-request-id".into(), "r-1".into())));
 
     receiver.answer_with(|_| Answer::ok());
-    assert!(house.store.resend(&house.tenant, house.app.id, message.id, endpoint.id, Clock.now()).await.unwrap());
-    house.until(message.id, DeliveryState::Delivered).await;
-    let attempts = house.attempts(message.id).await;
+    assert!(world.store.resend(&world.tenant, world.app.id, message.id, endpoint.id, Clock.now()).await.unwrap());
+    world.until(message.id, DeliveryState::Delivered).await;
+    let attempts = world.attempts(message.id).await;
     let last = attempts.last().unwrap();
     assert_eq!((attempts.len(), last.number, last.trigger), (4, 4, Trigger::Manual));
     let ids: std::collections::HashSet<_> =
@@ -54,29 +54,29 @@ async fn failures_walk_the_schedule_and_a_resend_begins_anew(kind: Kind) {
 }
 
 async fn retry_after_is_honoured(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let receiver = Receiver::script([Answer::status(429).header("retry-after", "1"), Answer::ok()]);
-    house.endpoint(receiver.url("/")).await;
-    let message = house.send("{}").await;
-    house.until(message.id, DeliveryState::Delivered).await;
-    let attempts = house.attempts(message.id).await;
+    world.endpoint(receiver.url("/")).await;
+    let message = world.send("{}").await;
+    world.until(message.id, DeliveryState::Delivered).await;
+    let attempts = world.attempts(message.id).await;
     assert!(attempts[1].at.since(attempts[0].at) >= Duration::from_secs(1), "the schedule alone says 40 ms");
 }
 
 async fn an_endpoint_has_a_schedule_of_its_own(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let receiver = Receiver::start(|_| Answer::status(500));
     let once = RetrySchedule::new("retrySchedule", vec![]).unwrap();
-    house
+    world
         .endpoint_with(EndpointSpec { url: receiver.url("/"), retry_schedule: Some(once), ..Default::default() })
         .await;
-    let message = house.send("{}").await;
-    house.until(message.id, DeliveryState::Dead).await;
-    assert_eq!(house.attempts(message.id).await.len(), 1);
+    let message = world.send("{}").await;
+    world.until(message.id, DeliveryState::Dead).await;
+    assert_eq!(world.attempts(message.id).await.len(), 1);
 }
 
 async fn every_kind_of_failure_is_named(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let hangs = Receiver::start(|_| Answer::never());
     let closes = Receiver::start(|_| Answer::hang_up());
     let redirects = Receiver::start(|_| Answer::status(302).header("location", "http://127.0.0.1:1/"));
@@ -99,11 +99,11 @@ async fn every_kind_of_failure_is_named(kind: Kind) {
     ];
     let mut expected = std::collections::HashMap::new();
     for (url, failure) in &cases {
-        expected.insert(house.endpoint_with(spec(url.clone())).await.0.id, (url.clone(), *failure));
+        expected.insert(world.endpoint_with(spec(url.clone())).await.0.id, (url.clone(), *failure));
     }
-    let message = house.send("{}").await;
+    let message = world.send("{}").await;
     let attempts = eventually("an attempt for each", SOON, async || {
-        let attempts = house.attempts(message.id).await;
+        let attempts = world.attempts(message.id).await;
         (attempts.len() == cases.len()).then_some(attempts)
     })
     .await;
@@ -115,18 +115,18 @@ async fn every_kind_of_failure_is_named(kind: Kind) {
 }
 
 async fn a_resend_during_an_attempt_is_an_attempt_of_its_own(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(300)));
-    let endpoint = house.endpoint(receiver.url("/")).await;
-    let message = house.send("{}").await;
+    let endpoint = world.endpoint(receiver.url("/")).await;
+    let message = world.send("{}").await;
     eventually("it is in flight", SOON, async || (receiver.count() == 1).then_some(())).await;
-    house.store.resend(&house.tenant, house.app.id, message.id, endpoint.id, Clock.now()).await.unwrap();
+    world.store.resend(&world.tenant, world.app.id, message.id, endpoint.id, Clock.now()).await.unwrap();
     eventually("the resend arrives as well", SOON, async || (receiver.count() == 2).then_some(())).await;
     let attempts = eventually("both are recorded", SOON, async || {
-        let attempts = house.attempts(message.id).await;
+        let attempts = world.attempts(message.id).await;
         (attempts.len() == 2).then_some(attempts)
     })
     .await;
     assert_eq!(attempts.iter().map(|a| a.number).collect::<Vec<_>>(), [1, 2]);
-    house.until(message.id, DeliveryState::Delivered).await;
+    world.until(message.id, DeliveryState::Delivered).await;
 }

@@ -7,8 +7,8 @@ use sendoff::domain::signing::signature::{ExtraSignature, KeyForm};
 use sendoff::domain::time::Clock;
 use std::time::Duration;
 
-use crate::house::{House, Kind, on_both};
 use crate::support::{Received, Receiver};
+use crate::world::{Kind, World, on_both};
 
 on_both! {
     the_official_library_accepts_it_through_a_rotation
@@ -24,27 +24,27 @@ pub fn official(secret: &Secret, request: &Received) -> bool {
 }
 
 async fn the_official_library_accepts_it_through_a_rotation(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let receiver = Receiver::ok();
     let spec = EndpointSpec { url: receiver.url("/"), ..Default::default() };
-    let (endpoint, first) = house.endpoint_with(spec).await;
-    let message = house.send("{\"test\": 2432232314}").await;
-    house.until(message.id, DeliveryState::Delivered).await;
+    let (endpoint, first) = world.endpoint_with(spec).await;
+    let message = world.send("{\"test\": 2432232314}").await;
+    world.until(message.id, DeliveryState::Delivered).await;
     let second = Secret::generate(SignatureType::Hmac256);
     let grace = Duration::from_secs(3600);
     assert!(
-        house.store.rotate_secret(&house.tenant, house.app.id, endpoint.id, &second, grace, Clock.now()).await.unwrap()
+        world.store.rotate_secret(&world.tenant, world.app.id, endpoint.id, &second, grace, Clock.now()).await.unwrap()
     );
-    let message = house.send("{}").await;
-    house.until(message.id, DeliveryState::Delivered).await;
+    let message = world.send("{}").await;
+    world.until(message.id, DeliveryState::Delivered).await;
     let third = Secret::generate(SignatureType::Hmac256);
-    house
+    world
         .store
-        .rotate_secret(&house.tenant, house.app.id, endpoint.id, &third, Duration::ZERO, Clock.now())
+        .rotate_secret(&world.tenant, world.app.id, endpoint.id, &third, Duration::ZERO, Clock.now())
         .await
         .unwrap();
-    let message = house.send("{}").await;
-    house.until(message.id, DeliveryState::Delivered).await;
+    let message = world.send("{}").await;
+    world.until(message.id, DeliveryState::Delivered).await;
     let got = receiver.received();
     let accepts = |secret| got.iter().map(|request| official(secret, request)).collect::<Vec<_>>();
     assert_eq!(accepts(&first), [true, true, true], "an hour of grace");
@@ -53,7 +53,7 @@ async fn the_official_library_accepts_it_through_a_rotation(kind: Kind) {
 }
 
 async fn extras_and_own_headers_go_along_and_secrets_do_not_stay(kind: Kind) {
-    let house = House::busy(kind).await;
+    let world = World::busy(kind).await;
     let receiver = Receiver::ok();
     let spec = EndpointSpec {
         url: receiver.url("/"),
@@ -64,14 +64,14 @@ async fn extras_and_own_headers_go_along_and_secrets_do_not_stay(kind: Kind) {
         headers: [("authorization".to_owned(), "Bearer s3cret".to_owned())].into(),
         ..Default::default()
     };
-    house.endpoint_with(spec).await;
-    let message = house.send("{}").await;
-    house.until(message.id, DeliveryState::Delivered).await;
+    world.endpoint_with(spec).await;
+    let message = world.send("{}").await;
+    world.until(message.id, DeliveryState::Delivered).await;
     let got = receiver.received().remove(0);
     assert_eq!(got.header("authorization"), Some("Bearer s3cret"));
     assert_eq!(got.header("svix-signature"), got.header("webhook-signature"));
     assert!(got.header("x-hub-signature-256").unwrap().starts_with("sha256="));
-    let attempt = house.attempts(message.id).await.remove(0);
+    let attempt = world.attempts(message.id).await.remove(0);
     let recorded =
         |name: &str| attempt.request_headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     assert_eq!(recorded("authorization"), Some("***"), "the record is shown to people");

@@ -15,9 +15,9 @@ use sendoff::store::{AppRef, Store};
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType};
 
-use crate::house::{House, egress, open, options};
 use crate::support::server::MASTER_KEY;
 use crate::support::{Binary, Postgres, Receiver, SOON, eventually};
+use crate::world::{World, egress, open, options};
 
 /// What the next version might change: a column, a table, an index on a large table.
 fn next_version() -> Vec<Migration> {
@@ -45,8 +45,14 @@ async fn load(store: Store, app: AppId, stop: Arc<AtomicBool>) -> usize {
             payload: format!("{{\"n\":{accepted}}}").into(),
             ..MessageSpec::default()
         };
-        let item =
-            AcceptItem { tenant: None, app: AppRef::Id(app), only_endpoint: None, spec, at: Clock.now(), idempotency_key: None };
+        let item = AcceptItem {
+            tenant: None,
+            app: AppRef::Id(app),
+            only_endpoint: None,
+            spec,
+            at: Clock.now(),
+            idempotency_key: None,
+        };
         store.accept(item).await.expect("the store").expect("accepted");
         accepted += 1;
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -57,20 +63,20 @@ async fn load(store: Store, app: AppId, stop: Arc<AtomicBool>) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_upgrade_loses_nothing_and_everybody_stays_ready() {
     let master = MasterKey::parse(MASTER_KEY).unwrap();
-    let mut house = House::at_with(&Postgres::shared().fresh_database(), None, master.clone()).await;
+    let mut world = World::at_with(&Postgres::shared().fresh_database(), None, master.clone()).await;
     let receiver = Receiver::ok();
-    house.endpoint(receiver.url("/")).await;
+    world.endpoint(receiver.url("/")).await;
     // Two of the old version: one here, one a process of its own.
-    house.start(options());
-    let old = Binary::on(&house.url).serve();
+    world.start(options());
+    let old = Binary::on(&world.url).serve();
     let stop = Arc::new(AtomicBool::new(false));
-    let sending = tokio::spawn(load(house.store.clone(), house.app.id, stop.clone()));
+    let sending = tokio::spawn(load(world.store.clone(), world.app.id, stop.clone()));
     eventually("messages arrive", SOON, async || (receiver.count() > 20).then_some(())).await;
 
     // Each of the old ones is asked all the time.
     let asked = Arc::new(AtomicUsize::new(0));
     let watching = tokio::spawn({
-        let (store, stop, asked) = (house.store.clone(), stop.clone(), asked.clone());
+        let (store, stop, asked) = (world.store.clone(), stop.clone(), asked.clone());
         async move {
             while !stop.load(Ordering::Relaxed) {
                 store.ready().await.expect("ready throughout");
@@ -78,12 +84,12 @@ async fn a_rolling_upgrade_loses_nothing_and_everybody_stays_ready() {
             }
         }
     });
-    let newer = open(&house.url, master).await;
+    let newer = open(&world.url, master).await;
     newer.migrate_with(&next_version()).await.unwrap();
     let before = asked.load(Ordering::Relaxed);
     assert_eq!(old.get_status("/readyz"), Some(200), "the process is ready on the newer schema");
     let engine = Engine::start(newer.clone(), egress(), options());
-    let more = tokio::spawn(load(newer.clone(), house.app.id, stop.clone()));
+    let more = tokio::spawn(load(newer.clone(), world.app.id, stop.clone()));
     old.terminate();
     let (status, said) = old.wait(SOON * 2);
     assert!(status.success(), "{said}");
@@ -93,7 +99,7 @@ async fn a_rolling_upgrade_loses_nothing_and_everybody_stays_ready() {
     stop.store(true, Ordering::Relaxed);
     let accepted = sending.await.unwrap() + more.await.unwrap();
     watching.await.unwrap();
-    house.stop().await;
+    world.stop().await;
     eventually("everything arrives", SOON, async || (receiver.count() >= accepted).then_some(())).await;
     let mut ids: Vec<_> = receiver.received().iter().map(|one| one.header("webhook-id").unwrap().to_owned()).collect();
     ids.sort_unstable();

@@ -8,9 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::interval;
 
-use crate::house::House;
 use crate::receiver::{Door, Receiver, Step};
 use crate::support::eventually;
+use crate::world::World;
 
 /// Between two bytes of a client that drips.
 const DRIP: Duration = Duration::from_secs(2);
@@ -91,16 +91,16 @@ impl Drips {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_are_cut_off_and_nobody_else_notices() {
-    let mut house = House::start(&[]).await;
+    let mut world = World::start(&[]).await;
     let fine = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec();
     let receiver = Receiver::start(Door::Plain, vec![Step::Read, Step::Say(fine)]);
-    house.endpoint("fine", &receiver.url("/"), false, &[]).await;
-    let address = house.address();
+    world.endpoint("fine", &receiver.url("/"), false, &[]).await;
+    let address = world.address();
     // What is made once, at the first request, is no client's.
     for path in ["/docs", "/api/v1/openapi.json"] {
         reqwest::get(format!("http://{address}{path}")).await.and_then(|answer| answer.error_for_status()).expect(path);
     }
-    let before = house.belongings();
+    let before = world.belongings();
 
     let dripping = tokio::spawn({
         let address = address.clone();
@@ -114,22 +114,22 @@ async fn slow_clients_are_cut_off_and_nobody_else_notices() {
         stream.write_all(request.as_bytes()).await.expect("the system takes it");
         deaf.push(stream);
     }
-    let message = house.send(false).await;
+    let message = world.send(false).await;
     eventually("others are served", Duration::from_secs(10), async || {
-        house.deliveries(&message).await.iter().any(|(_, stands)| stands == "success").then_some(())
+        world.deliveries(&message).await.iter().any(|(_, stands)| stands == "success").then_some(())
     })
     .await;
 
     let took = dripping.await.expect("all were cut off");
     println!("cut off after: {took:?}");
     // Those that do not read are still there: it is Sendoff that has let go of them.
-    house.comes_to_rest(before).await;
+    world.comes_to_rest(before).await;
     drop(deaf);
 }
 
 /// A customer's cookie for the portal of the application `hostile`.
-async fn customer(house: &House) -> String {
-    let access = house.call(reqwest::Method::POST, "/auth/app-portal-access/hostile", serde_json::json!({})).await;
+async fn customer(world: &World) -> String {
+    let access = world.call(reqwest::Method::POST, "/auth/app-portal-access/hostile", serde_json::json!({})).await;
     let link = access["url"].as_str().expect("a link");
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
     let page = client.get(link).send().await.expect("an answer").text().await.expect("a page");
@@ -154,8 +154,8 @@ async fn tail(address: &str, cookie: &str) -> (TcpStream, u16) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_tail_whose_reader_has_gone_gives_its_place_back_at_once() {
-    let house = House::start(&[]).await;
-    let (address, cookie) = (house.address(), customer(&house).await);
+    let world = World::start(&[]).await;
+    let (address, cookie) = (world.address(), customer(&world).await);
     let mut open = Vec::new();
     for _ in 0..4 {
         let (stream, status) = tail(&address, &cookie).await;
@@ -163,7 +163,7 @@ async fn a_live_tail_whose_reader_has_gone_gives_its_place_back_at_once() {
         open.push(stream);
     }
     assert_eq!(tail(&address, &cookie).await.1, 429, "a visit has four");
-    let other = customer(&house).await;
+    let other = customer(&world).await;
     assert_eq!(tail(&address, &other).await.1, 200, "another visit has its own");
 
     // One closes its side and goes on reading, the other is gone.
@@ -185,15 +185,15 @@ const PIPELINES: (usize, usize, usize) = (200, 256 * 1024, 192);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_whose_answers_are_not_read_cost_a_bounded_number_of_bytes() {
-    let house = House::start(&[]).await;
-    let address = house.address();
+    let world = World::start(&[]).await;
+    let address = world.address();
     let page = reqwest::get(format!("http://{address}/docs"))
         .await
         .and_then(|answer| answer.error_for_status())
         .expect("docs");
     let long = page.bytes().await.expect("a page").len();
     assert!(long > 64 * 1024, "its answer does not fit the write buffer: {long}");
-    let before = house.belongings().memory;
+    let before = world.belongings().memory;
     let chunked = "POST /login HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
     let (mut open, mut most) = (Vec::new(), 0);
     for n in 0..PIPELINES.0 {
@@ -203,11 +203,11 @@ async fn requests_whose_answers_are_not_read_cost_a_bounded_number_of_bytes() {
         // What the server does not take stays where it is.
         let _ = tokio::time::timeout(Duration::from_millis(20), stream.write_all(flood.as_bytes())).await;
         open.push(stream);
-        most = most.max(house.belongings().memory);
+        most = most.max(world.belongings().memory);
     }
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        most = most.max(house.belongings().memory);
+        most = most.max(world.belongings().memory);
     }
     let each = most.saturating_sub(before) / PIPELINES.0;
     println!("{each} KiB for each of {} connections", PIPELINES.0);
@@ -221,8 +221,8 @@ async fn requests_whose_answers_are_not_read_cost_a_bounded_number_of_bytes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pipelined_requests_are_all_answered_in_their_order() {
-    let house = House::start(&[]).await;
-    let address = house.address();
+    let world = World::start(&[]).await;
+    let address = world.address();
     // Each of its own kind, told apart by its status: without a body, with one that has empty lines in it, chunked.
     let form = format!("host: {address}\r\ncontent-type: application/x-www-form-urlencoded\r\n");
     let kinds = [

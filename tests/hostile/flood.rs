@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::behaviours::{Behaviour, KEPT, Wait, Wanted, table};
-use crate::house::{Belongings, House};
 use crate::receiver::Step::{Deaf, Endless, ReadSome, Say};
 use crate::receiver::{Door, Receiver};
 use crate::support::eventually;
 use crate::trap;
+use crate::world::{Belongings, World};
 
 /// By so much resident memory may grow, in KiB.
 const GROWTH: usize = 50 * 1024;
@@ -34,23 +34,23 @@ async fn flood(endpoints: usize, warm_up: i64, attempts: i64) {
         ("SENDOFF_MAX_IN_FLIGHT", "4096"),
         ("SENDOFF_ENDPOINT_MAX_IN_FLIGHT", "16"),
     ];
-    let mut house = House::start(&settings).await;
+    let mut world = World::start(&settings).await;
     let mut receivers = Vec::new();
     for (number, row) in rows.iter().enumerate() {
         let receiver = Receiver::start(row.door, row.steps.clone());
         for copy in 0..if costly(row) { 2 } else { endpoints } {
-            house.endpoint(&format!("r{number}-{copy}"), &receiver.url(&format!("/{copy}")), row.large, &[]).await;
+            world.endpoint(&format!("r{number}-{copy}"), &receiver.url(&format!("/{copy}")), row.large, &[]).await;
         }
         receivers.push(receiver);
     }
-    let before = house.belongings();
+    let before = world.belongings();
     let began = Instant::now();
-    rounds(&house, warm_up).await;
-    let warm = settled(&mut house, before).await;
-    rounds(&house, warm_up + attempts).await;
-    let end = settled(&mut house, before).await;
-    let (made, waiting, longest) = house.counts().await;
-    let (grown, failures) = (end.memory.saturating_sub(warm.memory), house.failures().await);
+    rounds(&world, warm_up).await;
+    let warm = settled(&mut world, before).await;
+    rounds(&world, warm_up + attempts).await;
+    let end = settled(&mut world, before).await;
+    let (made, waiting, longest) = world.counts().await;
+    let (grown, failures) = (end.memory.saturating_sub(warm.memory), world.failures().await);
     println!(
         "{made} attempts at {} behaviours within {:?}: resident memory {} MiB at the start, {} after the warm-up, {} at the end",
         rows.len(),
@@ -67,22 +67,22 @@ async fn flood(endpoints: usize, warm_up: i64, attempts: i64) {
 }
 
 /// Rounds until so many attempts are recorded, every fourth with a large payload.
-async fn rounds(house: &House, attempts: i64) {
+async fn rounds(world: &World, attempts: i64) {
     for round in 0.. {
-        if house.counts().await.0 >= attempts {
+        if world.counts().await.0 >= attempts {
             return;
         }
-        house.send(false).await;
+        world.send(false).await;
         if round % 4 == 0 {
-            house.send(true).await;
+            world.send(true).await;
         }
-        eventually("the round is over", ROUND, async || (house.counts().await.1 == 0).then_some(())).await;
+        eventually("the round is over", ROUND, async || (world.counts().await.1 == 0).then_some(())).await;
     }
 }
 
-async fn settled(house: &mut House, before: Belongings) -> Belongings {
-    house.comes_to_rest(before).await;
-    house.belongings()
+async fn settled(world: &mut World, before: Belongings) -> Belongings {
+    world.comes_to_rest(before).await;
+    world.belongings()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,22 +101,22 @@ async fn long_memory_does_not_grow_over_ten_thousand_attempts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_stops_reading_keeps_no_connection() {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-    let mut house = House::start(&[("SENDOFF_REQUEST_TIMEOUT", "1s")]).await;
-    let before = house.belongings();
+    let mut world = World::start(&[("SENDOFF_REQUEST_TIMEOUT", "1s")]).await;
+    let before = world.belongings();
     let steps = |answer: &[u8]| vec![ReadSome(1_000), Say(answer.to_vec()), Deaf];
     let doors = [("plain", Door::Narrow), ("tls", Door::Tls("good"))];
     let mut receivers = Vec::new();
     for (name, door) in doors {
         for (manner, answer) in [("answers", OK), ("silent", b"")] {
             let receiver = Receiver::start(door, steps(answer));
-            house.endpoint(&format!("{name}-{manner}"), &receiver.url("/"), true, &[]).await;
+            world.endpoint(&format!("{name}-{manner}"), &receiver.url("/"), true, &[]).await;
             receivers.push(receiver);
         }
     }
     for _ in 0..8 {
-        house.send(true).await;
+        world.send(true).await;
     }
-    eventually("all have come to an end", ROUND, async || (house.counts().await.1 == 0).then_some(())).await;
+    eventually("all have come to an end", ROUND, async || (world.counts().await.1 == 0).then_some(())).await;
     // Long before the receivers let go by themselves.
-    house.comes_to_rest(before).await;
+    world.comes_to_rest(before).await;
 }

@@ -3,7 +3,7 @@
 //!
 //! * A **behaviour** – a row of the table in [`behaviours`]: what a receiver does, and what has to be recorded.
 //! * A **receiver** – plain sockets that follow the behaviour's steps.
-//! * The **house** – the binary on SQLite, asked over REST.
+//! * The **world** – the binary on SQLite, asked over REST.
 //!
 //! `make chaos` runs the long one as well: `cargo test --test hostile -- --include-ignored`. Everything is on loopback.
 
@@ -13,18 +13,18 @@ mod support;
 mod behaviours;
 mod clients;
 mod flood;
-mod house;
 mod receiver;
 mod reuse;
+mod world;
 
 use std::time::Duration;
 
 use serde_json::Value;
 
 use behaviours::{Behaviour, KEPT, Until, Wait, Wanted, table};
-use house::{Entry, House};
 use receiver::{Door, Receiver, Step};
 use support::eventually;
+use world::{Entry, World};
 
 /// The endpoints' deadline in the table: long enough that what ends by itself does so before it, on a busy machine too.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -45,27 +45,27 @@ async fn what_receivers_do_is_recorded_as_the_table_says() {
     let trap = trap();
     let table = table(&trap.url("/"));
     assert!(table.len() >= 40);
-    let mut house = House::start(&[("SENDOFF_REQUEST_TIMEOUT", "2s")]).await;
+    let mut world = World::start(&[("SENDOFF_REQUEST_TIMEOUT", "2s")]).await;
     let mut receivers = Vec::new();
     for (number, row) in table.iter().enumerate() {
         let receiver = Receiver::start(row.door, row.steps.clone());
-        house.endpoint(&format!("r{number}"), &receiver.url("/"), row.large, &[1]).await;
+        world.endpoint(&format!("r{number}"), &receiver.url("/"), row.large, &[1]).await;
         receivers.push(receiver);
     }
-    let before = house.belongings();
-    let messages = [house.send(false).await, house.send(true).await];
+    let before = world.belongings();
+    let messages = [world.send(false).await, world.send(true).await];
     let asked = table.iter().filter(|row| row.wait != Wait::Schedule).count() as i64;
     // Each has been tried once, and only those wait that were asked to.
     eventually("every delivery has come to its end", ALL, async || {
-        let (attempts, waiting, _) = house.counts().await;
+        let (attempts, waiting, _) = world.counts().await;
         (attempts >= table.len() as i64 && waiting == asked).then_some(())
     })
     .await;
 
-    let (entries, mut wrong) = (house.entries().await, Vec::new());
+    let (entries, mut wrong) = (world.entries().await, Vec::new());
     for (number, row) in table.iter().enumerate() {
         let uid = format!("r{number}");
-        let told = house.attempts(&uid).await;
+        let told = world.attempts(&uid).await;
         let stored: Vec<&Entry> = entries.iter().filter(|entry| entry.uid == uid).collect();
         if told.len() != tries(row) && !matches!(row.wanted, Wanted::Crossed(..)) {
             wrong.push(format!("{}: {} attempts", row.name, told.len()));
@@ -77,7 +77,7 @@ async fn what_receivers_do_is_recorded_as_the_table_says() {
         wrong.extend(faults.map(|fault| format!("{}: {fault}", row.name)));
     }
     for message in &messages {
-        for (uid, standing) in house.deliveries(message).await {
+        for (uid, standing) in world.deliveries(message).await {
             let row = &table[uid[1..].parse::<usize>().expect("a number")];
             if !standings(row).contains(&&*standing) {
                 wrong.push(format!("{}: its delivery is {standing}", row.name));
@@ -86,7 +86,7 @@ async fn what_receivers_do_is_recorded_as_the_table_says() {
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), table.len(), wrong.join("\n"));
     assert_eq!(trap.connections(), 0, "a redirect was followed");
-    house.comes_to_rest(before).await;
+    world.comes_to_rest(before).await;
     println!("{} behaviours, {} attempts: as the table says", table.len(), entries.len());
 }
 

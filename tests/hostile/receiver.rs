@@ -24,7 +24,7 @@ pub enum Door {
     Plain,
     /// HTTP, and takes in no more than a few KiB that nobody has read.
     Narrow,
-    /// HTTPS, with this certificate of `tests/egress/certificates`.
+    /// HTTPS, with this certificate of `tests/certificates`.
     Tls(&'static str),
     /// Sendoff is told HTTPS, and the script speaks to the socket as it is.
     NotTls,
@@ -135,7 +135,7 @@ impl Receiver {
 }
 
 fn tls(certificate: &str) -> rustls::ServerConfig {
-    let file = |name: &str| format!("{}/tests/egress/certificates/{name}.pem", env!("CARGO_MANIFEST_DIR"));
+    let file = |name: &str| format!("{}/tests/certificates/{name}.pem", env!("CARGO_MANIFEST_DIR"));
     let certificate = CertificateDer::from_pem_file(file(certificate)).expect("a certificate");
     let key = PrivateKeyDer::from_pem_file(file("key")).expect("its key");
     rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::house::House;
 use crate::receiver::Step::{Hush, Pause, Read, Say};
 use crate::receiver::{Door, Receiver};
 use crate::support::{SOON, eventually};
+use crate::world::World;
 
 /// Messages to each receiver.
 const MESSAGES: i64 = 60;
@@ -20,8 +20,8 @@ fn response(status: u16, size: usize) -> Vec<u8> {
 /// would make a delivery of what was refused: a message that nobody has, and nobody sends again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_nobody_asked_for_is_nobodys() {
-    let mut house = House::start(&[]).await;
-    let before = house.belongings();
+    let mut world = World::start(&[]).await;
+    let before = world.belongings();
     let mut receivers = Vec::new();
     for status in [500_u16, 200] {
         for size in [0, 2, 8_000, 16_384, 20_000] {
@@ -29,40 +29,40 @@ async fn an_answer_that_nobody_asked_for_is_nobodys() {
             let poison = response(if status == 200 { 500 } else { 200 }, 0);
             let steps = vec![Read, Say([response(status, size), poison].concat())];
             let receiver = Receiver::start(Door::Plain, steps);
-            house.endpoint(&uid, &receiver.url("/"), false, &[]).await;
+            world.endpoint(&uid, &receiver.url("/"), false, &[]).await;
             receivers.push((uid, status, receiver));
         }
     }
     for _ in 0..MESSAGES {
-        house.send(false).await;
+        world.send(false).await;
     }
     let all = MESSAGES * receivers.len() as i64;
-    eventually("every attempt is recorded", 3 * SOON, async || (house.counts().await.0 >= all).then_some(())).await;
+    eventually("every attempt is recorded", 3 * SOON, async || (world.counts().await.0 >= all).then_some(())).await;
     for (uid, status, receiver) in &receivers {
-        let attempts = house.attempts(uid).await;
+        let attempts = world.attempts(uid).await;
         let other = attempts.iter().filter(|attempt| attempt["responseStatusCode"] != *status).count();
         assert_eq!(other, 0, "{uid}: {other} of {} have what was said unasked", attempts.len());
         assert_eq!(receiver.requests() as i64, MESSAGES, "{uid}: each was sent once");
     }
-    house.comes_to_rest(before).await;
+    world.comes_to_rest(before).await;
 }
 
 /// The poison comes while the connection is idle, and the next message only afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_on_which_something_is_said_is_used_no_more() {
-    let house = House::start(&[]).await;
+    let world = World::start(&[]).await;
     let pause = Duration::from_millis(100);
     let steps = vec![Read, Say(response(500, 0)), Pause(pause), Say(response(200, 0)), Hush];
     let poisoned = Receiver::start(Door::Plain, steps);
     let clean = Receiver::start(Door::Plain, vec![Read, Say(response(500, 0))]);
-    house.endpoint("poisoned", &poisoned.url("/"), false, &[]).await;
-    house.endpoint("clean", &clean.url("/"), false, &[]).await;
+    world.endpoint("poisoned", &poisoned.url("/"), false, &[]).await;
+    world.endpoint("clean", &clean.url("/"), false, &[]).await;
     for count in 1..=10 {
-        house.send(false).await;
-        eventually("both are recorded", SOON, async || (house.counts().await.0 >= 2 * count).then_some(())).await;
+        world.send(false).await;
+        eventually("both are recorded", SOON, async || (world.counts().await.0 >= 2 * count).then_some(())).await;
         tokio::time::sleep(3 * pause).await;
     }
-    let attempts = house.attempts("poisoned").await;
+    let attempts = world.attempts("poisoned").await;
     assert!(attempts.iter().all(|attempt| attempt["responseStatusCode"] == 500), "{attempts:?}");
     assert_eq!(poisoned.connections(), 10, "each is thrown away");
     assert!(clean.connections() < 10, "used again");

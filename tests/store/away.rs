@@ -18,7 +18,7 @@ use crate::support::{Durability, Postgres, SOON, eventually};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_crashes_and_comes_back() {
     let server = Postgres::start(Durability::On);
-    let home = Home::of(Location::parse(&server.fresh_database()).unwrap(), None).await;
+    let home = Home::at(&server.fresh_database()).await;
     let (app, made) = customer(&home.store, "acme").await;
     let kept = accept(&home.store, app.id).await;
     server.crash();

@@ -1,7 +1,7 @@
 //! Transactions that PostgreSQL undoes for the sake of others are repeated, a bounded number of times.
 
 use sendoff::domain::deliveries::attempt::{Failure, Outcome};
-use sendoff::domain::deliveries::delivery::{Transition, DeliveryState};
+use sendoff::domain::deliveries::delivery::{DeliveryState, Transition};
 use sendoff::store::StoreError;
 use sendoff::store::db::retry::TRIES;
 use sendoff::store::queue::pending_deliveries::PendingDelivery;

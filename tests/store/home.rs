@@ -1,10 +1,9 @@
-//! What the stories stand on.
+//! The world of the store's tests.
 //!
-//! * A [`Home`] – a fresh database on one of the two engines, with its schema, its master key and a first [`Store`]. Another
-//!   handle to it ([`Home::another`]) is what another process would have: caches and writers of its own.
-//! * [`on_both!`] – makes of one story a test on SQLite and one on PostgreSQL.
-//! * Short words for what the stories bring along: applications, endpoints, messages, attempts. Their time is [`NOW`] and what is
-//!   a little later ([`later`]): nothing here asks a clock.
+//! A [`Home`] is a fresh database on one of the engines, with its schema, its master key and a first [`Store`]. Another
+//! handle to it ([`Home::another`]) has caches and writers of its own, like another process. The functions make
+//! applications, endpoints, messages and attempts with few words. Their time is [`NOW`] or a little [`later`]; nothing here
+//! reads a clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +21,14 @@ use sendoff::store::catalog::change::UpdateResult;
 use sendoff::store::catalog::endpoint_update::OptimisticUpdate;
 use sendoff::store::ingest::accept::{AcceptItem, AcceptResult};
 use sendoff::store::query::deliveries::DeliveryView;
-use sendoff::store::queue::pending_deliveries::{LaneRequest, PendingLane, PendingDelivery};
+use sendoff::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{AppRef, Location, Order, PageRequest, Store, StoreError, StoreOptions, Tenant, Tuning};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 
 use crate::support::delivery_writes::delivery_writes;
-use crate::support::{Postgres, SqliteFile, sqlite_file};
+use crate::support::kind::OnStore;
+use crate::support::{Database, Kind, SqliteFile, Template, database};
 
 /// A Sunday morning.
 pub const NOW: Time = Time::from_micros(1_795_338_000_000_000);
@@ -50,27 +50,36 @@ pub struct Home {
     _file: Option<SqliteFile>,
 }
 
+impl OnStore for Home {
+    async fn on(kind: Kind) -> Home {
+        static TEMPLATE: Template = Template::new();
+        let Database { url, file } = Database::copy_of(&TEMPLATE, kind, async |url| prepare(&url).await).await;
+        Home::open(Location::parse(&url).expect("a location"), file).await
+    }
+}
+
 impl Home {
     pub async fn sqlite() -> Home {
-        let file = sqlite_file();
-        Home::of(Location::parse(&file.url()).expect("a location"), Some(file)).await
+        Home::on(Kind::Sqlite).await
     }
 
     pub async fn postgres() -> Home {
-        let url = Postgres::shared().fresh_database();
-        Home::of(Location::parse(&url).expect("a location"), None).await
+        Home::on(Kind::Postgres).await
     }
 
-    pub async fn of(location: Location, file: Option<SqliteFile>) -> Home {
+    /// On the PostgreSQL database at `url`, which is empty.
+    pub async fn at(url: &str) -> Home {
+        prepare(url).await;
+        database::remove_key_check(Kind::Postgres, url).await;
+        Home::open(Location::parse(url).expect("a location"), None).await
+    }
+
+    async fn open(location: Location, file: Option<SqliteFile>) -> Home {
         let master = MasterKey::generate();
         let store = open(&location, &master).await;
         store.migrate().await.expect("the schema");
-        // For rows of about NOW that tests write by themselves.
         store.set_retention(RETENTION);
-        store.create_partitions(NOW).await.expect("partitions");
-        let home = Home { location, master, store, _file: file };
-        home.execute(&delivery_writes(home.is_sqlite())).await;
-        home
+        Home { location, master, store, _file: file }
     }
 
     /// What another process would have.
@@ -146,6 +155,21 @@ impl Home {
     }
 }
 
+/// The schema, and partitions and triggers for the rows of about [`NOW`] that tests write by SQL.
+async fn prepare(url: &str) {
+    let store = database::migrate(url).await;
+    store.set_retention(RETENTION);
+    store.create_partitions(NOW).await.expect("partitions");
+    let sql = |sqlite| AssertSqlSafe(delivery_writes(sqlite));
+    if url.starts_with("sqlite:") {
+        SqliteConnection::connect(url).await.expect("SQLite").execute(sql(true)).await.expect("the triggers");
+    } else {
+        let mut connection = PgConnection::connect(url).await.expect("PostgreSQL");
+        connection.execute("SET search_path = sendoff").await.expect("the schema");
+        connection.execute(sql(false)).await.expect("the triggers");
+    }
+}
+
 pub enum Raw {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -164,31 +188,6 @@ async fn open_with(location: &Location, master: &MasterKey, wide: usize) -> Stor
         wide,
     };
     Store::open_with(options, Tuning::default()).await.expect("a store")
-}
-
-/// A test of each story for each engine: `story::sqlite`, `story::postgres`.
-macro_rules! on_both {
-    ($($(#[$doc:meta])* async fn $name:ident($home:ident) $body:block)*) => {
-        $(
-            $(#[$doc])*
-            mod $name {
-                #[allow(unused_imports)]
-                use super::*;
-
-                async fn story($home: &crate::home::Home) $body
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn sqlite() {
-                    story(&crate::home::Home::sqlite().await).await;
-                }
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn postgres() {
-                    story(&crate::home::Home::postgres().await).await;
-                }
-            }
-        )*
-    };
 }
 
 pub fn org(text: &str) -> OrgId {

@@ -1,18 +1,19 @@
 //! What a list of deliveries shows, what is counted of it and what is sent again from it: one query.
 
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
-use sendoff::domain::deliveries::delivery::{DeadReason, Transition, DeliveryState};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{BackgroundId, EndpointId, MessageId, Time};
 use sendoff::store::jobs::background::{BackgroundSpec, StartResult};
 use sendoff::store::jobs::job_lease::StepResult;
-use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter, ListedDelivery};
 use sendoff::store::query::delivery_counts::DeliveryCounts;
+use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter, ListedDelivery};
 use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::{Store, Tenant};
 
 use crate::background::{dead, literal, settle};
 use crate::home::*;
 use crate::lists::{Customers, all, two_customers, with};
+use crate::support::on_both;
 
 /// When pages are looked at here: what is retried is not due yet.
 fn then() -> Time {
@@ -107,87 +108,98 @@ fn filters(of: &Customers) -> Vec<DeliveryFilter> {
 }
 
 on_both! {
-    async fn what_is_counted_is_what_is_listed(home) {
-        let store = &home.store;
-        let of = two_customers(store).await;
-        for filter in filters(&of) {
-            let (rows, tally) = (rows(store, &tenant(), &filter).await, counted(store, &tenant(), &filter).await);
-            let of_state = |state| rows.iter().filter(|row| row.state == state).count() as i64;
-            let stand = [tally.pending, tally.retrying, tally.delivered, tally.dead + tally.canceled];
-            let wanted = [DeliveryState::Fresh, DeliveryState::Retry, DeliveryState::Delivered, DeliveryState::Dead].map(of_state);
-            assert_eq!((stand, tally.found()), (wanted, rows.len() as i64), "{filter:?}");
-            assert_eq!(tally.resendable(), sendable(&rows).len() as i64, "{filter:?}");
-            assert_eq!(counted(store, &stranger(), &filter).await, DeliveryCounts::default());
-        }
-        let (cut, next) = store.count_deliveries(&tenant(), &all(), None, 4, then()).await.unwrap();
-        assert!(cut.more && next.is_none() && cut.found() == 5, "one more than was asked for says so: {cut:?}");
-    }
+    what_is_counted_is_what_is_listed
+    what_is_passed_over_is_counted_by_its_reason
+    what_is_listed_is_sent_again_and_nothing_else
+    a_long_list_is_sent_step_by_step_the_oldest_first
+}
 
-    async fn what_is_passed_over_is_counted_by_its_reason(home) {
-        let store = &home.store;
-        let (app, made) = customer(store, "acme").await;
-        let gone = endpoint(store, app.id, endpoint_spec()).await;
-        let ids = dead(store, app.id, made.id, 3).await;
-        settle(store, app.id, gone.id, answered(500), Transition::Dead(DeadReason::Exhausted)).await;
-        home.execute(&format!("UPDATE message SET payload = NULL WHERE id = {}", literal(home, ids[0]))).await;
-        accept(store, app.id).await;
-        let tally = counted(store, &tenant(), &all()).await;
-        assert_eq!((tally.found(), tally.gone, tally.due, tally.resendable()), (8, 2, 2, 4));
-        store.delete_endpoint(&tenant(), app.id, gone.id, NOW).await.unwrap();
-        let mut spec = made.spec.clone();
-        spec.disabled = true;
-        updated(store, &made, spec, NOW).await;
-        let tally = counted(store, &tenant(), &all()).await;
-        assert_eq!((tally.found(), tally.gone, tally.disabled, tally.due, tally.resendable()), (8, 5, 3, 0, 0));
+async fn what_is_counted_is_what_is_listed(home: Home) {
+    let store = &home.store;
+    let of = two_customers(store).await;
+    for filter in filters(&of) {
+        let (rows, tally) = (rows(store, &tenant(), &filter).await, counted(store, &tenant(), &filter).await);
+        let of_state = |state| rows.iter().filter(|row| row.state == state).count() as i64;
+        let stand = [tally.pending, tally.retrying, tally.delivered, tally.dead + tally.canceled];
+        let wanted =
+            [DeliveryState::Fresh, DeliveryState::Retry, DeliveryState::Delivered, DeliveryState::Dead].map(of_state);
+        assert_eq!((stand, tally.found()), (wanted, rows.len() as i64), "{filter:?}");
+        assert_eq!(tally.resendable(), sendable(&rows).len() as i64, "{filter:?}");
+        assert_eq!(counted(store, &stranger(), &filter).await, DeliveryCounts::default());
+    }
+    let (cut, next) = store.count_deliveries(&tenant(), &all(), None, 4, then()).await.unwrap();
+    assert!(cut.more && next.is_none() && cut.found() == 5, "one more than was asked for says so: {cut:?}");
+}
+
+async fn what_is_passed_over_is_counted_by_its_reason(home: Home) {
+    let store = &home.store;
+    let (app, made) = customer(store, "acme").await;
+    let gone = endpoint(store, app.id, endpoint_spec()).await;
+    let ids = dead(store, app.id, made.id, 3).await;
+    settle(store, app.id, gone.id, answered(500), Transition::Dead(DeadReason::Exhausted)).await;
+    home.execute(&format!("UPDATE message SET payload = NULL WHERE id = {}", literal(&home, ids[0]))).await;
+    accept(store, app.id).await;
+    let tally = counted(store, &tenant(), &all()).await;
+    assert_eq!((tally.found(), tally.gone, tally.due, tally.resendable()), (8, 2, 2, 4));
+    store.delete_endpoint(&tenant(), app.id, gone.id, NOW).await.unwrap();
+    let mut spec = made.spec.clone();
+    spec.disabled = true;
+    updated(store, &made, spec, NOW).await;
+    let tally = counted(store, &tenant(), &all()).await;
+    assert_eq!((tally.found(), tally.gone, tally.disabled, tally.due, tally.resendable()), (8, 5, 3, 0, 0));
+    let before = home.number("SELECT sum(generation) FROM delivery").await;
+    resend(store, &tenant(), TaskScope::Application(app.id), &DeliveryFilter { app: Some(app.id), ..all() }).await;
+    assert_eq!(home.number("SELECT sum(generation) FROM delivery").await, before, "nothing of that is sent");
+}
+
+async fn what_is_listed_is_sent_again_and_nothing_else(home: Home) {
+    let store = &home.store;
+    let of = two_customers(store).await;
+    for filter in filters(&of) {
+        let wanted = sendable(&rows(store, &tenant(), &filter).await);
         let before = home.number("SELECT sum(generation) FROM delivery").await;
-        resend(store, &tenant(), TaskScope::Application(app.id), &DeliveryFilter { app: Some(app.id), ..all() }).await;
-        assert_eq!(home.number("SELECT sum(generation) FROM delivery").await, before, "nothing of that is sent");
-    }
-
-    async fn what_is_listed_is_sent_again_and_nothing_else(home) {
-        let store = &home.store;
-        let of = two_customers(store).await;
-        for filter in filters(&of) {
-            let wanted = sendable(&rows(store, &tenant(), &filter).await);
-            let before = home.number("SELECT sum(generation) FROM delivery").await;
-            let scope = filter.app.map_or(TaskScope::Organization, TaskScope::Application);
-            let (work, _) = resend(store, &tenant(), scope, &filter).await;
-            let after = home.number("SELECT sum(generation) FROM delivery").await;
-            assert_eq!(after - before, wanted.len() as i64, "{filter:?}");
-            let done = store.background(&tenant(), work).await.unwrap().unwrap();
-            assert_eq!((done.sent, done.spec.listed.as_ref()), (wanted.len() as i64, Some(&filter)));
-            let resent = rows(store, &tenant(), &DeliveryFilter { resent: Some(work), ..all() }).await;
-            assert!(resent.iter().all(|row| row.state == DeliveryState::Retry), "{filter:?}");
-            let mut keys: Vec<Key> = resent.iter().map(|row| (row.message_id, row.endpoint_id)).collect();
-            keys.sort_unstable();
-            assert_eq!(keys, wanted, "{filter:?}");
-            assert!(rows(store, &stranger(), &DeliveryFilter { resent: Some(work), ..all() }).await.is_empty());
-            // As it was, for the next filter.
-            for (message, endpoint) in keys {
-                let endpoint = literal(home, MessageId(endpoint.0));
-                let sql = format!("DELETE FROM due WHERE message_id = {} AND endpoint_id = {endpoint}", literal(home, message));
-                home.execute(&sql).await;
-            }
+        let scope = filter.app.map_or(TaskScope::Organization, TaskScope::Application);
+        let (work, _) = resend(store, &tenant(), scope, &filter).await;
+        let after = home.number("SELECT sum(generation) FROM delivery").await;
+        assert_eq!(after - before, wanted.len() as i64, "{filter:?}");
+        let done = store.background(&tenant(), work).await.unwrap().unwrap();
+        assert_eq!((done.sent, done.spec.listed.as_ref()), (wanted.len() as i64, Some(&filter)));
+        let resent = rows(store, &tenant(), &DeliveryFilter { resent: Some(work), ..all() }).await;
+        assert!(resent.iter().all(|row| row.state == DeliveryState::Retry), "{filter:?}");
+        let mut keys: Vec<Key> = resent.iter().map(|row| (row.message_id, row.endpoint_id)).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, wanted, "{filter:?}");
+        assert!(rows(store, &stranger(), &DeliveryFilter { resent: Some(work), ..all() }).await.is_empty());
+        // As it was, for the next filter.
+        for (message, endpoint) in keys {
+            let endpoint = literal(&home, MessageId(endpoint.0));
+            let sql =
+                format!("DELETE FROM due WHERE message_id = {} AND endpoint_id = {endpoint}", literal(&home, message));
+            home.execute(&sql).await;
         }
     }
+}
 
-    async fn a_long_list_is_sent_step_by_step_the_oldest_first(home) {
-        let store = &home.store;
-        let (app, made) = customer(store, "acme").await;
-        let ids = dead(store, app.id, made.id, 450).await;
-        let filter = DeliveryFilter { app: Some(app.id), ..with(DeliveryStatusFilter::Dead) };
-        let StartResult::Started(work) = store.start_background(&tenant(), spec(TaskScope::Application(app.id), &filter), then()).await.unwrap() else { panic!() };
-        let turn = store.lease_background(then()).await.unwrap().unwrap();
-        let StepResult::More(next) = store.step_background(turn, then()).await.unwrap() else { panic!() };
-        let mut sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();
-        sent.sort_unstable();
-        assert_eq!(sent, ids[..200]);
-        let StepResult::More(next) = store.step_background(next, then()).await.unwrap() else { panic!() };
-        assert_eq!(store.step_background(next, then()).await.unwrap(), StepResult::Ended(TaskStage::Finished));
-        assert_eq!(store.background(&tenant(), work.id).await.unwrap().unwrap().sent, 450);
-        assert_eq!(waiting(store, made.id).await.len(), 450);
-        assert_eq!(home.number("SELECT count(*) FROM resent").await, 450);
-        store.delete_old_background(later(2_000)).await.unwrap();
-        assert_eq!(home.number("SELECT count(*) FROM resent").await, 0, "what was noted goes with its work");
-    }
+async fn a_long_list_is_sent_step_by_step_the_oldest_first(home: Home) {
+    let store = &home.store;
+    let (app, made) = customer(store, "acme").await;
+    let ids = dead(store, app.id, made.id, 450).await;
+    let filter = DeliveryFilter { app: Some(app.id), ..with(DeliveryStatusFilter::Dead) };
+    let StartResult::Started(work) =
+        store.start_background(&tenant(), spec(TaskScope::Application(app.id), &filter), then()).await.unwrap()
+    else {
+        panic!()
+    };
+    let turn = store.lease_background(then()).await.unwrap().unwrap();
+    let StepResult::More(next) = store.step_background(turn, then()).await.unwrap() else { panic!() };
+    let mut sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();
+    sent.sort_unstable();
+    assert_eq!(sent, ids[..200]);
+    let StepResult::More(next) = store.step_background(next, then()).await.unwrap() else { panic!() };
+    assert_eq!(store.step_background(next, then()).await.unwrap(), StepResult::Ended(TaskStage::Finished));
+    assert_eq!(store.background(&tenant(), work.id).await.unwrap().unwrap().sent, 450);
+    assert_eq!(waiting(store, made.id).await.len(), 450);
+    assert_eq!(home.number("SELECT count(*) FROM resent").await, 450);
+    store.delete_old_background(later(2_000)).await.unwrap();
+    assert_eq!(home.number("SELECT count(*) FROM resent").await, 0, "what was noted goes with its work");
 }

@@ -6,6 +6,7 @@ use sqlx::migrate::{Migration, MigrationType};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, SqlSafeStr};
 
 use crate::home::*;
+use crate::support::on_both;
 use crate::support::{SOON, eventually};
 
 /// The migration that comes `n` after the last one there is.
@@ -31,45 +32,53 @@ async fn postgres(home: &Home) -> PgConnection {
 }
 
 on_both! {
-    async fn a_newer_schema_that_says_so_can_be_used(home) {
-        let (app, made) = customer(&home.store, "acme").await;
-        let newer = home.another().await;
-        let first_one = next(1, &format!("ALTER TABLE message ADD COLUMN note TEXT; {}", compatible(1, known_version())), false);
-        newer.migrate_with(std::slice::from_ref(&first_one)).await.unwrap();
-        for store in [&home.store, &newer] {
-            store.ready().await.unwrap();
-            accept(store, app.id).await;
-        }
-        home.another().await.migrate().await.unwrap();
-        assert_eq!(waiting(&home.store, made.id).await.len(), 2);
-        newer.migrate_with(std::slice::from_ref(&first_one)).await.unwrap();
+    a_newer_schema_that_says_so_can_be_used
+    a_migration_that_was_changed_afterwards_is_refused
+    a_migration_that_fails_leaves_nothing_behind
+}
 
-        // Another one, which says nothing.
-        newer.migrate_with(&[first_one, next(2, "ALTER TABLE message ADD COLUMN another TEXT", false)]).await.unwrap();
-        let version = (known_version() + 2).to_string();
-        for refused in [sentence(home.store.ready().await), sentence(home.store.migrate().await)] {
-            assert!(refused.contains(&version) && refused.contains("newer than this binary"), "{refused}");
-        }
-        // One that only a newer binary than ours can live with.
-        home.execute(&compatible(2, known_version() + 1)).await;
-        assert!(sentence(home.store.ready().await).contains(&version));
-        home.execute(&format!("UPDATE schema_compatibility SET oldest_binary = {}", known_version())).await;
-        home.store.ready().await.unwrap();
+async fn a_newer_schema_that_says_so_can_be_used(home: Home) {
+    let (app, made) = customer(&home.store, "acme").await;
+    let newer = home.another().await;
+    let first_one =
+        next(1, &format!("ALTER TABLE message ADD COLUMN note TEXT; {}", compatible(1, known_version())), false);
+    newer.migrate_with(std::slice::from_ref(&first_one)).await.unwrap();
+    for store in [&home.store, &newer] {
+        store.ready().await.unwrap();
+        accept(store, app.id).await;
     }
+    home.another().await.migrate().await.unwrap();
+    assert_eq!(waiting(&home.store, made.id).await.len(), 2);
+    newer.migrate_with(std::slice::from_ref(&first_one)).await.unwrap();
 
-    async fn a_migration_that_was_changed_afterwards_is_refused(home) {
-        home.execute(home.either("UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1",
-            "UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 1")).await;
-        assert!(sentence(home.store.migrate().await).contains("cannot migrate the schema"));
+    // Another one, which says nothing.
+    newer.migrate_with(&[first_one, next(2, "ALTER TABLE message ADD COLUMN another TEXT", false)]).await.unwrap();
+    let version = (known_version() + 2).to_string();
+    for refused in [sentence(home.store.ready().await), sentence(home.store.migrate().await)] {
+        assert!(refused.contains(&version) && refused.contains("newer than this binary"), "{refused}");
     }
+    // One that only a newer binary than ours can live with.
+    home.execute(&compatible(2, known_version() + 1)).await;
+    assert!(sentence(home.store.ready().await).contains(&version));
+    home.execute(&format!("UPDATE schema_compatibility SET oldest_binary = {}", known_version())).await;
+    home.store.ready().await.unwrap();
+}
 
-    async fn a_migration_that_fails_leaves_nothing_behind(home) {
-        let wrong = next(1, "CREATE TABLE half (id BIGINT); CREATE TABLE half (id BIGINT)", false);
-        assert!(home.store.migrate_with(&[wrong]).await.is_err());
-        home.store.ready().await.unwrap();
-        let right = next(1, "CREATE TABLE half (id BIGINT)", false);
-        home.store.migrate_with(&[right]).await.unwrap();
-    }
+async fn a_migration_that_was_changed_afterwards_is_refused(home: Home) {
+    home.execute(home.either(
+        "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1",
+        "UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 1",
+    ))
+    .await;
+    assert!(sentence(home.store.migrate().await).contains("cannot migrate the schema"));
+}
+
+async fn a_migration_that_fails_leaves_nothing_behind(home: Home) {
+    let wrong = next(1, "CREATE TABLE half (id BIGINT); CREATE TABLE half (id BIGINT)", false);
+    assert!(home.store.migrate_with(&[wrong]).await.is_err());
+    home.store.ready().await.unwrap();
+    let right = next(1, "CREATE TABLE half (id BIGINT)", false);
+    home.store.migrate_with(&[right]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::store::{Location, Store, StoreError};
 
 use crate::home::*;
+use crate::support::on_both;
 use crate::support::{Postgres, sqlite_file};
 
 async fn bare(sqlite: bool) -> (Store, Location, Option<crate::support::SqliteFile>) {
@@ -18,65 +19,72 @@ fn sentence<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
 }
 
 on_both! {
-    async fn migrating_again_changes_nothing(home) {
-        application(&home.store, "acme").await;
-        let there = home.another().await;
-        there.migrate().await.unwrap();
-        there.ready().await.unwrap();
-        assert_eq!(home.number("SELECT count(*) FROM application").await, 1);
-        assert_eq!(there.kind(), home.either("sqlite", "postgres"));
-        assert_eq!(there.file().is_some(), home.is_sqlite());
-    }
+    migrating_again_changes_nothing
+    a_newer_schema_is_refused
+    another_master_key_is_refused
+    what_may_be_large_is_read_only_for_itself
+    one_process_serves_a_file
+}
 
-    async fn a_newer_schema_is_refused(home) {
-        home.execute(home.either(
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-             VALUES (9999, 'from the future', 1, x'00', 1)",
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-             VALUES (9999, 'from the future', true, '\\x00', 1)",
-        )).await;
-        let there = home.another().await;
-        for refused in [sentence(there.migrate().await), sentence(there.ready().await)] {
-            assert!(refused.contains("9999") && refused.contains("newer than this binary"), "{refused}");
+async fn migrating_again_changes_nothing(home: Home) {
+    application(&home.store, "acme").await;
+    let there = home.another().await;
+    there.migrate().await.unwrap();
+    there.ready().await.unwrap();
+    assert_eq!(home.number("SELECT count(*) FROM application").await, 1);
+    assert_eq!(there.kind(), home.either("sqlite", "postgres"));
+    assert_eq!(there.file().is_some(), home.is_sqlite());
+}
+
+async fn a_newer_schema_is_refused(home: Home) {
+    home.execute(home.either(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'from the future', 1, x'00', 1)",
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'from the future', true, '\\x00', 1)",
+    ))
+    .await;
+    let there = home.another().await;
+    for refused in [sentence(there.migrate().await), sentence(there.ready().await)] {
+        assert!(refused.contains("9999") && refused.contains("newer than this binary"), "{refused}");
+    }
+}
+
+async fn another_master_key_is_refused(home: Home) {
+    let there = open(&home.location, &MasterKey::generate()).await;
+    let refused = sentence(there.migrate().await);
+    assert!(refused.contains("another master key") && refused.contains("SENDOFF_MASTER_KEY"), "{refused}");
+    assert!(!refused.contains(home.master.text().as_str()));
+    home.another().await.migrate().await.unwrap();
+}
+
+/// In a table without rowids SQLite compares whole rows, and reads a payload of 256 KiB for each comparison of a search. And it reads
+/// all of a payload to get at a column behind it.
+async fn what_may_be_large_is_read_only_for_itself(home: Home) {
+    if home.is_sqlite() {
+        for (table, column) in [("message", "payload"), ("attempt", "response_body"), ("outbox", "payload")] {
+            let without_rowid = format!("SELECT wr FROM pragma_table_list WHERE name = '{table}'");
+            assert_eq!(home.number(&without_rowid).await, 0, "{table}");
+            let behind = format!(
+                "SELECT count(*) FROM pragma_table_info('{table}') AS a JOIN pragma_table_info('{table}') AS b
+                 ON a.cid > b.cid WHERE b.name = '{column}'"
+            );
+            assert_eq!(home.number(&behind).await, 0, "{table}");
         }
     }
+}
 
-    async fn another_master_key_is_refused(home) {
-        let there = open(&home.location, &MasterKey::generate()).await;
-        let refused = sentence(there.migrate().await);
-        assert!(refused.contains("another master key") && refused.contains("SENDOFF_MASTER_KEY"), "{refused}");
-        assert!(!refused.contains(home.master.text().as_str()));
-        home.another().await.migrate().await.unwrap();
-    }
-
-    /// In a table without rowids SQLite compares whole rows, and reads a payload of 256 KiB for each comparison of a search. And it reads
-    /// all of a payload to get at a column behind it.
-    async fn what_may_be_large_is_read_only_for_itself(home) {
-        if home.is_sqlite() {
-            for (table, column) in [("message", "payload"), ("attempt", "response_body"), ("outbox", "payload")] {
-                let without_rowid = format!("SELECT wr FROM pragma_table_list WHERE name = '{table}'");
-                assert_eq!(home.number(&without_rowid).await, 0, "{table}");
-                let behind = format!(
-                    "SELECT count(*) FROM pragma_table_info('{table}') AS a JOIN pragma_table_info('{table}') AS b
-                     ON a.cid > b.cid WHERE b.name = '{column}'"
-                );
-                assert_eq!(home.number(&behind).await, 0, "{table}");
-            }
+async fn one_process_serves_a_file(home: Home) {
+    home.store.lock().unwrap();
+    let there = home.another().await;
+    match home.is_sqlite() {
+        true => {
+            let refused = sentence(there.lock());
+            assert!(refused.contains("another Sendoff process serves"), "{refused}");
         }
+        false => there.lock().unwrap(),
     }
-
-    async fn one_process_serves_a_file(home) {
-        home.store.lock().unwrap();
-        let there = home.another().await;
-        match home.is_sqlite() {
-            true => {
-                let refused = sentence(there.lock());
-                assert!(refused.contains("another Sendoff process serves"), "{refused}");
-            }
-            false => there.lock().unwrap(),
-        }
-        home.store.checkpoint().await.unwrap();
-    }
+    home.store.checkpoint().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,6 @@
 //! Partitions are there before they are needed, are made when they are not, and keep statements to where their rows are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sendoff::domain::deliveries::delivery::Transition;
@@ -11,22 +10,26 @@ use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::partitions::width;
 use sendoff::store::recording::record::RecordOutcome;
 use sendoff::store::{Location, Store};
-use tokio::sync::{Mutex, MutexGuard};
 
 use crate::home::*;
-use crate::support::{Durability, Postgres};
+use crate::support::{Durability, Postgres, alone};
+
+alone! {
+    they_are_made_ahead_of_time
+    a_clock_far_ahead_or_behind_finds_a_partition
+    jumps_of_a_clock_do_not_make_any_number_of_them
+    what_was_dropped_meanwhile_is_made_anew
+    generic_plans_leave_out_the_other_partitions
+    their_tables_are_analyzed_when_there_is_something_in_them
+}
 
 pub const DAY: u64 = 86_400;
 const MESSAGES: &str = "FROM pg_inherits WHERE inhparent = 'sendoff.message'::regclass AND NOT inhdetachpending";
 const ATTEMPTS: &str = "FROM pg_inherits WHERE inhparent = 'sendoff.attempt'::regclass AND NOT inhdetachpending";
 
-/// A decade of its own for the holder, which nobody has made ids in.
-pub async fn decade() -> (MutexGuard<'static, ()>, impl Fn(u64) -> Time) {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-    static DECADES: AtomicU64 = AtomicU64::new(1);
-    let guard = ONE_AT_A_TIME.lock().await;
-    let decade = DECADES.fetch_add(1, Ordering::Relaxed);
-    (guard, move |seconds| later(decade * 3_650 * DAY + seconds))
+/// Ten years after [`NOW`].
+pub fn at(seconds: u64) -> Time {
+    later(3_650 * DAY + seconds)
 }
 
 /// So many partitions, of messages and of attempts.
@@ -47,10 +50,8 @@ async fn spread(home: &Home, ids: &[MessageId]) -> i64 {
     home.number(&format!("SELECT count(DISTINCT tableoid) FROM message WHERE id IN ({})", ids.join(", "))).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn they_are_made_ahead_of_time() {
     let home = Home::postgres().await;
-    let (_alone, at) = decade().await;
     let day = Duration::from_secs(DAY);
     home.store.set_retention(day * 20);
     assert_eq!(width(day * 20), day);
@@ -84,10 +85,8 @@ async fn they_are_made_ahead_of_time() {
     assert_eq!(Home::sqlite().await.store.create_partitions(at(0)).await.unwrap(), None);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_far_ahead_or_behind_finds_a_partition() {
     let home = Home::postgres().await;
-    let (_alone, at) = decade().await;
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     // Another process makes partitions meanwhile: neither fails.
@@ -116,10 +115,8 @@ async fn a_clock_far_ahead_or_behind_finds_a_partition() {
 }
 
 /// Clocks that jump about, as often as they like.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jumps_of_a_clock_do_not_make_any_number_of_them() {
     let home = Home::postgres().await;
-    let (_alone, at) = decade().await;
     let (app, _) = customer(&home.store, "acme").await;
     home.store.set_retention(Duration::from_secs(DAY));
     let mut accepted = Vec::new();
@@ -145,10 +142,8 @@ async fn jumps_of_a_clock_do_not_make_any_number_of_them() {
 }
 
 /// A partition that this process has seen is dropped by another one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_dropped_meanwhile_is_made_anew() {
     let home = Home::postgres().await;
-    let (_alone, at) = decade().await;
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let first = accept_at(store, app.id, at(0)).await;
@@ -172,11 +167,9 @@ async fn what_was_dropped_meanwhile_is_made_anew() {
 
 /// However PostgreSQL plans: statements that name their messages look into the partitions of those and no others. The server explains
 /// in its log what it does.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn generic_plans_leave_out_the_other_partitions() {
     let server = Postgres::start(Durability::Off);
-    let home = Home::of(Location::parse(&server.fresh_database()).unwrap(), None).await;
-    let (_alone, at) = decade().await;
+    let home = Home::at(&server.fresh_database()).await;
     home.store.set_retention(Duration::from_secs(20 * DAY));
     let (app, made) = customer(&home.store, "acme").await;
     let mut ids = Vec::new();
@@ -243,10 +236,8 @@ async fn generic_plans_leave_out_the_other_partitions() {
 }
 
 /// Autovacuum does not analyze tables that are partitioned; without statistics the planner takes a join by the message's id for a huge one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn their_tables_are_analyzed_when_there_is_something_in_them() {
     let home = Home::postgres().await;
-    let (_alone, at) = decade().await;
     let (app, _) = customer(&home.store, "acme").await;
     // Behind the one that is there: an id's last bits are random, and may be any of the numbers below.
     let first = (accept_at(&home.store, app.id, at(0)).await.id.0.as_u128() >> 16) + 1;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendoff::domain::deliveries::attempt::Trigger;
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
-use sendoff::domain::deliveries::delivery::{DeadReason, Transition, DeliveryState};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
 use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::jobs::job_lease::StepResult;
@@ -17,8 +17,21 @@ use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::timeout;
 
 use crate::home::*;
-use crate::partitions::{DAY, accept_at, decade, partitions};
-use crate::support::Postgres;
+use crate::partitions::{DAY, accept_at, at, partitions};
+use crate::support::{Postgres, alone};
+
+alone! {
+    whole_partitions_go_and_what_is_scheduled_stays
+    the_first_partition_and_those_that_stay_are_emptied_in_steps
+    nothing_below_the_horizon_is_sent_again
+    an_open_snapshot_holds_up_the_drop_and_nobody_else
+    an_attempt_that_comes_too_late_is_no_obstacle
+    a_partition_waits_for_what_is_deleted_in_steps
+    an_interrupted_drop_is_finished
+    there_are_never_many
+    an_ordinary_role_makes_and_drops_them
+    partitions_that_stay_are_merged_when_nobody_is_held_up
+}
 
 /// Keeps 20 days, in partitions of one.
 async fn home() -> Home {
@@ -75,11 +88,9 @@ async fn deliver_all(store: &Store, app: AppId, endpoint: EndpointId) {
     store.record(all).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_partitions_go_and_what_is_scheduled_stays() {
     let home = home().await;
     let store = &home.store;
-    let (_alone, at) = decade().await;
     let (app, made) = customer(store, "acme").await;
     let house = store.ensure_operational_application(&tenant(), NOW).await.unwrap().id;
     let ears = endpoint(store, house, endpoint_spec()).await.id;
@@ -133,11 +144,9 @@ async fn whole_partitions_go_and_what_is_scheduled_stays() {
     assert!(store.load_messages(&[late]).await.unwrap().is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_partition_and_those_that_stay_are_emptied_in_steps() {
     let home = home().await;
     let store = &home.store;
-    let (_alone, at) = decade().await;
     let (app, made) = customer(store, "acme").await;
     scheduled(store, app.id, at(DAY), at(30 * DAY)).await;
     let offers = (0..1_200).map(|_| accept_at(store, app.id, at(DAY + 1)));
@@ -164,11 +173,9 @@ async fn the_first_partition_and_those_that_stay_are_emptied_in_steps() {
     assert_eq!(store.retain(at(5 * DAY), at(6 * DAY)).await.unwrap(), RetentionStep::default());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_below_the_horizon_is_sent_again() {
     let home = home().await;
     let store = &home.store;
-    let (_alone, at) = decade().await;
     let (app, made) = customer(store, "acme").await;
     let old = accept_at(store, app.id, at(0)).await.id;
     let late = scheduled(store, app.id, at(1), at(30 * DAY)).await;
@@ -213,11 +220,9 @@ async fn nothing_below_the_horizon_is_sent_again() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_snapshot_holds_up_the_drop_and_nobody_else() {
     let home = home().await;
     let store = &home.store;
-    let (_alone, at) = decade().await;
     let (app, made) = customer(store, "acme").await;
     accept_at(store, app.id, at(0)).await;
     let mut reader = open_snapshot(&home).await;
@@ -249,11 +254,9 @@ async fn an_open_snapshot_holds_up_the_drop_and_nobody_else() {
 }
 
 /// It was in flight when its delivery expired, and is recorded while its partition is being detached.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_comes_too_late_is_no_obstacle() {
     let home = home().await;
     let store = &home.store;
-    let (_alone, at) = decade().await;
     // Of what is older than this story nothing is left.
     forget(store, at(0), at(0)).await;
     let (app, made) = customer(store, "acme").await;
@@ -287,11 +290,9 @@ async fn an_attempt_that_comes_too_late_is_no_obstacle() {
     assert_eq!(rows(&home, "attempt").await, 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_waits_for_what_is_deleted_in_steps() {
     let home = home().await;
     let store = &home.store;
-    let (_alone, at) = decade().await;
     let (app, made) = customer(store, "acme").await;
     for table in ["message_key", "dead"] {
         let id = accept_at(store, app.id, at(if table == "dead" { 10 * DAY } else { 0 })).await.id;
@@ -321,11 +322,9 @@ async fn a_partition_waits_for_what_is_deleted_in_steps() {
 }
 
 /// The process dies after each of the steps that a drop consists of.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_drop_is_finished() {
     let home = home().await;
     let store = &home.store;
-    let (_alone, at) = decade().await;
     let (app, made) = customer(store, "acme").await;
     for (n, interrupted) in ["noted", "detaching", "detached", "dropped"].into_iter().enumerate() {
         let day = 10 * n as u64 * DAY;
@@ -373,10 +372,8 @@ async fn an_interrupted_drop_is_finished() {
 }
 
 /// Whatever the retention, and whatever is scheduled for later than it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_are_never_many() {
     const MOST: i64 = 32;
-    let (_alone, at) = decade().await;
     let mut begin = 0;
     for retention in [60, 3_600, DAY, 90 * DAY, 3_650 * DAY / 4] {
         let home = Home::postgres().await;
@@ -413,9 +410,7 @@ async fn there_are_never_many() {
 }
 
 /// The role of a store is no superuser, and needs nothing but to own its tables.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ordinary_role_makes_and_drops_them() {
-    let (_alone, at) = decade().await;
     let url = Postgres::shared().fresh_database();
     let role = format!("plain_{}", std::process::id());
     let database = url.rsplit('/').next().unwrap();
@@ -424,7 +419,7 @@ async fn an_ordinary_role_makes_and_drops_them() {
     let mut plain: url::Url = url.parse().unwrap();
     plain.set_username(&role).unwrap();
     plain.set_password(Some("plain")).unwrap();
-    let home = Home::of(Location::parse(plain.as_str()).unwrap(), None).await;
+    let home = Home::at(plain.as_str()).await;
     let store = &home.store;
     store.set_retention(Duration::from_secs(20 * DAY));
     let (app, made) = customer(store, "acme").await;
@@ -442,11 +437,9 @@ async fn an_ordinary_role_makes_and_drops_them() {
 }
 
 /// Merging what stays needs a lock that everybody would wait behind: behind an open snapshot it is left for later.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_that_stay_are_merged_when_nobody_is_held_up() {
     let home = home().await;
     let store = &home.store;
-    let (_alone, at) = decade().await;
     let (app, made) = customer(store, "acme").await;
     let mut late = Vec::new();
     for day in 0..6 {

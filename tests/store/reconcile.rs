@@ -2,7 +2,7 @@
 
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::background::TaskStage;
-use sendoff::domain::deliveries::delivery::{DeadReason, Transition, DeliveryStatus, DeliveryState};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus, Transition};
 use sendoff::domain::{AppId, MessageId};
 use sendoff::store::jobs::background::StartResult;
 use sendoff::store::jobs::reconcile::{MissingPage, ReceivedMessageIds, ReconcileSpec};
@@ -10,6 +10,7 @@ use sendoff::store::{Store, Tenant};
 
 use crate::background::{settle, work_off};
 use crate::home::*;
+use crate::support::on_both;
 
 /// Messages a second apart, from the first second on, and what became of them at the endpoint: two delivered, dead, canceled, one that waits
 /// for a retry, one that it was never given, and a fresh one.
@@ -55,128 +56,144 @@ fn ids_of(page: &MissingPage) -> Vec<MessageId> {
 }
 
 on_both! {
-    async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home) {
-        let store = &home.store;
-        let app = application(store, "acme").await;
-        // Before the endpoint was created: never meant for it.
-        let mut early = item(app.id);
-        early.at = NOW.minus(std::time::Duration::from_secs(5));
-        offer(store, early).await.unwrap();
-        let made = endpoint(store, app.id, endpoint_spec()).await;
-        let ids = seven(store, app.id, &made).await;
-        let none = ReceivedMessageIds::default();
-        let page = missed(store, &spec(&made, &none), 250).await;
-        let found: Vec<_> = page.data.iter().map(|one| (one.message.id, one.standing)).collect();
-        let (delivered, dead, canceled) = (Some(DeliveryStatus::Delivered), Some(DeliveryStatus::Dead), Some(DeliveryStatus::Canceled));
-        let wanted = [(ids[0], delivered), (ids[1], delivered), (ids[2], dead), (ids[3], canceled), (ids[5], None)];
-        assert_eq!((found, page.last, page.done), (wanted.to_vec(), Some(ids[6]), true));
-        assert!(page.data.iter().all(|one| one.message.payload.is_some()));
+    what_was_meant_for_the_endpoint_and_is_not_named_is_missed
+    what_the_endpoint_does_not_want_is_not_missed
+    a_page_looks_at_so_many_messages_and_goes_on
+    what_is_missed_is_sent_again_once
+}
 
-        let has = ReceivedMessageIds::new(vec![ids[1], ids[0], ids[5], ids[1]]);
-        let all = spec(&made, &has);
-        assert_eq!(ids_of(&missed(store, &all, 250).await), [ids[2], ids[3]]);
-        let first = missed(store, &all, 1).await;
-        assert_eq!((ids_of(&first), first.done), (vec![ids[2]], false));
-        let rest = missed(store, &ReconcileSpec { after: first.last, ..all }, 1).await;
-        assert_eq!((ids_of(&rest), rest.done), (vec![ids[3]], true));
-        let between = ReconcileSpec { since: later(4), until: later(6), ..all };
-        assert_eq!(ids_of(&missed(store, &between, 250).await), [ids[3]]);
-        // The ids are the first of more: what follows the last of them is not compared yet.
-        let some = ReceivedMessageIds::new(vec![ids[0], ids[2]]);
-        let bounded = missed(store, &ReconcileSpec { received: &some, bounded: true, ..all }, 250).await;
-        assert_eq!((ids_of(&bounded), bounded.last, bounded.done), (vec![ids[1]], Some(ids[2]), true));
+async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) {
+    let store = &home.store;
+    let app = application(store, "acme").await;
+    // Before the endpoint was created: never meant for it.
+    let mut early = item(app.id);
+    early.at = NOW.minus(std::time::Duration::from_secs(5));
+    offer(store, early).await.unwrap();
+    let made = endpoint(store, app.id, endpoint_spec()).await;
+    let ids = seven(store, app.id, &made).await;
+    let none = ReceivedMessageIds::default();
+    let page = missed(store, &spec(&made, &none), 250).await;
+    let found: Vec<_> = page.data.iter().map(|one| (one.message.id, one.standing)).collect();
+    let (delivered, dead, canceled) =
+        (Some(DeliveryStatus::Delivered), Some(DeliveryStatus::Dead), Some(DeliveryStatus::Canceled));
+    let wanted = [(ids[0], delivered), (ids[1], delivered), (ids[2], dead), (ids[3], canceled), (ids[5], None)];
+    assert_eq!((found, page.last, page.done), (wanted.to_vec(), Some(ids[6]), true));
+    assert!(page.data.iter().all(|one| one.message.payload.is_some()));
 
-        assert!(store.delete_content(&tenant(), app.id, ids[2], later(8)).await.unwrap());
-        assert_eq!(ids_of(&missed(store, &all, 250).await), [ids[3]], "there is nothing left to give");
-        let (_, sister) = customer(store, "sister").await;
-        let nobody = Tenant { only: Some(AppId::new(NOW)), ..tenant() };
-        let foreign = ReconcileSpec { endpoint: sister.id, ..all };
-        for (who, spec) in [(stranger(), all), (nobody, all), (tenant(), foreign)] {
-            let page = store.missing_messages(&who, &spec, 250).await.unwrap();
-            assert_eq!((page.data, page.last), (vec![], None));
-        }
+    let has = ReceivedMessageIds::new(vec![ids[1], ids[0], ids[5], ids[1]]);
+    let all = spec(&made, &has);
+    assert_eq!(ids_of(&missed(store, &all, 250).await), [ids[2], ids[3]]);
+    let first = missed(store, &all, 1).await;
+    assert_eq!((ids_of(&first), first.done), (vec![ids[2]], false));
+    let rest = missed(store, &ReconcileSpec { after: first.last, ..all }, 1).await;
+    assert_eq!((ids_of(&rest), rest.done), (vec![ids[3]], true));
+    let between = ReconcileSpec { since: later(4), until: later(6), ..all };
+    assert_eq!(ids_of(&missed(store, &between, 250).await), [ids[3]]);
+    // The ids are the first of more: what follows the last of them is not compared yet.
+    let some = ReceivedMessageIds::new(vec![ids[0], ids[2]]);
+    let bounded = missed(store, &ReconcileSpec { received: &some, bounded: true, ..all }, 250).await;
+    assert_eq!((ids_of(&bounded), bounded.last, bounded.done), (vec![ids[1]], Some(ids[2]), true));
+
+    assert!(store.delete_content(&tenant(), app.id, ids[2], later(8)).await.unwrap());
+    assert_eq!(ids_of(&missed(store, &all, 250).await), [ids[3]], "there is nothing left to give");
+    let (_, sister) = customer(store, "sister").await;
+    let nobody = Tenant { only: Some(AppId::new(NOW)), ..tenant() };
+    let foreign = ReconcileSpec { endpoint: sister.id, ..all };
+    for (who, spec) in [(stranger(), all), (nobody, all), (tenant(), foreign)] {
+        let page = store.missing_messages(&who, &spec, 250).await.unwrap();
+        assert_eq!((page.data, page.last), (vec![], None));
     }
+}
 
-    /// The endpoint's filters decide about what it was never given.
-    async fn what_the_endpoint_does_not_want_is_not_missed(home) {
-        let store = &home.store;
-        let app = application(store, "acme").await;
-        let of_eu = EndpointSpec { channels: Some(strings(&["eu"])), ..endpoint_spec() };
-        let made = endpoint(store, app.id, EndpointSpec { disabled: true, ..of_eu.clone() }).await;
-        let mut ids = Vec::new();
-        for (n, channels) in [&["eu"][..], &[], &["us", "eu"], &["us"]].into_iter().enumerate() {
-            let mut one = item(app.id);
-            (one.at, one.spec.channels) = (later(n as u64), strings(channels));
-            ids.push(offer(store, one).await.unwrap().id);
-        }
-        let none = ReceivedMessageIds::default();
-        assert_eq!(ids_of(&missed(store, &spec(&made, &none), 250).await), [ids[0], ids[2]], "also while it is disabled");
-        updated(store, &made, of_eu, later(9)).await;
-        assert_eq!(ids_of(&missed(store, &spec(&made, &none), 250).await), [ids[0], ids[2]]);
+/// The endpoint's filters decide about what it was never given.
+async fn what_the_endpoint_does_not_want_is_not_missed(home: Home) {
+    let store = &home.store;
+    let app = application(store, "acme").await;
+    let of_eu = EndpointSpec { channels: Some(strings(&["eu"])), ..endpoint_spec() };
+    let made = endpoint(store, app.id, EndpointSpec { disabled: true, ..of_eu.clone() }).await;
+    let mut ids = Vec::new();
+    for (n, channels) in [&["eu"][..], &[], &["us", "eu"], &["us"]].into_iter().enumerate() {
+        let mut one = item(app.id);
+        (one.at, one.spec.channels) = (later(n as u64), strings(channels));
+        ids.push(offer(store, one).await.unwrap().id);
     }
+    let none = ReceivedMessageIds::default();
+    assert_eq!(ids_of(&missed(store, &spec(&made, &none), 250).await), [ids[0], ids[2]], "also while it is disabled");
+    updated(store, &made, of_eu, later(9)).await;
+    assert_eq!(ids_of(&missed(store, &spec(&made, &none), 250).await), [ids[0], ids[2]]);
+}
 
-    async fn a_page_looks_at_so_many_messages_and_goes_on(home) {
-        let store = &home.store;
-        let (app, made) = customer(store, "acme").await;
-        // Delivered long ago: as rows, since so many are slow to send.
-        let last = offer(store, { let mut one = item(app.id); one.at = later(50); one }).await.unwrap().id;
-        settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
-        let count = sendoff::store::query::page::SCAN + 500;
-        let rows = home.either(
-            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < COUNT)
-             INSERT INTO message (id, app_id, org, event_type, occurred_at, accepted_at, payload)
-             SELECT unhex(printf('%012x70008%03x', BASE, 0) || printf('%012x', i)), app_id, org, 'a', accepted_at, AT, payload
-             FROM n, message m WHERE m.id = (SELECT min(id) FROM message)",
-            "INSERT INTO message (id, app_id, org, event_type, occurred_at, accepted_at, payload)
-             SELECT CAST(lpad(to_hex(BASE), 12, '0') || '70008000' || lpad(to_hex(i), 12, '0') AS UUID), app_id, org, 'a', accepted_at, AT, payload
-             FROM generate_series(1, COUNT) AS i, (SELECT * FROM message ORDER BY id LIMIT 1) AS m",
-        );
-        let rows = rows.replace("COUNT", &count.to_string()).replace("BASE", &later(1).millis().to_string());
-        home.execute(&rows.replace("AT,", &format!("{},", later(1).micros()))).await;
-        let none = ReceivedMessageIds::default();
-        let of_type_b = EndpointSpec { event_types: None, channels: Some(strings(&["none"])), ..made.spec.clone() };
-        updated(store, &made, of_type_b, later(60)).await;
-        let first = missed(store, &spec(&made, &none), 250).await;
-        assert_eq!((first.data.len(), first.done), (0, false), "a page that finds nothing ends as well");
-        let rest = missed(store, &ReconcileSpec { after: first.last, ..spec(&made, &none) }, 250).await;
-        assert_eq!((ids_of(&rest), rest.done), (vec![last], true));
-    }
+async fn a_page_looks_at_so_many_messages_and_goes_on(home: Home) {
+    let store = &home.store;
+    let (app, made) = customer(store, "acme").await;
+    // Delivered long ago: as rows, since so many are slow to send.
+    let last = offer(store, {
+        let mut one = item(app.id);
+        one.at = later(50);
+        one
+    })
+    .await
+    .unwrap()
+    .id;
+    settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
+    let count = sendoff::store::query::page::SCAN + 500;
+    let rows = home.either(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < COUNT)
+         INSERT INTO message (id, app_id, org, event_type, occurred_at, accepted_at, payload)
+         SELECT unhex(printf('%012x70008%03x', BASE, 0) || printf('%012x', i)), app_id, org, 'a', accepted_at, AT, payload
+         FROM n, message m WHERE m.id = (SELECT min(id) FROM message)",
+        "INSERT INTO message (id, app_id, org, event_type, occurred_at, accepted_at, payload)
+         SELECT CAST(lpad(to_hex(BASE), 12, '0') || '70008000' || lpad(to_hex(i), 12, '0') AS UUID), app_id, org, 'a', accepted_at, AT, payload
+         FROM generate_series(1, COUNT) AS i, (SELECT * FROM message ORDER BY id LIMIT 1) AS m",
+    );
+    let rows = rows.replace("COUNT", &count.to_string()).replace("BASE", &later(1).millis().to_string());
+    home.execute(&rows.replace("AT,", &format!("{},", later(1).micros()))).await;
+    let none = ReceivedMessageIds::default();
+    let of_type_b = EndpointSpec { event_types: None, channels: Some(strings(&["none"])), ..made.spec.clone() };
+    updated(store, &made, of_type_b, later(60)).await;
+    let first = missed(store, &spec(&made, &none), 250).await;
+    assert_eq!((first.data.len(), first.done), (0, false), "a page that finds nothing ends as well");
+    let rest = missed(store, &ReconcileSpec { after: first.last, ..spec(&made, &none) }, 250).await;
+    assert_eq!((ids_of(&rest), rest.done), (vec![last], true));
+}
 
-    async fn what_is_missed_is_sent_again_once(home) {
-        let store = &home.store;
-        let (app, made) = customer(store, "acme").await;
-        let ids = seven(store, app.id, &made).await;
-        let before = waiting(store, made.id).await.len();
-        assert_eq!(before, 2, "the retry and the fresh one");
-        let has = ReceivedMessageIds::new(vec![ids[0]]);
-        let begun = store.start_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
-        let StartResult::Started(begun) = begun else { panic!("{begun:?}") };
-        assert_eq!(home.number("SELECT count(*) FROM background_received").await, 1);
-        assert_eq!(work_off(store).await, (1, TaskStage::Finished));
-        assert_eq!(home.number("SELECT count(*) FROM background_received").await, 0, "they are needed no more");
-        let mut sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();
-        sent.sort_unstable();
-        assert_eq!(sent, ids[1..], "these, and what was on its way");
-        let done = store.background(&tenant(), begun.id).await.unwrap().unwrap();
-        assert_eq!((done.looked, done.sent), (7, 4));
-        assert_eq!(delivery(store, app.id, ids[0], made.id).await.state, DeliveryState::Delivered);
-        // What was sent again is on its way: nothing is missing.
-        assert!(missed(store, &spec(&made, &has), 250).await.data.is_empty());
+async fn what_is_missed_is_sent_again_once(home: Home) {
+    let store = &home.store;
+    let (app, made) = customer(store, "acme").await;
+    let ids = seven(store, app.id, &made).await;
+    let before = waiting(store, made.id).await.len();
+    assert_eq!(before, 2, "the retry and the fresh one");
+    let has = ReceivedMessageIds::new(vec![ids[0]]);
+    let begun = store.start_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
+    let StartResult::Started(begun) = begun else { panic!("{begun:?}") };
+    assert_eq!(home.number("SELECT count(*) FROM background_received").await, 1);
+    assert_eq!(work_off(store).await, (1, TaskStage::Finished));
+    assert_eq!(home.number("SELECT count(*) FROM background_received").await, 0, "they are needed no more");
+    let mut sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();
+    sent.sort_unstable();
+    assert_eq!(sent, ids[1..], "these, and what was on its way");
+    let done = store.background(&tenant(), begun.id).await.unwrap().unwrap();
+    assert_eq!((done.looked, done.sent), (7, 4));
+    assert_eq!(delivery(store, app.id, ids[0], made.id).await.state, DeliveryState::Delivered);
+    // What was sent again is on its way: nothing is missing.
+    assert!(missed(store, &spec(&made, &has), 250).await.data.is_empty());
 
-        settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
-        let some = ReceivedMessageIds::new(vec![ids[2]]);
-        let from = ReconcileSpec { after: Some(ids[0]), bounded: true, ..spec(&made, &some) };
-        store.start_reconciliation(&tenant(), &from, "a test", later(1_000)).await.unwrap();
-        assert_eq!(work_off(store).await, (1, TaskStage::Finished));
-        let sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();
-        assert_eq!(sent, [ids[1]], "behind the one and up to the other");
+    settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
+    let some = ReceivedMessageIds::new(vec![ids[2]]);
+    let from = ReconcileSpec { after: Some(ids[0]), bounded: true, ..spec(&made, &some) };
+    store.start_reconciliation(&tenant(), &from, "a test", later(1_000)).await.unwrap();
+    assert_eq!(work_off(store).await, (1, TaskStage::Finished));
+    let sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();
+    assert_eq!(sent, [ids[1]], "behind the one and up to the other");
 
-        let foreign = store.start_reconciliation(&stranger(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
-        assert_eq!(foreign, StartResult::NotFound);
-        let StartResult::Started(third) = store.start_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap()
-        else { panic!("it is begun") };
-        assert!(store.cancel_background(&tenant(), third.id, later(1_000)).await.unwrap());
-        store.delete_old_background(NOW).await.unwrap();
-        assert_eq!(home.number("SELECT count(*) FROM background_received").await, 0, "of what was canceled");
-    }
+    let foreign = store.start_reconciliation(&stranger(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
+    assert_eq!(foreign, StartResult::NotFound);
+    let StartResult::Started(third) =
+        store.start_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap()
+    else {
+        panic!("it is begun")
+    };
+    assert!(store.cancel_background(&tenant(), third.id, later(1_000)).await.unwrap());
+    store.delete_old_background(NOW).await.unwrap();
+    assert_eq!(home.number("SELECT count(*) FROM background_received").await, 0, "of what was canceled");
 }

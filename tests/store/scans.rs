@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{LocalBoxFuture, join_all};
 use sendoff::domain::access::api_key;
-use sendoff::domain::access::api_key::{ApiKey, KeySpec, KeyScopes};
+use sendoff::domain::access::api_key::{ApiKey, KeyScopes, KeySpec};
 use sendoff::domain::catalog::endpoint::Endpoint;
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
 use sendoff::domain::deliveries::delivery::DeliveryState;
@@ -21,6 +21,7 @@ use sendoff::store::query::tail::TailFilter;
 use sendoff::store::{StoreError, Tenant};
 
 use crate::home::*;
+use crate::support::on_both;
 
 /// The results of all methods that scan, at once, for the application's callers.
 async fn scan_all(home: &Home, tenant: &Tenant, endpoint: &Endpoint) -> Vec<(&'static str, Result<(), StoreError>)> {
@@ -65,57 +66,60 @@ async fn scan_all(home: &Home, tenant: &Tenant, endpoint: &Endpoint) -> Vec<(&'s
 }
 
 on_both! {
-    async fn two_scans_of_an_application_go_on_and_no_third(home) {
-        let store = &home.store;
-        let (app, other) = (application(store, "acme").await, application(store, "other").await);
-        let mine = endpoint(store, app.id, endpoint_spec()).await;
-        let others = endpoint(store, other.id, endpoint_spec()).await;
-        let of = |app| Tenant { only: Some(app), ..tenant() };
-        let held = [store.scan(&of(app.id)).await.unwrap(), store.scan(&of(app.id)).await.unwrap()];
+    two_scans_of_an_application_go_on_and_no_third
+    an_organization_leaves_a_place_for_others
+}
 
-        let began = Instant::now();
-        for (name, result) in scan_all(home, &of(app.id), &mine).await {
-            assert!(matches!(result, Err(StoreError::Crowded)), "{name}: {result:?}");
-        }
-        assert!(began.elapsed() >= Duration::from_secs(1), "they wait a little: {:?}", began.elapsed());
+async fn two_scans_of_an_application_go_on_and_no_third(home: Home) {
+    let store = &home.store;
+    let (app, other) = (application(store, "acme").await, application(store, "other").await);
+    let mine = endpoint(store, app.id, endpoint_spec()).await;
+    let others = endpoint(store, other.id, endpoint_spec()).await;
+    let of = |app| Tenant { only: Some(app), ..tenant() };
+    let held = [store.scan(&of(app.id)).await.unwrap(), store.scan(&of(app.id)).await.unwrap()];
 
-        // Who reads one thing, or is somebody else, is not held up: not by those that go on, nor by those that wait.
-        let crowded = of(app.id);
-        let waiting = scan_all(home, &crowded, &mine);
-        let meanwhile = async {
-            let (key, hash) = {
-                let spec = KeySpec { name: "k".into(), scopes: KeyScopes::EVERYTHING, expires_at: None };
-                let (key, text) = ApiKey::make(tenant().org, spec, NOW).expect("a key");
-                (key, api_key::hash(&text))
-            };
-            store.add_api_key(&key, &hash).await.unwrap();
-            assert!(store.api_key_by_hash(&hash).await.unwrap().is_some());
-            assert_eq!(store.messages(&of(app.id), app.id, &MessageFilter::default(), &first()).await.unwrap().data, []);
-            for _ in 0..20 {
-                for (name, result) in scan_all(home, &of(other.id), &others).await {
-                    assert!(result.is_ok(), "{name}: {result:?}");
-                }
-            }
-        };
-        tokio::join!(waiting, meanwhile);
-
-        drop(held);
-        for (name, result) in scan_all(home, &of(app.id), &mine).await {
-            assert!(result.is_ok(), "{name}: {result:?}");
-        }
+    let began = Instant::now();
+    for (name, result) in scan_all(&home, &of(app.id), &mine).await {
+        assert!(matches!(result, Err(StoreError::Crowded)), "{name}: {result:?}");
     }
+    assert!(began.elapsed() >= Duration::from_secs(1), "they wait a little: {:?}", began.elapsed());
 
-    async fn an_organization_leaves_a_place_for_others(home) {
-        let store = &home.store;
-        let mut held = Vec::new();
-        let refused = loop {
-            match store.scan(&tenant()).await {
-                Ok(scan) => held.push(scan),
-                Err(error) => break error,
-            }
+    // Who reads one thing, or is somebody else, is not held up: not by those that go on, nor by those that wait.
+    let crowded = of(app.id);
+    let waiting = scan_all(&home, &crowded, &mine);
+    let meanwhile = async {
+        let (key, hash) = {
+            let spec = KeySpec { name: "k".into(), scopes: KeyScopes::EVERYTHING, expires_at: None };
+            let (key, text) = ApiKey::make(tenant().org, spec, NOW).expect("a key");
+            (key, api_key::hash(&text))
         };
-        assert!(matches!(refused, StoreError::Crowded), "{refused}");
-        assert!(held.len() >= 2, "{}", held.len());
-        assert!(store.scan(&stranger()).await.is_ok());
+        store.add_api_key(&key, &hash).await.unwrap();
+        assert!(store.api_key_by_hash(&hash).await.unwrap().is_some());
+        assert_eq!(store.messages(&of(app.id), app.id, &MessageFilter::default(), &first()).await.unwrap().data, []);
+        for _ in 0..20 {
+            for (name, result) in scan_all(&home, &of(other.id), &others).await {
+                assert!(result.is_ok(), "{name}: {result:?}");
+            }
+        }
+    };
+    tokio::join!(waiting, meanwhile);
+
+    drop(held);
+    for (name, result) in scan_all(&home, &of(app.id), &mine).await {
+        assert!(result.is_ok(), "{name}: {result:?}");
     }
+}
+
+async fn an_organization_leaves_a_place_for_others(home: Home) {
+    let store = &home.store;
+    let mut held = Vec::new();
+    let refused = loop {
+        match store.scan(&tenant()).await {
+            Ok(scan) => held.push(scan),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, StoreError::Crowded), "{refused}");
+    assert!(held.len() >= 2, "{}", held.len());
+    assert!(store.scan(&stranger()).await.is_ok());
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use sendoff::domain::Time;
 use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::store::Store;
-use sendoff::store::queue::slots::{Heartbeat, Leases, EngineProcess, ProcessView, Rank, SLOTS, slot_of};
+use sendoff::store::queue::slots::{EngineProcess, Heartbeat, Leases, ProcessView, Rank, SLOTS, slot_of};
 use uuid::Uuid;
 
 use crate::home::*;
+use crate::support::on_both;
 
 fn process(n: u128) -> EngineProcess {
     EngineProcess { id: Uuid::from_u128(n), name: format!("host-{n}"), started_at: NOW }
@@ -57,105 +58,115 @@ fn epochs(leases: &Leases) -> (usize, i64, i64) {
 }
 
 on_both! {
-    async fn one_process_owns_all_and_keeps_them(home) {
-        let store = &home.store;
-        assert_eq!(store.shared(), !home.is_sqlite());
-        let mine = beat(store, &process(1), NOW).await;
-        assert_eq!(epochs(&mine), (SLOTS, 1, 1));
-        assert_eq!(beat(store, &process(1), later(5)).await, mine, "no new owner, no new epoch");
-        assert_eq!(store.heartbeat(&process(1), later(5)).await.unwrap(), Heartbeat { leases: mine.clone(), rank: Rank::ALONE });
-        home.execute("UPDATE slot SET expires_at = 1").await;
-        home.execute("UPDATE process SET expires_at = 1").await;
-        assert_eq!(beat(store, &process(1), later(900)).await, mine, "it ran out and nobody took it");
-        let all = store.processes(later(900)).await.unwrap();
-        let wanted = ProcessView { name: "host-1".into(), started_at: NOW, alive: true, slots: SLOTS as i64 };
-        assert_eq!(all, std::slice::from_ref(&wanted));
-        home.execute("UPDATE slot SET expires_at = 1").await;
-        home.execute("UPDATE process SET expires_at = 1").await;
-        let silent = ProcessView { alive: false, slots: 0, ..wanted };
-        assert_eq!(store.processes(later(900)).await.unwrap(), [silent]);
-    }
+    one_process_owns_all_and_keeps_them
+    slots_that_are_handed_back_get_a_new_epoch_with_their_next_owner
+    who_was_away_takes_over_nothing_that_ran_out
+    who_leaves_keeps_what_it_has_and_stands_in_nobodys_way
+    a_process_that_died_is_forgotten
+    the_endpoints_of_a_throttled_application_share_a_slot
+}
 
-    async fn slots_that_are_handed_back_get_a_new_epoch_with_their_next_owner(home) {
-        let store = &home.store;
-        beat(store, &process(1), NOW).await;
-        store.release_slots(process(1).id, &[]).await.unwrap();
-        store.release_slots(process(2).id, &[7]).await.unwrap();
-        assert_eq!(home.number("SELECT count(*) FROM slot WHERE owner IS NULL").await, 0, "only its own");
-        store.release_slots(process(1).id, &[0, 7, 255]).await.unwrap();
-        assert_eq!(home.number("SELECT sum(slot) FROM slot WHERE owner IS NULL").await, 262);
-        let again = beat(store, &process(1), NOW).await;
-        assert_eq!((again.len(), again[&0], again[&7], again[&255], again[&8]), (SLOTS, 2, 2, 2, 1));
-        store.deregister(process(1).id).await.unwrap();
-        assert_eq!(home.number("SELECT count(*) FROM slot WHERE owner IS NULL").await, SLOTS as i64);
-        assert!(store.processes(later(900)).await.unwrap().is_empty());
-    }
+async fn one_process_owns_all_and_keeps_them(home: Home) {
+    let store = &home.store;
+    assert_eq!(store.shared(), !home.is_sqlite());
+    let mine = beat(store, &process(1), NOW).await;
+    assert_eq!(epochs(&mine), (SLOTS, 1, 1));
+    assert_eq!(beat(store, &process(1), later(5)).await, mine, "no new owner, no new epoch");
+    assert_eq!(
+        store.heartbeat(&process(1), later(5)).await.unwrap(),
+        Heartbeat { leases: mine.clone(), rank: Rank::ALONE }
+    );
+    home.execute("UPDATE slot SET expires_at = 1").await;
+    home.execute("UPDATE process SET expires_at = 1").await;
+    assert_eq!(beat(store, &process(1), later(900)).await, mine, "it ran out and nobody took it");
+    let all = store.processes(later(900)).await.unwrap();
+    let wanted = ProcessView { name: "host-1".into(), started_at: NOW, alive: true, slots: SLOTS as i64 };
+    assert_eq!(all, std::slice::from_ref(&wanted));
+    home.execute("UPDATE slot SET expires_at = 1").await;
+    home.execute("UPDATE process SET expires_at = 1").await;
+    let silent = ProcessView { alive: false, slots: 0, ..wanted };
+    assert_eq!(store.processes(later(900)).await.unwrap(), [silent]);
+}
 
-    async fn who_was_away_takes_over_nothing_that_ran_out(home) {
-        let store = &home.store;
-        let first = beat(store, &process(1), NOW).await;
-        store.release_slots(process(1).id, &[7]).await.unwrap();
-        home.execute("UPDATE slot SET expires_at = 1 WHERE owner IS NOT NULL").await;
-        home.execute("UPDATE process SET expires_at = 1").await;
-        if !home.is_sqlite() {
-            // On SQLite there is never another process.
-            let taken = store.heartbeat_after_outage(&process(2), later(900)).await.unwrap().leases;
-            assert_eq!(taken, Leases::from([(7, 2)]), "only what was handed back");
-        }
-        let mine = store.heartbeat_after_outage(&process(1), later(900)).await.unwrap().leases;
-        assert!(first.iter().filter(|(slot, _)| **slot != 7).all(|(slot, epoch)| mine.get(slot) == Some(epoch)));
-        home.execute("UPDATE slot SET expires_at = 1").await;
-        assert_eq!(beat(store, &process(3), later(900)).await.len(), if home.is_sqlite() { SLOTS } else { 85 });
-    }
+async fn slots_that_are_handed_back_get_a_new_epoch_with_their_next_owner(home: Home) {
+    let store = &home.store;
+    beat(store, &process(1), NOW).await;
+    store.release_slots(process(1).id, &[]).await.unwrap();
+    store.release_slots(process(2).id, &[7]).await.unwrap();
+    assert_eq!(home.number("SELECT count(*) FROM slot WHERE owner IS NULL").await, 0, "only its own");
+    store.release_slots(process(1).id, &[0, 7, 255]).await.unwrap();
+    assert_eq!(home.number("SELECT sum(slot) FROM slot WHERE owner IS NULL").await, 262);
+    let again = beat(store, &process(1), NOW).await;
+    assert_eq!((again.len(), again[&0], again[&7], again[&255], again[&8]), (SLOTS, 2, 2, 2, 1));
+    store.deregister(process(1).id).await.unwrap();
+    assert_eq!(home.number("SELECT count(*) FROM slot WHERE owner IS NULL").await, SLOTS as i64);
+    assert!(store.processes(later(900)).await.unwrap().is_empty());
+}
 
-    async fn who_leaves_keeps_what_it_has_and_stands_in_nobodys_way(home) {
-        let store = &home.store;
-        let mine = beat(store, &process(1), NOW).await;
-        store.release_slots(process(1).id, &[7]).await.unwrap();
-        home.execute("UPDATE slot SET expires_at = 1 WHERE owner IS NOT NULL").await;
-        let left = store.final_heartbeat(&process(1), later(900)).await.unwrap().leases;
-        assert!(left.len() == SLOTS - 1 && left.iter().all(|(slot, epoch)| mine.get(slot) == Some(epoch)));
-        assert_eq!(home.number("SELECT count(*) FROM slot WHERE expires_at = 1").await, 0, "renewed");
-        if !home.is_sqlite() {
-            let next = store.heartbeat(&process(2), later(900)).await.unwrap();
-            assert_eq!(next.leases, Leases::from([(7, 2)]), "all that is free");
-            assert_eq!(next.rank, Rank::ALONE, "all of them will be its own");
-        }
+async fn who_was_away_takes_over_nothing_that_ran_out(home: Home) {
+    let store = &home.store;
+    let first = beat(store, &process(1), NOW).await;
+    store.release_slots(process(1).id, &[7]).await.unwrap();
+    home.execute("UPDATE slot SET expires_at = 1 WHERE owner IS NOT NULL").await;
+    home.execute("UPDATE process SET expires_at = 1").await;
+    if !home.is_sqlite() {
+        // On SQLite there is never another process.
+        let taken = store.heartbeat_after_outage(&process(2), later(900)).await.unwrap().leases;
+        assert_eq!(taken, Leases::from([(7, 2)]), "only what was handed back");
     }
+    let mine = store.heartbeat_after_outage(&process(1), later(900)).await.unwrap().leases;
+    assert!(first.iter().filter(|(slot, _)| **slot != 7).all(|(slot, epoch)| mine.get(slot) == Some(epoch)));
+    home.execute("UPDATE slot SET expires_at = 1").await;
+    assert_eq!(beat(store, &process(3), later(900)).await.len(), if home.is_sqlite() { SLOTS } else { 85 });
+}
 
-    async fn a_process_that_died_is_forgotten(home) {
-        let store = &home.store;
-        beat(store, &process(1), NOW).await;
-        let at = clock(home).await;
-        store.delete_dead_processes(at.minus(Duration::from_secs(60))).await.unwrap();
-        assert_eq!(store.processes(later(900)).await.unwrap().len(), 1);
-        store.delete_dead_processes(at.plus(Duration::from_secs(60))).await.unwrap();
-        assert!(store.processes(later(900)).await.unwrap().is_empty());
+async fn who_leaves_keeps_what_it_has_and_stands_in_nobodys_way(home: Home) {
+    let store = &home.store;
+    let mine = beat(store, &process(1), NOW).await;
+    store.release_slots(process(1).id, &[7]).await.unwrap();
+    home.execute("UPDATE slot SET expires_at = 1 WHERE owner IS NOT NULL").await;
+    let left = store.final_heartbeat(&process(1), later(900)).await.unwrap().leases;
+    assert!(left.len() == SLOTS - 1 && left.iter().all(|(slot, epoch)| mine.get(slot) == Some(epoch)));
+    assert_eq!(home.number("SELECT count(*) FROM slot WHERE expires_at = 1").await, 0, "renewed");
+    if !home.is_sqlite() {
+        let next = store.heartbeat(&process(2), later(900)).await.unwrap();
+        assert_eq!(next.leases, Leases::from([(7, 2)]), "all that is free");
+        assert_eq!(next.rank, Rank::ALONE, "all of them will be its own");
     }
+}
 
-    async fn the_endpoints_of_a_throttled_application_share_a_slot(home) {
-        let store = &home.store;
-        let spec = ApplicationSpec { throttle_rate: Some(10), ..app_spec("throttled") };
-        let throttled = store.create_application(&tenant(), spec, NOW).await.unwrap();
-        let mut ids = Vec::new();
-        for _ in 0..5 {
-            ids.push(endpoint(store, throttled.id, endpoint_spec()).await.id);
-        }
-        let lives = store.live_endpoints(&ids).await.unwrap();
-        assert_eq!(lives.len(), 5);
-        assert!(lives.iter().all(|live| slot_of(live) == throttled.id.0.as_bytes()[15] && live.app_throttle == Some(10)));
-        assert!(lives.iter().all(|live| live.app_slots == 1), "all of the rate is for this slot");
-        for _ in 0..62 {
-            ids.push(endpoint(store, throttled.id, endpoint_spec()).await.id);
-        }
-        let lives = store.live_endpoints(&ids).await.unwrap();
-        let slots: BTreeSet<u8> = lives.iter().map(|live| slot_of(live)).collect();
-        assert_eq!((lives.len(), slots.len()), (67, 2), "64 of them share a slot");
-        assert!(lives.iter().all(|live| live.app_slots == 2), "each slot has half of the rate");
-        let (_, free) = customer(store, "free").await;
-        let live = store.live_endpoints(&[free.id]).await.unwrap().remove(0);
-        assert_eq!(slot_of(&live), free.app_id.0.as_bytes()[15]);
+async fn a_process_that_died_is_forgotten(home: Home) {
+    let store = &home.store;
+    beat(store, &process(1), NOW).await;
+    let at = clock(&home).await;
+    store.delete_dead_processes(at.minus(Duration::from_secs(60))).await.unwrap();
+    assert_eq!(store.processes(later(900)).await.unwrap().len(), 1);
+    store.delete_dead_processes(at.plus(Duration::from_secs(60))).await.unwrap();
+    assert!(store.processes(later(900)).await.unwrap().is_empty());
+}
+
+async fn the_endpoints_of_a_throttled_application_share_a_slot(home: Home) {
+    let store = &home.store;
+    let spec = ApplicationSpec { throttle_rate: Some(10), ..app_spec("throttled") };
+    let throttled = store.create_application(&tenant(), spec, NOW).await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(endpoint(store, throttled.id, endpoint_spec()).await.id);
     }
+    let lives = store.live_endpoints(&ids).await.unwrap();
+    assert_eq!(lives.len(), 5);
+    assert!(lives.iter().all(|live| slot_of(live) == throttled.id.0.as_bytes()[15] && live.app_throttle == Some(10)));
+    assert!(lives.iter().all(|live| live.app_slots == 1), "all of the rate is for this slot");
+    for _ in 0..62 {
+        ids.push(endpoint(store, throttled.id, endpoint_spec()).await.id);
+    }
+    let lives = store.live_endpoints(&ids).await.unwrap();
+    let slots: BTreeSet<u8> = lives.iter().map(|live| slot_of(live)).collect();
+    assert_eq!((lives.len(), slots.len()), (67, 2), "64 of them share a slot");
+    assert!(lives.iter().all(|live| live.app_slots == 2), "each slot has half of the rate");
+    let (_, free) = customer(store, "free").await;
+    let live = store.live_endpoints(&[free.id]).await.unwrap().remove(0);
+    assert_eq!(slot_of(&live), free.app_id.0.as_bytes()[15]);
 }
 
 #[tokio::test]

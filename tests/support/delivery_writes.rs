@@ -1,4 +1,4 @@
-//! Lets tests write to the view `delivery` as if it were a table: triggers put each row where a delivery in its state belongs. The product
+//! Lets tests write to the view `delivery` like to a table: triggers put each row where its state belongs. The product
 //! has none of them.
 
 /// What SQLite does for each row: `{clear}` takes the old one out of wherever it is, `{put}` puts the new one in its place.

@@ -1,4 +1,6 @@
-//! The kinds of store, and tests that run on either.
+//! The kinds of store, and tests that run on each of them.
+
+use std::future::Future;
 
 /// The kinds of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,17 +18,53 @@ impl Kind {
     }
 }
 
-/// Makes of each function that takes a [`Kind`] a test on either store.
+/// The argument of a test: a [`Kind`], or a world on a fresh store of that kind.
+pub trait OnStore: Sized {
+    fn on(kind: Kind) -> impl Future<Output = Self>;
+}
+
+impl OnStore for Kind {
+    async fn on(kind: Kind) -> Kind {
+        kind
+    }
+}
+
+pub async fn on<W: OnStore, F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(W) -> F) {
+    test(W::on(kind).await).await;
+}
+
+/// Makes two tests of each function that takes an [`OnStore`]: `sqlite::name` and `postgres::name`.
 macro_rules! on_both {
-    ($($name:ident)*) => {
+    ($($(#[$attribute:meta])* $name:ident)*) => {
         mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::support::Kind::Sqlite).await })*
+            $($(#[$attribute])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { crate::support::kind::on(crate::support::Kind::Sqlite, super::$name).await })*
         }
         mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::support::Kind::Postgres).await })*
+            $($(#[$attribute])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { crate::support::kind::on(crate::support::Kind::Postgres, super::$name).await })*
         }
     };
 }
 pub(crate) use on_both;
+
+/// The same, and each test runs in a process of its own (see [`own_process`](super::own_process)).
+macro_rules! on_both_alone {
+    ($($(#[$attribute:meta])* $name:ident)*) => {
+        mod sqlite {
+            $($(#[$attribute])* #[test]
+            fn $name() {
+                use crate::support::{Kind, kind, own_process};
+                own_process::run(module_path!(), stringify!($name), || kind::on(Kind::Sqlite, super::$name));
+            })*
+        }
+        mod postgres {
+            $($(#[$attribute])* #[test]
+            fn $name() {
+                use crate::support::{Kind, kind, own_process};
+                own_process::run(module_path!(), stringify!($name), || kind::on(Kind::Postgres, super::$name));
+            })*
+        }
+    };
+}
+pub(crate) use on_both_alone;

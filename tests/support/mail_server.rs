@@ -100,7 +100,7 @@ impl MailServer {
 
     /// The same, with STARTTLS and a certificate for `localhost`.
     pub fn with_tls(rule: impl Fn(usize) -> Manner + Send + Sync + 'static) -> MailServer {
-        let file = |name: &str| format!("{}/tests/egress/certificates/{name}.pem", env!("CARGO_MANIFEST_DIR"));
+        let file = |name: &str| format!("{}/tests/certificates/{name}.pem", env!("CARGO_MANIFEST_DIR"));
         let certificate = CertificateDer::from_pem_file(file("good")).expect("a certificate");
         let key = PrivateKeyDer::from_pem_file(file("key")).expect("a key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());

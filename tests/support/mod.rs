@@ -5,9 +5,12 @@
 #![allow(dead_code, unused_imports, unused_macros)]
 
 pub mod backlog;
+pub mod database;
 pub mod delivery_writes;
 pub mod kind;
 pub mod mail_server;
+pub mod own_process;
+pub mod pages;
 pub mod postgres;
 pub mod receiver;
 pub mod routes;
@@ -22,9 +25,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub use database::{Database, Template};
 pub use kind::Kind;
-pub(crate) use kind::on_both;
+pub(crate) use kind::{on_both, on_both_alone};
 pub use mail_server::{MailServer, Manner, Taken};
+pub(crate) use own_process::alone;
 pub use postgres::{Durability, Postgres};
 pub use receiver::{Answer, Received, Receiver};
 pub use server::{Binary, Finished, Prints, Server, complaint};

@@ -90,12 +90,26 @@ impl Postgres {
 
     /// The URL of a new, empty database. Callable from async code too: it works in a thread of its own.
     pub fn fresh_database(&self) -> String {
+        self.new_database("")
+    }
+
+    fn new_database(&self, options: &str) -> String {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("sendoff_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        self.execute(&format!("CREATE DATABASE {name}"));
+        self.execute(&format!("CREATE DATABASE {name}{options}"));
         let mut url = self.url.clone();
         url.set_path(&name);
         url.to_string()
+    }
+
+    /// The URL of the server's first database.
+    pub fn url(&self) -> &str {
+        self.url.as_str()
+    }
+
+    /// The URL of a new database with the content of `template`, to which nothing may be connected.
+    pub fn copy_of(&self, template: &str) -> String {
+        self.new_database(&format!(" TEMPLATE {template}"))
     }
 
     /// Runs `sql` in the server's first database, as the owner of everything.

@@ -1,5 +1,5 @@
 //! Code that verifies signatures (Standard Webhooks 1.0.0), by language. The files are in `snippets/`;
-//! `tests/snippets.rs` runs them.
+//! `tests/sdk/snippets.rs` runs them.
 
 use crate::dashboard::components::format::Block;
 

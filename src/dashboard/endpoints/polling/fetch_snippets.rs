@@ -1,5 +1,5 @@
 //! Code that fetches from a polling endpoint, by language. The files are in `snippets/` with a placeholder for the URL;
-//! `tests/snippets.rs` runs them.
+//! `tests/sdk/snippets.rs` runs them.
 
 use url::Url;
 

@@ -1,0 +1,13 @@
+//! What surrounds a process, with the real binary: receivers that are particular about a request, databases behind TLS, a pooler and
+//! several hosts, a file that is locked, a WAL that is pinned, a
+//! store that is away at the end; and a portal that is reached elsewhere.
+
+mod api;
+mod database;
+mod ending;
+mod file;
+mod master_key;
+mod pooler;
+mod portal;
+mod way;
+mod wire;
