@@ -1,5 +1,5 @@
-//! The decisions behind the heartbeats, without I/O: when the next one is due, how many slots it may take, which
-//! slots **leave**, and which are returned. Used by [`lease_keeper`](crate::engine::runtime::lease_keeper) and by the
+//! The decisions behind the heartbeats, without I/O: the time of the next one, the slots it may take, the slots that
+//! **leave**, and the slots to return. Used by [`lease_keeper`](crate::engine::runtime::lease_keeper) and by the
 //! simulation.
 //!
 //! A leaving slot is still leased and renewed while its attempts in flight finish and are recorded, and returned as
@@ -27,7 +27,7 @@ pub enum HeartbeatMode {
     Taking,
     /// Only slots without an owner.
     Sparing,
-    /// Nothing.
+    /// No slots: the process is shutting down.
     Leaving,
 }
 
