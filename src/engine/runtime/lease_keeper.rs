@@ -18,7 +18,7 @@ use crate::supervisor::{Component, Pulse};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Running,
-    /// It drains: keeps slots with attempts in flight, returns the others, takes none.
+    /// Keeps slots with attempts in flight, returns the others, takes none.
     Draining,
     Stopped,
 }

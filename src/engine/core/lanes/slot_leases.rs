@@ -22,7 +22,7 @@ pub(super) struct SlotLanes {
     pub(super) lease: Option<(i64, Duration)>,
     /// The number of lease changes.
     pub(super) changes: u64,
-    /// Its endpoints with a lane.
+    /// The endpoints of the slot with a lane.
     pub(super) lanes: BTreeSet<EndpointId>,
     /// The number of these lanes that hold deliveries.
     pub(super) busy: usize,
