@@ -34,7 +34,7 @@ pub enum HeartbeatMode {
 /// The outcome of a heartbeat that reached the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeartbeatOutcome {
-    /// The slots to keep, and until when the leases may be relied on.
+    /// The slots to keep, and the time until which their leases may be relied on.
     pub leases: Leases,
     pub until: Duration,
     /// The slots that leave from now on.

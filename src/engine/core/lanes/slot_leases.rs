@@ -18,7 +18,7 @@ use crate::store::queue::slots::Leases;
 /// The lanes' state of one slot.
 #[derive(Debug, Default)]
 pub(super) struct SlotLanes {
-    /// Our lease: its epoch, and since when. `None`: not ours.
+    /// Our lease: its epoch and its start. `None`: not ours.
     pub(super) lease: Option<(i64, Duration)>,
     /// The number of lease changes.
     pub(super) changes: u64,
