@@ -77,9 +77,9 @@ pub struct EngineOptions {
     pub drain: Duration,
     /// Endpoints that only fail for this long are disabled.
     pub disable_after: Duration,
-    /// How long messages, deliveries and attempts are kept.
+    /// The retention of messages, deliveries and attempts.
     pub retention: Duration,
-    /// How long the rows of deleted endpoints and applications are kept.
+    /// The retention of the rows of deleted endpoints and applications.
     pub deleted_retention: Duration,
     /// Host name and pid, for display.
     pub process: String,

@@ -46,7 +46,7 @@ impl ScanPosition {
         self.after.iter().map(|(slot, after)| (*slot, *after)).collect()
     }
 
-    /// The page made of these `lanes`, if up to `most` were requested.
+    /// The page with these `lanes`; at most `most` were requested.
     pub fn page(mut self, lanes: Vec<PendingLane>, most: usize) -> ScanPage {
         for lane in &lanes {
             self.after.entry(lane.slot).and_modify(|after| *after = lane.endpoint.max(*after));

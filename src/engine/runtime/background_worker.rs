@@ -20,8 +20,8 @@ const STEP_PAUSE: Duration = Duration::from_millis(5);
 /// The longest poll interval of one process, and the longest wait while the store is unavailable.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Runs until `stop` turns true. After an error, the lease of the work expires and the work is retried later;
-/// meanwhile other work goes on.
+/// Runs until `stop` is true. After an error, the lease of the work expires and the work is retried; other work
+/// continues meanwhile.
 pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
     let settings = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
     periodic::run(settings, "background work waits", stop.clone(), || turn(&store, clock, &stop)).await;

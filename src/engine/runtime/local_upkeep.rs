@@ -16,7 +16,7 @@ const CLOCK_ROUNDS: u64 = 30;
 /// The clock difference in seconds that is logged.
 const CLOCK_GAP: f64 = 10.0;
 
-/// Runs until `stop` turns true.
+/// Runs until `stop` is true.
 pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
     let mut round = 0u64;
     let mut failing = false;

@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// The longest poll interval of one process, and the longest wait while the store is unavailable.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// How mail is sent.
+/// The settings of outgoing mail.
 #[derive(Clone, Debug)]
 pub struct Mailer {
     pub smtp: Smtp,
@@ -30,7 +30,7 @@ pub struct Mailer {
     pub portal_url: Option<Url>,
 }
 
-/// Sends mail until `stop` turns true.
+/// Sends mail until `stop` is true.
 pub(crate) async fn run(mailer: Mailer, store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
     let settings = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
     periodic::run(settings, "mail waits for the store", stop, || mailer.next(&store, clock)).await;

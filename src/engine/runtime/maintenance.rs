@@ -35,22 +35,22 @@ const CANCEL_BATCH: i64 = 500;
 const DELETE_BATCH: i64 = 1_000;
 /// The pending-deliveries gauge counts up to this.
 const PENDING_COUNT_LIMIT: i64 = 1_000_000;
-/// How long sent and given-up mails are kept.
+/// The retention of mails that were sent or given up.
 const MAIL_RETENTION: Duration = Duration::from_secs(30 * 86_400);
-/// How long finished background work and invalid API keys are kept.
+/// The retention of finished background tasks and invalid API keys.
 const HISTORY_RETENTION: Duration = Duration::from_secs(90 * 86_400);
-/// How long the audit log is kept: 13 months, for yearly reviews. Independent of the messages' retention: it contains
-/// no payloads, and is consulted long after these are gone.
+/// The retention of the audit log: 13 months, for yearly reviews. It exceeds that of messages, because the log contains
+/// no payloads and is consulted long after they are deleted.
 const AUDIT_RETENTION: Duration = Duration::from_secs(400 * 86_400);
-/// How long dead processes are listed.
+/// The time that dead processes stay listed.
 const DEAD_PROCESS_RETENTION: Duration = Duration::from_secs(3_600);
 
 /// The maintenance settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Maintenance {
-    /// How long messages, deliveries and attempts are kept.
+    /// The retention of messages, deliveries and attempts.
     pub retention: Duration,
-    /// How long the rows of deleted endpoints and applications are kept.
+    /// The retention of the rows of deleted endpoints and applications.
     pub deleted_retention: Duration,
     /// Endpoints that only fail for this long are disabled.
     pub disable_after: Duration,
@@ -162,7 +162,7 @@ impl MaintenanceKind {
 }
 
 impl Maintenance {
-    /// Runs due tasks while this process has the lease, until `stop` turns true.
+    /// Runs due tasks while this process has the lease, until `stop` is true.
     pub async fn run(self, store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch::Receiver<bool>) {
         store.set_retention(self.retention);
         let mut schedule = MaintenanceSchedule::new(Instant::now());

@@ -1,5 +1,5 @@
-//! Listens for notifications from other processes, so their messages do not wait for the next scan, nor freed slots
-//! for the next heartbeat. Scans and heartbeats find everything that is missed while the connection is down.
+//! Listens for notifications from other processes, so their messages do not wait for the next scan, and freed slots do
+//! not wait for the next heartbeat. Scans and heartbeats find everything missed while the connection is down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::supervisor::Component;
 /// The wait before listening again after the connection was lost.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
-/// Listens until `stop` turns true, on behalf of `process`. Notifies `freed` when there may be free slots.
+/// Listens until `stop` is true, on behalf of `process`. Notifies `freed` when there may be free slots.
 pub async fn run(
     store: Store,
     process: Uuid,

@@ -17,7 +17,7 @@ pub struct PollSettings {
     pub fleet: FleetWatch,
 }
 
-/// Runs turns until `stop` turns true: at once while there is work, otherwise at the poll interval. The first of
+/// Runs turns until `stop` is true: without a pause while there is work, otherwise at the poll interval. The first of
 /// several errors is logged as `waits`.
 pub async fn run<T>(
     settings: PollSettings,

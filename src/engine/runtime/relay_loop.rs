@@ -27,7 +27,7 @@ const LONGEST_FAN_OUT_POLL: Duration = Duration::from_secs(10);
 /// The longest wait while the store is unavailable.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Runs until `stop` turns true.
+/// Runs until `stop` is true.
 pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch::Receiver<bool>) {
     // A changed setting may have fixed the cause, so stuck rows are retried at startup.
     if let Err(error) = store.outbox_retry_all().await {

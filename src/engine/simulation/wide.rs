@@ -15,7 +15,7 @@ const APPS: u64 = 10;
 /// When all faults end, in milliseconds.
 const FAULTS_END_MS: u64 = 20_000;
 
-/// A world of few messages and very many endpoints, most of which work.
+/// A world of few messages and very many endpoints. Most endpoints work.
 pub fn world(seed: u64, endpoints: u64) -> World {
     let mut rng = SeededRng::new(seed);
     let case = Case {

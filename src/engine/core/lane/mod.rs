@@ -90,7 +90,8 @@ pub struct Lane {
     local_failures: u32,
     paused_until: Duration,
     pub positions: IndexPositions,
-    /// The number of its last start among all starts. Among lanes that wake at the same time, the lowest goes first.
+    /// The sequence number of its last start among all starts. Of lanes that wake at the same time, the lowest goes
+    /// first.
     pub turn: u64,
 }
 

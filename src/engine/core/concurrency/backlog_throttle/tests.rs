@@ -208,7 +208,7 @@ fn overload_is_never_taken_for_an_idle_machine() {
     machine.run(2_000);
     machine.backlog = true;
     machine.run(5_000);
-    // The machine slows down while others wait: few samples above a second, then none, then some again, in turns.
+    // The machine slows down while others wait: alternately a few samples above a second, and none.
     machine.waiting = true;
     for round in 0..60 {
         machine.others = [3.0, 0.0, 20.0][round % 3];
