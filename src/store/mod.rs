@@ -3,11 +3,11 @@
 //! * [`Store`] is the shared handle. Its methods are implemented in the folder of their topic.
 //! * [`Backend`] is the database in use: a closed enum, no `dyn`. [`Tx`] is a write transaction on either; on SQLite,
 //!   which has one writer, transactions queue.
-//! * [`ingest`] – accept and relay. [`queue`] – due deliveries. [`recording`] – attempts and their effects. [`feed`] –
+//! * [`ingest`]: accept and relay. [`queue`]: due deliveries. [`recording`]: attempts and their effects. [`feed`] –
 //!   polling.
-//! * [`catalog`] – applications, endpoints, event types. [`query`] – lists, search and counts. [`access`] – credentials
-//!   and the audit log. [`jobs`] – background tasks.
-//! * [`maintenance`] – retention and clean-up. [`partitions`] – PostgreSQL partitions by time. [`db`] – connections,
+//! * [`catalog`]: applications, endpoints, event types. [`query`]: lists, search and counts. [`access`]: credentials
+//!   and the audit log. [`jobs`]: background tasks.
+//! * [`maintenance`]: retention and clean-up. [`partitions`]: PostgreSQL partitions by time. [`db`]: connections,
 //!   transactions, codecs.
 //!
 //! Invariants:

@@ -1,10 +1,10 @@
 //! Credentials, sessions and the audit log. Come here when a caller is wrongly accepted or rejected, or an audit entry
 //! is missing.
 //!
-//! * [`tenant`] – the organization (and application) a request is restricted to.
-//! * [`api_keys`], [`access_expiry`] – API keys, logged-out tokens, and expiring a customer's access.
-//! * [`operators`], [`sign_in_links`], [`portal_sessions`] – accounts, one-time links and sessions.
-//! * [`audit`] – the audit log.
+//! * [`tenant`]: the organization (and application) a request is restricted to.
+//! * [`api_keys`], [`access_expiry`]: API keys, logged-out tokens, and expiring a customer's access.
+//! * [`operators`], [`sign_in_links`], [`portal_sessions`]: accounts, one-time links and sessions.
+//! * [`audit`]: the audit log.
 //!
 //! Invariants:
 //!

@@ -44,8 +44,8 @@ impl BreakerPause {
     /// The longest time for a probe and its record: above the longest timeout of an attempt.
     const PROBE: Duration = Duration::from_secs(45);
 
-    /// The pause at `now`, from the value stored with the last attempt. A restarted engine forgets pauses; the next
-    /// attempt then clears it.
+    /// The pause at `now`, from the value stored with the last attempt. A restarted engine forgets pauses; its next
+    /// attempt clears the stored value.
     fn of(rests_until: Option<Time>, now: Time) -> Option<BreakerPause> {
         match rests_until? {
             until if until > now => Some(BreakerPause::Until(until)),

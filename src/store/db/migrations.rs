@@ -45,7 +45,7 @@ impl Store {
     /// changed.
     ///
     /// # Errors
-    /// The schema is newer and incompatible, a migration was modified, or the master key is another one.
+    /// The schema is newer and incompatible, a migration was modified, or the master key is a different one.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         self.migrate_with(&[]).await
     }

@@ -1,19 +1,19 @@
 //! The databases, SQLite and PostgreSQL: connections, transactions, errors, migrations, and helpers for SQL. Come here
 //! to change how statements are run, not what they do.
 //!
-//! - [`sqlite`] and [`checkpoint`]; [`postgres`]. [`location`]: the setting that selects one.
-//! - [`tx`]: transactions, and the macros `on!` and `read!` that run one statement on either database.
-//! - [`retry`]: conflicts. [`budget`]: the size of a transaction. [`skip_locked`]: rows that other processes have not
+//! * [`sqlite`] and [`checkpoint`]; [`postgres`]. [`location`]: the setting that selects one.
+//! * [`tx`]: transactions, and the macros `on!` and `read!` that run one statement on either database.
+//! * [`retry`]: conflicts. [`budget`]: the size of a transaction. [`skip_locked`]: rows that other processes have not
 //!   locked.
-//! - [`statement`]: SQL with bound values. [`codec`]: columns. [`scans`]: the concurrency limit of expensive reads.
-//! - [`migrations`]: the schema. [`writable`]: the health check. [`store_error`]: errors by how callers react.
+//! * [`statement`]: SQL with bound values. [`codec`]: columns. [`scans`]: the concurrency limit of expensive reads.
+//! * [`migrations`]: the schema. [`writable`]: the health check. [`store_error`]: errors by how callers react.
 //!
 //! Invariants:
-//! - Except for [`codec`], nothing here knows what a message or an endpoint is.
-//! - A statement that is the same on both databases is written once. Where they differ, both are next to each other in
+//! * Except for [`codec`], nothing here knows what a message or an endpoint is.
+//! * A statement that is the same on both databases is written once. Where they differ, both are next to each other in
 //!   a `match`.
-//! - A write transaction is bounded, by a [`Budget`](budget::Budget) or by a constant of its module.
-//! - A request never waits for a connection of the engine, and the engine never waits for a connection of a request.
+//! * A write transaction is bounded, by a [`Budget`](budget::Budget) or by a constant of its module.
+//! * A request never waits for a connection of the engine, and the engine never waits for a connection of a request.
 
 pub(in crate::store) mod budget;
 pub(in crate::store) mod checkpoint;

@@ -3,7 +3,7 @@
 //! All tables are in the schema `sendoff`, so Sendoff can share a database with an application. The engine has its
 //! own pool and never waits for a connection that requests and pages hold.
 //!
-//! - [`servers`]: the servers of a URL, and failover. [`sessions`]: sessions that are invalid after a server error.
+//! * [`servers`]: the servers of a URL, and failover. [`sessions`]: sessions that are invalid after a server error.
 
 pub(in crate::store) mod servers;
 pub(in crate::store) mod sessions;
@@ -30,11 +30,11 @@ const SAMPLES: usize = 20;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Settings of all sessions.
-/// - `statement_timeout`: a longer statement is stuck, and its caller has given up.
-/// - `jit`: no statement runs long enough to be worth compiling.
-/// - `idle_in_transaction_session_timeout`: a process that was paused or lost in a transaction must not keep its locks.
+/// * `statement_timeout`: a longer statement is stuck, and its caller has given up.
+/// * `jit`: no statement runs long enough to be worth compiling.
+/// * `idle_in_transaction_session_timeout`: a process that was paused or lost in a transaction must not keep its locks.
 ///   Our transactions wait only for the database.
-/// - `default_transaction_isolation`: a statement must see changes that were committed before the previous statement
+/// * `default_transaction_isolation`: a statement must see changes that were committed before the previous statement
 ///   acquired its locks.
 const SETTINGS: &str = "SET statement_timeout = '30s'; SET jit = off; SET idle_in_transaction_session_timeout = '5s'; \
      SET default_transaction_isolation = 'read committed'";

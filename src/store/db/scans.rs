@@ -72,7 +72,7 @@ impl ScanLimiter {
     }
 
     async fn acquire(&self, caller: ScanCaller) -> Result<ScanPermit, AcquireError> {
-        // The caller's permit first: while it waits for that, it occupies none of the shared ones.
+        // Acquires the caller's permit first, so a caller that waits for it occupies no shared permit.
         let _of_caller = self.of_caller(caller).acquire_owned().await?;
         let _of_all = self.all.clone().acquire_owned().await?;
         Ok(ScanPermit { _of_caller, _of_all })

@@ -1,12 +1,12 @@
 //! SQLite: the connections of a database file, and helpers for statements.
 //!
-//! - One connection writes. Pages have their own readers, so authentication, acceptance and the engine never wait for
+//! * One connection writes. Pages have their own readers, so authentication, acceptance and the engine never wait for
 //!   them.
-//! - WAL with `synchronous=FULL`: a commit is on disk before it is acknowledged.
+//! * WAL with `synchronous=FULL`: a commit is on disk before it is acknowledged.
 //!   [Checkpoints](crate::store::db::checkpoint) run outside of commits.
-//! - A lock file ensures that one process serves the database.
-//! - Hot statements use `OR FAIL`: a failed statement rolls the whole transaction back anyway, and without a
-//!   statement journal SQLite need not copy each page that it changes.
+//! * A lock file ensures that one process serves the database.
+//! * Hot statements use `OR FAIL`: a failed statement rolls the whole transaction back anyway, so SQLite needs no
+//!   statement journal with a copy of each changed page.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};

@@ -1,11 +1,11 @@
 //! The **feed**: an application's messages in commit order, read by polling. Come here when a reader misses, repeats or
 //! waits for messages.
 //!
-//! * [`feed_order`] – assigning message ids that are positions in the feed.
-//! * [`feed_page`] – a page after a position. [`wakeups`] – waiting for the next message.
-//! * [`polling_endpoints`], [`polling_tokens`] – polling endpoints and their credentials.
-//! * [`consumers`], [`leases`] – readers whose position the store keeps, without and with leases.
-//! * [`autoconfig`] – tokens with which a receiver's program creates its own endpoint.
+//! * [`feed_order`]: assigning message ids that are positions in the feed.
+//! * [`feed_page`]: a page after a position. [`wakeups`]: waiting for the next message.
+//! * [`polling_endpoints`], [`polling_tokens`]: polling endpoints and their credentials.
+//! * [`consumers`], [`leases`]: readers whose position the store keeps, without and with leases.
+//! * [`autoconfig`]: tokens with which a receiver's program creates its own endpoint.
 //!
 //! Invariants:
 //!

@@ -6,10 +6,10 @@
 //!
 //! The recipients are fixed when the message is accepted. If an endpoint changes before its delivery is moved:
 //!
-//! - deleted: the delivery is dead, like those that were pending.
-//! - disabled: the delivery waits in `due`, like those that were pending.
-//! - created, or its filters changed: no effect.
-//! - resent manually: the delivery already exists, and no second one is inserted.
+//! * deleted: the delivery is dead, like those that were pending.
+//! * disabled: the delivery waits in `due`, like those that were pending.
+//! * created, or its filters changed: no effect.
+//! * resent manually: the delivery already exists, and no second one is inserted.
 //!
 //! If the message's content is deleted first, its deliveries are dead in the transaction that unpacks them.
 //!

@@ -1,23 +1,23 @@
 //! Ingestion: accepting messages over REST and from the outbox, routing them to endpoints, and storing them with their
 //! deliveries. Come here to change what is accepted, who receives it, or how writes are batched.
 //!
-//! - [`accept`]: one transaction that stores messages and deliveries. [`writer`]: group commit of queued writes.
-//! - [`message_insert`], [`due_insert`]: the statements that insert messages and pending deliveries.
-//! - [`fan_out`]: messages to very many endpoints, in bounded steps. [`fan_out_scheduler`]: which application is next.
-//! - [`outbox`]: the transactional outbox and its relay.
-//! - [`message_routing`]: from an application to its endpoints. [`routing_cache`] caches them, [`routing_load`] and
+//! * [`accept`]: one transaction that stores messages and deliveries. [`writer`]: group commit of queued writes.
+//! * [`message_insert`], [`due_insert`]: the statements that insert messages and pending deliveries.
+//! * [`fan_out`]: messages to very many endpoints, in bounded steps. [`fan_out_scheduler`]: which application is next.
+//! * [`outbox`]: the transactional outbox and its relay.
+//! * [`message_routing`]: from an application to its endpoints. [`routing_cache`] caches them, [`routing_load`] and
 //!   [`live_endpoints`] load them.
-//! - [`idempotency`]: idempotency keys.
+//! * [`idempotency`]: idempotency keys.
 //!
 //! Nouns: an *accept item* is a message before it is stored; a *view* is an application with its endpoints at one
 //! version; an *admission* is a stored message with its endpoints, as the engine gets it.
 //!
 //! Invariants:
-//! - An acknowledged message is committed, with all of its deliveries.
-//! - No cached view is used unless its version is verified inside the accepting transaction.
-//! - A full queue rejects a message at once. A queued message is not rejected for overload, unless its application has
+//! * An acknowledged message is committed, with all of its deliveries.
+//! * No cached view is used unless its version is verified inside the accepting transaction.
+//! * A full queue rejects a message at once. A queued message is not rejected for overload, unless its application has
 //!   to be loaded.
-//! - Nothing here sends anything or waits for the engine.
+//! * Nothing here sends anything or waits for the engine.
 
 pub mod accept;
 pub(in crate::store) mod due_insert;

@@ -4,9 +4,9 @@
 //! A row that cannot be accepted is *stuck*: it stays in the table with the reason. It is retried with exponential
 //! backoff (5 s to 10 min), and at once when an application of its name is created.
 //!
-//! - [`relay`]: one relay step. [`relay_batch_size`]: its batch size. [`outbox_watermark`]: the lowest id that may
+//! * [`relay`]: one relay step. [`relay_batch_size`]: its batch size. [`outbox_watermark`]: the lowest id that may
 //!   wait, on PostgreSQL.
-//! - [`outbox_actions`]: retry, edit or discard a stuck row.
+//! * [`outbox_actions`]: retry, edit or discard a stuck row.
 //!
 //! Invariants: either a row or its message exists, never both and never neither. The table has no constraint that could
 //! fail the writer's transaction.

@@ -1,7 +1,7 @@
 //! Background tasks: start, read, list, cancel, delete.
 //!
-//! * [`BackgroundSpec`] – the request: kind, scope, filter, requester and expected size.
-//! * [`Background`] – the task with its stage and progress.
+//! * [`BackgroundSpec`]: the request: kind, scope, filter, requester and expected size.
+//! * [`Background`]: the task with its stage and progress.
 
 use serde::{Deserialize, Serialize};
 

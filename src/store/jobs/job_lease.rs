@@ -58,7 +58,7 @@ impl Store {
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
             let (until, longest) = (clock.plus(LEASE), clock.plus(LEASE * 2));
-            // A lease that ends later than a new one would was granted before the clock was set back.
+            // A lease with an end beyond that of a new lease was granted before the clock was set back.
             const NEXT: &str =
                 "SELECT id FROM background WHERE state = 'running' AND (leased_until <= $1 OR leased_until > $2)
              ORDER BY leased_until, id LIMIT 1";

@@ -1,12 +1,12 @@
-//! **Background tasks** that a caller starts: replay, recovery, bulk resend, reconciliation. Come here to change what a
-//! task does, how it is leased or how its size is estimated.
+//! **Background tasks** that a caller starts: replay, recovery, bulk resend, reconciliation. Come here to change the
+//! steps of a task, its lease or its estimate.
 //!
-//! * [`background`] – creating, listing and canceling tasks. [`estimate`] – counting what a task would send.
-//! * [`job_lease`] – the **lease** by which one process at a time advances a task, **step** by step.
-//!   [`endpoint_cursor`] – the position of the next step.
-//! * [`replay`] – the steps of replay and recovery. [`list_resend`] – resending the deliveries of a list. [`reconcile`]
-//!   – resending what a receiver did not get.
-//! * [`task_data`] – the stored form of a task. [`resent_deliveries`] – the deliveries a task has resent.
+//! * [`background`]: creating, listing and canceling tasks. [`estimate`]: counting what a task would send.
+//! * [`job_lease`]: the **lease** by which one process at a time advances a task, **step** by step.
+//!   [`endpoint_cursor`]: the position of the next step.
+//! * [`replay`]: the steps of replay and recovery. [`list_resend`]: resending the deliveries of a list. [`reconcile`]:
+//!   resending messages that a receiver is missing.
+//! * [`task_data`]: the stored form of a task. [`resent_deliveries`]: the deliveries a task has resent.
 //!
 //! Invariants:
 //!

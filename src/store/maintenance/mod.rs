@@ -1,7 +1,7 @@
-//! Periodic clean-up, run by one process at a time. Come here to change how long something is kept.
+//! Periodic clean-up, run by one process at a time. Come here to change a retention period.
 //!
-//! * [`retention`] – deletes old messages. [`content_deletion`] – deletes payloads and responses. [`purge`] – removes
-//!   deleted endpoints and applications. [`rollup_compaction`] – merges old counts. [`reseal`] – re-encrypts secrets
+//! * [`retention`]: deletes old messages. [`content_deletion`]: deletes payloads and responses. [`purge`]: removes
+//!   deleted endpoints and applications. [`rollup_compaction`]: merges old counts. [`reseal`]: re-encrypts secrets
 //!   under a new master key.
 //!
 //! Invariants:

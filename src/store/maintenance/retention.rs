@@ -130,7 +130,7 @@ impl StepRange {
     /// Deletes messages (or their keys) without remaining rows.
     async fn delete_messages(&self, tx: &mut Tx, table: &str) -> Result<u64, StoreError> {
         let column = if table == "message" { "id" } else { "message_id" };
-        // Rows stay in `fan_out` for moments only, so the table is nearly always empty.
+        // Rows stay in `fan_out` only briefly, so the table is nearly always empty.
         let left = |of: &str| format!("NOT EXISTS (SELECT 1 FROM {of} WHERE {of}.message_id = {table}.{column})");
         let mut sql = format!(
             "DELETE FROM {table} WHERE {column} < $1 AND {}",

@@ -1,11 +1,11 @@
 //! Partitions on PostgreSQL: `message` and `attempt` are partitioned by the time in the message's id, so
 //! [retention](crate::store::maintenance::retention) can drop whole partitions instead of deleting rows.
 //!
-//! * [`partition_layout`] – the layout, read from PostgreSQL's catalogs.
-//! * [`create`] – creates partitions ahead of time, or on demand for an insert.
-//! * [`horizon`] – raises the **horizon** and deletes rows that are not dropped with a partition.
-//! * [`detach`] – detaches, drops and merges partitions below the horizon.
-//! * [`statistics`] – analyzes the parent tables.
+//! * [`partition_layout`]: the layout, read from PostgreSQL's catalogs.
+//! * [`create`]: creates partitions ahead of time, or on demand for an insert.
+//! * [`horizon`]: raises the **horizon** and deletes rows that are not dropped with a partition.
+//! * [`detach`]: detaches, drops and merges partitions below the horizon.
+//! * [`statistics`]: analyzes the parent tables.
 //!
 //! Invariants:
 //!

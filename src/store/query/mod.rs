@@ -1,10 +1,10 @@
 //! Lists, single records, counts and search for the API and the dashboard. Come here when a list is slow, wrong or
 //! lacks a filter.
 //!
-//! * [`messages`], [`attempts`], [`deliveries`], [`endpoint_messages`] – records of one application.
-//! * [`message_list`], [`delivery_list`] – filtered lists across applications, read by a [`list_scan`].
-//! * [`counts`] – rollups by time. [`tail`] – the newest attempts. [`search_terms`] – resolving a typed id or name.
-//! * [`page`] – pages, their limits and cursors.
+//! * [`messages`], [`attempts`], [`deliveries`], [`endpoint_messages`]: records of one application.
+//! * [`message_list`], [`delivery_list`]: filtered lists across applications, read by a [`list_scan`].
+//! * [`counts`]: rollups by time. [`tail`]: the newest attempts. [`search_terms`]: resolving a typed id or name.
+//! * [`page`]: pages, their limits and cursors.
 //!
 //! Invariants:
 //!

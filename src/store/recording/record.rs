@@ -69,7 +69,7 @@ impl Store {
 /// always returns the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum RowCheck {
-    /// Optimistic: compare the number of written rows. It nearly always is that of the batch.
+    /// Optimistic: compare the number of written rows. It nearly always equals the size of the batch.
     Counted,
     /// Exact: `RETURNING` the keys of the written rows.
     Returned,

@@ -5,10 +5,10 @@
 //! On SQLite one writer stores accepts, records and relay steps, in the *same* transaction. On PostgreSQL each kind has
 //! its own writer.
 //!
-//! - [`queue`]: the queues of writes, and the size of a batch. [`batch`]: from a batch to its answers, and what happens
+//! * [`queue`]: the queues of writes, and the size of a batch. [`batch`]: from a batch to its answers, and what happens
 //!   if the database rejects a value.
-//! - [`transaction`]: one transaction, and why it may run again. [`answers`]: signals and answers after the commit.
-//! - [`isolate`]: the one write that the database rejects. [`pending_loads`]: messages that wait for their application
+//! * [`transaction`]: one transaction, and why it may run again. [`answers`]: signals and answers after the commit.
+//! * [`isolate`]: the one write that the database rejects. [`pending_loads`]: messages that wait for their application
 //!   to be loaded. [`lock_gaps`]: time for other programs that write to the SQLite file.
 
 mod answers;
