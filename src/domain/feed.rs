@@ -1,10 +1,10 @@
 //! The **feed** of an application: its messages in commit order.
 //!
-//! * [`Position`] – a message's place in the feed: the first 60 bits of its id. The store assigns ids so that within an
+//! * [`Position`]: a message's place in the feed: the first 60 bits of its id. The store assigns ids so that within an
 //!   application they grow in commit order (`store/feed/feed_order.rs`).
-//! * [`FeedIterator`] – a reader's cursor: a position, and the time up to which the reader has certainly missed
+//! * [`FeedIterator`]: a reader's cursor: a position, and the time up to which the reader has certainly missed
 //!   nothing.
-//! * [`FeedFilter`] – the event types and channels a reader wants.
+//! * [`FeedFilter`]: the event types and channels a reader wants.
 
 pub mod lease;
 

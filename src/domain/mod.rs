@@ -1,11 +1,11 @@
 //! Domain types and the rules that hold for them. Come here to look up a noun, a limit or a validation rule.
 //!
-//! * [`catalog`] – applications, endpoints, event types, polling endpoints.
-//! * [`deliveries`] – messages, deliveries, attempts, the retry schedule, background tasks.
-//! * [`feed`] – positions, iterators and leases of polling readers.
-//! * [`signing`] – secrets and signatures. [`access`] – keys, tokens, sessions, roles, the audit log.
-//! * [`notifications`] – operational events and mails.
-//! * [`ids`], [`limits`], [`invalid`], [`time`], [`duration_text`], [`address`] – used by all of the above.
+//! * [`catalog`]: applications, endpoints, event types, polling endpoints.
+//! * [`deliveries`]: messages, deliveries, attempts, the retry schedule, background tasks.
+//! * [`feed`]: positions, iterators and leases of polling readers.
+//! * [`signing`]: secrets and signatures. [`access`]: keys, tokens, sessions, roles, the audit log.
+//! * [`notifications`]: operational events and mails.
+//! * [`ids`], [`limits`], [`invalid`], [`time`], [`duration_text`], [`address`]: used by all of the above.
 //!
 //! Invariants:
 //!

@@ -1,10 +1,10 @@
 //! Portal themes: a team's colours, logo and default mode. All text stays readable.
 //!
-//! * [`Theme`] – the team's settings.
-//! * [`Palette`] – background and text colours for light or dark mode. Unreadable combinations are rejected.
+//! * [`Theme`]: the team's settings.
+//! * [`Palette`]: background and text colours for light or dark mode. Unreadable combinations are rejected.
 //! * The **accent** is one colour for both modes. No colour is readable on both white and near-black, so it is darkened
 //!   or lightened until it is.
-//! * [`Token`] – a named colour of the style sheet, in light and dark.
+//! * [`Token`]: a named colour of the style sheet, in light and dark.
 
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};

@@ -1,8 +1,8 @@
 //! A **polling endpoint** lets a receiver fetch an application's messages instead of receiving POSTs. It has filters,
 //! but no URL, secret or retry settings.
 //!
-//! * [`Consumer`] – a named reader whose position the server keeps.
-//! * [`PollingToken`] – grants access to one polling endpoint.
+//! * [`Consumer`]: a named reader whose position the server keeps.
+//! * [`PollingToken`]: grants access to one polling endpoint.
 
 use std::time::Duration;
 

@@ -2,11 +2,11 @@
 //! **attempts** until it is delivered or dead. Come here for states, transitions, the retry schedule and the rules for
 //! payloads.
 //!
-//! * [`message`] – an event, its payload and its validation.
-//! * [`delivery`] – the state machine: [`delivery::after`] is the only transition after an attempt.
-//! * [`attempt`] – one POST and its **outcome**. [`backoff`] – the retry **schedule** and its jitter.
-//! * [`failure_streak`] – when a failing endpoint is warned about and disabled.
-//! * [`background`] – kinds, scopes and stages of **background tasks** (replay, recover, reconcile).
+//! * [`message`]: an event, its payload and its validation.
+//! * [`delivery`]: the state machine: [`delivery::after`] is the only transition after an attempt.
+//! * [`attempt`]: one POST and its **outcome**. [`backoff`]: the retry **schedule** and its jitter.
+//! * [`failure_streak`]: when a failing endpoint is warned about and disabled.
+//! * [`background`]: kinds, scopes and stages of **background tasks** (replay, recover, reconcile).
 //!
 //! Invariants:
 //!

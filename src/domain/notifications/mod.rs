@@ -1,8 +1,8 @@
 //! Notifications about failing endpoints and deliveries. Come here for the texts, the payloads and the rules for when
 //! one is due.
 //!
-//! * [`operational`] – **operational events**, sent as webhooks to the organization's own operational endpoints.
-//! * [`mail`] – **mails** to an application's contact, with one **notice** per endpoint.
+//! * [`operational`]: **operational events**, sent as webhooks to the organization's own operational endpoints.
+//! * [`mail`]: **mails** to an application's contact, with one **notice** per endpoint.
 //!
 //! Invariants:
 //!

@@ -1,11 +1,11 @@
 //! **Operational events** notify an organization about its own endpoints and deliveries. They are messages of a hidden
 //! **operational application**, delivered to the organization's **operational endpoints**.
 //!
-//! * [`OperationalKind`] – the event types.
-//! * [`event_for_attempt`] – the event that an attempt triggers. Failures count since acceptance or the last resend, as
+//! * [`OperationalKind`]: the event types.
+//! * [`event_for_attempt`]: the event that an attempt triggers. Failures count since acceptance or the last resend, as
 //!   in the schedule.
-//! * [`failure_reported`] – whether a failure event was already sent for a delivery that was resent.
-//! * [`OperationalPayload`] – the payload.
+//! * [`failure_reported`]: whether a failure event was already sent for a delivery that was resent.
+//! * [`OperationalPayload`]: the payload.
 
 use serde::Serialize;
 

@@ -1,8 +1,8 @@
 //! Signing keys and signatures (Standard Webhooks 1.0.0). Come here for secret formats, encryption at rest, signature
 //! headers and verification.
 //!
-//! * [`secret`] – an endpoint's **secret**. [`master_key`] – the **master key** that seals secrets for the store.
-//! * [`signature`] – **signatures**: what the sender adds to a request and how a receiver verifies it.
+//! * [`secret`]: an endpoint's **secret**. [`master_key`]: the **master key** that seals secrets for the store.
+//! * [`signature`]: **signatures**: what the sender adds to a request and how a receiver verifies it.
 //!
 //! Invariants:
 //!
