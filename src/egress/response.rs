@@ -1,8 +1,8 @@
 //! The recorded part of a response, bounded because receivers are untrusted: the headers in [`KEPT_HEADERS`], the first
 //! 16 KiB of the body, and `Retry-After` as a duration.
 //!
-//! The status decides the outcome, so a body that breaks off or comes late changes nothing. A body of up to 16 KiB is
-//! read to its end and leaves the connection reusable; a longer one closes the connection.
+//! The status decides the outcome, so a truncated or late body does not change it. A body of up to 16 KiB is read to
+//! its end and leaves the connection reusable; a longer one closes the connection.
 
 use std::time::{Duration, UNIX_EPOCH};
 
