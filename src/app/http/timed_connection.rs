@@ -31,10 +31,9 @@ pub(super) struct ThroughputLimit {
     pub bytes_per_second: u32,
 }
 
-/// For requests: longer than any handler takes.
+/// Longer than any handler takes.
 pub(super) const REQUEST_LIMIT: ThroughputLimit =
     ThroughputLimit { grace: Duration::from_secs(60), bytes_per_second: 8 * 1024 };
-/// For responses.
 pub(super) const RESPONSE_LIMIT: ThroughputLimit =
     ThroughputLimit { grace: Duration::from_secs(30), bytes_per_second: 8 * 1024 };
 
