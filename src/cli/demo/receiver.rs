@@ -97,7 +97,6 @@ impl DemoReceiver {
         Ok(receiver)
     }
 
-    /// Adds a route.
     pub(super) fn add_route(&self, path: &str, route: DemoRoute) {
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         routes.insert(path.to_owned(), Arc::new(route));

@@ -11,7 +11,6 @@ use crate::cli::{CliError, print_result};
 use crate::config::Config;
 use crate::domain::Time;
 
-/// Pause between polls.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time that an attempt may start before the newest recorded one and still appear later: attempts are
 /// recorded when they end but sorted by their start.
