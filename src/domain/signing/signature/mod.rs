@@ -34,7 +34,6 @@ const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// A keyed HMAC-SHA256 state.
 type KeyedHmac = Hmac<Sha256>;
 
 fn keyed(key: &[u8]) -> Option<KeyedHmac> {
