@@ -17,7 +17,6 @@ use tokio::time::{Instant, timeout};
 
 use super::resolver::is_answer;
 
-/// Timeout of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time that a probe's result is reused. Limits probes to one per second.
 const PROBE_TTL: Duration = Duration::from_secs(1);
