@@ -35,7 +35,7 @@ pub struct SignalQueue {
 }
 
 impl SignalQueue {
-    /// A step begins.
+    /// Begins a step with a full budget.
     pub fn begin_step(&mut self) {
         self.left = DELIVERIES;
     }

@@ -22,7 +22,7 @@ impl Default for Fleet {
     }
 }
 
-/// Watches the fleet.
+/// Receives changes of the fleet.
 pub type FleetWatch = watch::Receiver<Fleet>;
 
 impl Fleet {

@@ -75,7 +75,7 @@ impl Checks {
         Checks { gentle: case.gentle, calm: case.calm, caps: case.caps, wide: case.wide, ..Checks::default() }
     }
 
-    /// Checks a start.
+    /// Checks the start of an attempt.
     pub fn start(&mut self, store: &ModelStore, attempt: &AttemptStart) -> CheckResult {
         let AttemptStart { id, process, dispatch, now, .. } = attempt;
         let key = (dispatch.live.endpoint.id, dispatch.delivery.message.id);

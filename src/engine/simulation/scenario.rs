@@ -41,7 +41,6 @@ pub enum ScenarioEvent {
     EndFaults,
 }
 
-/// The drain time.
 const DRAIN: Duration = Duration::from_secs(30);
 const HOUR: i64 = 3_600;
 const YEAR: i64 = 365 * 86_400;

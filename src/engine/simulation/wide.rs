@@ -10,7 +10,6 @@ use super::scenario::{ScenarioEvent, fault};
 use super::world::{SimEvent, World};
 use crate::engine::core::scanning::{PAGE, SCAN_OWN};
 
-/// The number of applications.
 const APPS: u64 = 10;
 /// When all faults end, in milliseconds.
 const FAULTS_END_MS: u64 = 20_000;

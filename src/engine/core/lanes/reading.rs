@@ -15,7 +15,6 @@ use crate::engine::core::lane::QueuedDelivery;
 use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
 
-/// The most lanes per read.
 const LANES_PER_READ: usize = 512;
 /// The most rows per read; the last lane may exceed it. The fewer lanes, the more rows for each.
 const ROWS_PER_READ: usize = 16_384;

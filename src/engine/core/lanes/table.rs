@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use crate::domain::EndpointId;
 use crate::engine::core::lane::Lane;
 
-/// The table.
 #[derive(Default)]
 pub(super) struct LaneTable {
     /// Boxed: growing the map moves pointers instead of lanes of some hundred bytes.
