@@ -98,7 +98,6 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Connects to `url`.
     pub(in crate::store) async fn open(url: &str, connections: Connections) -> Result<Postgres, StoreError> {
         let servers = Servers::parse(url)
             .map_err(|why| StoreError::Unusable(format!("SENDOFF_DATABASE_URL {why}")))

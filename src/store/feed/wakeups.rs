@@ -39,7 +39,6 @@ pub(in crate::store) struct FeedWakeups {
     apps: Mutex<HashMap<AppId, AppListeners>>,
 }
 
-/// The listeners of an application.
 #[derive(Debug)]
 struct AppListeners {
     listeners: usize,

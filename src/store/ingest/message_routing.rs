@@ -179,7 +179,6 @@ impl AppRow {
         usize::try_from(self.endpoints_made).unwrap_or_default()
     }
 
-    /// Whether the changes since `version` can be listed.
     pub(in crate::store) fn can_list_changes_since(&self, version: i64) -> bool {
         version >= self.changes_from && version < self.version
     }

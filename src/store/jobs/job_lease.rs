@@ -216,7 +216,6 @@ impl Store {
     }
 }
 
-/// The task of a step.
 struct StepTask {
     id: BackgroundId,
     org: OrgId,

@@ -175,7 +175,6 @@ impl DeliveryFilter {
         self.app.is_some_and(|app| !tenant.sees(app)) || self.messages.as_ref().is_some_and(Vec::is_empty)
     }
 
-    /// The range of the scan after `after`.
     pub(in crate::store) fn scan_range(&self, order: Order, after: Option<DeliveryKey>) -> ScanRange {
         let top = if self.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(self.until) };
         let floor = MessageId::floor(self.since);

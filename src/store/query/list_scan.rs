@@ -48,7 +48,6 @@ pub(in crate::store) enum ListScan {
     Messages(Vec<MessageId>),
 }
 
-/// A range of a scan.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct ScanRange {
     /// The direction, by message id.

@@ -224,7 +224,6 @@ async fn disable(
     })?)
 }
 
-/// Writes the audit entry.
 async fn write_audit_entry(
     tx: &mut Tx,
     org: &OrgId,

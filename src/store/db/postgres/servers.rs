@@ -24,7 +24,6 @@ use crate::store::{Backend, Inner, StoreError};
 
 /// Maximum servers in a URL.
 const MOST: usize = 8;
-/// Timeout of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Interval of checks whether statements failed because of the server.
 const POLL: Duration = Duration::from_millis(250);
