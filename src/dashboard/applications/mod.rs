@@ -10,10 +10,8 @@ pub(in crate::dashboard) mod application_form;
 pub(in crate::dashboard) mod portal_link;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, web};
 use askama::Template;
 
-use super::DashboardState;
 use super::endpoints::{self, EndpointTableRow};
 use super::overview::AttemptRow;
 use super::portal::failures;
@@ -28,9 +26,9 @@ use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
-use crate::dashboard::http::handler_input::{PageInput, PageResult};
+use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
-use crate::dashboard::http::verified_form::{VerifiedForm, done};
+use crate::dashboard::http::verified_form::done;
 use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
 use crate::domain::catalog::application::Application;
 use crate::domain::url_query::with_query;
@@ -210,17 +208,11 @@ impl PortalSessionRow {
     }
 }
 
-/// `POST /applications/{app}/sessions/{session}/end`.
-pub async fn end_session(
-    state: web::Data<DashboardState>,
-    request: HttpRequest,
-    user: CurrentOperator,
-    context: AppContext,
-    _: VerifiedForm,
-) -> PageResult {
+/// `POST /applications/{app}/visits/{visit}/end`.
+pub async fn end_session(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
     let mut hash = [0; 32];
     hex::decode_to_slice(part(&request, "visit")?, &mut hash).map_err(|_| PageError::NotFound)?;
-    let (store, now) = (user.store(&state.store), state.clock.now());
+    let (store, now) = (context.store(&state.store), state.clock.now());
     let ended = store.revoke_portal_session(&context.tenant(), context.app.id, &hash, now).await?;
     Ok(done(context.paths.home(), if ended { FlashNotice::SessionEnded } else { FlashNotice::SessionAlreadyEnded }))
 }

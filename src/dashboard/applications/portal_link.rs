@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
 use askama::Template;
 
-use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{Form, FormField, FormPage, SelectOption};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator};
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::FormInput;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
-use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::Invalid;
 use crate::domain::access::portal::{Capability, PortalOptions};
 use crate::service::portal_links;
@@ -65,10 +64,7 @@ pub async fn ask(_: CurrentOperator, context: AppContext) -> Result<HttpResponse
 
 /// `POST /applications/{app}/portal-link`: creates a link, which is shown once.
 pub async fn make(
-    state: web::Data<DashboardState>,
-    user: CurrentOperator,
-    context: AppContext,
-    submitted: VerifiedForm,
+    FormInput { state, user: context, submitted, .. }: FormInput<AppContext>,
 ) -> Result<HttpResponse, PageError> {
     if context.operational {
         return Err(PageError::NotFound);
@@ -83,7 +79,7 @@ pub async fn make(
         capabilities: read_only.then(|| vec![Capability::ViewBase]),
         ..PortalOptions::all(now.plus(Duration::from_secs(seconds)).micros())
     };
-    let url = portal_links::create(&user.store(&state.store), &context.app, options, &state.portal_url, now).await?;
+    let url = portal_links::create(&context.store(&state.store), &context.app, options, &state.portal_url, now).await?;
     // If the portal shares the dashboard's origin, a relative link works under any host name.
     let href = if state.portal_url == state.public_url { url.path() } else { url.as_str() }.to_owned();
     let page = PortalLinkPage {

@@ -167,10 +167,7 @@ mod tests {
         ];
         let html = Chart::new(&buckets, ChartRange::Day, "/deliveries?app=app_1&").to_string();
         assert!(html.contains("Attempts per hour: 1,510 delivered, 1 failed and retried, 1 dead"), "{html}");
-        assert!(
-            html.contains("22 Nov 00:00–01:00 UTC: 10 delivered, 1 failed and retried, 1 dead"),
-            "{html}"
-        );
+        assert!(html.contains("22 Nov 00:00–01:00 UTC: 10 delivered, 1 failed and retried, 1 dead"), "{html}");
         let href = "/deliveries?app=app_1&#38;since=2026-11-22T00:00:00Z&#38;until=2026-11-22T01:00:00Z";
         assert_eq!(html.matches(href).count(), 2, "a bar and a row: {html}");
         assert_eq!(html.matches("<tr>").count(), 3, "a head and two rows: {html}");
