@@ -43,7 +43,6 @@ test-browser:
 	$(CARGO) test --locked --test browser
 test-others:
 	$(CARGO) test --locked --no-fail-fast --lib --bins $(addprefix --test ,$(OTHERS))
-	$(CARGO) test --locked --no-fail-fast --doc
 
 .PHONY: chaos
 chaos: need-compiler need-postgres need-strace ## run the fault injection tests at full length (half an hour) and print their table

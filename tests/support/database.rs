@@ -4,7 +4,7 @@
 //! Migrating takes longer than most tests. A template is migrated once per process and kind; its copies have everything but
 //! the check of the master key, so each may have a key of its own.
 
-use sendoff::domain::signing::secret::MasterKey;
+use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::store::{Location, Store, StoreOptions, WIDE};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tokio::sync::OnceCell;

@@ -54,7 +54,7 @@ impl Model {
     }
 
     /// Whose turn is next: that which has waited longest.
-    pub fn take_turn(&mut self, now: Time) -> Option<(BackgroundId, u64)> {
+    pub fn lease_background(&mut self, now: Time) -> Option<(BackgroundId, u64)> {
         let free = self.works.values_mut().filter(|work| work.runs() && work.leased_until <= now);
         let work = free.min_by_key(|work| (work.leased_until, work.work.id))?;
         work.lease += 1;
@@ -64,7 +64,7 @@ impl Model {
         Some(taken)
     }
 
-    pub fn end_turn(&mut self, (id, lease): (BackgroundId, u64), now: Time) {
+    pub fn release_background(&mut self, (id, lease): (BackgroundId, u64), now: Time) {
         if let Some(work) = self.works.get_mut(&id).filter(|work| work.lease == lease) {
             work.leased_until = now;
             work.lease += 1;

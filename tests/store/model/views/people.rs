@@ -331,9 +331,9 @@ impl World {
             let has = self.model.has(&tenant, app);
             let text = id.to_string();
             let wanted = if has { SearchTarget::Messages(vec![id]) } else { SearchTarget::Text(text.clone()) };
-            same("sought", told(self.store().sought(&tenant, None, &text).await), Ok(wanted))?;
+            same("sought", told(self.store().resolve_search_term(&tenant, None, &text).await), Ok(wanted))?;
             if let (Some(event_id), true) = (&message.event_id, has) {
-                let found = told(self.store().sought(&tenant, Some(app), event_id.as_str()).await);
+                let found = told(self.store().resolve_search_term(&tenant, Some(app), event_id.as_str()).await);
                 same("sought by event id", found, Ok(SearchTarget::Messages(vec![id])))?;
             }
         }
@@ -354,6 +354,6 @@ impl World {
         let known = self.model.named(Some(&self.model.tenant(Who::Owner, app)), &AppRef::Id(app)).first().copied();
         let wanted = known.map_or_else(|| SearchTarget::Text(app.to_string()), SearchTarget::Application);
         let owner = self.model.tenant(Who::Owner, app);
-        same("sought application", told(self.store().sought(&owner, None, &app.to_string()).await), Ok(wanted))
+        same("sought application", told(self.store().resolve_search_term(&owner, None, &app.to_string()).await), Ok(wanted))
     }
 }
