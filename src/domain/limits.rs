@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(truncate("äöü".into(), 2), "äö…");
     }
 
-    /// The table that users read has each limit, and nothing else.
+    /// `docs/limits.md` lists exactly the limits of the table.
     #[test]
     fn the_documentation_has_the_same_table() {
         let page = include_str!("../../docs/limits.md");

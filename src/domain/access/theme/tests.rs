@@ -1,4 +1,4 @@
-//! What a theme makes of colours: everything stays readable, and what cannot be is refused.
+//! Themed colours stay readable, and unreadable combinations are rejected.
 
 use crate::domain::access::theme::*;
 
@@ -43,7 +43,7 @@ fn an_accent_is_readable_in_light_and_in_dark_whatever_it_is() {
         assert!(accented.dark.readable_on(&[DARK.ground, DARK.surface, DARK.sunken, soft.dark]), "{accent}");
         assert!(ink.light.readable_on(&[accented.light]) && ink.dark.readable_on(&[accented.dark]), "{accent}");
     }
-    // One that is readable already stays as it is, and nothing but the accent changes.
+    // A readable accent stays unchanged, and only the accent colours differ from the default theme.
     let theme = Theme { accent: Some(colour("#0b6e4f")), ..Theme::default() };
     assert_eq!(token(&theme, "accent").light, colour("#0b6e4f"));
     let names: Vec<&str> = theme.tokens().iter().map(|token| token.name).collect();
