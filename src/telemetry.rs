@@ -25,11 +25,11 @@ const STEPS: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0
 /// Buckets for the number of items per transaction.
 const BATCHES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
-/// Silences library messages of no use to an operator: workers that start and stop, "already exists, skipping", and
-/// errors that any stranger can cause with invalid HTTP. A filter can name them again.
+/// Silences library messages that are useless to an operator: workers that start and stop, "already exists, skipping",
+/// and errors that anyone can cause with invalid HTTP. A log filter can re-enable them.
 const QUIET: &str = "actix_server=warn,actix_http=off,sqlx::postgres::notice=warn";
 
-/// How long the process waits at its end for unwritten lines.
+/// The longest wait of an exiting process for unwritten lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 static ERRORS: OnceLock<Lines> = OnceLock::new();
@@ -74,7 +74,7 @@ pub fn print(line: &str) {
     OUTPUT.get_or_init(|| Lines::to(std::io::stdout())).push(format!("{line}\n").into_bytes());
 }
 
-/// Waits until queued lines are written, at most 1 s. For the end of the process.
+/// Waits until queued lines are written, at most 1 s. Call before the process exits.
 pub fn flush() {
     [&OUTPUT, &ERRORS].into_iter().filter_map(OnceLock::get).for_each(|lines| lines.flush(LAST_LINES));
 }

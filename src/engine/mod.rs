@@ -12,7 +12,7 @@
 //! * **lane**: the in-memory queue of one endpoint, with its order, rate limit, concurrency limit and health.
 //! * **signal**: an in-process message from the store, such as "accepted" or "endpoint changed". **Notifications**
 //!   say the same across processes.
-//! * **scan**: a paged query for endpoints with pending deliveries. It finds what no signal mentioned.
+//! * **scan**: a paged query for endpoints with pending deliveries. It finds deliveries whose signal was lost.
 //! * **read**: a query for the due deliveries of some lanes.
 //!
 //! # Data flow
@@ -73,7 +73,7 @@ pub struct EngineOptions {
     /// The concurrency limits: all requests of this process, and requests to one endpoint.
     pub max_in_flight: usize,
     pub endpoint_max_in_flight: usize,
-    /// How long a shutdown waits for attempts in flight.
+    /// The longest wait of a shutdown for attempts in flight.
     pub drain: Duration,
     /// Endpoints that only fail for this long are disabled.
     pub disable_after: Duration,
@@ -101,7 +101,7 @@ pub(crate) enum LoopInput {
 /// Readiness fails if the event loop makes no step for this long. Normally it makes four a second.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// How long returning the slots may take after the drain time is used up.
+/// The time for returning the slots once the drain time is used up.
 const MIN_RETURN_TIME: Duration = Duration::from_millis(250);
 
 /// A running engine.

@@ -1,5 +1,5 @@
-//! A queue of lines for standard output or standard error, best effort. Authenticator only enqueue; one thread
-//! writes. So no caller ever blocks, even if the pipe is not read, the disk is full, or the reader is gone.
+//! A queue of lines for standard output or standard error, best effort. Callers only enqueue, and one thread writes. No
+//! caller ever blocks, even if nobody reads the pipe or the disk is full.
 //!
 //! A line that does not fit, or cannot be written, is dropped and counted. The thread survives both.
 

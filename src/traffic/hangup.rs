@@ -1,4 +1,5 @@
-//! Detects that the peer of a connection closed its side. A handler that waits without writing would not notice.
+//! Detects that the peer of a connection closed its side. A handler that waits without writing would not notice this by
+//! itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

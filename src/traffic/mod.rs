@@ -1,7 +1,7 @@
 //! Limits on incoming traffic.
 //!
-//! Come here to change how often a caller may call, which address a caller behind proxies has, and how a long
-//! response notices that its reader is gone.
+//! Come here to change a caller's rate limit, the address of a caller behind proxies, or how a long response detects
+//! that its reader is gone.
 //!
 //! * [`RateLimits`](rate_limits::RateLimits): a token bucket per key, application, session and address.
 //! * [`TrustedProxies`](proxies::TrustedProxies): the proxies that are trusted to report the caller's address.

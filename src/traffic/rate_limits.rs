@@ -3,8 +3,8 @@
 //! * [`CallerId`] identifies a caller; its [`CallerClass`] selects the rate.
 //! * [`TokenBucket`] holds two seconds' worth of requests and starts full. Authentication caches a caller's bucket with
 //!   the caller.
-//! * [`RateLimits`] holds all buckets of the process, at most [`MAX_BUCKETS`]. A bucket that was not used for two seconds is
-//!   full, so dropping it makes no difference.
+//! * [`RateLimits`] holds all buckets of the process, at most [`MAX_BUCKETS`]. A bucket that was not used for two
+//!   seconds is full, so it can be dropped.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -23,13 +23,13 @@ use governor::{Quota, RateLimiter};
 use super::proxies::network;
 use crate::domain::{AppId, KeyId, OrgId};
 
-/// The most buckets. Authenticator beyond that share one per class.
+/// The most buckets. Callers beyond that share one per class.
 const MAX_BUCKETS: usize = 10_000;
 /// The capacity of a bucket, in seconds of its rate. An unused bucket is full after this time.
 const CAPACITY_SECONDS: u32 = 2;
-/// The least time between sweeps of unused buckets,
+/// The least time between sweeps of unused buckets.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// which start at this many buckets.
+/// The number of buckets from which sweeps run.
 const SWEEP_FROM: usize = 256;
 
 /// Identifies a caller.

@@ -15,9 +15,9 @@ use crate::store::ingest::message_routing::LiveEndpoint;
 
 /// The most endpoints in one load.
 const CHUNK: usize = 1_000;
-/// How many of them may belong to changed applications while other endpoints wait, so neither group starves.
+/// The most of them that belong to changed applications while other endpoints wait, so neither group starves.
 const CHANGED: usize = CHUNK / 2;
-/// How many loads run at once.
+/// The most concurrent loads.
 const AT_ONCE: usize = 2;
 /// The most endpoints that wait for a first load (16 bytes each), and the most that wait for a retry. A later scan
 /// finds unknown endpoints beyond this.
@@ -26,9 +26,9 @@ const WAITING: usize = 262_144;
 /// A group of endpoints with a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EndpointGroup {
-    /// Of one application.
+    /// The endpoints of one application.
     App(AppId),
-    /// Of one slot.
+    /// The endpoints of one slot.
     Slot(u8),
 }
 
@@ -39,7 +39,7 @@ pub struct EndpointLoad {
     number: u64,
 }
 
-/// How far a group has been reloaded.
+/// The progress of reloading a group.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cursor {
     after: Option<EndpointId>,

@@ -82,7 +82,7 @@ pub struct UnsentAttempt {
 pub struct ReadResult {
     pub wants: Vec<LaneRequest>,
     pub waiting: Vec<PendingDelivery>,
-    /// Of ordered endpoints.
+    /// The heads of ordered endpoints' queues.
     pub in_order: Vec<OrderedHead>,
     /// The messages within the byte budget. Others are read again.
     pub messages: HashMap<MessageId, Arc<Message>>,

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 /// The first and the longest wait before a retry.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How often the bound doubles.
+/// The interval at which the bound doubles.
 const GROWS: Duration = Duration::from_secs(1);
-/// A bound this large is no bound: no process has as many requests in flight.
+/// The bound that counts as lifted: no process has this many requests in flight.
 const UNBOUNDED: usize = 1 << 20;
 
 /// The wait after the `failures`th failure in a row, counted from 1. `jitter` (0 to 1) shortens it by up to a quarter.
@@ -27,7 +27,7 @@ pub struct Headroom {
     grows_at: Duration,
     /// Nothing starts before this time.
     paused_until: Duration,
-    /// How many times in a row no request could be made.
+    /// The number of times in a row that no request could be made.
     failures: u32,
 }
 
@@ -38,7 +38,7 @@ impl Default for Headroom {
 }
 
 impl Headroom {
-    /// How many requests may be in flight now.
+    /// The most requests in flight at `now`.
     pub fn most(&mut self, now: Duration) -> usize {
         if now < self.paused_until {
             return 0;
@@ -66,7 +66,7 @@ impl Headroom {
         }
     }
 
-    /// How long until more may start than now. `None`: there is no bound.
+    /// The time until the bound grows. `None`: there is no bound.
     pub fn wait(&self, now: Duration) -> Option<Duration> {
         let until = if now < self.paused_until { self.paused_until } else { self.grows_at };
         (self.most < UNBOUNDED).then(|| until.saturating_sub(now))

@@ -1,4 +1,4 @@
-//! Why nothing is sent at the moment: every reason in one place.
+//! Every reason for not sending at the moment, in one place.
 //!
 //! The checks run from the process to the endpoint, and the first one that fails returns its [`Hold`]:
 //!
@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-/// Why nothing is sent, and what ends the wait.
+/// A reason for not sending, and the event that ends the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// The process drains. Nothing ends this.
@@ -26,7 +26,7 @@ pub enum Hold {
     Headroom,
     /// Too many results are unrecorded. The next record ends this.
     Unrecorded,
-    /// This step has visited enough lanes. The next step goes on.
+    /// This step has handled enough lanes. The next step continues.
     StepBudget,
     /// Backlogged lanes yield to the others until then.
     Throttled(Duration),
@@ -51,7 +51,7 @@ pub enum Hold {
 }
 
 impl Hold {
-    /// When time alone ends this, as monotonic time. `None`: an event does.
+    /// The monotonic time at which the wait ends by itself. `None`: only an event ends it.
     pub fn until(self) -> Option<Duration> {
         match self {
             Hold::Throttled(until)

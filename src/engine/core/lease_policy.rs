@@ -15,9 +15,9 @@ use crate::store::queue::slots::{LEASE, Leases};
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// The interval while heartbeats fail or slots are free: recovery takes less than a second.
 pub const HEARTBEAT_SOON: Duration = Duration::from_millis(250);
-/// How long before its expiry a lease is no longer relied on: clocks drift, the store's and ours.
+/// The time before its expiry at which a lease is no longer relied on, because the store's clock and ours drift apart.
 const MARGIN: Duration = Duration::from_secs(2);
-/// After this long without reaching the store, this process was paused or the store was down, perhaps for others too.
+/// A gap this long between heartbeats means that this process was paused or the store was down, perhaps for others too.
 const AWAY: Duration = Duration::from_secs(6);
 
 /// The slots that a heartbeat may take.
@@ -49,7 +49,7 @@ pub struct LeasePolicy {
     unreturned: Vec<u8>,
     /// When the last heartbeat that reached the store was sent.
     last: Option<Duration>,
-    /// Until then, expired slots are left to their owners.
+    /// The time until which expired slots are left to their owners.
     sparing_until: Option<Duration>,
     failing: bool,
     /// The process is shutting down.
@@ -83,7 +83,7 @@ impl LeasePolicy {
         let share = if self.departing { 0 } else { share.unwrap_or(usize::MAX) };
         let mut surplus: Vec<u8> =
             leases.keys().skip(share).filter(|slot| !self.leaving.contains(slot)).copied().collect();
-        // Slots that leave already may be among the first `share`. No more leave than necessary.
+        // Slots that leave already may be among the first `share`. Do not give up more than necessary.
         surplus.truncate(leases.len().saturating_sub(share.saturating_add(self.leaving.len())));
         self.leaving.extend(&surplus);
         leases.retain(|slot, _| !self.leaving.contains(slot));
@@ -96,12 +96,12 @@ impl LeasePolicy {
         !std::mem::replace(&mut self.failing, true)
     }
 
-    /// How long until the next heartbeat, if the last one `took` this long. Leases count from when it was sent.
+    /// The time until the next heartbeat, if the last one `took` this long. Leases count from the time it was sent.
     pub fn pause(&self, took: Duration) -> Duration {
         if self.failing { HEARTBEAT_SOON } else { HEARTBEAT.saturating_sub(took).max(HEARTBEAT_SOON) }
     }
 
-    /// The slots to return among these, in which nothing is queued, in flight or unrecorded.
+    /// Those of `slots` to return. Nothing in them is queued, in flight or unrecorded.
     pub fn returnable(&self, slots: Vec<u8>) -> Vec<u8> {
         slots.into_iter().filter(|slot| self.leaving.contains(slot)).collect()
     }
@@ -115,7 +115,7 @@ impl LeasePolicy {
         }
     }
 
-    /// How long to wait before the next try to return slots. `None`: there are none.
+    /// The wait before the next attempt to return slots. `None`: there are none.
     pub fn return_retry(&self) -> Option<Duration> {
         (!self.unreturned.is_empty()).then_some(HEARTBEAT_SOON)
     }

@@ -1,8 +1,8 @@
 //! The rate limit of an endpoint or application: a governor token bucket that takes the time as an argument.
 //!
-//! The bucket holds a twentieth of a second's worth, and at least one: at most rate + burst leave in any second.
-//! Latency on the way to the receiver can push more into one second; the small burst keeps that within a tenth. The
-//! bucket starts empty when this process may begin to send, so a change of owner adds no burst.
+//! The bucket holds the tokens of a twentieth of a second, at least one, so at most rate + burst requests start in any
+//! second. Network latency can push more of them into one second at the receiver; the small burst keeps the excess
+//! within a tenth. The bucket starts empty when this process may begin to send, so a change of owner adds no burst.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -31,8 +31,8 @@ impl Clock for ManualClock {
     }
 }
 
-/// The level of the bucket. It can be tested without taking, because a delivery under two limits takes from both or
-/// neither.
+/// The level of the bucket. It can be tested without taking a token, because a delivery under two limits takes from
+/// both or neither.
 #[derive(Debug, Default)]
 struct BucketLevel {
     at: Cell<Option<Nanos>>,
@@ -88,7 +88,7 @@ impl AppRateLimits {
         }
     }
 
-    /// The application has no rate limit any more.
+    /// Removes the limit of an application that no longer has one.
     pub fn remove(&mut self, part: AppSlot) {
         self.by_part.remove(&part);
     }
@@ -114,7 +114,7 @@ impl RateLimit {
         RateLimit::part(rate, 1, since)
     }
 
-    /// One of `parts` equal parts of a limit. Together they keep to it.
+    /// One of `parts` equal parts of a limit. The sum of the parts is within the limit.
     pub fn part(rate: u16, parts: u16, since: Duration) -> RateLimit {
         let (per_second, parts) = (u32::from(rate.max(1)), parts.max(1));
         let burst = NonZeroU32::new(per_second / u32::from(parts) / 20).unwrap_or(NonZeroU32::MIN);

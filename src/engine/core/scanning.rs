@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::domain::{EndpointId, Time};
 use crate::store::queue::pending_deliveries::PendingLane;
 
-/// The scan interval: how long a lost signal, or a message that another process accepted, can go unnoticed. A store
-/// that no other process shares (`SCAN_OWN`) signals nearly everything.
+/// The scan interval: the longest time that a lost signal, or a message that another process accepted, can go
+/// unnoticed. A store that no other process shares (`SCAN_OWN`) signals nearly everything.
 pub const SCAN_SHARED: Duration = Duration::from_millis(250);
 pub const SCAN_OWN: Duration = Duration::from_secs(2);
 /// The most lanes in one page (about 60 bytes each).
@@ -20,7 +20,7 @@ const SHARE: u32 = 10;
 pub struct ScanPosition {
     /// The slots to scan, each with the last endpoint already seen.
     after: BTreeMap<u8, EndpointId>,
-    /// When the oldest pending delivery was due, among the pages so far.
+    /// The due time of the oldest pending delivery in the pages so far.
     oldest: Option<Time>,
 }
 
@@ -30,7 +30,7 @@ pub struct ScanPage {
     pub lanes: Vec<PendingLane>,
     /// The position of the next page. `None`: this was the last one.
     pub next: Option<ScanPosition>,
-    /// When the oldest pending delivery was due, among the pages so far.
+    /// The due time of the oldest pending delivery in the pages so far.
     pub oldest: Option<Time>,
 }
 

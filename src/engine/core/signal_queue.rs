@@ -30,7 +30,7 @@ pub enum Portion {
 pub struct SignalQueue {
     /// Each entry keeps its signal's memory reservation. The sender bounds the total.
     waiting: VecDeque<(Portion, Option<Arc<SignalReservation>>)>,
-    /// How many more deliveries this step may take.
+    /// The number of deliveries that this step may still take.
     left: usize,
 }
 
@@ -64,7 +64,7 @@ impl SignalQueue {
         }
     }
 
-    /// A signal was lost after those that wait.
+    /// Queues the loss of a signal, behind the waiting signals.
     pub fn push_lost(&mut self) {
         self.waiting.push_back((Portion::Lost, None));
     }

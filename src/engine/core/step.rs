@@ -32,9 +32,9 @@ pub struct Core {
     shared: bool,
     signals: SignalQueue,
     reading: bool,
-    /// When the last read began.
+    /// The start of the last read.
     reading_began: Duration,
-    /// When the next read may begin.
+    /// The earliest start of the next read.
     reading_from: Duration,
     /// Rows of the current read that no step has applied yet.
     unapplied: Option<ReadRows>,
@@ -87,7 +87,7 @@ impl Core {
         std::mem::take(&mut self.actions)
     }
 
-    /// How long the event loop may sleep if no event arrives.
+    /// The longest sleep of the event loop if no event arrives.
     pub fn sleep_time(&self, now: ClockReading) -> Duration {
         let least = Duration::from_millis(1);
         if self.has_signals() || self.unapplied.is_some() || self.lanes.overdue(now) {
@@ -107,12 +107,12 @@ impl Core {
         !self.signals.is_empty()
     }
 
-    /// How many endpoints have a lane.
+    /// The number of endpoints with a lane.
     pub fn lanes(&self) -> usize {
         self.lanes.count()
     }
 
-    /// How many requests are in flight.
+    /// The number of requests in flight.
     pub fn in_flight(&self) -> usize {
         self.lanes.in_flight()
     }
@@ -122,13 +122,13 @@ impl Core {
         self.lanes.backlog_rate()
     }
 
-    /// How many first attempts and retries a lane has queued.
+    /// The numbers of first attempts and retries that a lane has queued.
     #[cfg(test)]
     pub fn queued(&self, endpoint: EndpointId) -> (usize, usize) {
         self.lanes.queued(endpoint)
     }
 
-    /// How many lane lookups there were, including those through an index.
+    /// The number of lane lookups, including those through an index.
     #[cfg(test)]
     pub fn lookups(&self) -> u64 {
         self.lanes.lookups()
@@ -152,7 +152,7 @@ impl Core {
         self.hold(now).is_none()
     }
 
-    /// Why this process may not send at all, if so.
+    /// The reason that this process may not send at all, if there is one.
     fn hold(&self, now: ClockReading) -> Option<Hold> {
         if self.draining {
             return Some(Hold::Draining);
@@ -232,7 +232,7 @@ impl Core {
                 },
                 Portion::Changed(app) => self.loads.changed(app),
                 Portion::Lost => {
-                    // It may have announced a due delivery or a changed endpoint.
+                    // The lost signal may have announced a due delivery or a changed endpoint.
                     self.loads.all_changed();
                     self.scanning.soon(now.mono);
                 }
@@ -320,7 +320,7 @@ impl Core {
         while let Some(start) = self.lanes.next_dispatch(now) {
             self.actions.push(CoreAction::Send(start));
         }
-        // One read at a time. The next one covers everything that came up meanwhile.
+        // One read at a time. The next one covers everything that became due meanwhile.
         if !self.reading && now.mono >= self.reading_from {
             let (wants, held) = self.lanes.begin_read(now);
             if !wants.is_empty() {

@@ -1,4 +1,4 @@
-//! Sending: one delivery becomes one signed POST, and its outcome becomes a [`FinishedAttempt`] attempt to record.
+//! Sending: one delivery becomes one signed POST, and its outcome becomes a [`FinishedAttempt`] to record.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ use crate::engine::core::lanes::Dispatch;
 use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::recording::record::FinishedAttempt;
 
-/// Replaces the values of an endpoint's own headers in records, as they may be secrets.
+/// Replaces the values of custom headers in records, because they may be secrets.
 const MASK: &str = "***";
 
 /// An episode of a local failure ends after this long without one: twice the longest wait between retries.
@@ -173,7 +173,7 @@ fn own_headers(live: &LiveEndpoint) -> HeaderMap {
     headers
 }
 
-/// The names of custom headers with the case their owner used.
+/// The names of custom headers, in the case that the endpoint's owner entered.
 fn typed_names(live: &LiveEndpoint) -> Vec<&str> {
     let spec = &live.endpoint.spec;
     spec.headers

@@ -88,7 +88,7 @@ impl EventLoop {
                 _ = signals.recv_many(&mut batch, EVENTS), if listens => {}
                 _ = tokio::time::sleep(sleep) => {}
             }
-            // Signals first: they explain rows of a read.
+            // Signals come first: they may concern rows of a read.
             let mut signals_drained = false;
             while listens && !signals_drained && batch.len() < EVENTS {
                 match signals.try_recv() {
@@ -97,7 +97,7 @@ impl EventLoop {
                 }
             }
             let mut events: Vec<CoreEvent> = batch.drain(..).map(CoreEvent::Signal).collect();
-            // A signal is lost only when the queue is full, so after all signals in it.
+            // A signal is lost only when the queue is full, and therefore after all queued signals.
             if signals_drained && self.store.signals().take_missed() {
                 events.push(CoreEvent::SignalLost);
             }

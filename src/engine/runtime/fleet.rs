@@ -12,7 +12,7 @@ use crate::store::queue::slots::Rank;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fleet {
     pub rank: Rank,
-    /// Until when this process may run the maintenance. `None`: another one does.
+    /// The time until which this process may run the maintenance. `None`: another process runs it.
     pub maintains_until: Option<Instant>,
 }
 
@@ -37,8 +37,8 @@ impl Fleet {
     }
 }
 
-/// How long until the next poll, if the processes poll in turns, in the order of their ranks, one per `poll`. This
-/// needs no messages, only synchronized clocks; with skew the polls are uneven but just as frequent.
+/// The time until the next poll of this process. Processes poll round-robin by rank, one per `poll`, without messages:
+/// their clocks are synchronized. Clock skew makes the polls uneven but no less frequent.
 pub fn until_turn(rank: Rank, poll: Duration, now: Time) -> Duration {
     let poll = i64::try_from(poll.as_micros()).unwrap_or(i64::MAX).max(1);
     let of = i64::try_from(rank.of).unwrap_or(i64::MAX).max(1);

@@ -126,7 +126,7 @@ mod tests {
     use crate::store::{Location, StoreOptions};
     use crate::supervisor::Supervisor;
 
-    /// Until when the leases of the next heartbeat may be relied on.
+    /// The time until which the leases of the next heartbeat may be relied on.
     async fn until(heard: &mut mpsc::UnboundedReceiver<LoopInput>) -> Instant {
         loop {
             match tokio::time::timeout(Duration::from_secs(20), heard.recv()).await.expect("a heartbeat").expect("one")

@@ -11,7 +11,7 @@ use crate::supervisor::Component;
 
 /// The interval.
 const ROUND: Duration = Duration::from_secs(1);
-/// How often the clock is checked, in rounds.
+/// The interval of clock checks, in rounds.
 const CLOCK_ROUNDS: u64 = 30;
 /// The clock difference in seconds that is logged.
 const CLOCK_GAP: f64 = 10.0;
@@ -38,7 +38,7 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Reports that the wall clock was set. Sendoff's time differs from it until it has caught up.
+/// Reports that the wall clock was set. Sendoff's time is slewed to it and differs until then.
 fn check_clock(clock: Clock) {
     let gap = clock.wall_offset();
     metrics::gauge!("sendoff_clock_gap_seconds").set(gap);

@@ -1,5 +1,5 @@
 //! Sends notifications about failing endpoints to the contacts of applications, one mail at a time. The text is
-//! rendered here from the letter in the store.
+//! rendered here from the stored content.
 
 use std::time::{Duration, UNIX_EPOCH};
 

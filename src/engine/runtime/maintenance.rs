@@ -21,11 +21,11 @@ use crate::store::partitions::{self, PartitionRange};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Component;
 
-/// How long one task may run before the next.
+/// The longest turn of one task before the next task runs.
 const TURN: Duration = Duration::from_secs(1);
 /// The pause between two steps, so other transactions get through.
 const STEP_PAUSE: Duration = Duration::from_millis(20);
-/// How often a process without the lease checks for it, besides being notified.
+/// The longest interval between checks of the lease.
 const LEASE_CHECK: Duration = Duration::from_secs(1);
 /// The longest interval between checks of failing endpoints. Otherwise a tenth of the time until they are disabled.
 const FAILING_CHECK: Duration = Duration::from_secs(30);

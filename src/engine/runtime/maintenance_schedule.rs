@@ -36,7 +36,7 @@ impl MaintenanceSchedule {
         due.min_by_key(|entry| entry.at).map(|entry| entry.task)
     }
 
-    /// How long until a task is due.
+    /// The time until a task is due.
     pub fn idle(&self, now: Instant) -> Duration {
         let next = self.due.iter().map(|entry| entry.at).min();
         next.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))

@@ -63,7 +63,7 @@ async fn fill_batch<T>(finished: &mut mpsc::UnboundedReceiver<T>, pending: &mut 
     }
 }
 
-/// How many of the first results fit into one transaction, at least one.
+/// The number of leading results that fit into one transaction, at least one.
 fn fitting(pending: &[FinishedAttempt]) -> usize {
     let mut bytes = 0;
     let fits = |one: &&FinishedAttempt| {

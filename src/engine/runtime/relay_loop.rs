@@ -20,8 +20,8 @@ const POLL: Duration = Duration::from_millis(25);
 /// most of an idle process's CPU use. In a fleet of four or more, no process polls more often anyway.
 const IDLE_POLL: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(10);
-/// The interval at which the fleet looks for wide messages of processes that ended, and the longest one of a single
-/// process. Each process knows its own wide messages.
+/// The interval at which the fleet looks for wide messages of processes that ended, and the longest interval of a
+/// single process. Each process knows its own wide messages.
 const FAN_OUT_POLL: Duration = Duration::from_secs(1);
 const LONGEST_FAN_OUT_POLL: Duration = Duration::from_secs(10);
 /// The longest wait while the store is unavailable.
@@ -29,7 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs until `stop` turns true.
 pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch::Receiver<bool>) {
-    // The cause may be fixed: a setting may have changed.
+    // A changed setting may have fixed the cause, so stuck rows are retried at startup.
     if let Err(error) = store.outbox_retry_all().await {
         tracing::warn!(%error, "retrying stuck outbox rows failed");
     }
@@ -53,7 +53,7 @@ pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch:
             }
             Ok(step) => {
                 report(&step);
-                // It may contain a wide message.
+                // The step may have accepted a wide message.
                 (backoff, fan_out_at) = (None, Instant::now());
                 last_row = Instant::now();
                 continue;

@@ -27,8 +27,8 @@ pub struct Case {
     pub waits: [Duration; 3],
     /// No faults, and no lost or late signals.
     pub calm: bool,
-    /// For this many of every 40 seconds almost no request can be made; otherwise one fails locally now and then. 0:
-    /// never.
+    /// Seconds of every 40 in which almost no request can be made; in the others a few fail locally. 0: none ever
+    /// fails.
     pub exhausted: u64,
     /// Processes start and stop gracefully, so there must be no duplicates.
     pub gentle: bool,

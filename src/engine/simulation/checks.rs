@@ -29,7 +29,7 @@ struct OpenAttempt {
 #[derive(Debug, Default)]
 pub struct Checks {
     open: HashMap<RowKey, Vec<OpenAttempt>>,
-    /// How many duplicates each delivery may have.
+    /// The number of duplicates that each delivery may have.
     allowed: HashMap<RowKey, u32>,
     /// The starts of the last second, per endpoint and application.
     pace: HashMap<uuid::Uuid, VecDeque<Duration>>,

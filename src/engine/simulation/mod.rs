@@ -33,10 +33,11 @@ use world::World;
 
 /// The number of tests that share the seeds and run in parallel.
 const TESTS: u64 = 4;
-/// How long after the last fault every delivery has ended, plus 4 s per delivery for rate limits.
+/// The time after the last fault within which every delivery ends, plus 4 s per delivery for rate limits.
 const SETTLE_TIME: Duration = Duration::from_secs(150);
 
-/// How long after that the slots are distributed evenly: the lease of a dead process, and a few heartbeats.
+/// The time after that within which the slots are distributed evenly: the lease of a dead process, and a few
+/// heartbeats.
 const DISTRIBUTION_TIME: Duration = Duration::from_secs(60);
 
 /// Runs a world to its end.

@@ -63,9 +63,9 @@ pub struct HeartbeatReply {
 #[derive(Debug, Default)]
 pub struct ModelStore {
     pub shared: bool,
-    /// Until then it is unavailable.
+    /// The end of an outage.
     pub unavailable_until: Duration,
-    /// Someone re-enables endpoints at once that a late 410 disables.
+    /// A user re-enables endpoints as soon as a late 410 disables them.
     pub watched: bool,
     pub rows: BTreeMap<RowKey, Row>,
     /// The number of pending deliveries, in total and per endpoint by slot. Endpoints without any are missing.

@@ -20,7 +20,7 @@ pub const START: Time = Time::from_micros(1_763_800_000_000_000);
 pub struct WallClock {
     pub skew: i64,
     pub jump: i64,
-    /// The time in the last id made here: ids only grow.
+    /// The time of the last id generated on this machine; ids only grow.
     pub last_id: Time,
 }
 

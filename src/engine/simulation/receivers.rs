@@ -39,7 +39,7 @@ pub struct SimReceiver {
     /// It has worked from the start.
     pub always_working: bool,
     tries: HashMap<MessageId, u32>,
-    /// How many times it accepted each message.
+    /// The number of times it accepted each message.
     pub taken: HashMap<MessageId, u32>,
 }
 

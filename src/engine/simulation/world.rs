@@ -379,7 +379,7 @@ impl World {
     }
 }
 
-/// How long after a local failure sending may pause: 30 s, plus the time until the bound has grown beyond the breaker
+/// The longest pause of sending after a local failure: 30 s, plus the time until the bound has grown beyond the breaker
 /// check.
 const LOCAL_FAILURE_PAUSE: Duration = Duration::from_secs(35);
 /// A notification about more endpoints than this names none.

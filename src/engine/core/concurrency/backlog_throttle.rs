@@ -1,22 +1,23 @@
-//! The backlog throttle. A lane is **backlogged** while the store holds more deliveries for it than memory does. For
-//! minutes it could send as fast as the machine allows, and low-traffic endpoints would queue behind it for CPU and
-//! disk. So backlogged lanes share a rate limit that follows the latency of the others: the time from accepting a
-//! delivery until its lane has it. Above one and a half times the usual latency the rate falls, otherwise it rises.
-//! It never falls below the rate of the other lanes, and without other lanes there is no limit.
+//! The backlog throttle. A lane is **backlogged** while the store holds more deliveries for it than memory does.
+//! Without a limit it would send for minutes as fast as the machine allows, and low-traffic endpoints would queue
+//! behind it for CPU and disk. Backlogged lanes therefore share a rate limit that follows the latency of the other
+//! lanes: the time from accepting a delivery until it is in its lane. Above one and a half times the usual latency the
+//! rate falls, otherwise it rises. It never falls below the rate of the other lanes, and without other lanes there is
+//! no limit.
 //!
 //! This is delay-based congestion control, as in networks: start slowly, increase a little, decrease a lot.
 
 use std::time::Duration;
 
-/// Longer samples count as this: minutes say no more about congestion than a second does.
+/// Longer samples are clamped to this: a latency of minutes shows no more congestion than one of a second.
 const MAX_SAMPLE: Duration = Duration::from_secs(1);
-/// The rate changes after this time and this many samples,
+/// An epoch lasts at least this long, and until it has `MIN_SAMPLES` samples, but at most `MAX_EPOCH`.
 const EPOCH: Duration = Duration::from_millis(50);
 const MIN_SAMPLES: usize = 16;
 /// More samples per epoch add no information.
 const MAX_SAMPLES: usize = 4_096;
-/// but at the latest after this time. Two epochs with fewer samples and nothing queued mean that no other lane is
-/// active.
+/// The longest epoch. Two such epochs with fewer than `MIN_SAMPLES` samples and nothing queued mean that no other lane
+/// is active.
 const MAX_EPOCH: Duration = Duration::from_secs(1);
 /// The first and the lowest rate, in deliveries per second.
 const INITIAL_RATE: f64 = 1_000.0;
@@ -46,7 +47,7 @@ pub struct BacklogThrottle {
     unlimited: bool,
     /// Backlogged lanes sent something under the limit in the last epoch.
     limited: bool,
-    /// When a backlogged lane may send next.
+    /// The time at which a backlogged lane may send next.
     next_at: Duration,
     /// The start of this epoch, its latency samples, and its deliveries to other and to backlogged lanes.
     began: Duration,
@@ -84,7 +85,7 @@ impl BacklogThrottle {
         }
     }
 
-    /// Until when backlogged lanes must wait. `None`: they may send now.
+    /// The time until which backlogged lanes must wait. `None`: they may send now.
     pub fn wait(&self, now: Duration) -> Option<Duration> {
         (!self.unlimited && now < self.next_at).then_some(self.next_at)
     }
@@ -123,7 +124,7 @@ impl BacklogThrottle {
         if !few_samples {
             let least = others.max(MIN_RATE);
             let present = median(&mut self.samples);
-            // The limit is met to within a few percent.
+            // The actual rate deviates from the limit by a few percent.
             let usual_latency = self.learn(present, behind <= least * 1.1);
             self.rate = match usual_latency {
                 // Unknown usual latency: slow down and learn it.
@@ -134,7 +135,8 @@ impl BacklogThrottle {
                 }
                 Some(_) => {
                     let more = self.rate * if self.latency_rose { SLOW_INCREASE } else { FAST_INCREASE };
-                    // An unused limit proves nothing.
+                    // A limit that is not reached says nothing about the machine, so it does not grow far beyond the
+                    // actual rate.
                     more.min((behind * 2.0).max(INITIAL_RATE)).max(least)
                 }
             };

@@ -1,15 +1,15 @@
 //! The circuit breaker: the concurrency limit of one endpoint, and its pauses.
 //!
-//! A [`CircuitBreaker`] starts at the configured limit. An overloaded receiver (429, 502, 503, 504) halves it, down
-//! to one. An unreachable one (timeout, connection refused, …) lowers it to a few; after a row of such failures the
-//! endpoint gets **probes** only: one request, then a pause that doubles. Each success raises the limit by one, so a
-//! receiver that recovers is not flooded.
+//! A [`CircuitBreaker`] starts at the configured limit. An overloaded receiver (429, 502, 503, 504) halves it, down to
+//! one. An unreachable one (timeout, connection refused, …) lowers it to a few; after several such failures in a row
+//! the endpoint gets **probes** only: one request, then a pause that doubles. Each success raises the limit by one, so
+//! a receiver that recovers is not flooded.
 
 use std::time::Duration;
 
 use crate::domain::deliveries::attempt::{Failure, Outcome};
 
-/// The least limit of an unreachable endpoint before it gets probes only: one lost connection is no outage.
+/// The lowest limit of an unreachable endpoint before it gets probes only: a single lost connection is not an outage.
 const UNREACHABLE_LIMIT: usize = 4;
 /// The number of unreachable attempts in a row after which it gets probes only.
 const PROBE_AFTER: u32 = 16;

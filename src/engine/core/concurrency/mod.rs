@@ -16,9 +16,9 @@
 //! * The shares are counted from the requests in flight, not measured. They hold at every start.
 //! * Every lane is checked again at a time that follows from its own state, so an endpoint becomes silent without an
 //!   event ([`lanes::indexes`](super::lanes)).
-//! * Overload makes the throttle's samples rare and late, and neither is taken for an idle machine. A late sample
-//!   counts as one second. Few samples mean that no other lane is active only if none of them is queued either.
-//!   Otherwise the rate falls, down to a minimum above zero.
+//! * Overload makes the throttle's samples rare and late, but the throttle does not mistake that for an idle machine. A
+//!   late sample counts as one second. Few samples mean that no other lane is active only if none of them is queued
+//!   either. Otherwise the rate falls, down to a minimum above zero.
 
 pub mod backlog_throttle;
 pub mod circuit_breaker;

@@ -9,7 +9,7 @@ const RESPONSIVE_FOR: Duration = Duration::from_secs(60);
 /// The clock's resolution: `RESPONSIVE_FOR` is inclusive.
 const CLOCK_RESOLUTION: Duration = Duration::from_nanos(1);
 
-/// How an endpoint responds.
+/// The responsiveness of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Responsiveness {
     /// It responded recently, with any status.
@@ -24,7 +24,7 @@ pub enum Responsiveness {
 pub struct ResponseHistory {
     /// When it last responded.
     last: Option<Duration>,
-    /// Since when a request is in flight.
+    /// The start of the period with a request in flight.
     busy_since: Duration,
 }
 
@@ -39,7 +39,7 @@ impl ResponseHistory {
         self.last = Some(now);
     }
 
-    /// Since when a response is overdue, with a request in flight.
+    /// The time from which the wait for a response counts, with a request in flight.
     fn since(&self) -> Duration {
         self.last.map_or(self.busy_since, |last| last.max(self.busy_since))
     }
@@ -55,8 +55,8 @@ impl ResponseHistory {
         }
     }
 
-    /// When time alone changes the kind that was `noted`. `None`: only an event changes it. The result may lie in the
-    /// past.
+    /// The time at which the kind that was `noted` changes without an event. `None`: only an event changes it. May lie
+    /// in the past.
     pub fn next_change(&self, in_flight: bool, noted: Responsiveness) -> Option<Duration> {
         // A silent endpoint stays silent until an attempt ends.
         let silent_at = (in_flight && noted != Responsiveness::Silent).then(|| self.since() + SILENT_AFTER);

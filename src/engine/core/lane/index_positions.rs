@@ -14,13 +14,13 @@ pub struct IndexPositions {
     pub enqueued: bool,
     /// It waits for a share of its kind: the kind and the ticket.
     pub awaiting_share: Option<(Responsiveness, Ticket)>,
-    /// When it is due to be read, unless it is queued for that.
+    /// The time at which it is due to be read, unless it is queued for that.
     pub read_due: Option<Time>,
     /// It is queued to be read: the queue (0: no backlog, 1: backlogged) and the ticket.
     pub to_read: Option<(usize, Ticket)>,
-    /// When it may send again, and its turn then.
+    /// The time at which it may send again, and its turn number.
     pub wake: Option<(Duration, u64)>,
-    /// When it is checked for changes by time alone. `None` only before it is in the table.
+    /// The time of its next check for time-based changes. `None` only before it is in the table.
     pub check: Option<Duration>,
     /// It counts as busy in its slot.
     pub busy: bool,

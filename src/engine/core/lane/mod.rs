@@ -37,7 +37,7 @@ pub struct QueuedDelivery {
     pub due_at: Time,
 }
 
-/// Which pending deliveries of an ordered endpoint the lane holds.
+/// The part of an ordered endpoint's pending deliveries that the lane holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SequenceCoverage {
     /// Unknown until the next read.
@@ -54,7 +54,7 @@ pub struct Lane {
     pub slot: u8,
     /// Whether this process leases the slot, as of the last lease change that the lane has applied.
     pub owned: bool,
-    /// How many changes of that lease it has applied.
+    /// The number of changes of that lease that it has applied.
     pub lease_seen: u64,
     fresh: VecDeque<QueuedDelivery>,
     retries: VecDeque<QueuedDelivery>,
@@ -65,13 +65,13 @@ pub struct Lane {
     responses: ResponseHistory,
     /// The kind noted last. Requests in flight are counted under it.
     pub kind: Responsiveness,
-    /// Until when the lane counts as backlogged. `None`: it does not.
+    /// The time until which the lane counts as backlogged. `None`: it does not.
     pub backlogged_until: Option<Duration>,
     limit: Option<RateLimit>,
     breaker: CircuitBreaker,
     /// Whether a retry goes next when both kinds are queued.
     retry_next: bool,
-    /// When the store may have something due. `None`: nothing known is pending there.
+    /// The time at which the store may have something due. `None`: nothing known is pending there.
     read_due: Option<Time>,
     /// The endpoint was deleted: nothing more is sent.
     pub deleted: bool,
@@ -80,13 +80,13 @@ pub struct Lane {
     /// The lease under which the read began has ended: other processes may have sent its rows.
     outdated: bool,
     settled_meanwhile: Vec<MessageId>,
-    /// For an ordered endpoint.
+    /// The pending deliveries in memory, for an ordered endpoint.
     pub coverage: SequenceCoverage,
     /// Sequence numbers are being assigned. The lane is read only afterwards.
     pub numbering: bool,
     /// The last activity.
     pub last_active: Duration,
-    /// How many attempts in a row could not be made for a local reason, and until when none is tried.
+    /// The number of attempts in a row that failed locally, and the time until which no attempt is made.
     local_failures: u32,
     paused_until: Duration,
     pub positions: IndexPositions,
@@ -249,8 +249,8 @@ impl Lane {
     }
 
     /// Whether the queue has enough room for a read to be worthwhile. An ordered lane is read only when it holds
-    /// nothing, a silent one only when nothing is queued; otherwise hundreds of hanging endpoints would be read again
-    /// after every scan.
+    /// nothing. A silent lane is read only when nothing is queued; otherwise hundreds of hanging endpoints would be
+    /// read again after every scan.
     pub fn roomy(&self) -> bool {
         if self.ordered() {
             return self.quiet();
@@ -264,7 +264,7 @@ impl Lane {
         self.read_due = Some(self.read_due.map_or(at, |known| known.min(at)));
     }
 
-    /// When the next read is due. `None`: one is under way, or nothing may be read.
+    /// The time of the next read. `None`: one is under way, or nothing may be read.
     pub fn read_due(&self) -> Option<Time> {
         if self.reading || self.numbering || self.paused() || !self.owned { None } else { self.read_due }
     }
@@ -274,8 +274,8 @@ impl Lane {
         self.reading || self.numbering || self.read_due.is_some_and(|at| at <= now)
     }
 
-    /// Starts a read. It requests as many rows of each kind as there is room for, at most `most_new`, plus as many as
-    /// it will return although they are held.
+    /// Starts a read. Of each kind it requests the rows that fit into the queue, at most `most_new`, plus the held
+    /// ones, which it will return again.
     pub fn begin_read(&mut self, now: ClockReading, most_new: usize) -> LaneRequest {
         self.reading = true;
         self.read_due = None;
@@ -297,7 +297,7 @@ impl Lane {
         LaneRequest { endpoint, slot, fresh, fresh_from, retries, retries_from, ordered }
     }
 
-    /// Every delivery of this kind due before `known` is held or has ended. It need not be read again.
+    /// Every delivery of this kind due before `known` is held or has ended, and need not be read again.
     pub fn raise_watermark(&mut self, kind: DeliveryState, known: Time) {
         self.watermarks.raise(kind, known);
     }

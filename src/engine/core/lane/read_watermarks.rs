@@ -1,5 +1,5 @@
-//! Where the next read of a lane starts. A read's rows stay held in memory, and deleted rows slow a scan down for as
-//! long as any snapshot can see them, so a read starts where the last one ended.
+//! Read watermarks: the start of a lane's next read. A read's rows stay held in memory, and deleted rows slow a scan
+//! down while any snapshot can see them, so a read starts where the last one ended.
 //!
 //! A late commit or another process's clock may put a delivery below that point. So no watermark is more recent than
 //! [`LATE`] ago, and each lane is read from the beginning now and then.
@@ -9,11 +9,11 @@ use std::time::Duration;
 use crate::domain::Time;
 use crate::domain::deliveries::delivery::DeliveryState;
 
-/// How old the due time of a newly committed delivery can be, short of extreme clock skew or transaction length.
+/// The greatest age of a newly committed delivery's due time, except with extreme clock skew or very long transactions.
 const LATE: Duration = Duration::from_secs(10);
-/// A full read follows the last one after at least this long,
+/// The least time between full reads.
 const AGAIN: Duration = Duration::from_secs(2);
-/// and after at least this many times its duration.
+/// The least time between full reads, as a multiple of the last one's duration.
 const TIMES: u32 = 20;
 
 /// The watermarks of one lane: deliveries due before them are held in memory or have ended.
@@ -21,9 +21,9 @@ const TIMES: u32 = 20;
 pub struct ReadWatermarks {
     fresh: Time,
     retries: Time,
-    /// When the next full read may begin.
+    /// The earliest start of the next full read.
     again_at: Duration,
-    /// When the current read began, and whether it is a full one.
+    /// The start of the current read, and whether it is a full one.
     began: Duration,
     from_the_beginning: bool,
 }
@@ -60,7 +60,7 @@ impl ReadWatermarks {
         *self = ReadWatermarks::default();
     }
 
-    /// Where a read of this kind starts.
+    /// The start of a read of this kind.
     pub fn of(&self, kind: DeliveryState, now: Time) -> Time {
         let known = match kind {
             DeliveryState::Retry => self.retries,

@@ -6,7 +6,7 @@ use super::{Lane, QUEUE, SequenceCoverage};
 use crate::domain::Time;
 use crate::engine::core::concurrency::Responsiveness;
 
-/// The most deliveries of each kind queued for a silent endpoint. It will not need more soon.
+/// The most deliveries of each kind queued for a silent endpoint. It needs no more until it responds.
 const SILENT_QUEUE: usize = 8;
 
 impl Lane {
@@ -20,7 +20,8 @@ impl Lane {
         self.responses.responsiveness(self.in_flight > 0, self.breaker.unreachable(), now)
     }
 
-    /// When time alone changes the kind or ends the backlogged state. `None`: only an event does. May lie in the past.
+    /// The time at which the kind changes or the backlogged state ends without an event. `None`: only an event changes
+    /// them. May lie in the past.
     pub fn next_change(&self) -> Option<Duration> {
         let behind = self.backlogged_until.filter(|until| *until != Duration::MAX);
         self.responses.next_change(self.in_flight > 0, self.kind).into_iter().chain(behind).min()
@@ -36,7 +37,7 @@ impl Lane {
                 self.held.remove(&delivery.message.id);
             }
         }
-        // Payloads may be empty, so `bytes` does not tell.
+        // Not decided by `bytes`: payloads may be empty.
         if self.held.len() < before {
             self.coverage = SequenceCoverage::Unknown;
             self.watermarks.forget();

@@ -9,7 +9,7 @@ use crate::engine::core::hold::Hold;
 use crate::engine::core::rate_limit::{AppRateLimits, RateLimit};
 
 impl Lane {
-    /// Why this endpoint may not get another request, if so.
+    /// The reason that this endpoint may not get another request, if there is one.
     ///
     /// `free` is the remaining capacity of the process. A lane takes at most a quarter of it, so a few hanging
     /// endpoints leave room for all others.
@@ -46,12 +46,12 @@ impl Lane {
     /// Takes the next delivery to send.
     ///
     /// # Errors
-    /// Why this endpoint may not get another request.
+    /// The reason that this endpoint may not get another request.
     pub fn next(&mut self, now: ClockReading, free: usize, apps: &AppRateLimits) -> Result<QueuedDelivery, Hold> {
         if let Some(hold) = self.hold(now, free, apps) {
             return Err(hold);
         }
-        // From both limits or neither: a token taken early and used late would exceed the rate of a later second.
+        // Takes from both limits or neither: a token taken early and used late would exceed the rate of a later second.
         for limit in self.rate_limits(apps) {
             let _ = limit.take(now.mono);
         }
@@ -78,7 +78,7 @@ impl Lane {
         self.last_active = now.mono;
     }
 
-    /// How long the circuit breaker still pauses the lane, if it does.
+    /// The rest of the circuit breaker's pause, if the lane is paused.
     pub fn breaker_pause(&self, now: ClockReading) -> Option<Duration> {
         self.breaker.cap(now.mono).err().map(|until| until.saturating_sub(now.mono))
     }

@@ -35,7 +35,7 @@ impl Lanes {
         self.index(id);
     }
 
-    /// The next lane that waited for a share and can get one. These lanes go before the queue, where other lanes of
+    /// The next lane that waited for a share and can get one. These lanes go before the queue; otherwise other lanes of
     /// their kind could take the share again and again. Backlogged lanes that are throttled return to their queue.
     pub(super) fn next_with_share(&mut self, now: ClockReading) -> Option<EndpointId> {
         let throttled = self.throttle_hold(now).is_some();
@@ -55,12 +55,13 @@ impl Lanes {
         None
     }
 
-    /// Why backlogged lanes may not send, if so.
+    /// The reason that backlogged lanes may not send, if there is one.
     pub(super) fn throttle_hold(&self, now: ClockReading) -> Option<Hold> {
         self.throttle.wait(now.mono).map(Hold::Throttled)
     }
 
-    /// Why the lane must wait for a share of its kind, if so. It then waits until [`Lanes::next_with_share`] takes it.
+    /// The reason that the lane must wait for a share of its kind, if there is one. It then waits until
+    /// [`Lanes::next_with_share`] takes it.
     pub(super) fn share_hold(&mut self, id: EndpointId, now: ClockReading) -> Option<Hold> {
         self.note_responsiveness(id, now);
         let lane = self.lanes.get_mut(&id)?;
@@ -91,7 +92,7 @@ impl Lanes {
     pub(super) fn sample_latency(&mut self, id: EndpointId, message: &Message, now: ClockReading) {
         let took = now.time.since(message.first_due());
         let since = self.owned_since(id).unwrap_or(now.mono);
-        // Waiting from before we leased the slot says nothing about this machine.
+        // A wait that began before we leased the slot says nothing about this machine.
         let ours = took <= now.mono.saturating_sub(since);
         if ours && self.lanes.get(&id).is_some_and(|lane| lane.backlogged_until.is_none()) {
             self.throttle.sample(took);

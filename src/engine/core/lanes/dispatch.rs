@@ -39,9 +39,9 @@ impl Lanes {
         None
     }
 
-    /// Why this process may have no further request in flight, if so.
+    /// The reason that this process may not start another request, if there is one.
     fn capacity_hold(&mut self, now: ClockReading) -> Option<Hold> {
-        // Asked first in any case: the bound grows only when it is asked.
+        // Called in any case: the bound of the headroom only grows in this call.
         let (in_flight, headroom) = (self.in_flight(), self.headroom.most(now.mono));
         if in_flight >= self.shares.most() {
             Some(Hold::ProcessLimit)

@@ -1,4 +1,4 @@
-//! The indexes over all lanes, and changes by time alone.
+//! The indexes over all lanes, and time-based changes.
 //!
 //! Each index answers one question without a search: which lane is due to be read, which may send again, which is due
 //! for a check, which slots are busy. After any change to a lane, [`Lanes::index`] updates its positions: a lane is
@@ -6,7 +6,7 @@
 //!
 //! Every lane has a next **check**, which updates its kind, ends its backlogged state, or drops it after a while
 //! without activity. Each check schedules the next one, so none is missed; events only make it earlier. A step does
-//! each kind of work for at most [`PER_STEP`] lanes, and [`Lanes::overdue`] says whether some is left.
+//! each kind of work for at most [`PER_STEP`] lanes, and [`Lanes::overdue`] returns whether any is left.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn relist<T: Ord>(index: &mut BTreeSet<(T, EndpointId)>, id: EndpointId, before:
 }
 
 impl Lanes {
-    /// Starts the turn of the lanes in a step, after its events: work that is due by time, for a bounded number of
+    /// Begins a step's work on the lanes, after its events: does the work that has become due, for a bounded number of
     /// lanes.
     pub fn begin_turn(&mut self, now: ClockReading) {
         self.visits = 0;
@@ -141,7 +141,7 @@ impl Lanes {
         }
     }
 
-    /// How long until time alone makes work due.
+    /// The time until work becomes due without an event.
     pub fn idle_for(&self, now: ClockReading) -> Option<Duration> {
         if self.overdue(now) {
             return Some(Duration::ZERO);

@@ -99,20 +99,20 @@ pub struct Lanes {
     /// The number of queued lanes visited in this step.
     visits: usize,
     throttle: BacklogThrottle,
-    /// When held lanes may send again, and their turn then.
+    /// The times at which held lanes may send again, with their turn numbers.
     wakes: BTreeSet<(Duration, u64, EndpointId)>,
     turns: u64,
-    /// When lanes are due to be read.
+    /// The times at which lanes are due to be read.
     reads_due: BTreeSet<(Time, EndpointId)>,
     /// The lanes due to be read (without backlog, and backlogged), and which of the two goes next.
     to_read: [FairQueue; 2],
     backlogged_read_next: bool,
-    /// When lanes are checked for changes by time alone. Contains every lane.
+    /// The times at which lanes are checked for time-based changes. Contains every lane.
     checks: BTreeSet<(Duration, EndpointId)>,
     /// Endpoints in slots of other processes, so they are not loaded again and again.
     foreign: HashMap<EndpointId, u8>,
-    /// First attempts that a read returned recently. Their signal may still arrive, because a commit is visible
-    /// before it is signalled. By then they may be sent and recorded, and nothing else would prevent a second send.
+    /// First attempts that a read returned recently. Their signal may still arrive, because a commit is visible before
+    /// it is signalled. By then they may be sent and recorded, and only this entry prevents a second send.
     recently_read: HashSet<(EndpointId, MessageId)>,
     recently_read_order: VecDeque<(Duration, (EndpointId, MessageId))>,
     /// Requests in flight, and the lanes that wait for a share.
@@ -160,12 +160,12 @@ impl Lanes {
         }
     }
 
-    /// How many endpoints have a lane.
+    /// The number of endpoints with a lane.
     pub fn count(&self) -> usize {
         self.lanes.len()
     }
 
-    /// How many requests are in flight.
+    /// The number of requests in flight.
     pub fn in_flight(&self) -> usize {
         self.shares.in_flight()
     }
@@ -283,7 +283,7 @@ impl Lanes {
         let mut unknown = Vec::new();
         for one in page {
             if self.lanes.contains_key(&one.endpoint) {
-                // Not before the due time: a lane whose first rows are all held would be read again and again.
+                // Not read before the due time: a lane whose first rows are all held would be read again and again.
                 self.schedule_read(one.endpoint, one.look_at(now.time));
             } else if !self.is_foreign(one.endpoint) {
                 unknown.push(one.endpoint);

@@ -102,7 +102,7 @@ impl Lanes {
                 self.queued_bytes += bytes;
                 continue;
             }
-            // It stays next: nothing passes it.
+            // This delivery stays the next one to send.
             lane.coverage = SequenceCoverage::Blocked;
             lane.schedule_read(if !one.is_due(now.time) { one.due_at } else { now.time.plus(READ_RETRY) });
             break;

@@ -21,11 +21,11 @@ const LANES_PER_READ: usize = 512;
 const ROWS_PER_READ: usize = 16_384;
 /// The most rows that one step applies; one takes about a microsecond. 64 backlogged lanes return about 16,000.
 pub const ROWS_PER_STEP: usize = 2_048;
-/// How late the signal of a commit may arrive after the commit is visible.
+/// The longest delay between a commit becoming visible and its signal.
 const LATE: Duration = Duration::from_secs(5);
 /// The wait before a lane is read again if its messages exceeded the byte budget.
 const BUDGET_RETRY: Duration = Duration::from_millis(50);
-/// The most entries of `recently_read` that are dropped at once: more than a read adds on average, and little work.
+/// The most entries of `recently_read` dropped per call. Above the average that a read adds, so the list does not grow.
 const FORGOTTEN: usize = 2_048;
 /// The wait before the lanes of a failed read are read again.
 pub(super) const READ_RETRY: Duration = Duration::from_millis(500);
@@ -263,7 +263,7 @@ impl Lanes {
         now.time.since(message.accepted_at) > ours.min(LATE)
     }
 
-    /// Drops entries older than the latest possible signal. A longer memory would do no harm.
+    /// Drops entries older than the latest possible signal. Keeping entries longer would be harmless.
     pub(super) fn forget_recently_read(&mut self, now: ClockReading) {
         for _ in 0..FORGOTTEN {
             let old = |(at, _): &mut (Duration, _)| now.mono.saturating_sub(*at) > LATE;

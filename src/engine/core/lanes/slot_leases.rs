@@ -47,7 +47,7 @@ impl Lanes {
     pub fn lease(&mut self, leases: &Leases, now: ClockReading) {
         for (number, slot) in (0..=u8::MAX).zip(&mut self.slots) {
             let epoch = leases.get(&number).copied();
-            // Almost no heartbeat changes anything.
+            // Most heartbeats change nothing.
             if epoch != slot.lease.map(|(known, _)| known) {
                 slot.lease = epoch.map(|epoch| (epoch, now.mono));
                 slot.changes += 1;
@@ -76,7 +76,7 @@ impl Lanes {
         self.lanes.get(&id).map(|lane| &self.slots[usize::from(lane.slot)])
     }
 
-    /// Since when the slot of an endpoint is leased. `None`: it is not, or the endpoint has no lane.
+    /// The start of the lease of an endpoint's slot. `None`: it is not leased, or the endpoint has no lane.
     pub(super) fn owned_since(&self, id: EndpointId) -> Option<Duration> {
         self.slot(id)?.lease.map(|(_, since)| since)
     }

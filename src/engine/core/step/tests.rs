@@ -307,7 +307,7 @@ fn small_reads_are_spaced_and_large_ones_are_not() {
     answer(&mut crowd, 0);
 }
 
-/// An unreachable endpoint pauses, and the record of each attempt says until when, for the dashboard.
+/// An unreachable endpoint pauses, and the record of each attempt has the end of the pause, for the dashboard.
 #[test]
 fn a_record_says_until_when_its_endpoint_pauses() {
     let mut crowd = Crowd::new();

@@ -24,7 +24,7 @@ fn accept_another(world: &mut LanesWorld, signal: SignalTiming) -> EndpointId {
     another.endpoint.id
 }
 
-/// How many attempts end until a request to this endpoint is in flight.
+/// The number of attempts that end before a request to this endpoint is in flight.
 fn ended_before(world: &mut LanesWorld, id: EndpointId) -> usize {
     let all = usize::try_from(WIDE).unwrap();
     let sent = |world: &LanesWorld| world.in_flight.iter().any(|dispatch| dispatch.live.endpoint.id == id);

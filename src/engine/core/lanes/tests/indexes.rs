@@ -9,7 +9,7 @@ impl Lanes {
         self.visits >= PER_STEP || behind && self.throttle.rate().is_some()
     }
 
-    /// How many lane lookups there were, including those through an index.
+    /// The number of lane lookups, including those through an index.
     pub(in crate::engine) fn lookups(&self) -> u64 {
         self.lanes.lookups()
     }

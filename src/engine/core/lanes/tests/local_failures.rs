@@ -1,4 +1,4 @@
-//! Attempts that fail locally: the delivery returns to the store and its endpoint pauses, or all do if all are
+//! Attempts that fail locally: the delivery returns to the store, and its endpoint pauses, or all endpoints if all are
 //! affected.
 
 use super::world::{LanesWorld, SignalTiming};

@@ -1,4 +1,4 @@
-//! Where reads of a lane start.
+//! The start of a lane's reads.
 
 use super::super::super::lane::QUEUE;
 use super::*;
@@ -105,7 +105,7 @@ fn deliveries_returned_to_the_store_are_read_again() {
     world.cannot_make_for(0, crate::domain::deliveries::attempt::LocalFailure::Ports);
     world.advance(1_500);
     assert_eq!(read(&mut world).fresh_from, Time::ZERO);
-    // So is everything after another process had the lease for a while.
+    // A new lease also starts from the beginning.
     world.lanes.lease(&Default::default(), world.now);
     world.lanes.lease(&world::all_slots(), world.now);
     assert_eq!(read(&mut world).fresh_from, Time::ZERO);
