@@ -14,8 +14,14 @@ on_both! {
 }
 
 /// Open to everybody: they begin a session, or serve files and themes.
-const OPEN: [&str; 6] =
-    ["/login", "/static/{hash}/{name}", "/preferences", "/portal/enter/{code}", "/portal/enter/{code}/theme.css", "/portal/left"];
+const OPEN: [&str; 6] = [
+    "/login",
+    "/static/{hash}/{name}",
+    "/preferences",
+    "/portal/enter/{code}",
+    "/portal/enter/{code}/theme.css",
+    "/portal/left",
+];
 
 fn closed() -> impl Iterator<Item = Page> {
     pages().into_iter().filter(|page| !OPEN.contains(&&*page.path))
