@@ -46,7 +46,7 @@ pub enum Component {
     Metrics,
     /// A single attempt.
     Send,
-    /// A single query of the event loop, as the following ones.
+    /// A single query of the event loop, like the next three.
     Read,
     Number,
     Scan,

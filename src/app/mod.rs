@@ -52,7 +52,7 @@ const KEY_USE_TIMEOUT: Duration = Duration::from_secs(6);
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Time to stop after the loss of an essential task: less than the rest of any lease.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The part of it for attempts in flight; the rest is for returning leases.
+/// The share of `ABORT_TIMEOUT` for attempts in flight; the rest is for returning leases.
 const ABORT_RECORD_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Startup failed, or the process had to stop.
@@ -67,7 +67,7 @@ pub enum AppError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Egress(#[from] EgressError),
-    /// A part ended that should have kept running.
+    /// A part of the process ended unexpectedly.
     #[error("{0}")]
     Stopped(String),
     /// An essential task panicked or ended.

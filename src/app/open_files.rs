@@ -1,4 +1,4 @@
-//! The limit of open files, and how many descriptors are left for client connections.
+//! The limit of open files, and the share of the descriptors for client connections.
 
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -8,8 +8,8 @@ const OTHER_FILES: u64 = 512;
 /// Maximum client connections, at about 20 KiB of memory each.
 const MAX_CONNECTIONS: u64 = 16_384;
 
-/// Raises the soft limit of open files to the hard limit, and warns if it is too low for `in_flight` requests: each
-/// takes a descriptor, and so does the idle connection that it may leave behind.
+/// Raises the soft limit of open files to the hard limit, and warns if it is too low for `in_flight` requests. Each
+/// takes two descriptors: its connection, and an idle connection of an earlier request.
 ///
 /// Returns the number of allowed client connections: the remaining descriptors, but at least a quarter of all.
 pub fn raise_limit(in_flight: usize) -> usize {
@@ -22,8 +22,8 @@ pub fn raise_limit(in_flight: usize) -> usize {
             "the limit of open files is too low for SENDOFF_MAX_IN_FLIGHT: raise it (ulimit -n)"
         );
     }
-    // Grows the descriptor table now. Linux doubles a full table, and the thread that opens the next descriptor waits
-    // some 10 ms until no other thread reads the old one, typically just when receivers begin to hang.
+    // Grows the descriptor table in advance. Linux doubles a full table, which blocks the thread that opens the next
+    // descriptor for about 10 ms, typically when receivers begin to hang.
     let last = i32::try_from(needed.min(open).saturating_sub(1)).unwrap_or(i32::MAX);
     if let Err(error) = fcntl_dupfd_cloexec(std::io::stderr(), last) {
         tracing::debug!(%error, "could not grow the descriptor table in advance");

@@ -15,7 +15,7 @@ const MAX_QUEUED_MESSAGES: usize = 16_384;
 pub struct OpenStore {
     pub store: Store,
     pub tokens: Tokens,
-    /// Keys the dashboard's own signatures.
+    /// The HMAC key of the dashboard's own signatures.
     pub(super) dashboard_secret: [u8; 32],
 }
 

@@ -3,7 +3,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::AppError;
 
-/// SIGTERM, SIGINT and SIGHUP, which no longer end the process by themselves. SIGUSR1, SIGUSR2 and SIGALRM are ignored.
+/// Handlers of SIGTERM, SIGINT and SIGHUP, which replace their default action. SIGUSR1, SIGUSR2 and SIGALRM are
+/// ignored.
 pub struct ShutdownSignals {
     terminate: Signal,
     interrupt: Signal,

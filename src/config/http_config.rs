@@ -14,9 +14,9 @@ use crate::traffic::rate_limits::{RateLimits, Rates};
 #[derive(Debug)]
 pub struct HttpConfig {
     pub listen: SocketAddr,
-    /// Serves only the probes, which the main address then does not. `None`: the main address serves them.
+    /// A separate address for the probes. `None`: the main address serves them.
     pub admin_listen: Option<SocketAddr>,
-    /// Serves only the portal, which the main address then does not. `None`: the main address serves it.
+    /// A separate address for the portal. `None`: the main address serves it.
     pub portal_listen: Option<SocketAddr>,
     /// `None`: derived from the listen address. Needs `portal_listen`.
     pub portal_url: Option<Url>,
@@ -27,7 +27,7 @@ pub struct HttpConfig {
     /// Browser origins that may call the API; `None`: any.
     pub cors_origins: Option<Vec<String>>,
     pub rates: Rates,
-    /// TrustedProxies whose `X-Forwarded-For` is trusted.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub proxies: TrustedProxies,
 }
 

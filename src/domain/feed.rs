@@ -17,11 +17,11 @@ use uuid::Uuid;
 
 use super::{AppId, Invalid, MessageId, Time};
 
-/// The most that message ids may run ahead of the clock. After a clock was set back, new ids continue from the existing
+/// The most that message ids may be ahead of the clock. After a clock is set back, new ids continue from the existing
 /// ones until the clock has caught up.
 pub const MAX_ID_LEAD: Duration = Duration::from_secs(2 * 3_600);
-/// The most that a position may be ahead of the clock when it is read. Half of [`MAX_ID_LEAD`]: even if two processes' clocks
-/// differ by this much, no new id falls below a position that was accepted.
+/// The most that a position may be ahead of the clock when it is read. Half of [`MAX_ID_LEAD`]: even if two processes'
+/// clocks differ by this much, no new id falls below a position that was accepted.
 pub const MAX_READ_LEAD: Duration = Duration::from_secs(3_600);
 
 /// A message's place in its application's feed: 48 bits of milliseconds since 1970 and 12 bits of fraction.
@@ -86,7 +86,7 @@ pub struct FeedIterator {
     /// At this time the reader had read everything. Together with the retention period it tells whether messages may
     /// have been deleted unread. Whole seconds.
     pub complete_at: Time,
-    /// How often the consumer's position had been reset; 0 for readers that keep their own position.
+    /// The number of resets of the consumer's position; 0 for readers that keep their own position.
     pub moves: u16,
 }
 
@@ -278,11 +278,11 @@ mod tests {
         let old = FeedIterator::since(NOON);
         assert_eq!(old.check(NOON, hours(10)), Ok(()));
         assert_eq!(old.check(hours(1), hours(10)), Err(PositionError::Gone(hours(1))));
-        // Nothing has come for a long time, and the reader has looked again and again.
+        // No message arrived for a long time, and the reader kept polling.
         let idle = old.next(old.position, true, hours(9));
         assert_eq!(idle.check(hours(8), hours(10)), Ok(()));
         assert!(idle.check(hours(9), hours(10)).is_err(), "what was being committed may have been of that time");
-        // It has read on, and there is more.
+        // The reader has read on, and more messages follow.
         let behind = old.next(Position::at(hours(5)), false, hours(9));
         assert_eq!(behind.check(hours(5), hours(10)), Ok(()));
         assert!(behind.check(hours(6), hours(10)).is_err());

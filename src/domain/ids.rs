@@ -153,7 +153,7 @@ id!(
     AttemptId, "atmpt_"
 );
 id!(
-    /// A background task: work that continues after the response. The prefix is the dialect's.
+    /// A background task: work that continues after the response. The prefix is that of the REST dialect.
     BackgroundId, "qtask_"
 );
 id!(

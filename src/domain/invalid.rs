@@ -9,7 +9,7 @@ use std::fmt;
 pub struct Invalid {
     /// The field's public name, e.g. `url`, `eventTypes`.
     pub field: String,
-    /// What is wrong and what is expected. Never contains a secret.
+    /// The problem and the expected value. Never contains a secret.
     pub reason: String,
     /// A machine-readable code, e.g. `value_error`.
     pub kind: &'static str,

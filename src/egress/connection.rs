@@ -31,10 +31,10 @@ use tower_service::Service;
 use super::dial::Dialer;
 use super::resolver::Resolver;
 
-/// The pool finishes a connection even when its request already used another one, without the request's deadline. This
-/// limit, the longest timeout of an endpoint, ends it.
+/// Limit for opening a connection: the longest timeout of an endpoint. The pool finishes a connection even if its
+/// request already used another one, and does so without the request's deadline.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection is reused, ±25 % at random so that connections to one receiver are not all replaced at once.
+/// The time that a connection is reused, ±25 % at random, so connections to one receiver are not all replaced at once.
 pub const MAX_AGE: Duration = Duration::from_secs(60);
 /// Bytes read after a write before the connection fails: the head, the recorded body in the smallest chunks, and
 /// read-ahead. It stops endless 1xx responses, which hyper never returns and which would occupy a thread for seconds.
@@ -129,7 +129,7 @@ impl WriteProgress {
         if self.0.cut.load(Ordering::SeqCst) == step { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
-    /// Marks the write as finished, or as never to finish.
+    /// Marks the write as finished or abandoned.
     fn end(&self) {
         let step = self.0.step.load(Ordering::SeqCst);
         self.0.step.store(step.next_multiple_of(2), Ordering::SeqCst);
@@ -240,7 +240,7 @@ impl Read for ReceiverConnection {
 }
 
 impl ReceiverConnection {
-    /// Starts a new read limit: later bytes answer this write.
+    /// Restarts the read limit, because later bytes answer this write.
     fn record_write(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(1..)) = written {
             self.read_since_write = 0;

@@ -35,7 +35,7 @@ const MAX_CONCURRENT: usize = 4;
 const MAX_ADDRESSES: usize = 32;
 /// TCP keep-alive: the interval, and the number of unanswered probes that end a connection.
 const KEEP_ALIVE: (Duration, u32) = (Duration::from_secs(15), 3);
-/// How long a working address is tried first.
+/// The time that a working address is preferred.
 const PREFERENCE_TTL: Duration = Duration::from_secs(600);
 /// Remembered addresses.
 const MAX_PREFERENCES: usize = 4_096;

@@ -1,5 +1,5 @@
-//! Health of the name servers. A timeout or SERVFAIL has two causes: our name servers are down, which is a failure of
-//! this machine, or the servers of one name are, which is a failure of its receiver.
+//! Health of the name servers. A timeout or SERVFAIL has one of two causes. Our name servers are down, which is a
+//! failure of this machine, or the name servers of one receiver are, which is that receiver's failure.
 //!
 //! After such a failure a probe asks, without the cache, for the root's NS records and for names that resolved
 //! recently. Any answer, including "no such name", proves that the name servers work.
@@ -19,9 +19,9 @@ use super::resolver::is_answer;
 
 /// Timeout of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a probe's result is reused, which limits probes to one per second.
+/// The time that a probe's result is reused. Limits probes to one per second.
 const PROBE_TTL: Duration = Duration::from_secs(1);
-/// Names remembered because they resolved.
+/// Maximum remembered names that resolved.
 const REMEMBERED_NAMES: usize = 16;
 /// Remembered names that a probe asks for.
 const PROBED_NAMES: usize = 3;

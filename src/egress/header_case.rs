@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 /// Names sent in lower case.
 const LOWER_CASE: [&str; 6] =
     ["webhook-id", "webhook-timestamp", "webhook-signature", "svix-id", "svix-timestamp", "svix-signature"];
-/// Cached lists of names. Each endpoint has one list, and many endpoints share one.
+/// Maximum cached lists of names. Many endpoints have the same list.
 const MAX_CACHED_LISTS: usize = 1_024;
 /// Maximum bytes of a cached list. An endpoint has at most 50 custom headers of 128 characters.
 const MAX_LIST_BYTES: usize = 8 * 1024;

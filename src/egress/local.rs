@@ -25,7 +25,7 @@ pub fn exhausted(error: &io::Error) -> Option<LocalFailure> {
     }
 }
 
-/// Whether connecting failed for want of a local address or port.
+/// Whether connecting failed because no local address or port was available.
 pub fn lacks_port(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
 }

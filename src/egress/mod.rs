@@ -3,8 +3,8 @@
 //!
 //! * [`Egress`] is the HTTP client. A [`Post`] is one request, its [`Outcome`] the recorded result, and [`NotSent`] a
 //!   failure of this machine.
-//! * `resolver` and `dns_config` look names up, `dns_health` tells broken name servers from broken names, and `guard`
-//!   blocks addresses (SSRF protection).
+//! * `resolver` and `dns_config` look names up, `dns_health` distinguishes broken name servers from broken names, and
+//!   `guard` blocks addresses (SSRF protection).
 //! * `dial` opens TCP connections, `connection` adds TLS and limits, and `header_case` sets the case of header names.
 //! * `response` limits how much of a response is kept; `classify` turns errors into a [`Failure`] and a sentence.
 //! * [`smtp`] hands mail to the operator's mail server.

@@ -32,7 +32,7 @@ use crate::domain::deliveries::attempt::LocalFailure;
 const CONFIG_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 /// Cached answers. Bounded, because customers choose the names.
 const CACHE_SIZE: u64 = 8_192;
-/// Minimum and maximum time to cache an answer, whatever its TTL.
+/// Minimum and maximum time to cache an answer, regardless of its TTL.
 const POSITIVE_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// The same for "no such name", shorter so that a corrected record takes effect soon.
 const NEGATIVE_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -40,7 +40,7 @@ const NEGATIVE_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum and minimum time a name server has to answer before the query is retried.
 const SERVER_TIMEOUT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(500));
-/// How long the first family waits for the other ("Resolution Delay" in RFC 8305).
+/// The time that the first family waits for the other ("Resolution Delay" in RFC 8305).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// A name has no address to connect to.
@@ -133,7 +133,7 @@ impl Resolver {
             Err(error) if is_answer(&error) => Err(not_found(&error)),
             Err(error) => match local_failure(&error) {
                 Some(why) => Err(ResolveError::Ours(why)),
-                // A name with broken name servers gets the same error as every name does when ours are broken.
+                // The error is the same whether this name's servers or ours are broken; the probe distinguishes them.
                 None if health.is_healthy(Some(&name)).await => Err(not_found(&error)),
                 None => Err(ResolveError::Ours(LocalFailure::Resolver)),
             },

@@ -46,7 +46,7 @@ pub struct OutgoingMail<'a> {
 pub struct SmtpError {
     /// One line, without the password.
     pub reason: String,
-    /// Retrying is useless.
+    /// A retry would fail again.
     pub permanent: bool,
 }
 

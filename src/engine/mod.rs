@@ -90,7 +90,7 @@ pub struct EngineOptions {
 /// An input of the event loop: an event for the core, or a request with a reply channel.
 pub(crate) enum LoopInput {
     Event(core::event::CoreEvent),
-    /// This process's leases, and until when they may be relied on.
+    /// This process's leases, and the time until which they may be relied on.
     Leases(Leases, Instant),
     /// Slots to release. Each is sent back once nothing in it is queued, in flight or unrecorded.
     Release(Vec<u8>, mpsc::UnboundedSender<Vec<u8>>),

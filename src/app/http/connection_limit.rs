@@ -33,8 +33,8 @@ pub(super) struct ConnectionPermit {
 }
 
 impl ConnectionLimiter {
-    /// Allows `max` connections. One address gets at most half, so it cannot lock everybody else out; a trusted proxy,
-    /// which carries everybody, may use all.
+    /// Allows `max` connections. One address gets at most half, so it cannot lock others out. A trusted proxy carries
+    /// many clients and may use all.
     pub fn new(max: usize, proxies: TrustedProxies) -> ConnectionLimiter {
         ConnectionLimiter(Arc::new(Inner { max: max.max(1), proxies, open: Mutex::default() }))
     }

@@ -16,9 +16,9 @@ const SEND_BUFFER: u32 = 256 * 1024;
 #[derive(Debug)]
 pub struct Listeners {
     pub(super) main: TcpListener,
-    /// Serves only the probes, which `main` then does not.
+    /// A separate socket for the probes. `None`: `main` serves them.
     pub(super) admin: Option<TcpListener>,
-    /// Serves only the portal, which `main` then does not.
+    /// A separate socket for the portal. `None`: `main` serves it.
     pub(super) portal: Option<TcpListener>,
 }
 

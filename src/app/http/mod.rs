@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //!
-//! * No client can hold up another one, whatever it sends or does not read.
+//! * No client can delay another by what it sends or fails to read.
 //! * Handlers are mounted here; they are implemented in `api` and `dashboard`, which know nothing of ports.
 
 mod connection_limit;

@@ -14,7 +14,7 @@ use std::task::{Context, Waker};
 
 /// Maximum buffered bytes.
 pub(super) const READ_AHEAD: usize = 8 * 1024;
-/// Request heads passed on at once after a chunked body, where heads cannot be told from the body's bytes.
+/// Request heads passed on at once after a chunked body, where heads cannot be distinguished from the body's bytes.
 const MAX_HEADS: usize = 4;
 
 /// The length of a request's body.
@@ -215,7 +215,8 @@ mod tests {
         drop(busy);
         assert_eq!(taken(&mut buffer, &flow), "GET /b HTTP/1.1\r\n\r\n");
 
-        // A body that holds empty lines is told from a request, and one that is answered early goes on to its end.
+        // A body with empty lines is not mistaken for a request, and a body that is answered early is still passed on
+        // to its end.
         let busy = flow.begin(BodyLength::Bytes(0));
         buffer.push(b"POST /c HTTP/1.1\r\n\r\n\n\nGET / HTTP/1.1\n\n.");
         drop(busy);

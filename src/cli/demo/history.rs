@@ -40,7 +40,7 @@ pub(super) async fn write(
     now: Time,
 ) -> Result<usize, CliError> {
     let mut items = Vec::with_capacity(MESSAGES as usize);
-    // Oldest first: ids grow in order of creation, whatever time they are for.
+    // Oldest first: ids grow in order of creation, regardless of their timestamps.
     for number in 0..MESSAGES {
         let customer = &customers[rand::random_range(0..customers.len())];
         let event_type = EVENT_TYPES[rand::random_range(0..EVENT_TYPES.len())].0;

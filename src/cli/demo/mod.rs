@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //!
-//! * The demo connects to 127.0.0.1 only, and its own receiver is the only one.
+//! * The demo connects to 127.0.0.1 only, and only to its own receiver.
 //! * The temporary folder with the database is removed on every exit except a kill.
 
 mod customers;
@@ -91,7 +91,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Everything that exists before the server starts.
+/// The state that is prepared before the server starts.
 struct DemoSetup {
     config: Config,
     listener: Listeners,

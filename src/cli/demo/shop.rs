@@ -1,5 +1,5 @@
-//! The shop that produces live events: half over REST, half through the outbox in one transaction with the shop's own
-//! row, on its own connection to the same SQLite file.
+//! The shop that produces live events: half over REST, half through the outbox. It inserts outbox rows in one
+//! transaction with its own row, over its own connection to the SQLite file.
 
 use std::path::PathBuf;
 use std::sync::Arc;

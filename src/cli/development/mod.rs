@@ -58,9 +58,9 @@ pub(super) struct ApiClient {
 /// A request failed.
 #[derive(Debug)]
 enum ClientError {
-    /// Worth retrying: no response, 429 or 5xx.
+    /// A retry may succeed: no response, 429 or 5xx.
     Unavailable(String),
-    /// Not worth retrying.
+    /// A retry would fail again.
     Rejected(StatusCode, String),
 }
 

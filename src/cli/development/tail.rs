@@ -13,8 +13,8 @@ use crate::domain::Time;
 
 /// Pause between polls.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// An attempt is recorded when it ends but sorted by its start. It may start this long before the newest recorded one
-/// and still appear later.
+/// The longest time that an attempt may start before the newest recorded one and still appear later: attempts are
+/// recorded when they end but sorted by their start.
 const MAX_LATENESS: Duration = Duration::from_secs(60);
 /// Endpoints followed at once, one request each per poll.
 const MAX_ENDPOINTS: usize = 20;

@@ -66,8 +66,8 @@ fn is_plain(name: &str) -> bool {
     starts_well && name.len() <= MAX_NAME && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// The index-free table is read along its primary key alone. `id` is drawn at insert, so it follows the order of an
-/// ordering key only if the writers of a key wait for each other, as they do when they lock the row that the event
+/// The primary key is the table's only index. `id` is assigned at insert, before the commit. The ids of an ordering key
+/// are therefore in commit order only if its writers wait for each other, for example by locking the row that the event
 /// describes.
 fn sql(options: &Options) -> String {
     let Options { dialect, table, writer, relay } = options;

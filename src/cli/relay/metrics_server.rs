@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use crate::cli::CliError;
 use crate::telemetry;
 
-/// Connections at most: a scraper needs one.
+/// Maximum connections; a scraper needs one.
 const MAX_CONNECTIONS: usize = 64;
 
 /// Starts the listener in the background.

@@ -38,18 +38,18 @@ use schedule::Schedule;
 use sender::{SendResult, Sender};
 use source::{Location, RowHead, Source, SourceError};
 
-/// Rows whose ids and sizes are read at a time.
+/// Rows per page of ids and sizes.
 const PAGE_ROWS: usize = 500;
-/// Rows that are read with their payloads, and in flight, at a time.
+/// Rows per batch: read with their payloads, then sent together.
 const BATCH_ROWS: usize = 64;
 /// Payload bytes of such a batch; a larger first row is taken alone.
 const BATCH_BYTES: i64 = 8 << 20;
-/// How often the depth and age of the table are measured.
+/// Interval between measurements of the table's depth and age.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 /// Delays before the database or Sendoff is tried again; the last one repeats.
 const RETRY_DELAYS: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
-/// How often a relay asks for a lock that another relay holds.
+/// Interval between attempts to take a lock that another relay holds.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Lifetime of a token signed with the configured secret.
 const TOKEN_TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -135,11 +135,11 @@ struct Relay {
     max_payload: usize,
 }
 
-/// Why a pass over the table ended early.
+/// The reason that a pass over the table ended early.
 enum Interrupted {
-    /// The team's database.
+    /// The team's database failed.
     Source(SourceError),
-    /// Sendoff is away or asks to wait.
+    /// Sendoff is unavailable or asks to wait.
     Server { why: String, retry_after: Option<Duration> },
 }
 
@@ -149,15 +149,15 @@ impl From<SourceError> for Interrupted {
     }
 }
 
-/// What a pass did.
+/// The result of a pass.
 #[derive(Default)]
 struct PassReport {
     relayed: usize,
 }
 
 impl Relay {
-    /// Passes over the table until `--once` is done. A shutdown drops this future: at worst, rows that Sendoff has are
-    /// not deleted, and are recognized as duplicates by the next relay.
+    /// Passes over the table until `--once` is done. A shutdown drops this future: at worst, rows that Sendoff has
+    /// stored are not deleted, and the next relay's sends are recognized as duplicates.
     async fn run(&self) -> Result<(), CliError> {
         let mut failures = 0_usize;
         loop {
@@ -230,8 +230,8 @@ impl Relay {
         }
     }
 
-    /// Goes over the whole table once, from the smallest id: transactions commit out of order, so a row may appear below
-    /// ids that were read before.
+    /// Reads the whole table once, from the smallest id: transactions commit out of order, so rows may appear below ids
+    /// that were read before.
     async fn pass(&self, source: &mut Source, schedule: &mut Schedule) -> Result<PassReport, Interrupted> {
         let mut report = PassReport::default();
         let mut after = None;
@@ -279,7 +279,7 @@ impl Relay {
         batch
     }
 
-    /// Sends a batch and deletes the rows that Sendoff has. Returns their number.
+    /// Sends a batch and deletes the rows that Sendoff has stored. Returns their number.
     async fn send_batch(
         &self,
         source: &mut Source,

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use super::source::{OutboxRow, RowHead};
 
-/// Rejected rows whose backoff is remembered. Beyond, rejected rows are tried again in every pass.
+/// Rejected rows whose backoff is remembered. Beyond this number, rejected rows are retried in every pass.
 const MAX_REJECTED: usize = 10_000;
 /// Bounds of the backoff of a rejected row, which doubles each time.
 const MIN_BACKOFF: Duration = Duration::from_secs(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(600);
 
-/// When a rejected row is tried again.
+/// The next retry of a rejected row.
 struct Rejection {
     until: Instant,
     backoff: Duration,
@@ -67,8 +67,8 @@ impl Schedule {
     }
 }
 
-/// Groups rows into sequences that may be sent at the same time: one for each ordering key, and one for each row without
-/// a key.
+/// Groups rows into sequences that may be sent at the same time: one for each ordering key, and one for each row
+/// without a key.
 pub(super) fn in_order(mut rows: Vec<OutboxRow>) -> Vec<Vec<OutboxRow>> {
     rows.sort_by_key(|row| row.id);
     let mut sequences: Vec<Vec<OutboxRow>> = Vec::new();

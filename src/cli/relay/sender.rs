@@ -22,16 +22,16 @@ const MAX_ERROR_TEXT: usize = 500;
 /// The longest wait that a response may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// What became of a row.
+/// The result of sending a row.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SendResult {
     /// Sendoff stored it.
     Accepted,
     /// Sendoff had stored it before.
     Duplicate,
-    /// Sendoff refuses it as it is.
+    /// Sendoff rejects it; a retry needs a changed row or a changed setting.
     Rejected(String),
-    /// Sendoff is away or asks to wait.
+    /// Sendoff is unavailable or asks to wait.
     Unavailable { why: String, retry_after: Option<Duration> },
     /// An earlier row of its ordering key was not accepted.
     NotSent,
@@ -64,7 +64,7 @@ impl Sender {
         &self.server
     }
 
-    /// Sends sequences at the same time, and the rows of each one after the other, up to the first that is not accepted.
+    /// Sends sequences concurrently, and the rows of each in order, up to the first row that is not accepted.
     pub(super) async fn send_all(&self, sequences: Vec<Vec<OutboxRow>>) -> Vec<(i64, SendResult)> {
         let sent = stream::iter(sequences).map(|rows| self.send_sequence(rows)).buffer_unordered(CONCURRENCY);
         sent.collect::<Vec<_>>().await.into_iter().flatten().collect()

@@ -1,5 +1,5 @@
-//! The team's database, read through one connection. Ids and limits are numbers, so they stand in the SQL, which is
-//! otherwise fixed per dialect.
+//! The team's database, read through one connection. Ids and limits are numbers, so they are formatted into the SQL,
+//! which is otherwise fixed per dialect.
 
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ use url::Url;
 
 use super::ddl::Dialect;
 
-/// Rows counted at most when the depth is measured.
+/// Maximum rows counted for the depth.
 const MAX_DEPTH: i64 = 100_000;
-/// How long a statement, or connecting, may take.
+/// Timeout of connecting and of a statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where the outbox is.
+/// The location of the outbox.
 #[derive(Debug, Clone)]
 pub(super) struct Location {
     url: String,
@@ -58,10 +58,10 @@ impl Location {
 /// The team's database failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SourceError {
-    /// Worth trying again.
+    /// A retry may succeed.
     #[error("{0}")]
     Unavailable(String),
-    /// Wrong until somebody changes it: no such table, no permission, wrong password.
+    /// Permanent until an operator acts: no such table, no permission, wrong password.
     #[error("{0}")]
     Unusable(String),
 }
@@ -89,7 +89,7 @@ pub(super) struct OutboxRow {
     pub(super) occurred_at: Option<String>,
 }
 
-/// How full the table is.
+/// The depth and age of the table.
 pub(super) struct Depth {
     /// At most [`MAX_DEPTH`].
     pub(super) rows: i64,
@@ -97,7 +97,7 @@ pub(super) struct Depth {
     pub(super) oldest_seconds: i64,
 }
 
-/// The open connection.
+/// The connection to the team's database.
 pub(super) struct Source {
     connection: AnyConnection,
     dialect: Dialect,
@@ -249,7 +249,7 @@ async fn within<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> R
     }
 }
 
-/// Errors that a person has to mend end the relay; everything else may pass.
+/// Errors that only an operator can fix end the relay; all others may be transient.
 fn classify(error: &sqlx::Error) -> SourceError {
     let text = error.to_string();
     let unusable = match error {

@@ -48,8 +48,10 @@ impl<U: FromRequest<Error = PageError, Future: 'static> + 'static> FromRequest f
         let page = PageInput::from_request(request, payload);
         let submitted = VerifiedForm::from_request(request, payload);
         Box::pin(async move {
+            // The CSRF token first: without it, a request must not learn what exists.
+            let submitted = submitted.await?;
             let PageInput { state, request, user } = page.await?;
-            Ok(FormInput { state, request, user, submitted: submitted.await? })
+            Ok(FormInput { state, request, user, submitted })
         })
     }
 }

@@ -45,7 +45,7 @@ pub struct ApiKey {
     pub created_at: Time,
     /// `None`: never.
     pub expires_at: Option<Time>,
-    /// To about a minute; `None`: never used.
+    /// Accurate to about a minute; `None`: never used.
     pub last_used_at: Option<Time>,
     pub revoked_at: Option<Time>,
 }

@@ -1,4 +1,4 @@
-//! The **audit log** records who did what. An [`Actor`] performs an **act**, which is one of the [`ACTIONS`] by its word.
+//! The **audit log** records who did what. An [`Actor`] performs an **act**, one of [`ACTIONS`].
 
 /// The kind of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Who may do what: **API keys** and **token keys** of the REST API, **operators** of the dashboard, **portal**
+//! Access control: **API keys** and **token keys** of the REST API, **operators** of the dashboard, **portal**
 //! capabilities and themes, and the **audit log**. Come here for the format of a credential or the meaning of a scope,
 //! a capability or an audit action.
 //!

@@ -52,7 +52,7 @@ impl Operator {
 /// Normalizes a typed name: trimmed, lower case.
 ///
 /// # Errors
-/// It is empty, longer than 256 characters, or more than one line.
+/// The name is empty, longer than 256 characters, or more than one line.
 pub fn parse_name(typed: &str) -> Result<String, Invalid> {
     let name = typed.trim().to_lowercase();
     if name.is_empty() || name.chars().count() > NAME {

@@ -2,14 +2,15 @@
 //!
 //! * A [`Capability`] is a permission. A token or link without capabilities grants all of them.
 //! * A [`PortalPage`] is a section that the team can hide.
-//! * [`PortalOptions`] are the settings of one portal session; a **portal link** carries them by its one-time code.
+//! * [`PortalOptions`] are the settings of one portal session; a **portal link** passes them to the session that its
+//!   one-time code opens.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::access::theme::Theme;
 use crate::domain::{AppId, Invalid, OrgId, Time, ids, limits};
 
-/// A permission of a customer. The words are the dialect's.
+/// A permission of a customer. The words are those of the REST dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Capability {
     /// Read everything except endpoint secrets. Every session has it.
@@ -42,7 +43,7 @@ impl Capability {
     /// Any one of these allows rotating a secret.
     pub const ROTATE_SECRET: &[Capability] = &[Capability::ManageEndpointSecret, Capability::ManageEndpoint];
 
-    /// The dialect's word.
+    /// The word of the REST dialect.
     pub const fn word(self) -> &'static str {
         match self {
             Capability::ViewBase => "ViewBase",

@@ -40,7 +40,7 @@ pub struct Palette {
     pub ground: Option<Colour>,
     /// Background of tables and fields.
     pub surface: Option<Colour>,
-    /// Text.
+    /// Text colour.
     pub ink: Option<Colour>,
 }
 
@@ -171,7 +171,7 @@ impl Base {
     }
 }
 
-/// The ink mixed with its background as far as it stays readable on all of `on`.
+/// The ink mixed with as much of its background as stays readable on all of `on`.
 fn soft(ink: Colour, ground: Colour, on: &[Colour]) -> Colour {
     let steps = (0..=STEPS / 2).rev().map(|step| ink.mixed(ground, f64::from(step) / f64::from(STEPS)));
     steps.into_iter().find(|soft| soft.readable_on(on)).unwrap_or(ink)

@@ -2,7 +2,7 @@
 //! and update its own endpoint or polling endpoint, without the portal.
 //!
 //! The token people copy ([`AutoConfig::text`]) encodes this server's URL, the endpoint's signing secret and the bearer
-//! token ([`TOKEN_PREFIX`]). The format is the dialect's.
+//! token ([`TOKEN_PREFIX`]). The format is that of the REST dialect.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -15,7 +15,7 @@ use crate::domain::{AppId, AutoConfigId, EndpointId, OrgId, PollingEndpointId, T
 
 /// The prefix of the bearer token.
 pub const TOKEN_PREFIX: &str = "sk_auto_";
-/// The prefix of the text people copy: version 2 of the dialect's format.
+/// The prefix of the text people copy: version 2 of the REST dialect's format.
 const TEXT_PREFIX: &str = "auto_v2_";
 /// Number of trailing token characters kept to tell tokens apart.
 const HINT: usize = 4;

@@ -130,7 +130,7 @@ pub struct EndpointSpec {
 pub enum DisabledReason {
     /// A caller or operator disabled it.
     Manual,
-    /// It answered 410.
+    /// The endpoint answered 410.
     Gone,
     /// Every attempt failed for `SENDOFF_ENDPOINT_DISABLE_AFTER`.
     Failing,

@@ -32,7 +32,7 @@ pub struct EventTypeSpec {
     pub schemas: Option<Map<String, Value>>,
 }
 
-/// Test event types that exist in every catalog: our name and the dialect's.
+/// Test event types that exist in every catalog: our name and that of the REST dialect.
 const PINGS: [&str; 2] = ["sendoff.ping", "svix.ping"];
 
 impl EventTypeSpec {

@@ -1,4 +1,4 @@
-//! What an organization configures: **applications** (tenants), their **endpoints** and **polling endpoints**, the
+//! The configuration of an organization: **applications** (tenants), their **endpoints** and **polling endpoints**, the
 //! **event types** they can subscribe to, and **autoconfig** tokens. Come here for a field, a default or a validation
 //! rule of one of these.
 //!

@@ -133,7 +133,7 @@ impl LocalFailure {
     }
 }
 
-/// Placeholder for a deleted response body. The word is the dialect's.
+/// Placeholder for a deleted response body. The word is that of the REST dialect.
 pub const EXPUNGED: &str = "EXPUNGED";
 
 /// The result of one POST.

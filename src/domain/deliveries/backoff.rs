@@ -9,7 +9,7 @@ pub const WAIT_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Jitter as a share of the wait: ±20 %.
 const JITTER: f64 = 0.2;
 
-/// The waits between attempts: the n-th wait follows the n-th failure. After the last wait there is one more attempt.
+/// The waits between attempts: the n-th wait follows the n-th failure. The last wait is followed by the last attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetrySchedule(Vec<Duration>);
 

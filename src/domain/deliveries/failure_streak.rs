@@ -1,7 +1,7 @@
-//! Warning about and disabling endpoints that only fail.
+//! Warnings about endpoints that only fail, and disabling them.
 //!
-//! A **failure streak** lasts from the first failure since the last successful delivery (or since the endpoint was
-//! enabled) to the **newest failure**, not to now: an idle endpoint's failure streak does not grow.
+//! A **failure streak** begins with the first failure after the last successful delivery (or after the endpoint was
+//! enabled). It ends with the **newest failure**, not now: an idle endpoint's failure streak does not grow.
 
 use std::time::Duration;
 

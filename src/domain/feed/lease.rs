@@ -1,10 +1,10 @@
 //! Leases of polled messages: a batch belongs to a leased consumer until the consumer commits it or the lease ends.
 //!
-//! * An [`Offset`] numbers the messages a consumer received, from 1. Offsets are small because the dialect's clients
-//!   parse them as 53-bit numbers. A redelivered message gets a new offset, which distinguishes a commit under an
-//!   expired lease from one under its successor.
-//! * [`ConsumerLease`] holds the consumer's committed offset and its last batch; [`ConsumerLease::commit`] decides the outcome of a
-//!   commit.
+//! * An [`Offset`] numbers the messages a consumer received, from 1. Offsets are small because clients of the REST
+//!   dialect parse them as 53-bit numbers. A redelivered message gets a new offset, which distinguishes a commit under
+//!   an expired lease from one under its successor.
+//! * [`ConsumerLease`] holds the consumer's committed offset and its last batch; [`ConsumerLease::commit`] decides the
+//!   outcome of a commit.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Mails to an application's contact about failing and disabled endpoints.
 //!
-//! * A [`MailContent`] is the stored content, with one [`MailNotice`] per endpoint. The text is rendered when the mail is sent.
+//! * A [`MailContent`] is the stored content, with one [`MailNotice`] per endpoint. The text is rendered when the mail
+//!   is sent.
 //! * [`next_attempt`] is the retry schedule of mails.
 //!
 //! Names and URLs that customers chose are [reduced to one plain line](line) before they are stored, so they cannot
@@ -42,7 +43,7 @@ pub struct MailNotice {
     pub what: NoticeKind,
     /// The start of the failure streak.
     pub since: Option<Time>,
-    /// The last failure, without a full stop: see [`describe_failure`].
+    /// The last failure, without a period at the end: see [`describe_failure`].
     pub last: String,
 }
 
@@ -106,7 +107,7 @@ pub fn address(url: &str) -> String {
     line(&format!("{}{port}{path}", url.host_str().unwrap_or_default()))
 }
 
-/// A failure in plain language, without a full stop. Only the status code comes from the receiver.
+/// A failure in plain language, without a period at the end. Only the status code comes from the receiver.
 pub fn describe_failure(failure: Option<Failure>, status: Option<u16>) -> String {
     let what = match (failure, status) {
         (Some(Failure::Status) | None, Some(status)) => return describe_status(status),

@@ -2,7 +2,7 @@
 //! one is due.
 //!
 //! * [`operational`] – **operational events**, sent as webhooks to the organization's own operational endpoints.
-//! * [`mail`] – **mails** to an application's contact: a **letter** with one **notice** per endpoint.
+//! * [`mail`] – **mails** to an application's contact, with one **notice** per endpoint.
 //!
 //! Invariants:
 //!

@@ -2,8 +2,8 @@
 //! **operational application**, delivered to the organization's **operational endpoints**.
 //!
 //! * [`OperationalKind`] – the event types.
-//! * [`event_for_attempt`] – the event that an attempt triggers. Failures count since acceptance or the last resend, as in the
-//!   schedule.
+//! * [`event_for_attempt`] – the event that an attempt triggers. Failures count since acceptance or the last resend, as
+//!   in the schedule.
 //! * [`failure_reported`] – whether a failure event was already sent for a delivery that was resent.
 //! * [`OperationalPayload`] – the payload.
 
@@ -108,8 +108,8 @@ impl OperationalKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptEvent {
     Emit(OperationalKind),
-    /// [`OperationalKind::AttemptRecovered`] if a failure event was sent before. The delivery was resent, so this needs its past
-    /// attempts.
+    /// [`OperationalKind::AttemptRecovered`] if a failure event was sent before. The delivery was resent, so this needs
+    /// its past attempts.
     RecoveredIfReported,
 }
 

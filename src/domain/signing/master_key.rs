@@ -1,5 +1,5 @@
-//! The **master key** of an installation. It **seals** secrets before they are stored and **opens** them. Sealed data is
-//! bound to one row and does not open in another.
+//! The **master key** of an installation. It **seals** secrets before they are stored and **opens** them. Sealed data
+//! is bound to one row and does not open in another.
 //!
 //! Nothing here prints a key: `Debug` is redacted, errors never quote, memory is wiped on drop.
 

@@ -126,7 +126,7 @@ impl Secret {
     /// Checks that the secret matches the signature type `kind`. `field` names it in the error.
     ///
     /// # Errors
-    /// It is of the other type.
+    /// The secret is of the other type.
     pub fn check_kind(&self, field: &str, kind: SignatureType) -> Result<(), Invalid> {
         let begins = match kind {
             SignatureType::Hmac256 => HMAC_PREFIX,

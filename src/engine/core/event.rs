@@ -38,7 +38,7 @@ pub enum CoreEvent {
     Loaded(LoadResult),
     /// A page of a scan; `None`: the store was unavailable.
     Scanned(Option<ScanPage>),
-    /// The slots that this process leases, and until when (monotonic time).
+    /// The slots that this process leases, and the end of the leases (monotonic time).
     Leases(Leases, Duration),
     /// Slots to release.
     Release(Vec<u8>),

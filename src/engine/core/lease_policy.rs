@@ -1,5 +1,5 @@
-//! The decisions behind the heartbeats, without I/O: when the next one is due, how many slots it may take, which
-//! slots **leave**, and which are returned. Used by [`lease_keeper`](crate::engine::runtime::lease_keeper) and by the
+//! The decisions behind the heartbeats, without I/O: the time of the next one, the slots it may take, the slots that
+//! **leave**, and the slots to return. Used by [`lease_keeper`](crate::engine::runtime::lease_keeper) and by the
 //! simulation.
 //!
 //! A leaving slot is still leased and renewed while its attempts in flight finish and are recorded, and returned as
@@ -27,14 +27,14 @@ pub enum HeartbeatMode {
     Taking,
     /// Only slots without an owner.
     Sparing,
-    /// Nothing.
+    /// No slots: the process is shutting down.
     Leaving,
 }
 
 /// The outcome of a heartbeat that reached the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeartbeatOutcome {
-    /// The slots to keep, and until when the leases may be relied on.
+    /// The slots to keep, and the time until which their leases may be relied on.
     pub leases: Leases,
     pub until: Duration,
     /// The slots that leave from now on.

@@ -63,7 +63,7 @@ pub struct ScanSchedule {
     every: Duration,
     /// When the current scan began, if one is under way.
     since: Option<Duration>,
-    /// Its next page, if it is not requested yet.
+    /// The next page of the current scan, if not requested yet.
     next: Option<ScanPosition>,
     /// A scan was requested during the current one, which may have missed the reason.
     again: bool,

@@ -296,8 +296,8 @@ async fn read(
     let mut seen = HashSet::new();
     let ids: Vec<MessageId> = turns.into_iter().map(|(_, id)| id).filter(|id| seen.insert(*id)).collect();
     let messages = store.load_messages_within(&ids, budget).await?;
-    // Without a payload nothing can be sent. Such a delivery is almost always dead by now; any other would be read
-    // again and again and block those behind it.
+    // A message without a payload cannot be sent. Its delivery is almost always dead by now; one that is not would be
+    // read again and again and block those behind it.
     let (whole, gone): (Vec<Message>, Vec<Message>) =
         messages.into_iter().partition(|message| message.payload.is_some());
     reading.messages = whole.into_iter().map(|message| (message.id, Arc::new(message))).collect();

@@ -18,7 +18,7 @@ use crate::supervisor::{Component, Pulse};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Running,
-    /// It drains: keeps slots with attempts in flight, returns the others, takes none.
+    /// Keeps slots with attempts in flight, returns the others, takes none.
     Draining,
     Stopped,
 }
@@ -88,7 +88,6 @@ impl LeaseKeeper {
         LeaseKeeper { store, process, clocks, policy: LeasePolicy::default() }
     }
 
-    /// Sends one heartbeat.
     async fn heartbeat(&mut self, began: Instant) -> Result<(HeartbeatOutcome, Rank), StoreError> {
         let began = self.clocks.mono(began);
         let now = self.clocks.read().time;
@@ -101,7 +100,7 @@ impl LeaseKeeper {
         Ok((self.policy.succeeded(began, heartbeat.leases, share), heartbeat.rank))
     }
 
-    /// Returns quiet slots.
+    /// Returns quiet slots to the store.
     async fn release_slots(&mut self, slots: Vec<u8>) {
         let ours = self.policy.returnable(slots);
         let done = self.store.release_slots(self.process.id, &ours).await;

@@ -9,7 +9,7 @@ use crate::domain::time::Clock;
 use crate::store::Store;
 use crate::supervisor::Component;
 
-/// The interval.
+/// The interval of the upkeep.
 const ROUND: Duration = Duration::from_secs(1);
 /// The interval of clock checks, in rounds.
 const CLOCK_ROUNDS: u64 = 30;

@@ -21,7 +21,7 @@ struct OpenAttempt {
     process: u64,
     slot: u8,
     epoch: i64,
-    /// Its owner lost the slot, so another process may send it meanwhile.
+    /// The sending process lost the slot, so another process may send the delivery too.
     excused: bool,
 }
 
@@ -118,7 +118,7 @@ impl Checks {
 
     fn due(&mut self, store: &ModelStore, attempt: &AttemptStart, key: RowKey) -> CheckResult {
         let (row, progress, clocks) = (&store.rows[&key], &attempt.dispatch.delivery.progress, attempt.clocks);
-        // It may have been resent or canceled a moment ago.
+        // The delivery may have been resent or canceled a moment ago.
         if row.progress.generation == progress.generation {
             hold(row.state.pending(), || format!("sent, but it is {:?}", row.state))?;
             hold(row.progress == *progress, || {

@@ -58,7 +58,7 @@ pub struct SimProcess {
     pub wake: u64,
     /// Events held back while the process is paused (SIGSTOP).
     pub stopped: Option<Vec<SimEvent>>,
-    /// It is draining.
+    /// The process is draining.
     pub leaving: bool,
     /// Results to record, each with the true time before which its retry must not start.
     pub unrecorded: Vec<(FinishedAttempt, Duration)>,
@@ -109,7 +109,7 @@ impl SimProcess {
         }
     }
 
-    /// Its monotonic time.
+    /// The process's monotonic time.
     pub fn mono(&self, now: Duration) -> Duration {
         now - self.born
     }

@@ -36,7 +36,7 @@ pub enum Behavior {
 #[derive(Debug)]
 pub struct SimReceiver {
     pub behavior: Behavior,
-    /// It has worked from the start.
+    /// The receiver has worked from the start.
     pub always_working: bool,
     tries: HashMap<MessageId, u32>,
     /// The number of times it accepted each message.

@@ -234,7 +234,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether a request fails locally: now and then, or for seconds on end.
+    /// Whether a request fails locally: a rare single failure, or nearly all requests for some seconds.
     fn local_failure(&mut self) -> Option<LocalFailure> {
         if self.case.calm || self.case.exhausted == 0 || self.healed_at.is_some() {
             return None;

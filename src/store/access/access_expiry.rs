@@ -1,9 +1,9 @@
-//! Expiring a customer's access: the tokens, unused links and portal sessions of an application, all of them or those
-//! of named sessions, at once or after a grace period.
+//! Expires a customer's access to an application: tokens, unused links and portal sessions. Covers all sessions or
+//! named ones, at once or after a grace period.
 //!
-//! Tokens are signed and not stored. The store keeps which ones are rejected: those issued up to a time, starting at a
-//! time, both by the wall clock. `application.tokens_expired` holds the time for all tokens; the table `access_end`
-//! holds single sessions, and times that are not reached yet.
+//! Tokens are not stored, so the store keeps rules instead: reject tokens issued up to one wall-clock time, from
+//! another wall-clock time on. `application.tokens_expired` is the rule for all tokens. The table `access_end` holds
+//! rules for single sessions, and rules that do not apply yet.
 
 use std::time::Duration;
 
@@ -113,8 +113,8 @@ async fn expire_all_tokens(tx: &mut Tx, app: AppId, issued: Time) -> Result<(), 
     Ok(())
 }
 
-/// Deletes rows that have no effect at `now`: of sessions whose tokens have expired anyway, and of all sessions once
-/// merged into `application`.
+/// Deletes rows that have no effect at `now`: those of sessions whose tokens have expired by themselves. Rules for all
+/// sessions are merged into `application` when they take effect.
 async fn delete_obsolete(tx: &mut Tx, app: AppId, now: Time) -> Result<(), StoreError> {
     const PAST: &str = "SELECT MAX(issued) FROM access_end WHERE app_id = $1 AND session_id = '' AND ends_at <= $2";
     let past: Option<Time> = on!(tx, db => sqlx::query_scalar(PAST).bind(app).bind(now).fetch_one(db).await)?;

@@ -23,8 +23,8 @@ fn operator((id, name, orgs, created_at, seen_at, hash): Row) -> Result<(Operato
 
 const COLUMNS: &str = "id, name, orgs, created_at, seen_at, password";
 
-/// Lists all organizations with data. Steps from one to the next along the indexes, so the cost depends on their number
-/// and not on that of their applications.
+/// Lists all organizations with data. Steps from one organization to the next along the indexes, so the cost does not
+/// depend on the number of applications.
 const ORGANIZATIONS: &str = "WITH RECURSIVE one(org) AS (
          SELECT min(org) FROM (SELECT min(org) AS org FROM application UNION ALL SELECT min(org) FROM event_type
              UNION ALL SELECT min(org) FROM api_key) AS first

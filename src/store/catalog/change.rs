@@ -29,7 +29,7 @@ pub enum UpdateResult<T, E> {
 }
 
 impl<T, E> UpdateResult<T, E> {
-    /// The updated value, with an error of the caller's for each other result.
+    /// The updated value, or an error for each other result.
     ///
     /// # Errors
     /// The reason to abort, `not_found` or `conflict`.
@@ -43,8 +43,8 @@ impl<T, E> UpdateResult<T, E> {
     }
 }
 
-/// Locks that serialize endpoint changes after a conflict, so that any number of concurrent changes in one process
-/// succeed. Endpoints share 64 locks.
+/// Locks that serialize endpoint changes after a conflict, so any number of concurrent changes in one process succeed.
+/// Endpoints share 64 locks.
 #[derive(Debug)]
 pub(in crate::store) struct ChangeLocks([Mutex<()>; 64]);
 

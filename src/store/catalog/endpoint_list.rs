@@ -41,7 +41,7 @@ pub enum BreakerPause {
 }
 
 impl BreakerPause {
-    /// The most time for a probe and its record: longer than the longest timeout of an attempt.
+    /// The longest time for a probe and its record: above the longest timeout of an attempt.
     const PROBE: Duration = Duration::from_secs(45);
 
     /// The pause at `now`, from the value stored with the last attempt. A restarted engine forgets pauses; the next

@@ -90,8 +90,8 @@ impl Store {
         self.audit(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(&detail), now).await
     }
 
-    /// Emits operational events about an endpoint inside `tx`. The result must be [admitted](operational::signal_emitted) after
-    /// the commit.
+    /// Emits operational events about an endpoint inside `tx`. The result must be
+    /// [admitted](operational::signal_emitted) after the commit.
     pub(in crate::store) async fn emit_endpoint_events(
         &self,
         tx: &mut Tx,

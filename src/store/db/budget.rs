@@ -1,7 +1,7 @@
 //! The size limit of a transaction, in rows counted before anything is written. The unit is deliveries rather than
 //! messages, because one message may go to any number of endpoints.
 //!
-//! The first item always fits, or it could never be stored.
+//! The first item always fits; otherwise a very large item could never be stored.
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use sqlx::SqlitePool;
 use crate::store::StoreError;
 use crate::store::db::sqlite::Sqlite;
 
-/// Blocks nobody and waits for nobody.
+/// Neither blocks nor waits for other connections.
 const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 /// Lets the next writer restart the WAL from its beginning.
 const RESTART: &str = "PRAGMA wal_checkpoint(RESTART)";
@@ -23,9 +23,9 @@ impl Sqlite {
         Ok(())
     }
 
-    /// A restart excludes writers, and waits for readers of the WAL, which may take as long as a page of the
-    /// dashboard. Therefore it gives up when a reader is in the way, lets the writer continue, and retries. With
-    /// `wait`, it waits, so the WAL cannot grow forever.
+    /// A restart blocks writers while it waits for readers of the WAL, which may take as long as a page of the
+    /// dashboard. Therefore it stops if a reader blocks it, lets the writer continue, and retries. With `wait` it waits
+    /// for the readers, so the WAL cannot grow forever.
     async fn restart_wal(&self, wait: bool) -> Result<(), StoreError> {
         const TRIES: usize = 20;
         const BETWEEN: Duration = Duration::from_millis(5);
@@ -48,7 +48,7 @@ impl Sqlite {
 }
 
 struct CheckpointResult {
-    /// A reader or writer kept it from completing.
+    /// A reader or writer prevented its completion.
     blocked: bool,
     /// The pages in the WAL.
     pages: i64,

@@ -207,7 +207,8 @@ pub(in crate::store) fn headers_aad(id: EndpointId) -> Vec<u8> {
     [b"endpoint headers ", &id.0.as_bytes()[..]].concat()
 }
 
-/// The associated data of its secret of `made_at`, so an old secret is not accepted as the current one.
+/// The associated data of an endpoint's secret created at `made_at`, so an old secret is not accepted as the current
+/// one.
 pub(in crate::store) fn secret_aad(id: EndpointId, made_at: Time) -> Vec<u8> {
     [b"endpoint secret ", &id.0.as_bytes()[..], &made_at.micros().to_be_bytes()].concat()
 }

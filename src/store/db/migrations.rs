@@ -79,7 +79,7 @@ impl Store {
     /// Whether the store answers and has a compatible schema.
     ///
     /// # Errors
-    /// It does not answer, or its schema is older, or newer and incompatible; the message says which.
+    /// The store does not answer, or its schema is older, or newer and incompatible; the message says which.
     pub async fn ready(&self) -> Result<(), StoreError> {
         let found: Result<Option<i64>, sqlx::Error> = read_vital!(self, db => {
             sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(db).await
@@ -132,9 +132,9 @@ enum Pending {
     Newer,
 }
 
-/// Compares the applied migrations with `all`, which is sorted by version. `known`: the table of migrations exists.
-/// It is created only if it does not: even CREATE TABLE IF NOT EXISTS needs a privilege that a process on a current
-/// schema may lack.
+/// Compares the applied migrations with `all`, which is sorted by version. `known`: the table of migrations exists. If
+/// not, it is created. The check comes first because even CREATE TABLE IF NOT EXISTS needs a privilege that a process
+/// on a current schema may lack.
 async fn pending<C: Migrate>(connection: &mut C, all: Vec<Migration>, known: bool) -> Result<Pending, StoreError> {
     if !known {
         connection.ensure_migrations_table(TABLE).await.map_err(failed)?;

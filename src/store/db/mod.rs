@@ -13,7 +13,7 @@
 //! - A statement that is the same on both databases is written once. Where they differ, both are next to each other in
 //!   a `match`.
 //! - A write transaction is bounded, by a [`Budget`](budget::Budget) or by a constant of its module.
-//! - Nothing blocks a request on a connection of the engine, or the engine on one of a request.
+//! - A request never waits for a connection of the engine, and the engine never waits for a connection of a request.
 
 pub(in crate::store) mod budget;
 pub(in crate::store) mod checkpoint;

@@ -32,15 +32,15 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Settings of all sessions.
 /// - `statement_timeout`: a longer statement is stuck, and its caller has given up.
 /// - `jit`: no statement runs long enough to be worth compiling.
-/// - `idle_in_transaction_session_timeout`: a process that was paused or lost in a transaction must not keep its
-///   locks. Transactions of ours wait for nothing but the database.
+/// - `idle_in_transaction_session_timeout`: a process that was paused or lost in a transaction must not keep its locks.
+///   Our transactions wait only for the database.
 /// - `default_transaction_isolation`: a statement must see changes that were committed before the previous statement
 ///   acquired its locks.
 const SETTINGS: &str = "SET statement_timeout = '30s'; SET jit = off; SET idle_in_transaction_session_timeout = '5s'; \
      SET default_transaction_isolation = 'read committed'";
 /// Additional settings of the engine's sessions, to force index scans. Its queries read the first rows of an index of
-/// huge tables, by lists of keys for which the planner only knows averages. Otherwise the planner sometimes collects
-/// and sorts all pending deliveries, or keeps a plan that was made while the table was small.
+/// huge tables, by lists of keys for which the planner has only average statistics. Otherwise the planner sometimes
+/// collects and sorts all pending deliveries, or keeps a plan that was made while the table was small.
 const ENGINE_SETTINGS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off";
 
 /// Additional settings of sessions for requests and pages: no generic plans, which estimate a range of ids as 0.5 %
@@ -60,7 +60,7 @@ impl Connections {
     /// With fewer, heartbeats would wait for other work.
     pub const LEAST: usize = 8;
     pub const MOST: usize = 1_000;
-    /// The default.
+    /// The default number of connections.
     pub const USUAL: usize = 17;
 
     /// `most` connections in total, clamped to the bounds above. About half of them are for requests and pages.

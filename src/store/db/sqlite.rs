@@ -29,12 +29,12 @@ use crate::store::StoreError;
 const LEAST_VERSION: (u32, u32, u32) = (3, 51, 3);
 /// Readers for requests and pages. In WAL mode readers never wait for the writer.
 const PAGES: u32 = 4;
-/// How many of them scans may occupy.
+/// The most of them that scans may occupy.
 pub(in crate::store) const SCANS: usize = 3;
 /// Readers for authentication, acceptance and the engine.
 const VITAL: u32 = 2;
-/// The size in bytes to which SQLite truncates a restarted WAL, if a reader has made it grow beyond. A quarter more
-/// than the threshold in [`crate::store::Store::tidy`], to avoid truncating it each time.
+/// The size in bytes to which SQLite truncates a restarted WAL, if a reader has made it grow beyond this size. A
+/// quarter more than the threshold in [`crate::store::Store::tidy`], to avoid truncating it each time.
 const WAL_SIZE_LIMIT: &str = "167772160";
 
 /// The open file.
@@ -171,7 +171,7 @@ impl Sqlite {
         begun
     }
 
-    /// A number that changes with commits of other connections than the writer.
+    /// A number that changes when another connection than the writer commits.
     pub(in crate::store) async fn data_version(&self) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar("PRAGMA data_version").fetch_one(&self.writer).await
     }
@@ -264,8 +264,8 @@ impl Packed {
 }
 
 /// Inserts packed keys with `sql`, which ignores conflicts. Returns `column` of the inserted keys: `all` if every key
-/// was inserted. Only otherwise the insert is rolled back and repeated with RETURNING, which costs more than the
-/// insert itself.
+/// was inserted. Otherwise it rolls the insert back and repeats it with RETURNING, which costs more than the insert
+/// itself.
 pub(in crate::store) async fn insert_keys<'q, K>(
     connection: &mut SqliteConnection,
     sql: &'q str,

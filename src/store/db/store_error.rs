@@ -32,7 +32,7 @@ pub enum StoreError {
     /// Values violate a rule that only the store can check. HTTP 422.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Invalid>),
-    /// The database rejected a value that passed all checks: a bug of ours.
+    /// The database rejected a value that passed all checks: a bug in Sendoff.
     #[error("the database rejected a value: {0}")]
     Refused(String),
     /// Stored data is invalid: a bug, or another program wrote it.

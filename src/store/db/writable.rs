@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use crate::store::db::postgres::sessions::READ_ONLY;
 use crate::store::{Backend, Store, StoreError};
 
-/// How long a result is cached, to bound the load of health checks.
+/// The time that a result is cached, to bound the load of health checks.
 const CACHE_TTL: Duration = Duration::from_secs(1);
 
 /// The last result and its time. Locked during a check.
@@ -17,7 +17,7 @@ impl Store {
     /// Checks that the store accepts writes, without changing anything. The result is cached for a second.
     ///
     /// # Errors
-    /// It does not answer or is read-only.
+    /// The store does not answer or is read-only.
     pub async fn writable(&self, now: Instant) -> Result<(), StoreError> {
         let mut cached = self.inner.writable.lock().await;
         if let Some((at, result)) = &*cached

@@ -23,7 +23,7 @@ pub enum ConsumerPosition {
     From(FeedIterator),
     /// The consumer has since requested a later position, or was reset.
     Behind,
-    /// It is a [leased](super::leases) consumer.
+    /// The consumer is [leased](super::leases).
     Leased,
     /// The polling endpoint already has [`limits::CONSUMERS`] consumers.
     TooMany,
@@ -123,7 +123,7 @@ impl Store {
         if asked.position == at.position && now < before.polled_at.plus(NOTE_INTERVAL) {
             return Ok(ConsumerPosition::From(asked));
         }
-        // It may have been moved concurrently.
+        // The consumer may have been moved concurrently.
         const SQL: &str = "UPDATE polling_consumer SET position = $3,
                  complete_at = CASE WHEN complete_at > $4 THEN complete_at ELSE $4 END, polled_at = $5
              WHERE polling_endpoint_id = $1 AND name = $2 AND moves = $6 AND position <= $3

@@ -7,11 +7,11 @@
 //! * It assigns ids above that one.
 //!
 //! Each id is therefore greater than every id committed before for its application, and a reader that continues from
-//! the greatest id it has seen misses nothing. The only write is the row lock: there is no counter whose old versions
-//! would pile up under an open snapshot.
+//! the greatest id it has seen misses nothing. The only write is the row lock: there is no counter whose dead row
+//! versions would accumulate under an open snapshot.
 //!
-//! Ids stay close to the current time. Ids more than [`MAX_ID_LEAD`] in the future are ignored, so a clock that was once far
-//! ahead does not pull later ids with it. Readers cannot use such positions
+//! Ids stay close to the current time. Ids more than [`MAX_ID_LEAD`] in the future are ignored, so a clock that was
+//! once far ahead does not pull later ids with it. Readers cannot use such positions
 //! ([`MAX_READ_LEAD`](crate::domain::feed::MAX_READ_LEAD)).
 
 use std::collections::BTreeSet;

@@ -28,7 +28,7 @@ pub struct FeedRequest<'f> {
     pub filters: &'f [FeedFilter],
     /// `true`: delivered to all endpoints; `false`: a delivery is pending or dead.
     pub delivered: Option<bool>,
-    /// The most messages.
+    /// The most messages of the page.
     pub limit: usize,
     pub now: Time,
 }

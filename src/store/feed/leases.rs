@@ -1,8 +1,8 @@
 //! Leased consumers: readers of a polling endpoint that commit processed messages. A batch belongs to one request until
 //! it is committed or its lease ends.
 //!
-//! They are rows of `polling_consumer`, like [other consumers](super::consumers), with a lease. On PostgreSQL, leases
-//! use the database's clock.
+//! Leased consumers are rows of `polling_consumer`, like [other consumers](super::consumers), with a lease. On
+//! PostgreSQL, leases use the database's clock.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub enum LeaseState {
     Free(FeedIterator),
     /// A batch is leased until this time.
     Held(Time),
-    /// It is a consumer without leases.
+    /// The consumer has no leases.
     NotLeased,
     /// The polling endpoint already has [`CONSUMERS`](crate::domain::limits::CONSUMERS) consumers.
     TooMany,

@@ -126,8 +126,8 @@ impl FeedWakeups {
 }
 
 impl Store {
-    /// A listener for the next message of `app`. Create it before reading, so that concurrent commits wake it. `None`:
-    /// there are already [`LISTENERS`], or the process is shutting down.
+    /// A listener for the next message of `app`. Create it before reading, so concurrent commits wake it. `None`: there
+    /// are already [`LISTENERS`], or the process is shutting down.
     pub fn listen_to_feed(&self, app: AppId) -> Option<FeedListener> {
         let wakeups = &self.inner.wakeups;
         if wakeups.closed.load(Ordering::Acquire) {

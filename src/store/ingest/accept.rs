@@ -56,7 +56,7 @@ impl AcceptItem {
     }
 }
 
-/// Why a message was rejected.
+/// The reason that a message was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     #[error("there is no application {0}")]
@@ -106,7 +106,7 @@ impl AcceptedBatch {
 }
 
 impl Store {
-    /// Accepts a message, in one transaction with the others that wait at that moment. Returns after the commit.
+    /// Accepts a message, in one transaction with the other queued messages. Returns after the commit.
     ///
     /// # Errors
     /// The store is unavailable or its queue is full: the message was not accepted. If the commit itself fails, the
@@ -158,9 +158,9 @@ impl Store {
 struct Draft {
     message: Arc<Message>,
     view: Arc<AppView>,
-    /// Their deliveries are inserted into `due` in this transaction.
+    /// Endpoints whose deliveries are inserted into `due` in this transaction.
     endpoints: Vec<Arc<LiveEndpoint>>,
-    /// Their deliveries are [fanned out](fan_out) later.
+    /// Endpoints whose deliveries are [fanned out](fan_out) later.
     packed: Vec<EndpointId>,
 }
 

@@ -9,7 +9,7 @@
 //! - deleted: the delivery is dead, like those that were pending.
 //! - disabled: the delivery waits in `due`, like those that were pending.
 //! - created, or its filters changed: no effect.
-//! - resent to on request: the delivery already exists, and no second one is inserted.
+//! - resent manually: the delivery already exists, and no second one is inserted.
 //!
 //! If the message's content is deleted first, its deliveries are dead in the transaction that unpacks them.
 //!

@@ -33,9 +33,9 @@ pub struct IdempotencyKey {
 /// An earlier call with the same key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PriorRequest {
-    /// It had the same body; a reference to the object it created.
+    /// The bodies are equal. A reference to the object that the earlier call created.
     SameBody(String),
-    /// It had another body.
+    /// The bodies differ.
     OtherBody,
 }
 

@@ -77,7 +77,7 @@ impl AppView {
     }
 }
 
-/// A caller and its application. The outbox names no organization.
+/// A reference to an application, and its caller; `None` for the outbox, whose rows name no organization.
 pub type AppKey = (Option<Tenant>, AppRef);
 
 /// The result of [`resolve`] for a key.
@@ -184,7 +184,7 @@ impl AppRow {
         version >= self.changes_from && version < self.version
     }
 
-    /// Its view with these endpoints, sorted by id.
+    /// The application's view with these endpoints, sorted by id.
     pub(in crate::store) fn view(&self, version: i64, endpoints: Vec<Arc<LiveEndpoint>>) -> AppView {
         AppView { id: self.id, org: self.org.clone(), version, operational: self.operational, endpoints }
     }

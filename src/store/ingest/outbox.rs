@@ -1,15 +1,15 @@
 //! The transactional outbox: a table into which an application's own transactions insert events. [`relay`] moves them
 //! into the store.
 //!
-//! A row that cannot be accepted is *stuck*: it stays in the table with the reason, and is retried with exponential
-//! backoff (5 s to 10 min), or at once when an application of its name is created.
+//! A row that cannot be accepted is *stuck*: it stays in the table with the reason. It is retried with exponential
+//! backoff (5 s to 10 min), and at once when an application of its name is created.
 //!
 //! - [`relay`]: one relay step. [`relay_batch_size`]: its batch size. [`outbox_watermark`]: the lowest id that may
 //!   wait, on PostgreSQL.
 //! - [`outbox_actions`]: retry, edit or discard a stuck row.
 //!
-//! Invariants: a row and its message never both exist, nor both vanish. No constraint of ours can fail the writer's
-//! transaction.
+//! Invariants: either a row or its message exists, never both and never neither. The table has no constraint that could
+//! fail the writer's transaction.
 
 pub mod outbox_actions;
 pub(in crate::store) mod outbox_watermark;
@@ -156,7 +156,7 @@ impl Store {
             }
             Backend::Postgres(backend) => {
                 let from = self.inner.outbox_watermark.poll_start(now);
-                // ORDER BY keeps PostgreSQL on the index, whatever its statistics estimate.
+                // ORDER BY keeps PostgreSQL on the index, regardless of its statistics.
                 let sql = sqlx::AssertSqlSafe(format!(
                     "SELECT {POSTGRES_LOOK_AT}, id FROM outbox WHERE {POSTGRES_LOOK_AT} <= $1 {}
                      ORDER BY {POSTGRES_LOOK_AT}, id LIMIT 1",

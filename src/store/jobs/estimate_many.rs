@@ -17,8 +17,8 @@ const ROWS: i64 = 20_000;
 /// The most deliveries of one endpoint; a larger one is counted separately.
 const DEEP: i64 = 1_000;
 
-/// For a list of endpoints the planner only knows averages. Without these settings it may read all deliveries of an
-/// endpoint before the first few. They last until the end of the transaction.
+/// For a list of endpoints the planner has only average statistics. Without these settings it may read all deliveries
+/// of an endpoint before the first few. They last until the end of the transaction.
 const SETTINGS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
 
 /// The counts of the first of several endpoints.

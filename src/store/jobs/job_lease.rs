@@ -1,7 +1,7 @@
 //! Leases and steps of background tasks.
 //!
-//! * A [`TaskLease`] is a lease of a task: one process at a time advances it, and releases it after a while so long tasks do
-//!   not delay short ones. An unreleased lease expires.
+//! * A [`TaskLease`] is a lease of a task. One process at a time advances the task, and releases it after a while so
+//!   long tasks do not delay short ones. An unreleased lease expires.
 //! * A **step** is one bounded transaction that does a little work and records its progress. A crash repeats nothing.
 
 use std::time::Duration;

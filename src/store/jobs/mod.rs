@@ -4,8 +4,8 @@
 //! * [`background`] – creating, listing and canceling tasks. [`estimate`] – counting what a task would send.
 //! * [`job_lease`] – the **lease** by which one process at a time advances a task, **step** by step.
 //!   [`endpoint_cursor`] – the position of the next step.
-//! * [`replay`] – the steps of replay and recovery. [`list_resend`] – resending the deliveries of a list. [`reconcile`] –
-//!   resending what a receiver did not get.
+//! * [`replay`] – the steps of replay and recovery. [`list_resend`] – resending the deliveries of a list. [`reconcile`]
+//!   – resending what a receiver did not get.
 //! * [`task_data`] – the stored form of a task. [`resent_deliveries`] – the deliveries a task has resent.
 //!
 //! Invariants:

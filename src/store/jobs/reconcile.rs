@@ -1,5 +1,5 @@
-//! Reconciliation: given the ids that a receiver has, finds the messages it is missing. Returns a page of them, or
-//! resends them in steps.
+//! Reconciliation: finds the messages that a receiver is missing, given the ids that it has. Returns a page of these
+//! messages, or resends them in steps.
 //!
 //! A message is missing if the receiver did not list it, it matches the endpoint's filters, and it is not pending:
 //!

@@ -58,7 +58,7 @@ pub(in crate::store) struct MissingRow {
     event_type: String,
     channels: Option<String>,
     pub accepted_at: Time,
-    /// It already has a delivery, or its content is deleted.
+    /// The message already has a delivery, or its content is deleted.
     passed: i32,
 }
 

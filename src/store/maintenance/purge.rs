@@ -1,4 +1,4 @@
-//! Removing deleted endpoints and applications for good, a few rows at a time:
+//! Removes deleted endpoints and applications permanently, a few rows at a time:
 //!
 //! 1. Some days after the deletion the row is **purged**: its secrets, headers, metadata, filters and the path of its
 //!    URL are erased. Lists still need the rest to name the endpoint of an old attempt.

@@ -1,7 +1,7 @@
 //! Compaction of old rollups: minutes are merged into hours, and hours into days.
 //!
 //! Each move adds rows to the wider table and deletes them from the narrower one in one transaction, so the sum over
-//! all three tables is always right. An attempt recorded late creates a new row by minute, which is moved later.
+//! all three tables is always correct. An attempt recorded late creates a new row by minute, which is moved later.
 //! Recording is not aware of compaction.
 
 use crate::domain::Time;
@@ -17,9 +17,8 @@ const MOVES: [(RollupLevel, RollupLevel, ChartRange); 2] =
     [(MINUTES, HOURS, ChartRange::Hour), (HOURS, DAYS, ChartRange::Week)];
 
 impl Store {
-    /// Moves one step of rollups: minutes of hours that ended more than an hour before `now` into hours, and hours of
-    /// days that ended more than seven days before into days. Returns the number of moved rows; fewer than a full step
-    /// means done.
+    /// Moves one step of rollups: minutes into hours, one hour after the hour ended, and hours into days, seven days
+    /// after the day ended. Returns the number of moved rows; fewer than a full step means done.
     ///
     /// # Errors
     /// The store is unavailable.

@@ -21,7 +21,7 @@ const LOCK_TIMEOUT: &str = "500ms";
 const TRIES: u32 = 6;
 /// The number of widths that partitions are created ahead of the clock.
 const AHEAD: u32 = 2;
-/// From this many partitions on, a new one fills its whole gap, so clock jumps cannot create an unlimited number.
+/// With at least this many partitions, a new one fills its whole gap, so clock jumps cannot create an unlimited number.
 const CROWDED: usize = 32;
 
 impl Store {

@@ -21,9 +21,9 @@ pub(super) const KEPT: usize = 3;
 /// The most rows of a partition to merge. Others wait while they are copied.
 const MERGED: i64 = 20_000;
 /// Timeout for locks that block neither readers nor writers. They do block the creation of partitions, once per table,
-/// so this is shorter than one attempt of that.
+/// so the timeout is shorter than one attempt at a creation.
 const LOCK_TIMEOUT: &str = "200ms";
-/// Timeout for locks that block everyone.
+/// Timeout for locks that block readers and writers.
 const SHORT_LOCK_TIMEOUT: &str = "100ms";
 
 impl Store {

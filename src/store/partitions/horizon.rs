@@ -69,7 +69,7 @@ async fn delete_pending(
     horizon: MessageId,
     cutoff: Time,
 ) -> Result<Vec<EndedDelivery>, StoreError> {
-    // Not a join: that could read all messages below the horizon, which are many until they are dropped.
+    // Not a join, which could read all messages below the horizon. There are many until their partitions are dropped.
     let sql = AssertSqlSafe(format!(
         "DELETE FROM due WHERE (message_id, endpoint_id) IN
              (SELECT message_id, endpoint_id FROM due WHERE message_id < $1

@@ -57,7 +57,7 @@ struct Row {
 impl From<Row> for Attempt {
     fn from(row: Row) -> Attempt {
         let outcome = Outcome {
-            // A word from a newer release is still a failure.
+            // An unknown word was written by a newer release and also means a failure.
             failure: row.failure.map(|word| Failure::from_word(&word).unwrap_or(Failure::Protocol)),
             detail: row.detail,
             status: row.status.and_then(|status| u16::try_from(status).ok()),

@@ -125,8 +125,8 @@ fn bounds(id: Option<Uuid>) -> (Uuid, Uuid) {
 }
 
 impl Store {
-    /// Counts of the range that ends at `now`, in buckets of its [width](ChartRange::width), oldest first, including empty
-    /// ones.
+    /// Counts of the range that ends at `now`, in buckets of its [width](ChartRange::width), oldest first, including
+    /// empty ones.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -176,7 +176,7 @@ impl Store {
             CountScope::Endpoint(endpoint) => (tenant.only, Some(endpoint.0)),
         };
         let (app, endpoint) = (bounds(app.map(|app| app.0)), bounds(endpoint));
-        // The bounds are always bound, so the condition must mention them.
+        // The parameters are always bound, so the condition must use them.
         const WHOLE: &str = "endpoint_id = $6 AND $6 <= $7 AND $4 <= $5";
         let which = if scope == CountScope::Organization { WHOLE } else { BETWEEN };
         let sql = format!(

@@ -18,14 +18,14 @@ pub struct DeliveryCounts {
     pub pending: i64,
     pub retrying: i64,
     pub delivered: i64,
-    /// Without canceled ones.
+    /// Excludes canceled deliveries.
     pub dead: i64,
     pub canceled: i64,
-    /// Of all these: not sendable, because the content or the endpoint is deleted.
+    /// Deliveries in any status whose content or endpoint is deleted. A resend skips them, like the next two.
     pub gone: i64,
-    /// Of the others: the endpoint is disabled.
+    /// Not `gone`, but the endpoint is disabled.
     pub disabled: i64,
-    /// Of the others: already due, so a resend has no effect.
+    /// Neither `gone` nor `disabled`, but already due, so a resend has no effect.
     pub due: i64,
     /// Counting stopped at its limit.
     pub more: bool,

@@ -327,7 +327,7 @@ impl Store {
         let found: Vec<LastAttemptRow> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         let attempt = |(message, endpoint, number, id, at, status, failure): LastAttemptRow| {
             let status = status.and_then(|status| u16::try_from(status).ok());
-            // A word from a newer release is still a failure.
+            // An unknown word was written by a newer release and also means a failure.
             let failure = failure.map(|word| Failure::from_word(&word).unwrap_or(Failure::Protocol));
             ((message, endpoint, number), LastAttempt { id, at, status, failure })
         };

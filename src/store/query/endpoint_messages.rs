@@ -1,7 +1,7 @@
 //! Messages sent to an endpoint, with the status of their deliveries, and counts by status.
 //!
-//! * [`EndpointMessageFilter`] selects messages with a delivery to an endpoint. It is evaluated here, row by row, for lists and
-//!   background tasks on both databases; the rows are read along the index of the endpoint's deliveries.
+//! * [`EndpointMessageFilter`] selects messages with a delivery to an endpoint. It is evaluated here, row by row, for
+//!   lists and background tasks on both databases; the rows are read along the index of the endpoint's deliveries.
 //! * [`EndpointMessage`] is a message and the status of its delivery.
 //! * [`DeliveryStatusCounts`] are counts by status.
 
@@ -79,8 +79,8 @@ impl EndpointMessageFilter {
         self.sql_and(store, compare, direction, "")
     }
 
-    /// [`EndpointMessageFilter::sql`] for a caller that bounds the ids itself. It skips deliveries in other states before it reads
-    /// their messages, so the number of rows does not limit the number of scanned rows.
+    /// [`EndpointMessageFilter::sql`] for a caller that bounds the ids itself. It skips deliveries in other states
+    /// before it reads their messages, so the number of rows does not limit the number of scanned rows.
     pub(in crate::store) fn sql_of_states(&self, store: &str) -> String {
         let mut states: Vec<String> =
             [DeliveryState::Fresh, DeliveryState::Retry, DeliveryState::Delivered, DeliveryState::Dead]

@@ -1,9 +1,10 @@
 //! Scans for filtered deliveries along the index that skips the fewest rows: newest message first for lists, oldest
 //! first for background tasks.
 //!
-//! Small sets (at most [`SCAN`] pending or retried deliveries, the organization's dead ones, an endpoint's of both) are
-//! scanned completely, however old. Everything else is scanned by message or along an endpoint's deliveries. A page
-//! scans at most [`SCAN`] deliveries, those of [`MESSAGES_SCANNED`] messages, or [`TEXT_BYTES`] of payloads.
+//! Sets of at most [`SCAN`] deliveries are scanned completely, regardless of age: the pending or retried deliveries,
+//! the organization's dead ones, an endpoint's retried and dead ones. Everything else is scanned by message or along an
+//! endpoint's deliveries. A page scans at most [`SCAN`] deliveries, those of [`MESSAGES_SCANNED`] messages, or
+//! [`TEXT_BYTES`] of payloads.
 
 use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};

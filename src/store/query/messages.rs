@@ -211,7 +211,7 @@ impl Store {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        // The bounds let PostgreSQL skip partitions, whatever the plan.
+        // The bounds let PostgreSQL skip partitions with any plan.
         const SIZES: &str = "SELECT id, coalesce(octet_length(payload), 0)::bigint FROM message
              WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
         type Row = (MessageId, i64);
@@ -275,8 +275,8 @@ impl Store {
 
 /// The condition that a message belongs to the application (a parameter) with an id within these limits. On PostgreSQL
 /// it compares both columns and is [ordered by both](in_order_of_application), so the planner can only use the
-/// application's index; the index of all ids may have millions of other applications' rows to skip. The limits on the
-/// id alone exclude partitions.
+/// application's index. In the index of all ids it might skip millions of other applications' rows. The limits on the
+/// id alone let it skip partitions.
 pub(in crate::store) fn within_application<const N: usize>(store: &str, app: &str, limits: [&str; N]) -> String {
     let of_ids = limits.map(|limit| format!(" AND id {limit}")).concat();
     if store != Store::POSTGRES {

@@ -141,7 +141,7 @@ pub const SCAN: usize = 10_000;
 #[derive(Clone, Debug)]
 pub struct Scanned<T, K> {
     pub data: Vec<T>,
-    /// Whether there are, or after an early end may be, more in the direction of reading.
+    /// Whether there are more items in the direction of reading. After an early end: whether there may be.
     pub more: bool,
     /// The last scanned key, if the scan limit ended the page: continue after it.
     pub stopped: Option<K>,

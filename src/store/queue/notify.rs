@@ -1,9 +1,9 @@
 //! LISTEN and NOTIFY between processes that share a PostgreSQL: notifications of due deliveries and released slots.
-//! They only reduce latency. A notification that is lost (full queue, broken connection) delays the work until the
-//! engine's next scan.
+//! Notifications only reduce latency. A lost one (full queue, broken connection) delays the work until the engine's
+//! next scan.
 //!
 //! - Each engine listens on its own channel and gets the endpoints of the slots that it owns. The notifying statement
-//!   looks up the owners. An empty notification means: look at all endpoints.
+//!   looks up the owners. An empty notification stands for all endpoints.
 //! - All engines listen on [`SLOTS_RELEASED`]: slots were released. If it is lost, the next heartbeat takes them.
 //! - A task sends the notifications after the commit, in their own transactions with `synchronous_commit = off`.
 //!   PostgreSQL serializes the commits of all transactions with NOTIFY in the whole server: inside the accepting

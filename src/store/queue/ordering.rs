@@ -87,7 +87,7 @@ pub(in crate::store) async fn lock_relay_order(tx: &mut Tx) -> Result<(), StoreE
     Ok(())
 }
 
-/// Removes the row that serializes relay steps, if there is no ordered endpoint any more.
+/// Removes the row that serializes relay steps, if no ordered endpoint is left.
 pub(in crate::store) async fn remove_relay_lock(store: &Store) -> Result<(), StoreError> {
     store
         .retry_conflicts(|| async {
@@ -101,8 +101,8 @@ pub(in crate::store) async fn remove_relay_lock(store: &Store) -> Result<(), Sto
                 return Ok(());
             }
             if let Tx::Postgres(tx) = &mut tx {
-                // The lock waits for uncommitted transactions that make an endpoint ordered and have seen the row. On
-                // a timeout the row is removed another time.
+                // The lock waits for uncommitted transactions that make an endpoint ordered and have seen the row.
+                // After a timeout a later call removes the row.
                 sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(&mut **tx).await?;
                 let locked = sqlx::query("LOCK TABLE ordering IN SHARE ROW EXCLUSIVE MODE").execute(&mut **tx).await;
                 if locked.as_ref().is_err_and(store_error::is_lock_timeout) {
@@ -283,9 +283,9 @@ async fn set_numbers(tx: &mut Tx, endpoint: EndpointId, seqs: &[(MessageId, i64)
 }
 
 impl Store {
-    /// Numbers the pending deliveries of an ordered endpoint that have no number: scheduled ones that are due, at the
-    /// end; and those from before the endpoint became ordered, by age, before all later ones. Runs in several
-    /// transactions and may be interrupted and repeated.
+    /// Numbers the pending deliveries of an ordered endpoint that have no number. Due scheduled ones go to the end.
+    /// Those from before the endpoint became ordered go before all later ones, by age. Runs in several transactions and
+    /// may be interrupted and repeated.
     ///
     /// # Errors
     /// The store is unavailable.

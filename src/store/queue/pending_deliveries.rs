@@ -11,11 +11,11 @@ use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
 use crate::store::{Backend, Store, StoreError, read_vital};
 
-/// A retry that is due later than this was scheduled with a wrong clock, or ours is wrong.
+/// The limit for retries. One that is due later was scheduled with a wrong clock, or our clock is wrong.
 const LONGEST_WAIT: Duration = Duration::from_secs(2 * WAIT_LIMIT.as_secs());
 /// The same limit for scheduled messages.
 pub(in crate::store) const LONGEST_SCHEDULE: Duration = Duration::from_secs(SCHEDULE_LIMIT.as_secs() + 86_400);
-/// A lane with fresh deliveries is read at least after this time, due or not: clocks of machines may differ.
+/// The longest wait before a lane with fresh deliveries is read, due or not: machines' clocks may differ.
 const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 
 /// A pending delivery.

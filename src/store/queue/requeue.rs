@@ -1,4 +1,4 @@
-//! Putting deliveries back into the queue, whatever their state: manual resends, and the steps of background jobs.
+//! Puts deliveries back into the queue, in any state: manual resends, and the steps of background jobs.
 //!
 //! A delivery is in one place: `due`, `dead`, or the attempt that delivered it. Moving it races with records and
 //! other resends. Therefore the steps follow the lock order of all transactions (horizon, due, dead, attempt):
@@ -50,8 +50,8 @@ struct EndedCounters {
 const AT_ONCE: &str = "$4";
 const WHEN_SCHEDULED: &str = "CASE WHEN deliver_at > $4 THEN deliver_at ELSE $4 END";
 
-/// Makes a delivery fresh and due now, whatever its state, or creates it. The caller has checked and locked that the
-/// message has its content. `false`: the message is past the retention period, and nothing was done.
+/// Makes a delivery fresh and due now, in any state, or creates it. The caller has checked and locked that the message
+/// has its content. `false`: the message is past the retention period, and nothing was done.
 pub(in crate::store) async fn resend(
     tx: &mut Tx,
     to: RequeueTarget,

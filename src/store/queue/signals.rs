@@ -1,4 +1,4 @@
-//! Signals from the store to the engine of the same process: what has just become due. Neither depends on the other.
+//! Signals about newly due deliveries, from the store to the engine of the same process. Neither depends on the other.
 //!
 //! Signals only reduce latency: when one is lost because the queue is full (in signals or bytes), the engine finds
 //! the work by reading the store. Work for other engines, or all work in a process without one, is sent as

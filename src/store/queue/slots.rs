@@ -1,8 +1,8 @@
-//! Slots and their leases: which process sends for which endpoints. There are 256 slots; an endpoint gets one for
-//! life when it is created ([`slot_for`]).
+//! Slots and their leases decide which process sends for which endpoints. There are 256 slots. An endpoint gets a
+//! permanent slot when it is created ([`slot_for`]).
 //!
 //! A heartbeat renews all leases of a process. Each change of owner increments the slot's **epoch**. A lease that
-//! expired but was not taken keeps its owner and epoch, however long the store was unavailable.
+//! expired but was not taken keeps its owner and epoch, no matter how long the store was unavailable.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,8 +39,8 @@ enum Acquire {
     FreeOrExpired,
 }
 
-/// The rank of a process among the living ones, by id. Its share of the slots and its turn in periodic work follow
-/// from it, so processes agree without talking to each other.
+/// The rank of a process among the living ones, by id. Its share of the slots and its turn in periodic work follow from
+/// it, so processes agree without exchanging messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
     /// The number of living processes with a smaller id.
@@ -79,7 +79,7 @@ pub struct ProcessView {
     /// Host and pid.
     pub name: String,
     pub started_at: Time,
-    /// Its leases have not expired.
+    /// The process's leases have not expired.
     pub alive: bool,
     /// The number of slots it owns.
     pub slots: i64,
@@ -100,9 +100,9 @@ pub fn slot_of(live: &LiveEndpoint) -> u8 {
 }
 
 /// The slot of an application's endpoint number `ordinal`, counted from 0 over all endpoints ever created there. An
-/// endpoint never changes its slot, because it would have two owners for a while. The last byte of an application's
-/// UUIDv7 is random and spreads applications over the slots; the endpoints of an application share few slots, so one
-/// process handles most of its traffic.
+/// endpoint never changes its slot: while it moved, it would have two owners. The last byte of an application's UUIDv7
+/// is random and spreads applications over the slots; the endpoints of an application share few slots, so one process
+/// handles most of its traffic.
 pub(in crate::store) fn slot_for(app: AppId, ordinal: i64) -> u8 {
     let base = i64::from(app.0.as_bytes()[15]);
     ((base + ordinal.max(0) / ENDPOINTS_PER_SLOT) % SLOTS as i64) as u8
@@ -241,7 +241,7 @@ impl Store {
     }
 }
 
-/// The rank of a process. SQLite has one process, whatever rows a crashed one has left.
+/// The rank of a process. SQLite has one process, regardless of rows that a crashed one has left.
 async fn rank(tx: &mut Tx, process: Uuid, clock: Time) -> Result<Rank, StoreError> {
     let Tx::Postgres(tx) = tx else { return Ok(Rank::ALONE) };
     const SQL: &str = "SELECT count(*), count(*) FILTER (WHERE id < $2) FROM process WHERE expires_at > $1";

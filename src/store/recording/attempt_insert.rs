@@ -1,4 +1,4 @@
-//! Inserting attempts, whatever their effect on the delivery. These are the widest rows of the store.
+//! Inserts attempts, regardless of their effect on the delivery. They are the widest rows of the store.
 
 use std::collections::HashSet;
 

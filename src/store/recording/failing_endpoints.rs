@@ -1,9 +1,9 @@
-//! Endpoints that only fail: warnings first, then they are disabled. The operational event, the mail and the audit
-//! entry are written in the transaction that updates the endpoint, so each is sent exactly once per streak even with
+//! Warns about endpoints that only fail, and finally disables them. The operational event, the mail and the audit entry
+//! are written in the transaction that updates the endpoint. Each is therefore written once per streak, even with
 //! several processes or a crash.
 //!
 //! * [`Store::check_failing_endpoints`]: a step of the maintenance.
-//!   [`domain::failing`](crate::domain::deliveries::failure_streak) has the rule.
+//!   [`failure_streak`](crate::domain::deliveries::failure_streak) has the rule.
 //! * [`disable_gone`]: disables endpoints that answered 410, when the attempt is recorded.
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 //!
 //! * At least once: if the sender ends before it reports a result, the mail is sent again after its lease. A leased
 //!   mail never changes and its id is its `Message-ID`, so a duplicate is identical.
-//! * Rate limit: until it is leased, further notices for the same application and address are added to it. An
+//! * Rate limit: until a mail is leased, further notices for the same application and address are added to it. An
 //!   application's next mail is planned an hour after the last.
 //!
 //! No mail is written in a process that sends none ([`Store::enable_mail`] was not called).
@@ -48,7 +48,7 @@ pub enum MailOutcome {
         due: Time,
         failure: String,
     },
-    /// Failed for good.
+    /// Failed permanently.
     GivenUp {
         failure: String,
     },

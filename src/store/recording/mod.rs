@@ -3,7 +3,8 @@
 //!
 //! - [`record`]: the transaction of a batch. [`attempt_insert`]: the statements that insert attempts.
 //! - [`rollups`]: attempt counts per minute.
-//! - [`failure_streaks`]: since when an endpoint has only failed. [`failing_endpoints`]: warnings, and disabling it.
+//! - [`failure_streaks`]: the start of an endpoint's failures. [`failing_endpoints`]: warning about it and disabling
+//!   it.
 //! - [`operational_event`]: which operational events occur. [`operational`]: storing them as messages.
 //! - [`mail`]: the mail queue.
 //!

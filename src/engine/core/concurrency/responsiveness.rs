@@ -12,10 +12,10 @@ const CLOCK_RESOLUTION: Duration = Duration::from_nanos(1);
 /// The responsiveness of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Responsiveness {
-    /// It responded recently, with any status.
+    /// The endpoint responded recently, with any status.
     Responsive,
     Unknown,
-    /// It hangs or cannot be reached.
+    /// The endpoint hangs or cannot be reached.
     Silent,
 }
 

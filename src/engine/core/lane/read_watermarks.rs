@@ -1,8 +1,8 @@
 //! Read watermarks: the start of a lane's next read. A read's rows stay held in memory, and deleted rows slow a scan
 //! down while any snapshot can see them, so a read starts where the last one ended.
 //!
-//! A late commit or another process's clock may put a delivery below that point. So no watermark is more recent than
-//! [`LATE`] ago, and each lane is read from the beginning now and then.
+//! A late commit or another process's clock may put a delivery below that point. Therefore every watermark is at least
+//! [`LATE`] old, and each lane is read from the beginning at intervals.
 
 use std::time::Duration;
 

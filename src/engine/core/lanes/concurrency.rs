@@ -27,7 +27,7 @@ impl Lanes {
             self.queued_bytes = self.queued_bytes.saturating_sub(lane.trim());
         }
         if let Some(place) = lane.positions.awaiting_share.take() {
-            // It waits for the share of its new kind.
+            // The lane waits for a share of its new kind instead.
             self.shares.leave(lane.live.endpoint.app_id, id, place);
             lane.positions.enqueued = false;
             self.enqueue(id);

@@ -1,8 +1,8 @@
 //! The indexes over all lanes, and time-based changes.
 //!
-//! Each index answers one question without a search: which lane is due to be read, which may send again, which is due
-//! for a check, which slots are busy. After any change to a lane, [`Lanes::index`] updates its positions: a lane is
-//! in each index at most once, and no entry is stale.
+//! Each index answers one question without a search. Which lane is due to be read? Which may send again? Which is due
+//! for a check? Which slots are busy? After any change to a lane, [`Lanes::index`] updates its positions: a lane is in
+//! each index at most once, and no entry is stale.
 //!
 //! Every lane has a next **check**, which updates its kind, ends its backlogged state, or drops it after a while
 //! without activity. Each check schedules the next one, so none is missed; events only make it earlier. A step does

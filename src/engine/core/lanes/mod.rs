@@ -199,7 +199,7 @@ impl Lanes {
         if live.endpoint.spec.ordered || self.lanes.get(&id).is_some_and(Lane::ordered) {
             self.admit_in_order(id, admission, now);
         } else if self.recently_read.contains(&(id, message.id)) {
-            // It is held, or was sent.
+            // The delivery is held or was sent.
         } else if self.late(id, message, now) {
             self.schedule_read(id, Time::ZERO);
         } else if due > now.time {

@@ -255,8 +255,8 @@ impl Lanes {
         }
     }
 
-    /// Whether the signal of `message` is so late that the delivery may have been sent already: by a previous owner
-    /// of the slot, or after a read that is no longer [remembered](Lanes::recently_read). Only the store can tell.
+    /// Whether the delivery may have been sent before the late signal of `message`: by a previous owner of the slot, or
+    /// after a read that is no longer [remembered](Lanes::recently_read). Only the store can tell.
     pub(super) fn late(&self, id: EndpointId, message: &Message, now: ClockReading) -> bool {
         let since = self.owned_since(id).unwrap_or(now.mono);
         let ours = now.mono.saturating_sub(since);

@@ -18,11 +18,11 @@ use crate::store::queue::slots::Leases;
 /// The lanes' state of one slot.
 #[derive(Debug, Default)]
 pub(super) struct SlotLanes {
-    /// Our lease: its epoch, and since when. `None`: not ours.
+    /// Our lease: its epoch and its start. `None`: not ours.
     pub(super) lease: Option<(i64, Duration)>,
     /// The number of lease changes.
     pub(super) changes: u64,
-    /// Its endpoints with a lane.
+    /// The endpoints of the slot with a lane.
     pub(super) lanes: BTreeSet<EndpointId>,
     /// The number of these lanes that hold deliveries.
     pub(super) busy: usize,

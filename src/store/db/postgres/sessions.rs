@@ -1,4 +1,4 @@
-//! Invalidating sessions after a server error: the server shuts down, or a session has become read-only for good (a
+//! Invalidates sessions after a server error: the server shuts down, or a session has become permanently read-only (a
 //! demoted server, a database that was read-only for a while).
 //!
 //! The error does not tell which connection it came from. Therefore all sessions older than the error are closed when

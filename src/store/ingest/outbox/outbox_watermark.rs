@@ -1,20 +1,20 @@
-//! The low watermark of the outbox on PostgreSQL: the id from which a poll starts. While a snapshot is held open,
-//! vacuum cannot remove the relayed rows from the index; a poll from its start would skip over all of them, 40 times
+//! The low watermark of the outbox on PostgreSQL: the id from which a poll starts. While a snapshot is open, vacuum
+//! cannot remove relayed rows from the index. A poll from the start of the index would skip over all of them, 40 times
 //! per second.
 //!
-//! Ids are assigned before the commit, and a writer may leave them NULL, so a row below the watermark can still
-//! appear. Therefore an id becomes the watermark only some time after no row below it was seen, and full scans run in
-//! between.
+//! Ids are assigned before the commit, and a writer may leave them NULL, so a row below the watermark can still appear.
+//! Therefore a poll that finds no row below an id only makes that id a candidate. It becomes the watermark [`LAG`]
+//! later, and periodic full scans find rows that appear below it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::domain::Time;
 
-/// How long after no row below it was seen an id becomes the watermark. Rows committed until then are found at once.
+/// The delay before a candidate becomes the watermark. Rows committed during it are found at once.
 const LAG: Duration = Duration::from_secs(10);
-/// Interval of full scans, and so the maximum delay of a row whose transaction was open longer than [`LAG`], whose id
-/// was set by its writer, or whose retry was requested by another process.
+/// Interval of full scans. A row waits at most this long if its transaction was open longer than [`LAG`], its writer
+/// set its id, or another process requested its retry.
 const FULL_SCAN_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The low watermark of rows that were never tried. Stuck rows are found by their retry time instead.
@@ -24,7 +24,7 @@ pub(in crate::store) struct OutboxWatermark(Mutex<WatermarkState>);
 #[derive(Debug, Default)]
 struct WatermarkState {
     watermark: Option<i64>,
-    /// The next watermark, and when no row below it was seen.
+    /// The candidate for the watermark, and the time of the poll that found no row below it.
     next: Option<(Time, i64)>,
     /// The greatest id that was relayed.
     greatest: Option<i64>,

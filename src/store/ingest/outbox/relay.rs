@@ -32,7 +32,7 @@ pub(in crate::store) const SQLITE_LOOK_AT: &str = "CASE typeof(look_at) WHEN 'in
 pub(in crate::store) const POSTGRES_LOOK_AT: &str = "coalesce(look_at, 0)";
 
 /// A condition that skips untried rows below the [watermark](crate::store::ingest::outbox::outbox_watermark), on the
-/// same index. The watermark is bound at `place`, also if it is `None`.
+/// same index. The watermark is bound at `place` even if it is `None`.
 pub(in crate::store) fn from_watermark(watermark: Option<i64>, place: &str) -> String {
     match watermark {
         Some(_) => format!("AND ({POSTGRES_LOOK_AT}, id) >= (0, {place})"),

@@ -1,4 +1,4 @@
-//! How many endpoints an accepting transaction reads. `tests/store/routing.rs` tests the cached views on both
+//! The number of endpoints that an accepting transaction reads. `tests/store/routing.rs` tests the cached views on both
 //! databases.
 
 use super::*;

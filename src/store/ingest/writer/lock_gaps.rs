@@ -1,6 +1,6 @@
 //! Gaps between SQLite transactions while more writes are queued, in which other programs can take the write lock.
-//! They poll for it, up to 100 ms apart, so their chance is the share of time for which the lock is free: half while
-//! others write, a tenth otherwise.
+//! Other programs poll for the lock, up to 100 ms apart, so their chance is the share of time that the lock is free:
+//! half while others write, a tenth otherwise.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const EXTERNAL_WRITERS_TTL: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct LockGaps {
-    /// How long the lock was held since the last gap.
+    /// The time that the lock was held since the last gap.
     held: Duration,
     external: ExternalWriters,
 }
@@ -28,7 +28,7 @@ impl LockGaps {
             self.held = Duration::ZERO;
             return None;
         }
-        // Timers have a resolution of 1 ms: shorter gaps are saved up.
+        // Timers have a resolution of 1 ms: shorter gaps are accumulated.
         if self.held / FRACTION < MIN_GAP {
             return None;
         }

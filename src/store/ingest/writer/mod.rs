@@ -59,7 +59,8 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
         left = result.left;
         loads.add(&inner, result.not_loaded, queue.max_capacity());
         if let Some(error) = result.unavailable {
-            // They have waited for this timeout already, and must not wait for one after another.
+            // The queued writes have waited as long as this batch. Trying them one batch at a time would add a timeout
+            // for each.
             fail_queued(&mut left, &mut queue, &error);
         }
         let gap = match &inner.backend {

@@ -1,5 +1,5 @@
 //! Messages to applications that are not in the routing cache and too large to be read in the accepting transaction.
-//! They wait beside the queue while their application is loaded, and do not block other messages.
+//! These messages wait beside the queue while their application is loaded, and do not block others.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

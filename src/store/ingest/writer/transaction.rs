@@ -98,8 +98,8 @@ async fn attempt(
             Ok(None)
         }
         Err(error) => {
-            // Explicitly, because PostgreSQL reports the error before it releases the row locks, and the relay's next
-            // step would skip the locked rows.
+            // An explicit rollback, because PostgreSQL reports the error before it releases the row locks, and the
+            // relay's next step would skip the locked rows.
             let _ = tx.roll_back().await;
             Err(TransactionError::Inside(error))
         }

@@ -1,4 +1,4 @@
-//! Backlogged lanes next to others.
+//! Backlogged lanes beside lanes without a backlog.
 
 use super::world::{LanesWorld, SignalTiming, live};
 
