@@ -30,20 +30,19 @@ demo: ## run Sendoff on a temporary database, with sample customers and traffic
 
 .PHONY: test
 test: needs venv npm ## run the whole test suite, installing what it needs
-	@echo "--- all tests: unit, integration on SQLite and PostgreSQL, documentation; each group prints its output when it ends"
+	@echo "--- all tests: unit, integration on SQLite and PostgreSQL; each group prints its output when it ends"
 	$(CARGO) test --locked --no-run
 	@code=0; $(MAKE) --no-print-directory -j2 --output-sync=target --keep-going test-browser test-others || code=$$?; \
 	for alone in chaos hostile; do $(CARGO) test --locked --test $$alone || code=$$?; done; exit $$code
 
 # The browser tests mostly wait, so the others run beside them. Chaos and hostile measure times, so each runs alone.
-TESTS  := $(basename $(notdir $(wildcard tests/*.rs))) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
+TESTS  := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 OTHERS := $(filter-out chaos browser hostile,$(TESTS))
 .PHONY: test-browser test-others
 test-browser:
 	$(CARGO) test --locked --test browser
 test-others:
 	$(CARGO) test --locked --no-fail-fast --lib --bins $(addprefix --test ,$(OTHERS))
-	$(CARGO) test --locked --no-fail-fast --doc
 
 .PHONY: chaos
 chaos: need-compiler need-postgres need-strace ## run the fault injection tests at full length (half an hour) and print their table

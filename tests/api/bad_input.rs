@@ -183,7 +183,7 @@ async fn bad_event_types(world: World) {
     let deep = format!(
         r#"{{"name":"x","description":"","schemas":{}{}}}"#,
         "{\"a\":".repeat(300),
-        "1".to_owned() + &"}".repeat(300)
+        format!("1{}", "}".repeat(300))
     );
     assert_eq!(world.raw("POST", "/event-type", &deep).await.refused(), ["body.schemas"]);
 }

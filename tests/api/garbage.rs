@@ -180,7 +180,7 @@ async fn in_the_query(world: World) {
 
 async fn in_the_body(world: World) {
     let ids = furnished(&world).await;
-    let nested = |open: &str, close: &str, depth: usize| open.repeat(depth) + "1" + &close.repeat(depth);
+    let nested = |open: &str, close: &str, depth: usize| [&open.repeat(depth), "1", &close.repeat(depth)].concat();
     let broken: [Vec<u8>; 12] = [
         b"".into(),
         b"\0".into(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::File;
 use crate::prose::prose;
-use crate::rules::{Violation, dependencies, migrations, opening, purity, test_modules, words};
+use crate::rules::{Violation, dependencies, doc_examples, migrations, opening, purity, test_modules, words};
 use crate::shape::{against, file_names, file_sizes, folder_sizes, invariants, type_names};
 
 fn lines(violations: &[Violation]) -> Vec<usize> {
@@ -37,13 +37,13 @@ fn siblings_do_not_see_each_other_and_egress_sees_the_domain_only() {
         ("src/dashboard/mod.rs", "super::engine::Engine"),
         ("src/egress/mod.rs", "crate::store::Store"),
         ("src/domain/ids.rs", "crate::store::Store"),
-        ("src/engine/runtime/sender.rs", "crate::config::Config"),
+        ("src/engine/runtime/attempt_sender.rs", "crate::config::Config"),
         ("src/app.rs", "crate::cli::serve"),
     ] {
         assert_eq!(dependencies(file, &format!("use {path};")).len(), 1, "{file} {path}");
     }
     for (file, path) in [
-        ("src/engine/runtime/sender.rs", "crate::egress::Client"),
+        ("src/engine/runtime/attempt_sender.rs", "crate::egress::Client"),
         ("src/api/resources/endpoint/mod.rs", "crate::egress::vet"),
         ("src/app.rs", "crate::telemetry::start"),
         ("src/cli/serve.rs", "sendoff::app::run"),
@@ -138,6 +138,13 @@ fn a_file_without_an_opening_is_found() {
     assert!(opening("src/a.rs", "// Not a doc.\n").is_some());
     assert!(opening("src/a.rs", "").is_some());
     assert!(opening("src/a.rs", "\n//! Its purpose.\n").is_none());
+}
+
+#[test]
+fn code_in_documentation_is_found() {
+    assert_eq!(lines(&doc_examples("src/a.rs", "//! A.\n//! ```\n//! f();\n//! ```\n")), [2]);
+    assert_eq!(lines(&doc_examples("src/a.rs", "    /// ```rust\n    /// ```\n")), [1]);
+    assert_eq!(doc_examples("src/a.rs", "/// ```text\n/// a -> b\n/// ```\nconst A: &str = \"```\";"), []);
 }
 
 #[test]

@@ -11,12 +11,12 @@ use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use mariadb::MariaDb;
-use serde_json::Value;
-use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use crate::support::{
     Binary, Postgres, Receiver, SOON, Server, SqliteFile, complaint, eventually_blocking, free_port, sqlite_file,
 };
+use mariadb::MariaDb;
+use serde_json::Value;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dialect {

@@ -3,7 +3,6 @@
 //!
 //! The blocks run as they are written, with other ports and URLs. `curl` fails on any HTTP error.
 
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -13,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use crate::support::{Postgres, SOON, eventually_blocking, free_port, npm, python};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 /// Page, start of the block, and the test that runs it.

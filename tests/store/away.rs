@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use sendoff::domain::EndpointId;
 use sendoff::domain::deliveries::attempt::Trigger;
-use sendoff::domain::deliveries::delivery::{Transition, DeliveryState};
+use sendoff::domain::deliveries::delivery::{DeliveryState, Transition};
 use sendoff::domain::deliveries::message::Message;
+use sendoff::store::StoreError;
 use sendoff::store::queue::pending_deliveries::PendingDelivery;
 use sendoff::store::recording::record::RecordOutcome;
-use sendoff::store::{Location, StoreError};
 use sqlx::Executor;
 
 use crate::home::*;

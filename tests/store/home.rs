@@ -12,7 +12,7 @@ use bytes::Bytes;
 use sendoff::domain::catalog::application::{Application, ApplicationSpec};
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
-use sendoff::domain::deliveries::delivery::{Transition, Progress, DeliveryState};
+use sendoff::domain::deliveries::delivery::{DeliveryState, Progress, Transition};
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::domain::signing::secret::{Secret, SignatureType};

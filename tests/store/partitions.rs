@@ -6,10 +6,10 @@ use std::time::Duration;
 use sendoff::domain::deliveries::delivery::Transition;
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, MessageId, Time};
+use sendoff::store::Store;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::partitions::width;
 use sendoff::store::recording::record::RecordOutcome;
-use sendoff::store::{Location, Store};
 
 use crate::home::*;
 use crate::support::{Durability, Postgres, alone};

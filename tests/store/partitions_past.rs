@@ -6,13 +6,13 @@ use sendoff::domain::deliveries::attempt::Trigger;
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
+use sendoff::store::Store;
 use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::jobs::job_lease::StepResult;
 use sendoff::store::maintenance::retention::RetentionStep;
 use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::queue::pending_deliveries::PendingDelivery;
 use sendoff::store::recording::record::{FinishedAttempt, RecordOutcome};
-use sendoff::store::{Location, Store};
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::timeout;
 

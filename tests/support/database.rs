@@ -73,7 +73,8 @@ impl Database {
 /// A store on the database at `url`, migrated, under a key of no further use.
 pub async fn migrate(url: &str) -> Store {
     let location = Location::parse(url).expect("a location");
-    let options = StoreOptions { location, master: MasterKey::generate(), max_payload: 1 << 20, queue: 1_000, wide: WIDE };
+    let options =
+        StoreOptions { location, master: MasterKey::generate(), max_payload: 1 << 20, queue: 1_000, wide: WIDE };
     let store = Store::open(options).await.expect("a store");
     store.migrate().await.expect("the schema");
     store
@@ -96,7 +97,8 @@ async fn postgres_template<F: AsyncFnOnce(String)>(prepare: F) -> String {
     let name = url.rsplit('/').next().expect("a name").to_owned();
     // A database with connections cannot be copied, and the pool of a store closes its own a little later.
     Postgres::shared().execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"));
-    Postgres::shared().execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"));
+    Postgres::shared()
+        .execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"));
     name
 }
 

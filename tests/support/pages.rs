@@ -80,11 +80,17 @@ fn add(body: &str, route: &str, prefix: &str, found: &mut Vec<Page>) {
         Some(closure) => {
             let pattern = after(body, &format!("let {closure} = |path: &str| format!(\""));
             let pattern = pattern.split('"').next().unwrap_or_default();
-            pattern.replace("{{", "\u{1}").replace("}}", "\u{2}").replace("{path}", path).replace('\u{1}', "{").replace('\u{2}', "}")
+            pattern
+                .replace("{{", "\u{1}")
+                .replace("}}", "\u{2}")
+                .replace("{path}", path)
+                .replace('\u{1}', "{")
+                .replace('\u{2}', "}")
         }
         None => path.to_owned(),
     };
-    let methods = [("GET", route.contains("read()") || route.contains("web::get()")), ("POST", route.contains("web::post()"))];
+    let methods =
+        [("GET", route.contains("read()") || route.contains("web::get()")), ("POST", route.contains("web::post()"))];
     let before = found.len();
     for (method, _) in methods.into_iter().filter(|(_, there)| *there) {
         found.push(Page { method, path: format!("{prefix}{path}") });

@@ -79,7 +79,7 @@ fn the_environment_gives_root_certificates_but_no_proxy() {
         child.env(name, &proxy_url);
     }
     let output = child.env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text = [&*output.stdout, &*output.stderr].map(String::from_utf8_lossy).concat();
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
     proxy.set_nonblocking(true).unwrap();
     assert!(proxy.accept().is_err(), "the proxy was asked");

@@ -9,7 +9,7 @@ use sendoff::domain::catalog::application::Application;
 use sendoff::domain::catalog::endpoint::Endpoint;
 use sendoff::domain::catalog::event_type::EventType;
 use sendoff::domain::deliveries::attempt::Attempt;
-use sendoff::domain::deliveries::delivery::{DeadReason, Transition, Progress, DeliveryStatus, DeliveryState};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus, Progress, Transition};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, KeyId, MessageId, OrgId, Time};
 use sendoff::store::access::sign_in_links::TokenHash;

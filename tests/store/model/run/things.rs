@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sendoff::domain::access::api_key::{ApiKey, KeySpec, KeyScope, KeyScopes, hash};
+use sendoff::domain::access::api_key::{ApiKey, KeyScope, KeyScopes, KeySpec, hash};
 use sendoff::domain::catalog::application::{Application, ApplicationSpec};
 use sendoff::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::catalog::event_type::EventTypeSpec;

@@ -354,6 +354,10 @@ impl World {
         let known = self.model.named(Some(&self.model.tenant(Who::Owner, app)), &AppRef::Id(app)).first().copied();
         let wanted = known.map_or_else(|| SearchTarget::Text(app.to_string()), SearchTarget::Application);
         let owner = self.model.tenant(Who::Owner, app);
-        same("sought application", told(self.store().resolve_search_term(&owner, None, &app.to_string()).await), Ok(wanted))
+        same(
+            "sought application",
+            told(self.store().resolve_search_term(&owner, None, &app.to_string()).await),
+            Ok(wanted),
+        )
     }
 }

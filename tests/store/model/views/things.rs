@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sendoff::domain::EndpointId;
 use sendoff::domain::catalog::event_type::EventType;
-use sendoff::store::catalog::endpoint_list::{ListedEndpoint, EndpointHealth, EndpointListFilter};
+use sendoff::store::catalog::endpoint_list::{EndpointHealth, EndpointListFilter, ListedEndpoint};
 use sendoff::store::{AppRef, EndpointRef, Tenant};
 
 use super::{bit, walk};
@@ -150,7 +150,11 @@ impl World {
         let (tenant, app) = self.looking(look);
         let filter = EndpointListFilter {
             app: bit(look, 0).then_some(app),
-            health: bit(look, 1).then_some(if bit(look, 2) { EndpointHealth::Failing } else { EndpointHealth::Enabled }),
+            health: bit(look, 1).then_some(if bit(look, 2) {
+                EndpointHealth::Failing
+            } else {
+                EndpointHealth::Enabled
+            }),
             url: bit(look, 3).then(|| "HOOK/1".to_owned()),
         };
         let fits = |end: &&End| {

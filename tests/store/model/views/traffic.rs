@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use sendoff::domain::deliveries::attempt::Attempt;
-use sendoff::domain::deliveries::delivery::{DeliveryStatus, DeliveryState};
+use sendoff::domain::deliveries::delivery::{DeliveryState, DeliveryStatus};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::signing::secret::Secret;
 use sendoff::domain::signing::signature::Signing;
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
 use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::deliveries::DeliveryView;
-use sendoff::store::query::endpoint_messages::{EndpointMessage, DeliveryStatusCounts};
+use sendoff::store::query::endpoint_messages::{DeliveryStatusCounts, EndpointMessage};
 use sendoff::store::query::messages::MessageFilter;
 use sendoff::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use sendoff::store::{MessageRef, Tenant};
