@@ -1,6 +1,6 @@
-//! Splits large response bodies. The server copies a body into the connection's write buffer, and a peer that does not
-//! read would otherwise hold a full copy in memory. A request stays [active](super::pipelining::ActiveRequest) until
-//! its body is written.
+//! Splits large response bodies. The server copies a body into the connection's write buffer. Without chunks, a peer
+//! that does not read would hold a full copy in memory. A request stays [active](super::pipelining::ActiveRequest)
+//! until its body is written.
 
 use std::convert::Infallible;
 use std::pin::Pin;
