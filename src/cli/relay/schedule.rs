@@ -67,8 +67,7 @@ impl Schedule {
     }
 }
 
-/// Groups rows into sequences that may be sent at the same time: one for each ordering key, and one for each row
-/// without a key.
+/// Groups rows into sequences that may be sent concurrently: one per ordering key, and one per row without a key.
 pub(super) fn in_order(mut rows: Vec<OutboxRow>) -> Vec<Vec<OutboxRow>> {
     rows.sort_by_key(|row| row.id);
     let mut sequences: Vec<Vec<OutboxRow>> = Vec::new();
