@@ -4,7 +4,7 @@
 //! * A **special** address is in the IANA registries of special-purpose addresses
 //!   (<https://www.iana.org/assignments/iana-ipv4-special-registry>, `iana-ipv6-special-registry`) or is not global
 //!   unicast. [`public`] refuses it with a reason.
-//! * An IPv6 address that **embeds** an IPv4 address, and may be routed to it, is checked as that IPv4 address.
+//! * An IPv6 address that **embeds** an IPv4 address, and may be routed there, is checked as the IPv4 address.
 //! * [`AddressPolicy`] adds the operator's settings (`SENDOFF_EGRESS_ALLOW`, `SENDOFF_HTTPS_ONLY`) and checks whole
 //!   URLs. Host names pass here: `egress` checks every address they resolve to.
 

@@ -7,8 +7,8 @@ use crate::domain::{Invalid, limits};
 /// Prefixes of reserved names.
 const RESERVED_PREFIXES: [&str; 5] = ["webhook-", "svix-", "x-svix-", "x-amzn-", "proxy-"];
 
-/// Reserved names. Only Sendoff sets headers that describe the body or control the connection: ambiguity about where a
-/// request ends allows request smuggling (RFC 9110 section 7.6.1, RFC 9112 section 6). `accept-encoding` is reserved
+/// Reserved names. Only Sendoff sets headers that describe the body or control the connection, because an ambiguous end
+/// of a request allows request smuggling (RFC 9110 section 7.6.1, RFC 9112 section 6). `accept-encoding` is reserved
 /// because responses are stored without decompression.
 const RESERVED: [&str; 14] = [
     "accept-encoding",
