@@ -143,9 +143,9 @@ pub struct ConnectionHandle(CaptureConnection);
 
 /// The part of a request that is not written yet.
 ///
-/// hyper writes a request to its end before it releases a connection, without a deadline, even after the response has
-/// arrived or nobody waits for it. A receiver that stops reading could otherwise hold any number of connections and
-/// payloads.
+/// hyper finishes writing a request before it releases a connection. It has no deadline for this, and continues after
+/// the response has arrived or its caller is gone. A receiver that stops reading could otherwise hold any number of
+/// connections and payloads.
 #[derive(Debug)]
 pub struct PendingWrite {
     progress: WriteProgress,
@@ -284,8 +284,8 @@ impl Write for ReceiverConnection {
         flushed
     }
 
-    /// Shuts down without waiting for the peer: TLS first writes its buffered data, and a receiver that stopped reading
-    /// could hold the connection and its payload.
+    /// Shuts down without waiting for the peer. TLS would first write its buffered data, so a receiver that stopped
+    /// reading could hold the connection and its payload.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.get_mut().stream).poll_shutdown(cx) {
             Poll::Pending => Poll::Ready(Ok(())),

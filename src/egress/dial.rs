@@ -1,7 +1,7 @@
 //! TCP connections to a host's addresses: staggered attempts as in RFC 8305 ("Happy Eyeballs").
 //!
-//! * [`Dialer`] resolves the host, drops refused addresses, starts attempts one after another without waiting for the
-//!   previous one to fail, and uses the first that connects.
+//! * [`Dialer`] resolves the host, drops refused addresses and starts staggered attempts, each without waiting for the
+//!   previous one to fail. The first that connects is used.
 //! * [`AddressPreference`] remembers an address that connected where an earlier one did not, and tries it first.
 //!
 //! Dropping the future cancels all attempts.

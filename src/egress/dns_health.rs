@@ -1,5 +1,5 @@
-//! Health of the name servers. A timeout or SERVFAIL has one of two causes. Our name servers are down, which is a
-//! failure of this machine, or the name servers of one receiver are, which is that receiver's failure.
+//! Health of the name servers. A timeout or SERVFAIL has one of two causes. If our name servers are down, it is a
+//! failure of this machine. If only the name servers of one receiver are down, it is a failure of that receiver.
 //!
 //! After such a failure a probe asks, without the cache, for the root's NS records and for names that resolved
 //! recently. Any answer, including "no such name", proves that the name servers work.

@@ -1,7 +1,7 @@
 //! The SSRF guard: refuses addresses that the policy refuses, and this machine's own addresses.
 //!
 //! Without the second rule, a customer could reach services of this machine through its public address. The guard
-//! checks before connecting, so an outcome never reveals whether a port is open, and again afterwards, because an
+//! checks before connecting, so an outcome never reveals whether a port is open. It checks again afterwards, because an
 //! interface may have received the address in between.
 
 use std::net::IpAddr;

@@ -5,9 +5,8 @@
 //! * Standard Webhooks and Svix names stay in lower case, as their specifications write them.
 //! * Custom headers keep the case in which the endpoint's owner entered them.
 //!
-//! hyper keeps the type of the request extension that controls case private, and only creates it when it parses a
-//! response with its case preserved. [`HeaderCase`] therefore has hyper parse an in-memory response and caches the
-//! extensions.
+//! A request extension controls the case. Its type is private to hyper, which only creates it while parsing a response
+//! with case preserved. [`HeaderCase`] therefore has hyper parse an in-memory response, and caches the extensions.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -3,7 +3,7 @@
 //! * [`Resolver`] asks DNS through hickory with the system's configuration, including `/etc/hosts`, and caches answers.
 //!   The HTTP client connects only to the returned addresses, so DNS rebinding cannot bypass the guard.
 //! * It looks up IPv4 and IPv6 at once. [`ResolvedAddresses`] holds the family that answers first, plus the other one
-//!   if it arrives within 50 ms; a later answer joins while connecting, so a family without an answer delays nothing.
+//!   if it arrives within 50 ms. A later answer joins while connecting, so a family without an answer causes no delay.
 //! * A [`ResolveError`] is a refused address, a name without addresses, or a failure of this machine.
 //!
 //! Changes of `/etc/resolv.conf` and `/etc/hosts` take effect within a second ([`DnsConfig`]).
