@@ -1,5 +1,5 @@
-//! Headroom: how many requests this process can make at once, learned from those it could not make (out of file
-//! descriptors or memory, no name server).
+//! Headroom: the number of concurrent requests that this process can make, learned from failures to make one (out of
+//! file descriptors or memory, no name server).
 //!
 //! When an attempt is not made, the number in flight at that moment becomes the bound. The bound doubles with each
 //! second without such a failure, until it is lifted. If not even one request can be made, all sending pauses:

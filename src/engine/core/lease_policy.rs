@@ -2,9 +2,8 @@
 //! **leave**, and the slots to return. Used by [`lease_keeper`](crate::engine::runtime::lease_keeper) and by the
 //! simulation.
 //!
-//! A leaving slot is still leased and renewed while its attempts in flight finish and are recorded, and returned as
-//! soon as it is quiet. So a hanging endpoint delays its own slot only. In a process that shuts down, every slot
-//! leaves.
+//! A leaving slot stays leased while its attempts in flight finish and are recorded, and is returned when it is quiet.
+//! A hanging endpoint therefore delays its own slot only. In a process that shuts down, every slot leaves.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -15,8 +15,8 @@ use super::signal_queue::{Portion, SignalQueue};
 use crate::domain::{EndpointId, Time};
 use crate::store::queue::notify::Notification;
 
-/// After each scan of a shared store, the endpoints of every fourth slot are loaded again: other processes change
-/// them, and their signals do not reach us. Loading all of them each time would be most of the cost of a scan.
+/// After each scan of a shared store, the endpoints of every fourth slot are reloaded, because changes by other
+/// processes send no signal to this one. Reloading all of them each time would be most of the cost of a scan.
 const RELOAD_GROUPS: u8 = 4;
 /// The least time between the starts of two reads if the first was small. Every commit of another process asks for a
 /// read, and one query can serve several commits.

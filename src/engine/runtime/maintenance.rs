@@ -5,8 +5,8 @@
 //! * [`MaintenanceKind`] lists the tasks. Each has its own interval and backoff, so a failing task delays no other.
 //! * A **turn** runs steps of one task until nothing is left to do, or for a second.
 //!
-//! Invariant: every step is idempotent and safe to run in two processes at once, which happens when a process is
-//! paused for longer than its lease. The lease saves work; correctness does not depend on it.
+//! Invariant: every step is idempotent and safe to run in two processes at once. This happens when a process is paused
+//! for longer than its lease. The lease saves work; correctness does not depend on it.
 
 use std::time::Duration;
 

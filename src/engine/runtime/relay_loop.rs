@@ -16,8 +16,9 @@ use crate::supervisor::Component;
 
 /// The poll interval of the fleet, whose processes poll in turns: an outbox row is noticed within this time.
 const POLL: Duration = Duration::from_millis(25);
-/// The shortest poll interval of one process once the outbox has been empty for [`QUIET`]: 40 polls a second would be
-/// most of an idle process's CPU use. In a fleet of four or more, no process polls more often anyway.
+/// The shortest poll interval of one process after the outbox has been empty for [`QUIET`]. At 40 polls a second,
+/// polling would dominate the CPU use of an idle process. In a fleet of four or more, no process polls more often
+/// anyway.
 const IDLE_POLL: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(10);
 /// The interval at which the fleet looks for wide messages of processes that ended, and the longest interval of a

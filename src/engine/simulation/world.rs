@@ -1,5 +1,5 @@
-//! The world: one event queue in virtual time. Everything that takes time in reality (a call to the store, a request, a
-//! sleep) is a queued event with a random delay, so signals are late, reads are stale, and replies overtake each other.
+//! The world: one event queue in virtual time. Each call to the store, request and sleep is a queued event with a
+//! random delay, so signals are late, reads are stale, and replies overtake each other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

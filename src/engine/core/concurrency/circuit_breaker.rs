@@ -1,7 +1,7 @@
 //! The circuit breaker: the concurrency limit of one endpoint, and its pauses.
 //!
 //! A [`CircuitBreaker`] starts at the configured limit. An overloaded receiver (429, 502, 503, 504) halves it, down to
-//! one. An unreachable one (timeout, connection refused, …) lowers it to a few; after several such failures in a row
+//! one. An unreachable one (timeout, connection refused, …) lowers it to a few. After several such failures in a row
 //! the endpoint gets **probes** only: one request, then a pause that doubles. Each success raises the limit by one, so
 //! a receiver that recovers is not flooded.
 

@@ -275,8 +275,8 @@ impl Lane {
         self.reading || self.numbering || self.read_due.is_some_and(|at| at <= now)
     }
 
-    /// Starts a read. Per kind, it requests the rows that fit into the queue (at most `most_new`), plus the number of
-    /// held rows, which are returned again.
+    /// Starts a read. The limit per kind is the room in the queue (at most `most_new`), plus the held rows, because the
+    /// store returns them again.
     pub fn begin_read(&mut self, now: ClockReading, most_new: usize) -> LaneRequest {
         self.reading = true;
         self.read_due = None;

@@ -1,5 +1,5 @@
-//! The lane of an ordered endpoint against a small model of the store. For any order of events, a delivery that is
-//! sent is the **first pending one by sequence number**, nothing else is in flight or unrecorded, and every delivery
+//! The lane of an ordered endpoint against a small model of the store. For any order of events, only the **first
+//! pending delivery by sequence number** is sent, nothing else is then in flight or unrecorded, and every delivery
 //! ends. A failing seed is printed; put it into `seed` to run it again.
 
 mod world;
