@@ -1,7 +1,7 @@
 //! Schema migrations, applied online while other processes and other programs write.
 //!
-//! On PostgreSQL they run on their own connection without a statement timeout, because an index may take hours. A
-//! lock is requested with a short timeout, because all later statements queue behind the request; after a timeout the
+//! On PostgreSQL they run on their own connection without a statement timeout, because an index may take hours. A lock
+//! is requested with a short timeout, because all later statements queue behind the request. After a timeout the
 //! migration backs off and retries. One process migrates at a time.
 //!
 //! * A migration file is one transaction. A file that begins with `-- no-transaction` holds a single `CREATE INDEX

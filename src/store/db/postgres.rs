@@ -43,8 +43,8 @@ const SETTINGS: &str = "SET statement_timeout = '30s'; SET jit = off; SET idle_i
 /// collects and sorts all pending deliveries, or keeps a plan that was made while the table was small.
 const ENGINE_SETTINGS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off";
 
-/// Additional settings of sessions for requests and pages: no generic plans, which estimate a range of ids as 0.5 %
-/// of the table and sort it.
+/// Additional settings of sessions for requests and pages: no generic plans. A generic plan estimates a range of ids as
+/// 0.5 % of the table and sorts the range.
 const FRONT_SETTINGS: &str = "SET plan_cache_mode = force_custom_plan";
 
 /// Maximum connections of a process to PostgreSQL.

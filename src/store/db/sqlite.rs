@@ -187,9 +187,8 @@ fn make_private(path: &Path) {
     let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
 }
 
-/// A pool that discards connections which sqlx considers to be in a transaction. When the disk is full or fails,
-/// SQLite rolls back on its own; sqlx's ROLLBACK then fails, and the connection could never begin a transaction
-/// again.
+/// A pool that discards connections which sqlx considers to be in a transaction. When the disk is full or fails, SQLite
+/// rolls back by itself. The ROLLBACK of sqlx then fails, and the connection could never begin a transaction again.
 fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new().max_connections(connections).before_acquire(|connection, _| {
         let sound = !connection.is_in_transaction();

@@ -1,8 +1,7 @@
-//! Wide fan-out. A message to more endpoints than [`StoreOptions::wide`](crate::store::StoreOptions::wide) is
-//! accepted with its endpoints packed into rows of `fan_out`, [`PACK`] per row, to keep the accepting transaction
-//! small. Steps then move the deliveries to `due`, at most [`STEP`] per transaction, round-robin over the
-//! applications. An application whose step fails is retried with backoff ([`FanOutScheduler`]) and does not delay the
-//! others.
+//! Wide fan-out. A message to more endpoints than [`StoreOptions::wide`](crate::store::StoreOptions::wide) has its
+//! endpoints packed into rows of `fan_out`, [`PACK`] per row, to keep the accepting transaction small. Steps then move
+//! the deliveries to `due`, at most [`STEP`] per transaction, round-robin over the applications. An application whose
+//! step fails is retried with backoff ([`FanOutScheduler`]) and does not delay the others.
 //!
 //! The recipients are fixed when the message is accepted. If an endpoint changes before its delivery is moved:
 //!

@@ -1,5 +1,5 @@
 //! The one place that inserts messages. Rare attributes (tags, a content type, a scheduled time, a content lifetime)
-//! have columns of their own; messages without them are inserted by a shorter statement, which is faster.
+//! have their own columns. Messages without them are inserted by a shorter, faster statement.
 
 use uuid::Uuid;
 

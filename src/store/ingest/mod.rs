@@ -9,8 +9,8 @@
 //!   [`live_endpoints`] load them.
 //! * [`idempotency`]: idempotency keys.
 //!
-//! Nouns: an *accept item* is a message before it is stored; a *view* is an application with its endpoints at one
-//! version; an *admission* is a stored message with its endpoints, as the engine gets it.
+//! Nouns: an *accept item* is a message before it is stored. A *view* is an application with its endpoints at one
+//! version. An *admission* is a stored message with its endpoints, passed to the engine.
 //!
 //! Invariants:
 //! * An acknowledged message is committed, with all of its deliveries.

@@ -114,9 +114,9 @@ impl Store {
         .await
     }
 
-    /// Ends pending deliveries of those of `messages` that have no content: a background task may have queued a
-    /// delivery while another process deleted the content. Returns how many deliveries ended. Waits for uncommitted
-    /// deletions of these contents.
+    /// Ends the pending deliveries of messages without content: a background task may have queued a delivery while
+    /// another process deleted the content. Returns how many deliveries ended. Waits for uncommitted deletions of these
+    /// contents.
     ///
     /// # Errors
     /// The store is unavailable.

@@ -1,8 +1,8 @@
 //! Creating partitions: ahead of time by maintenance, and on demand for an insert.
 //!
 //! A partition is created as a separate table and then attached. `CREATE TABLE … PARTITION OF` would wait for every
-//! transaction that has read the table; ATTACH takes a lock that does not conflict with readers and writers. The new
-//! table is empty, so there are no rows to check.
+//! transaction that has read the table. The lock of ATTACH does not conflict with readers and writers. The new table is
+//! empty, so there are no rows to check.
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@
 //! `leaving_partition` records unfinished work, so a restart continues it.
 //!
 //! A message scheduled beyond its retention keeps its partition. If more than [`KEPT`] partitions are kept, the oldest
-//! is merged into the first, under a short lock that is given up if it is not granted.
+//! is merged into the first, under a lock with a short timeout.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 

@@ -193,8 +193,8 @@ impl Store {
         })?)
     }
 
-    /// Deliveries that became dead by an attempt within the last 24 to 25 hours in all organizations, including those
-    /// resent since and those of operational events.
+    /// The number of deliveries in all organizations that died by an attempt within the last 24 to 25 hours. Includes
+    /// deliveries resent since, and those of operational events.
     ///
     /// # Errors
     /// The store is unavailable.

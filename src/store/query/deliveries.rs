@@ -218,8 +218,8 @@ impl Store {
 
     /// Ends up to `limit` pending deliveries of deleted endpoints. Returns how many; 0 means none is left.
     ///
-    /// An endpoint is checked for [`LATE_DELIVERIES`] after its deletion, because a transaction that began before it
-    /// may commit a delivery after it.
+    /// An endpoint is checked for [`LATE_DELIVERIES`] after its deletion, because a transaction that began before the
+    /// deletion may commit a delivery later.
     ///
     /// # Errors
     /// The store is unavailable.

@@ -337,8 +337,8 @@ impl Store {
 /// Message, endpoint and attempt number.
 type AttemptKey = (MessageId, EndpointId, i32);
 
-/// A column of the last attempt of `d`: the newest with its number, which the old and the new owner of a slot may both
-/// have made. `store` is the kind of database.
+/// A column of the last attempt of `d`. If the old and the new owner of a slot made attempts with the same number, it
+/// is that of the newest. `store` is the kind of database.
 pub(in crate::store) fn of_last_attempt(store: &str, column: &str) -> String {
     format!(
         "(SELECT a.{column} FROM attempt a {} WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id

@@ -109,8 +109,8 @@ impl From<PendingDeliveryRow> for PendingDelivery {
     }
 }
 
-/// SQLite has no LATERAL: the inner query finds the first keys of each lane by index. $1 has the 16 bytes of each
-/// lane's endpoint, $2 a number per lane, see [`pack_lane`].
+/// SQLite has no LATERAL: the inner query finds the first keys of each lane by index. $1 holds the 16 bytes of each
+/// lane's endpoint, and $2 a number per lane, see [`pack_lane`].
 const SQLITE_LANES: &str =
     "SELECT d.message_id, d.endpoint_id, d.kind, d.due_at, d.attempts, d.step, d.generation, d.trigger
      FROM json_each($2) AS lane CROSS JOIN due AS d

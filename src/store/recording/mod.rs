@@ -1,5 +1,5 @@
-//! Recording: storing finished attempts, and everything that follows from them. Come here to change what an attempt
-//! updates, what is counted, or which operational events and mails it causes.
+//! Recording: storing finished attempts, and everything that follows from them. Come here to change the effects of an
+//! attempt: delivery states, counts, operational events and mails.
 //!
 //! * [`record`]: the transaction of a batch. [`attempt_insert`]: the statements that insert attempts.
 //! * [`rollups`]: attempt counts per minute.

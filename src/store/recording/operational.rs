@@ -1,6 +1,7 @@
 //! Storing operational events. Each organization has at most one hidden *operational application*, which owns its
-//! operational endpoints. An event about another application's endpoint or delivery becomes a message of it **in the
-//! same transaction as the change**: both are stored or neither is. The engine sends these messages like all others.
+//! operational endpoints. An event about an endpoint or delivery of any other application becomes a message of the
+//! operational application **in the same transaction as the change**: both are stored or neither is. The engine sends
+//! these messages like all others.
 //!
 //! * [`OperationalEvent`]: an event that may be stored.
 //! * [`emit`]: stores events as messages for the organizations that subscribe. Without a subscription the cost is one

@@ -167,9 +167,9 @@ async fn epochs(tx: &mut Tx, finished: &[FinishedAttempt]) -> Result<HashMap<i16
 
 type Moved = HashSet<(MessageId, EndpointId)>;
 
-/// Applies the next states. Returns the deliveries that were in the state from which their attempt started. A
-/// delivery that has ended leaves `due`: a dead one moves to `dead`, a delivered one is represented by its attempt,
-/// which is inserted next.
+/// Applies the next states. Returns the deliveries that were in the state from which their attempt started. A delivery
+/// that has ended leaves `due`. A dead one moves to `dead`. A delivered one is represented by its attempt, which is
+/// inserted next.
 async fn apply_transitions(
     tx: &mut Tx,
     finished: &[&FinishedAttempt],

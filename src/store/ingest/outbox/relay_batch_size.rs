@@ -1,5 +1,5 @@
-//! The adaptive batch size of the relay. A failed step is retried with fewer rows until the row that fails is alone;
-//! that row is then marked as stuck and blocks no others.
+//! The adaptive batch size of the relay. A failed step is retried with fewer rows until the failing row is alone. That
+//! row is then marked as stuck, so it blocks no others.
 
 use crate::domain::Time;
 use crate::store::ingest::outbox::{RelayReport, RelayRequest};

@@ -1,6 +1,6 @@
-//! Gaps between SQLite transactions while more writes are queued, in which other programs can take the write lock.
-//! Other programs poll for the lock, up to 100 ms apart, so their chance is the share of time that the lock is free:
-//! half while others write, a tenth otherwise.
+//! Gaps between SQLite transactions while more writes are queued, so other programs can take the write lock. They poll
+//! for it up to 100 ms apart, so their chance is the share of time that the lock is free. The gaps make this a half
+//! while other programs write, and a tenth otherwise.
 
 use std::time::{Duration, Instant};
 
