@@ -1,7 +1,8 @@
 //! The address of a caller behind proxies (`SENDOFF_TRUSTED_PROXIES`).
 //!
-//! Anyone can send `X-Forwarded-For`. Each proxy appends the address of its peer, so the header is read from the
-//! right, and an entry counts as long as its writer is trusted. Without trusted proxies the header is ignored.
+//! Anyone can send `X-Forwarded-For`. Each proxy appends the address of its peer. The header is therefore read from the
+//! right, and an entry counts only if the proxy that wrote it is trusted. Without trusted proxies the header is
+//! ignored.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
