@@ -195,7 +195,7 @@ impl Supervisor {
     }
 
     /// Starts a task without state, on the current tokio runtime. If it panics, or ends before
-    /// [`expect_ends`](Supervisor::expect_ends), `make` creates it again: after 100 ms, and up to 30 s if it keeps
+    /// [`expect_ends`](Supervisor::expect_ends), `make` creates it again, after 100 ms, or up to 30 s if it keeps
     /// failing.
     pub fn restarting<F>(&self, name: Component, mut make: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
     where

@@ -25,8 +25,8 @@ const STEPS: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0
 /// Buckets for the number of items per transaction.
 const BATCHES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
-/// Silences library messages that are useless to an operator: workers that start and stop, "already exists, skipping",
-/// and errors that anyone can cause with invalid HTTP. A log filter can re-enable them.
+/// Silences library messages that are useless to operators: starts and stops of workers, "already exists, skipping",
+/// and errors that any client can cause with invalid HTTP. A log filter can re-enable them.
 const QUIET: &str = "actix_server=warn,actix_http=off,sqlx::postgres::notice=warn";
 
 /// The longest wait of an exiting process for unwritten lines.
