@@ -17,10 +17,10 @@ use uuid::Uuid;
 
 use super::{AppId, Invalid, MessageId, Time};
 
-/// The most that message ids may be ahead of the clock. After a clock is set back, new ids continue from the existing
-/// ones until the clock has caught up.
+/// The maximum lead of message ids over the clock. After a clock is set back, new ids continue from the existing ones
+/// until the clock has caught up.
 pub const MAX_ID_LEAD: Duration = Duration::from_secs(2 * 3_600);
-/// The most that a position may be ahead of the clock when it is read. Half of [`MAX_ID_LEAD`]: even if two processes'
+/// The maximum lead of a position over the clock when it is read. Half of [`MAX_ID_LEAD`]: even if two processes'
 /// clocks differ by this much, no new id falls below a position that was accepted.
 pub const MAX_READ_LEAD: Duration = Duration::from_secs(3_600);
 
@@ -169,7 +169,7 @@ impl FeedIterator {
     }
 }
 
-/// The most that a message's time may precede its commit.
+/// The maximum time between a message's timestamp and its commit.
 const COMMIT_DELAY: Duration = Duration::from_secs(300);
 
 fn whole_seconds(time: Time) -> Time {

@@ -34,67 +34,67 @@ limits! {
     DESCRIPTION = 4_096, "description of an endpoint or event type", "characters";
     /// The longest URL of an endpoint or a logo, in bytes.
     URL = 2_048, "URL of an endpoint, or of a logo", "bytes";
-    /// The most pairs of metadata.
+    /// Maximum pairs of metadata.
     METADATA = 50, "metadata of an application, endpoint or polling endpoint", "pairs";
-    /// The most bytes of metadata, names and values together.
+    /// Maximum bytes of metadata, names and values together.
     METADATA_BYTES = 4_096, "metadata, names and values together", "bytes";
-    /// The most event types in the filter of an endpoint, a polling endpoint or a replay.
+    /// Maximum event types in the filter of an endpoint, a polling endpoint or a replay.
     EVENT_TYPES = 500, "event types that an endpoint, a polling endpoint or a replay names", "names";
-    /// The most channels in the filter of an endpoint or a polling endpoint.
+    /// Maximum channels in the filter of an endpoint or a polling endpoint.
     ENDPOINT_CHANNELS = 10, "channels of an endpoint or a polling endpoint", "names";
     /// The longest channel, in characters.
     CHANNEL = 128, "channel", "characters";
-    /// The most custom headers of an endpoint.
+    /// Maximum custom headers of an endpoint.
     HEADERS = 50, "headers of an endpoint", "headers";
-    /// The most bytes of an endpoint's custom headers, names and values together.
+    /// Maximum bytes of an endpoint's custom headers, names and values together.
     HEADERS_BYTES = 8_192, "headers of an endpoint, names and values together", "bytes";
     /// The longest value of a custom header, in bytes.
     HEADER_VALUE = 4_096, "value of one of these headers", "bytes";
-    /// The most extra signatures of an endpoint.
+    /// Maximum extra signatures of an endpoint.
     EXTRA_SIGNATURES = 4, "extra signatures of an endpoint", "signatures";
-    /// The most retries in a retry schedule.
+    /// Maximum retries in a retry schedule.
     RETRIES = 20, "retry schedule of an endpoint", "waits";
     /// The longest text of a secret, in bytes.
     SECRET = 128, "secret, as text", "bytes";
-    /// The most old secrets that sign in addition to an endpoint's current one.
+    /// Maximum old secrets that sign in addition to an endpoint's current one.
     OLD_SECRETS = 5, "old secrets that still sign", "secrets";
-    /// The most feature flags of an event type or a portal session.
+    /// Maximum feature flags of an event type or a portal session.
     FEATURE_FLAGS = 50, "feature flags of an event type or a portal session", "names";
-    /// The most bytes of an event type's schemas, as JSON.
+    /// Maximum bytes of an event type's schemas, as JSON.
     SCHEMAS_BYTES = 256 * 1024, "schemas of an event type, as JSON", "bytes";
-    /// The most event types of an organization, archived ones included.
+    /// Maximum event types of an organization, archived ones included.
     CATALOG = 10_000, "event types of an organization, archived ones included", "event types";
-    /// The most active API keys of an organization.
+    /// Maximum active API keys of an organization.
     KEYS = 1_000, "API keys of an organization", "keys";
-    /// The most unused portal links of an application; a further one replaces the oldest.
+    /// Maximum unused portal links of an application; a further one replaces the oldest.
     PORTAL_LINKS = 1_000, "unused portal links of an application; a further one replaces the oldest", "links";
-    /// The most portal sessions of an application; a further one ends the oldest.
+    /// Maximum portal sessions of an application; a further one ends the oldest.
     PORTAL_SESSIONS = 1_000, "portal sessions of an application; a further one ends the oldest", "sessions";
-    /// The most portal sessions that one request can expire.
+    /// Maximum portal sessions that one request can expire.
     SESSION_IDS = 100, "portal sessions whose access one request ends", "sessions";
-    /// The most expired session ids an application remembers, for existing and future sessions.
+    /// Maximum expired session ids an application remembers, for existing and future sessions.
     ACCESS_ENDS = 1_000, "portal sessions of an application whose access ended within a week", "sessions";
-    /// The most channels of a message.
+    /// Maximum channels of a message.
     MESSAGE_CHANNELS = 10, "channels of a message", "names";
-    /// The most tags of a message.
+    /// Maximum tags of a message.
     TAGS = 5, "tags of a message", "tags";
     /// The longest tag, in characters.
     TAG = 128, "tag", "characters";
     /// The longest content type of a raw payload, in bytes.
     RAW_TYPE = 256, "content type of a raw payload", "bytes";
-    /// The most polling endpoints of an application.
+    /// Maximum polling endpoints of an application.
     POLLING_ENDPOINTS = 20, "polling endpoints of an application", "polling endpoints";
-    /// The most consumers of a polling endpoint.
+    /// Maximum consumers of a polling endpoint.
     CONSUMERS = 100, "consumers of a polling endpoint", "consumers";
-    /// The most autoconfig subscriptions of an application.
+    /// Maximum autoconfig subscriptions of an application.
     AUTOCONFIGS = 100, "autoconfig subscriptions of an application", "subscriptions";
-    /// The most ids in one reconciliation request.
+    /// Maximum ids in one reconciliation request.
     RECEIVED_IDS = 10_000, "ids that a reconciliation names", "ids";
-    /// The most items of a page of a list.
+    /// Maximum items of a page of a list.
     PAGE = 250, "page of a list", "items";
-    /// The most bytes of items on a page, unless its first item alone is larger.
+    /// Maximum bytes of items on a page, unless its first item alone is larger.
     PAGE_BYTES = 4 * 1024 * 1024, "page of a list, unless its first item is larger", "bytes";
-    /// The most validation errors in one response.
+    /// Maximum validation errors in one response.
     ERRORS = 20, "refused values that an answer lists", "values";
     /// The longest reason of a validation error, in characters.
     ERROR_TEXT = 1_000, "text about one refused value", "characters";

@@ -3,9 +3,9 @@
 
 use crate::domain::{Invalid, OperatorId, OrgId, Time};
 
-/// The most characters of a name.
+/// Maximum characters of a name.
 const NAME: usize = 256;
-/// The most organizations of one account.
+/// Maximum organizations of one account.
 const ORGS: usize = 100;
 
 /// An operator's account, without the password hash.

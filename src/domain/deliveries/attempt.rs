@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 
-/// The most bytes of a response body that are read and kept.
+/// Maximum bytes of a response body that are read and kept.
 pub const RESPONSE_BODY_LIMIT: usize = 16 * 1024;
 
 /// The classes of response statuses, 500 for 5xx; 0: no response.

@@ -15,7 +15,7 @@ use url::Url;
 use crate::domain::deliveries::attempt::Failure;
 use crate::domain::{EndpointId, Time};
 
-/// The most endpoints listed in one mail; the others are only counted.
+/// Maximum endpoints listed in one mail; the others are only counted.
 pub const LISTED: usize = 100;
 /// The shortest time between two mails about one application.
 pub const APART: Duration = Duration::from_secs(3_600);
@@ -23,7 +23,7 @@ pub const APART: Duration = Duration::from_secs(3_600);
 pub const TRIED: Duration = Duration::from_secs(3 * 86_400);
 /// The waits between attempts in seconds; the last one repeats.
 const WAITS: [u64; 6] = [10, 60, 300, 1_800, 7_200, 21_600];
-/// The most characters kept of an external text.
+/// Maximum characters of an external text.
 const LINE: usize = 200;
 
 /// The content of a mail.

@@ -18,7 +18,7 @@ use crate::domain::signing::secret::{KeyMaterial, PUBLIC_PREFIX, Secret, decode_
 use crate::domain::signing::signature::{KeyedHmac, keyed};
 use crate::domain::{Invalid, Time};
 
-/// The most signatures checked per header. A rotation needs two; each costs a hash of the body.
+/// Maximum signatures checked per header. A rotation needs two; each costs a hash of the body.
 const MOST: usize = 16;
 
 /// The values of `webhook-id`, `webhook-timestamp` and `webhook-signature`.
