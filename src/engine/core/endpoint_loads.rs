@@ -13,14 +13,14 @@ use std::sync::Arc;
 use crate::domain::{AppId, EndpointId};
 use crate::store::ingest::message_routing::LiveEndpoint;
 
-/// The most endpoints in one load.
+/// Maximum endpoints in one load.
 const CHUNK: usize = 1_000;
-/// The most of them that belong to changed applications while other endpoints wait, so neither group starves.
+/// Maximum endpoints of changed applications in a load while other endpoints wait, so neither group starves.
 const CHANGED: usize = CHUNK / 2;
-/// The most concurrent loads.
+/// Maximum concurrent loads.
 const AT_ONCE: usize = 2;
-/// The most endpoints that wait for a first load (16 bytes each), and the most that wait for a retry. A later scan
-/// finds unknown endpoints beyond this.
+/// Maximum endpoints that wait for a first load (16 bytes each). The same limit applies to those that wait for a retry.
+/// A later scan finds unknown endpoints beyond this.
 const WAITING: usize = 262_144;
 
 /// A group of endpoints with a lane.

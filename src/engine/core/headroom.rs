@@ -38,7 +38,7 @@ impl Default for Headroom {
 }
 
 impl Headroom {
-    /// The most requests in flight at `now`.
+    /// Maximum requests in flight at `now`.
     pub fn most(&mut self, now: Duration) -> usize {
         if now < self.paused_until {
             return 0;

@@ -10,7 +10,7 @@ use crate::store::queue::pending_deliveries::PendingLane;
 /// unnoticed. A store that no other process shares (`SCAN_OWN`) signals nearly everything.
 pub const SCAN_SHARED: Duration = Duration::from_millis(250);
 pub const SCAN_OWN: Duration = Duration::from_secs(2);
-/// The most lanes in one page (about 60 bytes each).
+/// Maximum lanes in one page (about 60 bytes each).
 pub const PAGE: usize = 1_000;
 /// Scans take at most one tenth of the time.
 const SHARE: u32 = 10;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::domain::{AppId, EndpointId, MessageId};
 use crate::store::queue::signals::{Admission, QueuedSignal, Signal, SignalReservation};
 
-/// The most deliveries that one step takes from signals; one takes about a microsecond.
+/// Maximum deliveries that one step takes from signals; one takes about a microsecond.
 pub const DELIVERIES: usize = 1_024;
 
 /// A part of a signal that one step can handle.

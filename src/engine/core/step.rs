@@ -18,7 +18,7 @@ use crate::store::queue::notify::Notification;
 /// After each scan of a shared store, the endpoints of every fourth slot are reloaded, because changes by other
 /// processes send no signal to this one. Reloading all of them each time would be most of the cost of a scan.
 const RELOAD_GROUPS: u8 = 4;
-/// The least time between the starts of two reads if the first was small. Every commit of another process asks for a
+/// Minimum time between the starts of two reads if the first was small. Every commit of another process asks for a
 /// read, and one query can serve several commits.
 const READ_SPACING: Duration = Duration::from_millis(5);
 /// A read is small if it covers fewer lanes and rows than this.

@@ -13,7 +13,7 @@ use crate::supervisor::Component;
 
 /// The poll interval of an idle fleet.
 const POLL: Duration = Duration::from_millis(250);
-/// The most steps per turn, before other work gets one.
+/// Maximum steps per turn, before other work gets one.
 const STEPS: usize = 25;
 /// The pause between two steps, so other transactions get through.
 const STEP_PAUSE: Duration = Duration::from_millis(5);

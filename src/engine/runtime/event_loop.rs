@@ -27,7 +27,7 @@ use crate::store::recording::record::FinishedAttempt;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Component, Pulse};
 
-/// The most events per step.
+/// Maximum events per step.
 const EVENTS: usize = 256;
 /// Burst spacing: when many requests to one endpoint may start at once, this many start per time span. Without it, a
 /// receiver that answers in bursts, or has just come back, would delay requests to other endpoints.

@@ -29,9 +29,9 @@ const STEP_PAUSE: Duration = Duration::from_millis(20);
 const LEASE_CHECK: Duration = Duration::from_secs(1);
 /// The longest interval between checks of failing endpoints. Otherwise a tenth of the time until they are disabled.
 const FAILING_CHECK: Duration = Duration::from_secs(30);
-/// The most deliveries of deleted endpoints canceled in one transaction.
+/// Maximum deliveries of deleted endpoints canceled in one transaction.
 const CANCEL_BATCH: i64 = 500;
-/// The most rows of other tables deleted in one transaction.
+/// Maximum rows of other tables deleted in one transaction.
 const DELETE_BATCH: i64 = 1_000;
 /// The pending-deliveries gauge counts up to this.
 const PENDING_COUNT_LIMIT: i64 = 1_000_000;

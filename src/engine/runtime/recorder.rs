@@ -14,14 +14,14 @@ use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Component;
 
-/// The most results per transaction.
+/// Maximum results per transaction.
 const BATCH: usize = 512;
-/// The most bytes of response headers and bodies per transaction; the first result may exceed it.
+/// Maximum bytes of response headers and bodies per transaction; the first result may exceed it.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// A batch smaller than this waits for more results, until [`LINGER`] after the previous one: a transaction costs
 /// about as much as recording twenty results.
 const FULL: usize = 256;
-/// The least time between a transaction and the next small one.
+/// Minimum time between a transaction and the next small one.
 const LINGER: Duration = Duration::from_millis(5);
 /// The first and the longest wait before a failed batch is retried: short enough to catch up within 3 s.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));

@@ -20,7 +20,7 @@ use crate::store::ingest::message_routing::LiveEndpoint;
 pub struct Case {
     pub shared: bool,
     pub scan_every: Duration,
-    /// The most lanes in one page of a scan.
+    /// Maximum lanes in one page of a scan.
     pub page: usize,
     /// The concurrency limits: in total, and per endpoint.
     pub caps: (usize, usize),

@@ -25,7 +25,7 @@ use crate::store::queue::slots::slot_of;
 pub use index_positions::IndexPositions;
 use read_watermarks::ReadWatermarks;
 
-/// The most first attempts, and the most retries, queued in memory. Others wait in the store.
+/// Maximum first attempts queued in memory. The same limit applies to retries. Others wait in the store.
 pub const QUEUE: usize = 128;
 
 /// A delivery that is queued to be sent.

@@ -11,9 +11,9 @@ use crate::domain::deliveries::delivery::DeliveryState;
 
 /// The greatest age of a newly committed delivery's due time, except with extreme clock skew or very long transactions.
 const LATE: Duration = Duration::from_secs(10);
-/// The least time between full reads.
+/// Minimum time between full reads.
 const AGAIN: Duration = Duration::from_secs(2);
-/// The least time between full reads, as a multiple of the last one's duration.
+/// Minimum time between full reads, as a multiple of the last one's duration.
 const TIMES: u32 = 20;
 
 /// The watermarks of one lane: deliveries due before them are held in memory or have ended.

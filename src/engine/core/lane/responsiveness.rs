@@ -6,11 +6,11 @@ use super::{Lane, QUEUE, SequenceCoverage};
 use crate::domain::Time;
 use crate::engine::core::concurrency::Responsiveness;
 
-/// The most deliveries of each kind queued for a silent endpoint. It needs no more until it responds.
+/// Maximum deliveries of each kind queued for a silent endpoint. It needs no more until it responds.
 const SILENT_QUEUE: usize = 8;
 
 impl Lane {
-    /// The most deliveries of each kind that may be queued.
+    /// Maximum deliveries of each kind that may be queued.
     pub(super) fn queue_limit(&self) -> usize {
         if self.kind == Responsiveness::Silent { SILENT_QUEUE } else { QUEUE }
     }

@@ -42,21 +42,21 @@ use crate::store::queue::slots::SLOTS;
 use slot_leases::SlotLanes;
 use table::LaneTable;
 
-/// The most payload bytes queued and in flight. Other deliveries wait in the store. A lane with an empty queue may
+/// Maximum payload bytes queued and in flight. Other deliveries wait in the store. A lane with an empty queue may
 /// always queue one, so other lanes cannot block it.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
-/// The most payload bytes that one read loads; the first message may exceed it.
+/// Maximum payload bytes that one read loads; the first message may exceed it.
 const READ_BYTES: usize = 16 * 1024 * 1024;
-/// The most unrecorded results before sending stops. Bounds memory while the store is unavailable, and the number of
+/// Maximum unrecorded results before sending stops. Bounds memory while the store is unavailable, and the number of
 /// deliveries that a crash would repeat.
 const UNRECORDED: usize = 4_096;
 /// A lane is dropped after this long without activity; its bucket is full by then.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The most lanes per step for each kind of work: send, wake, check, read, apply a lease. One takes about a
+/// Maximum lanes per step for each kind of work: send, wake, check, read, apply a lease. One takes about a
 /// microsecond.
 const PER_STEP: usize = 1_024;
-/// The most endpoints of other processes' slots in the cache (about 20 bytes each). Others are loaded again when
+/// Maximum endpoints of other processes' slots in the cache (about 20 bytes each). Others are loaded again when
 /// needed.
 const FOREIGN: usize = 262_144;
 

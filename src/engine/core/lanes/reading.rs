@@ -16,15 +16,15 @@ use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
 
 const LANES_PER_READ: usize = 512;
-/// The most rows per read; the last lane may exceed it. The fewer lanes, the more rows for each.
+/// Maximum rows per read; the last lane may exceed it. The fewer lanes, the more rows for each.
 const ROWS_PER_READ: usize = 16_384;
-/// The most rows that one step applies; one takes about a microsecond. 64 backlogged lanes return about 16,000.
+/// Maximum rows that one step applies; one takes about a microsecond. 64 backlogged lanes return about 16,000.
 pub const ROWS_PER_STEP: usize = 2_048;
 /// The longest delay between a commit becoming visible and its signal.
 const LATE: Duration = Duration::from_secs(5);
 /// The wait before a lane is read again if its messages exceeded the byte budget.
 const BUDGET_RETRY: Duration = Duration::from_millis(50);
-/// The most entries of `recently_read` dropped per call. Above the average that a read adds, so the list does not grow.
+/// Maximum entries of `recently_read` dropped per call. Above the average that a read adds, so the list does not grow.
 const FORGOTTEN: usize = 2_048;
 /// The wait before the lanes of a failed read are read again.
 pub(super) const READ_RETRY: Duration = Duration::from_millis(500);

@@ -33,7 +33,7 @@ struct Crowd {
     in_flight: Vec<Dispatch>,
     unrecorded: Vec<FinishedAttempt>,
     asked: Vec<CoreAction>,
-    /// The most lookups in one step, and its name.
+    /// Maximum lookups in one step, and the name of that step.
     worst: (u64, &'static str),
 }
 

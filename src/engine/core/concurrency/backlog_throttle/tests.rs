@@ -12,7 +12,7 @@ struct Machine {
     now: Duration,
     others: f64,
     backlog: bool,
-    /// The most deliveries per second for any other reason.
+    /// Maximum deliveries per second, for a reason other than the machine's capacity.
     most: f64,
     /// Deliveries to other endpoints are queued in the process.
     waiting: bool,
