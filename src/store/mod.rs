@@ -63,9 +63,9 @@ pub struct StoreOptions {
     pub master: MasterKey,
     /// The largest payload, in bytes.
     pub max_payload: usize,
-    /// The most items waiting for the writer; further requests are rejected.
+    /// Maximum items waiting for the writer; further requests are rejected.
     pub queue: usize,
-    /// The most endpoints of a message before its deliveries are [fanned out](ingest::fan_out) in steps.
+    /// Maximum endpoints of a message before its deliveries are [fanned out](ingest::fan_out) in steps.
     pub wide: usize,
 }
 

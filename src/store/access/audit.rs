@@ -11,7 +11,7 @@ use crate::store::db::codec;
 use crate::store::query::page::SCAN;
 use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, Tx, on, read};
 
-/// The most characters of a detail.
+/// Maximum characters of a detail.
 const DETAIL: usize = 500;
 
 /// An entry to write.

@@ -12,7 +12,7 @@ use crate::store::db::codec;
 use crate::store::db::store_error::is_taken;
 use crate::store::{Store, StoreError, Tx, on, read, read_vital};
 
-/// The most accounts of an installation.
+/// Maximum accounts of an installation.
 const MOST: i64 = 500;
 
 type Row = (OperatorId, String, Option<String>, Time, Option<Time>, PasswordHash);

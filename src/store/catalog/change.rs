@@ -12,7 +12,7 @@ use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoint_update::OptimisticUpdate;
 use crate::store::{Store, StoreError, Tenant};
 
-/// The most attempts at an optimistic endpoint update.
+/// Maximum attempts at an optimistic endpoint update.
 const TRIES: usize = 8;
 
 /// The result of an update. `E` is the caller's reason to abort it.

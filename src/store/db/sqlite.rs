@@ -29,7 +29,7 @@ use crate::store::StoreError;
 const LEAST_VERSION: (u32, u32, u32) = (3, 51, 3);
 /// Readers for requests and pages. In WAL mode readers never wait for the writer.
 const PAGES: u32 = 4;
-/// The most of them that scans may occupy.
+/// Maximum readers that scans may occupy.
 pub(in crate::store) const SCANS: usize = 3;
 /// Readers for authentication, acceptance and the engine.
 const VITAL: u32 = 2;

@@ -12,9 +12,9 @@ use crate::store::db::codec::{self, MESSAGE, MessageRow};
 use crate::store::query::messages::{in_order_of_application, within_application};
 use crate::store::{Store, StoreError, Tenant, read};
 
-/// The most messages scanned for a page.
+/// Maximum messages scanned for a page.
 pub const MAX_SCANNED: usize = 5_000;
-/// The most messages counted as a reader's lag.
+/// Maximum messages counted as a reader's lag.
 pub const MAX_LAG: i64 = 1_000;
 /// Rows per statement, after the first one.
 const CHUNK: usize = 1_000;
@@ -28,7 +28,7 @@ pub struct FeedRequest<'f> {
     pub filters: &'f [FeedFilter],
     /// `true`: delivered to all endpoints; `false`: a delivery is pending or dead.
     pub delivered: Option<bool>,
-    /// The most messages of the page.
+    /// Maximum messages of the page.
     pub limit: usize,
     pub now: Time,
 }

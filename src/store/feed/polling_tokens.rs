@@ -9,7 +9,7 @@ use crate::store::access::sign_in_links::TokenHash;
 use crate::store::catalog::applications;
 use crate::store::{Store, StoreError, Tenant, on, read};
 
-/// The most tokens kept per polling endpoint; the oldest are deleted first.
+/// Maximum tokens kept per polling endpoint; the oldest are deleted first.
 const KEPT: i64 = 10;
 
 #[derive(sqlx::FromRow)]

@@ -20,11 +20,11 @@ use crate::domain::AppId;
 use crate::domain::feed::Position;
 use crate::store::{Backend, Inner, Store, StoreError};
 
-/// The most waiting readers per process.
+/// Maximum waiting readers per process.
 pub const LISTENERS: usize = 20_000;
 /// The polling interval for other processes' commits. Readers should learn of them within 100 ms.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// The most applications per poll. If there are more, they take turns.
+/// Maximum applications per poll. If there are more, they take turns.
 const POLL_APPS: usize = 500;
 /// The delay after a failed poll.
 const RETRY_DELAY: Duration = Duration::from_secs(1);

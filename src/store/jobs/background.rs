@@ -17,7 +17,7 @@ use crate::store::query::delivery_list::DeliveryFilter;
 use crate::store::query::endpoint_messages::EndpointMessageFilter;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
-/// The most concurrent tasks of an application, and of the organization scope: tasks are expensive, and any token of
+/// Maximum concurrent tasks of an application, and of the organization scope: tasks are expensive, and any token of
 /// the application may start one.
 const MAX_RUNNING: i64 = 5;
 

@@ -11,9 +11,9 @@ use crate::store::jobs::estimate_many;
 use crate::store::jobs::replay::{EndpointStep, ReplayBudget};
 use crate::store::{Backend, Store, StoreError, Tenant, Tx, on};
 
-/// The most deliveries or messages scanned per chunk.
+/// Maximum deliveries or messages scanned per chunk.
 const CHUNK: usize = 5_000;
-/// The most endpoints per chunk.
+/// Maximum endpoints per chunk.
 const ENDPOINTS: usize = 20;
 
 /// The result of one chunk.

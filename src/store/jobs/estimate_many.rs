@@ -10,11 +10,11 @@ use crate::store::jobs::endpoint_cursor::ScopedEndpoint;
 use crate::store::query::endpoint_messages::{EndpointDeliveryRow, EndpointMessageFilter};
 use crate::store::{Store, StoreError};
 
-/// The most endpoints counted together.
+/// Maximum endpoints counted together.
 pub(super) const MANY: usize = 64;
-/// The most deliveries read for all of them.
+/// Maximum deliveries read for all of them.
 const ROWS: i64 = 20_000;
-/// The most deliveries of one endpoint; a larger one is counted separately.
+/// Maximum deliveries of one endpoint; a larger one is counted separately.
 const DEEP: i64 = 1_000;
 
 /// For a list of endpoints the planner has only average statistics. Without these settings it may read all deliveries

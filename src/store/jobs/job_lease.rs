@@ -21,7 +21,7 @@ use crate::store::{Store, StoreError, Tx, on, read_vital};
 
 /// The duration of a lease. Each step renews it.
 const LEASE: Duration = Duration::from_secs(10);
-/// The most endpoints per step. Most have nothing to resend.
+/// Maximum endpoints per step. Most have nothing to resend.
 const ENDPOINTS: usize = 50;
 
 /// A lease of a background task.

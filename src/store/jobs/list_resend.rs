@@ -19,9 +19,9 @@ use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, DeliverySnapshot, RequeueTarget};
 use crate::store::{Order, Store, StoreError, Tenant, read};
 
-/// The most deliveries that a step scans.
+/// Maximum deliveries that a step scans.
 const MAX_SCANNED: usize = 1_000;
-/// The most deliveries that a step queues.
+/// Maximum deliveries that a step queues.
 const MAX_QUEUED: usize = 200;
 
 /// The stored filter of a list, and the last scanned delivery.

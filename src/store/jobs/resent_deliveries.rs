@@ -5,7 +5,7 @@ use crate::domain::{BackgroundId, EndpointId, MessageId};
 use crate::store::db::{codec, sqlite};
 use crate::store::{StoreError, Tx, on};
 
-/// The most recorded deliveries per task.
+/// Maximum recorded deliveries per task.
 pub const MOST: i64 = 10_000;
 
 /// Records that the task queued deliveries of `messages` to an endpoint. `before` is the number it had queued before.

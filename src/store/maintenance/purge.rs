@@ -17,7 +17,7 @@ use crate::store::db::{codec, sqlite};
 use crate::store::queue::ordering;
 use crate::store::{Store, StoreError, Tx, on};
 
-/// The most rows per transaction.
+/// Maximum rows per transaction.
 const STEP: i64 = 200;
 
 /// Whether an endpoint has any delivery or attempt left.

@@ -11,7 +11,7 @@ use crate::store::queue::dead::EndedDelivery;
 use crate::store::recording::{operational, operational_event, record};
 use crate::store::{Store, StoreError, Tx, on};
 
-/// The most messages per step.
+/// Maximum messages per step.
 pub(in crate::store) const MESSAGES: i64 = 500;
 /// The approximate number of attempts, and of deliveries, per step.
 pub(in crate::store) const ROWS: i64 = 4_000;

@@ -16,9 +16,9 @@ use crate::store::db::postgres;
 use crate::store::db::store_error::{is_deadlock, is_lock_timeout};
 use crate::store::{Backend, Store, StoreError};
 
-/// The most partitions below the horizon that are kept for scheduled messages, in addition to the first.
+/// Maximum partitions below the horizon that are kept for scheduled messages, in addition to the first.
 pub(super) const KEPT: usize = 3;
-/// The most rows of a partition to merge. Others wait while they are copied.
+/// Maximum rows of a partition to merge. Others wait while they are copied.
 const MERGED: i64 = 20_000;
 /// Timeout for locks that block neither readers nor writers. They do block the creation of partitions, once per table,
 /// so the timeout is shorter than one attempt at a creation.

@@ -199,7 +199,7 @@ pub(in crate::store) struct Selection<'a> {
     pub columns: &'a str,
     /// An additional condition, or empty.
     pub and: &'a str,
-    /// The most rows.
+    /// The row limit.
     pub limit: usize,
 }
 

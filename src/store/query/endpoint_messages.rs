@@ -199,7 +199,7 @@ pub struct DeliveryStatusCounts {
 }
 
 impl DeliveryStatusCounts {
-    /// The most deliveries counted.
+    /// Maximum deliveries counted.
     pub const MOST: i64 = 1_000_000;
     /// Deliveries per statement. Between two statements other readers get the connection.
     const CHUNK: i64 = 50_000;

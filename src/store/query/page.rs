@@ -28,7 +28,7 @@ impl Order {
 /// The requested part of a list.
 #[derive(Clone, Debug)]
 pub struct PageRequest<K> {
-    /// The most items, 1–250.
+    /// Maximum number of items, 1–250.
     pub limit: usize,
     pub order: Order,
     /// The key to continue after.
@@ -134,7 +134,7 @@ impl<T> Page<T> {
     }
 }
 
-/// The most rows scanned for one page of a filtered list, even if none matches.
+/// Maximum rows scanned for one page of a filtered list, even if none matches.
 pub const SCAN: usize = 10_000;
 
 /// A page of a filtered list. It may end before it is full, because at most [`SCAN`] rows are scanned for it.

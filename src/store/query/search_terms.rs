@@ -7,7 +7,7 @@ use crate::store::{AppRef, EndpointRef, MessageRef, Store, StoreError, Tenant, r
 
 /// The number of applications searched for a name, newest first; each costs one index lookup.
 const APPS: i64 = 10_000;
-/// The most results for a name.
+/// Maximum results for a name.
 const MOST: i64 = 50;
 
 /// The meaning of a search term. An unknown term is a text to search for.
