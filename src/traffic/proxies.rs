@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-/// The most entries to read. Longer proxy chains do not occur.
+/// Maximum entries to read. Longer proxy chains do not occur.
 const HOPS: usize = 16;
 
 /// The networks whose proxies are trusted. None by default. Cheap to clone.

@@ -23,11 +23,11 @@ use governor::{Quota, RateLimiter};
 use super::proxies::network;
 use crate::domain::{AppId, KeyId, OrgId};
 
-/// The most buckets. Callers beyond that share one per class.
+/// Maximum buckets. Callers beyond that share one per class.
 const MAX_BUCKETS: usize = 10_000;
 /// The capacity of a bucket, in seconds of its rate. An unused bucket is full after this time.
 const CAPACITY_SECONDS: u32 = 2;
-/// The least time between sweeps of unused buckets.
+/// Minimum time between sweeps of unused buckets.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of buckets from which sweeps run.
 const SWEEP_FROM: usize = 256;
