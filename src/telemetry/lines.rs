@@ -11,9 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The most lines in the queue.
+/// Maximum lines in the queue.
 const MAX_LINES: usize = 8_192;
-/// The most bytes in the queue.
+/// Maximum bytes in the queue.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The wait before a retry if writing would block, as on a non-blocking pipe.
 const RETRY_WAIT: Duration = Duration::from_millis(10);
