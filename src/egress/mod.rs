@@ -6,7 +6,7 @@
 //! * `resolver` and `dns_config` look names up, `dns_health` distinguishes broken name servers from broken names, and
 //!   `guard` blocks addresses (SSRF protection).
 //! * `dial` opens TCP connections, `connection` adds TLS and limits, and `header_case` sets the case of header names.
-//! * `response` limits how much of a response is kept; `classify` turns errors into a [`Failure`] and a sentence.
+//! * `response` limits the recorded part of a response; `classify` turns errors into a [`Failure`] and a sentence.
 //! * [`smtp`] hands mail to the operator's mail server.
 //!
 //! # Invariants
