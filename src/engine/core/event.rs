@@ -100,7 +100,7 @@ pub struct LoadResult {
 pub struct RecordResult {
     pub endpoint: EndpointId,
     pub message: MessageId,
-    /// When the delivery is due again, if it is.
+    /// The time at which the delivery is due again, if it is retried.
     pub due: Option<Time>,
     /// The application, if this record disabled the endpoint.
     pub disabled: Option<AppId>,

@@ -46,7 +46,7 @@ pub struct LeasePolicy {
     leaving: BTreeSet<u8>,
     /// Leaving slots that the store failed to take back.
     unreturned: Vec<u8>,
-    /// When the last heartbeat that reached the store was sent.
+    /// The send time of the last heartbeat that reached the store.
     last: Option<Duration>,
     /// The time until which expired slots are left to their owners.
     sparing_until: Option<Duration>,

@@ -8,7 +8,7 @@
 //! * [`concurrency`]: the policy on requests in flight. [`rate_limit`]: deliveries per second.
 //! * [`endpoint_loads`]: which endpoint rows to load, and which results are stale.
 //! * [`scanning`]: when to ask the store what is pending, page by page. [`signal_queue`]: its signals, in portions.
-//! * [`headroom`]: how many requests this process can make at once, learned from those it could not make.
+//! * [`headroom`]: the number of concurrent requests that this process can make, learned from failures to make one.
 //! * [`hold`]: why nothing is sent, every reason in one place.
 //! * [`lease_policy`]: when to send heartbeats, and which slots to return.
 //!

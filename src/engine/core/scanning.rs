@@ -57,11 +57,11 @@ impl ScanPosition {
     }
 }
 
-/// When to scan.
+/// The schedule of scans.
 #[derive(Debug)]
 pub struct ScanSchedule {
     every: Duration,
-    /// When the current scan began, if one is under way.
+    /// The start of the current scan, if one is under way.
     since: Option<Duration>,
     /// The next page of the current scan, if not requested yet.
     next: Option<ScanPosition>,
@@ -84,7 +84,7 @@ impl ScanSchedule {
         }
     }
 
-    /// How long until the next scan or page is due.
+    /// The time until the next scan or page is due.
     pub fn wait(&self, now: Duration) -> Duration {
         if self.next.is_some() { Duration::ZERO } else { self.at.saturating_sub(now) }
     }

@@ -98,7 +98,7 @@ impl AttemptSender {
     }
 }
 
-/// When each local failure last happened, so each episode is logged once. Clones share the state.
+/// The time of each local failure's last occurrence, so each episode is logged once. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct FailureEpisodes {
     last: Arc<Mutex<HashMap<LocalFailure, Instant>>>,

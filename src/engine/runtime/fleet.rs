@@ -1,4 +1,4 @@
-//! The fleet as of the last heartbeat: how many processes there are, and whether this one runs the maintenance.
+//! The fleet as of the last heartbeat: the number of processes, and whether this one runs the maintenance.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ mod tests {
 
     const POLL: Duration = Duration::from_millis(25);
 
-    /// When each of `of` processes polls within a second, in the order of time.
+    /// The times at which each of `of` processes polls within a second, in order.
     fn polls(of: usize) -> Vec<i64> {
         let mut all = Vec::new();
         for index in 0..of {

@@ -10,7 +10,7 @@ use super::maintenance::MaintenanceKind;
 /// The longest backoff after failures, unless the task's interval is longer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// When each task runs next.
+/// The next run of each task.
 #[derive(Debug)]
 pub struct MaintenanceSchedule {
     due: [ScheduleEntry; MaintenanceKind::ALL.len()],

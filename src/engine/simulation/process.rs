@@ -67,7 +67,7 @@ pub struct SimProcess {
     /// Requests in flight, per endpoint and in total.
     pub in_flight: HashMap<EndpointId, usize>,
     pub all_in_flight: usize,
-    /// When it learned of each lease (slot and epoch).
+    /// The time at which it learned of each lease (slot and epoch).
     pub leased: HashMap<(u8, i64), Duration>,
     /// Unreachable endpoints.
     pub unreachable: HashMap<EndpointId, UnreachableStreak>,

@@ -11,7 +11,7 @@ use super::world::{SimEvent, World};
 use crate::engine::core::scanning::{PAGE, SCAN_OWN};
 
 const APPS: u64 = 10;
-/// When all faults end, in milliseconds.
+/// The end of all faults, in milliseconds.
 const FAULTS_END_MS: u64 = 20_000;
 
 /// A world of few messages and very many endpoints. Most endpoints work.

@@ -54,7 +54,7 @@ pub struct World {
     pub checks: Checks,
     pub schedule: RetrySchedule,
     pub started_processes: u64,
-    /// When the last fault ended.
+    /// The end of the last fault.
     pub healed_at: Option<Duration>,
     pub trace: Option<Vec<String>>,
     queue: BTreeMap<(Duration, u64), SimEvent>,

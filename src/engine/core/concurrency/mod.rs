@@ -1,4 +1,4 @@
-//! The concurrency policy: how many requests may be in flight, to which endpoints, and which lanes yield. Each
+//! The concurrency policy: the limits on requests in flight, in total and per endpoint, and the lanes that yield. Each
 //! mechanism is a file; [`lanes::concurrency`](super::lanes) applies them.
 //!
 //! 1. **One endpoint** gets at most a quarter of the free capacity, and at most its limit. The [`circuit_breaker`]

@@ -22,7 +22,7 @@ pub enum Responsiveness {
 /// The recent responses of an endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResponseHistory {
-    /// When it last responded.
+    /// The time of the last response.
     last: Option<Duration>,
     /// The start of the period with a request in flight.
     busy_since: Duration,

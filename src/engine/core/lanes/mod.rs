@@ -292,8 +292,8 @@ impl Lanes {
         unknown
     }
 
-    /// An attempt ended; its result waits to be recorded. Returns how long the circuit breaker pauses the endpoint,
-    /// if it does.
+    /// An attempt ended; its result waits to be recorded. Returns the circuit breaker's pause of the endpoint, if there
+    /// is one.
     pub fn sent(&mut self, key: (EndpointId, MessageId), outcome: &Outcome, now: ClockReading) -> Option<Duration> {
         let id = key.0;
         self.in_flight_bytes -= self.in_flight_sizes.remove(&key).unwrap_or(0);

@@ -62,7 +62,7 @@ pub fn all_slots() -> Leases {
     (0..=255).map(|slot| (slot, 1)).collect()
 }
 
-/// When the lanes learn of a commit.
+/// The arrival of a commit's signal at the lanes.
 #[derive(Clone, Copy)]
 pub(super) enum SignalTiming {
     AtOnce,
