@@ -160,7 +160,7 @@ impl Store {
         })?)
     }
 
-    /// Deletes up to `limit` entries older than `before`. Returns how many.
+    /// Deletes up to `limit` entries older than `before`. Returns their number.
     ///
     /// # Errors
     /// The store is unavailable.

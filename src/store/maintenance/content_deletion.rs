@@ -90,7 +90,7 @@ impl Store {
         .await
     }
 
-    /// Deletes one step of payloads whose retention has ended by `now`. Returns how many; fewer than
+    /// Deletes one step of payloads whose retention has ended by `now`. Returns their number; fewer than
     /// [`Store::CONTENTS_STEP`] means none is left.
     ///
     /// # Errors
@@ -115,8 +115,8 @@ impl Store {
     }
 
     /// Ends the pending deliveries of messages without content: a background task may have queued a delivery while
-    /// another process deleted the content. Returns how many deliveries ended. Waits for uncommitted deletions of these
-    /// contents.
+    /// another process deleted the content. Returns the number of ended deliveries. Waits for uncommitted deletions of
+    /// these contents.
     ///
     /// # Errors
     /// The store is unavailable.

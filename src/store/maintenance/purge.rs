@@ -41,7 +41,7 @@ impl Store {
         Ok(most >= STEP.unsigned_abs())
     }
 
-    /// Deletes up to `limit` old secrets whose grace period ended before `now`. Returns how many.
+    /// Deletes up to `limit` old secrets whose grace period ended before `now`. Returns their number.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -51,7 +51,7 @@ impl Store {
         self.delete(SQL, now, limit).await
     }
 
-    /// Deletes up to `limit` API keys that were revoked or expired before `before`. Returns how many.
+    /// Deletes up to `limit` API keys that were revoked or expired before `before`. Returns their number.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -73,7 +73,7 @@ impl Store {
         .await
     }
 
-    /// Purges endpoints without pending deliveries. Returns how many.
+    /// Purges endpoints without pending deliveries. Returns their number.
     async fn purge_endpoints(&self, deleted: Time, now: Time) -> Result<u64, StoreError> {
         self.retry_conflicts(|| async {
             const NEXT: &str = "SELECT id, url FROM endpoint
@@ -102,7 +102,7 @@ impl Store {
         .await
     }
 
-    /// Purges applications. Returns how many.
+    /// Purges applications. Returns their number.
     async fn purge_applications(&self, deleted: Time, now: Time) -> Result<u64, StoreError> {
         self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE application SET purged_at = $3, metadata = '{}', contact_email = NULL, throttle_rate = NULL
@@ -118,7 +118,7 @@ impl Store {
         .await
     }
 
-    /// Removes purged endpoints without history. Returns how many.
+    /// Removes purged endpoints without history. Returns their number.
     async fn remove_endpoints(&self, history: Time) -> Result<u64, StoreError> {
         self.retry_conflicts(|| async {
             let next = sqlx::AssertSqlSafe(format!(
@@ -143,7 +143,7 @@ impl Store {
         .await
     }
 
-    /// Removes purged applications without endpoints and history. Returns how many.
+    /// Removes purged applications without endpoints and history. Returns their number.
     async fn remove_applications(&self, history: Time) -> Result<u64, StoreError> {
         const SQL: &str = "DELETE FROM application WHERE id IN
              (SELECT id FROM application WHERE deleted_at < $1 AND purged_at IS NOT NULL

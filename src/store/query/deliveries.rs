@@ -216,7 +216,7 @@ impl Store {
         .await
     }
 
-    /// Ends up to `limit` pending deliveries of deleted endpoints. Returns how many; 0 means none is left.
+    /// Ends up to `limit` pending deliveries of deleted endpoints. Returns their number; 0 means none is left.
     ///
     /// An endpoint is checked for [`LATE_DELIVERIES`] after its deletion, because a transaction that began before the
     /// deletion may commit a delivery later.

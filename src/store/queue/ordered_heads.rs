@@ -20,7 +20,7 @@ pub struct OrderedHead {
     pub more: bool,
     /// Some deliveries must be [numbered](Store::number_pending) before anything may be sent.
     pub unnumbered: bool,
-    /// When the next scheduled delivery is due.
+    /// The due time of the next scheduled delivery.
     pub scheduled: Option<Time>,
 }
 
@@ -31,7 +31,8 @@ struct NumberedRow {
     waiting: PendingDeliveryRow,
 }
 
-/// Endpoint, next sequence number, when to look for unnumbered deliveries, when the next scheduled delivery is due.
+/// Endpoint, next sequence number, time of the next search for unnumbered deliveries, due time of the next scheduled
+/// one.
 pub(in crate::store) type OrderingRow = (EndpointId, i64, Option<Time>, Option<Time>);
 
 impl Store {

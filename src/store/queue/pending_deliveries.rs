@@ -70,8 +70,8 @@ pub struct PendingLane {
 }
 
 impl PendingLane {
-    /// When to read the lane. Fresh deliveries may be due regardless of their due time ([`PendingDelivery::is_due`]),
-    /// so they are read within a minute.
+    /// The time at which to read the lane. Fresh deliveries may be due regardless of their due time
+    /// ([`PendingDelivery::is_due`]), so they are read within a minute.
     pub fn look_at(&self, now: Time) -> Time {
         let fresh = self.fresh_due.map(|due| due.min(now.plus(LOOK_ANYWAY)));
         let retry = self.retry_due.map(|due| if due > now.plus(LONGEST_WAIT) { Time::ZERO } else { due });

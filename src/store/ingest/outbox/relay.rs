@@ -27,7 +27,7 @@ const STEP_BYTES: i64 = 8 * 1024 * 1024;
 const MIN_BACKOFF: Duration = Duration::from_secs(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(600);
 
-/// When a row is due; writers may have inserted any value. Must be the expression of the index.
+/// SQL for the due time of a row; writers may have inserted any value. Must equal the expression of the index.
 pub(in crate::store) const SQLITE_LOOK_AT: &str = "CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END";
 pub(in crate::store) const POSTGRES_LOOK_AT: &str = "coalesce(look_at, 0)";
 
