@@ -154,7 +154,7 @@ pub struct TokenBucket {
     /// `None`: unlimited.
     limiter: Option<RateLimiter<NotKeyed, InMemoryState, ThreadClock, NoOpMiddleware<Nanos>>>,
     epoch: Instant,
-    /// When it was last used, in nanoseconds since `epoch`.
+    /// The time of the last use, in nanoseconds since `epoch`.
     used: AtomicU64,
 }
 
