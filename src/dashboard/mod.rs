@@ -196,7 +196,7 @@ fn application(config: &mut web::ServiceConfig) {
         .service(page("/edit", read().to(application_form::edit)).route(web::post().to(application_form::change)))
         .service(page("/delete", read().to(application_form::ask)).route(web::post().to(application_form::delete)))
         .service(page("/portal-link", read().to(portal_link::ask)).route(web::post().to(portal_link::make)))
-        .service(page("/visits/{visit}/end", web::post().to(applications::end_session)))
+        .service(page("/sessions/{session}/end", web::post().to(applications::end_session)))
         .service(page("/send", read().to(send_message::show)).route(web::post().to(send_message::send)));
     shared_pages(config);
 }

@@ -18,13 +18,13 @@ pub mod access;
 pub mod address;
 pub mod catalog;
 pub mod deliveries;
+pub mod duration_text;
 pub mod feed;
 pub mod ids;
 pub mod invalid;
 pub mod limits;
 pub mod notifications;
 pub mod signing;
-pub mod duration_text;
 pub mod time;
 pub mod url_query;
 

@@ -42,7 +42,6 @@ use tokio::sync::Mutex;
 use crate::store::ingest::outbox::outbox_watermark;
 pub use access::tenant::{AppRef, EndpointRef, MessageRef, PollingEndpointRef, Tenant};
 use catalog::change::ChangeLocks;
-pub use db::store_error::StoreError;
 pub use db::location::Location;
 #[cfg(test)]
 use db::migrations::SQLITE_MIGRATIONS;
@@ -50,6 +49,7 @@ pub use db::postgres::Connections;
 use db::postgres::{self, Postgres};
 pub use db::scans::ScanPermit;
 use db::sqlite::{self, Sqlite};
+pub use db::store_error::StoreError;
 pub(crate) use db::tx::{Connection, Tx, on, read, read_vital};
 use ingest::{idempotency, routing_cache, writer};
 pub use query::page::{Order, Page, PageRequest, Scanned};
@@ -163,7 +163,9 @@ impl Store {
         let Tuning { connections, busy_timeout } = tuning;
         let (backend, scans) = match &options.location {
             Location::Sqlite(path) => (Backend::Sqlite(Sqlite::open(path, busy_timeout).await?), sqlite::SCANS),
-            Location::Postgres(url) => (Backend::Postgres(Postgres::open(url, connections).await?), connections.scans()),
+            Location::Postgres(url) => {
+                (Backend::Postgres(Postgres::open(url, connections).await?), connections.scans())
+            }
         };
         let scans = db::scans::ScanLimiter::new(scans);
         let (queues, takers) = writer::queues(matches!(backend, Backend::Sqlite(_)), options.queue);

@@ -140,7 +140,7 @@ impl Story {
         browser.goto(self.url(&self.world.link().await)).await.unwrap();
         browser.element("main form button").await.click().await.unwrap();
         browser.until_it_says("In the last hour").await;
-        let mut cookie = thirtyfour::Cookie::new("sendoff_visit", self.visit.clone());
+        let mut cookie = thirtyfour::Cookie::new("sendoff_portal", self.visit.clone());
         cookie.set_path("/");
         browser.add_cookie(cookie).await.unwrap();
     }
@@ -185,6 +185,6 @@ async fn visit(world: &World, app: &Application) -> String {
     let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: until };
     let (code, token) = (api_key::hash("a code"), "a visit's token".replace([' ', '\''], "-"));
     world.store.add_portal_link(&code, &link, world.now).await.unwrap();
-    world.store.redeem_portal_link(&code, &api_key::hash(&token), world.now).await.unwrap().expect("a visit");
+    world.store.redeem_portal_link(&code, &api_key::hash(&token), world.now).await.unwrap().expect("a session");
     token
 }

@@ -276,7 +276,7 @@ async fn mixed(world: &World) -> (Application, Endpoint) {
 async fn a_list_and_its_resend_are_one_query(world: World) {
     let (acme, endpoint) = mixed(&world).await;
     let operator = world.sign_in().await;
-    let customer = world.visit(&acme, None, &[]).await;
+    let customer = world.portal_session(&acme, None, &[]).await;
     let (id, at) = (acme.id, endpoint.id);
     for (portal, list, listed, button) in [
         (false, "/deliveries?status=dead&q=%22n%22%3A+0".to_owned(), 2, "Resend 2 deliveries"),
@@ -318,7 +318,7 @@ async fn a_list_and_its_resend_are_one_query(world: World) {
     let id = all.split("resend=").nth(1).unwrap().to_owned();
     assert_eq!(rows(&operator.page(&format!("/deliveries?resend={id}&type=b")).await), 1);
     assert!(link(&done, "3 waiting or retrying").unwrap().ends_with("&status=retrying"));
-    let stranger = world.visit(&world.app("Stranger").await, None, &[]).await;
+    let stranger = world.portal_session(&world.app("Stranger").await, None, &[]).await;
     assert_eq!(stranger.get(&format!("/portal/deliveries?resend={id}")).await.0, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(operator.get("/deliveries?resend=qtask_x").await.0, StatusCode::UNPROCESSABLE_ENTITY);
 }

@@ -19,7 +19,7 @@ async fn enabling_says_what_was_never_sent_meanwhile(world: World) {
     let acme = world.app("Acme").await;
     let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
     for (portal, place) in [(false, format!("/applications/{}", acme.id)), (true, "/portal".to_owned())] {
-        let browser = if portal { world.visit(&acme, None, &[]).await } else { world.sign_in().await };
+        let browser = if portal { world.portal_session(&acme, None, &[]).await } else { world.sign_in().await };
         let path = format!("{place}/endpoints/{}", endpoint.id);
         let turn = async |act: &str| {
             let response = browser.submit(&path, &format!("{path}/{act}"), &[]).await;
@@ -63,7 +63,7 @@ async fn an_endpoint_leads_to_its_deliveries_and_resends(world: World) {
         world.tries(&message, &other, [Try::answered(at, 500, "", dead())]).await;
     }
     for (portal, place) in [(false, format!("/applications/{}", acme.id)), (true, "/portal".to_owned())] {
-        let browser = if portal { world.visit(&acme, None, &[]).await } else { world.sign_in().await };
+        let browser = if portal { world.portal_session(&acme, None, &[]).await } else { world.sign_in().await };
         let page = browser.page(&format!("{place}/endpoints/{}", endpoint.id)).await;
         let crumbs = words(page.split("aria-label=\"Breadcrumb\"").nth(1).unwrap().split("</nav>").next().unwrap());
         assert_eq!(crumbs, if portal { "> Endpoints" } else { "> Applications Acme & <b> Endpoints" });
@@ -74,7 +74,7 @@ async fn an_endpoint_leads_to_its_deliveries_and_resends(world: World) {
         assert!(words(&replay).contains("Nothing to resend"), "{}", words(&replay));
         assert!(page.contains("<bdi>a.b</bdi></a>"), "attempts say of what: {page}");
     }
-    let looks = world.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+    let looks = world.portal_session(&acme, Some(&[Capability::ViewBase]), &[]).await;
     let page = looks.page(&format!("/portal/endpoints/{}", endpoint.id)).await;
     assert!(link(&page, "Recover failed…").is_none() && link(&page, "View deliveries").is_some());
 }

@@ -68,7 +68,7 @@ async fn without_a_session_the_address_is_limited_and_invented_sessions_are_none
 
 async fn a_customer_s_third_search_is_refused_with_a_page(world: World) {
     let acme = world.app("Acme").await;
-    let visit = world.visit(&acme, None, &[]).await;
+    let visit = world.portal_session(&acme, None, &[]).await;
     let tenant = Tenant { only: Some(acme.id), ..world.tenant() };
     let held = [world.store.scan(&tenant).await.unwrap(), world.store.scan(&tenant).await.unwrap()];
     let refused = get(&world, "/portal/messages?type=none", &visit.cookie).await;

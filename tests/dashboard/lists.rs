@@ -30,7 +30,7 @@ on_both! {
     a_customer_sees_their_own_and_does_what_they_may
 }
 
-/// A customer on a visit to the portal.
+/// A customer in the portal.
 async fn visitor<'h>(world: &'h World, app: AppId, capabilities: Option<Vec<Capability>>) -> Browser<'h> {
     let hash = |text: &str| -> TokenHash { Sha256::digest(text.as_bytes()).into() };
     let (link, visit) = (format!("link-{app}-{capabilities:?}"), format!("visit-{app}-{capabilities:?}"));
@@ -40,7 +40,7 @@ async fn visitor<'h>(world: &'h World, app: AppId, capabilities: Option<Vec<Capa
     let stored = PortalLink { org: world.org.clone(), app_id: app, options, expires_at: until };
     world.store.add_portal_link(&hash(&link), &stored, world.now).await.unwrap();
     world.store.redeem_portal_link(&hash(&link), &hash(&visit), world.now).await.unwrap().unwrap();
-    Browser { world, cookie: format!("sendoff_visit={visit}") }
+    Browser { world, cookie: format!("sendoff_portal={visit}") }
 }
 
 /// Acme: `a.1` delivered, `b.2` retrying with 503, `a.3` dead with 404, `c.4` not answered. Globex: `a.5` pending.

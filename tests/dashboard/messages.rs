@@ -32,7 +32,7 @@ async fn a_message_is_edited_and_sent_as_a_new_one(world: World) {
         let path = format!("/applications/{}/send?from={odd}", acme.id);
         assert_eq!(browser.get(&path).await.0, StatusCode::NOT_FOUND);
     }
-    let visitor = world.visit(&acme, None, &[]).await;
+    let visitor = world.portal_session(&acme, None, &[]).await;
     assert!(!visitor.page(&format!("/portal/messages/{}", message.id)).await.contains("Edit and resend"));
 }
 
@@ -44,7 +44,7 @@ async fn a_message_is_sent_to_another_endpoint_and_copied(world: World) {
     world.tries(&message, &one, [Try::answered(world.ago(MINUTE), 500, "", dead())]).await;
     let other = world.endpoint(&acme, "https://b.example/hook").await;
     for (portal, place) in [(false, format!("/applications/{}", acme.id)), (true, "/portal".to_owned())] {
-        let browser = if portal { world.visit(&acme, None, &[]).await } else { world.sign_in().await };
+        let browser = if portal { world.portal_session(&acme, None, &[]).await } else { world.sign_in().await };
         let path = format!("{place}/messages/{}", message.id);
         let page = browser.page(&path).await;
         let curl = words(page.split("id=\"payload-curl\"").nth(1).unwrap().split("</pre>").next().unwrap());

@@ -56,7 +56,7 @@ async fn every_number_is_what_its_link_lists(world: World) {
             }
         }
     }
-    let (operator, customer) = (world.sign_in().await, world.visit(&acme, None, &[]).await);
+    let (operator, customer) = (world.sign_in().await, world.portal_session(&acme, None, &[]).await);
     let place = format!("/applications/{}", acme.id);
     for (browser, path, least) in [
         (&operator, "/".to_owned(), 9),

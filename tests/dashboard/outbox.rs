@@ -68,7 +68,7 @@ async fn a_stuck_row_is_retried_edited_or_discarded(world: World) {
     for act in ["outbox row retried", "outbox row changed", "outbox row discarded"] {
         assert!(log.contains(act), "{act}: {log}");
     }
-    let customer = world.visit(&acme, None, &[]).await;
+    let customer = world.portal_session(&acme, None, &[]).await;
     let form = [("csrf", "x".to_owned())];
     assert_eq!(customer.post(&retry[0], &form).await.status(), StatusCode::SEE_OTHER, "no customer's");
 }

@@ -113,7 +113,7 @@ async fn the_form_belongs_to_the_browser_that_was_shown_it(world: World) {
     for (cookie, csrf) in [
         (mine.cookie.as_str(), other.csrf.as_str()),
         ("", mine.csrf.as_str()),
-        ("sendoff_door=", mine.csrf.as_str()),
+        ("sendoff_sign_in=", mine.csrf.as_str()),
         (mine.cookie.as_str(), ""),
     ] {
         let form = [("csrf", csrf.to_owned()), ("name", "anna".into()), ("password", PASSWORD.into())];

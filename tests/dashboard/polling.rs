@@ -39,7 +39,7 @@ async fn a_polling_endpoint_is_made_changed_and_deleted_by_operators_and_custome
     world.store.put_event_type(&world.tenant(), spec, world.now).await.unwrap();
     let place = format!("/applications/{}", acme.id);
     goes_through(&world, &world.sign_in().await, &place, &acme).await;
-    goes_through(&world, &world.visit(&acme, None, &[]).await, "/portal", &acme).await;
+    goes_through(&world, &world.portal_session(&acme, None, &[]).await, "/portal", &acme).await;
     assert!(all(&world, &other).await.is_empty());
 }
 
@@ -121,7 +121,7 @@ async fn a_visit_does_what_its_capabilities_say(world: World) {
         world.store.create_polling_endpoint(&world.tenant(), app.id, Default::default(), world.now).await.unwrap()
     };
     let (own, foreign) = (make(&acme).await, make(&other).await);
-    let looker = world.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+    let looker = world.portal_session(&acme, Some(&[Capability::ViewBase]), &[]).await;
     let path = format!("/portal/polling/{}", own.id);
     let page = looker.page(&path).await;
     assert!(!looker.page("/portal/polling").await.contains("polling/new"));
@@ -132,7 +132,7 @@ async fn a_visit_does_what_its_capabilities_say(world: World) {
     }
     let form = [("csrf", field(&page, "csrf"))];
     assert_eq!(looker.post("/portal/polling/new", &form).await.status(), StatusCode::FORBIDDEN);
-    let manager = world.visit(&acme, Some(&[Capability::ViewBase, Capability::ManageEndpoint]), &[]).await;
+    let manager = world.portal_session(&acme, Some(&[Capability::ViewBase, Capability::ManageEndpoint]), &[]).await;
     let new = "/portal/polling/new";
     let made = manager.submit(new, new, &[("uid", "x"), ("eventTypes", ""), ("channels", "")]).await;
     assert_eq!(made.status(), StatusCode::OK);
@@ -143,7 +143,7 @@ async fn a_visit_does_what_its_capabilities_say(world: World) {
     // The pages go with those of endpoints.
     let until = world.now.plus(Duration::from_secs(3_600)).micros();
     let options = PortalOptions { pages: Some(vec![PortalPage::Messages]), ..PortalOptions::all(until) };
-    let reader = world.visit_with(&acme, options).await;
+    let reader = world.portal_session_with(&acme, options).await;
     assert_eq!(reader.get("/portal/polling").await.0, StatusCode::NOT_FOUND);
     assert!(!reader.page("/portal/messages").await.contains("/portal/polling"));
 }

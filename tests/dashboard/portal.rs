@@ -52,7 +52,7 @@ async fn a_link_is_used_up_by_its_button_and_opens_one_application(world: World)
     let response = world.post(&path, &form).send().await.unwrap();
     assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/portal"));
     let cookie = set_cookie(&response);
-    for part in ["sendoff_visit=", "HttpOnly", "SameSite=Lax", "Path=/"] {
+    for part in ["sendoff_portal=", "HttpOnly", "SameSite=Lax", "Path=/"] {
         assert!(cookie.contains(part), "{cookie}");
     }
     let again = world.post(&path, &form).send().await.unwrap();
@@ -71,7 +71,7 @@ async fn a_link_is_used_up_by_its_button_and_opens_one_application(world: World)
     ] {
         assert_eq!(visitor.get(&path).await.0, StatusCode::NOT_FOUND, "{path}");
     }
-    // A visit is no operator's session, and the other way round.
+    // A portal session is no operator's session, and the other way round.
     assert_eq!(visitor.get("/").await.0, StatusCode::SEE_OTHER);
     let operator = world.sign_in().await;
     assert_eq!(operator.get("/portal").await.0, StatusCode::UNAUTHORIZED);
@@ -101,7 +101,7 @@ async fn over_tls_the_cookie_goes_along_into_a_frame_and_is_kept_apart_there() {
         .await
         .unwrap();
     let cookie = set_cookie(&entered);
-    for part in ["__Host-sendoff_visit=", "HttpOnly", "Secure", "SameSite=None", "Partitioned", "Path=/"] {
+    for part in ["__Host-sendoff_portal=", "HttpOnly", "Secure", "SameSite=None", "Partitioned", "Path=/"] {
         assert!(cookie.contains(part), "{cookie}");
     }
     // The operators' pages are nobody else's to show.
@@ -124,7 +124,7 @@ async fn a_visit_has_the_pages_and_the_looks_that_the_team_decided(world: World)
         ..Theme::default()
     };
     let pages = Some(vec![PortalPage::Endpoints]);
-    let visitor = world.visit_with(&acme, PortalOptions { theme: Some(theme), pages, ..hour(&world) }).await;
+    let visitor = world.portal_session_with(&acme, PortalOptions { theme: Some(theme), pages, ..hour(&world) }).await;
     let first = visitor.get("/portal").await;
     assert_eq!(first.0, StatusCode::SEE_OTHER, "the overview is not among them");
     for path in ["/portal/messages", "/portal/deliveries", "/portal/event-types", "/portal/tail"] {
@@ -145,7 +145,7 @@ async fn a_visit_has_the_pages_and_the_looks_that_the_team_decided(world: World)
     let policy = shown.headers()["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy.contains("img-src 'self' https://cdn.example.com;"), "{policy}");
 
-    let bare = world.visit_with(&acme, PortalOptions { navigation: false, ..hour(&world) }).await;
+    let bare = world.portal_session_with(&acme, PortalOptions { navigation: false, ..hour(&world) }).await;
     let page = bare.page("/portal").await;
     assert!(!page.contains("<header class=\"top\">"), "no navigation of ours: {page}");
 }
@@ -155,7 +155,7 @@ async fn who_may_only_look_finds_no_button_and_every_post_is_refused(world: Worl
     let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
     let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE)).await;
     world.tries(&message, &endpoint, [Try::answered(world.ago(MINUTE), 500, "", dead())]).await;
-    let visitor = world.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+    let visitor = world.portal_session(&acme, Some(&[Capability::ViewBase]), &[]).await;
     let path = format!("/portal/messages/{}", message.id);
     let page = visitor.page(&path).await;
     assert!(!page.contains(&format!("{path}/resend")), "{page}");
@@ -191,7 +191,8 @@ async fn every_page_of_the_portal_is_embedded_by_whom_the_team_named_and_no_othe
     let plain = at("http://localhost").await;
     for (world, wanted) in [(&named, "https://app.example.com http://localhost:3000"), (&plain, "'none'")] {
         let acme = world.app("Acme").await;
-        let (entry, visitor) = (link(world, &acme, hour(world)).await, world.visit_with(&acme, hour(world)).await);
+        let (entry, visitor) =
+            (link(world, &acme, hour(world)).await, world.portal_session_with(&acme, hour(world)).await);
         let operator = world.sign_in().await;
         let portal = [entry.as_str(), "/portal", "/portal/nowhere", "/portal/left", "/portal/theme.css"];
         let others = ["/", "/deliveries", "/login", "/nowhere", "/portals"];
@@ -207,8 +208,8 @@ async fn every_page_of_the_portal_is_embedded_by_whom_the_team_named_and_no_othe
 
 async fn a_visit_is_over_when_its_time_or_its_application_is(world: World) {
     let acme = world.app("Acme").await;
-    let over = world.visit_with(&acme, PortalOptions::all(world.ago(MINUTE).micros())).await;
-    let visitor = world.visit_with(&acme, hour(&world)).await;
+    let over = world.portal_session_with(&acme, PortalOptions::all(world.ago(MINUTE).micros())).await;
+    let visitor = world.portal_session_with(&acme, hour(&world)).await;
     assert_eq!(visitor.get("/portal").await.0, StatusCode::OK);
     world.store.delete_application(&world.tenant(), acme.id, world.now).await.unwrap();
     for browser in [over, visitor] {
@@ -242,7 +243,7 @@ async fn a_link_goes_on_to_a_page_of_its_visit_for_as_long_as_that_lasts() {
             assert_eq!(location(&response), wanted);
             let cookie = set_cookie(&response);
             let age = cookie.split("Max-Age=").nth(1).and_then(|rest| rest.split(';').next()).unwrap();
-            assert!((3_500..=3_600).contains(&age.parse::<i64>().unwrap()), "until the visit ends: {cookie}");
+            assert!((3_500..=3_600).contains(&age.parse::<i64>().unwrap()), "until the session ends: {cookie}");
             assert_eq!((cookie.contains("SameSite=None"), cookie.contains("Partitioned")), (tls, tls), "{cookie}");
         }
     }
@@ -265,7 +266,7 @@ async fn a_theme_is_there_before_one_enters_and_gives_way_to_the_customer_s_choi
         let css = world.request(Method::GET, &format!("{entry}/theme.css")).send().await.unwrap();
         assert!(css.text().await.unwrap().contains("--accent: light-dark(#0b6e4f, "), "looking uses nothing up");
     }
-    let visitor = world.visit_with(&acme, options).await;
+    let visitor = world.portal_session_with(&acme, options).await;
     for (prefs, theme) in [("", "dark"), ("light.local", "light"), ("auto.local", "auto"), (".utc", "dark")] {
         let (_, _, page) = framing(&world, "/portal", &format!("{}; sendoff_prefs={prefs}", visitor.cookie)).await;
         assert!(page.contains(&format!("data-theme=\"{theme}\"")), "{prefs}: {page}");
@@ -281,10 +282,10 @@ async fn a_list_of_deliveries_leads_to_messages_also_where_they_have_no_list_of_
     world.tries(&message, &endpoint, [Try::answered(world.ago(MINUTE), 500, "", dead())]).await;
     let path = format!("/portal/messages/{}", message.id);
     let only = |pages: &[PortalPage]| PortalOptions { pages: Some(pages.to_vec()), ..hour(&world) };
-    let visitor = world.visit_with(&acme, only(&[PortalPage::Overview, PortalPage::Deliveries])).await;
+    let visitor = world.portal_session_with(&acme, only(&[PortalPage::Overview, PortalPage::Deliveries])).await;
     assert_eq!(visitor.get("/portal/messages").await.0, StatusCode::NOT_FOUND);
     assert!(visitor.page("/portal").await.contains(&path) && visitor.page(&path).await.contains("a.b"));
-    let visitor = world.visit_with(&acme, only(&[PortalPage::Overview])).await;
+    let visitor = world.portal_session_with(&acme, only(&[PortalPage::Overview])).await;
     let home = visitor.page("/portal").await;
     assert!(home.contains("Latest failures") && !home.contains(&path), "named, and no link to nowhere: {home}");
     assert_eq!(visitor.get(&path).await.0, StatusCode::NOT_FOUND);
@@ -293,7 +294,7 @@ async fn a_list_of_deliveries_leads_to_messages_also_where_they_have_no_list_of_
 async fn an_operator_sees_open_sessions_and_ends_one(world: World) {
     let (acme, other) = (world.app("Acme").await, world.app("Other").await);
     let options = PortalOptions { session_id: Some("anna <b>".into()), ..hour(&world) };
-    let (anna, bert) = (world.visit_with(&acme, options).await, world.visit(&acme, None, &[]).await);
+    let (anna, bert) = (world.portal_session_with(&acme, options).await, world.portal_session(&acme, None, &[]).await);
     let browser = world.sign_in().await;
     let page = browser.page(&format!("/applications/{}", acme.id)).await;
     assert!(page.contains("Portal sessions") && page.contains("anna &#60;b&#62;"), "{page}");
@@ -331,7 +332,7 @@ async fn resends_and_the_live_view_are_found_and_a_state_is_the_same_everywhere(
         let one = if n == 0 { Try::answered(at, 500, "", dead()) } else { Try::delivered(at, 5) };
         world.tries(&message, &endpoint, [one]).await;
     }
-    let visitor = world.visit(&acme, None, &[]).await;
+    let visitor = world.portal_session(&acme, None, &[]).await;
     let home = visitor.page("/portal").await;
     for path in ["/portal/tail", "/portal/resend"] {
         assert!(home.contains(&format!("href=\"{path}\"")), "{path}: {home}");
@@ -341,11 +342,11 @@ async fn resends_and_the_live_view_are_found_and_a_state_is_the_same_everywhere(
     let row = home.split("id=\"endpoints-title\"").nth(1).unwrap().split("</ul>").next().unwrap();
     assert!(row.contains("badge enabled") && row.contains("66.6 % of 3 attempts"), "{row}");
     assert!(visitor.page(&format!("/portal/endpoints/{}", endpoint.id)).await.contains("badge enabled"));
-    let looks = world.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+    let looks = world.portal_session(&acme, Some(&[Capability::ViewBase]), &[]).await;
     let home = looks.page("/portal").await;
     assert!(home.contains("href=\"/portal/tail\"") && !home.contains("href=\"/portal/resend\""), "{home}");
     let few = PortalOptions { pages: Some(vec![PortalPage::EventTypes]), ..hour(&world) };
-    let page = world.visit_with(&acme, few).await.page("/portal/event-types").await;
+    let page = world.portal_session_with(&acme, few).await.page("/portal/event-types").await;
     assert!(!page.contains("/portal/tail") && !page.contains("/portal/resend"), "{page}");
 }
 

@@ -106,7 +106,7 @@ async fn an_endpoint_is_made_changed_paused_and_deleted_by_operators_and_custome
     event_type(&world, "invoice.paid", &[], None).await;
     event_type(&world, "invoice.beta", &["beta"], None).await;
     for portal in [false, true] {
-        let browser = if portal { world.visit(&acme, None, &[]).await } else { world.sign_in().await };
+        let browser = if portal { world.portal_session(&acme, None, &[]).await } else { world.sign_in().await };
         let place = if portal { "/portal".to_owned() } else { format!("/applications/{}", acme.id) };
         makes_and_changes(&world, &browser, &place, &acme, portal).await;
     }
@@ -289,7 +289,7 @@ async fn a_secret_is_shown_by_a_button_and_that_is_noted(world: World) {
     };
     let before = secret().await;
     for (portal, who) in [(false, "a login link"), (true, "ada")] {
-        let browser = if portal { world.visit(&acme, None, &[]).await } else { world.sign_in().await };
+        let browser = if portal { world.portal_session(&acme, None, &[]).await } else { world.sign_in().await };
         let place = if portal { "/portal".to_owned() } else { format!("/applications/{}", acme.id) };
         let path = format!("{place}/endpoints/{}", endpoint.id);
         let page = browser.page(&path).await;
@@ -328,7 +328,7 @@ async fn a_visit_does_what_its_capabilities_say_and_reaches_nothing_else(world: 
     let (acme, other) = (world.app("Acme").await, world.app("Other").await);
     let (own, foreign) = (world.endpoint(&acme, URL).await, world.endpoint(&other, URL).await);
     event_type(&world, "a.b", &[], Some(serde_json::json!({"examples": [{"n": 1}]}))).await;
-    let looker = world.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+    let looker = world.portal_session(&acme, Some(&[Capability::ViewBase]), &[]).await;
     let path = format!("/portal/endpoints/{}", own.id);
     let page = looker.page(&path).await;
     for act in ["edit", "disable", "delete", "secret", "rotate", "test"] {
@@ -350,12 +350,12 @@ async fn a_visit_does_what_its_capabilities_say_and_reaches_nothing_else(world: 
     }
     assert!(acts(&world).await.is_empty());
 
-    let viewer = world.visit(&acme, Some(&[Capability::ViewBase, Capability::ViewEndpointSecret]), &[]).await;
+    let viewer = world.portal_session(&acme, Some(&[Capability::ViewBase, Capability::ViewEndpointSecret]), &[]).await;
     let csrf = [("csrf", field(&viewer.page(&path).await, "csrf"))];
     assert_eq!(viewer.post(&format!("{path}/secret"), &csrf).await.status(), StatusCode::OK);
     assert_eq!(viewer.post(&format!("{path}/rotate"), &csrf).await.status(), StatusCode::FORBIDDEN);
 
-    let customer = world.visit(&acme, None, &[]).await;
+    let customer = world.portal_session(&acme, None, &[]).await;
     let csrf = [("csrf", field(&customer.page(&path).await, "csrf"))];
     let theirs = format!("/portal/endpoints/{}", foreign.id);
     assert_eq!(customer.get(&theirs).await.0, StatusCode::NOT_FOUND);
@@ -369,7 +369,7 @@ async fn a_visit_does_what_its_capabilities_say_and_reaches_nothing_else(world: 
     }
     for path in ["/applications", "/endpoints", "/event-types", "/event-types/new"] {
         let (status, _) = customer.get(path).await;
-        assert_eq!(status, StatusCode::SEE_OTHER, "{path}: a visit is no session");
+        assert_eq!(status, StatusCode::SEE_OTHER, "{path}: a portal session is no operator's");
     }
     // An operator does not reach an endpoint through another application either.
     let operator = world.sign_in().await;
@@ -395,13 +395,13 @@ async fn the_catalog_is_written_by_operators_and_read_by_customers(world: World)
 
     let acme = world.app("Acme").await;
     for (flags, sees) in [(&[][..], false), (&["beta"][..], true)] {
-        let customer = world.visit(&acme, None, flags).await;
+        let customer = world.portal_session(&acme, None, flags).await;
         let page = customer.page("/portal/event-types").await;
         assert!(page.contains("invoice.paid") && !page.contains("/edit"));
         assert_eq!(page.contains("/portal/event-types/beta"), sees);
         assert_eq!(customer.get("/portal/event-types/beta").await.0 == StatusCode::OK, sees);
     }
-    let customer = world.visit(&acme, None, &[]).await;
+    let customer = world.portal_session(&acme, None, &[]).await;
     let archive = "/event-types/invoice.paid/archive";
     assert_eq!(browser.submit(archive, archive, &[]).await.status(), StatusCode::SEE_OTHER);
     assert_eq!(customer.get("/portal/event-types/invoice.paid").await.0, StatusCode::NOT_FOUND);

@@ -303,8 +303,13 @@ impl World {
         Browser { world: self, cookie: cookie.split(';').next().unwrap_or_default().to_owned() }
     }
 
-    /// A customer's visit to the portal of `app`: with all capabilities, or with these and `flags`.
-    pub async fn visit(&self, app: &Application, capabilities: Option<&[Capability]>, flags: &[&str]) -> Browser<'_> {
+    /// A customer's session in the portal of `app`: with all capabilities, or with these and `flags`.
+    pub async fn portal_session(
+        &self,
+        app: &Application,
+        capabilities: Option<&[Capability]>,
+        flags: &[&str],
+    ) -> Browser<'_> {
         let until = self.now.plus(MINUTE * 60);
         let options = PortalOptions {
             feature_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
@@ -312,19 +317,19 @@ impl World {
             session_id: Some("ada".into()),
             ..PortalOptions::all(until.micros())
         };
-        self.visit_with(app, options).await
+        self.portal_session_with(app, options).await
     }
 
-    /// A customer's visit as the team decided.
-    pub async fn visit_with(&self, app: &Application, options: PortalOptions) -> Browser<'_> {
+    /// A customer's portal session with the team's options.
+    pub async fn portal_session_with(&self, app: &Application, options: PortalOptions) -> Browser<'_> {
         let token = Uuid::new_v4().to_string();
         let hash = |text: &str| -> [u8; 32] { sha2::Sha256::digest(text.as_bytes()).into() };
         let until = self.now.plus(MINUTE * 60);
         let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: until };
         let code = Uuid::new_v4().to_string();
         self.store.add_portal_link(&hash(&code), &link, self.now).await.unwrap();
-        self.store.redeem_portal_link(&hash(&code), &hash(&token), self.now).await.unwrap().expect("a visit");
-        Browser { world: self, cookie: format!("sendoff_visit={token}") }
+        self.store.redeem_portal_link(&hash(&code), &hash(&token), self.now).await.unwrap().expect("a session");
+        Browser { world: self, cookie: format!("sendoff_portal={token}") }
     }
 
     /// A form's POST.

@@ -62,7 +62,7 @@ async fn a_visit_lasts_as_long_as_the_link_says_and_its_application(home: Home) 
         let link = PortalLink { org: tenant().org, app_id: app.id, options: options.clone(), expires_at: later(60) };
         store.add_portal_link(&[n; 32], &link, NOW).await.unwrap();
         if n < 3 {
-            store.redeem_portal_link(&[n; 32], &[n + 10; 32], NOW).await.unwrap().expect("a visit");
+            store.redeem_portal_link(&[n; 32], &[n + 10; 32], NOW).await.unwrap().expect("a session");
         }
     }
     assert_eq!(store.portal_session(&[11; 32], later(3_599)).await.unwrap().unwrap().app_id, app.id);

@@ -203,15 +203,15 @@ impl PortalSessionRow {
             name: session.session_id.as_deref().map(Line::new),
             since: RelativeTime::new(session.since, now),
             until: RelativeTime::new(session.until, now),
-            end: paths.page(&format!("visits/{}/end", hex::encode(session.hash))),
+            end: paths.page(&format!("sessions/{}/end", hex::encode(session.hash))),
         }
     }
 }
 
-/// `POST /applications/{app}/visits/{visit}/end`.
+/// `POST /applications/{app}/sessions/{session}/end`.
 pub async fn end_session(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
     let mut hash = [0; 32];
-    hex::decode_to_slice(part(&request, "visit")?, &mut hash).map_err(|_| PageError::NotFound)?;
+    hex::decode_to_slice(part(&request, "session")?, &mut hash).map_err(|_| PageError::NotFound)?;
     let (store, now) = (context.store(&state.store), state.clock.now());
     let ended = store.revoke_portal_session(&context.tenant(), context.app.id, &hash, now).await?;
     Ok(done(context.paths.home(), if ended { FlashNotice::SessionEnded } else { FlashNotice::SessionAlreadyEnded }))

@@ -86,8 +86,8 @@ impl Cookies {
     pub fn form(self) -> &'static str {
         match self {
             Cookies::Operator => "session",
-            Cookies::Portal => "visit",
-            Cookies::SignIn => "door",
+            Cookies::Portal => "portal",
+            Cookies::SignIn => "sign-in",
             Cookies::Device => "device",
         }
     }
@@ -97,10 +97,10 @@ impl Cookies {
         match (self, public_url.scheme() == "https") {
             (Cookies::Operator, true) => "__Host-sendoff_session",
             (Cookies::Operator, false) => "sendoff_session",
-            (Cookies::Portal, true) => "__Host-sendoff_visit",
-            (Cookies::Portal, false) => "sendoff_visit",
-            (Cookies::SignIn, true) => "__Host-sendoff_door",
-            (Cookies::SignIn, false) => "sendoff_door",
+            (Cookies::Portal, true) => "__Host-sendoff_portal",
+            (Cookies::Portal, false) => "sendoff_portal",
+            (Cookies::SignIn, true) => "__Host-sendoff_sign_in",
+            (Cookies::SignIn, false) => "sendoff_sign_in",
             (Cookies::Device, true) => "__Host-sendoff_device",
             (Cookies::Device, false) => "sendoff_device",
         }

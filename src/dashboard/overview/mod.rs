@@ -77,6 +77,7 @@ struct FailingEndpointRow {
     href: String,
     address: Address,
     app: Line,
+    deliveries: i64,
     /// The number of failed deliveries: `13 failed`.
     failed: String,
     /// The list of these deliveries.
@@ -150,6 +151,8 @@ pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>
     for one in &failing {
         rows.push(FailingEndpointRow::read(store, &tenant, one, range, now).await?);
     }
+    // The store ranks by failed attempts; the page shows deliveries.
+    rows.sort_by_key(|row| std::cmp::Reverse(row.deliveries));
     let since = range.since(now);
     let scope = SummaryScope { list: Some(LIST), app: None, since, since_text: &second(since) };
     let chart = || (Chart::new(&buckets, range, LIST), LatencyChart::new(&buckets, range, LIST));
@@ -193,6 +196,7 @@ impl FailingEndpointRow {
             href: format!("/applications/{app_id}/endpoints/{endpoint_id}"),
             address: Address::new(&one.url),
             app: Line::cut(&one.app_name, 80),
+            deliveries: tally.found(),
             failed: format!("{}{} failed", count(tally.found()), if tally.more { "+" } else { "" }),
             failures: format!("{LIST}status=failed&endpoint={endpoint_id}&since={}", second(since)),
             rate: endpoint_stats::rate(counts),

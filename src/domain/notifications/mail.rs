@@ -186,7 +186,8 @@ mod tests {
         }
         for status in [302, 401, 404, 410, 413, 418, 429, 503] {
             assert!(
-                describe_failure(Some(Failure::Status), Some(status)).starts_with(&format!("it responded with {status}"))
+                describe_failure(Some(Failure::Status), Some(status))
+                    .starts_with(&format!("it responded with {status}"))
             );
         }
     }

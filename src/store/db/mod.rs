@@ -18,12 +18,12 @@
 pub(in crate::store) mod budget;
 pub(in crate::store) mod checkpoint;
 pub(in crate::store) mod codec;
-pub(in crate::store) mod skip_locked;
 pub(in crate::store) mod location;
 pub mod migrations;
 pub(in crate::store) mod postgres;
 pub mod retry;
 pub(in crate::store) mod scans;
+pub(in crate::store) mod skip_locked;
 pub(in crate::store) mod sqlite;
 pub(in crate::store) mod statement;
 pub(in crate::store) mod store_error;

@@ -16,9 +16,9 @@
 
 pub mod autoconfig;
 pub mod consumers;
-pub mod leases;
 pub(in crate::store) mod feed_order;
-pub mod polling_endpoints;
 pub mod feed_page;
+pub mod leases;
+pub mod polling_endpoints;
 pub mod polling_tokens;
 pub mod wakeups;

@@ -15,10 +15,10 @@
 //! * Below the horizon nothing enters `due` again, except deliveries still waiting in `fan_out`. A partition below it
 //!   without rows in either table can be dropped.
 
-mod partition_layout;
-mod detach;
 mod create;
+mod detach;
 mod horizon;
+mod partition_layout;
 mod statistics;
 
 use std::collections::HashSet;
@@ -32,8 +32,8 @@ use uuid::Uuid;
 
 pub(in crate::store) use self::partition_layout::{Layout, Partition, PartitionedTable};
 use crate::domain::{MessageId, Time};
-use crate::store::db::store_error::is_no_partition;
 use crate::store::db::postgres::servers::Servers;
+use crate::store::db::store_error::is_no_partition;
 use crate::store::{Backend, Store, StoreError, Tx};
 
 /// Partitions per retention period. Messages stay at most 1/20 of the period too long, and a list that reads all
@@ -85,7 +85,11 @@ impl Partitions {
     ///
     /// # Errors
     /// A partition is missing and cannot be created now.
-    pub(in crate::store) async fn cover(&self, table: PartitionedTable, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+    pub(in crate::store) async fn cover(
+        &self,
+        table: PartitionedTable,
+        ids: &[Uuid],
+    ) -> Result<HashSet<Uuid>, StoreError> {
         if self.with_layout(|known| known.covers_all(table, ids)) {
             return Ok(HashSet::new());
         }

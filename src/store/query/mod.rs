@@ -15,9 +15,9 @@
 pub mod attempts;
 pub mod counts;
 pub mod deliveries;
+pub mod delivery_counts;
 pub mod delivery_list;
 pub mod delivery_status_filter;
-pub mod delivery_counts;
 pub mod endpoint_messages;
 pub(in crate::store) mod list_scan;
 pub mod message_list;
