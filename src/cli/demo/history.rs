@@ -27,7 +27,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The last minute stays empty: live events start there.
 const GAP: Duration = Duration::from_secs(60);
 const MESSAGES: u32 = 800;
-/// The start of the failures of the warehouse's receiver.
+/// The age of the first failure of the warehouse's receiver.
 const OUTAGE: Duration = Duration::from_secs(5 * 3_600);
 /// Messages or attempts per batch.
 const BATCH: usize = 400;

@@ -116,7 +116,8 @@ fn parse_due(payload: &str) -> Notification {
     }
 }
 
-/// Notifies of released slots, inside the transaction that releases them. It is rare enough for a serialized commit.
+/// Notifies of released slots, inside the transaction that releases them. Releases are rare enough for a serialized
+/// commit.
 pub(in crate::store) async fn notify_slots_released(tx: &mut Tx, process: Uuid) -> Result<(), StoreError> {
     if let Tx::Postgres(tx) = tx {
         sqlx::query("SELECT pg_notify($1, $2)")
