@@ -286,7 +286,8 @@ impl Store {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let sealed = self.inner.master.seal(MASTER_KEY_CHECK.as_bytes(), b"sendoff");
-            // If several processes start with different keys, the first insert wins and the others fail to open it.
+            // If several processes start with different keys, the first insert wins and the others fail to open the
+            // sealed data.
             on!(tx, db => {
                 sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
                     .bind(MASTER_KEY_CHECK).bind(sealed).execute(db).await.map(drop)

@@ -27,7 +27,7 @@ const TURN: Duration = Duration::from_secs(1);
 const STEP_PAUSE: Duration = Duration::from_millis(20);
 /// The longest interval between checks of the lease.
 const LEASE_CHECK: Duration = Duration::from_secs(1);
-/// The longest interval between checks of failing endpoints. Otherwise a tenth of the time until they are disabled.
+/// The longest interval between checks of failing endpoints, which is a tenth of the time until they are disabled.
 const FAILING_CHECK: Duration = Duration::from_secs(30);
 /// Maximum deliveries of deleted endpoints canceled in one transaction.
 const CANCEL_BATCH: i64 = 500;

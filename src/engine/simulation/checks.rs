@@ -62,7 +62,7 @@ pub struct AttemptStart<'w> {
     pub receiver: &'w SimReceiver,
 }
 
-/// How late a new delivery to a working endpoint may be without faults: clock differences and a scan.
+/// The longest delay of a new delivery to a working endpoint without faults: clock differences and a scan.
 const PROMPT: Duration = Duration::from_secs(7);
 
 fn hold(truth: bool, otherwise: impl FnOnce() -> String) -> CheckResult {

@@ -136,8 +136,8 @@ impl EndpointRow {
         u8::try_from(self.slot).unwrap_or_default()
     }
 
-    /// The endpoint, and the first error. Unreadable fields have their defaults, so a damaged row hides neither
-    /// itself nor others.
+    /// The endpoint, and the first error. Unreadable fields get their defaults, so a damaged row stays visible and does
+    /// not hide others.
     pub(in crate::store) fn read(self, master: &MasterKey) -> (Endpoint, Option<StoreError>) {
         fn kept<T: Default>(read: Result<T, StoreError>, fault: &mut Option<StoreError>) -> T {
             read.unwrap_or_else(|error| {

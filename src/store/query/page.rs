@@ -87,8 +87,8 @@ impl<K> PageRequest<K> {
     }
 }
 
-/// Reads rows until their items exceed [`PAGE_BYTES`]. The second value is `true` if that limit ended it and there may
-/// be more.
+/// Reads rows until their items exceed [`PAGE_BYTES`]. The second value is `true` if this limit ended the read, so
+/// there may be more.
 ///
 /// # Errors
 /// The store is unavailable, or a row cannot be read.

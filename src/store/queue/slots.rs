@@ -126,7 +126,7 @@ impl Store {
     }
 
     /// A heartbeat after an outage: acquires no expired slots. The store may have been unavailable for all processes,
-    /// and their owners still have attempts to record.
+    /// and the owners of these slots still have attempts to record.
     ///
     /// # Errors
     /// The store is unavailable.

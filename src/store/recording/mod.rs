@@ -12,7 +12,7 @@
 //! *streak* is the time since an endpoint's last delivery in which every attempt failed.
 //!
 //! Invariants:
-//! * Every attempt is recorded, and once, even if its slot was lost or its delivery changed.
+//! * Every attempt is recorded exactly once, even if its slot was lost or its delivery changed.
 //! * A record changes its delivery only if epoch, generation and number of attempts are those of the attempt's start.
 //! * Events and mails are written in the transaction of the change that they report.
 //! * Operational messages never cause operational events.
