@@ -1,8 +1,8 @@
 //! The REST API, in the Svix dialect: the official `svix` SDKs work with it. Sendoff adds a few fields and operations
 //! of its own.
 //!
-//! A maintainer comes here to add an operation: write its handler in [`resources`], describe it with `#[utoipa::path]`
-//! (see [`openapi`]) and add it to [`table`], the one list of all routes.
+//! To add an operation, write its handler in [`resources`], describe it with `#[utoipa::path]` (see [`openapi`]) and
+//! add it to [`table`], the one list of all routes.
 //!
 //! * [`http`]: routing, authorization, bodies, queries, errors, idempotency keys; and the probes.
 //! * [`authn`]: API keys and tokens, and the permission that each operation needs.
@@ -11,10 +11,10 @@
 //!
 //! # Invariants
 //!
-//! * The API knows no SQL and no engine: it reads and writes through [`Store`], and shares no code with the dashboard
-//!   but what is below both.
+//! * The API knows no SQL and no engine: it reads and writes through [`Store`], and shares code with the dashboard only
+//!   in layers below both.
 //! * Names of operations, fields and error codes are the dialect's. Renaming one breaks every SDK.
-//! * A route in the table without a description answers 501. Everything that answers is in the document.
+//! * A route without a description responds with 501. The document has all other operations.
 
 pub mod authn;
 pub mod http;
@@ -56,7 +56,7 @@ pub struct ApiState {
     /// The base URL of links into the portal.
     pub portal_url: Url,
     pub clock: Clock,
-    /// How long messages are kept.
+    /// The retention of messages.
     pub retention: Duration,
     /// The signature type of new endpoints that specify none.
     pub signature_type: SignatureType,
@@ -192,7 +192,7 @@ fn unsupported_routes(table: &mut RouteTable) {
         .service(at("/event-type/import/openapi").post(not_supported));
 }
 
-/// Answers 501, to authenticated callers only.
+/// Responds with 501, to authenticated callers only.
 async fn not_supported(_: ApiCall) -> ApiResult {
     Err(ApiError::not_implemented())
 }

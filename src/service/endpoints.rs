@@ -8,8 +8,8 @@ use crate::egress::Egress;
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::{Store, StoreError, Tenant};
 
-/// Checks an endpoint's URL, which resolves its host. A missing URL is left to the spec's own rules, and a stored one
-/// is not checked again: each attempt checks it anyway.
+/// Resolves the host of an endpoint's URL and checks its addresses. Skips an empty URL, which the spec's own rules
+/// reject, and an unchanged one, because each attempt checks it anyway.
 ///
 /// # Errors
 /// The URL is not allowed; reported on the field `url`.

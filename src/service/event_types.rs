@@ -1,5 +1,5 @@
-//! The event types that a caller can see. `flags` are the feature flags of a customer, who sees only event types
-//! offered to those flags; `None` is the organization, which sees all.
+//! The event types that a caller can see. `flags` are a customer's feature flags: the customer sees event types whose
+//! flags are all among them. `None` is the organization, which sees all event types.
 
 use crate::domain::catalog::event_type::EventType;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant};

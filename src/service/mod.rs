@@ -11,7 +11,7 @@
 //! * No HTTP, no HTML, no JSON: a use case takes a [`Store`](crate::store::Store) and domain values, and returns domain
 //!   values or an [`Invalid`](crate::domain::Invalid).
 //! * No permission checks: the caller has made them.
-//! * No SQL. What fits into one transaction is a function of the store, which both callers use directly.
+//! * No SQL. A use case of a single transaction is a method of the store, which both callers use directly.
 
 pub mod endpoints;
 pub mod event_types;

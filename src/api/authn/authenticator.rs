@@ -1,12 +1,12 @@
 //! Authentication: turns the API key or JWT of a request into a [`Caller`].
 //!
-//! Both can be revoked at any time, which only the store knows. To avoid a query for every request, its answer is
-//! cached for [`MAX_AGE`]: **a revoked credential is rejected within 3 seconds** by every process. After
-//! [`REFRESH_AGE`] the entry is refreshed in the background, so a frequent caller never waits.
+//! Only the store knows which credentials were revoked. To save a query per request, callers are cached for
+//! [`MAX_AGE`], so every process **rejects a revoked credential within 3 seconds**. After [`REFRESH_AGE`] an entry is
+//! refreshed in the background, so a frequent caller never waits.
 //!
 //! * [`Caller`]: an authenticated caller and its permissions.
 //! * [`Authenticator`]: authenticates and caches callers, tracks the last use of keys, and counts each request against
-//!   a [rate limit](crate::traffic::rate_limits): the caller's, or the address's when there is no valid credential.
+//!   a [rate limit](crate::traffic::rate_limits): the caller's, or without a valid credential the address's.
 //! * [`AuthenticationError`]: no valid credential (401), a rate limit (429), or the store is unavailable (503).
 
 use std::collections::HashMap;
@@ -37,9 +37,9 @@ const CACHE_CAPACITY: usize = 1_024;
 const REFRESH_AGE: Duration = Duration::from_secs(1);
 /// Age at which a cached caller is no longer used.
 pub const MAX_AGE: Duration = Duration::from_secs(3);
-/// Least time between two writes of a key's last use.
+/// Minimum interval between two writes of a key's last use.
 const USAGE_INTERVAL: Duration = Duration::from_secs(60);
-/// The same after a failed write.
+/// Minimum interval after a failed write.
 const USAGE_RETRY: Duration = Duration::from_secs(10);
 
 /// An authenticated caller.
@@ -65,7 +65,7 @@ pub(in crate::api) enum CredentialRef {
     Key(KeyId),
 }
 
-/// Why a request is not authenticated.
+/// The reason a request was not authenticated.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(in crate::api) enum AuthenticationError {
     #[error(transparent)]
@@ -87,7 +87,7 @@ pub(in crate::api) enum AuthenticationError {
 impl From<AuthenticationError> for ApiError {
     fn from(denied: AuthenticationError) -> ApiError {
         match denied {
-            // The credential may be valid.
+            // Not a 401: the credential may be valid.
             AuthenticationError::Store(error) => error.into(),
             AuthenticationError::Limited(limited) => limited.into(),
             denied => ApiError::unauthorized(denied.to_string()),
@@ -120,7 +120,7 @@ struct CachedCaller {
     caller: Arc<Caller>,
     verified: Credential,
     bucket: Arc<TokenBucket>,
-    /// Just before that check.
+    /// Taken before the last check, so the age includes the duration of the check.
     checked_at: Instant,
     /// A refresh is in progress.
     refreshing: AtomicBool,
@@ -196,7 +196,7 @@ impl Credential {
 /// The last use of a key.
 struct KeyUsage {
     last: Time,
-    /// The last use that the store has.
+    /// The last use written to the store.
     written: Time,
     /// No write before this time.
     rest_until: Time,
@@ -326,7 +326,7 @@ impl Authenticator {
         Ok(())
     }
 
-    /// Writes the last use of keys where the store is behind. Also called at shutdown, so no use is lost.
+    /// Writes the uses that the store does not have yet. Also called at shutdown, so no use is lost.
     ///
     /// # Errors
     /// The store is unavailable; the next use of the key retries.
@@ -362,7 +362,7 @@ impl Authenticator {
         Ok(Credential::AutoConfig(Box::new(found)))
     }
 
-    /// Checks a once valid credential against the store; `now` is wall-clock time.
+    /// Checks a previously valid credential against the store; `now` is wall-clock time.
     async fn recheck(
         &self,
         hash: &TokenHash,
@@ -416,7 +416,7 @@ impl Authenticator {
         }
     }
 
-    /// Inserts into the bounded cache. When it is full, stale entries are dropped; if there are none, all are.
+    /// Inserts into the bounded cache. When it is full, stale entries are dropped; if none is stale, all are dropped.
     fn insert(&self, hash: TokenHash, one: CachedCaller, now: Time) {
         let mut cache = self.inner.cache.write().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHE_CAPACITY {
@@ -428,8 +428,8 @@ impl Authenticator {
         cache.insert(hash, Arc::new(one));
     }
 
-    /// Drops an application's tokens from the cache, so the next request checks the store. Other processes do within
-    /// [`MAX_AGE`].
+    /// Drops an application's tokens from the cache, so the next request checks the store. In other processes they
+    /// expire within [`MAX_AGE`].
     pub(in crate::api) fn evict_application(&self, app: AppId) {
         let mut cache = self.inner.cache.write().unwrap_or_else(PoisonError::into_inner);
         cache.retain(|_, one| one.caller.tenant.only != Some(app));
@@ -439,7 +439,7 @@ impl Authenticator {
         self.inner.cache.write().unwrap_or_else(PoisonError::into_inner).remove(hash);
     }
 
-    /// Records the use of a key, and writes it in the background unless that was done recently.
+    /// Records the use of a key. Writes it in the background, at most once per [`USAGE_INTERVAL`].
     fn record_use(&self, caller: &Caller, now: Time) {
         let CredentialRef::Key(id) = caller.credential else { return };
         {

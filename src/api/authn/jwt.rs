@@ -59,7 +59,7 @@ pub(in crate::api) struct Grant {
     pub expires: Option<Time>,
 }
 
-/// Why a token is rejected. Reveals nothing of the secret or the token.
+/// The reason a token is rejected. Reveals nothing of the secret or the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     #[error("the token is neither an API key nor a JWT signed with {0} and this server's key")]
@@ -74,7 +74,7 @@ pub enum TokenError {
     TooEarly,
 }
 
-/// Why no token was issued.
+/// The reason no token was issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MintError {
     #[error(

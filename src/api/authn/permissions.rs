@@ -58,7 +58,7 @@ pub(in crate::api) enum Permissions {
 }
 
 impl Permission {
-    /// The permission of the operation at a path of the route table.
+    /// The permission that an operation needs, by method and path in the route table.
     pub fn required(method: &Method, path: &str) -> Permission {
         const ENDPOINTS: &str = "/app/{app}/endpoint";
         const POLLER: &str = "/app/{app}/poller/{sink}";
@@ -96,7 +96,7 @@ impl Permission {
         }
     }
 
-    /// The smallest scope of an API key that grants it; `None`: any key.
+    /// The least scope of an API key that grants this permission; `None`: any key has it.
     fn scope(self) -> Option<KeyScope> {
         match self {
             Permission::Nothing => None,
@@ -108,7 +108,7 @@ impl Permission {
         }
     }
 
-    /// The capabilities that grant it, any one of them; empty if no customer may.
+    /// Capabilities that each grant this permission; empty: no customer can have it.
     fn capabilities(self) -> &'static [Capability] {
         match self {
             Permission::Nothing | Permission::Send | Permission::Write => &[],

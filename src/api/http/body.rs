@@ -85,7 +85,7 @@ async fn collect(
     let bytes = match pieces.next().await.transpose().map_err(cut_off)? {
         None => first,
         Some(second) => {
-            // Memory is reservation for received bytes only: a declared length reserves nothing.
+            // Memory is reserved only for received bytes: a declared length reserves nothing.
             let mut all = BytesMut::from(first);
             let mut next = Some(second);
             while let Some(piece) = next {
@@ -183,7 +183,7 @@ pub(in crate::api) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The raw field `name`. Of duplicates the last one counts, as in most JSON parsers.
+    /// The raw field `name`. If it occurs more than once, the last one counts, as in most JSON parsers.
     pub fn raw(&self, name: &str) -> FieldValue<&'a RawValue> {
         match self.members.iter().rev().find(|(key, _)| key == name) {
             None => FieldValue::Absent,

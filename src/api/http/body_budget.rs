@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::http::errors::ApiError;
 
-/// Bytes that all request bodies of a process may use together: four of the largest that any setting allows.
+/// Bytes that all request bodies of a process may use together: four times the largest body that any setting allows.
 const BODY_BYTES: usize = 4 * (2 * 16 * 1024 * 1024 + crate::api::http::body::ENVELOPE);
 
 /// A budget in bytes, shared by all requests of a process.

@@ -10,7 +10,7 @@ const ALLOWED_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, idempotency-key, svix-req-id, svix-retry-count");
 /// Response headers that browser programs may read, beyond the CORS-safelisted ones.
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("retry-after, ratelimit, ratelimit-policy");
-/// How long browsers cache a preflight response, in seconds. No browser caches longer.
+/// Seconds that browsers cache a preflight response. No browser caches longer.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// The origins that may call the API from a browser.

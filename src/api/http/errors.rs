@@ -126,7 +126,7 @@ impl FieldError {
         self
     }
 
-    /// Replaces the `left` items beyond the limit.
+    /// Stands for the `left` errors beyond the limit.
     fn more(left: usize) -> FieldError {
         FieldError { loc: vec!["body".into()], msg: format!("… and {left} more"), kind: "truncated" }
     }
@@ -137,7 +137,7 @@ impl FieldError {
         FieldError { loc: self.loc.into_iter().map(cut).collect(), msg: cut(self.msg), kind: self.kind }
     }
 
-    /// Whether both concern the same value.
+    /// Whether both errors are about the same value.
     pub fn same_location(&self, other: &FieldError) -> bool {
         self.loc == other.loc
     }

@@ -14,7 +14,7 @@ const HEADER: &str = "idempotency-key";
 /// Longest key, in characters.
 const KEY_LIMIT: usize = 256;
 
-/// When the store is asked whether a key was used before.
+/// The time at which the store is asked whether a key was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::api) enum KeyLookup {
     /// Before the handler acts.
@@ -51,7 +51,7 @@ pub(in crate::api) async fn idempotent(
     }
 }
 
-/// Boxed by the caller: rare and large, it would make every request's future larger.
+/// The caller boxes this future. It is rare and large, and would enlarge every request's future.
 async fn repeat(
     call: &ApiCall,
     before: PriorRequest,

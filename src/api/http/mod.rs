@@ -1,5 +1,5 @@
-//! The HTTP layer of the REST API: everything a handler needs that is not about one resource. Come here to change how
-//! requests are routed, authorized, parsed, repeated or answered.
+//! The HTTP layer of the REST API: everything that handlers of all resources need. Come here to change how requests are
+//! routed, authorized and parsed, how repeated requests are detected, or how responses look.
 //!
 //! * [`route_table`]: a route, its methods, its request metrics.
 //! * [`request`]: [`ApiCall`](request::ApiCall), a request whose caller is authenticated and allowed to make it.

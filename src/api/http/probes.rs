@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Component, Supervisor};
 
-/// How long the store may take to respond.
+/// Maximum response time of the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The state behind the probes; expected as `web::Data<Probes>`.

@@ -34,7 +34,7 @@ use crate::store::{AppRef, EndpointRef, MessageRef, Order, PageRequest, Store, T
 pub(in crate::api) struct ApiCall {
     pub tenant: Tenant,
     pub now: Time,
-    /// Audited as the caller's; bound to the idempotency key once there is one.
+    /// Records the caller in the audit log. Bound to the idempotency key once there is one.
     store: Store,
     plain: Store,
     pub caller: Arc<Caller>,
@@ -109,7 +109,7 @@ impl ApiCall {
         self.state.clock.wall()
     }
 
-    /// Whether the caller is still authorized. Yes while the store is unavailable, as nobody can tell.
+    /// Whether the caller is still authorized. `true` while the store is unavailable, because only the store knows.
     pub async fn is_still_authorized(&self) -> bool {
         let Some(token) = bearer_token(&self.request) else { return false };
         let wall = self.wall();
@@ -172,7 +172,7 @@ impl ApiCall {
         self.state.clock
     }
 
-    /// How long messages are kept.
+    /// The retention of messages.
     pub fn retention(&self) -> Duration {
         self.state.retention
     }

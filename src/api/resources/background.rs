@@ -1,4 +1,4 @@
-//! Background tasks: starting replays, and reading their progress. A request is answered once its task is stored; an
+//! Background tasks: starting replays, and reading their progress. The response comes once the task is stored; an
 //! engine runs it (see `store/jobs/background.rs`).
 
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::store::Order;
 use crate::store::jobs::background::{Background, BackgroundSpec, StartResult};
 use crate::store::query::endpoint_messages::EndpointMessageFilter;
 
-/// The furthest a recovery goes back.
+/// The maximum age of messages that a recovery covers.
 const RECOVER_LIMIT: Duration = Duration::from_secs(14 * 86_400);
 /// Kinds of tasks on other servers of the dialect: valid filters that match nothing here.
 const FOREIGN_KINDS: [&str; 5] =
@@ -93,7 +93,7 @@ const fn status(stage: TaskStage) -> &'static str {
     }
 }
 
-/// The stages of a word of the dialect.
+/// The stages that a status word of the dialect covers.
 fn stages(word: &str) -> Option<&'static [TaskStage]> {
     [&[TaskStage::Running][..], &[TaskStage::Finished], &[TaskStage::Failed, TaskStage::Canceled]]
         .into_iter()

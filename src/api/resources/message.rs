@@ -207,7 +207,7 @@ fn time(fields: &mut Fields<'_>, name: &str) -> Option<Time> {
     fields.parsed(name, |text| Time::parse(text).map_err(|error| Invalid::new(name, error.to_string()))).set()
 }
 
-/// How long the payload is kept.
+/// The retention of the payload.
 fn read_retention(fields: &mut Fields<'_>) -> Option<Duration> {
     let (in_days, in_hours) = ("payloadRetentionPeriod", "payloadRetentionHours");
     let mut span = |name, unit, hours, least: u64, most: u64| {

@@ -1,7 +1,7 @@
 //! The resources of the REST API: one file or folder each, with its handlers, response structs (`…Out`) and the
 //! document's body structs (`…In`, `…Patch`). Come here to add or change an operation.
 //!
-//! * [`application`]: one for each customer. [`access`]: portal access for customers, and its end.
+//! * [`application`]: one for each customer. [`access`]: granting and ending portal access of customers.
 //! * [`endpoint`]: endpoints, with their headers, secrets, messages and examples. [`operational`]: endpoints for
 //!   operational webhooks.
 //! * [`event_type`]: the catalog. [`message`]: accepting and reading messages. [`attempt`]: deliveries and attempts.
@@ -13,7 +13,7 @@
 //!
 //! * A handler reads its request completely before it changes anything; an invalid request has no effect.
 //! * Every POST runs inside [`idempotent`](crate::api::http::idempotency::idempotent), except `/auth/logout`.
-//! * Responses contain no secrets, except in the operations made to reveal them. Those are never cached (`no-store`).
+//! * Responses contain no secrets, except those of operations that reveal one. Those are never cached (`no-store`).
 //! * An operation of the organization begins with `require_organization`. An application token never reaches another
 //!   application.
 

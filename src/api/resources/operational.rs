@@ -1,8 +1,8 @@
 //! Operational webhooks: endpoints that notify an organization about its endpoints and messages.
 //!
-//! They belong to the organization's operational application, which appears in no path: [`ApiCall::app`] stands for it
-//! here. The handlers of [`endpoint`] and its neighbors serve these paths too. This file only adds that the application
-//! may not exist yet. All operations need an organization token.
+//! They belong to the organization's operational application. Its id is in no path; [`ApiCall::app`] returns it for
+//! these paths. The handlers of [`endpoint`] and its submodules do the work; this file handles the case that the
+//! application does not exist yet. All operations need an organization token.
 
 use actix_web::http::StatusCode;
 
@@ -30,7 +30,7 @@ pub(in crate::api) fn event_type(call: &ApiCall, name: &str) -> Option<EventType
     Some(kind.event_type(&call.tenant.org))
 }
 
-/// A page of them by name.
+/// A page of the operational event types, by name.
 pub(in crate::api) fn event_types(org: &OrgId, request: &PageRequest<String>) -> Page<EventType> {
     let mut data: Vec<EventType> = OperationalKind::ALL.iter().map(|kind| kind.event_type(org)).collect();
     data.sort_by(|one, two| one.spec.name.cmp(&two.spec.name));

@@ -35,7 +35,7 @@ impl<T> FieldValue<T> {
         }
     }
 
-    /// Applies it to an optional value: absent keeps it, `null` clears it.
+    /// Updates an optional value. An absent field keeps the value, `null` clears it.
     pub fn apply(self, place: &mut Option<T>) {
         match self {
             FieldValue::Absent => {}
@@ -44,7 +44,7 @@ impl<T> FieldValue<T> {
         }
     }
 
-    /// Applies it to a required value: absent keeps it, `null` resets it to the default.
+    /// Updates a required value. An absent field keeps the value, `null` resets it to the default.
     pub fn apply_or_default(self, place: &mut T)
     where
         T: Default,

@@ -60,7 +60,7 @@ fn bodies_share_a_budget_checked_per_chunk() {
     let read =
         |pieces: &[usize]| collect(arriving(pieces), 0, 1_000, &budget).now_or_never().expect("nothing to wait for");
     let held = read(&[30, 30]).unwrap();
-    // The stream is not read beyond the piece that finds no room.
+    // Reading stops at the chunk that exceeds the budget.
     let endless = arriving(&[30]).chain(stream::once(async { Ok(Bytes::from_static(b"more than is left")) }));
     let more = endless.chain(stream::poll_fn(|_| -> std::task::Poll<Option<_>> { panic!("read on") }));
     let refused = collect(Box::pin(more), 0, 1_000, &budget).now_or_never().expect("nothing to wait for");

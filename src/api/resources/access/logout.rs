@@ -21,7 +21,7 @@ pub(in crate::api) async fn log_out(call: ApiCall) -> ApiResult {
             call.authenticator().log_out(hash, until).await?;
             no_content()
         }
-        // Services may share a key: none may end it for the others.
+        // Several services may share a key; none may revoke it for the others.
         CredentialRef::Key(id) => Err(ApiError::permission_denied(format!(
             "API keys cannot be logged out: revoke this one on the server with `sendoff key revoke {id}`"
         ))),

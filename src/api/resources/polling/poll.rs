@@ -33,8 +33,8 @@ const WAIT_LIMIT: u64 = 30;
 const IDLE_INTERVAL: u64 = 5;
 /// The same after a page with messages, if nothing followed it.
 const LAST_PAGE_INTERVAL: u64 = 1;
-/// The oldest iterator that a 304 may confirm: an iterator records until when its reader has missed nothing, and must
-/// be renewed.
+/// Maximum age of an iterator that a 304 may confirm. An iterator records the time until which its reader has missed
+/// nothing, so it must be renewed.
 const ITERATOR_MAX_AGE: Duration = Duration::from_secs(3_600);
 
 /// A page of messages.
@@ -264,8 +264,8 @@ fn retention_start(call: &ApiCall) -> Time {
     call.now.minus(call.retention())
 }
 
-/// `from`, but not before the retention period. Only for readers that start at a time: one that continues would skip
-/// messages unnoticed.
+/// `from`, but not before the retention period. Only for readers that start at a time: a reader that continues would
+/// skip messages without noticing.
 pub(super) fn within_retention(call: &ApiCall, from: FeedIterator) -> FeedIterator {
     let oldest = FeedIterator::since(retention_start(call));
     if from.position < oldest.position { FeedIterator { moves: from.moves, ..oldest } } else { from }
@@ -320,7 +320,7 @@ pub(super) async fn page_behind(
         let request = FeedRequest { after, filters, delivered: request.delivered, limit: request.limit, now };
         let page = call.store().feed(&call.tenant, endpoint.app_id, request).await?;
         after = page.position;
-        // An empty page before the end of the feed is returned too: the position has advanced.
+        // An empty page before the end of the feed is returned too, because its position has advanced.
         if !page.messages.is_empty() || !page.done {
             return Ok((page, now));
         }

@@ -28,7 +28,7 @@ use crate::store::StoreError;
 use crate::store::feed::feed_page::FeedRequest;
 use crate::store::feed::wakeups::FeedListener;
 
-/// The most streams of a process.
+/// Maximum number of streams per process.
 const STREAM_LIMIT: usize = 256;
 /// Messages per read.
 const PAGE_SIZE: usize = 20;
