@@ -3,7 +3,7 @@
 use crate::domain::AppId;
 use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
 
-/// How many applications with the same prefix are compared with the full name.
+/// Maximum number of applications with the same prefix that are compared with the full name.
 const ALIKE: usize = 100;
 
 /// The result of a lookup.

@@ -41,9 +41,9 @@ use crate::store::{Order, PageRequest, Tenant};
 
 /// Applications per page.
 const LINES: usize = 50;
-/// How many portal sessions are shown.
+/// Number of portal sessions shown.
 const SESSIONS: i64 = 50;
-/// How many endpoints are shown.
+/// Number of endpoints shown.
 const ENDPOINTS: usize = 10;
 
 struct Row {
@@ -137,7 +137,7 @@ struct ApplicationPage {
     rows: Vec<EndpointTableRow>,
     /// There are more endpoints.
     more: bool,
-    /// Shared with tables across applications: here, rows do not name theirs.
+    /// Always `false`: the template is shared with lists across applications, whose rows name the application.
     across: bool,
     sessions: Vec<PortalSessionRow>,
     /// There may be more sessions.

@@ -167,7 +167,7 @@ impl OutcomeCount {
     }
 }
 
-/// The list of deliveries that the job queued.
+/// The path of the list of deliveries that the job queued.
 fn list(user: &CurrentUser, id: BackgroundId, more: &str) -> Option<String> {
     user.shows(PortalPage::Deliveries).then(|| format!("{}/deliveries?resend={id}{more}", base(user)))
 }
@@ -185,7 +185,7 @@ struct BulkJobPage {
     live: bool,
     facts: Vec<Line>,
     outcome: Vec<OutcomeCount>,
-    /// The list of all of them.
+    /// The path of the list of all queued deliveries.
     all: Option<String>,
     /// The limit of the outcome, if it was reached.
     followed: Option<String>,

@@ -32,18 +32,19 @@ use crate::store::query::delivery_counts::DeliveryCounts;
 use crate::store::query::delivery_list::DeliveryFilter;
 use crate::store::{Store, StoreError, Tenant};
 
-/// The limits of counting: number and time. The page must load quickly.
+/// Maximum count.
 pub const MOST: i64 = 10_000;
+/// Maximum time to count, so the page loads quickly.
 pub const PATIENCE: Duration = Duration::from_millis(40);
 
 /// The number of matches.
 struct MatchCount {
-    /// How many deliveries the button resends.
+    /// The number of deliveries that the button resends.
     total: ExpectedCount,
     /// `4,812 deliveries`, `10,000+ deliveries`.
     text: String,
     button: String,
-    /// The reason why the number is not exact.
+    /// The reason the number is not exact.
     cut: Option<&'static str>,
     /// Matching deliveries that are not resent, with the reason.
     left: Vec<String>,
@@ -66,7 +67,7 @@ struct BulkPage {
     note: Option<&'static str>,
     pagination: Pagination,
     counted: Option<MatchCount>,
-    /// The reason why no job was started.
+    /// The reason no job was started.
     not_started: Option<String>,
     jobs: Vec<BulkJobRow>,
 }

@@ -2,7 +2,7 @@
 
 use crate::domain::deliveries::attempt::{Failure, Outcome};
 
-/// The advice for an outcome. `None`: delivered, or nothing to add to the failure itself.
+/// Advice on a failure. `None`: the attempt succeeded, or the failure explains itself.
 pub fn hint(outcome: &Outcome) -> Option<&'static str> {
     Some(match outcome.failure? {
         Failure::Status => return outcome.status.and_then(of_status),

@@ -3,7 +3,7 @@
 //! * [`FormField`] – a label, a control, a line of help and an error. It renders itself (`templates/parts/field.html`);
 //!   a page writes `{{ form.summary() }}` and then its `form.fields`.
 //! * [`Form`] – the fields in order. [`Form::filled`] restores submitted values, [`Form::with_errors`] puts each
-//!   [`Invalid`] at the field that it names. So a field has the same name here, in the REST API and in the domain.
+//!   [`Invalid`] at the field that it names, so fields have the same names as in the REST API and the domain.
 //! * [`FormPage`] – a page with one form.   [`ConfirmPage`] – asks before an action that cannot be undone.
 //!
 //! A handler parses a [`VerifiedForm`] into a domain spec. If that fails, it responds with the same form and 422:

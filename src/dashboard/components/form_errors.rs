@@ -33,7 +33,7 @@ pub fn change_result<T>(changed: UpdateResult<T, FormRejection>) -> Result<T, Fo
 /// otherwise undo someone else's change.
 ///
 /// # Errors
-/// The object was changed meanwhile.
+/// The object has changed since then.
 pub fn check_revision(submitted: &VerifiedForm, updated_at: Time) -> Result<(), FormRejection> {
     if submitted.get(REVISION) == revision(updated_at) {
         return Ok(());
@@ -47,7 +47,7 @@ pub fn revision(updated_at: Time) -> String {
     updated_at.micros().to_string()
 }
 
-/// Converts an ingest refusal into field errors.
+/// Converts the rejection of a message into field errors.
 pub fn accept_errors(refusal: Rejection) -> FormRejection {
     match refusal {
         Rejection::Invalid(wrong) => Ok(wrong),

@@ -114,7 +114,7 @@ fn visible(text: &str, keep: impl Fn(char) -> bool) -> String {
     for c in text.chars() {
         marks = if is_mark(c) { marks + 1 } else { 0 };
         match c {
-            // A pile of combining marks would cover the lines above and below.
+            // Stacked combining marks would cover the lines above and below.
             c if marks > MOST_MARKS => {
                 let _ = write!(shown, "‹U+{:04X}›", c as u32);
             }
@@ -140,7 +140,7 @@ fn visible(text: &str, keep: impl Fn(char) -> bool) -> String {
     shown
 }
 
-/// How many combining marks a letter keeps. No writing system needs more of these.
+/// Maximum number of combining marks per letter. No writing system needs more.
 const MOST_MARKS: usize = 3;
 
 fn is_mark(c: char) -> bool {

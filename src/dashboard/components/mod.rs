@@ -11,7 +11,7 @@
 //!
 //! * Nothing here handles a request or changes data.
 //! * Components render without scripts, and identically on the dashboard and in the portal.
-//! * A state is always a word, a shape and a colour ([`Badge`](widgets::Badge)), never a colour alone.
+//! * A state is always a word, a shape and a color ([`Badge`](widgets::Badge)), never a color alone.
 
 pub(in crate::dashboard) mod chart;
 pub(in crate::dashboard) mod failure_hints;

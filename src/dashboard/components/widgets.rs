@@ -8,7 +8,7 @@ use crate::domain::Time;
 use crate::domain::deliveries::delivery::DeliveryState;
 use crate::store::catalog::endpoint_list::EndpointHealth;
 
-/// A state: a word, a shape, a colour.
+/// A state: a word, a shape, a color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Template)]
 #[template(path = "parts/badge.html")]
 pub enum Badge {

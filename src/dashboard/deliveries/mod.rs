@@ -44,7 +44,7 @@ struct Row {
     app_href: String,
     address: Address,
     endpoint: String,
-    /// The last response or failure, or the reason why the delivery is dead.
+    /// The last response or failure, or the reason the delivery is dead.
     answer: Line,
     attempts: String,
     next: Option<RelativeTime>,

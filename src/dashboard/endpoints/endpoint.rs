@@ -41,7 +41,7 @@ use crate::store::query::endpoint_messages::EndpointMessageFilter;
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store};
 
-/// How many attempts are shown.
+/// Number of attempts shown.
 const ATTEMPTS: usize = 10;
 
 struct Row {
@@ -62,7 +62,7 @@ struct FailureSummary {
     what: Line,
 }
 
-/// Why the endpoint is disabled or failing, and since when.
+/// The reason the endpoint is disabled or failing, and the time since.
 struct StatusNotice {
     what: &'static str,
     at: Option<RelativeTime>,
@@ -87,7 +87,7 @@ struct EndpointLinks {
 /// A streak of failures and its consequence.
 struct FailureStreak {
     warned: Option<RelativeTime>,
-    /// When the endpoint will be disabled; `None`: with the next failure.
+    /// The time at which the endpoint will be disabled; `None`: at the next failure.
     ends: Option<RelativeTime>,
 }
 

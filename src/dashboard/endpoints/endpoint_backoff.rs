@@ -8,10 +8,11 @@ use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoint_list::{BreakerPause, PausedEndpoint};
 use crate::store::{Store, StoreError, Tenant};
 
-/// How many endpoints are named.
+/// Number of endpoints that are named.
 const NAMED: usize = 3;
-/// The limits of counting: endpoints, and deliveries at each.
+/// Maximum count of endpoints.
 const MOST: i64 = 20;
+/// Maximum count of waiting deliveries per endpoint.
 const WAITING: i64 = 1_000;
 
 /// The next attempt at an endpoint that is backing off.

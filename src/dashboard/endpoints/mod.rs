@@ -45,7 +45,7 @@ use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
 /// Endpoints per page.
 const LINES: usize = 50;
-/// The limit of counts of pending deliveries.
+/// Maximum count of pending deliveries.
 pub const MOST: i64 = 1_000;
 
 /// A row of the table of endpoints.
@@ -88,7 +88,7 @@ pub async fn rows(
             true => store.last_failure(tenant, endpoint.app_id, endpoint.id).await?,
             false => None,
         };
-        // Across applications, each row links to its own.
+        // In a list across applications, each row links to its own application.
         let paths = if *paths == AppPaths::all() { AppPaths::of_application(endpoint.app_id) } else { paths.clone() };
         let failed = |failure: LastFailure| (RelativeTime::new(failure.at, now), paths.message(failure.message_id));
         rows.push(EndpointTableRow {
@@ -110,7 +110,7 @@ pub async fn rows(
     Ok(rows)
 }
 
-/// When and why an endpoint was disabled.
+/// The time and reason of disabling; `None` if the endpoint is enabled.
 fn disabled(line: &ListedEndpoint, now: Time) -> Option<(RelativeTime, &'static str)> {
     let since = line.disabled_at.filter(|_| line.endpoint.spec.disabled)?;
     let why = match line.endpoint.disabled_reason {

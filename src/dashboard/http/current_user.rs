@@ -33,7 +33,7 @@ use crate::traffic::rate_limits as limits;
 
 /// The audit log's name for an operator who signed in by a link.
 pub const LINK: &str = "a login link";
-/// How many organizations the menu lists.
+/// Maximum number of organizations in the menu.
 pub const ORGS: i64 = 100;
 
 /// An operator or a portal customer.
@@ -304,7 +304,7 @@ async fn organizations(store: &Store, org: &OrgId, principal: &Principal) -> Res
         Principal::Operator(Some(Operator { orgs: Some(orgs), .. })) => orgs.clone(),
         Principal::Operator(_) => {
             let mut found = store.organizations(ORGS).await?;
-            // Neither needs to have data yet.
+            // These two are offered even before they have data.
             found.extend([OrgId::default_org(), org.clone()]);
             found
         }

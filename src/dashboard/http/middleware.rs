@@ -1,8 +1,8 @@
 //! Middleware around every page.
 //!
-//! On the way in: **Host** must be ours, or DNS rebinding could read the dashboard. Unsafe methods must come from our
-//! own pages (**Origin**, **Sec-Fetch-Site**), in addition to the CSRF token. On the way out: security headers, a
-//! request id, and an error page for errors.
+//! Requests: **Host** must be ours, or DNS rebinding could read the dashboard. Unsafe methods must come from our own
+//! pages (**Origin**, **Sec-Fetch-Site**), in addition to the CSRF token. Responses get security headers, a request id,
+//! and an error page for errors.
 
 use std::time::Instant;
 
@@ -24,8 +24,8 @@ use crate::traffic::rate_limits::RateLimitExceeded;
 
 const HEADERS: [(&str, &str); 7] = [
     ("x-content-type-options", "nosniff"),
-    // Not `no-referrer`: browsers would then send `Origin: null` with our own forms. Other sites get no referrer either
-    // way.
+    // Not `no-referrer`: browsers would then send `Origin: null` with our own forms. Other sites get no referrer with
+    // either.
     ("referrer-policy", "same-origin"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
@@ -219,8 +219,8 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether an unsafe request came from a page of the same host. A request with neither header is not from a browser,
-/// which always sends `Origin` with a POST; it still needs the CSRF token.
+/// Whether an unsafe request came from a page of the same host. Browsers always send `Origin` with a POST, so a request
+/// with neither header is from another client. The CSRF token is required in any case.
 fn from_our_page(headers: &HeaderMap, host: &Url) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     if site.is_some_and(|site| site != b"same-origin" && site != b"none") {

@@ -257,7 +257,7 @@ impl TailStream {
                     let now = Instant::now();
                     if now >= self.check {
                         self.check = now + CHECK;
-                        // If the store is unavailable, the session is unknown, but there is nothing to show either.
+                        // A store error ends nothing: while the store is unavailable, there is nothing to show.
                         if let Ok(false) = self.user.lasts(&self.state).await {
                             return None;
                         }
@@ -295,7 +295,7 @@ impl TailStream {
     }
 }
 
-/// The number of rows per batch that keeps to [`RATE`].
+/// The number of rows per batch at [`RATE`].
 fn per_batch() -> usize {
     (RATE as u128 * POLL.as_millis() / 1_000) as usize
 }

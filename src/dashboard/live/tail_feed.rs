@@ -26,19 +26,19 @@ const OPEN: usize = 32;
 const PER_SESSION: usize = 4;
 /// The polling interval.
 pub const POLL: Duration = Duration::from_millis(500);
-/// How far back each poll reads: longer than a usual attempt and its recording take, and than clock skew between
-/// processes.
+/// Lookback of each poll: longer than a usual attempt with its recording, and longer than clock skew between processes.
 const SHORT: Duration = Duration::from_secs(5);
-/// How far back a poll for slow attempts reads: longer than any timeout (30 s) and the recording.
+/// Lookback of a poll for slow attempts: longer than the longest timeout (30 s) with the recording.
 const LONG: Duration = Duration::from_secs(45);
+/// Minimum duration of a slow attempt.
 const TOOK_LONG: Duration = Duration::from_secs(2);
-/// Every so many polls includes slow attempts.
+/// Slow attempts are read in one of this many polls.
 const ROUNDS: u32 = 10;
 /// The maximum number of attempts per poll.
 const MOST: i64 = 1_000;
-/// How many attempts a new tail starts with.
+/// Number of attempts that a new tail starts with.
 const RECENT: usize = 200;
-/// How many batches a slow reader may lag behind.
+/// Maximum number of batches by which a slow reader may lag.
 const BEHIND: usize = 16;
 
 /// New attempts of one poll, oldest first.
@@ -69,7 +69,7 @@ struct OpenTails {
     by_session: HashMap<TokenHash, usize>,
 }
 
-/// The reason why no tail was opened.
+/// The reason no tail was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TailLimit {
     /// The session has [`PER_SESSION`].
@@ -221,7 +221,7 @@ async fn poll_once(
     let cut = lines.len() as i64 >= MOST;
     if round.is_multiple_of(ROUNDS) {
         let long = store.attempts_since(tenant, now.minus(LONG), TOOK_LONG, MOST).await?;
-        // In the first poll, attempts that ended before the tail was opened are not news.
+        // The first poll skips attempts that ended before the tail was opened.
         let news = |line: &ListedAttempt| round > 0 || ended(line) >= now.minus(SHORT);
         let (news, old): (Vec<_>, Vec<_>) = long.into_iter().partition(news);
         seen.extend(old.iter().map(|line| line.id));

@@ -1,4 +1,4 @@
-//! The sentence at the top of a page: how many deliveries are in each state. Each number counts the rows of its linked
+//! The sentence at the top of a page with the number of deliveries by state. Each number counts the rows of its linked
 //! list with the same query; a count that would take too long ends in `+`.
 
 use crate::dashboard::bulk::tally;

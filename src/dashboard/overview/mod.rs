@@ -40,9 +40,9 @@ use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
 /// Attempts per page.
 const ATTEMPTS: i64 = 50;
-/// How many failing endpoints are listed.
+/// Number of failing endpoints listed.
 const FAILING: i64 = 5;
-/// The limit of counts.
+/// Maximum count.
 const MOST: i64 = 10_000;
 /// The minimum delay at which a due delivery is reported as late.
 const LATE: Duration = Duration::from_secs(5);
@@ -89,7 +89,7 @@ struct FailingEndpointRow {
 /// Deliveries and outbox rows that are waiting.
 struct BacklogSummary {
     oldest_due: Option<OldestDue>,
-    /// Deliveries that wait for an attempt: all, not yet attempted, being retried.
+    /// Deliveries that wait for an attempt, in total: not yet attempted (`pending`) and being retried (`retrying`).
     total: String,
     pending: String,
     retrying: String,
@@ -110,7 +110,7 @@ struct LatestAttempts {
     older: Option<String>,
     /// Nothing has been sent yet.
     fresh: bool,
-    /// If so, the page of an application, if there is one.
+    /// An application's page, if nothing has been sent yet and there is an application.
     first_app: Option<String>,
 }
 

@@ -26,11 +26,11 @@ use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::recording::rollups::{Counts, total};
 use crate::store::{Order, PageRequest, Store, StoreError};
 
-/// How many endpoints are listed.
+/// Number of endpoints listed.
 const ENDPOINTS: usize = 20;
-/// The number of endpoints, those with the most failures, whose latest failures are read, and the number of failures
-/// shown.
+/// Number of endpoints, those with the most failures, whose latest failures are read.
 const FAILING: usize = 5;
+/// Number of latest failures shown.
 const FAILURES: i64 = 10;
 
 /// An endpoint and its attempts in the range.

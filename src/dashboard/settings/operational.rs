@@ -21,7 +21,7 @@ use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
-/// How many endpoints are shown, and how many attempts of each.
+/// Number of endpoints shown, and of attempts at each.
 const SHOWN: (usize, usize) = (20, 20);
 
 /// An operational endpoint.
@@ -64,7 +64,8 @@ pub async fn show(PageInput { state, user, .. }: PageInput<CurrentOperator>) -> 
     answer(StatusCode::OK, &page)
 }
 
-/// The latest attempts, read per endpoint: each query uses its own index, however many attempts the others have.
+/// The latest attempts. They are read per endpoint, so each query can use an index regardless of the attempts of the
+/// others.
 async fn newest(
     store: &Store,
     tenant: &Tenant,

@@ -235,7 +235,7 @@ async fn changed(
 struct RemovePage {
     layout: PageLayout,
     row: Row,
-    /// The last account that manages accounts; afterwards only a one-time link can.
+    /// No other account can manage accounts: after its removal, only a one-time link can.
     last: bool,
 }
 

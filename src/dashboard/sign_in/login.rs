@@ -35,7 +35,7 @@ use crate::store::{Store, StoreError};
 /// The lifetime of a login link.
 const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
 const SESSION_LIFE: Duration = Duration::from_secs(SESSION_HOURS * 3_600);
-/// How long a browser is remembered after a sign-in.
+/// The time for which a browser is remembered after a sign-in.
 const DEVICE_LIFE: Duration = Duration::from_secs(180 * 86_400);
 
 /// Creates a link that signs an operator of `org` in, once and within 15 minutes.

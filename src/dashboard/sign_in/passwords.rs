@@ -5,8 +5,8 @@
 //!   total; a device that signed in to the account before has its own. Counters are per process and reset on restart.
 //!
 //! **Guessing locks nobody out.** Attempts with unknown names do not count against accounts. Above a limit per address
-//! and in total they are no longer verified, but rejected after the same time. So nobody learns which names exist, and
-//! guesses cost no CPU time.
+//! and in total they are rejected without verification, but after the same time, so the response time does not reveal
+//! which names exist and guessing costs no CPU time.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
@@ -24,19 +24,21 @@ use crate::domain::access::password::PasswordHash;
 use crate::domain::{Invalid, Time};
 use crate::traffic::proxies::network;
 
-/// How long an attempt counts.
+/// The time for which an attempt counts.
 const WINDOW: Duration = Duration::from_secs(15 * 60);
-/// Attempts per name from one address, and from all. One-time links are not limited.
+/// Attempts per name from one address. One-time links are not limited.
 const PER_NAME_AND_ADDRESS: usize = 5;
+/// Attempts per name from all addresses.
 const PER_NAME: usize = 50;
 /// Attempts per account from a device that signed in to it before.
 const PER_DEVICE: usize = 5;
-/// Verified attempts with unknown names, from one address and from all.
+/// Verified attempts with unknown names from one address.
 const UNKNOWN_PER_ADDRESS: usize = 20;
+/// Verified attempts with unknown names from all addresses.
 const UNKNOWN: usize = 100;
-/// How many attempts are remembered; the oldest are dropped.
+/// Maximum number of remembered attempts; the oldest are dropped.
 const MOST: usize = 10_000;
-/// How many passwords are verified concurrently.
+/// Maximum number of concurrent verifications.
 const CONCURRENT: usize = 2;
 /// The assumed duration of a verification before one was measured.
 const INITIAL_DURATION: Duration = Duration::from_millis(40);
@@ -52,7 +54,7 @@ pub struct SignInRequest<'a> {
     pub device: Option<&'a str>,
 }
 
-/// How an admitted attempt is handled.
+/// The handling of an admitted attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptCheck {
     /// Verify the password.
@@ -130,7 +132,7 @@ struct SignInAttempt {
     name: u64,
     from: Option<IpAddr>,
     device: Option<u64>,
-    /// With an unknown name, and verified.
+    /// The name was unknown, and the attempt was verified.
     unknown: bool,
     at: Time,
 }

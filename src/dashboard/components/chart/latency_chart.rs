@@ -127,7 +127,7 @@ impl Scale {
         let least = values.clone().map(power).fold(f64::INFINITY, f64::min);
         let most = values.map(power).fold(0.0, f64::max);
         let least = if least.is_finite() { least.floor() as i32 } else { 0 };
-        // A maximum just at a power of ten needs no room above it.
+        // A maximum at exactly a power of ten needs no space above it.
         Scale { least, most: ((most - 0.001).ceil() as i32).max(least + 1) }
     }
 

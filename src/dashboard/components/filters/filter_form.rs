@@ -11,7 +11,7 @@ use crate::domain::catalog::event_type::EventType;
 use crate::store::query::delivery_list::DeliveryStatusFilter;
 use crate::store::{Order, PageRequest, Store, Tenant};
 
-/// How many suggestions a field has.
+/// Maximum number of suggestions per field.
 const PROPOSED: usize = 100;
 
 /// An option of a select, or a suggestion of a text field.
@@ -105,7 +105,7 @@ impl FilterForm {
 }
 
 impl FilterField {
-    /// A filter without a visible field: it comes from a link and is kept.
+    /// Whether the filter has no visible field. Its value comes from a link, and the form keeps it.
     pub fn hidden(&self) -> bool {
         self.name == "resend"
     }

@@ -23,7 +23,7 @@ struct ConsumerRow {
     held: Option<RelativeTime>,
     /// The time of its position.
     position: RelativeTime,
-    /// How many of the application's messages are after the position, before filtering.
+    /// The number of the application's messages after the position, before filtering.
     behind: String,
     polled: RelativeTime,
 }

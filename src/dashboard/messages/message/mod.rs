@@ -35,13 +35,13 @@ use crate::store::{MessageRef, Order, PageRequest};
 
 /// Attempts per page, of all deliveries together.
 const ATTEMPTS: usize = 50;
-/// How many attempts of a delivery are unfolded.
+/// Number of attempts per delivery that are unfolded.
 const OPEN: usize = 5;
 
 /// The page refreshes itself if an attempt is due within this time.
 const SOON: Duration = Duration::from_secs(60);
 
-/// For how many endpoints the reason of waiting is determined.
+/// Maximum number of deliveries whose waiting reason is determined.
 const RATES: usize = 20;
 
 /// An attempt in a timeline.
@@ -77,7 +77,7 @@ struct DeliveryCard {
     address: Address,
     description: Line,
     facts: String,
-    /// The reason why the delivery waits or is dead.
+    /// The reason the delivery waits or is dead.
     why: Option<Line>,
     due: Option<RelativeTime>,
     /// The label of the resend button; `None`: cannot be resent.

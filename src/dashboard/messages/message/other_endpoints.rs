@@ -13,7 +13,7 @@ use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoint_list::{EndpointListFilter, ListedEndpoint};
 use crate::store::{Order, PageRequest, Store};
 
-/// How many of an application's endpoints are considered, newest first.
+/// Maximum number of an application's endpoints that are considered, newest first.
 const MOST: usize = 100;
 
 /// A subscribed endpoint that was disabled when the message was accepted.

@@ -1,4 +1,4 @@
-//! The reason why a pending delivery waits.
+//! The reason a pending delivery waits.
 
 use crate::dashboard::components::format::{Line, roughly};
 use crate::dashboard::http::current_user::AppContext;
@@ -12,7 +12,7 @@ use crate::store::catalog::endpoint_list::BreakerPause;
 use crate::store::query::deliveries::DeliveryView;
 
 impl DeliveryCard {
-    /// Sets the reason of a pending delivery.
+    /// Sets the reason a pending delivery waits.
     pub(super) async fn say_why(
         &mut self,
         store: &Store,
@@ -37,7 +37,7 @@ impl DeliveryCard {
     }
 }
 
-/// The reason why a due delivery was not sent yet.
+/// The reason a due delivery was not sent yet.
 async fn overdue(
     store: &Store,
     context: &AppContext,
