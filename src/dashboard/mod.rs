@@ -4,10 +4,10 @@
 //!
 //! * [`overview`], [`deliveries`], [`messages`], [`endpoints`] (with polling endpoints), [`applications`],
 //!   [`event_types`].
-//! * [`bulk`] – bulk resends and their progress.   [`live`] – the live tail.
+//! * [`bulk`] – bulk resends and their progress. [`live`] – the live tail.
 //! * [`settings`] – API keys, operators, audit log, outbox, operational webhooks.
-//! * [`sign_in`] – operators' sign-in.   [`portal`] – the pages that only customers have.
-//! * [`http`] – sessions, CSRF, middleware, layout, error pages.   [`components`] – forms, filters, charts and text
+//! * [`sign_in`] – operators' sign-in. [`portal`] – the pages that only customers have.
+//! * [`http`] – sessions, CSRF, middleware, layout, error pages. [`components`] – forms, filters, charts and text
 //!   formatting.
 //!
 //! Invariants:
@@ -75,7 +75,7 @@ pub struct DashboardState {
     pub frame_origins: Vec<String>,
     /// The default signature type of new endpoints.
     pub signature_type: crate::domain::signing::secret::SignatureType,
-    /// Endpoints that only fail for this long are disabled.
+    /// Endpoints whose attempts have all failed for this long are disabled.
     pub disable_after: std::time::Duration,
     /// The key of CSRF tokens.
     pub secret: [u8; 32],
@@ -95,7 +95,7 @@ impl DashboardState {
     }
 }
 
-/// Paths of other parts of the process. Never pages, whatever the mounting order.
+/// Paths of other parts of the process. They are never pages, so the mounting order does not matter.
 const NOT_OURS: [&str; 5] = ["/api", "/docs", "/healthz", "/readyz", "/metrics"];
 
 /// Mounts the dashboard at `/` and the portal at `/portal`. Expects `web::Data<DashboardState>`.

@@ -32,8 +32,8 @@ pub async fn create(
     store.create_endpoint(tenant, app, spec, &secret, now).await
 }
 
-/// Reveals an endpoint's secret; `None` if the endpoint is gone. The audit entry is written first: a secret is never
-/// revealed without one.
+/// Reveals an endpoint's secret; `None` if the endpoint no longer exists. The audit entry is written first: a secret is
+/// never revealed without one.
 ///
 /// # Errors
 /// The store is unavailable.

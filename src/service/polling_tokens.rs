@@ -9,8 +9,8 @@ use crate::domain::access::api_key;
 use crate::domain::catalog::polling::{PollingEndpoint, PollingToken};
 use crate::store::{Store, StoreError, Tenant};
 
-/// Creates a token and returns it with its text, which is not stored; `None` if the polling endpoint is gone. The new
-/// token is valid for `life`, by default forever; older ones for another `overlap`.
+/// Creates a token and returns it with its text, which is not stored; `None` if the polling endpoint no longer exists.
+/// The new token is valid for `life`, by default forever. Older tokens stay valid for `overlap`.
 ///
 /// # Errors
 /// The store is unavailable.

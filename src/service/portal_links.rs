@@ -13,7 +13,8 @@ use crate::store::{Store, StoreError};
 /// Lifetime of a link.
 pub const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// Creates a link for the application's customer, below the portal's base URL. The store has only the hash of its code.
+/// Creates a link for the application's customer, below the portal's base URL. The store keeps only the hash of the
+/// link's code.
 ///
 /// # Errors
 /// The store is unavailable.

@@ -2,7 +2,7 @@
 //! a claim `org`, one of its applications (`app_…`). An application token may also carry feature flags (`flags`) and a
 //! restricted set of capabilities (`caps`): portal sessions use both.
 //!
-//! * [`Tokens`]: issues and verifies tokens. Stateless: revocation is up to [`crate::api::authn::authenticator`].
+//! * [`Tokens`]: issues and verifies tokens. Stateless: [`crate::api::authn::authenticator`] handles revocation.
 //! * [`Grant`]: the verified content of a token: tenant, permissions and period of validity.
 
 use std::sync::Arc;
@@ -177,7 +177,7 @@ impl Tokens {
     /// A token for a portal session: one application, restricted by `options`, valid for `ttl` from `now` by the wall
     /// clock.
     ///
-    /// Ignores `options.until`, which is in Sendoff's time: the wall clock may differ.
+    /// Ignores `options.until`: it is in Sendoff's time, and tokens carry wall-clock times.
     ///
     /// # Errors
     /// The token could not be signed.

@@ -31,13 +31,13 @@ use crate::api::http::errors::{ApiError, FieldError};
 use crate::domain::Invalid;
 use crate::domain::deliveries::message;
 
-/// Bytes a request body may have beyond its payload.
+/// Bytes that a request body may have in addition to its payload.
 pub(in crate::api) const ENVELOPE: usize = 64 * 1024;
 
 /// The body of a request.
 pub(in crate::api) struct JsonBody {
     bytes: Bytes,
-    /// Held until the request is answered: the store may keep a slice of the bytes until then.
+    /// Held until the response is sent: the store may keep a slice of the bytes until then.
     _reservation: Reservation,
 }
 

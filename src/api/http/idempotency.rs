@@ -23,8 +23,8 @@ pub(in crate::api) enum KeyLookup {
     OnConflict,
 }
 
-/// Runs `act` under the request's idempotency key, if it has one, on a store bound to that key. `again` answers a
-/// repeated request from the reference to what was created.
+/// Runs `act` under the request's idempotency key, if it has one, on a store bound to that key. `again` builds the
+/// response to a repeated request from the reference to the created object.
 pub(in crate::api) async fn idempotent(
     call: ApiCall,
     body: &[u8],

@@ -166,7 +166,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The requested page. `order` is the default, or fixed unless `may_choose`.
+    /// The requested page. `order` is the default order, and the only one unless `may_choose`.
     ///
     /// # Errors
     /// 422: a limit outside 1–250, an unknown order, or an iterator of another list.
@@ -289,7 +289,7 @@ impl ListOut<Box<RawValue>> {
         key: impl Fn(&I) -> K,
         mut out: impl FnMut(&'p I) -> T,
     ) -> Result<(Self, bool), ApiError> {
-        // In walking direction, so items that do not fit are the start of the next page.
+        // In the direction of the request, so the items that do not fit begin the next page.
         let walked: &mut dyn Iterator<Item = &'p I> =
             if request.back { &mut page.iter().rev() } else { &mut page.iter() };
         let (mut data, mut bytes) = (Vec::with_capacity(page.len()), 0);

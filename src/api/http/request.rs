@@ -104,7 +104,7 @@ pub(in crate::api) fn limit_anonymous_request(request: &HttpRequest, state: &Api
 }
 
 impl ApiCall {
-    /// The wall-clock time, for times set by other clocks.
+    /// The wall-clock time, to compare with times from other clocks.
     pub fn wall(&self) -> Time {
         self.state.clock.wall()
     }
@@ -154,7 +154,7 @@ impl ApiCall {
         &self.store
     }
 
-    /// The same store, never bound to an idempotency key: for side steps that are not the operation's result.
+    /// The same store, never bound to an idempotency key: for writes that are not the operation's result.
     pub fn plain_store(&self) -> &Store {
         &self.plain
     }

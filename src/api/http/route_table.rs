@@ -1,7 +1,7 @@
 //! Routes: a path, with and without a trailing slash, and the handler of each method.
 //!
 //! * [`RouteTable`]: all routes, in matching order. The server and the OpenAPI document are built from the same table.
-//! * [`ApiRoute`]: one route. A method it does not have gets 405 with `Allow`, in JSON.
+//! * [`ApiRoute`]: one route. Other methods get 405 with `Allow`, in JSON.
 //! * [`Op`]: a handler and its OpenAPI description; built by [`op!`](crate::api::http::route_table::op).
 //! * [`RequestCounters`]: `sendoff_http_requests_total` by route, method and status. Counters are looked up once per
 //!   worker. Methods that the route does not have count as `other`: callers can invent any number of them.

@@ -62,7 +62,7 @@ pub(super) fn complete(operation: &mut Operation, method: &Method, path: &str, a
     for error in &ERRORS {
         let status = error.status.to_string();
         match responses.get_mut(&status) {
-            // Described above the handler, without content and headers.
+            // The handler's attribute has a description, but neither content nor headers.
             Some(RefOr::T(response)) => {
                 let shared = error.response();
                 response.content = shared.content;
@@ -86,7 +86,7 @@ fn reason_phrase(status: &str) -> &'static str {
     }
 }
 
-/// The traits of an operation that decide its errors.
+/// The properties of an operation that determine its errors.
 struct Traits {
     open: bool,
     answered: bool,

@@ -176,7 +176,7 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     idempotent(call, body.bytes(), KeyLookup::Eager, async |call| make(call, &body).await, again).await
 }
 
-/// Answers a repeated request.
+/// The response to a repeated request.
 async fn again(call: &ApiCall, made: &str) -> ApiResult {
     let named = AppRef::parse(made).map_err(|_| ApiError::not_found("application"))?;
     let app = call.store().application(&call.tenant, &named).await?;

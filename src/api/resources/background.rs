@@ -277,7 +277,7 @@ pub(in crate::api) fn read_period(fields: &mut Fields<'_>, now: Time) -> (Time, 
     (since.unwrap_or(now), end)
 }
 
-/// Answers a repeated request.
+/// The response to a repeated request.
 pub(in crate::api) async fn again(call: &ApiCall, made: &str) -> ApiResult {
     json(StatusCode::ACCEPTED, &TaskOut::from(&find(call, made).await?))
 }

@@ -299,7 +299,7 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     .await
 }
 
-/// Answers a repeated request that created the message `made`.
+/// The response to a repeated request that created the message `made`.
 pub(in crate::api) async fn accepted(call: &ApiCall, made: &str, with_content: bool) -> ApiResult {
     let named = MessageRef::parse(made).map_err(|_| ApiError::not_found("message"))?;
     let app = call.app().await?;

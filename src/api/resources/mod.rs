@@ -14,7 +14,7 @@
 //! * A handler reads its request completely before it changes anything; an invalid request has no effect.
 //! * Every POST runs inside [`idempotent`](crate::api::http::idempotency::idempotent), except `/auth/logout`.
 //! * Responses contain no secrets, except those of operations that reveal one. Those are never cached (`no-store`).
-//! * An operation of the organization begins with `require_organization`. An application token never reaches another
+//! * Operations for organizations begin with `require_organization`. An application token never reaches another
 //!   application.
 
 pub(in crate::api) mod access;
@@ -34,7 +34,7 @@ use crate::api::http::errors::{ApiError, ApiResult};
 use crate::domain::Uid;
 use crate::store::StoreError;
 
-/// Answers a PUT: replaces the resource, or creates it under the uid in the path.
+/// Handles a PUT: replaces the resource, or creates it under the uid in the path.
 ///
 /// # Errors
 /// 404: it does not exist, and the path has an id, under which nothing is created.

@@ -10,7 +10,7 @@ const ALIKE: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppLookup {
     Found(AppId),
-    /// Not found, and why.
+    /// The reason it was not found.
     NotFound(&'static str),
 }
 

@@ -1,7 +1,7 @@
-//! Applications: the list, and the page of one.
+//! The list of applications, and an application's page.
 //!
-//! * [`application_form`] – create, edit, delete.   [`portal_link`] – a link into the portal.   [`app_lookup`] – finds
-//!   an application by a typed name.
+//! * [`application_form`] – create, edit, delete. [`portal_link`] – a link into the portal. [`app_lookup`] – finds an
+//!   application by a typed name.
 //!
 //! Invariant: the hidden application of operational webhooks appears in no list.
 
@@ -140,7 +140,7 @@ struct ApplicationPage {
     /// Always `false`: the template is shared with lists across applications, whose rows name the application.
     across: bool,
     sessions: Vec<PortalSessionRow>,
-    /// There may be more sessions.
+    /// The list of sessions is full, so there may be more.
     more_sessions: bool,
 }
 

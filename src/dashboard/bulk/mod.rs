@@ -1,7 +1,7 @@
 //! Bulk resends: a filter form, the number of matches, and a button that states it. Customers can only resend within
 //! their application.
 //!
-//! * [`bulk_filter`] – what the filters select.   [`bulk_job`] – progress and outcome of a running or finished resend.
+//! * [`bulk_filter`] – the selected deliveries. [`bulk_job`] – progress and outcome of a running or finished resend.
 //!
 //! Invariant: the number on the button counts with the query that the job runs.
 
@@ -80,11 +80,11 @@ pub fn base(user: &CurrentUser) -> &'static str {
     }
 }
 
-/// The user and their filters.
+/// A request for this page: the user and their filters.
 struct BulkRequest<'a> {
     state: &'a DashboardState,
     user: &'a CurrentUser,
-    /// For customers.
+    /// The application's context; `None` for operators.
     context: Option<&'a AppContext>,
     params: FilterParams,
     now: Time,

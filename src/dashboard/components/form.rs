@@ -4,7 +4,7 @@
 //!   a page writes `{{ form.summary() }}` and then its `form.fields`.
 //! * [`Form`] – the fields in order. [`Form::filled`] restores submitted values, [`Form::with_errors`] puts each
 //!   [`Invalid`] at the field that it names, so fields have the same names as in the REST API and the domain.
-//! * [`FormPage`] – a page with one form.   [`ConfirmPage`] – asks before an action that cannot be undone.
+//! * [`FormPage`] – a page with one form. [`ConfirmPage`] – asks before an action that cannot be undone.
 //!
 //! A handler parses a [`VerifiedForm`] into a domain spec. If that fails, it responds with the same form and 422:
 //! `page(form.filled(&submitted).with_errors(&wrong)).answer()`.

@@ -23,7 +23,7 @@ pub fn store_errors(error: StoreError, unique: &str) -> FormRejection {
 /// The object after a change. `Err`: the change was rejected.
 ///
 /// # Errors
-/// The object is gone, or concurrent changes prevented the update.
+/// The object no longer exists, or concurrent changes prevented the update.
 pub fn change_result<T>(changed: UpdateResult<T, FormRejection>) -> Result<T, FormRejection> {
     let conflict = || Err(PageError::BadRequest("Concurrent changes prevented this. Try again in a moment."));
     changed.into_result(|| Err(PageError::NotFound), conflict)

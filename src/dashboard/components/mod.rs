@@ -1,11 +1,11 @@
 //! Building blocks of the pages: forms, filters, tables, charts and text formatting.
 //!
-//! * [`form`] – forms, with their [`form_errors`].   [`picker`] – selects for an application and an endpoint.  
+//! * [`form`] – forms, with their [`form_errors`]. [`picker`] – selects for an application and an endpoint.
 //!   [`time_input`] – times as typed.
-//! * [`filters`] – filters of a list.   [`pagination`] – pages of a list.   [`range`] – time range of a page.
-//! * [`format`] – outside text, counts, durations.   [`widgets`] – states, times, ids, addresses.   [`payload`] –
+//! * [`filters`] – filters of a list. [`pagination`] – pages of a list. [`range`] – time range of a page.
+//! * [`format`] – outside text, counts, durations. [`widgets`] – states, times, ids, addresses. [`payload`] –
 //!   pretty-printed JSON.
-//! * [`chart`] – attempts and response times as SVG.   [`failure_hints`] – advice on failed attempts.
+//! * [`chart`] – attempts and response times as SVG. [`failure_hints`] – advice on failed attempts.
 //!
 //! Invariants:
 //!

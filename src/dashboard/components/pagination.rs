@@ -15,7 +15,7 @@ pub struct Pagination {
     /// The first page, unless this is it.
     pub first: Option<String>,
     pub next: Option<String>,
-    /// The search stopped early: where to continue, and how far back it went.
+    /// If the search stopped early: the link to continue, and the time that it reached.
     pub resume: Option<(String, RelativeTime)>,
 }
 

@@ -1,4 +1,5 @@
-//! Selects for an application and one of its endpoints. With too many for a select, an id or uid is typed.
+//! Selects for an application and one of its endpoints. If there are too many for a select, the user types an id or
+//! uid.
 
 use askama::Template;
 use askama::filters::HtmlSafe;

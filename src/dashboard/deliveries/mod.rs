@@ -1,6 +1,6 @@
-//! The list of deliveries, across applications or of one.
+//! The list of deliveries, across applications or within one.
 //!
-//! * [`resend`] – resends one delivery.   [`cancel`] – cancels a pending one.   Bulk resends are in
+//! * [`resend`] – resends one delivery. [`cancel`] – cancels a pending one. Bulk resends are in
 //!   [`bulk`](crate::dashboard::bulk).
 //!
 //! Invariant: the list shows exactly the deliveries that a bulk resend with the same filters includes, because both use

@@ -69,7 +69,7 @@ struct StatusNotice {
     why: &'static str,
 }
 
-/// Messages that were not sent to it while it was disabled.
+/// Messages that were not sent to the endpoint while it was disabled.
 struct MissedMessages {
     /// `601 messages`.
     count: String,
@@ -77,14 +77,14 @@ struct MissedMessages {
     href: Option<String>,
 }
 
-/// Links to other pages, as far as the user may open them.
+/// Links to other pages; `None` if the user may not open the page.
 struct EndpointLinks {
     deliveries: Option<String>,
     recover: Option<String>,
     replay: Option<String>,
 }
 
-/// A streak of failures and its consequence.
+/// A failure streak and its consequence.
 struct FailureStreak {
     warned: Option<RelativeTime>,
     /// The time at which the endpoint will be disabled; `None`: at the next failure.
@@ -150,7 +150,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
 /// Renders the page; `refused` is a rejected test event and its errors.
 ///
 /// # Errors
-/// The endpoint is gone, or the store is unavailable.
+/// The endpoint no longer exists, or the store is unavailable.
 pub async fn page_with(
     state: &DashboardState,
     context: &AppContext,
@@ -270,7 +270,8 @@ impl EndpointLinks {
 }
 
 impl MissedMessages {
-    /// After enabling, the URL has the time since which the endpoint was disabled. `None`: no messages since.
+    /// After the endpoint is enabled, `since` in the URL is the time at which it was disabled. `None`: no messages
+    /// since then.
     async fn read(
         store: &Store,
         context: &AppContext,

@@ -1,10 +1,10 @@
-//! Lists of endpoints, across applications or of one.
+//! Lists of endpoints, across applications or within one.
 //!
 //! * [`endpoint`] – the page of an endpoint, with [`endpoint_settings`], [`endpoint_stats`], [`endpoint_backoff`]
 //!   and [`verify_snippets`].
-//! * [`endpoint_actions`], [`endpoint_fields`] – create, edit, enable, disable, delete.   [`endpoint_secret`] – reveal
+//! * [`endpoint_actions`], [`endpoint_fields`] – create, edit, enable, disable, delete. [`endpoint_secret`] – reveal
 //!   and rotate.
-//! * [`test_event`] – sends an example.   [`polling`] – polling endpoints.
+//! * [`test_event`] – sends an example. [`polling`] – polling endpoints.
 //!
 //! Invariants:
 //!

@@ -1,6 +1,6 @@
-//! The catalog of event types, and the page of one, with its schema and example.
+//! The catalog of event types, and an event type's page with its schema and example.
 //!
-//! * [`event_type_form`] – create, edit, archive.   [`visible_event_types`] – what a user can see of the catalog.
+//! * [`event_type_form`] – create, edit, archive. [`visible_event_types`] – the event types that a user can see.
 //!
 //! Invariant: customers reach event types only through [`visible_event_types`].
 

@@ -3,8 +3,8 @@
 //! * [`CurrentUser`] – an operator, who sees an organization, or a portal customer, who sees one application. Below
 //!   `/portal` the portal cookie applies, elsewhere the operator's.
 //! * [`CurrentOperator`] – a user who is an operator; customers get 404.
-//! * [`AppContext`] – a user within one application: the one in an operator's path, or the customer's own. The pages of
-//!   an application are written once with it and mounted twice; [`AppPaths`] makes their links.
+//! * [`AppContext`] – a user within one application: the one in an operator's path, or the customer's own. An
+//!   application's pages take it as input, so they are written once and mounted twice; [`AppPaths`] makes their links.
 
 use std::ops::Deref;
 use std::rc::Rc;

@@ -44,7 +44,7 @@ struct ErrorPage<'a> {
     title: &'static str,
     what: &'static str,
     todo: &'static str,
-    /// A page to continue from.
+    /// A link to continue with.
     home: Option<&'static str>,
     request_id: &'a str,
 }

@@ -1,11 +1,11 @@
-//! HTTP concerns shared by all pages: who is asking, what they may see, and what surrounds the response.
+//! HTTP concerns shared by all pages: the signed-in user, their permissions, and the frame of every response.
 //!
 //! * [`middleware`] – Host and Origin checks, rate limits, security headers, error pages.
 //! * [`current_user`] – extractors for the signed-in user: [`CurrentUser`](current_user::CurrentUser),
 //!   [`CurrentOperator`](current_user::CurrentOperator), [`AppContext`](current_user::AppContext).
-//! * [`session`] – cookies and CSRF tokens.   [`verified_form`] – a form whose CSRF token was checked.
-//! * [`layout`] – header, navigation and [`flash`] notice.   [`app_paths`] – links to the pages of one application.
-//! * [`error`] – error pages.   [`preferences`] – theme and time zone.   [`assets`] – static files.
+//! * [`session`] – cookies and CSRF tokens. [`verified_form`] – a form whose CSRF token was checked.
+//! * [`layout`] – header, navigation and [`flash`] notice. [`app_paths`] – links to the pages of one application.
+//! * [`error`] – error pages. [`preferences`] – theme and time zone. [`assets`] – static files.
 //!
 //! Invariants:
 //!

@@ -1,7 +1,7 @@
 //! The live tail: attempts as they happen.
 //!
-//! * [`tail`] – the page and its stream of server-sent events.   [`tail_feed`] – polls the store once for all open
-//!   tails of an organization.
+//! * [`tail`] – the page and its stream of server-sent events. [`tail_feed`] – polls the store once for all open tails
+//!   of an organization.
 //!
 //! Invariants:
 //!

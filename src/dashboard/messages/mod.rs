@@ -1,6 +1,6 @@
-//! The list of messages, across applications or of one.
+//! The list of messages, across applications or within one.
 //!
-//! * [`message`] – the page of a message.   [`send_message`] – the form that sends one.
+//! * [`message`] – the page of a message. [`send_message`] – the form that sends one.
 
 pub(in crate::dashboard) mod message;
 pub(in crate::dashboard) mod send_message;
@@ -92,7 +92,7 @@ async fn list(
     answer(if good { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }, &page)
 }
 
-/// A search that finds an endpoint selects deliveries, so it matches no message.
+/// An endpoint's id as the search term selects deliveries only, so no message matches.
 fn wanted(filters: Filters) -> MessageSearch {
     let nothing = filters.endpoint.map(|_| Vec::new());
     MessageSearch {

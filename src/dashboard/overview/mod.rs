@@ -1,7 +1,7 @@
 //! The overview: the number of deliveries by state, warnings, charts, endpoints with the most failures, latest
 //! attempts.
 //!
-//! * [`delivery_summary`] – the sentence with the numbers.   [`health_card`] – the database and the sending processes.
+//! * [`delivery_summary`] – the sentence with the numbers. [`health_card`] – the database and the sending processes.
 //!
 //! Invariant: every number links to exactly the deliveries that it counts.
 
@@ -46,7 +46,7 @@ const FAILING: i64 = 5;
 const MOST: i64 = 10_000;
 /// The minimum delay at which a due delivery is reported as late.
 const LATE: Duration = Duration::from_secs(5);
-/// The list behind numbers and bars.
+/// The list that numbers and bars link to.
 const LIST: &str = "/deliveries?";
 
 pub(super) struct AttemptRow {

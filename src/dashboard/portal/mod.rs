@@ -1,9 +1,8 @@
 //! The portal for customers: pages in addition to the [pages of one
 //! application](crate::dashboard::http::current_user::AppContext), which it shares with the dashboard.
 //!
-//! * [`entry`] – redeems a portal link and ends a session.   [`home`] – the start page.   [`branding`] – colors and
-//!   logo.
-//! * [`opens`] – which pages a session includes; checked for every request below `/portal`.
+//! * [`entry`] – redeems a portal link and ends a session. [`home`] – the start page. [`branding`] – colors and logo.
+//! * [`opens`] – the pages that a session includes; checked for every request below `/portal`.
 //!
 //! Invariants:
 //!

@@ -1,7 +1,7 @@
 //! Pages for running an organization: API keys, operators, the audit log, the outbox and operational webhooks.
 //!
-//! * [`api_keys`], [`operators`], [`audit`] – access.   [`organization`] – switches between organizations.
-//! * [`outbox`] – stuck outbox rows.   [`operational`] – operational webhooks and their attempts.
+//! * [`api_keys`], [`operators`], [`audit`] – access. [`organization`] – switches between organizations.
+//! * [`outbox`] – stuck outbox rows. [`operational`] – operational webhooks and their attempts.
 //!
 //! Invariants:
 //!

@@ -48,7 +48,8 @@ impl Row {
     }
 }
 
-/// The form for a new account: submitted values and errors, also of the password form. Passwords are not kept.
+/// The form for a new account: submitted values and errors, also of the password form. It never repeats a submitted
+/// password.
 #[derive(Default)]
 struct NewAccountForm {
     name: String,

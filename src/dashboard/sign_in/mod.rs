@@ -1,6 +1,6 @@
 //! Operators' sign-in.
 //!
-//! * [`login`] – sign-in by link or password, and sign-out.   [`passwords`] – verifies passwords and limits attempts.
+//! * [`login`] – sign-in by link or password, and sign-out. [`passwords`] – verifies passwords and limits attempts.
 //!
 //! Invariants:
 //!

@@ -1,4 +1,4 @@
-//! Verifies passwords: few at a time, since each takes 19 MiB and 30 ms, and with limited attempts against guessing.
+//! Verifies passwords: few at a time, since each verification takes 19 MiB and 30 ms, and with a limit on attempts.
 //!
 //! * [`Passwords`] – shared by all workers of the process.
 //! * [`SignInAttempts`] – the attempts of the last 15 minutes. A name has a limit per address and a higher one in

@@ -39,7 +39,7 @@ impl ApiCall {
         let found = require(self.store().polling_endpoint(&self.tenant, app, &named).await?, WHAT)?;
         let only = match self.caller.permissions {
             Permissions::Poller(only) => Some(only),
-            // Not cached: it may have been created a moment ago.
+            // Not cached: it may be new.
             Permissions::AutoConfig(id) => self
                 .store()
                 .autoconfig(&self.tenant, app, id)

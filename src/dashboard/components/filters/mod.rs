@@ -122,7 +122,8 @@ impl FilterParams {
     }
 }
 
-/// Reads the filters of a list, across applications or in one: its page's name, and the names of all its filters.
+/// Reads the filters of a list, across applications or, with `context`, within one. `page` is the list's path segment,
+/// `names` are the URL parameters of its filters.
 ///
 /// # Errors
 /// The store is unavailable.

@@ -68,7 +68,7 @@ fn read(submitted: &VerifiedForm, before: &PollingEndpointSpec) -> Result<Pollin
     if wrong.is_empty() { Ok(spec) } else { Err(wrong) }
 }
 
-/// [`read`], where event types that are hidden from a customer do not exist.
+/// Like [`read`]. Rejects event types that are hidden from the customer, except those already selected.
 async fn checked(
     state: &DashboardState,
     context: &AppContext,

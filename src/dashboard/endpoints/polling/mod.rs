@@ -1,7 +1,7 @@
 //! Polling endpoints of an application, on the dashboard and in the portal.
 //!
-//! * [`list`] – all of them.   [`show`] – one, with its consumers and code to fetch events.
-//! * [`actions`] – create, edit, enable, disable, delete.   [`polling_token`] – creates a token, shown once.
+//! * [`list`] – all of them. [`show`] – one, with its consumers and code to fetch events.
+//! * [`actions`] – create, edit, enable, disable, delete. [`polling_token`] – creates a token, shown once.
 //! * [`fetch_snippets`] – the code.
 //!
 //! Invariant: a token is shown only in the response to the form that created it; the store keeps its hash.

@@ -78,7 +78,7 @@ pub async fn make(FormInput { state, request, user: context, submitted }: FormIn
     }
 }
 
-/// Creates and shows a token. `None`: the polling endpoint is gone.
+/// Creates and shows a token. `None`: the polling endpoint no longer exists.
 pub async fn show_new(
     state: &DashboardState,
     context: &AppContext,

@@ -1,6 +1,6 @@
 //! The page of a message: its payload, and the timeline of each delivery.
 //!
-//! * [`waiting_reason`] – why a pending delivery waits.   [`other_endpoints`] – endpoints without a delivery.  
+//! * [`waiting_reason`] – the reason a pending delivery waits. [`other_endpoints`] – endpoints without a delivery.
 //!   [`copies`] – curl and JSON.
 
 mod copies;
@@ -54,7 +54,7 @@ struct TimelineStep {
     /// `503 Service Unavailable after 214 ms`.
     result: Line,
     when: RelativeTime,
-    /// The failure, unless the status says it.
+    /// The detail of a failure that is not a status.
     detail: Option<Line>,
     hint: Option<&'static str>,
     next: Option<RelativeTime>,
@@ -209,7 +209,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
     answer(StatusCode::OK, &page)
 }
 
-/// The original's id in a tag.
+/// The original's id, if the tag marks an edited copy.
 fn copied(tag: &str) -> Option<MessageId> {
     tag.strip_prefix(COPY_OF)?.parse().ok()
 }
@@ -283,7 +283,7 @@ impl TimelineStep {
             (None, Some(failure)) => in_words(failure).to_owned(),
             (None, None) => "Delivered".to_owned(),
         };
-        // A status needs no further description.
+        // For a status, the failure's detail would only repeat it.
         let detail = outcome.failure.is_some_and(|failure| failure != Failure::Status) && !outcome.detail.is_empty();
         let lines = |headers: &[(String, String)]| {
             headers.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect::<Vec<_>>()
