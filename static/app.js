@@ -1,8 +1,9 @@
 // Progressive enhancement: every page works without this script. Hooks:
 //
-//   <time datetime title>      Relative time, kept up to date. With data-as: local time as `clock` (14:32:10, with the day unless it is
-//                              today), `exact`, `minute` or `day`. The title stays in UTC.
-//   [data-at] [data-as]        The same for elements other than <time>, such as chart labels.   [data-zone] shows the time zone.
+//   <time datetime title>      Relative time, kept up to date. With data-as: local time as `clock` (14:32:10, with the day
+//                              unless it is today), `exact`, `minute` or `day`. The title stays in UTC.
+//   [data-at] [data-as]        The same for elements other than <time>, such as chart labels.
+//   [data-zone]                Shows the time zone.
 //   .id, pre.code, [data-copy] Gets a copy button; data-copy="#id" copies that element's text.
 //   .rows tbody tr, .card      `j` and `k` move between them, to .c-main a, or else to the first link or button.
 //   form[data-key="r"]         `r` submits the form of the focused row, or the only one, after confirmation.
@@ -186,7 +187,7 @@
   // --- Initial setup, also for content loaded later
 
   function dress(within) {
-    // A row's own page has the same button.
+    // Not in table rows: the page that a row links to has the same button.
     all('.id, pre.code, [data-copy]', within).filter((one) => !one.closest('.rows')).forEach(addCopyButton);
     if (root.dataset.clock === 'utc') return;
     all('[data-as]', within).forEach(toOwnClock);

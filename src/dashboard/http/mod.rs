@@ -3,7 +3,8 @@
 //! * [`middleware`] – Host and Origin checks, rate limits, security headers, error pages.
 //! * [`current_user`] – extractors for the signed-in user: [`CurrentUser`](current_user::CurrentUser),
 //!   [`CurrentOperator`](current_user::CurrentOperator), [`AppContext`](current_user::AppContext).
-//! * [`session`] – cookies and CSRF tokens. [`verified_form`] – a form whose CSRF token was checked.
+//! * [`session`] – cookies and CSRF tokens. [`verified_form`] – a form whose CSRF token was checked. [`handler_input`]
+//!   – the input of page handlers.
 //! * [`layout`] – header, navigation and [`flash`] notice. [`app_paths`] – links to the pages of one application.
 //! * [`error`] – error pages. [`preferences`] – theme and time zone. [`assets`] – static files.
 //!
