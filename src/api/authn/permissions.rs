@@ -1,8 +1,8 @@
 //! Permissions: each operation needs one, and each credential grants some.
 //!
 //! * [`Permission`]: a permission; [`Permission::required`] is the table of all operations.
-//! * [`Permissions`]: the permissions of a caller: all of them, those of an API key's scopes, or those of an
-//!   application token.
+//! * [`Permissions`]: the permissions of a caller, by its credential: organization token, API key, application token,
+//!   or a token of one polling endpoint or subscription.
 //!
 //! The boundary of an application token is not checked here: the [`Tenant`](crate::store::Tenant) in every SQL
 //! statement enforces it.

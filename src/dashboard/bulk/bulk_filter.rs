@@ -1,5 +1,5 @@
-//! The deliveries of a bulk resend, from a URL or a form: the filters of the list of deliveries, parsed by the same
-//! code. In addition, `status=missing`: messages that an endpoint subscribes to but was never sent.
+//! The selection of a bulk resend, from a URL or a form: the filters of the list of deliveries, parsed by the same
+//! code, and `status=missing` for messages that an endpoint subscribes to but was never sent.
 
 use crate::dashboard::components::filters::{FilterParams, Filters};
 use crate::dashboard::components::format::Line;
@@ -11,7 +11,7 @@ use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::query::endpoint_messages::EndpointMessageFilter;
 use crate::store::{EndpointRef, Store, Tenant};
 
-/// The kind of selection.
+/// The selected deliveries or messages.
 #[derive(Clone, Debug)]
 pub enum BulkTarget {
     /// The deliveries that the list shows with this filter.
@@ -102,8 +102,8 @@ impl BulkFilter {
     }
 }
 
-/// The scope of a search for missing messages. It needs an application, because its endpoints' filters decide what is
-/// missing.
+/// The scope of a search for missing messages. An application is required, because the filters of its endpoints
+/// determine the missing messages.
 async fn missing_scope(store: &Store, tenant: &Tenant, filters: &mut Filters) -> Result<Option<TaskScope>, PageError> {
     for (name, given, why) in [
         ("class", filters.class.is_some(), "Does not apply to messages that were never sent."),

@@ -42,7 +42,7 @@ pub fn check_revision(submitted: &VerifiedForm, updated_at: Time) -> Result<(), 
     Err(Ok(vec![Invalid::new("Not saved", reason)]))
 }
 
-/// The revision of an object, as the form carries it.
+/// The revision of an object, as in the form's hidden field.
 pub fn revision(updated_at: Time) -> String {
     updated_at.micros().to_string()
 }

@@ -21,8 +21,8 @@ pub struct Line(String);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Block(String);
 
-/// The value of a form control, which the browser must return unchanged. Escapes itself: special characters become
-/// numeric references, since nothing in a control can rearrange the page.
+/// The value of a form control. The browser must return it unchanged, so hidden characters stay: inside a control they
+/// cannot rearrange the page. Escapes itself with numeric references.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputValue(String);
 

@@ -1,5 +1,5 @@
 //! Pretty-printed payloads: the same JSON tokens byte for byte, with whitespace between them. Parsing into values would
-//! round numbers, drop repeated keys and hide what the receiver gets.
+//! round numbers and drop repeated keys, and the page would not show the bytes that the receiver gets.
 
 use serde::de::IgnoredAny;
 

@@ -19,7 +19,7 @@ pub enum Badge {
     Pending,
     Disabled,
     Stuck,
-    /// Background jobs: these three, and failed.
+    /// The states of background jobs are these three and `Failed`.
     Running,
     Finished,
     Canceled,

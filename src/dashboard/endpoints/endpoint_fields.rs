@@ -10,9 +10,9 @@ use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::{ExtraSignature, KeyForm};
 use crate::domain::{EndpointId, Invalid, Uid, duration_text};
 
-/// Replaces a masked header value.
+/// Shown instead of a masked header value.
 const MASK: &str = "••••••••";
-/// With more event types, names are typed instead of ticked.
+/// Maximum number of event types to tick; if there are more, the user types names.
 const TICKS: usize = 100;
 
 /// Builds the fields. `catalog` are the event types offered to the user; `new` adds settings that cannot be changed

@@ -22,7 +22,7 @@ pub async fn counts(
     store.endpoint_counts(tenant, endpoints, ChartRange::Day, now).await
 }
 
-/// The success rate, `98.7 %`, rounded down: only without failures is it `100 %`. `None`: no attempts.
+/// The success rate, such as `98.7 %`. Rounded down, so `100 %` means no failures. `None`: no attempts.
 pub fn rate(counts: &Counts) -> Option<String> {
     let all = counts.attempts();
     if all == 0 {
@@ -39,7 +39,7 @@ pub fn rate(counts: &Counts) -> Option<String> {
 const SAMPLE_P95: i64 = 20;
 const SAMPLE_P99: i64 = 100;
 
-/// Response times of receivers, for every page, so its numbers agree. Estimated from a histogram (see
+/// Response times of receivers. All pages use this type, so their numbers agree. Estimated from a histogram (see
 /// [`Counts::quantile`]); `None`: too few attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseTimes {

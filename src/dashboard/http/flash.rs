@@ -1,4 +1,4 @@
-//! Notices after an action. The URL carries a word from a fixed list, never the text itself.
+//! Notices after an action. The URL contains a word from a fixed list, never the text itself.
 
 /// The outcome of an action. [`FlashNotice::text`] has the wording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

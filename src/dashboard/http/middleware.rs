@@ -87,8 +87,8 @@ pub async fn pass(
     Ok(response)
 }
 
-/// Takes a token from the session's rate limit bucket, or from the client address without a known session. Static files
-/// are exempt: browsers cache them.
+/// Takes a token from the session's rate limit bucket or, without a known session, from the client address's bucket.
+/// Static files are exempt: browsers cache them.
 fn limit(state: &DashboardState, request: &ServiceRequest) -> Result<(), BlockedRequest> {
     let path = request.path();
     if path.starts_with("/static/") {

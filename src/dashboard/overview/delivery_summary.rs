@@ -100,7 +100,7 @@ fn of(tally: &DeliveryCounts, status: DeliveryStatusFilter) -> i64 {
     }
 }
 
-/// `99.9 %`: rounded down, so only all of them are `100 %`.
+/// A rate such as `99.9 %`. Rounded down, so `100 %` means all deliveries.
 fn rate(tally: &DeliveryCounts) -> Option<String> {
     let (delivered, tried) = (tally.delivered, tally.delivered + tally.retrying + tally.dead);
     let share = match tried {

@@ -1,5 +1,5 @@
-//! Operational webhooks: the events that Sendoff sends about an organization's own endpoints and deliveries. Excluded
-//! from the numbers and lists of customers' deliveries.
+//! Operational webhooks: the events that Sendoff sends about an organization's own endpoints and deliveries. Numbers
+//! and lists of customers' deliveries exclude them.
 
 use std::collections::HashMap;
 

@@ -229,7 +229,7 @@ async fn by_password(
     session: &str,
     now: Time,
 ) -> Result<Result<String, SignInFailure>, PageError> {
-    // An invalid name is treated as unknown.
+    // An invalid name counts as unknown.
     let name = parse_name(&form.name).unwrap_or_default();
     let (from, began) = (state.address(request), Instant::now());
     let found = state.store.operator_named(&name).await?;

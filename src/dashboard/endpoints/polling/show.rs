@@ -17,7 +17,7 @@ use crate::store::feed::feed_page::MAX_LAG;
 /// A consumer with a stored position.
 struct ConsumerRow {
     name: Line,
-    /// It leases and commits; otherwise it polls with iterators.
+    /// The consumer leases and commits messages; otherwise it polls with iterators.
     leased: bool,
     /// The end of its lease.
     held: Option<RelativeTime>,

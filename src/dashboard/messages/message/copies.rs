@@ -6,7 +6,7 @@ use crate::dashboard::components::format::Block;
 use crate::domain::deliveries::attempt::Attempt;
 use crate::domain::deliveries::message::Message;
 
-/// Longer payloads are not repeated.
+/// Maximum size of payloads that can be copied.
 const MOST_BYTES: usize = 64 * 1024;
 
 /// The attempt as a shell command. The signature has the attempt's timestamp, so a verifying receiver rejects it after
