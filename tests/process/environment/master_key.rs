@@ -64,7 +64,7 @@ async fn a_master_key_is_changed_while_a_process_serves(kind: Kind) {
     assert!(steps > 5, "{steps} steps");
     assert_eq!(keys(&serving).await, before);
     let again = both(Binary::on(&url)).run(&["master-key", "rotate"]);
-    assert!(again.stdout.starts_with("0 secrets"), "{again:?}");
+    assert!(again.stdout.starts_with("Re-encrypted 0 secrets"), "{again:?}");
     drop(serving);
 
     let line = complaint(&Binary::on(&url).set("SENDOFF_LISTEN", "127.0.0.1:0").run(&["serve"]), 1);
