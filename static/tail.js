@@ -23,7 +23,7 @@
   function tell() {
     const parts = [paused ? 'paused' : connection];
     if (paused && waiting.length) parts.push(`${waiting.length === MOST ? 'more than ' : ''}${attempts(waiting.length)} waiting`);
-    if (leftOut || orMore) parts.push(`${leftOut.toLocaleString('en')} ${orMore}skipped: too many at once`);
+    if (leftOut || orMore) parts.push(`${leftOut.toLocaleString('en')} ${orMore}not shown: too many at once`);
     state.textContent = parts.join(' · ');
   }
 

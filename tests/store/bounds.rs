@@ -47,7 +47,7 @@ async fn an_application_has_so_many_endpoints_and_no_more(home: Home) {
     let mine = tenant();
     let one_more = || store.create_endpoint(&mine, app.id, endpoint_spec(), &secret, NOW);
     let said = refused(one_more().await);
-    assert!(said.contains("url") && said.contains("the application has 3 endpoints"), "{said}");
+    assert!(said.contains("url") && said.contains("its limit of 3 endpoints"), "{said}");
     endpoint(store, other.id, endpoint_spec()).await;
 
     // A place that becomes free is one endpoint's, whoever asks at the same time.

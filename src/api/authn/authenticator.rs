@@ -111,7 +111,7 @@ struct Inner {
 
 impl std::fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Callers(redacted)")
+        f.write_str("Authenticator(redacted)")
     }
 }
 

@@ -29,7 +29,7 @@ struct EventTypeOut<'a> {
     /// Archived event types are hidden from customers. Messages with them are still delivered.
     archived: bool,
     deprecated: bool,
-    /// Visible only with one of these feature flags.
+    /// Visible only with all of these feature flags.
     feature_flags: &'a [String],
     /// Deprecated form of `featureFlags`: the first of them.
     feature_flag: Option<&'a String>,
@@ -68,7 +68,7 @@ fn out(status: StatusCode, event_type: &EventType) -> ApiResult {
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct EventTypeFields {
-    /// Visible only with one of these feature flags.
+    /// Visible only with all of these feature flags.
     #[schema(value_type = Option<schemas::FeatureFlags>)]
     feature_flags: Option<Vec<String>>,
     /// Deprecated form of `featureFlags`, with one flag; ignored if that is present.

@@ -95,7 +95,7 @@ impl FlashNotice {
                 "It will not be sent; an attempt in flight may still arrive. You can resend it.",
             ),
             FlashNotice::NotCanceled => {
-                text("not-canceled", false, "Not canceled.", "It was no longer waiting. The result is below.")
+                text("not-canceled", false, "Not canceled.", "It was already sent. The result is below.")
             }
             FlashNotice::Created => text("created", true, "Created.", "It is in use now."),
             FlashNotice::Changed => text("changed", true, "Saved.", "The change applies from the next attempt."),
@@ -109,7 +109,7 @@ impl FlashNotice {
             }
             FlashNotice::Sent => text("sent", true, "Sent.", "It is queued. Reload to see the result."),
             FlashNotice::Archived => {
-                text("archived", true, "Archived.", "It is no longer offered; events of this type are still delivered.")
+                text("archived", true, "Archived.", "Customers can no longer subscribe to it. Its events are still delivered.")
             }
             FlashNotice::KeyRevoked => {
                 text("key-revoked", true, "Revoked.", "Requests with this key are rejected within 3 seconds.")

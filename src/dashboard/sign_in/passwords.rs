@@ -122,7 +122,7 @@ impl Passwords {
         let password = Zeroizing::new(password.to_owned());
         let _permit = self.permits.acquire().await;
         let made = spawn_blocking(move || PasswordHash::make(field, &password)).await;
-        made.unwrap_or_else(|_| Err(Invalid::new(field, "could not be kept; try again")))
+        made.unwrap_or_else(|_| Err(Invalid::new(field, "could not be saved; try again")))
     }
 }
 
