@@ -389,8 +389,8 @@ fn transactions_of_several_libraries_reach_either_outbox() {
 fn the_page_works_from_top_to_bottom() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/relay.md")).expect("a page");
     let block = |start: &str| {
-        let blocks = page.split("```").map(|block| block.split_once('\n').map_or("", |(_, text)| text.trim()));
-        blocks.filter(|block| block.starts_with(start)).next().unwrap_or_else(|| panic!("no block {start}")).to_owned()
+        let mut blocks = page.split("```").map(|block| block.split_once('\n').map_or("", |(_, text)| text.trim()));
+        blocks.find(|block| block.starts_with(start)).unwrap_or_else(|| panic!("no block {start}")).to_owned()
     };
     let (writer, relay) = (format!("app_{}", free_port()), format!("relay_{}", free_port()));
     let database = Postgres::shared().fresh_database();

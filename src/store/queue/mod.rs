@@ -3,7 +3,7 @@
 //!
 //! * [`pending_deliveries`], [`ordered_heads`]: reads of the engine's lanes. [`ordering`]: sequence numbers of ordered
 //!   endpoints.
-//! * [`slots`]: leases.
+//! * [`slots`]: the leases of slots.
 //! * [`requeue`], [`cancel`], [`dead`]: deliveries enter and leave the queue other than by an attempt.
 //! * [`signals`] within a process, [`notify`] between processes.
 //!

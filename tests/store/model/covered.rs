@@ -40,15 +40,15 @@ const NOT_MODELLED: [(&str, &[&str]); 22] = [
         ],
     ),
     (
-        "customers' visits to the portal, likewise",
+        "customers' sessions in the portal, likewise",
         &[
             "add_portal_link",
             "redeem_portal_link",
             "valid_portal_link",
-            "visit",
-            "end_visit",
-            "open_visits",
-            "end_open_visit",
+            "portal_session",
+            "end_portal_session",
+            "open_portal_sessions",
+            "revoke_portal_session",
             "expire_portal_access",
             "is_token_expired",
         ],
@@ -56,7 +56,7 @@ const NOT_MODELLED: [(&str, &[&str]); 22] = [
     ("a list of hashes of tokens", &["revoke_token", "is_token_revoked"]),
     (
         "the audit log, which is written beside everything and read by nobody but people",
-        &["note_look", "audit_log", "delete_old_audit_entries"],
+        &["write_audit_entry", "audit_log", "delete_old_audit_entries"],
     ),
     (
         "operational events are messages that come of other acts: the model's organizations do not listen",
@@ -66,7 +66,7 @@ const NOT_MODELLED: [(&str, &[&str]); 22] = [
     ("waits for what other processes announce, or what is committed", &["listen", "next", "wait"]),
     (
         "how the database is opened, kept and measured",
-        &["open", "open_with", "migrate", "migrate_with", "ready", "writable", "size", "tidy", "scan"],
+        &["open", "open_with", "migrate", "migrate_with", "ready", "writable", "size", "checkpoint", "scan"],
     ),
     (
         "maintenance of what nobody reads any more: tests/store/purge.rs",
@@ -79,7 +79,7 @@ const NOT_MODELLED: [(&str, &[&str]); 22] = [
     ("changes how secrets lie in the store, and no secret: tests/process/environment/master_key.rs", &["reseal"]),
     (
         "what pages count and lead to, held against the lists themselves: tests/store/listed.rs, tests/store/resting.rs",
-        &["count_deliveries", "resting", "newest_at"],
+        &["count_deliveries", "paused_endpoints", "newest_attempts_to"],
     ),
     ("what people do to stuck rows of the outbox: tests/dashboard/outbox.rs", &["act_on_outbox"]),
     ("a bounded part of what a modelled method reads", &["load_messages_within", "page_of_deliveries"]),
@@ -100,7 +100,7 @@ const NOT_MODELLED: [(&str, &[&str]); 22] = [
             "delete_autoconfig",
         ],
     ),
-    ("what a receiver misses, by ids that it names: tests/store/reconcile.rs", &["missed", "start_reconciliation"]),
+    ("what a receiver misses, by ids that it names: tests/store/reconcile.rs", &["missing_messages", "start_reconciliation"]),
     (
         "polling endpoints, which nothing is sent to: tests/store/polling.rs",
         &[
