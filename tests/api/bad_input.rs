@@ -180,11 +180,7 @@ async fn bad_event_types(world: World) {
     ] {
         assert_eq!(world.call("POST", "/event-type", body.clone()).await.refused(), fields, "{body}");
     }
-    let deep = format!(
-        r#"{{"name":"x","description":"","schemas":{}{}}}"#,
-        "{\"a\":".repeat(300),
-        format!("1{}", "}".repeat(300))
-    );
+    let deep = format!(r#"{{"name":"x","description":"","schemas":{}1{}}}"#, "{\"a\":".repeat(300), "}".repeat(300));
     assert_eq!(world.raw("POST", "/event-type", &deep).await.refused(), ["body.schemas"]);
 }
 

@@ -43,10 +43,9 @@ pub const FILE_NAMES: [&str; 27] = [
 ];
 
 /// Files with comments that are not in plain words yet.
-pub const PROSE: [&str; 6] = [
+pub const PROSE: [&str; 5] = [
     "src/api/http/errors.rs",
     "src/engine/simulation/case.rs",
-    "src/service/mod.rs",
     "src/store/ingest/writer/transaction.rs",
     "src/store/jobs/endpoint_cursor.rs",
     "src/store/query/message_list.rs",

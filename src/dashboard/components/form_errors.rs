@@ -25,7 +25,8 @@ pub fn store_errors(error: StoreError, unique: &str) -> FormRejection {
 /// # Errors
 /// The object no longer exists, or concurrent changes prevented the update.
 pub fn change_result<T>(changed: UpdateResult<T, FormRejection>) -> Result<T, FormRejection> {
-    let conflict = || Err(PageError::BadRequest("Not saved: someone else is changing this object. Try again in a moment."));
+    let conflict =
+        || Err(PageError::BadRequest("Not saved: someone else is changing this object. Try again in a moment."));
     changed.into_result(|| Err(PageError::NotFound), conflict)
 }
 

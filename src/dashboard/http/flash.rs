@@ -108,9 +108,12 @@ impl FlashNotice {
                 text("rotated", true, "Secret rotated.", "The old secret stays valid for the period you chose.")
             }
             FlashNotice::Sent => text("sent", true, "Sent.", "It is queued. Reload to see the result."),
-            FlashNotice::Archived => {
-                text("archived", true, "Archived.", "Customers can no longer subscribe to it. Its events are still delivered.")
-            }
+            FlashNotice::Archived => text(
+                "archived",
+                true,
+                "Archived.",
+                "Customers can no longer subscribe to it. Its events are still delivered.",
+            ),
             FlashNotice::KeyRevoked => {
                 text("key-revoked", true, "Revoked.", "Requests with this key are rejected within 3 seconds.")
             }

@@ -100,7 +100,10 @@ const NOT_MODELLED: [(&str, &[&str]); 22] = [
             "delete_autoconfig",
         ],
     ),
-    ("what a receiver misses, by ids that it names: tests/store/reconcile.rs", &["missing_messages", "start_reconciliation"]),
+    (
+        "what a receiver misses, by ids that it names: tests/store/reconcile.rs",
+        &["missing_messages", "start_reconciliation"],
+    ),
     (
         "polling endpoints, which nothing is sent to: tests/store/polling.rs",
         &[
