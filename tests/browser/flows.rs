@@ -113,7 +113,7 @@ async fn the_same_is_done_without_a_mouse() {
 
     browser.until_it_is_at("^/$").await;
     browser.keys("?").await;
-    browser.until_it_says("Keys").await;
+    browser.until_it_says("Keyboard shortcuts").await;
     browser.keys(Key::Escape + "").await;
     browser.keys("gd").await;
     browser.until_it_is_at("^/deliveries$").await;
