@@ -84,7 +84,7 @@ pub(in crate::api) struct ValidationErrorItem {
     /// The location: `body`, `query`, `path` or `header`, then the field name unless it is the whole body.
     #[schema(min_items = 1)]
     loc: Vec<String>,
-    /// What is wrong, and what is expected.
+    /// The fault, and the expected value.
     msg: String,
     /// A machine-readable code.
     #[schema(example = "value_error")]

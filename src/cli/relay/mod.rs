@@ -36,7 +36,7 @@ use crate::config::{Config, parsers};
 use crate::domain::OrgId;
 use schedule::Schedule;
 use sender::{SendResult, Sender};
-use source::{Location, RowHead, Source, SourceError};
+use source::{RowHead, Source, SourceError, SourceLocation};
 
 /// Rows per page of ids and sizes.
 const PAGE_ROWS: usize = 500;
@@ -100,7 +100,7 @@ fn given(flag: &str, value: Option<&str>, file: Option<&Path>) -> Result<Option<
 
 pub(super) async fn run(config: Config, options: Options) -> Result<(), CliError> {
     let from = given("--from-file", options.from.as_deref(), options.from_file.as_deref())?.unwrap_or_default();
-    let location = Location::parse(&from).map_err(|what| CliError::Usage(format!("--from: {what}")))?;
+    let location = SourceLocation::parse(&from).map_err(|what| CliError::Usage(format!("--from: {what}")))?;
     let token = match given("--token-file", options.token.as_deref(), options.token_file.as_deref())? {
         Some(token) => token,
         None => token::mint(&config, &options.org, None, TOKEN_TTL)?,
@@ -128,7 +128,7 @@ pub(super) async fn run(config: Config, options: Options) -> Result<(), CliError
 }
 
 struct Relay {
-    location: Location,
+    location: SourceLocation,
     sender: Sender,
     options: Options,
     /// Bytes: rows with a larger payload are not read.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::source::{OutboxRow, RowHead};
+use super::source::{RowHead, SourceRow};
 
 /// Rejected rows whose backoff is remembered. Beyond this number, rejected rows are retried in every pass.
 const MAX_REJECTED: usize = 10_000;
@@ -14,7 +14,7 @@ const MIN_BACKOFF: Duration = Duration::from_secs(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(600);
 
 /// The next retry of a rejected row.
-struct Rejection {
+struct RowBackoff {
     until: Instant,
     backoff: Duration,
 }
@@ -22,7 +22,7 @@ struct Rejection {
 /// The backoff of rejected rows, and the ordering keys that wait for one.
 #[derive(Default)]
 pub(super) struct Schedule {
-    rejected: HashMap<i64, Rejection>,
+    rejected: HashMap<i64, RowBackoff>,
     /// Keys with a rejected row earlier in this pass.
     blocked_keys: HashSet<String>,
 }
@@ -51,7 +51,7 @@ impl Schedule {
         self.blocked_keys.extend(head.ordering_key.clone());
         let backoff = self.rejected.get(&head.id).map_or(MIN_BACKOFF, |before| (before.backoff * 2).min(MAX_BACKOFF));
         if self.rejected.len() < MAX_REJECTED || self.rejected.contains_key(&head.id) {
-            self.rejected.insert(head.id, Rejection { until: now + backoff, backoff });
+            self.rejected.insert(head.id, RowBackoff { until: now + backoff, backoff });
         }
         backoff
     }
@@ -68,9 +68,9 @@ impl Schedule {
 }
 
 /// Groups rows into sequences that may be sent concurrently: one per ordering key, and one per row without a key.
-pub(super) fn in_order(mut rows: Vec<OutboxRow>) -> Vec<Vec<OutboxRow>> {
+pub(super) fn in_order(mut rows: Vec<SourceRow>) -> Vec<Vec<SourceRow>> {
     rows.sort_by_key(|row| row.id);
-    let mut sequences: Vec<Vec<OutboxRow>> = Vec::new();
+    let mut sequences: Vec<Vec<SourceRow>> = Vec::new();
     let mut of_key: HashMap<String, usize> = HashMap::new();
     for row in rows {
         match row.ordering_key.clone() {
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn rows_of_a_key_are_one_sequence_in_the_order_of_ids() {
         let row =
-            |id, key: Option<&str>| OutboxRow { id, ordering_key: key.map(str::to_owned), ..OutboxRow::default() };
+            |id, key: Option<&str>| SourceRow { id, ordering_key: key.map(str::to_owned), ..SourceRow::default() };
         let sequences = in_order(vec![row(4, Some("a")), row(2, None), row(1, Some("a")), row(3, Some("b"))]);
         let ids: Vec<Vec<i64>> = sequences.iter().map(|one| one.iter().map(|row| row.id).collect()).collect();
         assert_eq!(ids, [vec![1, 4], vec![2], vec![3]]);

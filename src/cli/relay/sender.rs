@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::source::OutboxRow;
+use super::source::SourceRow;
 use crate::cli::CliError;
 use crate::cli::send::{http_client, messages_url, root_cause};
 use crate::domain::deliveries::message::parse_channels;
@@ -39,7 +39,7 @@ pub(super) enum SendResult {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct MessageRequest<'m> {
+struct RelayedMessage<'m> {
     event_type: &'m str,
     event_id: &'m str,
     payload: &'m RawValue,
@@ -65,12 +65,12 @@ impl Sender {
     }
 
     /// Sends sequences concurrently, and the rows of each in order, up to the first row that is not accepted.
-    pub(super) async fn send_all(&self, sequences: Vec<Vec<OutboxRow>>) -> Vec<(i64, SendResult)> {
+    pub(super) async fn send_all(&self, sequences: Vec<Vec<SourceRow>>) -> Vec<(i64, SendResult)> {
         let sent = stream::iter(sequences).map(|rows| self.send_sequence(rows)).buffer_unordered(CONCURRENCY);
         sent.collect::<Vec<_>>().await.into_iter().flatten().collect()
     }
 
-    async fn send_sequence(&self, rows: Vec<OutboxRow>) -> Vec<(i64, SendResult)> {
+    async fn send_sequence(&self, rows: Vec<SourceRow>) -> Vec<(i64, SendResult)> {
         let (mut results, mut open) = (Vec::with_capacity(rows.len()), true);
         for row in rows {
             let result = if open { self.send(&row).await } else { SendResult::NotSent };
@@ -80,7 +80,7 @@ impl Sender {
         results
     }
 
-    async fn send(&self, row: &OutboxRow) -> SendResult {
+    async fn send(&self, row: &SourceRow) -> SendResult {
         let (url, body) = match self.request(row) {
             Ok(request) => request,
             Err(why) => return SendResult::Rejected(why),
@@ -114,7 +114,7 @@ impl Sender {
     }
 
     /// The URL and body for a row. The payload keeps its bytes.
-    fn request(&self, row: &OutboxRow) -> Result<(Url, Vec<u8>), String> {
+    fn request(&self, row: &SourceRow) -> Result<(Url, Vec<u8>), String> {
         let required = |name: &str, value: &Option<String>| value.clone().ok_or_else(|| format!("{name} is missing"));
         let application = required("application", &row.application)?;
         if application == "." || application == ".." {
@@ -125,7 +125,7 @@ impl Sender {
         let payload = required("payload", &row.payload)?;
         let payload: &RawValue =
             serde_json::from_str(payload.trim()).map_err(|error| format!("payload is not valid JSON: {error}"))?;
-        let body = MessageRequest {
+        let body = RelayedMessage {
             event_type: &event_type,
             event_id: &event_id,
             payload,

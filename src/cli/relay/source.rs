@@ -19,23 +19,27 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The location of the outbox.
 #[derive(Debug, Clone)]
-pub(super) struct Location {
+pub(super) struct SourceLocation {
     url: String,
     pub(super) dialect: Dialect,
     /// Without user and password.
     name: String,
 }
 
-impl Location {
+impl SourceLocation {
     /// Parses `postgres://…`, `mysql://…`, `mariadb://…` or `sqlite:PATH`.
-    pub(super) fn parse(text: &str) -> Result<Location, String> {
+    pub(super) fn parse(text: &str) -> Result<SourceLocation, String> {
         const EXPECTED: &str = "expected postgres://user:password@host/database, mysql://… or sqlite:PATH";
         if let Some(path) = text.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             if path.is_empty() || path.contains(['?', ':']) {
                 return Err(EXPECTED.to_owned());
             }
-            return Ok(Location { url: format!("sqlite:{path}"), dialect: Dialect::Sqlite, name: path.to_owned() });
+            return Ok(SourceLocation {
+                url: format!("sqlite:{path}"),
+                dialect: Dialect::Sqlite,
+                name: path.to_owned(),
+            });
         }
         let url: Url = text.parse().map_err(|_| EXPECTED.to_owned())?;
         let (dialect, url) = match url.scheme() {
@@ -46,7 +50,7 @@ impl Location {
         };
         let parsed: Url = text.parse().map_err(|_| EXPECTED.to_owned())?;
         let host = parsed.host_str().unwrap_or_default();
-        Ok(Location { url, dialect, name: format!("{}://{host}{}", parsed.scheme(), parsed.path()) })
+        Ok(SourceLocation { url, dialect, name: format!("{}://{host}{}", parsed.scheme(), parsed.path()) })
     }
 
     /// For messages: never contains a password.
@@ -77,7 +81,7 @@ pub(super) struct RowHead {
 
 /// A row, not validated yet.
 #[derive(Debug, Default)]
-pub(super) struct OutboxRow {
+pub(super) struct SourceRow {
     pub(super) id: i64,
     pub(super) ordering_key: Option<String>,
     pub(super) application: Option<String>,
@@ -108,7 +112,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) async fn connect(location: &Location, table: &str) -> Result<Source, SourceError> {
+    pub(super) async fn connect(location: &SourceLocation, table: &str) -> Result<Source, SourceError> {
         sqlx::any::install_default_drivers();
         let connection = within(AnyConnection::connect(&location.url)).await?;
         let lock_file =
@@ -170,7 +174,7 @@ impl Source {
     }
 
     /// The rows with these ids.
-    pub(super) async fn rows(&mut self, ids: &[i64]) -> Result<Vec<OutboxRow>, SourceError> {
+    pub(super) async fn rows(&mut self, ids: &[i64]) -> Result<Vec<SourceRow>, SourceError> {
         let columns = match self.dialect {
             Dialect::Postgres => {
                 "ordering_key::text, application::text, event_type::text, payload::text, event_id::text, channels::text,
@@ -186,7 +190,7 @@ impl Source {
         let rows = within(self.connection.fetch_all(AssertSqlSafe(sql))).await?;
         rows.iter()
             .map(|row| {
-                Ok(OutboxRow {
+                Ok(SourceRow {
                     id: number(row, 0)?,
                     ordering_key: text(row, 1)?,
                     application: text(row, 2)?,
@@ -291,11 +295,11 @@ mod tests {
             ("sqlite:shop.db", Dialect::Sqlite, "shop.db"),
             ("sqlite:///var/lib/shop.db", Dialect::Sqlite, "/var/lib/shop.db"),
         ] {
-            let location = Location::parse(text).expect(text);
+            let location = SourceLocation::parse(text).expect(text);
             assert_eq!((location.dialect, location.name()), (dialect, name), "{text}");
         }
         for text in ["", "shop.db", "sqlite:", "sqlite::memory:", "redis://h/1", "http://h/"] {
-            assert!(Location::parse(text).is_err(), "{text}");
+            assert!(SourceLocation::parse(text).is_err(), "{text}");
         }
     }
 }

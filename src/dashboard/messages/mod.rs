@@ -1,6 +1,11 @@
 //! The list of messages, across applications or within one.
 //!
 //! * [`message`] – the page of a message. [`send_message`] – the form that sends one.
+//!
+//! # Invariants
+//!
+//! * A list reads one page; a search stops at the store's scan limit and says how far it looked.
+//! * A message that is sent here is accepted like one from the REST API, and noted in the audit log.
 
 pub(in crate::dashboard) mod message;
 pub(in crate::dashboard) mod send_message;

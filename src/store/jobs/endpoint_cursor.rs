@@ -1,4 +1,4 @@
-//! The position of a background task: an endpoint, and the last message scanned there. Wider scopes visit endpoints by
+//! The position of a background task: an endpoint, and the last message scanned there. Wider scopes take endpoints by
 //! id.
 //!
 //! Steps store a [`TaskPosition`] with the task; estimates keep it in memory.

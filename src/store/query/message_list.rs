@@ -69,11 +69,11 @@ struct Row {
 }
 
 impl MessageSearch {
-    /// `select` from the messages `m` and `more` tables, between `from` and `floor`, of the filter's application or of
+    /// `select` from the messages `m` and `more` tables, between `from` and `oldest`, of the filter's application or of
     /// `org`.
-    fn statement(&self, org: &OrgId, select: &str, more: &str, from: Uuid, floor: MessageId) -> Statement {
+    fn statement(&self, org: &OrgId, select: &str, more: &str, from: Uuid, oldest: MessageId) -> Statement {
         let mut sql = Statement::new(select);
-        sql.push(more).push(" WHERE m.id < ").bind(from).push(" AND m.id >= ").bind(floor);
+        sql.push(more).push(" WHERE m.id < ").bind(from).push(" AND m.id >= ").bind(oldest);
         match self.app {
             Some(app) => sql.push(" AND m.app_id = ").bind(app),
             None => sql.push(" AND m.org = ").bind(SqlValue::Text(org.as_str().to_owned())),
@@ -105,12 +105,12 @@ impl Store {
         let _scan = self.scan(tenant).await?;
         search.app = search.app.or(tenant.only);
         let top = if search.until == Time::MAX { Uuid::max() } else { ceiling(search.until).0 };
-        let (from, floor) = (after.map_or(top, |after| after.0.min(top)), MessageId::floor(search.since));
-        let stopped = self.end_of_search(&tenant.org, &search, from, floor).await?;
+        let (from, oldest) = (after.map_or(top, |after| after.0.min(top)), MessageId::floor(search.since));
+        let stopped = self.end_of_search(&tenant.org, &search, from, oldest).await?;
         const SELECT: &str = "SELECT m.id, m.app_id, p.name AS app_name, m.event_type, m.event_id, m.accepted_at,
              CAST(length(m.payload) AS BIGINT) AS size FROM message m";
         let mut sql =
-            search.statement(&tenant.org, SELECT, " CROSS JOIN application p", from, stopped.unwrap_or(floor));
+            search.statement(&tenant.org, SELECT, " CROSS JOIN application p", from, stopped.unwrap_or(oldest));
         sql.push(" AND p.id = m.app_id");
         push_tenant(&mut sql, tenant, search.app);
         push_times(&mut sql, search.since, search.until);
@@ -138,7 +138,7 @@ impl Store {
         org: &OrgId,
         search: &MessageSearch,
         from: Uuid,
-        floor: MessageId,
+        oldest: MessageId,
     ) -> Result<Option<MessageId>, StoreError> {
         // Without other filters no row is skipped.
         let all = MessageSearch { app: search.app, ..MessageSearch::default() };
@@ -151,7 +151,7 @@ impl Store {
             if payloads { SIZED_MESSAGES } else { "SELECT m.id FROM message m" },
             "",
             from,
-            floor,
+            oldest,
         );
         sql.push(" ORDER BY m.id DESC");
         end_of_ids(&mut sql, if search.app.is_some() { MESSAGES_SCANNED } else { SCAN }, payloads, "DESC");

@@ -4,6 +4,11 @@
 //! * [`FilterParams`] – the raw parameters of a URL or a form; builds every link of a list.
 //! * [`Filters`] – the parsed parameters, and the error of each invalid field.
 //! * [`FilterForm`] – the template's view of both.
+//!
+//! # Invariants
+//!
+//! * A list, its count and its bulk resend use the same parsed filter.
+//! * An invalid field is an error beside that field, never a filter that is silently left out.
 
 mod filter_form;
 

@@ -2,6 +2,11 @@
 //!
 //! * [`waiting_reason`] – the reason a pending delivery waits. [`other_endpoints`] – endpoints without a delivery.
 //!   [`copies`] – curl and JSON.
+//!
+//! # Invariants
+//!
+//! * Payloads and responses are other people's text: they are shown escaped, and cut at a fixed size.
+//! * The page never reads more than one page of attempts.
 
 mod copies;
 mod other_endpoints;

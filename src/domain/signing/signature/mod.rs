@@ -7,6 +7,11 @@
 //! * An [extra signature](ExtraSignature) is an additional header in another product's style, for existing receivers.
 //! * A [`Verifier`] is the receiver's side.
 //! * [`header_allowed`] checks an endpoint's custom headers.
+//!
+//! # Invariants
+//!
+//! * The signature covers the exact bytes of the body.
+//! * Signatures are compared in constant time.
 
 mod extra;
 mod header;

@@ -11,7 +11,9 @@
 //! 4. **A backlog yields.** Endpoints with more deliveries in the store than in memory share a rate limit that keeps
 //!    the latency of the others normal ([`backlog_throttle`]).
 //!
-//! Why the policy cannot disable itself:
+//! # Invariants
+//!
+//! The policy cannot disable itself:
 //!
 //! * The shares are counted from the requests in flight, not measured. They hold at every start.
 //! * Every lane schedules its next check from its own state, so an endpoint becomes silent even if no event arrives

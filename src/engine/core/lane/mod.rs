@@ -1,5 +1,11 @@
 //! A **lane** is the in-memory queue of one endpoint: its order, rate limit, concurrency and health. A hanging, dead,
 //! slow or very busy endpoint uses up its own lane only.
+//!
+//! # Invariants
+//!
+//! * A lane never holds more than its bounds of rows and bytes; the rest stays in the store.
+//! * A lane does nothing by itself: [`lanes`](super::lanes) asks it for its next delivery.
+//! * Every change of a lane keeps its entries in the indexes up to date.
 
 mod index_positions;
 mod read_watermarks;

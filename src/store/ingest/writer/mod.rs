@@ -10,6 +10,12 @@
 //! * [`transaction`]: one transaction, and why it may run again. [`answers`]: signals and answers after the commit.
 //! * [`isolate`]: the one write that the database rejects. [`pending_loads`]: messages that wait for their application
 //!   to be loaded. [`lock_gaps`]: time for other programs that write to the SQLite file.
+//!
+//! # Invariants
+//!
+//! * A caller is answered only after the commit that contains its write.
+//! * A batch is bounded in rows and bytes before it is taken from the queue.
+//! * A write that the database rejects fails alone; the rest of its batch is stored.
 
 mod answers;
 mod batch;

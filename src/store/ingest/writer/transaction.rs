@@ -35,7 +35,7 @@ impl ConflictError for TransactionError {
     }
 }
 
-/// What a transaction stored, per kind of write, in the order of the batch.
+/// The rows that a transaction stored, per kind of write, in the order of the batch.
 #[derive(Default)]
 pub(super) struct StoredBatch {
     pub accepted: Option<AcceptedBatch>,
