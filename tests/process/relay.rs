@@ -10,6 +10,7 @@ mod outbox_sqlx;
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{
     Binary, Postgres, Receiver, SOON, Server, SqliteFile, complaint, eventually_blocking, free_port, sqlite_file,
@@ -41,7 +42,7 @@ impl Shop {
             Dialect::MySql => "mysql",
             Dialect::Sqlite => "sqlite",
         };
-        let (app, relay) = (format!("app_{}", free_port()), format!("relay_{}", free_port()));
+        let (app, relay) = (unique("app"), unique("relay"));
         let printed = Binary::on("sqlite:none.db").run(&[
             "outbox",
             "init",
@@ -123,6 +124,12 @@ impl Shop {
             [&["relay", "--from", &self.relay, "--server", server, "--token", token, "--poll", "50ms"], more].concat();
         Binary::on("sqlite:none.db").begin(&all)
     }
+}
+
+/// A name that no other test of this process uses.
+fn unique(name: &str) -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    format!("{name}_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn in_runtime<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> T {
@@ -299,6 +306,24 @@ on_all! {
     killed_relays_and_a_server_that_is_away_lose_nothing
 }
 
+#[test]
+fn bytes_that_are_no_text_are_rejected_and_stop_no_other_row() {
+    let shop = Shop::new(Dialect::Sqlite);
+    let receiver = Receiver::ok();
+    let (server, _file) = sendoff(&receiver);
+    let values = "('acme', 'a.b', x'ff'), (x'fe', 'a.b', '{}')";
+    execute(&shop.owner, &format!("INSERT INTO sendoff_outbox (application, event_type, payload) VALUES {values}"));
+    let long = "x".repeat(100_000);
+    shop.insert(&[("acme", Some(&long), "{\"n\":1}"), ("acme", None, "{\"n\":2}")]);
+    let relay = shop.relay(&server.url(), &server.token(), &[]);
+    eventually_blocking("two deliveries", SOON, || (receiver.count() >= 2).then_some(()));
+    eventually_blocking("both reasons", SOON, || {
+        let output = relay.output();
+        (output.contains("payload is not UTF-8") && output.contains("application is not UTF-8")).then_some(())
+    });
+    eventually_blocking("two rows", SOON, || (shop.count() == 2).then_some(()));
+}
+
 /// Runs an example with the settings of a database's role.
 fn run_example(mut command: std::process::Command, database: &url::Url, outbox: &str) {
     let sqlalchemy = database.as_str().replacen("postgres:", "postgresql+psycopg:", 1);
@@ -324,7 +349,7 @@ fn transactions_of_several_libraries_reach_either_outbox() {
     let url = receiver.url("/");
     call(&server, "POST", "/app/acme/endpoint", &format!(r#"{{"url": "{url}"}}"#));
     // The documented privileges, and a place for the shop's own tables.
-    let role = format!("shop_{}", free_port());
+    let role = unique("shop");
     let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let grants = std::fs::read_to_string(examples.join("outbox.sql")).expect("an example");
     let grants =
@@ -392,7 +417,7 @@ fn the_page_works_from_top_to_bottom() {
         let mut blocks = page.split("```").map(|block| block.split_once('\n').map_or("", |(_, text)| text.trim()));
         blocks.find(|block| block.starts_with(start)).unwrap_or_else(|| panic!("no block {start}")).to_owned()
     };
-    let (writer, relay) = (format!("app_{}", free_port()), format!("relay_{}", free_port()));
+    let (writer, relay) = (unique("app"), unique("relay"));
     let database = Postgres::shared().fresh_database();
     for role in [&writer, &relay] {
         Postgres::shared().execute(&format!("CREATE ROLE {role} LOGIN"));

@@ -44,6 +44,8 @@ const PAGE_ROWS: usize = 500;
 const BATCH_ROWS: usize = 64;
 /// Payload bytes of such a batch; a larger first row is taken alone.
 const BATCH_BYTES: i64 = 8 << 20;
+/// Pause after a batch with a rejected row while no further backoff can be remembered.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// Interval between measurements of the table's depth and age.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 /// Delays before the database or Sendoff is tried again; the last one repeats.
@@ -171,7 +173,6 @@ impl Relay {
             if let SourceError::Unusable(what) = why {
                 return Err(CliError::Failed(what));
             }
-            counter!("sendoff_task_failures_total", "task" => "relay").increment(1);
             let delay = RETRY_DELAYS[failures.min(RETRY_DELAYS.len() - 1)];
             warn!(cause = %why, "the outbox database is unavailable; trying again in {delay:?}");
             failures += 1;
@@ -289,7 +290,7 @@ impl Relay {
         let ids: Vec<i64> = batch.iter().map(|head| head.id).collect();
         let rows = source.rows(&ids).await?;
         let results = self.sender.send_all(schedule::in_order(rows)).await;
-        let (mut done, mut interrupted) = (Vec::new(), None);
+        let (mut done, mut interrupted, mut rejected) = (Vec::new(), None, false);
         for (id, result) in results {
             let head = batch.iter().find(|head| head.id == id);
             match result {
@@ -302,6 +303,7 @@ impl Relay {
                     done.push(id);
                 }
                 SendResult::Rejected(why) => {
+                    rejected = true;
                     if let Some(head) = head {
                         reject(schedule, head, &why);
                     }
@@ -313,6 +315,10 @@ impl Relay {
             }
         }
         source.delete(&done).await?;
+        if rejected && schedule.is_full() {
+            // Rows without a remembered backoff are sent in every pass; this bounds how often.
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
         done.iter().for_each(|id| schedule.forget(*id));
         match interrupted {
             Some(interrupted) => Err(interrupted),

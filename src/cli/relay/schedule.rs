@@ -61,6 +61,11 @@ impl Schedule {
         self.rejected.remove(&id);
     }
 
+    /// Whether the backoff of a further rejected row would not be remembered.
+    pub(super) fn is_full(&self) -> bool {
+        self.rejected.len() == MAX_REJECTED
+    }
+
     /// The number of rejected rows, at most [`MAX_REJECTED`].
     pub(super) fn rejected(&self) -> usize {
         self.rejected.len()
@@ -123,7 +128,7 @@ mod tests {
         for id in 0..MAX_REJECTED as i64 + 10 {
             schedule.reject(&head(id, None), now);
         }
-        assert_eq!(schedule.rejected(), MAX_REJECTED);
+        assert_eq!((schedule.rejected(), schedule.is_full()), (MAX_REJECTED, true));
         assert!(!schedule.admits(&head(0, None), now) && schedule.admits(&head(MAX_REJECTED as i64 + 5, None), now));
     }
 

@@ -86,7 +86,7 @@ impl Sender {
             Err(why) => return SendResult::Rejected(why),
         };
         let request = self.client.post(url).bearer_auth(&self.token).header("content-type", "application/json");
-        let response = match request.body(body).send().await {
+        let mut response = match request.body(body).send().await {
             Ok(response) => response,
             Err(error) => {
                 let why = format!("no answer from {} ({})", self.server, root_cause(&error));
@@ -99,8 +99,7 @@ impl Sender {
         if status.is_success() {
             return SendResult::Accepted;
         }
-        let text = response.text().await.unwrap_or_default();
-        let why = format!("{status}: {}", text.chars().take(MAX_ERROR_TEXT).collect::<String>());
+        let why = format!("{status}: {}", error_text(&mut response).await);
         match status {
             StatusCode::CONFLICT => SendResult::Duplicate,
             // A revoked key is not the row's fault: every other row would be rejected too.
@@ -115,6 +114,9 @@ impl Sender {
 
     /// The URL and body for a row. The payload keeps its bytes.
     fn request(&self, row: &SourceRow) -> Result<(Url, Vec<u8>), String> {
+        if let Some(column) = row.not_utf8 {
+            return Err(format!("{column} is not UTF-8"));
+        }
         let required = |name: &str, value: &Option<String>| value.clone().ok_or_else(|| format!("{name} is missing"));
         let application = required("application", &row.application)?;
         if application == "." || application == ".." {
@@ -135,4 +137,14 @@ impl Sender {
         let body = serde_json::to_vec(&body).map_err(|error| error.to_string())?;
         Ok((messages_url(self.server.clone(), &application), body))
     }
+}
+
+/// The start of a response's body. The rest is not read.
+async fn error_text(response: &mut reqwest::Response) -> String {
+    let mut kept = Vec::new();
+    while kept.len() < MAX_ERROR_TEXT {
+        let Ok(Some(chunk)) = response.chunk().await else { break };
+        kept.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_TEXT - kept.len())]);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
 }

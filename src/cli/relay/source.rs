@@ -14,6 +14,8 @@ use super::ddl::Dialect;
 
 /// Maximum rows counted for the depth.
 const MAX_DEPTH: i64 = 100_000;
+/// Characters read of a column other than the payload: more than any valid value has, so overlong ones are rejected.
+const NAME_LIMIT: usize = 2_000;
 /// Timeout of connecting and of a statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -91,6 +93,8 @@ pub(super) struct SourceRow {
     pub(super) channels: Option<String>,
     /// RFC 3339.
     pub(super) occurred_at: Option<String>,
+    /// A column whose bytes are not UTF-8.
+    pub(super) not_utf8: Option<&'static str>,
 }
 
 /// The depth and age of the table.
@@ -160,46 +164,55 @@ impl Source {
     /// Rows with ids above `after`, in the order of ids, at most `limit`.
     pub(super) async fn heads(&mut self, after: Option<i64>, limit: usize) -> Result<Vec<RowHead>, SourceError> {
         let after = after.map(|id| format!("WHERE id > {id}")).unwrap_or_default();
-        let (bytes, key) = match self.dialect {
-            Dialect::Postgres => ("COALESCE(octet_length(payload::text), 0)::bigint", "ordering_key::text"),
-            Dialect::MySql => ("CAST(COALESCE(OCTET_LENGTH(payload), 0) AS SIGNED)", "ordering_key"),
-            Dialect::Sqlite => ("COALESCE(octet_length(payload), 0)", "ordering_key"),
+        let size = match self.dialect {
+            Dialect::Postgres => "COALESCE(octet_length(payload::text), 0)::bigint",
+            Dialect::MySql => "CAST(COALESCE(OCTET_LENGTH(payload), 0) AS SIGNED)",
+            Dialect::Sqlite => "COALESCE(octet_length(payload), 0)",
         };
-        let id = self.id();
-        let sql = format!("SELECT {id}, {key}, {bytes} FROM {} {after} ORDER BY id LIMIT {limit}", self.table);
+        let (id, key) = (self.id(), self.bytes_of("ordering_key"));
+        let sql = format!("SELECT {id}, {key}, {size} FROM {} {after} ORDER BY id LIMIT {limit}", self.table);
         let rows = within(self.connection.fetch_all(AssertSqlSafe(sql))).await?;
         rows.iter()
-            .map(|row| Ok(RowHead { id: number(row, 0)?, ordering_key: text(row, 1)?, bytes: number(row, 2)? }))
+            .map(|row| {
+                let key = bytes(row, 1)?.map(|key| String::from_utf8_lossy(&key).into_owned());
+                Ok(RowHead { id: number(row, 0)?, ordering_key: key, bytes: number(row, 2)? })
+            })
             .collect()
     }
 
     /// The rows with these ids.
     pub(super) async fn rows(&mut self, ids: &[i64]) -> Result<Vec<SourceRow>, SourceError> {
-        let columns = match self.dialect {
-            Dialect::Postgres => {
-                "ordering_key::text, application::text, event_type::text, payload::text, event_id::text, channels::text,
-                 to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
-            }
-            Dialect::MySql => {
-                "ordering_key, application, event_type, payload, event_id, channels,
-                 DATE_FORMAT(occurred_at, '%Y-%m-%dT%H:%i:%s.%fZ')"
-            }
-            Dialect::Sqlite => "ordering_key, application, event_type, payload, event_id, channels, occurred_at",
+        let (payload, occurred_at) = match self.dialect {
+            Dialect::Postgres => (
+                "convert_to(payload::text, 'UTF8')",
+                "to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+            ),
+            Dialect::MySql => ("CAST(payload AS BINARY)", "DATE_FORMAT(occurred_at, '%Y-%m-%dT%H:%i:%s.%fZ')"),
+            Dialect::Sqlite => ("CAST(payload AS BLOB)", "occurred_at"),
         };
-        let sql = format!("SELECT {}, {columns} FROM {} WHERE id IN ({})", self.id(), self.table, list(ids));
+        let names = ["ordering_key", "application", "event_type", "event_id", "channels", occurred_at];
+        let columns = names.map(|name| self.bytes_of(name)).join(", ");
+        let sql = format!("SELECT {}, {payload}, {columns} FROM {} WHERE id IN ({})", self.id(), self.table, list(ids));
         let rows = within(self.connection.fetch_all(AssertSqlSafe(sql))).await?;
         rows.iter()
             .map(|row| {
-                Ok(SourceRow {
-                    id: number(row, 0)?,
-                    ordering_key: text(row, 1)?,
-                    application: text(row, 2)?,
-                    event_type: text(row, 3)?,
-                    payload: text(row, 4)?,
-                    event_id: text(row, 5)?,
-                    channels: text(row, 6)?,
-                    occurred_at: text(row, 7)?,
-                })
+                let mut read = SourceRow { id: number(row, 0)?, ..SourceRow::default() };
+                let fields = [
+                    ("payload", &mut read.payload),
+                    ("ordering_key", &mut read.ordering_key),
+                    ("application", &mut read.application),
+                    ("event_type", &mut read.event_type),
+                    ("event_id", &mut read.event_id),
+                    ("channels", &mut read.channels),
+                    ("occurred_at", &mut read.occurred_at),
+                ];
+                for (column, (name, field)) in fields.into_iter().enumerate() {
+                    match bytes(row, column + 1)?.map(String::from_utf8).transpose() {
+                        Ok(text) => *field = text.filter(|text| !text.is_empty()),
+                        Err(_) => read.not_utf8 = Some(name),
+                    }
+                }
+                Ok(read)
             })
             .collect()
     }
@@ -214,7 +227,9 @@ impl Source {
 
     pub(super) async fn depth(&mut self) -> Result<Depth, SourceError> {
         let age = match self.dialect {
-            Dialect::Postgres => "EXTRACT(EPOCH FROM now() - occurred_at)::bigint",
+            Dialect::Postgres => {
+                "CASE WHEN isfinite(occurred_at) THEN EXTRACT(EPOCH FROM now() - occurred_at)::bigint END"
+            }
             Dialect::MySql => "TIMESTAMPDIFF(SECOND, occurred_at, UTC_TIMESTAMP(6))",
             Dialect::Sqlite => "unixepoch() - unixepoch(occurred_at)",
         };
@@ -233,6 +248,15 @@ impl Source {
             Dialect::Postgres => "id::bigint",
             Dialect::MySql => "CAST(id AS SIGNED)",
             Dialect::Sqlite => "id",
+        }
+    }
+
+    /// The first [`NAME_LIMIT`] characters of a column, as bytes: writers may have inserted any value.
+    fn bytes_of(&self, column: &str) -> String {
+        match self.dialect {
+            Dialect::Postgres => format!("convert_to(left({column}::text, {NAME_LIMIT}), 'UTF8')"),
+            Dialect::MySql => format!("CAST(LEFT({column}, {NAME_LIMIT}) AS BINARY)"),
+            Dialect::Sqlite => format!("CAST(substr({column}, 1, {NAME_LIMIT}) AS BLOB)"),
         }
     }
 
@@ -275,10 +299,8 @@ fn number(row: &AnyRow, column: usize) -> Result<i64, SourceError> {
     row.try_get(column).map_err(|error| SourceError::Unusable(format!("column id: {error}")))
 }
 
-fn text(row: &AnyRow, column: usize) -> Result<Option<String>, SourceError> {
-    let value: Option<String> =
-        row.try_get(column).map_err(|error| SourceError::Unusable(format!("the outbox table: {error}")))?;
-    Ok(value.filter(|text| !text.is_empty()))
+fn bytes(row: &AnyRow, column: usize) -> Result<Option<Vec<u8>>, SourceError> {
+    row.try_get(column).map_err(|error| SourceError::Unusable(format!("the outbox table: {error}")))
 }
 
 #[cfg(test)]

@@ -199,11 +199,11 @@ example.com/hook
   Last failure: it responded with 503: the receiver itself failed.
   {link}
 
-What this means
+Effect
 
 - While an endpoint fails, each event for it is retried for a while and then given up. Events that were given up are kept and can be resent.
 
-What to do
+Next steps
 
 - Make the receiver respond quickly with a status from 200 to 299: it should store the event, respond, and process it afterwards.
 - Then resend the events that it missed.
