@@ -18,6 +18,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -111,7 +112,6 @@ impl Store {
     /// # Errors
     /// The store is unavailable, or the step failed. Nothing was moved, and the next call tries another application.
     pub async fn fan_out(&self, scheduler: &mut FanOutScheduler, now: Time) -> Result<Option<FanOutStep>, StoreError> {
-        const PACKS: usize = STEP / PACK;
         let mut first = None;
         for _ in 0..APPS_PER_STEP {
             let Some(app) = self.next_app(scheduler.last).await? else {
@@ -126,11 +126,12 @@ impl Store {
             if scheduler.is_backing_off(app, now) {
                 continue;
             }
-            let packs = scheduler.packs(app, PACKS);
+            let packs = scheduler.packs(app);
+            let began = Instant::now();
             match self.retry_conflicts(|| self.move_packs(app, packs, now)).await {
                 Ok(None) => {}
                 Ok(Some(moved)) => {
-                    scheduler.succeeded(app, packs, PACKS, now);
+                    scheduler.succeeded(app, packs, began.elapsed(), now);
                     return Ok(Some(moved));
                 }
                 Err(error) => {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::fan_out::{PACK, STEP};
 use crate::domain::{AppId, Time};
 
 /// Backoff after the first failure; doubled after each further one.
@@ -12,12 +13,27 @@ const MAX_BACKOFF: Duration = Duration::from_secs(300);
 /// Maximum applications that back off at once. Beyond that, the one whose backoff ends first is retried early.
 const MAX_FAILING: usize = 1_024;
 
+/// The target duration of a step. A longer one halves the next step; one that took less than a third doubles it. On
+/// SQLite all other writers wait for the step.
+const STEP_TARGET: Duration = Duration::from_millis(20);
+/// Maximum packs of one step.
+pub(super) const PACKS: usize = STEP / PACK;
+
 /// State between two steps of [`Store::fan_out`](crate::store::Store::fan_out); it may be lost at any time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FanOutScheduler {
     /// The application tried last.
     pub(super) last: Option<AppId>,
     failing: BTreeMap<AppId, FailingApp>,
+    step_target: Duration,
+    /// Maximum packs of the next step, so that it takes about `step_target`.
+    packs: usize,
+}
+
+impl Default for FanOutScheduler {
+    fn default() -> FanOutScheduler {
+        FanOutScheduler::new(STEP_TARGET)
+    }
 }
 
 /// An application whose last step failed.
@@ -30,6 +46,11 @@ struct FailingApp {
 }
 
 impl FanOutScheduler {
+    /// The first step has the maximum size; the following ones are to take about `step_target`.
+    pub fn new(step_target: Duration) -> FanOutScheduler {
+        FanOutScheduler { last: None, failing: BTreeMap::new(), step_target, packs: PACKS }
+    }
+
     /// The application tried last.
     pub fn last(&self) -> Option<AppId> {
         self.last
@@ -39,10 +60,10 @@ impl FanOutScheduler {
         self.failing.get(&app).is_some_and(|failing| now < failing.until)
     }
 
-    /// Maximum packs of the application's next step: `most`, or fewer after a failure, because the step may have been
-    /// too large.
-    pub(super) fn packs(&self, app: AppId, most: usize) -> usize {
-        self.failing.get(&app).map_or(most, |failing| failing.packs.min(most))
+    /// Maximum packs of the application's next step, at most [`PACKS`]: fewer after a slow step, or after a failure of
+    /// this application, because its step may have been too large.
+    pub(super) fn packs(&self, app: AppId) -> usize {
+        self.failing.get(&app).map_or(self.packs, |failing| failing.packs.min(self.packs))
     }
 
     /// A step of up to `packs` packs failed.
@@ -56,9 +77,15 @@ impl FanOutScheduler {
         self.failing.insert(app, FailingApp { until: now.plus(backoff), backoff, packs: (packs / 2).max(1) });
     }
 
-    /// A step of up to `packs` packs succeeded: the next one may be twice as large, up to `most`.
-    pub(super) fn succeeded(&mut self, app: AppId, packs: usize, most: usize, now: Time) {
-        if packs >= most {
+    /// A step of up to `packs` packs succeeded and took `took`. After a failure the application's next step may be
+    /// twice as large.
+    pub(super) fn succeeded(&mut self, app: AppId, packs: usize, took: Duration, now: Time) {
+        if took > self.step_target {
+            self.packs = (packs / 2).max(1);
+        } else if took < self.step_target / 3 {
+            self.packs = (self.packs * 2).min(PACKS);
+        }
+        if packs >= self.packs {
             self.failing.remove(&app);
         } else if let Some(failing) = self.failing.get_mut(&app) {
             *failing = FailingApp { until: now, backoff: Duration::ZERO, packs: packs * 2 };
@@ -88,7 +115,7 @@ mod tests {
         let mut scheduler = FanOutScheduler::default();
         let (mut now, mut seen) = (0, Vec::new());
         for _ in 0..12 {
-            let packs = scheduler.packs(app(1), 8);
+            let packs = scheduler.packs(app(1));
             scheduler.failed(app(1), packs, at(now));
             let backoff = (1..).find(|wait| !scheduler.is_backing_off(app(1), at(now + wait))).unwrap();
             now += backoff;
@@ -103,17 +130,30 @@ mod tests {
     fn successes_after_a_failure_double_the_step() {
         let mut scheduler = FanOutScheduler::default();
         for _ in 0..3 {
-            let packs = scheduler.packs(app(1), 8);
+            let packs = scheduler.packs(app(1));
             scheduler.failed(app(1), packs, at(0));
         }
         let mut seen = Vec::new();
         for _ in 0..4 {
-            let packs = scheduler.packs(app(1), 8);
-            scheduler.succeeded(app(1), packs, 8, at(9));
+            let packs = scheduler.packs(app(1));
+            scheduler.succeeded(app(1), packs, STEP_TARGET / 2, at(9));
             assert!(!scheduler.is_backing_off(app(1), at(9)));
             seen.push(packs);
         }
         assert_eq!((seen, scheduler.failing.len()), (vec![1, 2, 4, 8], 0));
+    }
+
+    #[test]
+    fn slow_steps_become_smaller_and_quick_ones_larger() {
+        let mut scheduler = FanOutScheduler::default();
+        let mut step = |took: Duration| {
+            let packs = scheduler.packs(app(1));
+            scheduler.succeeded(app(1), packs, took, at(9));
+            scheduler.packs(app(2))
+        };
+        assert_eq!([0; 4].map(|_| step(STEP_TARGET * 2)), [4, 2, 1, 1]);
+        assert_eq!(step(STEP_TARGET), 1, "on target");
+        assert_eq!([0; 4].map(|_| step(STEP_TARGET / 4)), [2, 4, 8, 8]);
     }
 
     #[test]
