@@ -18,9 +18,11 @@ use crate::store::queue::notify::Notification;
 /// After each scan of a shared store, the endpoints of every fourth slot are reloaded, because changes by other
 /// processes send no signal to this one. Reloading all of them each time would be most of the cost of a scan.
 const RELOAD_GROUPS: u8 = 4;
-/// Minimum time between the starts of two reads if the first was small. Every commit of another process asks for a
-/// read, and one query can serve several commits.
-const READ_SPACING: Duration = Duration::from_millis(5);
+/// Minimum time between the starts of two reads if the first was small, as a multiple of its duration and within these
+/// bounds. Every commit of another process asks for a read, and one query can serve several commits. On a busy machine
+/// reads take longer, so each serves more.
+const READ_SPACING: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(20));
+const READ_SPACING_TIMES: u32 = 3;
 /// A read is small if it covers fewer lanes and rows than this.
 const SMALL_READ: usize = 256;
 /// The longest sleep of the event loop. An expired lease is noticed within this time.
@@ -188,7 +190,9 @@ impl Core {
             CoreEvent::Recorded(settled) => self.recorded(&settled),
             CoreEvent::Read(Ok(reading)) => {
                 let size = reading.wants.len() + reading.waiting.len() + reading.in_order.len();
-                self.reading_from = self.reading_began + if size < SMALL_READ { READ_SPACING } else { Duration::ZERO };
+                let took = now.mono.saturating_sub(self.reading_began);
+                let spacing = (took * READ_SPACING_TIMES).clamp(READ_SPACING.0, READ_SPACING.1);
+                self.reading_from = self.reading_began + if size < SMALL_READ { spacing } else { Duration::ZERO };
                 self.unapplied = Some(ReadRows::new(reading));
             }
             CoreEvent::Read(Err(wants)) => {

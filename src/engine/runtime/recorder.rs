@@ -18,11 +18,11 @@ use crate::supervisor::Component;
 const BATCH: usize = 512;
 /// Maximum bytes of response headers and bodies per transaction; the first result may exceed it.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// A batch smaller than this waits for more results, until [`LINGER`] after the previous one: a transaction costs
-/// about as much as recording twenty results.
+/// A batch smaller than this waits for more results, until the [`pause`] after the previous one ends: a transaction
+/// costs about as much as recording twenty results.
 const FULL: usize = 256;
-/// Minimum time between a transaction and the next small one.
-const LINGER: Duration = Duration::from_millis(5);
+/// The shortest and the longest pause between a transaction and the next small one.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(20));
 /// The first and the longest wait before a failed batch is retried: short enough to catch up within 3 s.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -39,9 +39,10 @@ pub async fn run(
         Component::Recorder.panic_point();
         let batch: Arc<[FinishedAttempt]> = pending.drain(..fitting(&pending)).collect();
         metrics::histogram!("sendoff_batch_size", "kind" => "record").record(batch.len() as f64);
+        let began = Instant::now();
         let results = record(&store, &batch).await;
         // SQLite's single writer takes waiting records along with accepted messages, so waiting here gains nothing.
-        small_again = Instant::now() + if store.shared() { LINGER } else { Duration::ZERO };
+        small_again = Instant::now() + if store.shared() { pause(began.elapsed()) } else { Duration::ZERO };
         for (one, result) in batch.iter().zip(&results) {
             count(one, *result);
         }
@@ -50,6 +51,12 @@ pub async fn run(
             return;
         }
     }
+}
+
+/// The pause after a transaction that took `took`. Where several processes share the CPU or the database, transactions
+/// take longer, and the same results need fewer of them.
+fn pause(took: Duration) -> Duration {
+    (took * 2).clamp(PAUSE.0, PAUSE.1)
 }
 
 /// Collects results until `pending` is [`FULL`], `until` is reached, or the channel closes.

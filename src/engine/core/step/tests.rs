@@ -151,7 +151,7 @@ impl Crowd {
                     let (in_order, messages) = (Vec::new(), HashMap::new());
                     let reading = ReadResult { wants, waiting: Vec::new(), in_order, messages };
                     self.step("read", [CoreEvent::Read(Ok(reading))]);
-                    self.pass("the pause behind it", READ_SPACING);
+                    self.pass("the pause behind it", READ_SPACING.0);
                 }
                 CoreAction::Scan(scan) => self.step("scanned", [CoreEvent::Scanned(Some(scan.page(Vec::new(), PAGE)))]),
                 CoreAction::Load(load) => {
@@ -292,13 +292,13 @@ fn small_reads_are_spaced_and_large_ones_are_not() {
         announce(&mut crowd, *id);
         crowd.answer();
     }
-    crowd.pass("the pause", READ_SPACING);
+    crowd.pass("the pause", READ_SPACING.0);
     crowd.asked.clear();
 
     announce(&mut crowd, ids[0]);
     answer(&mut crowd, SMALL_READ - 2);
     announce(&mut crowd, ids[1]);
-    crowd.pass("most of the pause", READ_SPACING - Duration::from_micros(1));
+    crowd.pass("most of the pause", READ_SPACING.0 - Duration::from_micros(1));
     assert!(!crowd.asked.iter().any(|asked| matches!(asked, CoreAction::Read(..))), "{:?}", crowd.asked);
     assert!(crowd.core.sleep_time(crowd.now) <= Duration::from_millis(1), "it is still pending");
     crowd.pass("the rest of the pause", Duration::from_micros(1));
