@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use uuid::{ContextV7, Timestamp, Uuid};
 
+use super::column_type::column_type;
 use super::{Invalid, Time, limits};
 
 /// Generates ids that grow even within one millisecond and when the clock steps back, so "newest first" is the order of
@@ -57,9 +58,10 @@ pub struct IdError(pub &'static str);
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
-        #[sqlx(transparent)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub Uuid);
+
+        column_type!($name(Uuid));
 
         impl $name {
             /// The prefix of the text form.
@@ -175,10 +177,11 @@ id!(
 
 /// An organization: one environment of the SaaS team. Opaque text: `org_` and up to 60 letters and digits. It exists as
 /// soon as a valid token names it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type, serde::Serialize)]
-#[sqlx(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct OrgId(String);
+
+column_type!(OrgId(String));
 
 impl OrgId {
     /// The prefix of the text form.
@@ -212,10 +215,11 @@ impl fmt::Display for OrgId {
 
 /// The caller's own name for a resource: 1–256 characters of `[a-zA-Z0-9-_.]`, without the prefix of the resource's
 /// ids.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, sqlx::Type, serde::Serialize)]
-#[sqlx(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct Uid(String);
+
+column_type!(Uid(String));
 
 impl Uid {
     /// Parses the uid of a resource whose ids begin with `prefix`; `field` names it in the error.

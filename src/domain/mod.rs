@@ -17,6 +17,7 @@
 pub mod access;
 pub mod address;
 pub mod catalog;
+mod column_type;
 pub mod deliveries;
 pub mod duration_text;
 pub mod feed;

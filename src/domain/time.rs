@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::domain::column_type::column_type;
+
 pub use clock::Clock;
 #[cfg(test)]
 pub(crate) use clock::SteadyClock;
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z. Its text is RFC 3339 in UTC.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
-#[sqlx(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(i64);
+
+column_type!(Time(i64));
 
 impl Time {
     /// The epoch; also the `due` of a delivery that may be sent at once.

@@ -6,11 +6,11 @@ use crate::domain::{Invalid, KeyId, OrgId, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
+use crate::store::db::from_row::from_row;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, on, read, read_vital};
 
 const COLUMNS: &str = "id, org, name, hint, scopes, created_at, expires_at, last_used_at, revoked_at";
 
-#[derive(sqlx::FromRow)]
 struct Row {
     id: KeyId,
     org: OrgId,
@@ -22,6 +22,8 @@ struct Row {
     last_used_at: Option<Time>,
     revoked_at: Option<Time>,
 }
+
+from_row!(Row { id, org, name, hint, scopes, created_at, expires_at, last_used_at, revoked_at });
 
 impl Row {
     fn key(self) -> Result<ApiKey, StoreError> {

@@ -1,5 +1,6 @@
 //! Endpoints as shown in lists: with their application, health, backlog and last failure.
 
+use crate::store::db::from_row::from_row;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -84,7 +85,7 @@ pub struct EndpointListFilter {
 }
 
 /// The last failure of an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastFailure {
     pub id: AttemptId,
     pub message_id: MessageId,
@@ -93,9 +94,9 @@ pub struct LastFailure {
     pub status: Option<i32>,
 }
 
-#[derive(sqlx::FromRow)]
+from_row!(LastFailure { id, message_id, at, detail, status });
+
 struct Row {
-    #[sqlx(flatten)]
     endpoint: EndpointRow,
     app_name: String,
     disabled_at: Option<Time>,
@@ -103,6 +104,8 @@ struct Row {
     warned_at: Option<Time>,
     rests_until: Option<Time>,
 }
+
+from_row!(Row { app_name, disabled_at, failing_since, warned_at, rests_until } with { endpoint });
 
 impl ListedEndpoint {
     /// The pause of its circuit breaker, if open.

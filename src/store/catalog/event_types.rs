@@ -7,10 +7,10 @@ use crate::store::access::audit::NewAuditEntry;
 use crate::store::catalog::applications::Upserted;
 use crate::store::catalog::change::UpdateResult;
 use crate::store::db::codec;
+use crate::store::db::from_row::from_row;
 use crate::store::db::store_error::is_taken;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
-#[derive(sqlx::FromRow)]
 struct Row {
     org: OrgId,
     name: String,
@@ -23,6 +23,19 @@ struct Row {
     created_at: Time,
     updated_at: Time,
 }
+
+from_row!(Row {
+    org,
+    name,
+    description,
+    archived,
+    deprecated,
+    feature_flags,
+    group_name,
+    schemas,
+    created_at,
+    updated_at
+});
 
 impl Row {
     fn event_type(self) -> Result<EventType, StoreError> {

@@ -1,6 +1,7 @@
 //! Encoding of values in columns, for both databases: lists and maps as JSON text, header lists as lines, secrets
 //! encrypted.
 
+use crate::store::db::from_row::from_row;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -69,7 +70,6 @@ pub(in crate::store) fn without_nul(text: &str) -> String {
 }
 
 /// A row of `application`, with the columns [`APPLICATION`].
-#[derive(sqlx::FromRow)]
 pub(in crate::store) struct ApplicationRow {
     id: AppId,
     org: OrgId,
@@ -81,6 +81,8 @@ pub(in crate::store) struct ApplicationRow {
     created_at: Time,
     updated_at: Time,
 }
+
+from_row!(ApplicationRow { id, org, uid, name, throttle_rate, metadata, contact_email, created_at, updated_at });
 
 pub(in crate::store) const APPLICATION: &str =
     "id, org, uid, name, throttle_rate, metadata, contact_email, created_at, updated_at";
@@ -102,7 +104,6 @@ impl ApplicationRow {
 }
 
 /// A row of `endpoint`, with the columns [`ENDPOINT`].
-#[derive(sqlx::FromRow)]
 pub(in crate::store) struct EndpointRow {
     pub(in crate::store) id: EndpointId,
     app_id: AppId,
@@ -126,6 +127,30 @@ pub(in crate::store) struct EndpointRow {
     created_at: Time,
     updated_at: Time,
 }
+
+from_row!(EndpointRow {
+    id,
+    app_id,
+    slot,
+    uid,
+    url,
+    description,
+    disabled,
+    disabled_reason,
+    event_types,
+    channels,
+    throttle_rate,
+    timeout_s,
+    retry_schedule,
+    ordered,
+    signature_type,
+    api_version,
+    extra_signatures,
+    headers,
+    metadata,
+    created_at,
+    updated_at
+});
 
 pub(in crate::store) const ENDPOINT: &str = "id, app_id, slot, uid, url, description, disabled, disabled_reason, \
      event_types, channels, throttle_rate, timeout_s, retry_schedule, ordered, signature_type, api_version, \
@@ -233,7 +258,6 @@ fn open_headers(master: &MasterKey, id: EndpointId, sealed: Option<&[u8]>) -> Re
 }
 
 /// A row of `message`, with the columns [`MESSAGE`].
-#[derive(sqlx::FromRow)]
 pub(in crate::store) struct MessageRow {
     id: MessageId,
     app_id: AppId,
@@ -248,6 +272,21 @@ pub(in crate::store) struct MessageRow {
     deliver_at: Option<Time>,
     content_until: Option<Time>,
 }
+
+from_row!(MessageRow {
+    id,
+    app_id,
+    event_type,
+    event_id,
+    channels,
+    tags,
+    payload,
+    raw_type,
+    occurred_at,
+    accepted_at,
+    deliver_at,
+    content_until
+});
 
 pub(in crate::store) const MESSAGE: &str = "id, app_id, event_type, event_id, channels, tags, payload, raw_type, \
      occurred_at, accepted_at, deliver_at, content_until";

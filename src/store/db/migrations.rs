@@ -13,18 +13,21 @@
 //!   newer migrations.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
 
 use crate::store::db::postgres;
 use crate::store::db::store_error::{is_missing_table, sentence};
 use crate::store::{Backend, Store, StoreError, read_vital};
 
-pub(in crate::store) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+pub(in crate::store) static SQLITE_MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| migrator(&[(1, "schema", include_str!("../../../migrations/sqlite/0001_schema.sql"))]));
+static POSTGRES_MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| migrator(&[(1, "schema", include_str!("../../../migrations/postgres/0001_schema.sql"))]));
 
 const TABLE: &str = "_sqlx_migrations";
 const LOCK_TIMEOUT: &str = "2s";
@@ -34,6 +37,15 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const POLL: Duration = Duration::from_millis(250);
 /// The advisory lock of the migrating process: an arbitrary number, unlikely to be used by another program.
 const ADVISORY_LOCK: i64 = 0x5365_6e64_6f66_6601;
+
+/// The migrations with these versions, descriptions and texts. A test compares them with the files in `migrations/`.
+fn migrator(files: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migration = |(version, description, sql): &(i64, &'static str, &'static str)| {
+        let no_tx = sql.starts_with("-- no-transaction");
+        Migration::new(*version, (*description).into(), MigrationType::Simple, sql.into_sql_str(), no_tx)
+    };
+    Migrator::with_migrations(files.iter().map(migration).collect())
+}
 
 /// This binary's version of the schema.
 pub fn known_version() -> i64 {
@@ -332,4 +344,29 @@ fn newer_than(version: i64) -> StoreError {
     StoreError::Unusable(format!(
         "the database schema ({version}) is newer than this binary: use the Sendoff that migrated it, or a newer one"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_migration_file_is_part_of_the_binary() {
+        for (folder, migrator) in [("sqlite", &SQLITE_MIGRATIONS), ("postgres", &POSTGRES_MIGRATIONS)] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
+            let files = std::fs::read_dir(folder).expect("a folder");
+            let mut files: Vec<(String, String)> = files
+                .map(|file| file.expect("a file"))
+                .map(|file| (file.file_name().into_string().unwrap(), std::fs::read_to_string(file.path()).unwrap()))
+                .collect();
+            files.sort();
+            let known: Vec<(String, String)> = migrator
+                .iter()
+                .map(|one| (format!("{:04}_{}.sql", one.version, one.description), one.sql.as_str().to_owned()))
+                .collect();
+            assert_eq!(known, files);
+        }
+    }
 }

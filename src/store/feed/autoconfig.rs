@@ -7,6 +7,7 @@ use crate::domain::{AppId, AutoConfigId, EndpointId, Invalid, OrgId, PollingEndp
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::catalog::applications;
+use crate::store::db::from_row::from_row;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
 /// The endpoint created with a subscription.
@@ -16,7 +17,6 @@ pub enum CreatedEndpoint {
     PollingEndpoint(PollingEndpointId),
 }
 
-#[derive(sqlx::FromRow)]
 struct Row {
     id: AutoConfigId,
     org: OrgId,
@@ -26,6 +26,8 @@ struct Row {
     polling_endpoint_id: Option<PollingEndpointId>,
     created_at: Time,
 }
+
+from_row!(Row { id, org, app_id, hint, endpoint_id, polling_endpoint_id, created_at });
 
 impl From<Row> for AutoConfig {
     fn from(row: Row) -> AutoConfig {

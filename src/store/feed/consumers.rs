@@ -6,6 +6,7 @@
 //! Two programs that share a consumer may get the same messages. The one that falls behind is rejected
 //! ([`ConsumerPosition::Behind`]).
 
+use crate::store::db::from_row::from_row;
 use std::time::Duration;
 
 use crate::domain::catalog::polling::{Consumer, PollingEndpoint};
@@ -31,7 +32,6 @@ pub enum ConsumerPosition {
     NotFound,
 }
 
-#[derive(sqlx::FromRow)]
 struct Row {
     name: String,
     position: i64,
@@ -40,6 +40,8 @@ struct Row {
     leased_until: Option<Time>,
     polled_at: Time,
 }
+
+from_row!(Row { name, position, complete_at, moves, leased_until, polled_at });
 
 const COLUMNS: &str = "name, position, complete_at, moves, leased_until, polled_at";
 

@@ -1,5 +1,6 @@
 //! Reading the feed: a page of messages after a position.
 
+use crate::store::db::from_row::from_row;
 use std::collections::HashMap;
 
 use sqlx::QueryBuilder;
@@ -45,7 +46,6 @@ pub struct FeedPage {
 }
 
 /// The columns that a filter needs.
-#[derive(sqlx::FromRow)]
 struct Row {
     id: MessageId,
     event_type: String,
@@ -55,6 +55,8 @@ struct Row {
     /// 1: no delivery is pending or dead; always 1 if the request does not filter by it.
     delivered: i32,
 }
+
+from_row!(Row { id, event_type, channels, size, delivered });
 
 impl Store {
     /// A page of the feed of the tenant's application. It scans at most [`MAX_SCANNED`] messages and contains at most

@@ -4,6 +4,7 @@
 //! Leased consumers are rows of `polling_consumer`, like [other consumers](super::consumers), with a lease. On
 //! PostgreSQL, leases use the database's clock.
 
+use crate::store::db::from_row::from_row;
 use std::time::Duration;
 
 use crate::domain::Time;
@@ -37,7 +38,6 @@ pub enum LeaseResult {
     Lost,
 }
 
-#[derive(sqlx::FromRow)]
 struct Row {
     position: i64,
     complete_at: Time,
@@ -48,6 +48,8 @@ struct Row {
     /// `None`: not a leased consumer.
     leased_until: Option<Time>,
 }
+
+from_row!(Row { position, complete_at, moves, given, committed, leased, leased_until });
 
 const COLUMNS: &str = "position, complete_at, moves, given, committed, leased, leased_until";
 

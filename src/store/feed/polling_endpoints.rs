@@ -10,10 +10,10 @@ use crate::store::catalog::applications;
 use crate::store::catalog::change::UpdateResult;
 use crate::store::catalog::endpoints::check_event_types;
 use crate::store::db::codec;
+use crate::store::db::from_row::from_row;
 use crate::store::db::store_error::is_taken;
 use crate::store::{Page, PageRequest, PollingEndpointRef, Store, StoreError, Tenant, Tx, on, read};
 
-#[derive(sqlx::FromRow)]
 struct Row {
     id: PollingEndpointId,
     app_id: AppId,
@@ -25,6 +25,8 @@ struct Row {
     created_at: Time,
     updated_at: Time,
 }
+
+from_row!(Row { id, app_id, uid, disabled, event_types, channels, metadata, created_at, updated_at });
 
 const COLUMNS: &str = "id, app_id, uid, disabled, event_types, channels, metadata, created_at, updated_at";
 /// The condition that the application ($1) belongs to the organization ($2).

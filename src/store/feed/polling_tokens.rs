@@ -1,5 +1,6 @@
 //! Tokens of polling endpoints. Only hashes are stored.
 
+use crate::store::db::from_row::from_row;
 use std::time::Duration;
 
 use crate::domain::access::audit::action;
@@ -12,7 +13,6 @@ use crate::store::{Store, StoreError, Tenant, on, read};
 /// Maximum tokens kept per polling endpoint; the oldest are deleted first.
 const KEPT: i64 = 10;
 
-#[derive(sqlx::FromRow)]
 struct Row {
     id: PollingTokenId,
     org: OrgId,
@@ -22,6 +22,8 @@ struct Row {
     created_at: Time,
     expires_at: Option<Time>,
 }
+
+from_row!(Row { id, org, app_id, polling_endpoint_id, hint, created_at, expires_at });
 
 impl From<Row> for PollingToken {
     fn from(row: Row) -> PollingToken {

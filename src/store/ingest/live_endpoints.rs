@@ -4,6 +4,7 @@
 //! `endpoint.version` is the application's version at the last change of the endpoint, its headers or its secrets. An
 //! endpoint that was read at that version or a later one is current.
 
+use crate::store::db::from_row::from_row;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -31,13 +32,14 @@ const UNREADABLE: &str =
     "nothing was sent: this endpoint's signing secret or headers cannot be read; see the server's log for the reason";
 
 /// An endpoint and the version of its application at its last change.
-#[derive(sqlx::FromRow)]
 pub(in crate::store) struct EndpointVersion {
     pub(in crate::store) id: EndpointId,
     pub(in crate::store) app_id: AppId,
     version: i64,
     pub(in crate::store) deleted: bool,
 }
+
+from_row!(EndpointVersion { id, app_id, version, deleted });
 
 /// The result of [`load`].
 #[derive(Default)]

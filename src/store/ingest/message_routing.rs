@@ -7,6 +7,7 @@
 //! Invariant: no cached view is used before [`resolve`] has compared its version with the store's **inside the
 //! accepting transaction**. An endpoint that another process created a moment ago gets its delivery.
 
+use crate::store::db::from_row::from_row;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -150,7 +151,7 @@ pub(in crate::store) async fn view_in_transaction(
     Ok(routing_load::load_whole(tx, cache, master, &[row]).await?.pop().map(Arc::new))
 }
 
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone)]
 pub(in crate::store) struct AppRow {
     pub(in crate::store) id: AppId,
     pub(in crate::store) org: OrgId,
@@ -162,6 +163,8 @@ pub(in crate::store) struct AppRow {
     changes_from: i64,
     operational: bool,
 }
+
+from_row!(AppRow { id, org, uid, throttle_rate, endpoints_made, version, changes_from, operational });
 
 impl AppRow {
     /// Messages per second to all its endpoints together.

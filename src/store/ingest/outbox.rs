@@ -16,9 +16,8 @@ pub(in crate::store) mod outbox_watermark;
 pub(in crate::store) mod relay;
 pub mod relay_batch_size;
 
+use crate::store::db::from_row::from_row;
 use std::collections::BTreeSet;
-
-use sqlx::FromRow;
 
 use crate::domain::{AppId, Time};
 use crate::store::ingest::outbox::relay::{POSTGRES_LOOK_AT, SQLITE_LOOK_AT, from_watermark};
@@ -76,7 +75,6 @@ pub struct StuckRow {
 }
 
 /// A stuck row as read. Text is read as bytes, because SQLite's text columns accept any value.
-#[derive(FromRow)]
 struct StuckColumns {
     id: i64,
     application: Option<Vec<u8>>,
@@ -85,6 +83,8 @@ struct StuckColumns {
     stuck_since: Time,
     look_at: Time,
 }
+
+from_row!(StuckColumns { id, application, event_type, stuck_reason, stuck_since, look_at });
 
 impl From<StuckColumns> for StuckRow {
     fn from(row: StuckColumns) -> StuckRow {

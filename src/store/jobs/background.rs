@@ -3,6 +3,7 @@
 //! * [`BackgroundSpec`]: the request: kind, scope, filter, requester and expected size.
 //! * [`Background`]: the task with its stage and progress.
 
+use crate::store::db::from_row::from_row;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::access::audit::action;
@@ -69,7 +70,6 @@ pub enum StartResult {
     NotFound,
 }
 
-#[derive(sqlx::FromRow)]
 struct Row {
     id: BackgroundId,
     app_id: Option<AppId>,
@@ -79,6 +79,8 @@ struct Row {
     created_at: Time,
     updated_at: Time,
 }
+
+from_row!(Row { id, app_id, kind, state, data, created_at, updated_at });
 
 const COLUMNS: &str = "id, app_id, kind, state, data, created_at, updated_at";
 

@@ -1,6 +1,7 @@
 //! Resending the deliveries of a list. A step first reads deliveries by the list's own statement (oldest first), then
 //! requeues them in a short transaction. Deliveries that changed in between are left alone.
 
+use crate::store::db::from_row::from_row;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -80,7 +81,6 @@ pub(super) struct ListResendTask {
 }
 
 /// A delivery to resend.
-#[derive(sqlx::FromRow)]
 struct Row {
     message_id: MessageId,
     endpoint_id: EndpointId,
@@ -89,6 +89,8 @@ struct Row {
     state: i16,
     generation: i32,
 }
+
+from_row!(Row { message_id, endpoint_id, app_id, slot, state, generation });
 
 impl Row {
     fn key(&self) -> DeliveryKey {

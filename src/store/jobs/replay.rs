@@ -4,6 +4,7 @@
 //! between new deliveries and retries, so even a large replay does not block new messages. At an ordered endpoint they
 //! go to the end of the queue.
 
+use crate::store::db::from_row::from_row;
 use uuid::Uuid;
 
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
@@ -52,7 +53,6 @@ pub(in crate::store) struct EndpointStep<'a> {
 }
 
 /// A message of the endpoint's application, with the fields that decide whether the endpoint is missing it.
-#[derive(sqlx::FromRow)]
 pub(in crate::store) struct MissingRow {
     pub id: MessageId,
     event_type: String,
@@ -61,6 +61,8 @@ pub(in crate::store) struct MissingRow {
     /// The message already has a delivery, or its content is deleted.
     passed: i32,
 }
+
+from_row!(MissingRow { id, event_type, channels, accepted_at, passed });
 
 /// The result of one step.
 pub(in crate::store) struct EndpointStepResult {

@@ -1,5 +1,6 @@
 //! Reading attempts: of a message, of an endpoint, or the newest of an organization.
 
+use crate::store::db::from_row::from_row;
 use std::time::Duration;
 
 use sqlx::QueryBuilder;
@@ -34,7 +35,6 @@ impl AttemptFilter {
     }
 }
 
-#[derive(sqlx::FromRow)]
 struct Row {
     id: AttemptId,
     message_id: MessageId,
@@ -53,6 +53,25 @@ struct Row {
     response_body: Vec<u8>,
     next_at: Option<Time>,
 }
+
+from_row!(Row {
+    id,
+    message_id,
+    endpoint_id,
+    app_id,
+    number,
+    trigger,
+    at,
+    url,
+    request_headers,
+    failure,
+    detail,
+    status,
+    duration_us,
+    response_headers,
+    response_body,
+    next_at
+});
 
 impl From<Row> for Attempt {
     fn from(row: Row) -> Attempt {
@@ -89,7 +108,7 @@ pub(in crate::store) const LINES: &str =
      FROM attempt a JOIN application p ON p.id = a.app_id LEFT JOIN message m ON m.id = a.message_id";
 
 /// An attempt in a dashboard list.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedAttempt {
     pub id: AttemptId,
     pub message_id: MessageId,
@@ -107,6 +126,23 @@ pub struct ListedAttempt {
     pub event_type: Option<String>,
     pub app_name: String,
 }
+
+from_row!(ListedAttempt {
+    id,
+    message_id,
+    endpoint_id,
+    app_id,
+    number,
+    at,
+    url,
+    failure,
+    detail,
+    status,
+    duration_us,
+    next_at,
+    event_type,
+    app_name
+});
 
 impl Store {
     /// Attempts of the tenant's application, in the order of the page.

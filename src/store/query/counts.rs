@@ -3,6 +3,7 @@
 //! Each minute is counted in exactly one of three tables, by minute, hour or day, so every count is the sum over the
 //! three. A row counts for a range if it overlaps it.
 
+use crate::store::db::from_row::from_row;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -79,25 +80,27 @@ pub struct FailingEndpoint {
 }
 
 /// Counts of attempts in a time range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AttemptCounts {
     pub delivered: i64,
     pub failed: i64,
 }
 
-#[derive(sqlx::FromRow)]
+from_row!(AttemptCounts { delivered, failed });
+
 struct BucketRow {
     at: Time,
-    #[sqlx(flatten)]
     counts: CountsRow,
 }
 
-#[derive(sqlx::FromRow)]
+from_row!(BucketRow { at } with { counts });
+
 struct EndpointCountsRow {
     endpoint_id: EndpointId,
-    #[sqlx(flatten)]
     counts: CountsRow,
 }
+
+from_row!(EndpointCountsRow { endpoint_id } with { counts });
 
 /// The organization's ($1) endpoints, with application and endpoint between the bounds $4–$7.
 const BETWEEN: &str = "endpoint_id IN (SELECT e.id FROM endpoint e JOIN application p ON p.id = e.app_id

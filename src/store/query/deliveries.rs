@@ -1,6 +1,7 @@
 //! Deliveries of a message, and operations on them: resend, and ending those of deleted endpoints. The engine reads its
 //! lanes from [`pending_deliveries`](crate::store::queue::pending_deliveries) instead.
 
+use crate::store::db::from_row::from_row;
 use std::time::Duration;
 
 use crate::domain::access::audit::action;
@@ -31,7 +32,7 @@ pub struct DeliveryView {
 }
 
 /// A due delivery in a dashboard list.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueDelivery {
     pub message_id: MessageId,
     pub endpoint_id: EndpointId,
@@ -43,6 +44,8 @@ pub struct DueDelivery {
     pub event_type: Option<String>,
     pub app_name: String,
 }
+
+from_row!(DueDelivery { message_id, endpoint_id, app_id, due_at, attempts, reason, url, event_type, app_name });
 
 impl Store {
     /// The deliveries of a message on one page.

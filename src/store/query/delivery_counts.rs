@@ -4,6 +4,7 @@
 
 use crate::domain::Time;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
+use crate::store::db::from_row::from_row;
 use crate::store::db::statement::{Statement, query_of};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, Selection};
 use crate::store::query::page::SCAN;
@@ -106,13 +107,14 @@ impl SkipReason {
     }
 }
 
-#[derive(sqlx::FromRow)]
 struct CountedGroup {
     state: i16,
     reason: Option<String>,
     passed: i32,
     count: i64,
 }
+
+from_row!(CountedGroup { state, reason, passed, count });
 
 impl Store {
     /// Counts up to `most` deliveries that match `filter`, newest first, after `from`. Returns the key to continue

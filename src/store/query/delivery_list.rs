@@ -1,5 +1,6 @@
 //! The filtered list of deliveries of an organization or an application, newest message first.
 
+use crate::store::db::from_row::from_row;
 use std::collections::HashMap;
 
 use uuid::Uuid;
@@ -88,7 +89,6 @@ pub struct ListedDelivery {
     pub last: Option<LastAttempt>,
 }
 
-#[derive(sqlx::FromRow)]
 struct Row {
     message_id: MessageId,
     endpoint_id: EndpointId,
@@ -104,6 +104,22 @@ struct Row {
     url: String,
     disabled: bool,
 }
+
+from_row!(Row {
+    message_id,
+    endpoint_id,
+    app_id,
+    app_name,
+    state,
+    due_at,
+    attempts,
+    reason,
+    event_type,
+    accepted_at,
+    sendable,
+    url,
+    disabled
+});
 
 impl Row {
     fn listed(self, last: &mut HashMap<AttemptKey, LastAttempt>) -> ListedDelivery {

@@ -5,6 +5,7 @@
 //! * [`EndpointMessage`] is a message and the status of its delivery.
 //! * [`DeliveryStatusCounts`] are counts by status.
 
+use crate::store::db::from_row::from_row;
 use std::collections::HashMap;
 
 use uuid::Uuid;
@@ -134,7 +135,6 @@ fn among(wanted: Option<&str>, column: Option<&str>) -> Result<bool, StoreError>
 }
 
 /// A delivery and the filtered fields of its message.
-#[derive(sqlx::FromRow)]
 pub(in crate::store) struct EndpointDeliveryRow {
     pub message_id: MessageId,
     pub state: i16,
@@ -151,6 +151,22 @@ pub(in crate::store) struct EndpointDeliveryRow {
     pub content: bool,
     last_status: Option<i32>,
 }
+
+from_row!(EndpointDeliveryRow {
+    message_id,
+    state,
+    due_at,
+    attempts,
+    step,
+    generation,
+    reason,
+    accepted_at,
+    event_type,
+    channels,
+    tags,
+    content,
+    last_status
+});
 
 impl EndpointDeliveryRow {
     /// The delivery, for requeueing.

@@ -1,5 +1,6 @@
 //! The filtered list of messages of an organization or an application, newest first, with counts of their deliveries.
 
+use crate::store::db::from_row::from_row;
 use std::collections::HashMap;
 
 use uuid::Uuid;
@@ -57,7 +58,6 @@ pub struct ListedMessage {
     pub standings: DeliveryStatusCounts,
 }
 
-#[derive(sqlx::FromRow)]
 struct Row {
     id: MessageId,
     app_id: AppId,
@@ -67,6 +67,8 @@ struct Row {
     accepted_at: Time,
     size: Option<i64>,
 }
+
+from_row!(Row { id, app_id, app_name, event_type, event_id, accepted_at, size });
 
 impl MessageSearch {
     /// `select` from the messages `m` and `more` tables, between `from` and `oldest`, of the filter's application or of

@@ -3,6 +3,7 @@
 //! * [`insert`]: deliveries that were ended by their last attempt. The record has deleted them from the queue already.
 //! * [`end_pending`]: pending deliveries that were canceled, or whose content or endpoint was deleted.
 
+use crate::store::db::from_row::from_row;
 use std::fmt::Write as _;
 
 use uuid::Uuid;
@@ -90,7 +91,7 @@ pub(in crate::store) enum PendingFilter<'e> {
 }
 
 /// A delivery that was ended while pending.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) struct EndedDelivery {
     pub endpoint_id: EndpointId,
     pub message_id: MessageId,
@@ -98,6 +99,8 @@ pub(in crate::store) struct EndedDelivery {
     pub org: OrgId,
     pub attempts: i32,
 }
+
+from_row!(EndedDelivery { endpoint_id, message_id, app_id, org, attempts });
 
 /// Moves pending deliveries from `due` to `dead` and returns them. They get the next generation, so an attempt in
 /// flight cannot change them.

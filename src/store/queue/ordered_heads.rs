@@ -1,6 +1,7 @@
 //! Reading the queue of **ordered** endpoints: their first pending deliveries by [sequence
 //! number](crate::store::queue::ordering), regardless of state and due time.
 
+use crate::store::db::from_row::from_row;
 use std::collections::HashMap;
 
 use crate::domain::{AppId, EndpointId, MessageId, Time};
@@ -24,12 +25,12 @@ pub struct OrderedHead {
     pub scheduled: Option<Time>,
 }
 
-#[derive(sqlx::FromRow)]
 struct NumberedRow {
     seq: i64,
-    #[sqlx(flatten)]
     waiting: PendingDeliveryRow,
 }
+
+from_row!(NumberedRow { seq } with { waiting });
 
 /// Endpoint, next sequence number, time of the next search for unnumbered deliveries, due time of the next scheduled
 /// one.

@@ -1,5 +1,6 @@
 //! Reading the queue: pending deliveries of the engine's lanes by due time, and the lanes that have any.
 
+use crate::store::db::from_row::from_row;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -79,7 +80,6 @@ impl PendingLane {
     }
 }
 
-#[derive(sqlx::FromRow)]
 pub(in crate::store) struct PendingDeliveryRow {
     message_id: MessageId,
     pub(in crate::store) endpoint_id: EndpointId,
@@ -90,6 +90,8 @@ pub(in crate::store) struct PendingDeliveryRow {
     generation: i32,
     trigger: i16,
 }
+
+from_row!(PendingDeliveryRow { message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger });
 
 impl From<PendingDeliveryRow> for PendingDelivery {
     fn from(row: PendingDeliveryRow) -> PendingDelivery {

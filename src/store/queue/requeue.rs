@@ -9,6 +9,7 @@
 //!    lock was acquired.
 //! 3. Continue its counters: the next generation, and the number of attempts.
 
+use crate::store::db::from_row::from_row;
 use std::collections::HashMap;
 
 use sqlx::postgres::PgRow;
@@ -39,12 +40,13 @@ pub(in crate::store) struct DeliverySnapshot {
 }
 
 /// The counters of an ended delivery.
-#[derive(sqlx::FromRow)]
 struct EndedCounters {
     message_id: MessageId,
     generation: i32,
     attempts: i32,
 }
+
+from_row!(EndedCounters { message_id, generation, attempts });
 
 /// SQL of the due time: now, or when a scheduled message is due.
 const AT_ONCE: &str = "$4";

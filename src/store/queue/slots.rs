@@ -4,6 +4,7 @@
 //! A heartbeat renews all leases of a process. Each change of owner increments the slot's **epoch**. A lease that
 //! expired but was not taken keeps its owner and epoch, no matter how long the store was unavailable.
 
+use crate::store::db::from_row::from_row;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -74,7 +75,7 @@ pub struct Heartbeat {
 }
 
 /// A process as displayed to operators.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessView {
     /// Host and pid.
     pub name: String,
@@ -84,6 +85,8 @@ pub struct ProcessView {
     /// The number of slots it owns.
     pub slots: i64,
 }
+
+from_row!(ProcessView { name, started_at, alive, slots });
 
 /// The slots that a process owns: slot → epoch.
 pub type Leases = BTreeMap<u8, i64>;

@@ -6,6 +6,7 @@
 //!   [`failure_streak`](crate::domain::deliveries::failure_streak) has the rule.
 //! * [`disable_gone`]: disables endpoints that answered 410, when the attempt is recorded.
 
+use crate::store::db::from_row::from_row;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -39,7 +40,6 @@ pub struct FailingReport {
 }
 
 /// An endpoint that is due for a warning or for being disabled.
-#[derive(sqlx::FromRow)]
 struct Row {
     id: EndpointId,
     app_id: AppId,
@@ -50,6 +50,8 @@ struct Row {
     warned: i16,
     failed_at: Time,
 }
+
+from_row!(Row { id, app_id, org, uid, url, failing_since, warned, failed_at });
 
 /// Notices by application: one mail lists all notices of an application.
 type Notices = BTreeMap<AppId, Vec<MailNotice>>;
@@ -199,12 +201,13 @@ pub(in crate::store) async fn disable_gone<'f>(
 }
 
 /// An endpoint that was just disabled.
-#[derive(sqlx::FromRow)]
 struct DisabledEndpoint {
     uid: Option<Uid>,
     url: String,
     failing_since: Option<Time>,
 }
+
+from_row!(DisabledEndpoint { uid, url, failing_since });
 
 /// Disables an enabled endpoint; if `since` is given, only if its streak began then. Pending deliveries wait until it
 /// is enabled again.

@@ -10,6 +10,7 @@
 //!
 //! Invariant: changes of operational endpoints and messages emit no events, because that could loop forever.
 
+use crate::store::db::from_row::from_row;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -254,7 +255,6 @@ async fn select_uids(tx: &mut Tx, select: &str, ids: BTreeSet<Uuid>) -> Result<H
     Ok(rows.into_iter().collect())
 }
 
-#[derive(sqlx::FromRow)]
 struct EarlierAttemptRow {
     message_id: MessageId,
     endpoint_id: EndpointId,
@@ -263,6 +263,8 @@ struct EarlierAttemptRow {
     failure: Option<String>,
     next_at: Option<Time>,
 }
+
+from_row!(EarlierAttemptRow { message_id, endpoint_id, number, trigger, failure, next_at });
 
 /// The recorded attempts of `deliveries`. Only for resent deliveries, which are rare.
 async fn earlier_attempts(

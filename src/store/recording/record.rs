@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use sqlx::FromRow;
+use sqlx::FromRow as _;
 use uuid::Uuid;
 
 use crate::domain::catalog::endpoint::DisabledReason;

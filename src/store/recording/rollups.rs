@@ -4,6 +4,7 @@
 //! [`rollup_compaction`](crate::store::maintenance::rollup_compaction) merges old minutes into hours and old hours
 //! into days; [`counts`](crate::store::query::counts) reads all three.
 
+use crate::store::db::from_row::from_row;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -190,7 +191,6 @@ pub(in crate::store) async fn add(tx: &mut Tx, finished: &[&FinishedAttempt]) ->
 }
 
 /// The counter columns of a row, or their sums.
-#[derive(sqlx::FromRow)]
 pub(in crate::store) struct CountsRow {
     delivered: i64,
     failed: i64,
@@ -209,6 +209,8 @@ pub(in crate::store) struct CountsRow {
     le10: i64,
     le11: i64,
 }
+
+from_row!(CountsRow { delivered, failed, retried, dead, le0, le1, le2, le3, le4, le5, le6, le7, le8, le9, le10, le11 });
 
 impl From<CountsRow> for Counts {
     fn from(row: CountsRow) -> Counts {

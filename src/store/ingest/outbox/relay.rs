@@ -3,11 +3,12 @@
 //! The relay never selects "ids greater than the last": transactions commit out of order, and rows would be skipped.
 //! Rows are untrusted input: every column is read as bytes and validated.
 
+use crate::store::db::from_row::from_row;
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row as _};
+use sqlx::{FromRow as _, Row as _};
 
 use crate::domain::deliveries::message::{MessageSpec, parse_channels, too_large};
 use crate::domain::{AppId, Invalid, MessageId, Time, Uid};
@@ -41,7 +42,6 @@ pub(in crate::store) fn from_watermark(watermark: Option<i64>, place: &str) -> S
 }
 
 /// A row as read, not validated yet.
-#[derive(sqlx::FromRow)]
 struct RawRow {
     application: Option<Vec<u8>>,
     event_type: Option<Vec<u8>>,
@@ -53,6 +53,8 @@ struct RawRow {
     occurred_at: Option<Vec<u8>>,
     stuck_since: Option<Time>,
 }
+
+from_row!(RawRow { application, event_type, payload, payload_bytes, event_id, channels, occurred_at, stuck_since });
 
 /// Identifies a row within the transaction. The table has no unique key, because a constraint could fail the writer's
 /// transaction. On PostgreSQL the `ctid` is stable while the row is locked.
