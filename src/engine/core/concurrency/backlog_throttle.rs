@@ -1,9 +1,9 @@
-//! The backlog throttle. A lane is **backlogged** while the store holds more deliveries for it than memory does, or
-//! while very many lanes of its application have something to send. Without a limit it would send for minutes as fast
-//! as the machine allows, and low-traffic endpoints would queue behind it for CPU and disk. Backlogged lanes therefore
-//! share a rate limit that follows the latency of the other lanes. Latency is the time from accepting a delivery until
-//! it is in its lane. Above one and a half times the usual latency the rate falls, otherwise it rises. It never falls
-//! below the rate of the other lanes, and without other lanes there is no limit.
+//! The backlog throttle. A lane is **backlogged** while the store holds more deliveries for it than memory does.
+//! Without a limit it would send for minutes as fast as the machine allows, and low-traffic endpoints would queue
+//! behind it for CPU and disk. Backlogged lanes therefore share a rate limit that follows the latency of the other
+//! lanes. Latency is the time from accepting a delivery until it is in its lane. Above one and a half times the usual
+//! latency the rate falls, otherwise it rises. It never falls below the rate of the other lanes, and without other
+//! lanes there is no limit.
 //!
 //! This is delay-based congestion control, as in networks: start slowly, increase a little, decrease a lot.
 

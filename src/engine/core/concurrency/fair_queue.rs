@@ -26,11 +26,6 @@ impl FairQueue {
         self.len
     }
 
-    /// The number of waiting endpoints of an application.
-    pub fn len_of(&self, app: AppId) -> usize {
-        self.waiting.get(&app).map_or(0, BTreeSet::len)
-    }
-
     /// Whether no endpoint waits.
     pub fn is_empty(&self) -> bool {
         self.len == 0

@@ -8,8 +8,8 @@
 //!    number of hanging endpoints leaves room for the others.
 //! 3. **Applications take turns**, and so do the endpoints of each ([`fair_queue`]), both for the next request and
 //!    for an exhausted share. An application with 100,000 endpoints delays another by one turn.
-//! 4. **A backlog yields.** Endpoints with more deliveries in the store than in memory, and the endpoints of a message
-//!    that goes to very many, share a rate limit that keeps the latency of the others normal ([`backlog_throttle`]).
+//! 4. **A backlog yields.** Endpoints with more deliveries in the store than in memory share a rate limit that keeps
+//!    the latency of the others normal ([`backlog_throttle`]).
 //!
 //! # Invariants
 //!

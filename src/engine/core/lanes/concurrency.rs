@@ -4,17 +4,14 @@
 use std::time::Duration;
 
 use super::{Lanes, PER_STEP};
+use crate::domain::EndpointId;
 use crate::domain::deliveries::message::Message;
-use crate::domain::{AppId, EndpointId};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::Responsiveness;
 use crate::engine::core::hold::Hold;
 
 /// A lane counts as backlogged for this long after it caught up: more is likely to follow.
 const LINGER: Duration = Duration::from_secs(5);
-/// If one message goes to at least this many endpoints, or this many lanes of an application wait to be read at once,
-/// they count as backlogged: together they have as much to send as an endpoint with a backlog.
-pub(super) const WIDE: usize = 512;
 
 impl Lanes {
     /// Updates the kind of a lane. A lane that became silent returns most of its queue to the store.
@@ -80,27 +77,6 @@ impl Lanes {
     pub(super) fn mark_backlogged(&mut self, id: EndpointId) {
         if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.paused()) {
             lane.backlogged_until = Some(Duration::MAX);
-        }
-    }
-
-    /// The lane is due to be read. Marks it as backlogged if very many lanes of its application are.
-    pub(super) fn mark_if_wide(&mut self, app: AppId, id: EndpointId, now: ClockReading) {
-        if self.to_read.iter().any(|queue| queue.len_of(app) + 1 >= WIDE) {
-            self.wide_until.insert(app, now.mono + LINGER);
-        }
-        match self.wide_until.get(&app) {
-            Some(until) if now.mono < *until => self.mark_wide(id, now),
-            Some(_) => drop(self.wide_until.remove(&app)),
-            None => {}
-        }
-    }
-
-    /// The lane is one of very many of its application that have something to send.
-    pub(super) fn mark_wide(&mut self, id: EndpointId, now: ClockReading) {
-        // An ordered lane never counts as backlogged.
-        if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.paused() && !lane.ordered()) {
-            let until = now.mono + LINGER;
-            lane.backlogged_until = Some(lane.backlogged_until.map_or(until, |known| known.max(until)));
         }
     }
 

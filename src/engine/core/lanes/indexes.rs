@@ -119,7 +119,6 @@ impl Lanes {
             if others.is_empty() {
                 self.by_app.remove(&app);
                 self.apps.forget(app);
-                self.wide_until.remove(&app);
             }
         }
     }

@@ -107,8 +107,6 @@ pub struct Lanes {
     /// The lanes due to be read (without backlog, and backlogged), and which of the two goes next.
     to_read: [FairQueue; 2],
     backlogged_read_next: bool,
-    /// Applications of which very many lanes were due to be read, and until when such lanes count as backlogged.
-    wide_until: HashMap<AppId, Duration>,
     /// The times at which lanes are checked for time-based changes. Contains every lane.
     checks: BTreeSet<(Duration, EndpointId)>,
     /// Endpoints in slots of other processes, so they are not loaded again and again.
@@ -148,7 +146,6 @@ impl Lanes {
             reads_due: BTreeSet::new(),
             to_read: Default::default(),
             backlogged_read_next: false,
-            wide_until: HashMap::new(),
             checks: BTreeSet::new(),
             foreign: HashMap::new(),
             recently_read: HashSet::new(),
@@ -188,15 +185,9 @@ impl Lanes {
     /// to.
     pub fn admit(&mut self, admission: &Admission, endpoints: Range<usize>, now: ClockReading) -> Vec<EndpointId> {
         let mut others = Vec::new();
-        let wide = admission.endpoints.len() >= concurrency::WIDE;
         for live in &admission.endpoints[endpoints] {
             match self.lane(live, now) {
-                Some(lane) => {
-                    if wide {
-                        self.mark_wide(lane, now);
-                    }
-                    self.admit_to(lane, live, admission, now);
-                }
+                Some(lane) => self.admit_to(lane, live, admission, now),
                 None => others.push(live.endpoint.id),
             }
         }

@@ -133,7 +133,7 @@ impl Lanes {
             if wants.len() >= LANES_PER_READ || rows >= ROWS_PER_READ {
                 break;
             }
-            let Some(id) = self.next_to_read(now) else { break };
+            let Some(id) = self.next_to_read() else { break };
             self.renew(id);
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             // No room: the lane stays due, and is indexed again when a send makes room.
@@ -157,23 +157,20 @@ impl Lanes {
             self.reads_due.remove(&(at, id));
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             lane.positions.read_due = None;
-            let app = lane.live.endpoint.app_id;
-            self.mark_if_wide(app, id, now);
-            let Some(lane) = self.lanes.get_mut(&id) else { continue };
             let line = usize::from(lane.backlogged_until.is_some());
+            let app = lane.live.endpoint.app_id;
             lane.positions.to_read = Some((line, self.to_read[line].push(app, id)));
         }
     }
 
     /// The next lane to read for, alternating between lanes without backlog and backlogged ones.
-    fn next_to_read(&mut self, now: ClockReading) -> Option<EndpointId> {
+    fn next_to_read(&mut self) -> Option<EndpointId> {
         self.backlogged_read_next = !self.backlogged_read_next;
         let line = usize::from(self.backlogged_read_next);
         let id = self.to_read[line].pop().or_else(|| self.to_read[1 - line].pop())?;
-        let lane = self.lanes.get_mut(&id)?;
-        lane.positions.to_read = None;
-        let app = lane.live.endpoint.app_id;
-        self.mark_if_wide(app, id, now);
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.positions.to_read = None;
+        }
         Some(id)
     }
 
