@@ -28,6 +28,9 @@ use crate::crash;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// A task that ran this long is healthy: its backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(60);
+/// The wait of an essential task that ended without a panic. Usually another one panicked and closed its channels; that
+/// one is the cause, and the process is to name it.
+const PANIC_WAIT: Duration = Duration::from_secs(1);
 
 /// The supervised parts of a process. Their words are metric labels and appear in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +184,8 @@ impl Supervisor {
                 Ok(()) if this.ends_expected() => return,
                 Ok(()) => {
                     name.count();
+                    let mut down = this.shared.down.subscribe();
+                    drop(tokio::time::timeout(PANIC_WAIT, down.wait_for(Option::is_some)).await);
                     "it ended unexpectedly".to_owned()
                 }
                 Err(why) => why,

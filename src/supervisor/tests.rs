@@ -39,6 +39,24 @@ async fn an_essential_component_that_ends_is_lost_unless_expected() {
 }
 
 #[tokio::test]
+async fn a_component_that_panics_is_named_and_not_one_that_ends_with_it() {
+    let supervisor = Supervisor::default();
+    let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+    // Ends because the other one drops its channel, and is told of its end first.
+    let ended = supervisor.essential(Component::Recorder, async { drop(receiver.await) });
+    supervisor
+        .essential(Component::EventLoop, async move {
+            drop(sender);
+            tokio::task::yield_now().await;
+            panic!("on purpose")
+        })
+        .await
+        .unwrap();
+    ended.await.unwrap();
+    assert_eq!(supervisor.lost(), Some(Component::EventLoop));
+}
+
+#[tokio::test]
 async fn a_loop_that_panics_or_ends_is_restarted() {
     let (supervisor, starts) = (Supervisor::default(), Arc::new(AtomicUsize::new(0)));
     let noted = Arc::clone(&starts);
