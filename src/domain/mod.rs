@@ -5,7 +5,8 @@
 //! * [`feed`]: positions, iterators and leases of polling readers.
 //! * [`signing`]: secrets and signatures. [`access`]: keys, tokens, sessions, roles, the audit log.
 //! * [`notifications`]: operational events and mails.
-//! * [`ids`], [`limits`], [`invalid`], [`time`], [`duration_text`], [`address`]: used by all of the above.
+//! * [`ids`], [`limits`], [`invalid`], [`time`], [`duration_text`], [`address`], [`column_type`]: used by all of the
+//!   above.
 //!
 //! Invariants:
 //!

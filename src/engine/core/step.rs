@@ -28,6 +28,11 @@ const SMALL_READ: usize = 256;
 /// The longest sleep of the event loop. An expired lease is noticed within this time.
 const MAX_SLEEP: Duration = Duration::from_millis(250);
 
+/// The time between the starts of a small read that took `took` and the next one.
+fn read_spacing(took: Duration) -> Duration {
+    (took * READ_SPACING_TIMES).clamp(READ_SPACING.0, READ_SPACING.1)
+}
+
 /// The state that decisions depend on.
 pub struct Core {
     lanes: Lanes,
@@ -191,8 +196,8 @@ impl Core {
             CoreEvent::Read(Ok(reading)) => {
                 let size = reading.wants.len() + reading.waiting.len() + reading.in_order.len();
                 let took = now.mono.saturating_sub(self.reading_began);
-                let spacing = (took * READ_SPACING_TIMES).clamp(READ_SPACING.0, READ_SPACING.1);
-                self.reading_from = self.reading_began + if size < SMALL_READ { spacing } else { Duration::ZERO };
+                let spacing = if size < SMALL_READ { read_spacing(took) } else { Duration::ZERO };
+                self.reading_from = self.reading_began + spacing;
                 self.unapplied = Some(ReadRows::new(reading));
             }
             CoreEvent::Read(Err(wants)) => {

@@ -115,6 +115,11 @@ fn count(one: &FinishedAttempt, result: RecordOutcome) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn small_batches_are_further_apart_where_they_take_longer() {
+        assert_eq!([1, 8, 1_000].map(|millis| pause(Duration::from_millis(millis)).as_millis()), [5, 16, 20]);
+    }
+
     #[tokio::test]
     async fn a_small_batch_waits_for_more_and_a_full_one_does_not() {
         let (sender, mut receiver) = mpsc::unbounded_channel();

@@ -6,7 +6,7 @@ use crate::domain::{Invalid, KeyId, OrgId, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, on, read, read_vital};
 
 const COLUMNS: &str = "id, org, name, hint, scopes, created_at, expires_at, last_used_at, revoked_at";

@@ -1,6 +1,6 @@
 //! Endpoints as shown in lists: with their application, health, backlog and last failure.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use crate::store::access::audit::NewAuditEntry;
 use crate::store::catalog::applications::Upserted;
 use crate::store::catalog::change::UpdateResult;
 use crate::store::db::codec;
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use crate::store::db::store_error::is_taken;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 

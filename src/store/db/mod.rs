@@ -18,7 +18,6 @@
 pub(in crate::store) mod budget;
 pub(in crate::store) mod checkpoint;
 pub(in crate::store) mod codec;
-pub(in crate::store) mod from_row;
 pub(in crate::store) mod location;
 pub mod migrations;
 pub(in crate::store) mod postgres;

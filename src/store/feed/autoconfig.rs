@@ -7,7 +7,7 @@ use crate::domain::{AppId, AutoConfigId, EndpointId, Invalid, OrgId, PollingEndp
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::catalog::applications;
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
 /// The endpoint created with a subscription.

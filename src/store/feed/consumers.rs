@@ -6,7 +6,7 @@
 //! Two programs that share a consumer may get the same messages. The one that falls behind is rejected
 //! ([`ConsumerPosition::Behind`]).
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use crate::domain::catalog::polling::{Consumer, PollingEndpoint};

@@ -1,6 +1,6 @@
 //! Reading the feed: a page of messages after a position.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use sqlx::QueryBuilder;

@@ -4,7 +4,7 @@
 //! Leased consumers are rows of `polling_consumer`, like [other consumers](super::consumers), with a lease. On
 //! PostgreSQL, leases use the database's clock.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use crate::domain::Time;

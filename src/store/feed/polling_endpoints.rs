@@ -10,7 +10,7 @@ use crate::store::catalog::applications;
 use crate::store::catalog::change::UpdateResult;
 use crate::store::catalog::endpoints::check_event_types;
 use crate::store::db::codec;
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use crate::store::db::store_error::is_taken;
 use crate::store::{Page, PageRequest, PollingEndpointRef, Store, StoreError, Tenant, Tx, on, read};
 

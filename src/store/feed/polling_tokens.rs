@@ -1,6 +1,6 @@
 //! Tokens of polling endpoints. Only hashes are stored.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use crate::domain::access::audit::action;

@@ -4,7 +4,7 @@
 //! `endpoint.version` is the application's version at the last change of the endpoint, its headers or its secrets. An
 //! endpoint that was read at that version or a later one is current.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 

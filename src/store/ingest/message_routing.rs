@@ -7,7 +7,7 @@
 //! Invariant: no cached view is used before [`resolve`] has compared its version with the store's **inside the
 //! accepting transaction**. An endpoint that another process created a moment ago gets its delivery.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 

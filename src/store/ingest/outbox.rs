@@ -16,7 +16,7 @@ pub(in crate::store) mod outbox_watermark;
 pub(in crate::store) mod relay;
 pub mod relay_batch_size;
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::BTreeSet;
 
 use crate::domain::{AppId, Time};

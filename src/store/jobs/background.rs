@@ -3,7 +3,7 @@
 //! * [`BackgroundSpec`]: the request: kind, scope, filter, requester and expected size.
 //! * [`Background`]: the task with its stage and progress.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::access::audit::action;

@@ -1,7 +1,7 @@
 //! Resending the deliveries of a list. A step first reads deliveries by the list's own statement (oldest first), then
 //! requeues them in a short transaction. Deliveries that changed in between are left alone.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@
 //! between new deliveries and retries, so even a large replay does not block new messages. At an ordered endpoint they
 //! go to the end of the queue.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use uuid::Uuid;
 
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};

@@ -1,6 +1,6 @@
 //! Reading attempts: of a message, of an endpoint, or the newest of an organization.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use sqlx::QueryBuilder;

@@ -3,7 +3,7 @@
 //! Each minute is counted in exactly one of three tables, by minute, hour or day, so every count is the sum over the
 //! three. A row counts for a range if it overlaps it.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 use std::time::Duration;
 

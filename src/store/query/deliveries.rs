@@ -1,7 +1,7 @@
 //! Deliveries of a message, and operations on them: resend, and ending those of deleted endpoints. The engine reads its
 //! lanes from [`pending_deliveries`](crate::store::queue::pending_deliveries) instead.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use crate::domain::access::audit::action;

@@ -4,7 +4,7 @@
 
 use crate::domain::Time;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use crate::store::db::statement::{Statement, query_of};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, Selection};
 use crate::store::query::page::SCAN;

@@ -1,6 +1,6 @@
 //! The filtered list of deliveries of an organization or an application, newest message first.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use uuid::Uuid;

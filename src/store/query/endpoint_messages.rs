@@ -5,7 +5,7 @@
 //! * [`EndpointMessage`] is a message and the status of its delivery.
 //! * [`DeliveryStatusCounts`] are counts by status.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use uuid::Uuid;

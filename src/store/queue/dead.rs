@@ -3,7 +3,7 @@
 //! * [`insert`]: deliveries that were ended by their last attempt. The record has deleted them from the queue already.
 //! * [`end_pending`]: pending deliveries that were canceled, or whose content or endpoint was deleted.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::fmt::Write as _;
 
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! Reading the queue of **ordered** endpoints: their first pending deliveries by [sequence
 //! number](crate::store::queue::ordering), regardless of state and due time.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use crate::domain::{AppId, EndpointId, MessageId, Time};

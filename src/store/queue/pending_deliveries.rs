@@ -1,6 +1,6 @@
 //! Reading the queue: pending deliveries of the engine's lanes by due time, and the lanes that have any.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 

@@ -9,7 +9,7 @@
 //!    lock was acquired.
 //! 3. Continue its counters: the next generation, and the number of attempts.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use sqlx::postgres::PgRow;

@@ -4,7 +4,7 @@
 //! A heartbeat renews all leases of a process. Each change of owner increments the slot's **epoch**. A lease that
 //! expired but was not taken keeps its owner and epoch, no matter how long the store was unavailable.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

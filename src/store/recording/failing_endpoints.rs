@@ -6,7 +6,7 @@
 //!   [`failure_streak`](crate::domain::deliveries::failure_streak) has the rule.
 //! * [`disable_gone`]: disables endpoints that answered 410, when the attempt is recorded.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

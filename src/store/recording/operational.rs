@@ -10,7 +10,7 @@
 //!
 //! Invariant: changes of operational endpoints and messages emit no events, because that could loop forever.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 //! [`rollup_compaction`](crate::store::maintenance::rollup_compaction) merges old minutes into hours and old hours
 //! into days; [`counts`](crate::store::query::counts) reads all three.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;

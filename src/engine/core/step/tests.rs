@@ -328,3 +328,9 @@ fn a_record_says_until_when_its_endpoint_pauses() {
     assert_eq!(rests[..15], [None; 15]);
     assert_eq!(rests[15], Some(crowd.now.time.plus(Duration::from_millis(250))), "it gets probes only from now on");
 }
+
+#[test]
+fn small_reads_are_further_apart_where_they_take_longer() {
+    let spacing = [1, 5, 1_000].map(|millis| read_spacing(Duration::from_millis(millis)).as_millis());
+    assert_eq!(spacing, [5, 15, 20]);
+}

@@ -3,7 +3,7 @@
 //! The relay never selects "ids greater than the last": transactions commit out of order, and rows would be skipped.
 //! Rows are untrusted input: every column is read as bytes and validated.
 
-use crate::store::db::from_row::from_row;
+use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
