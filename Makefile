@@ -81,7 +81,7 @@ clean: ## remove target/, including virtual environments and tools
 # --- Requirements of the test suite ---------------------------------------------------------------------------------
 
 .PHONY: needs
-needs: need-compiler need-postgres need-mariadb need-pgbouncer need-strace need-python need-node need-chromium
+needs: need-compiler need-postgres need-mariadb need-pgbouncer need-strace need-python need-node need-languages need-chromium
 
 # $(call install,PACKAGES,NAME): installs as root with apt-get, or prints the command to run.
 define install
@@ -138,6 +138,13 @@ need-python:
 need-node:
 	@if ! { command -v npm && node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)'; } >/dev/null 2>&1; then \
 	  $(call install,nodejs npm,Node.js 18 or newer with npm); fi
+
+# Examples and snippets run in these, with the libraries that Debian has: the tests fetch no modules and no gems.
+GO_LIBRARIES := /usr/share/gocode/src/github.com
+.PHONY: need-languages
+need-languages:
+	@if ! { command -v go && ls $(GO_LIBRARIES)/{lib/pq,mattn/go-sqlite3} && ruby -e 'require "pg"' && command -v php; } >/dev/null 2>&1; then \
+	  $(call install,golang-go golang-github-lib-pq-dev golang-github-mattn-go-sqlite3-dev ruby ruby-pg php-cli,Go or Ruby or PHP); fi
 
 .PHONY: venv
 venv: $(VENV)/ready $(VENV)-$(OLD)/ready ## create the virtual environments of the Python tests

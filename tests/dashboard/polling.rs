@@ -75,7 +75,18 @@ async fn goes_through(
     let page = browser.page(&path).await;
     assert!(page.contains(&first[first.len() - 4..]) && !page.contains(&first), "only its last characters: {page}");
     assert!(page.contains("No consumers yet") && page.contains("curl -fsS"), "{page}");
-    assert!(browser.page(&format!("{path}?code=python")).await.contains("urllib.request"));
+    let url = format!("/api/v1/app/{}/poller/pull", app.id);
+    for (language, part) in [
+        ("curl", "curl -fsS"),
+        ("python", "urllib.request"),
+        ("javascript", "await fetch("),
+        ("go", "http.NewRequest"),
+        ("ruby", "Net::HTTP"),
+        ("php", "file_get_contents"),
+    ] {
+        let page = browser.page(&format!("{path}?code={language}")).await;
+        assert!(page.contains(part) && page.contains(&url) && page.contains("sk_poll_…"), "{language}: {page}");
+    }
 
     let token = format!("{path}/token");
     let response = browser.submit(&token, &token, &[("life", "30d")]).await;

@@ -1,6 +1,5 @@
 //! The snippets that the dashboard shows do what they say: each accepts what Sendoff signed, and refuses what was altered, signed with
-//! another secret, or is too old. Python, Node, a shell with openssl and Rust are required; the others run where they are installed,
-//! and are named where they are not.
+//! another secret, or is too old. Java runs where it is installed; nothing compiles C#.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -174,8 +173,9 @@ class Main {
 }
 
 #[test]
-fn the_others_where_they_are_installed() {
-    let ruby = "
+fn ruby() {
+    let folder = Folder::new("ruby");
+    let driver = "
 begin
   verify(ENV['SECRET'], { 'webhook-id' => ENV['ID'], 'webhook-timestamp' => ENV['TIMESTAMP'],
     'webhook-signature' => ENV['SIGNATURES'] }, File.binread('body'))
@@ -183,7 +183,14 @@ rescue RuntimeError
   exit 1
 end
 ";
-    let php = "
+    fs::write(folder.0.join("main.rb"), snippet("verify.rb") + driver).unwrap();
+    run(&folder, &["ruby", "main.rb"]);
+}
+
+#[test]
+fn php() {
+    let folder = Folder::new("php");
+    let driver = "
 try {
     verify(getenv('SECRET'), ['webhook-id' => getenv('ID'), 'webhook-timestamp' => getenv('TIMESTAMP'),
         'webhook-signature' => getenv('SIGNATURES')], file_get_contents('body'));
@@ -191,7 +198,14 @@ try {
     exit(1);
 }
 ";
-    let go = "
+    fs::write(folder.0.join("main.php"), snippet("verify.php") + driver).unwrap();
+    run(&folder, &["php", "main.php"]);
+}
+
+#[test]
+fn go() {
+    let folder = Folder::new("go");
+    let driver = "
 func main() {
 	body, _ := os.ReadFile(\"body\")
 	header := http.Header{}
@@ -203,26 +217,13 @@ func main() {
 	}
 }
 ";
-    let go = snippet("verify.go")
+    let source = snippet("verify.go")
         .replace("package webhooks", "package main")
         .replace("\t\"net/http\"\n", "\t\"net/http\"\n\t\"os\"\n")
-        + go;
-    let ruby = snippet("verify.rb") + ruby;
-    let php = snippet("verify.php") + php;
-    for (program, version, file, source, command) in [
-        ("ruby", "--version", "main.rb", ruby, &["ruby", "main.rb"][..]),
-        ("php", "--version", "main.php", php, &["php", "main.php"]),
-        ("go", "version", "main.go", go, &["go", "run", "main.go"]),
-    ] {
-        if installed(program, version) {
-            let folder = Folder::new(program);
-            fs::write(folder.0.join(file), source).unwrap();
-            run(&folder, command);
-        } else {
-            println!("NOT RUN: {program} is not installed");
-        }
-    }
-    println!("NOT RUN: C#, which no machine of ours compiles");
+        + driver;
+    fs::write(folder.0.join("main.go"), source).unwrap();
+    crate::support::go::build(&folder.0.join("main.go"), &folder.0.join("main"));
+    run(&folder, &["./main"]);
 }
 
 #[test]
@@ -235,8 +236,9 @@ fn no_snippet_holds_a_secret() {
         // Those that fetch read their token from the environment.
         let fetches = path.file_name().unwrap().to_string_lossy().starts_with("poll.");
         assert_eq!(text.matches("whsec_…").count(), usize::from(!fetches), "{text}");
-        assert_eq!(text.matches("sk_poll_").count(), text.matches("sk_poll_…").count(), "{text}");
+        assert_eq!(text.matches("sk_poll_…").count(), usize::from(fetches), "{text}");
+        assert_eq!(text.matches("sk_poll_").count(), usize::from(fetches), "{text}");
         seen[usize::from(fetches)] += 1;
     }
-    assert_eq!(seen, [9, 3]);
+    assert_eq!(seen, [9, 6]);
 }

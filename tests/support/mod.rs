@@ -7,6 +7,7 @@
 pub mod backlog;
 pub mod database;
 pub mod delivery_writes;
+pub mod go;
 pub mod kind;
 pub mod mail_server;
 pub mod own_process;

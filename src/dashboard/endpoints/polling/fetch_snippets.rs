@@ -1,5 +1,5 @@
 //! Code that fetches from a polling endpoint, by language. The files are in `snippets/` with a placeholder for the URL;
-//! `tests/sdk/snippets.rs` runs them.
+//! `tests/sdk/polling_snippets.rs` runs them.
 
 use url::Url;
 
@@ -31,10 +31,13 @@ macro_rules! snippet {
 }
 
 /// All languages; the first is the default.
-pub static ALL: [FetchSnippet; 3] = [
+pub static ALL: [FetchSnippet; 6] = [
     snippet!("curl", "curl", "poll.sh"),
     snippet!("python", "Python", "poll.py"),
     snippet!("javascript", "JavaScript", "poll.mjs"),
+    snippet!("go", "Go", "poll.go"),
+    snippet!("ruby", "Ruby", "poll.rb"),
+    snippet!("php", "PHP", "poll.php"),
 ];
 
 /// The language with this value.
