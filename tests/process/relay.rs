@@ -338,7 +338,8 @@ fn run_example(mut command: std::process::Command, database: &url::Url, outbox: 
         ("OUTBOX", outbox),
     ];
     let port = database.port().expect("a port").to_string();
-    let finished = command.arg("acme").envs(settings).env("PGPORT", port).output().expect("the example runs");
+    command.arg("acme").envs(settings).envs([("PGPORT", port.as_str()), ("PGSSLMODE", "disable")]);
+    let finished = command.output().expect("the example runs");
     assert!(finished.status.success(), "{command:?}: {}", String::from_utf8_lossy(&finished.stderr));
 }
 
@@ -395,18 +396,24 @@ fn transactions_of_several_libraries_reach_either_outbox() {
     // Its packages are found beside the file.
     let node = crate::support::npm().join("node_postgres_shop.mjs");
     std::fs::copy(examples.join("outbox/node_postgres_shop.mjs"), &node).expect("a copy");
+    let folder = tempfile::tempdir().expect("a folder");
+    let go = folder.path().join("database_sql_shop");
+    crate::support::go::build(&examples.join("outbox/database_sql_shop.go"), &go);
     for outbox in ["sendoff.outbox", TABLE] {
         for python in ["sqlalchemy_shop.py", "django_shop.py"] {
             let mut command = std::process::Command::new(crate::support::python());
             command.arg(examples.join("outbox").join(python));
             run_example(command, &writer, outbox);
         }
-        let mut command = std::process::Command::new("node");
-        command.arg(&node);
-        run_example(command, &writer, outbox);
+        for (program, script) in [("node", &node), ("ruby", &examples.join("outbox/pg_shop.rb"))] {
+            let mut command = std::process::Command::new(program);
+            command.arg(script);
+            run_example(command, &writer, outbox);
+        }
+        run_example(std::process::Command::new(&go), &writer, outbox);
     }
     in_runtime(outbox_sqlx::place_order(writer.as_str(), "acme"));
-    eventually_blocking("7 deliveries", SOON, || (receiver.count() >= 7).then_some(()));
+    eventually_blocking("11 deliveries", SOON, || (receiver.count() >= 11).then_some(()));
     for payload in accepted(&server) {
         assert!(payload["total"] == 48.5 && !payload["orderId"].is_null(), "{payload}");
     }
