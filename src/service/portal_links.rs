@@ -13,8 +13,8 @@ use crate::store::{Store, StoreError};
 /// Lifetime of a link.
 pub const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// Creates a link for the application's customer, below the portal's base URL. The store keeps only the hash of the
-/// link's code.
+/// Creates a link with this random `code` for the application's customer, below the portal's base URL. The store keeps
+/// only the hash of the code.
 ///
 /// # Errors
 /// The store is unavailable.
@@ -23,12 +23,17 @@ pub async fn create(
     app: &Application,
     options: PortalOptions,
     portal_url: &Url,
+    code: &str,
     now: Time,
 ) -> Result<Url, StoreError> {
-    let code = api_key::random_text();
     let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: now.plus(LINK_LIFE) };
-    store.add_portal_link(&api_key::hash(&code), &link, now).await?;
+    store.add_portal_link(&api_key::hash(code), &link, now).await?;
+    Ok(url(portal_url, code))
+}
+
+/// The URL of the link with this code.
+pub fn url(portal_url: &Url, code: &str) -> Url {
     let mut url = portal_url.clone();
-    url.set_path(&format!("/portal/enter/{}", *code));
-    Ok(url)
+    url.set_path(&format!("/portal/enter/{code}"));
+    url
 }

@@ -216,17 +216,21 @@ async fn what_a_caller_changes_or_reveals_is_in_the_audit_log(world: World) {
     let with_app = r#"{"eventType":"t","payload":{},"application":{"name":"Made on the way","uid":"b"}}"#;
     world.call_as(&text, "POST", "/app/b/msg", Some(with_app)).await.expect(202);
     world.call_as(&text, "POST", "/app/a/msg", Some(r#"{"eventType":"t","payload":{}}"#)).await.expect(202);
+    let test = format!("/app/a/endpoint/{endpoint}/send-example");
+    world.call_as(&text, "POST", &test, Some(r#"{"eventType":"sendoff.ping"}"#)).await.expect(202);
     let tenant = Tenant::org(world.org());
     let page = PageRequest::first(50, Order::Ascending);
     let log = world.store.audit_log(&tenant, &AuditFilter::default(), &page).await.unwrap().data;
     let (by_key, by_token) =
         (Actor::new(ActorKind::Key, key.label()), Actor::new(ActorKind::Token, world.org().as_str()));
     let told: Vec<_> = log.iter().map(|one| (one.actor.clone(), one.act.as_str(), one.detail.as_str())).collect();
+    let to = format!("to {endpoint}");
     let wanted = [
         (by_key.clone(), "application created", "Acme"),
         (by_key.clone(), "endpoint created", "example.com"),
         (by_token, "secret revealed", ""),
-        (by_key, "application created", "Made on the way"),
+        (by_key.clone(), "application created", "Made on the way"),
+        (by_key, "test event sent", to.as_str()),
     ];
     assert_eq!(told, wanted);
     assert_eq!(log[2].target, endpoint);

@@ -208,11 +208,11 @@ async fn wrong_choices_are_named_and_kept(world: World) {
 async fn only_so_many_run_at_once_and_others_work_is_not_seen(world: World) {
     let (acme, _) = failing(&world, "Acme", 2).await;
     let browser = world.sign_in().await;
-    let page = browser.page(&format!("/resend?status=dead&app={}", acme.id)).await;
+    let path = format!("/resend?status=dead&app={}", acme.id);
     for _ in 0..5 {
-        press(&browser, &page).await;
+        press(&browser, &browser.page(&path).await).await;
     }
-    let response = browser.post("/resend", &button(&page)).await;
+    let response = browser.post("/resend", &button(&browser.page(&path).await)).await;
     assert_eq!(response.status(), StatusCode::CONFLICT);
     assert!(response.text().await.unwrap().contains("5 resends are already running"));
 
@@ -267,7 +267,8 @@ async fn mixed(world: &World) -> (Application, Endpoint) {
     let spec =
         MessageSpec { event_type: "a".into(), payload: "{}".into(), deliver_at: Some(due), ..MessageSpec::default() };
     let (tenant, at) = (Some(world.tenant()), world.ago(MINUTE));
-    let item = AcceptItem { tenant, app: acme.id.into(), only_endpoint: None, spec, at, idempotency_key: None };
+    let item =
+        AcceptItem { tenant, app: acme.id.into(), only_endpoint: None, spec, at, idempotency_key: None, audit: None };
     world.store.accept(item).await.unwrap().unwrap();
     (acme, endpoint)
 }

@@ -73,6 +73,7 @@ async fn seeded(world: &World) -> (AppId, AppId, Endpoint) {
         spec,
         at,
         idempotency_key: None,
+        audit: None,
     };
     world.store.accept(item).await.unwrap().unwrap();
     (acme.id, globex.id, endpoint)

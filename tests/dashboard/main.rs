@@ -7,6 +7,7 @@ mod support;
 mod bulk;
 mod endpoint_pages;
 mod everywhere;
+mod form_once;
 mod hostile;
 mod world;
 

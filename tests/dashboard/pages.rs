@@ -241,6 +241,7 @@ async fn what_is_scheduled_says_when_and_what_lost_its_content_says_so(world: Wo
         spec,
         at: world.now,
         idempotency_key: None,
+        audit: None,
     };
     let message = world.store.accept(item).await.unwrap().unwrap();
     let browser = world.sign_in().await;

@@ -239,6 +239,7 @@ impl World {
             spec,
             at,
             idempotency_key: None,
+            audit: None,
         };
         let message = self.store.accept(item).await.unwrap().unwrap();
         (*message).clone()
@@ -379,8 +380,8 @@ impl Browser<'_> {
 
 /// What a page's form sends beside what is typed.
 pub fn hidden(page: &str) -> Vec<(&'static str, String)> {
-    let seen = page.contains("name=\"seen\"").then(|| ("seen", field(page, "seen")));
-    std::iter::once(("csrf", field(page, "csrf"))).chain(seen).collect()
+    let more = ["seen", "once"].into_iter().filter(|name| page.contains(&format!("name=\"{name}\"")));
+    std::iter::once("csrf").chain(more).map(|name| (name, field(page, name))).collect()
 }
 
 /// Runs a statement in the world's database, as the team would.

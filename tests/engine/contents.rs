@@ -36,6 +36,7 @@ async fn accept(world: &World, change: impl FnOnce(&mut MessageSpec)) -> std::sy
         spec,
         at: Clock.now(),
         idempotency_key: None,
+        audit: None,
     };
     world.store.accept(item).await.unwrap().unwrap()
 }

@@ -160,6 +160,7 @@ async fn one_that_is_scheduled_holds_up_nobody_and_comes_at_its_time(kind: Kind)
         spec,
         at: now,
         idempotency_key: None,
+        audit: None,
     };
     let scheduled = world.store.accept(item).await.unwrap().unwrap();
     send(&world, 0..3).await;

@@ -20,6 +20,7 @@ fn item(world: &World) -> AcceptItem {
         spec,
         at: Clock.now(),
         idempotency_key: None,
+        audit: None,
     }
 }
 

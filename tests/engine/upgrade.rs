@@ -52,6 +52,7 @@ async fn load(store: Store, app: AppId, stop: Arc<AtomicBool>) -> usize {
             spec,
             at: Clock.now(),
             idempotency_key: None,
+            audit: None,
         };
         store.accept(item).await.expect("the store").expect("accepted");
         accepted += 1;

@@ -126,6 +126,7 @@ impl World {
             at: Clock.now(),
             only_endpoint: None,
             idempotency_key: None,
+            audit: None,
         };
         self.store.accept(item).await.unwrap().unwrap()
     }

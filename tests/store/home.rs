@@ -276,7 +276,15 @@ pub fn item(app: impl Into<AppRef>) -> AcceptItem {
         payload: Bytes::from_static(b"{\"amount\": 1.50}"),
         ..MessageSpec::default()
     };
-    AcceptItem { tenant: Some(tenant()), app: app.into(), only_endpoint: None, spec, at: NOW, idempotency_key: None }
+    AcceptItem {
+        tenant: Some(tenant()),
+        app: app.into(),
+        only_endpoint: None,
+        spec,
+        at: NOW,
+        idempotency_key: None,
+        audit: None,
+    }
 }
 
 pub async fn offer(store: &Store, item: AcceptItem) -> AcceptResult {

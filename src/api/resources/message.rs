@@ -282,6 +282,7 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
             spec: parsed.spec,
             at: call.now,
             idempotency_key: None,
+            audit: None,
         };
         if let Some(spec) = parsed.app {
             // Checked first: an invalid message must not create an application.

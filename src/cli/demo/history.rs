@@ -59,6 +59,7 @@ pub(super) async fn write(
                 spec,
                 at,
                 idempotency_key: None,
+                audit: None,
             },
         ));
     }

@@ -9,6 +9,7 @@ use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::form_once::once;
 use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
@@ -82,19 +83,23 @@ pub async fn new(user: CurrentOperator) -> PageResult {
 
 /// `POST /applications/new`.
 pub async fn create(FormInput { state, user, submitted, .. }: FormInput<CurrentOperator>) -> PageResult {
-    let (store, now) = (user.store(&state.store), state.clock.now());
-    let made = match read(&submitted) {
-        Ok(spec) => {
-            store.create_application(&user.tenant(), spec, now).await.map_err(|error| store_errors(error, "uid"))
+    let (store, now) = (submitted.once(user.store(&state.store)), state.clock.now());
+    let created = |id| Ok(done(AppPaths::of_application(id).home(), FlashNotice::Created));
+    let act = async || {
+        let made = match read(&submitted) {
+            Ok(spec) => {
+                store.create_application(&user.tenant(), spec, now).await.map_err(|error| store_errors(error, "uid"))
+            }
+            Err(wrong) => Err(Ok(wrong)),
+        };
+        match made {
+            Ok(app) => created(app.id),
+            Err(wrong) => {
+                new_page(&user, form(&ApplicationSpec::default()).filled(&submitted).with_errors(&wrong?)).answer()
+            }
         }
-        Err(wrong) => Err(Ok(wrong)),
     };
-    match made {
-        Ok(app) => Ok(done(AppPaths::of_application(app.id).home(), FlashNotice::Created)),
-        Err(wrong) => {
-            new_page(&user, form(&ApplicationSpec::default()).filled(&submitted).with_errors(&wrong?)).answer()
-        }
-    }
+    once(&state, &submitted, act, async |made| created(made.parse().map_err(|_| PageError::NotFound)?)).await
 }
 
 /// `GET /applications/{app}/edit`.

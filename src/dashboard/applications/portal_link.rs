@@ -10,6 +10,7 @@ use crate::dashboard::components::form::{Form, FormField, FormPage, SelectOption
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator};
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::form_once::once;
 use crate::dashboard::http::handler_input::FormInput;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::Invalid;
@@ -75,21 +76,31 @@ pub async fn make(
         return form_page(&context, form().filled(&submitted).with_errors(&wrong)).answer();
     };
     let (now, read_only) = (state.clock.now(), submitted.has("readOnly"));
+    let code = submitted.credential(&state);
+    let url = portal_links::url(&state.portal_url, &code);
     let options = PortalOptions {
         capabilities: read_only.then(|| vec![Capability::ViewBase]),
         ..PortalOptions::all(now.plus(Duration::from_secs(seconds)).micros())
     };
-    let url = portal_links::create(&context.store(&state.store), &context.app, options, &state.portal_url, now).await?;
+    let store = submitted.once(context.store(&state.store));
     // If the portal shares the dashboard's origin, a relative link works under any host name.
     let href = if state.portal_url == state.public_url { url.path() } else { url.as_str() }.to_owned();
-    let page = PortalLinkPage {
-        layout: PageLayout::of(&context, NavItem::Applications).below(&context, []),
-        name: Line::new(&context.app.name),
-        url: Line::new(url.as_str()),
-        href,
-        lasts,
-        read_only,
-        back: context.paths.home().to_owned(),
+    let shown = || {
+        let page = PortalLinkPage {
+            layout: PageLayout::of(&context, NavItem::Applications).below(&context, []),
+            name: Line::new(&context.app.name),
+            url: Line::new(url.as_str()),
+            href: href.clone(),
+            lasts,
+            read_only,
+            back: context.paths.home().to_owned(),
+        };
+        answer(StatusCode::OK, &page)
     };
-    answer(StatusCode::OK, &page)
+    let act = async || {
+        portal_links::create(&store, &context.app, options, &state.portal_url, &code, now).await?;
+        shown()
+    };
+    // Shown again even if the link was used: its page then says so.
+    once(&state, &submitted, act, async |_| shown()).await
 }

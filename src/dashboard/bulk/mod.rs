@@ -23,10 +23,11 @@ use crate::dashboard::components::format::{Line, UrlQuery, counted};
 use crate::dashboard::components::pagination::Pagination;
 use crate::dashboard::http::current_user::{AppContext, CurrentUser, Principal};
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::form_once::once;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::VerifiedForm;
-use crate::domain::Time;
 use crate::domain::access::portal::Capability;
+use crate::domain::{BackgroundId, Time};
 use crate::store::jobs::background::{BackgroundSpec, ExpectedCount, StartResult};
 use crate::store::query::delivery_counts::DeliveryCounts;
 use crate::store::query::delivery_list::DeliveryFilter;
@@ -248,30 +249,49 @@ pub async fn begin(
     submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     user.need(Capability::CreateAttempts)?;
-    let request = BulkRequest::new(&state, &user, context.as_ref(), |name| submitted.all(name).collect());
+    let page = |id: &str| {
+        let path = format!("{}/resend/{id}", base(&user));
+        Ok(HttpResponse::SeeOther().insert_header((LOCATION, path)).finish())
+    };
+    let act = async || match start(&state, &user, context.as_ref(), &submitted).await? {
+        Ok(id) => page(&id.to_string()),
+        Err(refused) => Ok(refused),
+    };
+    once(&state, &submitted, act, async |made| page(made)).await
+}
+
+/// Starts the job. `Err`: the page that says why it did not start.
+async fn start(
+    state: &DashboardState,
+    user: &CurrentUser,
+    context: Option<&AppContext>,
+    submitted: &VerifiedForm,
+) -> Result<Result<BackgroundId, HttpResponse>, PageError> {
+    let request = BulkRequest::new(state, user, context, |name| submitted.all(name).collect());
     let (mut filters, selection) = request.selection().await?;
     let Some(selection) = selection else {
         if filters.good() {
             filters.refuse("status", "Choose a status.");
         }
-        return answer(StatusCode::UNPROCESSABLE_ENTITY, &request.page(&filters, None, None).await?);
+        let page = request.page(&filters, None, None).await?;
+        return answer(StatusCode::UNPROCESSABLE_ENTITY, &page).map(Err);
     };
     let by = match &user.principal {
         Principal::Operator(Some(operator)) => &operator.name,
         Principal::Operator(None) => "an operator",
         Principal::Customer(_) => "the customer",
     };
-    let spec = selection.spec(by, total(&submitted));
-    match user.store(&state.store).start_background(&user.tenant(), spec, request.now).await? {
+    let spec = selection.spec(by, total(submitted));
+    match submitted.once(user.store(&state.store)).start_background(&user.tenant(), spec, request.now).await? {
         StartResult::Started(job) => {
             tracing::info!(org = %user.org, id = %job.id, "bulk resend started from the dashboard");
-            let path = format!("{}/resend/{}", base(&user), job.id);
-            Ok(HttpResponse::SeeOther().insert_header((LOCATION, path)).finish())
+            Ok(Ok(job.id))
         }
         StartResult::NotFound => Err(PageError::NotFound),
         StartResult::TooMany(running) => {
             let not_started = format!("{running} resends are already running. Wait for one to finish, or cancel one.");
-            answer(StatusCode::CONFLICT, &request.page(&filters, Some(&selection), Some(not_started)).await?)
+            let page = request.page(&filters, Some(&selection), Some(not_started)).await?;
+            answer(StatusCode::CONFLICT, &page).map(Err)
         }
     }
 }

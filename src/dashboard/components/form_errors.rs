@@ -56,8 +56,7 @@ pub fn accept_errors(refusal: Rejection) -> FormRejection {
         Rejection::Unreachable => {
             Ok(vec![Invalid::new("eventType", "cannot be sent: the endpoint is disabled or deleted")])
         }
-        Rejection::UnknownApplication(_) | Rejection::AmbiguousApplication(_) | Rejection::Repeated => {
-            Err(PageError::NotFound)
-        }
+        Rejection::Repeated => Err(StoreError::Repeated.into()),
+        Rejection::UnknownApplication(_) | Rejection::AmbiguousApplication(_) => Err(PageError::NotFound),
     }
 }

@@ -3,6 +3,7 @@
 use crate::dashboard::deliveries::named;
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::form_once::once;
 use crate::dashboard::http::handler_input::{FormInput, PageResult};
 use crate::dashboard::http::verified_form::{done, own_path};
 use crate::domain::access::portal::Capability;
@@ -12,12 +13,13 @@ use crate::domain::access::portal::Capability;
 pub async fn resend(FormInput { state, request, user: context, submitted }: FormInput<AppContext>) -> PageResult {
     context.need(Capability::CreateAttempts)?;
     let (message, endpoint) = named(&request, &submitted)?;
-    let (store, now) = (context.store(&state.store), state.clock.now());
-    let sent = store.resend(&context.tenant(), context.app.id, message, endpoint, now).await?;
-    tracing::info!(org = %context.org, %message, %endpoint, sent, "delivery resent from the dashboard");
+    let (store, now) = (submitted.once(context.store(&state.store)), state.clock.now());
     let page = context.paths.message(message);
-    Ok(done(
-        own_path(submitted.get("back")).unwrap_or(&page),
-        if sent { FlashNotice::Resent } else { FlashNotice::NotResent },
-    ))
+    let back = |notice| Ok(done(own_path(submitted.get("back")).unwrap_or(&page), notice));
+    let act = async || {
+        let sent = store.resend(&context.tenant(), context.app.id, message, endpoint, now).await?;
+        tracing::info!(org = %context.org, %message, %endpoint, sent, "delivery resent from the dashboard");
+        back(if sent { FlashNotice::Resent } else { FlashNotice::NotResent })
+    };
+    once(&state, &submitted, act, async |_| back(FlashNotice::Resent)).await
 }

@@ -12,6 +12,7 @@ use crate::dashboard::event_types::visible_event_types;
 use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::form_once::once;
 use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
@@ -78,13 +79,15 @@ pub async fn new(PageInput { state, user: context, .. }: PageInput<AppContext>) 
 /// `POST {base}/endpoints/new`.
 pub async fn create(FormInput { state, user: context, submitted, .. }: FormInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
-    match make(&state, &context, &submitted).await {
-        Ok(endpoint) => Ok(done(&context.paths.endpoint(endpoint.id), FlashNotice::Created)),
+    let created = |id| Ok(done(&context.paths.endpoint(id), FlashNotice::Created));
+    let act = async || match make(&state, &context, &submitted).await {
+        Ok(endpoint) => created(endpoint.id),
         Err(wrong) => {
             let (wrong, names) = (wrong?, names(&state.store, &context).await?);
             new_page(&context, form(&blank(&state), &names, true).filled(&submitted).with_errors(&wrong)).answer()
         }
-    }
+    };
+    once(&state, &submitted, act, async |made| created(made.parse().map_err(|_| PageError::NotFound)?)).await
 }
 
 async fn make(
@@ -93,7 +96,7 @@ async fn make(
     submitted: &VerifiedForm,
 ) -> Result<Endpoint, FormRejection> {
     let new = checked(state, context, submitted, &blank(state), true).await?;
-    let (store, now) = (context.store(&state.store), state.clock.now());
+    let (store, now) = (submitted.once(context.store(&state.store)), state.clock.now());
     let made = endpoints::create(&store, &context.tenant(), context.app.id, new, now).await;
     made.map_err(|error| store_errors(error, "uid"))
 }

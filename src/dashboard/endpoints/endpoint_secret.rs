@@ -14,6 +14,7 @@ use crate::dashboard::endpoints::endpoint_actions::{named, of_endpoint};
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::form_once::once;
 use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
@@ -82,18 +83,22 @@ pub async fn ask(PageInput { state, request, user: context }: PageInput<AppConte
 /// `POST {base}/endpoints/{endpoint}/rotate`.
 pub async fn rotate(FormInput { state, request, user: context, submitted }: FormInput<AppContext>) -> PageResult {
     context.need_any(Capability::ROTATE_SECRET)?;
-    let (store, now) = (context.store(&state.store), state.clock.now());
+    let (store, now) = (submitted.once(context.store(&state.store)), state.clock.now());
     let endpoint = named(&store, &request, &context).await?;
-    let again = |wrong: &[Invalid]| page(&context, &endpoint, form().filled(&submitted).with_errors(wrong)).answer();
-    let (secret, grace) = match read(&submitted, endpoint.spec.signature_type) {
-        Ok(read) => read,
-        Err(wrong) => return again(&wrong),
+    let rotated = || Ok(done(&context.paths.endpoint(endpoint.id), FlashNotice::Rotated));
+    let refuse = |wrong: &[Invalid]| page(&context, &endpoint, form().filled(&submitted).with_errors(wrong)).answer();
+    let act = async || {
+        let (secret, grace) = match read(&submitted, endpoint.spec.signature_type) {
+            Ok(read) => read,
+            Err(wrong) => return refuse(&wrong),
+        };
+        match store.rotate_secret(&context.tenant(), context.app.id, endpoint.id, &secret, grace, now).await {
+            Ok(true) => rotated(),
+            Ok(false) => Err(PageError::NotFound),
+            Err(error) => refuse(&store_errors(error, "key")?),
+        }
     };
-    match store.rotate_secret(&context.tenant(), context.app.id, endpoint.id, &secret, grace, now).await {
-        Ok(true) => Ok(done(&context.paths.endpoint(endpoint.id), FlashNotice::Rotated)),
-        Ok(false) => Err(PageError::NotFound),
-        Err(error) => again(&store_errors(error, "key")?),
-    }
+    once(&state, &submitted, act, async |_| rotated()).await
 }
 
 fn read(submitted: &VerifiedForm, kind: SignatureType) -> Result<(Secret, Duration), Vec<Invalid>> {

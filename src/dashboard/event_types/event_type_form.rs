@@ -11,6 +11,7 @@ use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::form_once::once;
 use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
@@ -99,19 +100,23 @@ pub async fn new(user: CurrentOperator) -> PageResult {
 
 /// `POST /event-types/new`.
 pub async fn create(FormInput { state, user, submitted, .. }: FormInput<CurrentOperator>) -> PageResult {
-    let (store, now) = (user.store(&state.store), state.clock.now());
-    let made = match read(&submitted, EventTypeSpec::default()) {
-        Ok(spec) => {
-            store.create_event_type(&user.tenant(), spec, now).await.map_err(|error| store_errors(error, "name"))
+    let (store, now) = (submitted.once(user.store(&state.store)), state.clock.now());
+    let created = |name: &str| Ok(done(&AppPaths::all().event_type(name), FlashNotice::Created));
+    let act = async || {
+        let made = match read(&submitted, EventTypeSpec::default()) {
+            Ok(spec) => {
+                store.create_event_type(&user.tenant(), spec, now).await.map_err(|error| store_errors(error, "name"))
+            }
+            Err(wrong) => Err(Ok(wrong)),
+        };
+        match made {
+            Ok(made) => created(&made.spec.name),
+            Err(wrong) => {
+                new_page(&user, form(&EventTypeSpec::default(), true).filled(&submitted).with_errors(&wrong?)).answer()
+            }
         }
-        Err(wrong) => Err(Ok(wrong)),
     };
-    match made {
-        Ok(made) => Ok(done(&AppPaths::all().event_type(&made.spec.name), FlashNotice::Created)),
-        Err(wrong) => {
-            new_page(&user, form(&EventTypeSpec::default(), true).filled(&submitted).with_errors(&wrong?)).answer()
-        }
-    }
+    once(&state, &submitted, act, async |made| created(made)).await
 }
 
 /// `GET /event-types/{name}/edit`.

@@ -18,6 +18,8 @@ pub enum FlashNotice {
     Sent,
     Archived,
     KeyRevoked,
+    KeyShownBefore,
+    TokenShownBefore,
     OperatorCreated,
     OperatorRemoved,
     PasswordChanged,
@@ -57,6 +59,8 @@ impl FlashNotice {
         FlashNotice::Sent,
         FlashNotice::Archived,
         FlashNotice::KeyRevoked,
+        FlashNotice::KeyShownBefore,
+        FlashNotice::TokenShownBefore,
         FlashNotice::OperatorCreated,
         FlashNotice::OperatorRemoved,
         FlashNotice::PasswordChanged,
@@ -117,6 +121,18 @@ impl FlashNotice {
             FlashNotice::KeyRevoked => {
                 text("key-revoked", true, "Revoked.", "Requests with this key are rejected within 3 seconds.")
             }
+            FlashNotice::KeyShownBefore => text(
+                "key-shown-before",
+                false,
+                "Already created.",
+                "It was shown once. If you did not copy it, revoke it and create another.",
+            ),
+            FlashNotice::TokenShownBefore => text(
+                "token-shown-before",
+                false,
+                "Already created.",
+                "Its token was shown once. If you did not copy it, create another token.",
+            ),
             FlashNotice::OperatorCreated => {
                 text("operator-created", true, "Account created.", "They can sign in with this name and password.")
             }

@@ -11,6 +11,7 @@ use crate::dashboard::http::assets;
 use crate::dashboard::http::current_user::{AppContext, CurrentUser, ORGS, Principal};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::{FlashNotice, FlashText};
+use crate::dashboard::http::form_once;
 use crate::dashboard::http::preferences::{ClockFace, Prefs, ThemePreference};
 use crate::dashboard::portal::branding::Brand;
 use crate::domain::access::portal::{Capability, PortalPage};
@@ -72,6 +73,8 @@ pub struct PageLayout {
     pub menu: Option<UserMenu>,
     /// The CSRF token of all forms on the page.
     pub csrf: String,
+    /// The id of the forms on this page that [act once](form_once).
+    pub once: String,
     pub notice: Option<FlashText>,
     pub prefs: Prefs,
     /// The portal's brand. `None`: the dashboard, or a portal page outside a session.
@@ -117,6 +120,7 @@ impl PageLayout {
         PageLayout {
             menu: Some(menu),
             csrf: user.csrf.clone(),
+            once: form_once::new_id(),
             notice: None,
             prefs: brand.as_ref().map_or(user.prefs, |brand| brand.preferred(user.prefs)),
             brand,
@@ -151,6 +155,7 @@ impl PageLayout {
         PageLayout {
             menu: None,
             csrf: String::new(),
+            once: String::new(),
             notice: None,
             prefs: Prefs::default(),
             brand: None,

@@ -4,7 +4,7 @@
 //! * [`current_user`] – extractors for the signed-in user: [`CurrentUser`](current_user::CurrentUser),
 //!   [`CurrentOperator`](current_user::CurrentOperator), [`AppContext`](current_user::AppContext).
 //! * [`session`] – cookies and CSRF tokens. [`verified_form`] – a form whose CSRF token was checked. [`handler_input`]
-//!   – the input of page handlers.
+//!   – the input of page handlers. [`form_once`] – a form posted twice acts once.
 //! * [`layout`] – header, navigation and [`flash`] notice. [`app_paths`] – links to the pages of one application.
 //! * [`error`] – error pages. [`preferences`] – theme and time zone. [`assets`] – static files.
 //!
@@ -20,6 +20,7 @@ pub(in crate::dashboard) mod assets;
 pub(in crate::dashboard) mod current_user;
 pub(in crate::dashboard) mod error;
 pub(in crate::dashboard) mod flash;
+pub(in crate::dashboard) mod form_once;
 pub(in crate::dashboard) mod handler_input;
 pub(in crate::dashboard) mod layout;
 pub(in crate::dashboard) mod middleware;

@@ -1,24 +1,39 @@
 //! Submitted forms. [`VerifiedForm`] can only be extracted if the CSRF token matches the session, so no handler can
 //! skip the check.
 
-use actix_web::dev::Payload;
+use actix_web::dev::{Payload, UrlEncoded};
 use actix_web::http::header::LOCATION;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use futures_util::future::LocalBoxFuture;
 
+use crate::dashboard::DashboardState;
 use crate::dashboard::http::current_user::CurrentUser;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::form_once;
 use crate::dashboard::http::session::same;
+use crate::domain::limits;
+use crate::store::ingest::idempotency::IdempotencyKey;
+
+/// Bytes of a form beside its largest field.
+const ENVELOPE: usize = 64 * 1024;
 
 /// The submitted fields, in order.
 #[derive(Debug)]
-pub struct VerifiedForm(Vec<(String, String)>);
+pub struct VerifiedForm {
+    fields: Vec<(String, String)>,
+    key: Option<IdempotencyKey>,
+}
 
 impl VerifiedForm {
+    /// The key under which the form acts [once](crate::dashboard::http::form_once); `None`: it has no id.
+    pub fn key(&self) -> Option<&IdempotencyKey> {
+        self.key.as_ref()
+    }
+
     /// A field's raw value; empty if missing.
     pub fn get(&self, name: &str) -> &str {
-        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
+        self.fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
     }
 
     /// The trimmed value; `None` if empty.
@@ -28,12 +43,12 @@ impl VerifiedForm {
 
     /// All values of a field.
     pub fn all<'p>(&'p self, name: &'p str) -> impl Iterator<Item = &'p str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.fields.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether a checkbox is ticked or a button was used.
     pub fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(key, _)| key == name)
+        self.fields.iter().any(|(key, _)| key == name)
     }
 }
 
@@ -43,14 +58,26 @@ impl FromRequest for VerifiedForm {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let user = CurrentUser::from_request(request, payload);
-        let form = web::Form::<Vec<(String, String)>>::from_request(request, payload);
+        let state = request.app_data::<web::Data<DashboardState>>().cloned();
+        let form = UrlEncoded::<Vec<(String, String)>>::new(request, payload);
+        let path = request.uri().to_string();
         Box::pin(async move {
+            // First, so only a session's forms are read.
             let user = user.await?;
-            let form = form.await.map_err(|_| PageError::BadRequest("The form could not be read, or is too long."))?;
-            let submitted = VerifiedForm(form.into_inner());
+            let state = state.ok_or(PageError::NotSignedIn)?;
+            let fields = form.limit(longest(&state)).await;
+            let fields = fields.map_err(|_| PageError::BadRequest("The form could not be read, or is too long."))?;
+            let key = form_once::key(&user.hash, &path, &fields, state.clock.now());
+            let submitted = VerifiedForm { fields, key };
             if same(submitted.get("csrf"), &user.csrf) { Ok(submitted) } else { Err(PageError::WrongToken) }
         })
     }
+}
+
+/// The longest form, in bytes: its largest field is a payload or the schemas of an event type. Percent-encoding takes up
+/// to three bytes for one.
+fn longest(state: &DashboardState) -> usize {
+    3 * state.store.max_payload().max(limits::SCHEMAS_BYTES) + ENVELOPE
 }
 
 /// Redirects after a successful form, with a notice.

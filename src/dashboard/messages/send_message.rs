@@ -10,14 +10,13 @@ use crate::dashboard::event_types::visible_event_types;
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::form_once::once;
 use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
-use crate::domain::access::audit::action;
 use crate::domain::catalog::event_type::EventType;
 use crate::domain::deliveries::message::{Message, MessageSpec};
 use crate::domain::{Invalid, MessageId, Uid};
-use crate::store::access::audit::NewAuditEntry;
 use crate::store::ingest::accept::AcceptItem;
 use crate::store::{MessageRef, Store};
 
@@ -87,14 +86,21 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
 /// `POST /applications/{app}/send`. Redirects to the message.
 pub async fn send(FormInput { state, request, user: context, submitted }: FormInput<AppContext>) -> PageResult {
     let origin = origin(&state.store, &context, &UrlQuery::of(&request)).await?;
-    match accept(&state, &context, &submitted, origin.as_ref()).await {
+    let act = async || match accept(&state, &context, &submitted, origin.as_ref()).await {
         Ok(id) => Ok(done(&context.paths.message(id), FlashNotice::Sent)),
         Err(wrong) => {
             let (wrong, types) = (wrong?, visible_event_types::choices(&state.store, &context).await?);
             page(&context, &types, form(&types, "", "", &[]).filled(&submitted).with_errors(&wrong), origin.as_ref())
                 .answer()
         }
-    }
+    };
+    once(&state, &submitted, act, async |made| sent(&context, made)).await
+}
+
+/// The response to a form that sent the message `made`, posted again.
+pub fn sent(context: &AppContext, made: &str) -> PageResult {
+    let id: MessageId = made.parse().map_err(|_| PageError::NotFound)?;
+    Ok(done(&context.paths.message(id), FlashNotice::Sent))
 }
 
 async fn accept(
@@ -103,7 +109,7 @@ async fn accept(
     submitted: &VerifiedForm,
     origin: Option<&Message>,
 ) -> Result<MessageId, FormRejection> {
-    let (store, now) = (context.store(&state.store), state.clock.now());
+    let (store, now) = (submitted.once(context.store(&state.store)), state.clock.now());
     let event_id = submitted.given("eventId").map(|text| Uid::parse("eventId", text, MessageId::PREFIX)).transpose();
     let spec = MessageSpec {
         event_type: submitted.get("eventType").trim().to_owned(),
@@ -125,17 +131,8 @@ async fn accept(
         spec,
         at: now,
         idempotency_key: None,
+        audit: None,
     };
-    let accepted = store.accept(item).await.map_err(|error| Err(error.into()))?;
-    let message = accepted.map_err(accept_errors)?;
-    let (target, detail) = (message.id.to_string(), message.event_type.clone());
-    let entry = NewAuditEntry {
-        org: &context.org,
-        app: Some(context.app.id),
-        act: action::MESSAGE_SENT,
-        target: &target,
-        detail: &detail,
-    };
-    store.write_audit_entry(entry, now).await.map_err(|error| Err(error.into()))?;
-    Ok(message.id)
+    let accepted = store.accept_by_hand(item).await.map_err(|error| Err(error.into()))?;
+    accepted.map(|message| message.id).map_err(accept_errors)
 }

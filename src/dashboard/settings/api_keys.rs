@@ -1,4 +1,5 @@
-//! API keys: create, list, revoke. A key is shown only in the response to the form that created it.
+//! API keys: create, list, revoke. A key is shown only in the response to the form that created it, which shows it
+//! again if it is posted again within minutes.
 
 use std::time::Duration;
 
@@ -14,9 +15,10 @@ use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::form_once::{once, shown_again};
 use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
-use crate::dashboard::http::verified_form::done;
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::api_key;
 use crate::domain::access::api_key::{ApiKey, KeyScope, KeyScopes, KeySpec};
 use crate::domain::{Invalid, KeyId, Time};
@@ -167,6 +169,36 @@ struct MadePage<'a> {
 
 /// `POST /keys`: creates a key. Its text appears in no URL, and `no-store` keeps it out of caches.
 pub async fn create(FormInput { state, request, user, submitted }: FormInput<CurrentOperator>) -> PageResult {
+    let text = api_key::key_text(&submitted.credential(&state));
+    let act = async || create_once(&state, &request, &user, &submitted, text.clone()).await;
+    let again = async |_: &str| {
+        let now = state.clock.now();
+        match state.store.api_key_by_hash(&api_key::hash(&text)).await? {
+            Some(key) if shown_again(key.created_at, now) => created(&user, &key, &text, now),
+            _ => Ok(done("/keys", FlashNotice::KeyShownBefore)),
+        }
+    };
+    once(&state, &submitted, act, again).await
+}
+
+fn created(user: &CurrentOperator, key: &ApiKey, text: &str, now: Time) -> PageResult {
+    let page = MadePage {
+        layout: PageLayout::of(user, NavItem::Keys),
+        name: Line::new(&key.name),
+        scopes: key.scopes.to_string(),
+        expires: key.expires_at.map(|at| RelativeTime::new(at, now)),
+        text,
+    };
+    answer(StatusCode::OK, &page)
+}
+
+async fn create_once(
+    state: &DashboardState,
+    request: &HttpRequest,
+    user: &CurrentOperator,
+    submitted: &VerifiedForm,
+    text: Zeroizing<String>,
+) -> PageResult {
     let now = state.clock.now();
     let mut form = NewKeyForm {
         name: submitted.get("name").trim().to_owned(),
@@ -174,33 +206,33 @@ pub async fn create(FormInput { state, request, user, submitted }: FormInput<Cur
         life: submitted.get("life").to_owned(),
         wrong: Vec::new(),
     };
-    let made = match make(&user, &form, now) {
-        Ok((key, text)) => match user.store(&state.store).add_api_key(&key, &api_key::hash(&text)).await {
-            Ok(()) => Ok((key, text)),
-            Err(error) => Err(store_errors(error, "name")?),
-        },
+    let made = match make(user, &form, text, now) {
+        Ok((key, text)) => {
+            match submitted.once(user.store(&state.store)).add_api_key(&key, &api_key::hash(&text)).await {
+                Ok(()) => Ok((key, text)),
+                Err(error) => Err(store_errors(error, "name")?),
+            }
+        }
         Err(wrong) => Err(wrong),
     };
     match made {
         Ok((key, text)) => {
             tracing::info!(org = %user.org, key = %key.id, "API key created from the dashboard");
-            let page = MadePage {
-                layout: PageLayout::of(&user, NavItem::Keys),
-                name: Line::new(&key.name),
-                scopes: key.scopes.to_string(),
-                expires: key.expires_at.map(|at| RelativeTime::new(at, now)),
-                text: &text,
-            };
-            answer(StatusCode::OK, &page)
+            created(user, &key, &text, now)
         }
         Err(wrong) => {
             form.wrong = wrong;
-            page(&state, &request, &user, form, StatusCode::UNPROCESSABLE_ENTITY).await
+            page(state, request, user, form, StatusCode::UNPROCESSABLE_ENTITY).await
         }
     }
 }
 
-fn make(user: &CurrentOperator, form: &NewKeyForm, now: Time) -> Result<(ApiKey, Zeroizing<String>), Vec<Invalid>> {
+fn make(
+    user: &CurrentOperator,
+    form: &NewKeyForm,
+    text: Zeroizing<String>,
+    now: Time,
+) -> Result<(ApiKey, Zeroizing<String>), Vec<Invalid>> {
     let mut wrong = Vec::new();
     let scopes = KeyScopes::of_words(form.scopes.iter().map(String::as_str));
     if scopes.words().is_empty() {
@@ -215,7 +247,7 @@ fn make(user: &CurrentOperator, form: &NewKeyForm, now: Time) -> Result<(ApiKey,
         |(_, days, _)| *days,
     );
     let spec = KeySpec { name: form.name.clone(), scopes, expires_at: days.map(|days| now.plus(DAY * days)) };
-    match ApiKey::make(user.org.clone(), spec, now) {
+    match ApiKey::with_text(user.org.clone(), spec, text, now) {
         Ok(made) if wrong.is_empty() => Ok(made),
         Ok(_) => Err(wrong),
         Err(more) => Err([wrong, more].concat()),

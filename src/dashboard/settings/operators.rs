@@ -1,8 +1,8 @@
 //! Operators' accounts. Operators who see all organizations manage them; every operator with an account can change
 //! their own password. A one-time link always works, so nobody can be locked out.
 
-use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
@@ -11,6 +11,7 @@ use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::form_once::once;
 use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
@@ -123,6 +124,21 @@ fn need_all(user: &CurrentOperator) -> Result<(), PageError> {
 /// `POST /operators`: creates an account.
 pub async fn create(FormInput { state, request, user, submitted }: FormInput<CurrentOperator>) -> PageResult {
     need_all(&user)?;
+    let created = || Ok(done("/operators", FlashNotice::OperatorCreated));
+    let act = async || match create_once(&state, &request, &user, &submitted).await? {
+        Ok(()) => created(),
+        Err(refused) => Ok(refused),
+    };
+    once(&state, &submitted, act, async |_| created()).await
+}
+
+/// Creates the account. `Err`: the page that says what is wrong.
+async fn create_once(
+    state: &DashboardState,
+    request: &HttpRequest,
+    user: &CurrentOperator,
+    submitted: &VerifiedForm,
+) -> Result<Result<(), HttpResponse>, PageError> {
     let now = state.clock.now();
     let mut form = NewAccountForm {
         name: submitted.get("name").trim().to_owned(),
@@ -130,15 +146,15 @@ pub async fn create(FormInput { state, request, user, submitted }: FormInput<Cur
         orgs: submitted.get("orgs").to_owned(),
         wrong: Vec::new(),
     };
-    let made = match read(&form, &submitted, now) {
-        Ok(operator) => keep(&state, &user, &operator, submitted.get("password"), now).await?,
+    let made = match read(&form, submitted, now) {
+        Ok(operator) => keep(state, user, submitted, &operator, now).await?,
         Err(wrong) => Err(wrong),
     };
     match made {
-        Ok(()) => Ok(done("/operators", FlashNotice::OperatorCreated)),
+        Ok(()) => Ok(Ok(())),
         Err(wrong) => {
             form.wrong = wrong;
-            page(&state, &request, &user, form, StatusCode::UNPROCESSABLE_ENTITY).await
+            page(state, request, user, form, StatusCode::UNPROCESSABLE_ENTITY).await.map(Err)
         }
     }
 }
@@ -166,15 +182,15 @@ fn read(form: &NewAccountForm, submitted: &VerifiedForm, now: Time) -> Result<Op
 async fn keep(
     state: &DashboardState,
     user: &CurrentOperator,
+    submitted: &VerifiedForm,
     operator: &Operator,
-    password: &str,
     now: Time,
 ) -> Result<Result<(), Vec<Invalid>>, PageError> {
-    let hash = match state.passwords.hash("password", password).await {
+    let hash = match state.passwords.hash("password", submitted.get("password")).await {
         Ok(hash) => hash,
         Err(wrong) => return Ok(Err(vec![wrong])),
     };
-    match user.store(&state.store).create_operator(&user.org, operator, &hash, now).await {
+    match submitted.once(user.store(&state.store)).create_operator(&user.org, operator, &hash, now).await {
         Ok(()) => Ok(Ok(())),
         Err(StoreError::Taken(_)) => Ok(Err(vec![Invalid::new("name", "is already taken")])),
         Err(StoreError::Invalid(wrong)) => Ok(Err(wrong)),

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
+use rand::SeedableRng;
 use rand::distr::{Alphanumeric, SampleString};
+use rand::rngs::StdRng;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -25,6 +27,19 @@ pub fn hash(shown: &str) -> [u8; 32] {
 /// A random credential of letters and digits: the secret part of a key, the code of a link.
 pub fn random_text() -> Zeroizing<String> {
     Zeroizing::new(Alphanumeric.sample_string(&mut rand::rng(), RANDOM))
+}
+
+/// The credential of a secret seed. A repeated request that derives the same seed gets the same credential.
+pub fn text_of(seed: [u8; 32]) -> Zeroizing<String> {
+    Zeroizing::new(Alphanumeric.sample_string(&mut StdRng::from_seed(seed), RANDOM))
+}
+
+/// The text of an API key with this secret part.
+pub fn key_text(secret: &str) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(KEY_PREFIX.len() + secret.len()));
+    text.push_str(KEY_PREFIX);
+    text.push_str(secret);
+    text
 }
 
 /// Whether `shown` has the prefix of an API key; otherwise it may be a JWT.
@@ -64,6 +79,19 @@ impl ApiKey {
     /// # Errors
     /// A name that is empty, too long, or more than one line.
     pub fn make(org: OrgId, spec: KeySpec, now: Time) -> Result<(ApiKey, Zeroizing<String>), Vec<Invalid>> {
+        ApiKey::with_text(org, spec, key_text(&random_text()), now)
+    }
+
+    /// A new key with a given text, see [`key_text`].
+    ///
+    /// # Errors
+    /// A name that is empty, too long, or more than one line.
+    pub fn with_text(
+        org: OrgId,
+        spec: KeySpec,
+        text: Zeroizing<String>,
+        now: Time,
+    ) -> Result<(ApiKey, Zeroizing<String>), Vec<Invalid>> {
         let mut wrong = Vec::new();
         if spec.name.is_empty() || spec.name.chars().count() > 256 {
             wrong.push(Invalid::new("name", "must have 1 to 256 characters"));
@@ -75,10 +103,6 @@ impl ApiKey {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let random = random_text();
-        let mut text = Zeroizing::new(String::with_capacity(KEY_PREFIX.len() + RANDOM));
-        text.push_str(KEY_PREFIX);
-        text.push_str(&random);
         let key = ApiKey {
             id: KeyId::new(now),
             org,

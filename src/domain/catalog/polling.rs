@@ -102,6 +102,14 @@ pub struct PollingToken {
     pub expires_at: Option<Time>,
 }
 
+/// The text of a token with this secret part.
+pub fn token_text(secret: &str) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(TOKEN_PREFIX.len() + secret.len()));
+    text.push_str(TOKEN_PREFIX);
+    text.push_str(secret);
+    text
+}
+
 impl PollingToken {
     /// A new token of `endpoint` and its text, which cannot be recovered later.
     pub fn make(
@@ -110,10 +118,17 @@ impl PollingToken {
         life: Option<Duration>,
         now: Time,
     ) -> (PollingToken, Zeroizing<String>) {
-        let random = random_text();
-        let mut text = Zeroizing::new(String::with_capacity(TOKEN_PREFIX.len() + random.len()));
-        text.push_str(TOKEN_PREFIX);
-        text.push_str(&random);
+        PollingToken::with_text(org, endpoint, life, token_text(&random_text()), now)
+    }
+
+    /// A new token with a given text, see [`token_text`].
+    pub fn with_text(
+        org: OrgId,
+        endpoint: &PollingEndpoint,
+        life: Option<Duration>,
+        text: Zeroizing<String>,
+        now: Time,
+    ) -> (PollingToken, Zeroizing<String>) {
         let token = PollingToken {
             id: PollingTokenId::new(now),
             org,

@@ -58,6 +58,7 @@ impl Store {
                 false => Some(codec::json(&key.scopes.words())?),
             };
             let mut tx = self.begin().await?;
+            self.insert_idempotency_key(&mut tx, &key.id.to_string()).await?;
             let found: i64 = on!(tx, db => {
                 sqlx::query_scalar(COUNT).bind(&key.org).bind(limits::KEYS as i64).fetch_one(db).await
             })?;

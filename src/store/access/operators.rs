@@ -52,6 +52,7 @@ impl Store {
             const SQL: &str = "INSERT INTO operator (id, name, password, orgs, created_at) VALUES ($1, $2, $3, $4, $5)";
             let orgs = operator.orgs.as_ref().map(codec::json).transpose()?;
             let mut tx = self.begin().await?;
+            self.insert_idempotency_key(&mut tx, &operator.id.to_string()).await?;
             let there: i64 = on!(tx, db => sqlx::query_scalar(COUNT).fetch_one(db).await)?;
             if there >= MOST {
                 let full = Invalid::new("name", format!("there are already {MOST} accounts; remove one first"));

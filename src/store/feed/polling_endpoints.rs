@@ -1,8 +1,11 @@
 //! Polling endpoints: create, read, update, delete, list. They are not rows of `endpoint`: they have no slot, secret or
 //! health, and the fan-out ignores them.
 
+use zeroize::Zeroizing;
+
+use crate::domain::access::api_key;
 use crate::domain::access::audit::action;
-use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
+use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec, PollingToken};
 use crate::domain::feed::FeedFilter;
 use crate::domain::{AppId, Invalid, PollingEndpointId, Time, Uid, limits};
 use crate::store::access::audit::NewAuditEntry;
@@ -62,6 +65,22 @@ impl Store {
         spec: PollingEndpointSpec,
         now: Time,
     ) -> Result<PollingEndpoint, StoreError> {
+        self.create_polling_endpoint_with(tenant, app, spec, None, now).await
+    }
+
+    /// Creates a polling endpoint and, in the same transaction, its first token with this
+    /// [text](crate::domain::catalog::polling::token_text).
+    ///
+    /// # Errors
+    /// Those of [`Store::create_polling_endpoint`].
+    pub async fn create_polling_endpoint_with(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        spec: PollingEndpointSpec,
+        token: Option<&Zeroizing<String>>,
+        now: Time,
+    ) -> Result<PollingEndpoint, StoreError> {
         self.retry_conflicts(|| async {
             let made = PollingEndpoint {
                 id: PollingEndpointId::new(now),
@@ -88,6 +107,10 @@ impl Store {
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
             self.write_polling_endpoint(&mut tx, SQL, tenant, &made).await?;
             self.audit_polling_endpoint(&mut tx, tenant, &made, action::POLLING_ENDPOINT_CREATED, now).await?;
+            if let Some(text) = token {
+                let (token, text) = PollingToken::with_text(tenant.org.clone(), &made, None, text.clone(), now);
+                self.insert_polling_token(&mut tx, tenant, &made, &token, &api_key::hash(&text)).await?;
+            }
             tx.commit().await?;
             Ok(made)
         })

@@ -8,7 +8,7 @@ use crate::domain::catalog::polling::{PollingEndpoint, PollingToken};
 use crate::domain::{AppId, OrgId, PollingEndpointId, PollingTokenId, Time};
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::catalog::applications;
-use crate::store::{Store, StoreError, Tenant, on, read};
+use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
 /// Maximum tokens kept per polling endpoint; the oldest are deleted first.
 const KEPT: i64 = 10;
@@ -56,11 +56,9 @@ impl Store {
             const FORGET: &str =
                 "DELETE FROM polling_token WHERE polling_endpoint_id = $1 AND (expires_at <= $2 OR id IN
                  (SELECT id FROM polling_token WHERE polling_endpoint_id = $1 ORDER BY id DESC LIMIT $3 OFFSET $4))";
-            const ADD: &str =
-                "INSERT INTO polling_token (id, hash, app_id, polling_endpoint_id, hint, created_at, expires_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)";
             let now = token.created_at;
             let mut tx = self.begin().await?;
+            self.insert_idempotency_key(&mut tx, &token.id.to_string()).await?;
             if !applications::lock_application(&mut tx, tenant, endpoint.app_id).await? {
                 return Ok(false);
             }
@@ -73,17 +71,32 @@ impl Store {
             on!(tx, db => {
                 sqlx::query(FORGET).bind(endpoint.id).bind(now).bind(KEPT).bind(KEPT - 1).execute(db).await.map(drop)
             })?;
-            on!(tx, db => {
-                sqlx::query(ADD)
-                    .bind(token.id).bind(&hash[..]).bind(endpoint.app_id).bind(endpoint.id)
-                    .bind(&token.hint).bind(now).bind(token.expires_at)
-                    .execute(db).await.map(drop)
-            })?;
-            self.audit_polling_endpoint(&mut tx, tenant, endpoint, action::POLLING_TOKEN_ROTATED, now).await?;
+            self.insert_polling_token(&mut tx, tenant, endpoint, token, hash).await?;
             tx.commit().await?;
             Ok(true)
         })
         .await
+    }
+
+    /// Inserts a token, with its audit entry.
+    pub(in crate::store) async fn insert_polling_token(
+        &self,
+        tx: &mut Tx,
+        tenant: &Tenant,
+        endpoint: &PollingEndpoint,
+        token: &PollingToken,
+        hash: &TokenHash,
+    ) -> Result<(), StoreError> {
+        const SQL: &str =
+            "INSERT INTO polling_token (id, hash, app_id, polling_endpoint_id, hint, created_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(token.id).bind(&hash[..]).bind(endpoint.app_id).bind(endpoint.id)
+                .bind(&token.hint).bind(token.created_at).bind(token.expires_at)
+                .execute(db).await.map(drop)
+        })?;
+        self.audit_polling_endpoint(tx, tenant, endpoint, action::POLLING_TOKEN_ROTATED, token.created_at).await
     }
 
     /// The newest token of a polling endpoint, valid or not.

@@ -9,17 +9,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::domain::catalog::endpoint::Endpoint;
-use crate::domain::catalog::event_type::EventTypeSpec;
+use crate::domain::access::audit::Actor;
 use crate::domain::deliveries::message::{Message, MessageSpec};
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time};
 use crate::store::db::budget::Budget;
-use crate::store::db::{codec, sqlite};
+use crate::store::db::sqlite;
 use crate::store::feed::feed_order::FeedOrder;
 use crate::store::ingest::idempotency::{self, IdempotencyKey};
 use crate::store::ingest::message_insert::{self, NewMessage};
 use crate::store::ingest::message_routing::{self, AppView, LiveEndpoint, Resolved};
-use crate::store::ingest::{due_insert, fan_out};
+use crate::store::ingest::{due_insert, fan_out, sent_by_hand};
 use crate::store::queue::signals::Admission;
 use crate::store::{AppRef, Inner, Store, StoreError, Tenant, Tx};
 
@@ -36,6 +35,8 @@ pub struct AcceptItem {
     pub at: Time,
     /// Set by [`Store::accept`] from the handle's key, see [`Store::with_idempotency_key`].
     pub idempotency_key: Option<Arc<IdempotencyKey>>,
+    /// Set by [`Store::accept_by_hand`]: who is recorded as the sender in the audit log.
+    pub audit: Option<Arc<Actor>>,
 }
 
 impl AcceptItem {
@@ -117,35 +118,6 @@ impl Store {
             return Ok(Err(Rejection::Invalid(wrong)));
         }
         self.inner.queues.accept(item).await
-    }
-
-    /// Sends an [example](EventTypeSpec::example) of an event type to one endpoint, ignoring its filters: a real,
-    /// signed message to test a receiver with.
-    ///
-    /// # Errors
-    /// The store is unavailable.
-    pub async fn send_example(
-        &self,
-        tenant: &Tenant,
-        endpoint: &Endpoint,
-        event_type: &EventTypeSpec,
-        index: Option<usize>,
-        now: Time,
-    ) -> Result<AcceptResult, StoreError> {
-        let payload = match event_type.example(index) {
-            Ok(value) => Bytes::from(codec::json(&value)?),
-            Err(wrong) => return Ok(Err(Rejection::Invalid(vec![wrong]))),
-        };
-        let spec = MessageSpec { event_type: event_type.name.clone(), payload, ..MessageSpec::default() };
-        self.accept(AcceptItem {
-            tenant: Some(tenant.clone()),
-            app: AppRef::Id(endpoint.app_id),
-            only_endpoint: Some(endpoint.id),
-            spec,
-            at: now,
-            idempotency_key: None,
-        })
-        .await
     }
 
     /// The maximum size of a payload, in bytes.
@@ -262,7 +234,10 @@ fn draft_batch<'i>(
 
 /// Inserts the messages and deliveries of the drafts.
 async fn insert_batch(tx: &mut Tx, batch: DraftBatch<'_>) -> Result<AcceptedBatch, StoreError> {
-    let DraftBatch { drafts, not_loaded, .. } = batch;
+    let DraftBatch { items, drafts, not_loaded } = batch;
+    let accepted = items.iter().zip(&drafts).filter_map(|(item, draft)| Some((*item, draft.as_ref().ok()?)));
+    sent_by_hand::write_audit_entries(tx, accepted.map(|(item, draft)| (item, &*draft.message, &draft.view.org)))
+        .await?;
     let mut accepted =
         AcceptedBatch { outcomes: Vec::with_capacity(not_loaded.len()), admissions: Vec::new(), packed: false };
     // Per admission: the organization, and the packed endpoints.

@@ -66,6 +66,11 @@ impl Store {
         Store { idempotency_key: Some(Arc::new(key)), ..self.clone() }
     }
 
+    /// The handle without its key, for an act that a repeated call may repeat.
+    pub fn without_idempotency_key(&self) -> Store {
+        Store { idempotency_key: None, ..self.clone() }
+    }
+
     /// Marks the key as in flight; `None` if it already is.
     pub fn mark_in_flight(&self, key: &IdempotencyKey) -> Option<InFlightGuard> {
         let mut calls = self.inner.in_flight_keys.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

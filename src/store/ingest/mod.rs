@@ -7,7 +7,7 @@
 //! * [`outbox`]: the transactional outbox and its relay.
 //! * [`message_routing`]: from an application to its endpoints. [`routing_cache`] caches them, [`routing_load`] and
 //!   [`live_endpoints`] load them.
-//! * [`idempotency`]: idempotency keys.
+//! * [`idempotency`]: idempotency keys. [`sent_by_hand`]: messages that a person sends, with their audit entries.
 //!
 //! Nouns: an *accept item* is a message before it is stored. A *view* is an application with its endpoints at one
 //! version. An *admission* is a stored message with its endpoints, passed to the engine.
@@ -30,4 +30,5 @@ pub mod message_routing;
 pub mod outbox;
 pub(in crate::store) mod routing_cache;
 pub(in crate::store) mod routing_load;
+pub mod sent_by_hand;
 pub(in crate::store) mod writer;

@@ -94,6 +94,7 @@ fn item(tenant: &Tenant, app: AppId, event_id: Option<&str>, now: Time) -> Accep
         spec,
         at: now,
         idempotency_key: None,
+        audit: None,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::request::{ApiCall, json_secret};
 use crate::api::openapi::schemas;
 use crate::api::resources::application;
+use crate::domain::access::api_key;
 use crate::domain::access::colour::{Colour, ColourError};
 use crate::domain::access::portal::{Capability, PortalOptions, PortalPage};
 use crate::domain::access::theme::{ColourScheme, Palette, Theme, ThemeMode};
@@ -237,6 +238,7 @@ async fn access_response(call: &ApiCall, app: Application, options: PortalOption
         .tokens()
         .mint_portal(&app.org, app.id, &options, call.wall(), ttl)
         .map_err(|error| ApiError::internal(&error))?;
-    let url = portal_links::create(call.store(), &app, options, call.portal_url(), call.now).await?;
+    let code = api_key::random_text();
+    let url = portal_links::create(call.store(), &app, options, call.portal_url(), &code, call.now).await?;
     json_secret(&AccessOut { token, url: url.into() })
 }

@@ -9,6 +9,7 @@ use crate::api::http::body::JsonBody;
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::request::{ApiCall, json_secret, require};
+use crate::domain::access::api_key;
 use crate::domain::catalog::polling::{DEFAULT_OVERLAP, MAX_LIFETIME, MAX_OVERLAP, PollingEndpoint, PollingToken};
 use crate::domain::{Invalid, PollingTokenId, Time};
 use crate::service::polling_tokens;
@@ -93,7 +94,9 @@ async fn make(call: &ApiCall, endpoint: &PollingEndpoint, body: &JsonBody) -> Ap
     let life = seconds("expiry", 1, MAX_LIFETIME);
     let overlap = seconds("oldTokenExpiry", 0, MAX_OVERLAP).unwrap_or(DEFAULT_OVERLAP);
     fields.done(Ok(()))?;
-    let made = polling_tokens::rotate(call.store(), &call.tenant, endpoint, life, overlap, call.now).await?;
+    // A repeated request creates another token: the first cannot be returned again.
+    let (store, secret) = (call.store().without_idempotency_key(), api_key::random_text());
+    let made = polling_tokens::rotate(&store, &call.tenant, endpoint, &secret, life, overlap, call.now).await?;
     let (token, text) = require(made, "polling endpoint")?;
     out(&token, &text)
 }

@@ -12,13 +12,15 @@ use crate::dashboard::event_types::visible_event_types;
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::form_once::once;
 use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::answer;
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::portal::Capability;
-use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
+use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec, token_text};
 use crate::domain::feed::FeedFilter;
 use crate::domain::{Invalid, PollingEndpointId, Uid};
+use crate::store::PollingEndpointRef;
 
 fn form(spec: &PollingEndpointSpec) -> Form {
     let uid = spec.uid.as_ref().map_or("", |uid| uid.as_str());
@@ -98,21 +100,34 @@ pub async fn new(context: AppContext) -> PageResult {
 /// `POST {base}/polling/new`: the response shows its first token.
 pub async fn create(FormInput { state, user: context, submitted, .. }: FormInput<AppContext>) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
-    let made = match checked(&state, &context, &submitted, &PollingEndpointSpec::default()).await {
-        Ok(spec) => {
-            let (store, now) = (context.store(&state.store), state.clock.now());
-            let made = store.create_polling_endpoint(&context.tenant(), context.app.id, spec, now).await;
-            made.map_err(|error| store_errors(error, "uid"))
+    let text = token_text(&submitted.credential(&state));
+    let act = async || {
+        let made = match checked(&state, &context, &submitted, &PollingEndpointSpec::default()).await {
+            Ok(spec) => {
+                let (store, now) = (submitted.once(context.store(&state.store)), state.clock.now());
+                let token = Some(&text);
+                let made =
+                    store.create_polling_endpoint_with(&context.tenant(), context.app.id, spec, token, now).await;
+                made.map_err(|error| store_errors(error, "uid"))
+            }
+            Err(wrong) => Err(wrong),
+        };
+        match made {
+            // Creating an endpoint implies the permission to create its tokens.
+            Ok(endpoint) => polling_token::shown(&state, &context, &endpoint, &text),
+            Err(wrong) => {
+                let form = form(&PollingEndpointSpec::default()).filled(&submitted).with_errors(&wrong?);
+                new_page(&context, form).answer()
+            }
         }
-        Err(wrong) => Err(wrong),
     };
-    match made {
-        // Creating an endpoint implies the permission to create its tokens.
-        Ok(endpoint) => polling_token::show_new(&state, &context, &endpoint, None).await?.ok_or(PageError::NotFound),
-        Err(wrong) => {
-            new_page(&context, form(&PollingEndpointSpec::default()).filled(&submitted).with_errors(&wrong?)).answer()
-        }
-    }
+    let again = async |made: &str| {
+        let id: PollingEndpointId = made.parse().map_err(|_| PageError::NotFound)?;
+        let named = PollingEndpointRef::Id(id);
+        let found = state.store.polling_endpoint(&context.tenant(), context.app.id, &named).await?;
+        polling_token::show_again(&state, &context, &found.ok_or(PageError::NotFound)?, &text).await
+    };
+    once(&state, &submitted, act, again).await
 }
 
 /// `GET {base}/polling/{poller}/edit`.

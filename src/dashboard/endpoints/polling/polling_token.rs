@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use askama::Template;
 
@@ -12,11 +11,15 @@ use crate::dashboard::components::format::{Block, Line};
 use crate::dashboard::endpoints::polling::{fetch_snippets, name_of, named, path_of};
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::form_once::{once, shown_again};
 use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{PageLayout, answer};
+use crate::dashboard::http::verified_form::done;
 use crate::domain::Invalid;
+use crate::domain::access::api_key;
 use crate::domain::access::portal::Capability;
-use crate::domain::catalog::polling::{DEFAULT_OVERLAP, PollingEndpoint};
+use crate::domain::catalog::polling::{DEFAULT_OVERLAP, PollingEndpoint, token_text};
 use crate::service::polling_tokens;
 
 const DAY: u32 = 86_400;
@@ -72,29 +75,45 @@ pub async fn make(FormInput { state, request, user: context, submitted }: FormIn
         return page(&context, &endpoint, form().filled(&submitted).with_errors(&wrong)).answer();
     };
     let life = days.map(|days| Duration::from_secs((days * DAY).into()));
-    match show_new(&state, &context, &endpoint, life).await? {
-        Some(shown) => Ok(shown),
-        None => Err(PageError::NotFound),
-    }
+    let (store, secret) = (submitted.once(context.store(&state.store)), submitted.credential(&state));
+    let act = async || {
+        let (tenant, now) = (context.tenant(), state.clock.now());
+        let made = polling_tokens::rotate(&store, &tenant, &endpoint, &secret, life, DEFAULT_OVERLAP, now).await?;
+        let (_, text) = made.ok_or(PageError::NotFound)?;
+        shown(&state, &context, &endpoint, &text)
+    };
+    let again = async |_: &str| show_again(&state, &context, &endpoint, &token_text(&secret)).await;
+    once(&state, &submitted, act, again).await
 }
 
-/// Creates and shows a token. `None`: the polling endpoint no longer exists.
-pub async fn show_new(
+/// Shows the token of a form that was posted again, or the polling endpoint if that was too long ago.
+///
+/// # Errors
+/// The store is unavailable.
+pub async fn show_again(
     state: &DashboardState,
     context: &AppContext,
     endpoint: &PollingEndpoint,
-    life: Option<Duration>,
-) -> Result<Option<HttpResponse>, PageError> {
-    let (store, now) = (context.store(&state.store), state.clock.now());
-    let made = polling_tokens::rotate(&store, &context.tenant(), endpoint, life, DEFAULT_OVERLAP, now).await?;
-    let Some((_, text)) = made else { return Ok(None) };
+    text: &str,
+) -> PageResult {
+    match state.store.polling_token_by_hash(&api_key::hash(text)).await? {
+        Some(token) if shown_again(token.created_at, state.clock.now()) => shown(state, context, endpoint, text),
+        _ => Ok(done(&path_of(context, endpoint), FlashNotice::TokenShownBefore)),
+    }
+}
+
+/// Shows a new token.
+///
+/// # Errors
+/// The template fails.
+pub fn shown(state: &DashboardState, context: &AppContext, endpoint: &PollingEndpoint, text: &str) -> PageResult {
     let url = fetch_snippets::url(&state.api_url, &context.app, endpoint);
     let page = TokenPage {
         layout: crate::dashboard::endpoints::polling::layout(context),
         name: Line::new(&name_of(endpoint)),
-        text: &text,
+        text,
         code: Block::new(fetch_snippets::of(None).code(&url).as_bytes()),
         path: path_of(context, endpoint),
     };
-    answer(StatusCode::OK, &page).map(Some)
+    answer(StatusCode::OK, &page)
 }

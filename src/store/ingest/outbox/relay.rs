@@ -94,7 +94,7 @@ impl OutboxRow {
             ..MessageSpec::default()
         };
         spec.check(max_payload).map_err(|mut wrong| wrong.swap_remove(0))?;
-        Ok(AcceptItem { tenant: None, app, only_endpoint: None, spec, at: now, idempotency_key: None })
+        Ok(AcceptItem { tenant: None, app, only_endpoint: None, spec, at: now, idempotency_key: None, audit: None })
     }
 
     fn name(&self) -> String {

@@ -135,7 +135,15 @@ mod tests {
         let app = AppRef::Id(crate::domain::AppId::new(Time::ZERO));
         (
             Write::Accept(
-                AcceptItem { tenant: None, app, only_endpoint: None, spec, at: Time::ZERO, idempotency_key: None },
+                AcceptItem {
+                    tenant: None,
+                    app,
+                    only_endpoint: None,
+                    spec,
+                    at: Time::ZERO,
+                    idempotency_key: None,
+                    audit: None,
+                },
                 answer,
             ),
             wait,

@@ -97,6 +97,7 @@ impl World {
             spec,
             at: self.now,
             idempotency_key: None,
+            audit: None,
         }
     }
 
@@ -170,6 +171,7 @@ impl World {
             spec,
             at: self.now,
             idempotency_key: None,
+            audit: None,
         };
         let draft = self.model.draft(&item, None, MAX_PAYLOAD);
         Ok(self.settle("send_example", said(verdict)?, draft)?.into_iter().collect())
@@ -217,7 +219,7 @@ impl World {
             ..MessageSpec::default()
         };
         let app = AppRef::parse(&row.application).expect("a name");
-        AcceptItem { tenant: None, app, only_endpoint: None, spec, at: self.now, idempotency_key: None }
+        AcceptItem { tenant: None, app, only_endpoint: None, spec, at: self.now, idempotency_key: None, audit: None }
     }
 
     async fn relay(&mut self, limit: usize) -> Result<Vec<(AppId, MessageId)>, String> {
