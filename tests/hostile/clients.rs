@@ -127,6 +127,43 @@ async fn slow_clients_are_cut_off_and_nobody_else_notices() {
     drop(deaf);
 }
 
+/// A reader that waits for the next message and goes away is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_long_poll_ends_with_its_connection() {
+    const READERS: usize = 60;
+    let world = World::start(&[]).await;
+    world
+        .call(
+            reqwest::Method::POST,
+            "/app/hostile/destination",
+            serde_json::json!({"type": "pollingEndpoint", "uid": "pull"}),
+        )
+        .await;
+    let before = world.belongings().descriptors;
+    let (address, token) = (world.address(), world.token());
+    let mut readers = Vec::new();
+    for path in ["?wait=30", "/consumer/c?wait=30", "/stream"].iter().cycle().take(READERS) {
+        let request = format!(
+            "GET /api/v1/app/hostile/poller/pull{path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\r\n"
+        );
+        let mut stream = TcpStream::connect(&address).await.expect("a connection");
+        stream.write_all(request.as_bytes()).await.expect("it is taken");
+        readers.push(stream);
+    }
+    // The last one is being answered or waits: so do those before it.
+    eventually("all are there", Duration::from_secs(10), async || {
+        (world.belongings().descriptors >= before + READERS).then_some(())
+    })
+    .await;
+    let began = Instant::now();
+    drop(readers);
+    eventually("all are gone", Duration::from_secs(12), async || {
+        (world.belongings().descriptors <= before + READERS / 10).then_some(())
+    })
+    .await;
+    println!("{READERS} abandoned readers were let go after {:?}", began.elapsed());
+}
+
 /// A customer's cookie for the portal of the application `hostile`.
 async fn customer(world: &World) -> String {
     let access = world.call(reqwest::Method::POST, "/auth/app-portal-access/hostile", serde_json::json!({})).await;

@@ -71,6 +71,10 @@ impl World {
         self.server.url().trim_start_matches("http://").to_owned()
     }
 
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     pub async fn call(&self, method: Method, path: &str, body: Value) -> Value {
         let url = format!("{}/api/v1{path}", self.server.url());
         let request = self.client.request(method, url).bearer_auth(&self.token);

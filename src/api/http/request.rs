@@ -29,6 +29,7 @@ use crate::egress::Egress;
 use crate::store::catalog::change::UpdateResult;
 use crate::store::ingest::idempotency::IdempotencyKey;
 use crate::store::{AppRef, EndpointRef, MessageRef, Order, PageRequest, Store, Tenant};
+use crate::traffic::hangup::Hangup;
 
 /// An authenticated and authorized API call.
 pub(in crate::api) struct ApiCall {
@@ -166,6 +167,11 @@ impl ApiCall {
 
     pub fn request(&self) -> &HttpRequest {
         &self.request
+    }
+
+    /// Tells that the caller has closed its side of the connection.
+    pub fn hangup(&self) -> Hangup {
+        self.request.conn_data::<Hangup>().cloned().unwrap_or_default()
     }
 
     pub fn clock(&self) -> Clock {

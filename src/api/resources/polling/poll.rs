@@ -314,6 +314,7 @@ pub(super) async fn page_behind(
         true => None,
         false => call.store().listen_to_feed(endpoint.app_id),
     };
+    let hangup = call.hangup();
     let mut after = from.position;
     loop {
         let now = call.clock().now();
@@ -325,7 +326,11 @@ pub(super) async fn page_behind(
             return Ok((page, now));
         }
         let woken = match &mut listener {
-            Some(listener) => listener.wait(after, deadline).await,
+            Some(listener) => tokio::select! {
+                woken = listener.wait(after, deadline) => woken,
+                // The connection would stay open until there is a response.
+                () = hangup.closed() => false,
+            },
             None => false,
         };
         if !woken {

@@ -27,6 +27,7 @@ use crate::domain::ids;
 use crate::store::StoreError;
 use crate::store::feed::feed_page::FeedRequest;
 use crate::store::feed::wakeups::FeedListener;
+use crate::traffic::hangup::Hangup;
 
 /// Maximum number of streams per process.
 const STREAM_LIMIT: usize = 256;
@@ -101,13 +102,14 @@ pub(in crate::api) async fn stream(call: ApiCall) -> ApiResult {
     let full = || ApiError::from(StoreError::Overloaded);
     let slot = StreamSlot::take().ok_or_else(full)?;
     let listener = call.store().listen_to_feed(endpoint.app_id).ok_or_else(full)?;
-    let now = Instant::now();
+    let (now, hangup) = (Instant::now(), call.hangup());
     let stream = MessageStream {
         call,
         endpoint,
         filter,
         at: from,
         listener,
+        hangup,
         ready: VecDeque::from([Bytes::from_static(b"retry: 3000\n\n")]),
         check: now + CHECK_INTERVAL,
         beat: now + HEARTBEAT_INTERVAL,
@@ -133,6 +135,7 @@ struct MessageStream {
     filter: FeedFilter,
     at: FeedIterator,
     listener: FeedListener,
+    hangup: Hangup,
     ready: VecDeque<Bytes>,
     check: Instant,
     beat: Instant,
@@ -168,7 +171,10 @@ impl MessageStream {
             if !self.ready.is_empty() {
                 continue;
             }
-            self.listener.wait(self.at.position, self.check.min(self.beat)).await;
+            tokio::select! {
+                _ = self.listener.wait(self.at.position, self.check.min(self.beat)) => {}
+                () = self.hangup.closed() => return None,
+            }
             if Instant::now() >= self.beat {
                 // The id advances past filtered messages, even without an event.
                 self.ready
