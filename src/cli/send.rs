@@ -39,13 +39,23 @@ pub(super) struct Options {
     token: Option<String>,
 }
 
+/// The body of a new message. The payload's bytes stay as they are.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct MessageRequest<'m> {
-    event_type: &'m str,
+pub(super) struct MessageRequest<'m> {
+    pub(super) event_type: &'m str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    event_id: Option<&'m str>,
-    payload: &'m RawValue,
+    pub(super) event_id: Option<&'m str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub(super) channels: &'m [String],
+    pub(super) payload: &'m RawValue,
+}
+
+impl MessageRequest<'_> {
+    /// The body's text.
+    pub(super) fn text(&self) -> Result<String, CliError> {
+        serde_json::to_string(self).map_err(|error| CliError::Failed(error.to_string()))
+    }
 }
 
 #[derive(Deserialize)]
@@ -58,11 +68,10 @@ pub(super) async fn run(config: Config, options: Options) -> Result<(), CliError
         "-" => read_stdin()?,
         text => text.to_owned(),
     };
-    // Keeps the payload's bytes exactly as written.
     let payload: &RawValue = serde_json::from_str(payload.trim())
         .map_err(|error| CliError::Usage(format!("JSON: the payload is not valid JSON: {error}")))?;
-    let body = MessageRequest { event_type: &options.event_type, event_id: options.event_id.as_deref(), payload };
-    let body = serde_json::to_vec(&body).map_err(|error| CliError::Failed(error.to_string()))?;
+    let (event_type, event_id) = (options.event_type.as_str(), options.event_id.as_deref());
+    let body = MessageRequest { event_type, event_id, channels: &[], payload }.text()?;
     let token = match &options.token {
         Some(token) => token.clone(),
         None => token::mint(&config, &options.org, None, TOKEN_TTL)?,

@@ -167,7 +167,7 @@ async fn start_position(
     since: Option<Since>,
     last: Option<u16>,
 ) -> Result<String, CliError> {
-    let body = json!({"type": "pollingEndpoint", "metadata": {"for": "sendoff listen"}});
+    let body = json!({"type": "pollingEndpoint", "metadata": {"for": "sendoff listen"}}).to_string();
     let path = api.app_path(&["destination", POLLER_UID]);
     let made: PollerEndpoint = api.request_with_retry(Method::PUT, &path, &[], Some(&body)).await?;
     if let Some(last) = last {

@@ -8,6 +8,7 @@
 //! * These commands use the public REST API only, never the store.
 
 pub(super) mod listen;
+mod payload_editor;
 pub(super) mod signing_secret;
 pub(super) mod tail;
 pub(super) mod trigger;
@@ -16,7 +17,6 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use url::Url;
 
 use super::send::{http_client, root_cause};
@@ -91,13 +91,14 @@ impl ApiClient {
         ["app", &self.app].iter().chain(path).map(|part| (*part).to_owned()).collect()
     }
 
-    /// Calls the operation at `path` under `/api/v1`. Segments are escaped, so no name can change the path.
+    /// Calls the operation at `path` under `/api/v1`, with a JSON text as its body. Segments are escaped, so no name can
+    /// change the path.
     async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &[String],
         query: &[(&str, &str)],
-        body: Option<&Value>,
+        body: Option<&str>,
     ) -> Result<T, ClientError> {
         let mut url = self.base.clone();
         if let Ok(mut parts) = url.path_segments_mut() {
@@ -108,7 +109,7 @@ impl ApiClient {
         }
         let mut request = self.client.request(method, url).bearer_auth(&self.token);
         if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
+            request = request.header("content-type", "application/json").body(body.to_owned());
         }
         let away = |error: reqwest::Error| {
             let why = root_cause(&error);
@@ -133,7 +134,7 @@ impl ApiClient {
         method: Method,
         path: &[String],
         query: &[(&str, &str)],
-        body: Option<&Value>,
+        body: Option<&str>,
     ) -> Result<T, ClientError> {
         let mut failures = 0_usize;
         loop {

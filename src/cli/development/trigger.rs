@@ -2,10 +2,11 @@
 
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::value::to_raw_value;
+use serde_json::{Map, Value};
 
-use super::{ApiArgs, ApiClient, ClientError};
-use crate::cli::send::CreatedMessage;
+use super::{ApiArgs, ApiClient, ClientError, payload_editor};
+use crate::cli::send::{CreatedMessage, MessageRequest};
 use crate::cli::{CliError, print_result};
 use crate::config::Config;
 use crate::domain::catalog::event_type::EventTypeSpec;
@@ -20,6 +21,9 @@ pub(in crate::cli) struct Options {
     /// Change a value of the example, as path=value (order.total=48.5); may be given more than once
     #[arg(long, value_name = "PATH=VALUE", value_parser = parse_override)]
     set: Vec<FieldOverride>,
+    /// Edit the payload in $VISUAL or $EDITOR before it is sent
+    #[arg(long)]
+    edit: bool,
     /// Use this one of the schema's examples, counted from 0
     #[arg(long, value_name = "N")]
     example: Option<u16>,
@@ -92,10 +96,11 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
         .map_err(|wrong| CliError::Failed(format!("{name} {}; use `sendoff send` for any payload", wrong.reason)))?;
     options.set.iter().try_for_each(|change| change.apply(&mut payload))?;
     let channels = super::names(&options.channel);
-    let mut body = json!({"eventType": name, "payload": payload});
-    if !channels.is_empty() {
-        body["channels"] = channels.into();
-    }
+    let payload = match options.edit {
+        true => payload_editor::edit(&payload)?,
+        false => to_raw_value(&payload).map_err(|error| CliError::Failed(error.to_string()))?,
+    };
+    let body = MessageRequest { event_type: name, event_id: None, channels: &channels, payload: &payload }.text()?;
     let message: CreatedMessage = api.request(Method::POST, &api.app_path(&["msg"]), &[], Some(&body)).await?;
     print_result(&message.id);
     Ok(())
@@ -103,6 +108,8 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

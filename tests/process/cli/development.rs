@@ -204,6 +204,25 @@ fn what_the_server_refuses_ends_the_command() {
 }
 
 #[test]
+fn an_example_is_edited_before_it_is_sent() {
+    let (server, _file) = server();
+    let elsewhere = Elsewhere::than(&server);
+    let trigger = |editor: &str| {
+        let arguments = ["trigger", "acme", "invoice.paid", "--set", "invoice.amount=7", "--edit"];
+        let act = |binary: Binary, all: &[&str]| binary.set("VISUAL", editor).set("EDITOR", "false").run(all);
+        elsewhere.with(&arguments, act)
+    };
+    let sent = trigger("sed -i -e s/in_1/in_9/ -e 's/7/7.50/'");
+    assert!(sent.status.success(), "{sent:?}");
+    let message = call(&server, "GET", &format!("/app/acme/msg/{}", sent.stdout.trim()), "");
+    assert!(message.contains("in_9") && message.contains("7.50"), "the bytes of the file: {message}");
+    for (editor, said) in [("false", "the editor false failed"), ("truncate -s 0", "nothing was sent")] {
+        let line = complaint(&trigger(editor), 1);
+        assert!(line.contains(said), "{editor}: {line}");
+    }
+}
+
+#[test]
 fn attempts_are_followed() {
     let (server, _file) = server();
     let receiver = Receiver::start(|got| Answer::status(if got.text().contains("bad") { 503 } else { 204 }));
