@@ -1,5 +1,5 @@
 //! The feed while its processes are killed: readers that poll see every message that was acknowledged, once and in order, whichever process
-//! they ask and whichever accepted it.
+//! they ask and whichever accepted it; and a leased consumer commits each of them once.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -92,6 +92,47 @@ impl Asker {
     }
 }
 
+impl Asker {
+    /// Leases and commits until `stop` and the end; gives back the ids of what it committed, in that order. What was leased to an answer
+    /// that never came is leased again later; a commit that was not heard of is made again.
+    async fn lease(self, consumer: &str, stop: Arc<AtomicBool>) -> Vec<String> {
+        let path = format!("/app/chaos/polling-endpoint/p/consumer/{consumer}");
+        let mut committed = Vec::new();
+        loop {
+            let last = stop.load(Ordering::Relaxed);
+            let page = match self.ask(&format!("{path}?limit=9&lease_duration_ms=1500"), None).await {
+                Some((200, page)) => page,
+                // Leased to an answer that died with its process.
+                Some((409, _)) | None | Some((500.., _)) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+                Some((status, told)) => panic!("{path}: {status} {told}"),
+            };
+            let data = page["data"].as_array().unwrap();
+            let Some(end) = data.last() else {
+                if last && page["done"] == true {
+                    return committed;
+                }
+                continue;
+            };
+            let offset = json!({"offset": end["offset"]});
+            loop {
+                match self.ask(&format!("{path}/commit"), Some(&offset)).await {
+                    Some((204, _)) => {
+                        committed.extend(data.iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+                        break;
+                    }
+                    // The lease ran out: the same messages come again.
+                    Some((409, _)) => break,
+                    Some((status @ 400..500, told)) => panic!("{path}: {status} {told}"),
+                    _ => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn readers_see_all_that_was_acknowledged_while_processes_are_killed() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -116,6 +157,10 @@ async fn readers_see_all_that_was_acknowledged_while_processes_are_killed() {
     let readers = paths.map(|path| {
         let reading = asker.clone().read(format!("/app/chaos/poller/p{path}"), stop_reading.clone());
         (path, tokio::spawn(reading))
+    });
+    let leased = ["l", "m"].map(|consumer| {
+        let (asker, stop) = (asker.clone(), stop_reading.clone());
+        (consumer, tokio::spawn(async move { asker.lease(consumer, stop).await }))
     });
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| tokio::spawn(asker.clone().write(writer, stop_writing.clone(), Arc::clone(&acknowledged))))
@@ -145,8 +190,12 @@ async fn readers_see_all_that_was_acknowledged_while_processes_are_killed() {
         assert_eq!(all.get_or_insert_with(|| seen.clone()), &seen, "{path}: all readers see the same");
     }
     let all = all.unwrap_or_default();
+    for (consumer, reader) in leased {
+        let committed = reader.await.unwrap();
+        assert_eq!(committed, all, "the leased consumer {consumer}: each committed once, in order");
+    }
     note(&format!(
-        "feed: {KILLS} × kill -9 of {PROCESSES} processes, {WRITERS} writers, 4 readers: {} acknowledged, {} seen by each, once and in order",
+        "feed: {KILLS} × kill -9 of {PROCESSES} processes, {WRITERS} writers, 4 readers, 2 leased consumers: {} acknowledged, {} seen by each, once and in order",
         sent.len(),
         all.len()
     ));
