@@ -373,9 +373,13 @@ CREATE TABLE polling_consumer (
     leased_until        BIGINT,
     -- To about a minute.
     polled_at           BIGINT NOT NULL,
+    -- The polled_at after which its silence was reported.
+    silence_reported    BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (polling_endpoint_id, name)
 ) WITHOUT ROWID;
 CREATE INDEX polling_consumer_of_application ON polling_consumer (app_id);
+-- Consumers whose silence is not reported yet, those that polled longest ago first.
+CREATE INDEX polling_consumer_silence ON polling_consumer (polled_at) WHERE silence_reported <> polled_at;
 
 -- Tokens that open one polling endpoint: only their hashes.
 CREATE TABLE polling_token (

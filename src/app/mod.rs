@@ -237,6 +237,7 @@ fn engine_options(config: &Config) -> Result<EngineOptions, AppError> {
         endpoint_max_in_flight: config.delivery.endpoint_max_in_flight,
         drain: config.delivery.drain,
         disable_after: config.delivery.disable_after,
+        consumer_silent_after: config.delivery.consumer_silent_after,
         retention: config.store.retention,
         deleted_retention: config.store.deleted_retention,
         process: format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),

@@ -101,6 +101,8 @@ pub struct DeliveryConfig {
     pub endpoint_max_in_flight: usize,
     pub drain: Duration,
     pub disable_after: Duration,
+    /// Consumers of polling endpoints that have not polled for this long are reported.
+    pub consumer_silent_after: Duration,
 }
 
 /// Log filter and format.
@@ -225,6 +227,7 @@ impl DeliveryConfig {
             endpoint_max_in_flight: endpoint_max_in_flight.min(max_in_flight),
             drain: settings.parse("drain", span_within(SECOND, 60 * MINUTE))?,
             disable_after: settings.parse("endpoint_disable_after", span_within(SECOND, 365 * DAY))?,
+            consumer_silent_after: settings.parse("consumer_silent_after", span_within(5 * MINUTE, 365 * DAY))?,
         })
     }
 }

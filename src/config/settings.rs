@@ -29,7 +29,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// All settings, in the order of docs/configuration.md.
-pub const SETTINGS: [Setting; 39] = [
+pub const SETTINGS: [Setting; 40] = [
     setting("config", None, "the path of a TOML file", "Read settings from this TOML file, in snake_case"),
     // Database.
     secret(
@@ -171,6 +171,12 @@ pub const SETTINGS: [Setting; 39] = [
         Some("5d"),
         "1s to 365d, such as 5d",
         "Disable endpoints that only fail for this long",
+    ),
+    setting(
+        "consumer_silent_after",
+        Some("2d"),
+        "5m to 365d, such as 2d",
+        "Report consumers of polling endpoints that have not polled for this long",
     ),
     setting(
         "signature_type",

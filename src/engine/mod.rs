@@ -77,6 +77,8 @@ pub struct EngineOptions {
     pub drain: Duration,
     /// Endpoints that only fail for this long are disabled.
     pub disable_after: Duration,
+    /// Consumers of polling endpoints that have not polled for this long are reported.
+    pub consumer_silent_after: Duration,
     /// The retention of messages, deliveries and attempts.
     pub retention: Duration,
     /// The retention of the rows of deleted endpoints and applications.
@@ -143,6 +145,7 @@ impl Engine {
             retention: options.retention,
             deleted_retention: options.deleted_retention,
             disable_after: options.disable_after,
+            consumer_silent_after: options.consumer_silent_after,
         };
         let supervisor = store.supervisor();
         let began = Instant::now().into_std();

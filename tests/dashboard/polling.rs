@@ -120,6 +120,13 @@ async fn goes_through(
     let page = browser.page(&path).await;
     assert!(page.contains("warehouse") && page.contains("leases and commits"), "{page}");
     assert!(page.contains(&format!("number\">{behind}<")) && behind >= 2, "{behind} behind: {page}");
+    assert!(!page.contains("badge silent"), "{page}");
+    let (day, later) = (Duration::from_secs(86_400), world.now.plus(Duration::from_secs(2 * 86_400)));
+    let report = world.store.report_silent_consumers(day, later).await.unwrap();
+    assert_eq!(report.silent.len(), 2, "{report:?}");
+    let page = browser.page(&path).await;
+    assert_eq!(page.matches("badge silent").count(), 2, "{page}");
+    assert!(browser.page(&list).await.contains("badge silent"));
     let delete = format!("{path}/delete");
     assert!(browser.page(&delete).await.contains("Delete polling endpoint and 2 consumers"));
     assert_eq!(browser.submit(&delete, &delete, &[]).await.status(), StatusCode::SEE_OTHER);

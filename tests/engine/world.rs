@@ -43,6 +43,7 @@ pub fn options() -> EngineOptions {
         endpoint_max_in_flight: 32,
         drain: Duration::from_secs(10),
         disable_after: Duration::from_secs(5 * 86_400),
+        consumer_silent_after: Duration::from_secs(2 * 86_400),
         retention: Duration::from_secs(90 * 86_400),
         deleted_retention: Duration::from_secs(7 * 86_400),
         process: "test".into(),

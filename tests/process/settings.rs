@@ -59,6 +59,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ("SENDOFF_MAX_IN_FLIGHT", &["1", "65536"], &["0", "65537", "-1", "many"]),
     ("SENDOFF_ENDPOINT_MAX_IN_FLIGHT", &["1", "1024"], &["0", "1025", "x"]),
     ("SENDOFF_DRAIN", &["30s", "1m"], &["0s", "2h", "30"]),
+    ("SENDOFF_CONSUMER_SILENT_AFTER", &["5m", "2d", "365d"], &["0s", "4m", "366d", "never"]),
     ("SENDOFF_ENDPOINT_DISABLE_AFTER", &["5d", "1m", "1s"], &["0s", "999ms", "400d", "never"]),
     ("SENDOFF_JWT_ALGORITHM", &["HS256", "HS384", "HS512"], &["none", "ES256", "hs256"]),
     (

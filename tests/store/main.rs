@@ -61,6 +61,7 @@ mod resting;
 mod retention;
 mod routing;
 mod scans;
+mod silence;
 mod slots;
 mod special;
 mod tail;

@@ -27,6 +27,8 @@ pub enum Badge {
     Enabled,
     /// An endpoint whose recent attempts have all failed.
     Failing,
+    /// A consumer that has stopped polling.
+    Silent,
 }
 
 impl HtmlSafe for Badge {}
@@ -66,6 +68,7 @@ impl Badge {
             Badge::Canceled => "canceled",
             Badge::Enabled => "enabled",
             Badge::Failing => "failing",
+            Badge::Silent => "silent",
         }
     }
 }

@@ -78,6 +78,8 @@ pub struct Consumer {
     pub leased_until: Option<Time>,
     /// The time of its last request, accurate to about a minute.
     pub polled_at: Time,
+    /// It has not polled since its silence was reported.
+    pub silent: bool,
 }
 
 /// Checks the name of a consumer, by the rules of uids.

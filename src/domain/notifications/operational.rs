@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::domain::deliveries::delivery::{DeadReason, Progress, Transition};
-use crate::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
+use crate::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, PollingEndpointId, Time, Uid};
 
 /// The number of consecutive failures that triggers [`OperationalKind::AttemptFailing`].
 pub const FAILING_AFTER: i32 = 4;
@@ -33,11 +33,13 @@ pub enum OperationalKind {
     AttemptRecovered,
     /// The message exceeded the retention period while the delivery was pending.
     MessageExpired,
+    /// A consumer of a polling endpoint has not polled for a while.
+    ConsumerSilent,
 }
 
 impl OperationalKind {
     /// All kinds.
-    pub const ALL: [OperationalKind; 9] = [
+    pub const ALL: [OperationalKind; 10] = [
         OperationalKind::EndpointCreated,
         OperationalKind::EndpointUpdated,
         OperationalKind::EndpointDeleted,
@@ -47,6 +49,7 @@ impl OperationalKind {
         OperationalKind::AttemptFailing,
         OperationalKind::AttemptRecovered,
         OperationalKind::MessageExpired,
+        OperationalKind::ConsumerSilent,
     ];
 
     /// The event type, as in the message and in an operational endpoint's filter.
@@ -61,6 +64,7 @@ impl OperationalKind {
             OperationalKind::AttemptFailing => "message.attempt.failing",
             OperationalKind::AttemptRecovered => "message.attempt.recovered",
             OperationalKind::MessageExpired => "message.expired",
+            OperationalKind::ConsumerSilent => "consumer.silent",
         }
     }
 
@@ -80,6 +84,7 @@ impl OperationalKind {
             OperationalKind::AttemptFailing => "The fourth attempt of a delivery failed; more attempts will follow.",
             OperationalKind::AttemptRecovered => "A delivery succeeded after it was reported as failing or exhausted.",
             OperationalKind::MessageExpired => "A message expired while its delivery was still pending.",
+            OperationalKind::ConsumerSilent => "A consumer of a polling endpoint has not polled for a while.",
         }
     }
 
@@ -181,6 +186,7 @@ pub enum OperationalData<'a> {
     Endpoint(EndpointData<'a>),
     Attempt(AttemptData<'a>),
     Expired(ExpiredData<'a>),
+    Consumer(ConsumerData<'a>),
 }
 
 /// Data of `endpoint.*` events.
@@ -243,6 +249,21 @@ pub struct ExpiredData<'a> {
     pub msg_event_id: Option<&'a Uid>,
     /// Number of attempts.
     pub attempts: i32,
+}
+
+/// Data of `consumer.silent`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerData<'a> {
+    pub app_id: AppId,
+    pub app_uid: Option<&'a Uid>,
+    /// The polling endpoint.
+    pub endpoint_id: PollingEndpointId,
+    pub endpoint_uid: Option<&'a Uid>,
+    /// The name of the consumer.
+    pub consumer_id: &'a str,
+    /// Accurate to about a minute.
+    pub last_poll_at: Time,
 }
 
 /// The attempt that triggered the event.

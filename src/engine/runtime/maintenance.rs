@@ -54,6 +54,8 @@ pub struct Maintenance {
     pub deleted_retention: Duration,
     /// Endpoints that only fail for this long are disabled.
     pub disable_after: Duration,
+    /// Consumers that have not polled for this long are reported.
+    pub consumer_silent_after: Duration,
 }
 
 /// The maintenance tasks.
@@ -75,6 +77,8 @@ pub enum MaintenanceKind {
     Rollups,
     /// Warns about failing endpoints and finally disables them.
     Failing,
+    /// Reports consumers of polling endpoints that have stopped polling.
+    SilentConsumers,
     /// Deletes the rows of deleted endpoints and applications.
     PurgeDeleted,
     /// Deletes secrets that no longer sign.
@@ -90,7 +94,7 @@ pub enum MaintenanceKind {
 
 impl MaintenanceKind {
     /// In the order in which they run if all are due.
-    pub const ALL: [MaintenanceKind; 17] = [
+    pub const ALL: [MaintenanceKind; 18] = [
         MaintenanceKind::Partitions,
         MaintenanceKind::Backlog,
         MaintenanceKind::Dead,
@@ -99,6 +103,7 @@ impl MaintenanceKind {
         MaintenanceKind::Contents,
         MaintenanceKind::Rollups,
         MaintenanceKind::Failing,
+        MaintenanceKind::SilentConsumers,
         MaintenanceKind::PurgeDeleted,
         MaintenanceKind::Secrets,
         MaintenanceKind::SignIns,
@@ -121,6 +126,7 @@ impl MaintenanceKind {
             MaintenanceKind::Contents => "contents",
             MaintenanceKind::Rollups => "rollups",
             MaintenanceKind::Failing => "failing",
+            MaintenanceKind::SilentConsumers => "silent_consumers",
             MaintenanceKind::PurgeDeleted => "purge_deleted",
             MaintenanceKind::Secrets => "secrets",
             MaintenanceKind::SignIns => "sign_ins",
@@ -149,7 +155,8 @@ impl MaintenanceKind {
             MaintenanceKind::PurgeDeleted => (maintenance.deleted_retention / 10)
                 .min(maintenance.retention / 10)
                 .clamp(Duration::from_secs(1), Duration::from_secs(60)),
-            MaintenanceKind::Secrets
+            MaintenanceKind::SilentConsumers
+            | MaintenanceKind::Secrets
             | MaintenanceKind::SignIns
             | MaintenanceKind::Idempotency
             | MaintenanceKind::Audit
@@ -242,6 +249,9 @@ impl Maintenance {
             MaintenanceKind::Contents => store.expire_contents(now).await? >= Store::CONTENTS_STEP,
             MaintenanceKind::Rollups => store.compact_rollups(now).await? >= Store::COMPACTION_STEP,
             MaintenanceKind::Failing => self.check_failing(store, now).await?,
+            MaintenanceKind::SilentConsumers => {
+                store.report_silent_consumers(self.consumer_silent_after, now).await?.more
+            }
             MaintenanceKind::PurgeDeleted => {
                 store.purge_deleted(now.minus(self.deleted_retention), now.minus(self.retention), now).await?
             }

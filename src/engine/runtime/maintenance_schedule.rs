@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn a_failing_kind_delays_no_other() {
-        let maintenance = Maintenance { retention: DAY, deleted_retention: DAY, disable_after: DAY };
+        let maintenance =
+            Maintenance { retention: DAY, deleted_retention: DAY, disable_after: DAY, consumer_silent_after: DAY };
         let start = Instant::now();
         let (mut schedule, mut turns) = (MaintenanceSchedule::new(start), vec![0; MaintenanceKind::ALL.len()]);
         for second in 0..120 {

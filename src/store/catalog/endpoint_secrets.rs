@@ -9,11 +9,11 @@ use crate::domain::notifications::operational::OperationalKind;
 use crate::domain::signing::secret::Secret;
 use crate::domain::{AppId, EndpointId, Invalid, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
+use crate::store::catalog::endpoints::endpoint_event;
 use crate::store::db::codec;
 use crate::store::ingest::live_endpoints::open_secret;
 use crate::store::queue::signals::Signal;
 use crate::store::recording::operational;
-use crate::store::recording::operational_event::EventDetail;
 use crate::store::{EndpointRef, Store, StoreError, Tenant, Tx, on, read};
 
 impl Store {
@@ -101,8 +101,7 @@ impl Store {
             let target = id.to_string();
             self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::SECRET_ROTATED, &target).within(app), now)
                 .await?;
-            let changed =
-                EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: endpoint.spec.uid.clone() };
+            let changed = endpoint_event(OperationalKind::EndpointUpdated, &endpoint);
             let emitted = self.emit_endpoint_events(&mut tx, tenant, &endpoint, now, vec![changed]).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));

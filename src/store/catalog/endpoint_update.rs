@@ -5,7 +5,7 @@ use crate::domain::access::audit::action;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
 use crate::domain::notifications::operational::{DisabledBy, OperationalKind};
 use crate::domain::{AppId, EndpointId, Time};
-use crate::store::catalog::endpoints::check_event_types;
+use crate::store::catalog::endpoints::{check_event_types, endpoint_event};
 use crate::store::db::codec;
 use crate::store::queue::ordering;
 use crate::store::queue::signals::Signal;
@@ -48,17 +48,18 @@ impl Store {
                 (false, _) => None,
                 (true, known) => Some(known.unwrap_or(DisabledReason::Manual)),
             };
-            let mut what = vec![EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: spec.uid.clone() }];
-            if spec.disabled && !before.spec.disabled {
-                what.push(EventDetail::Disabled { by: DisabledBy::Manual, uid: spec.uid.clone(), fail_since: None });
-            }
             let act = match (before.spec.disabled, spec.disabled) {
                 (false, true) => action::ENDPOINT_DISABLED,
                 (true, false) => action::ENDPOINT_ENABLED,
                 _ => action::ENDPOINT_CHANGED,
             };
-            let ordered = before.spec.ordered;
+            let (ordered, turned_off) = (before.spec.ordered, spec.disabled && !before.spec.disabled);
             let endpoint = Endpoint { spec: spec.clone(), disabled_reason: reason, updated_at: now, ..before };
+            let mut what = vec![endpoint_event(OperationalKind::EndpointUpdated, &endpoint)];
+            if turned_off {
+                let uid = endpoint.spec.uid.clone();
+                what.push(EventDetail::Disabled { endpoint: endpoint.id, by: DisabledBy::Manual, uid, fail_since: None });
+            }
             check_event_types(&mut tx, &tenant.org, app, endpoint.spec.event_types.as_deref()).await?;
             const SQL: &str = "UPDATE endpoint SET created_at = $3, updated_at = $4, uid = $5, url = $6, description = $7,
                      disabled = $8, disabled_reason = $9, event_types = $10, channels = $11, throttle_rate = $12,
@@ -104,8 +105,7 @@ impl Store {
              version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
              WHERE id = $1 AND app_id = $2";
             on!(tx, db => sqlx::query(SQL).bind(id).bind(app).bind(sealed).bind(now).execute(db).await.map(drop))?;
-            let what =
-                vec![EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: before.spec.uid.clone() }];
+            let what = vec![endpoint_event(OperationalKind::EndpointUpdated, &before)];
             self.audit_endpoint(&mut tx, tenant, &before, action::ENDPOINT_CHANGED, "headers", now).await?;
             let emitted = self.emit_endpoint_events(&mut tx, tenant, &before, now, what).await?;
             tx.commit().await?;

@@ -62,8 +62,7 @@ impl Store {
             self.write_endpoint(&mut tx, SQL, &endpoint, Some(slot)).await?;
             ordering::prepare_endpoint(&mut tx, &endpoint, None).await?;
             self.add_secret(&mut tx, endpoint.id, secret, now).await?;
-            let created =
-                EventDetail::Endpoint { kind: OperationalKind::EndpointCreated, uid: endpoint.spec.uid.clone() };
+            let created = endpoint_event(OperationalKind::EndpointCreated, &endpoint);
             self.audit_endpoint(&mut tx, tenant, &endpoint, action::ENDPOINT_CREATED, "", now).await?;
             let emitted = self.emit_endpoint_events(&mut tx, tenant, &endpoint, now, vec![created]).await?;
             tx.commit().await?;
@@ -100,8 +99,7 @@ impl Store {
         at: Time,
         what: Vec<EventDetail>,
     ) -> Result<Vec<Admission>, StoreError> {
-        let (app, id) = (endpoint.app_id, endpoint.id);
-        let event = |what| OperationalEvent { org: tenant.org.clone(), app, endpoint: id, at, what };
+        let event = |what| OperationalEvent { org: tenant.org.clone(), app: endpoint.app_id, at, what };
         operational::emit(&self.inner, tx, what.into_iter().map(event).collect()).await
     }
 
@@ -267,8 +265,7 @@ impl Store {
             })?;
             const ONE_LESS: &str = "UPDATE application SET endpoints = endpoints - 1 WHERE id = $1";
             on!(tx, db => sqlx::query(ONE_LESS).bind(app).execute(db).await.map(drop))?;
-            let deleted =
-                EventDetail::Endpoint { kind: OperationalKind::EndpointDeleted, uid: before.spec.uid.clone() };
+            let deleted = endpoint_event(OperationalKind::EndpointDeleted, &before);
             self.audit_endpoint(&mut tx, tenant, &before, action::ENDPOINT_DELETED, "", now).await?;
             let emitted = self.emit_endpoint_events(&mut tx, tenant, &before, now, vec![deleted]).await?;
             tx.commit().await?;
@@ -339,4 +336,9 @@ pub(in crate::store) async fn check_event_types(
     }
     let reason = format!("these event types are not in the catalog: {}", limits::join_first(&missing));
     Err(StoreError::Invalid(vec![Invalid::new("eventTypes", reason)]))
+}
+
+/// An operational event about a change of `endpoint`.
+pub(in crate::store::catalog) fn endpoint_event(kind: OperationalKind, endpoint: &Endpoint) -> EventDetail {
+    EventDetail::Endpoint { endpoint: endpoint.id, kind, uid: endpoint.spec.uid.clone() }
 }

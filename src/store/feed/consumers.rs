@@ -39,18 +39,25 @@ struct Row {
     moves: i32,
     leased_until: Option<Time>,
     polled_at: Time,
+    silence_reported: Time,
 }
 
-from_row!(Row { name, position, complete_at, moves, leased_until, polled_at });
+from_row!(Row { name, position, complete_at, moves, leased_until, polled_at, silence_reported });
 
-const COLUMNS: &str = "name, position, complete_at, moves, leased_until, polled_at";
+const COLUMNS: &str = "name, position, complete_at, moves, leased_until, polled_at, silence_reported";
 
 impl Row {
     fn consumer(self) -> Consumer {
         let moves = u16::try_from(self.moves).unwrap_or_default();
         let position = Position::from_number(self.position);
         let iterator = FeedIterator { position, complete_at: self.complete_at, moves };
-        Consumer { name: self.name, iterator, leased_until: self.leased_until, polled_at: self.polled_at }
+        Consumer {
+            name: self.name,
+            iterator,
+            leased_until: self.leased_until,
+            polled_at: self.polled_at,
+            silent: self.silence_reported == self.polled_at,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! * [`feed_page`]: a page after a position. [`wakeups`]: waiting for the next message.
 //! * [`polling_endpoints`], [`polling_tokens`]: polling endpoints and their credentials.
 //! * [`consumers`], [`leases`]: readers whose position the store keeps, without and with leases.
+//! * [`silent_consumers`]: reports consumers that have stopped polling.
 //! * [`autoconfig`]: tokens with which a receiver's program creates its own endpoint.
 //!
 //! Invariants:
@@ -21,4 +22,5 @@ pub mod feed_page;
 pub mod leases;
 pub mod polling_endpoints;
 pub mod polling_tokens;
+pub mod silent_consumers;
 pub mod wakeups;

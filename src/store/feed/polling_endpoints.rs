@@ -15,6 +15,7 @@ use crate::store::catalog::endpoints::check_event_types;
 use crate::store::db::codec;
 use crate::store::db::codec::from_row;
 use crate::store::db::store_error::is_taken;
+use crate::store::feed::silent_consumers;
 use crate::store::{Page, PageRequest, PollingEndpointRef, Store, StoreError, Tenant, Tx, on, read};
 
 struct Row {
@@ -143,11 +144,15 @@ impl Store {
                 Ok(spec) => spec,
                 Err(refused) => return Ok(UpdateResult::Aborted(refused)),
             };
+            let enabled = before.spec.disabled && !spec.disabled;
             let after = PollingEndpoint { spec, updated_at: now, ..before };
             const SQL: &str = "UPDATE polling_endpoint SET uid = $3, disabled = $4, event_types = $5, channels = $6,
                      metadata = $7, created_at = $8, updated_at = $9
                  WHERE id = $1 AND app_id = $2";
             self.write_polling_endpoint(&mut tx, SQL, tenant, &after).await?;
+            if enabled {
+                silent_consumers::watch_again(&mut tx, after.id).await?;
+            }
             self.audit_polling_endpoint(&mut tx, tenant, &after, action::POLLING_ENDPOINT_CHANGED, now).await?;
             tx.commit().await?;
             Ok(UpdateResult::Updated(after))

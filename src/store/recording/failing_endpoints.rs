@@ -95,13 +95,7 @@ impl Store {
                     let notice = notice_of(&mut tx, row, &what).await?;
                     notices.entry(row.app_id).or_default().push(notice);
                 }
-                events.push(OperationalEvent {
-                    org: row.org.clone(),
-                    app: row.app_id,
-                    endpoint: row.id,
-                    at: now,
-                    what,
-                });
+                events.push(OperationalEvent { org: row.org.clone(), app: row.app_id, at: now, what });
             }
             let emitted = operational::emit(&self.inner, &mut tx, events).await?;
             write_mails(&mut tx, notices, now).await?;
@@ -153,7 +147,8 @@ async fn warn(
             .execute(db).await.map(|done| done.rows_affected())
     })?;
     let warning = Warning { warning: number, disable_at: row.failing_since.plus(disable_after) };
-    Ok((noted > 0).then(|| EventDetail::Failing { uid: row.uid.clone(), fail_since: row.failing_since, warning }))
+    let (endpoint, fail_since) = (row.id, row.failing_since);
+    Ok((noted > 0).then(|| EventDetail::Failing { endpoint, uid: row.uid.clone(), fail_since, warning }))
 }
 
 /// Disables the endpoint. `None` if the streak has ended or another process was first.
@@ -163,8 +158,8 @@ async fn disable_failing(tx: &mut Tx, row: &Row, now: Time) -> Result<Option<Eve
         return Ok(None);
     }
     write_audit_entry(tx, &row.org, row.app_id, row.id, &row.url, "every attempt failed for too long", now).await?;
-    let uid = row.uid.clone();
-    Ok(Some(EventDetail::Disabled { by: DisabledBy::Automatic, uid, fail_since: Some(row.failing_since) }))
+    let (by, uid, fail_since) = (DisabledBy::Automatic, row.uid.clone(), Some(row.failing_since));
+    Ok(Some(EventDetail::Disabled { endpoint: row.id, by, uid, fail_since }))
 }
 
 /// Disables the endpoints of `records` that are marked with [`FinishedAttempt::disable`], and returns the events. The
@@ -183,7 +178,8 @@ pub(in crate::store) async fn disable_gone<'f>(
         let Some(found) = disable(tx, attempt.endpoint_id, reason, None, attempt.at).await? else { continue };
         write_audit_entry(tx, &one.org, attempt.app_id, attempt.endpoint_id, &found.url, "410 Gone", attempt.at)
             .await?;
-        let what = EventDetail::Disabled { by: DisabledBy::Automatic, uid: found.uid, fail_since: found.failing_since };
+        let (by, fail_since) = (DisabledBy::Automatic, found.failing_since);
+        let what = EventDetail::Disabled { endpoint: attempt.endpoint_id, by, uid: found.uid, fail_since };
         let emitted = operational_event::of_record(one, what);
         latest = latest.max(emitted.at);
         if inner.mail_enabled() {

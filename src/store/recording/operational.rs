@@ -20,8 +20,8 @@ use crate::domain::catalog::application::Application;
 use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::message::Message;
 use crate::domain::notifications::operational::{
-    AttemptData, AttemptEvent, EndpointData, ExpiredData, OperationalData, OperationalPayload, PastAttempt,
-    failure_reported,
+    AttemptData, AttemptEvent, ConsumerData, EndpointData, ExpiredData, OperationalData, OperationalPayload,
+    PastAttempt, failure_reported,
 };
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid, limits};
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
@@ -185,11 +185,12 @@ impl EventContext {
 
     /// Whether the event is emitted, considering earlier attempts of its delivery.
     fn is_emitted(&self, one: &OperationalEvent) -> bool {
-        let EventDetail::Attempt { worth: AttemptEvent::RecoveredIfReported, message, number, .. } = &one.what else {
+        let EventDetail::Attempt { worth: AttemptEvent::RecoveredIfReported, endpoint, message, number, .. } =
+            &one.what
+        else {
             return true;
         };
-        let earlier_attempts =
-            self.earlier_attempts.get(&(*message, one.endpoint)).map(Vec::as_slice).unwrap_or_default();
+        let earlier_attempts = self.earlier_attempts.get(&(*message, *endpoint)).map(Vec::as_slice).unwrap_or_default();
         failure_reported(
             earlier_attempts
                 .iter()
@@ -199,11 +200,11 @@ impl EventContext {
     }
 
     fn data<'a>(&'a self, one: &'a OperationalEvent) -> OperationalData<'a> {
-        let endpoint = |endpoint_uid, fail_since, trigger, warning| {
+        let endpoint_data = |endpoint: &EndpointId, endpoint_uid, fail_since, trigger, warning| {
             OperationalData::Endpoint(EndpointData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
-                endpoint_id: one.endpoint,
+                endpoint_id: *endpoint,
                 endpoint_uid,
                 fail_since,
                 trigger,
@@ -211,27 +212,39 @@ impl EventContext {
             })
         };
         match &one.what {
-            EventDetail::Endpoint { uid, .. } => endpoint(uid.as_ref(), None, None, None),
-            EventDetail::Disabled { by, uid, fail_since } => endpoint(uid.as_ref(), *fail_since, Some(*by), None),
-            EventDetail::Failing { uid, fail_since, warning } => {
-                endpoint(uid.as_ref(), Some(*fail_since), None, Some(*warning))
+            EventDetail::Endpoint { endpoint, uid, .. } => endpoint_data(endpoint, uid.as_ref(), None, None, None),
+            EventDetail::Disabled { endpoint, by, uid, fail_since } => {
+                endpoint_data(endpoint, uid.as_ref(), *fail_since, Some(*by), None)
             }
-            EventDetail::Expired { message, attempts } => OperationalData::Expired(ExpiredData {
+            EventDetail::Failing { endpoint, uid, fail_since, warning } => {
+                endpoint_data(endpoint, uid.as_ref(), Some(*fail_since), None, Some(*warning))
+            }
+            EventDetail::Expired { endpoint, message, attempts } => OperationalData::Expired(ExpiredData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
-                endpoint_id: one.endpoint,
+                endpoint_id: *endpoint,
                 msg_id: *message,
                 msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
                 attempts: *attempts,
             }),
-            EventDetail::Attempt { message, last, .. } => OperationalData::Attempt(AttemptData {
+            EventDetail::Attempt { endpoint, message, last, .. } => OperationalData::Attempt(AttemptData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
-                endpoint_id: one.endpoint,
+                endpoint_id: *endpoint,
                 msg_id: *message,
                 msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
                 last_attempt: *last,
             }),
+            EventDetail::ConsumerSilent { endpoint, uid, consumer, polled_at } => {
+                OperationalData::Consumer(ConsumerData {
+                    app_id: one.app,
+                    app_uid: self.app_uid(one.app),
+                    endpoint_id: *endpoint,
+                    endpoint_uid: uid.as_ref(),
+                    consumer_id: consumer,
+                    last_poll_at: *polled_at,
+                })
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 use crate::domain::notifications::operational::{
     AttemptEvent, DisabledBy, LastAttemptData, OperationalKind, Warning, event_for_attempt,
 };
-use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
+use crate::domain::{AppId, EndpointId, MessageId, OrgId, PollingEndpointId, Time, Uid};
 use crate::store::queue::dead::EndedDelivery;
 use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 
@@ -16,7 +16,6 @@ use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 pub(in crate::store) struct OperationalEvent {
     pub org: OrgId,
     pub app: AppId,
-    pub endpoint: EndpointId,
     pub at: Time,
     pub what: EventDetail,
 }
@@ -25,31 +24,43 @@ pub(in crate::store) struct OperationalEvent {
 pub(in crate::store) enum EventDetail {
     /// The endpoint was created, changed or deleted; its UID before the deletion.
     Endpoint {
+        endpoint: EndpointId,
         kind: OperationalKind,
         uid: Option<Uid>,
     },
     Disabled {
+        endpoint: EndpointId,
         by: DisabledBy,
         uid: Option<Uid>,
         fail_since: Option<Time>,
     },
     /// Every attempt to the endpoint has failed since `fail_since`.
     Failing {
+        endpoint: EndpointId,
         uid: Option<Uid>,
         fail_since: Time,
         warning: Warning,
     },
     /// A pending delivery to the endpoint expired after this many attempts.
     Expired {
+        endpoint: EndpointId,
         message: MessageId,
         attempts: i32,
     },
     /// An attempt to the endpoint, with its number.
     Attempt {
+        endpoint: EndpointId,
         worth: AttemptEvent,
         message: MessageId,
         number: i32,
         last: LastAttemptData,
+    },
+    /// A consumer of the polling endpoint has not polled since `polled_at`.
+    ConsumerSilent {
+        endpoint: PollingEndpointId,
+        uid: Option<Uid>,
+        consumer: String,
+        polled_at: Time,
     },
 }
 
@@ -62,6 +73,7 @@ impl OperationalEvent {
             EventDetail::Disabled { .. } => OperationalKind::EndpointDisabled,
             EventDetail::Failing { .. } => OperationalKind::EndpointFailing,
             EventDetail::Expired { .. } => OperationalKind::MessageExpired,
+            EventDetail::ConsumerSilent { .. } => OperationalKind::ConsumerSilent,
             EventDetail::Attempt { worth: AttemptEvent::Emit(kind), .. } => *kind,
             EventDetail::Attempt { worth: AttemptEvent::RecoveredIfReported, .. } => OperationalKind::AttemptRecovered,
         }
@@ -70,10 +82,13 @@ impl OperationalEvent {
     /// The delivery that the event refers to, if any.
     pub(in crate::store) fn delivery(&self) -> Option<(MessageId, EndpointId)> {
         match &self.what {
-            EventDetail::Attempt { message, .. } | EventDetail::Expired { message, .. } => {
-                Some((*message, self.endpoint))
+            EventDetail::Attempt { message, endpoint, .. } | EventDetail::Expired { message, endpoint, .. } => {
+                Some((*message, *endpoint))
             }
-            EventDetail::Endpoint { .. } | EventDetail::Disabled { .. } | EventDetail::Failing { .. } => None,
+            EventDetail::Endpoint { .. }
+            | EventDetail::Disabled { .. }
+            | EventDetail::Failing { .. }
+            | EventDetail::ConsumerSilent { .. } => None,
         }
     }
 }
@@ -88,7 +103,8 @@ pub(in crate::store) fn of_records(finished: &[FinishedAttempt], recorded: &[Rec
             response_status_code: attempt.outcome.status.unwrap_or(0),
             timestamp: attempt.at,
         };
-        let what = EventDetail::Attempt { worth, message: attempt.message_id, number: attempt.number, last };
+        let (endpoint, message, number) = (attempt.endpoint_id, attempt.message_id, attempt.number);
+        let what = EventDetail::Attempt { endpoint, worth, message, number, last };
         Some(of_record(one, what))
     };
     applied.filter_map(event).collect()
@@ -97,8 +113,8 @@ pub(in crate::store) fn of_records(finished: &[FinishedAttempt], recorded: &[Rec
 /// The events of deliveries that ended unsent because their message or its content expired.
 pub(in crate::store) fn of_unsent(unsent: &[EndedDelivery], now: Time) -> Vec<OperationalEvent> {
     let event = |one: &EndedDelivery| {
-        let what = EventDetail::Expired { message: one.message_id, attempts: one.attempts };
-        OperationalEvent { org: one.org.clone(), app: one.app_id, endpoint: one.endpoint_id, at: now, what }
+        let what = EventDetail::Expired { endpoint: one.endpoint_id, message: one.message_id, attempts: one.attempts };
+        OperationalEvent { org: one.org.clone(), app: one.app_id, at: now, what }
     };
     unsent.iter().map(event).collect()
 }
@@ -108,7 +124,6 @@ pub(in crate::store) fn of_record(one: &FinishedAttempt, what: EventDetail) -> O
     OperationalEvent {
         org: one.org.clone(),
         app: one.attempt.app_id,
-        endpoint: one.attempt.endpoint_id,
         at: one.attempt.at.plus(one.attempt.outcome.duration),
         what,
     }

@@ -118,6 +118,7 @@ const NOT_MODELLED: [(&str, &[&str]); 23] = [
             "consumers",
             "consume",
             "reset_consumer",
+            "report_silent_consumers",
             "rotate_polling_token",
             "polling_token",
             "polling_token_by_hash",

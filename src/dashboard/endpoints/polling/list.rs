@@ -19,6 +19,8 @@ struct Row {
     state: Badge,
     filter: Line,
     consumers: String,
+    /// A consumer has stopped polling.
+    silent: bool,
     /// The latest poll of any consumer.
     polled: Option<RelativeTime>,
 }
@@ -45,6 +47,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
             state: if endpoint.spec.disabled { Badge::Disabled } else { Badge::Enabled },
             filter: Line::new(&filter_of(&endpoint)),
             consumers: count(consumers.len() as i64),
+            silent: consumers.iter().any(|one| one.silent),
             polled: consumers.iter().map(|one| one.polled_at).max().map(|at| RelativeTime::new(at, now)),
         });
     }

@@ -26,6 +26,8 @@ struct ConsumerRow {
     /// The number of the application's messages after the position, before filtering.
     behind: String,
     polled: RelativeTime,
+    /// Its silence was reported.
+    silent: bool,
 }
 
 #[derive(Template)]
@@ -64,6 +66,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
             position: RelativeTime::new(consumer.iterator.position.time(), now),
             behind: count_up_to(behind, MAX_LAG),
             polled: RelativeTime::new(consumer.polled_at, now),
+            silent: consumer.silent,
         });
     }
     let token = store.polling_token(&tenant, &endpoint).await?;
