@@ -398,7 +398,7 @@ fn transactions_of_several_libraries_reach_either_outbox() {
     std::fs::copy(examples.join("outbox/node_postgres_shop.mjs"), &node).expect("a copy");
     let folder = tempfile::tempdir().expect("a folder");
     let go = folder.path().join("database_sql_shop");
-    crate::support::go::build(&examples.join("outbox/database_sql_shop.go"), &go);
+    crate::support::build::go(&examples.join("outbox/database_sql_shop.go"), &go);
     for outbox in ["sendoff.outbox", TABLE] {
         for python in ["sqlalchemy_shop.py", "django_shop.py"] {
             let mut command = std::process::Command::new(crate::support::python());

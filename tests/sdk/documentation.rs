@@ -62,12 +62,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// README and docs: path and text.
+/// The READMEs and docs: path and text.
 fn pages() -> Vec<(String, String)> {
     let docs = fs::read_dir(root().join("docs")).expect("docs");
     let mut paths: Vec<PathBuf> = docs.map(|entry| entry.expect("an entry of docs").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
-    paths.push(root().join("README.md"));
+    paths.extend(["README.md", "examples/README.md"].map(|page| root().join(page)));
     paths.sort();
     let name = |path: &Path| path.strip_prefix(root()).expect("in the project").display().to_string();
     paths.iter().map(|path| (name(path), fs::read_to_string(path).expect("a page"))).collect()

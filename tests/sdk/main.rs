@@ -9,6 +9,7 @@ mod examples;
 mod fuzz;
 mod operational;
 mod polling_snippets;
+mod receivers;
 mod rest;
 mod sdks;
 mod snippets;

@@ -1,11 +1,12 @@
 //! The snippets that a polling endpoint's page shows (`snippets/poll.*`) fetch every message, from the real binary.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::rest::{call, made, text_of};
-use crate::support::{Binary, go, sqlite_file};
+use crate::support::{Binary, build, sqlite_file};
 
 /// More than a page.
 const MESSAGES: usize = 60;
@@ -41,6 +42,13 @@ const LANGUAGES: [(&str, &str, &str); 6] = [
     ),
 ];
 
+/// A program that runs for a minute at most: a snippet that reads the same page for ever fails.
+fn bounded(program: &OsStr) -> Command {
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(program);
+    command
+}
+
 /// The snippet with this server's address and what follows it, ready to run.
 fn program(folder: &Path, server: &str, (program, file, after): (&str, &str, &str)) -> Command {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("snippets").join(file);
@@ -53,10 +61,10 @@ fn program(folder: &Path, server: &str, (program, file, after): (&str, &str, &st
     fs::write(&source, code).expect("a file");
     if program == "go" {
         let built = folder.join("poll");
-        go::build(&source, &built);
-        return Command::new(built);
+        build::go(&source, &built);
+        return bounded(built.as_os_str());
     }
-    let mut command = Command::new(program);
+    let mut command = bounded(program.as_ref());
     command.arg(source);
     command
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use crate::support::routes::{Route, routes};
-use crate::support::{Binary, Postgres, Server, npm, npm_svix_1, python, python_svix_1, sqlite_file};
+use crate::support::{Binary, Postgres, Server, build, npm, npm_svix_1, python, python_svix_1, sqlite_file};
 
 /// An operation, by its method and path.
 type Operation = (&'static str, &'static str);
@@ -109,25 +109,9 @@ impl Sdk {
 /// How many operations the driver of an SDK reaches that goes part of the way.
 const PART: usize = 36;
 
-/// The program of `tests/rust`, which has dependencies of its own: built by the first caller.
+/// The program of `tests/rust`: built by the first caller.
 fn rust_walk() -> PathBuf {
-    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let (manifest, target) = (root.join("tests/rust/Cargo.toml"), root.join("target/svix-walk"));
-        let mut build = Command::new(env!("CARGO"));
-        build
-            .args(["build", "--locked", "--quiet"])
-            .arg("--manifest-path")
-            .arg(manifest)
-            .arg("--target-dir")
-            .arg(&target)
-            // Those of a build with clippy (.ci/run) are not for other packages.
-            .env_remove("RUSTC_WORKSPACE_WRAPPER")
-            .env_remove("RUSTFLAGS");
-        let output = build.output().unwrap_or_else(|error| panic!("{build:?}: {error}"));
-        assert!(output.status.success(), "{build:?}: {}", String::from_utf8_lossy(&output.stderr));
-        target.join("debug/svix-walk")
-    });
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| build::rust("tests/rust", "svix-walk"));
     BUILT.clone()
 }
 

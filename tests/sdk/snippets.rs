@@ -222,7 +222,7 @@ func main() {
         .replace("\t\"net/http\"\n", "\t\"net/http\"\n\t\"os\"\n")
         + driver;
     fs::write(folder.0.join("main.go"), source).unwrap();
-    crate::support::go::build(&folder.0.join("main.go"), &folder.0.join("main"));
+    crate::support::build::go(&folder.0.join("main.go"), &folder.0.join("main"));
     run(&folder, &["./main"]);
 }
 

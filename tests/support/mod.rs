@@ -5,9 +5,9 @@
 #![allow(dead_code, unused_imports, unused_macros)]
 
 pub mod backlog;
+pub mod build;
 pub mod database;
 pub mod delivery_writes;
-pub mod go;
 pub mod kind;
 pub mod mail_server;
 pub mod own_process;
