@@ -550,6 +550,8 @@ CREATE TABLE operator (
     name       TEXT NOT NULL UNIQUE,
     -- argon2id, in the PHC string format.
     password   TEXT NOT NULL,
+    -- viewer, operator, admin.
+    role       TEXT NOT NULL,
     -- The organizations that they may look at, a JSON list; NULL: all.
     orgs       TEXT,
     created_at BIGINT NOT NULL,

@@ -46,11 +46,14 @@ use crate::dashboard::applications::{application_form, portal_link};
 use crate::dashboard::deliveries::{cancel, resend};
 use crate::dashboard::endpoints::{endpoint, endpoint_actions, endpoint_secret, polling, test_event};
 use crate::dashboard::event_types::event_type_form;
-use crate::dashboard::http::{assets, error, middleware, preferences};
+pub use crate::dashboard::http::route_access::{Access, RouteAccess, TABLE as ROUTE_ACCESS};
+use crate::dashboard::http::{assets, error, middleware, preferences, route_access};
 use crate::dashboard::live::tail;
 pub use crate::dashboard::live::tail_feed::TailFeeds;
 use crate::dashboard::messages::{message, send_message};
-use crate::dashboard::settings::{api_keys, audit, operational, operators, organization, outbox};
+use crate::dashboard::settings::{
+    api_keys, audit, operational, operator_account, operators, organization, outbox, own_account,
+};
 use crate::dashboard::sign_in::login;
 use crate::dashboard::sign_in::passwords::Passwords;
 use crate::domain::time::Clock;
@@ -125,6 +128,7 @@ pub fn customers(config: &mut web::ServiceConfig) {
 fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
     let pages = web::scope("")
         .guard(guard::fn_guard(is_ours))
+        .wrap(from_fn(route_access::check))
         .wrap(from_fn(middleware::pass))
         .service(page("/", read().to(overview::show)))
         .service(page("/deliveries", read().to(deliveries::show)))
@@ -141,9 +145,7 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
         .service(page("/keys/{key}/revoke", web::post().to(api_keys::revoke)))
         .service(page("/audit", read().to(audit::show)))
         .service(page("/operators", read().to(operators::list)).route(web::post().to(operators::create)))
-        .service(page("/operators/password", web::post().to(operators::change_password)))
-        .service(page("/operators/{operator}", read().to(operators::ask)))
-        .service(page("/operators/{operator}/remove", web::post().to(operators::remove)))
+        .configure(operator_pages)
         .service(page("/preferences", web::post().to(preferences::choose)))
         .service(page("/static/{hash}/{name}", read().to(assets::serve)))
         .service(page("/applications", read().to(applications::list)))
@@ -168,6 +170,21 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
         .configure(portal)
         .default_service(web::to(error::not_found));
     config.service(pages);
+}
+
+/// The user's own account, and those of others.
+fn operator_pages(config: &mut web::ServiceConfig) {
+    let act = |path: &str| format!("/operators/{{operator}}/{path}");
+    config
+        .service(page("/account", read().to(own_account::show)))
+        .service(page("/account/password", web::post().to(own_account::change_password)))
+        .service(
+            page("/operators/{operator}", read().to(operator_account::show))
+                .route(web::post().to(operator_account::change)),
+        )
+        .service(
+            page(&act("remove"), read().to(operator_account::ask)).route(web::post().to(operator_account::remove)),
+        );
 }
 
 /// Actions on stuck outbox rows.

@@ -71,7 +71,13 @@ async fn every_form_that_makes_something_acts_once(world: World) {
     let (resend, test) = (at(&format!("messages/{}", message.id)), at(&format!("endpoints/{}", endpoint.id)));
     let to = endpoint.id.to_string();
     let sent = [("eventType", "invoice.paid"), ("payload", "{\"n\": 1}")];
-    let account = [("name", "anna"), ("password", "a long password"), ("again", "a long password"), ("sees", "all")];
+    let account = [
+        ("name", "anna"),
+        ("password", "a long password"),
+        ("again", "a long password"),
+        ("role", "viewer"),
+        ("sees", "all"),
+    ];
     let same = |path: &str, act, typed: &[(&'static str, &str)]| posted(path, path, act, typed);
     let forms = [
         same(&at("send"), action::MESSAGE_SENT, &sent),

@@ -24,6 +24,7 @@ mod people;
 mod polling;
 mod portal;
 mod preview;
+mod roles;
 mod sign_in;
 mod tail;
 mod templates;

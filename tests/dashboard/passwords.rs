@@ -1,7 +1,7 @@
 //! Signing in by name and password: right, wrong, too often; the form that is bound to its browser; what a password's change ends.
 
 use reqwest::{Method, Response, StatusCode};
-use sendoff::domain::access::operator::Operator;
+use sendoff::domain::access::operator::{Operator, OperatorRole};
 use sendoff::domain::access::password::PasswordHash;
 
 use sendoff::traffic::Traffic;
@@ -49,9 +49,14 @@ impl<'h> Visitor<'h> {
     }
 }
 
+/// An admin's account.
 pub async fn account(world: &World, name: &str, orgs: Option<&[&str]>) -> Operator {
+    account_as(world, name, OperatorRole::Admin, orgs).await
+}
+
+pub async fn account_as(world: &World, name: &str, role: OperatorRole, orgs: Option<&[&str]>) -> Operator {
     let orgs = orgs.map(|orgs| orgs.iter().map(|org| org.parse().unwrap()).collect());
-    let operator = Operator::new(name, orgs, world.now).unwrap();
+    let operator = Operator::new(name, role, orgs, world.now).unwrap();
     let hash = PasswordHash::make("password", PASSWORD).unwrap();
     world.store.create_operator(&world.org, &operator, &hash, world.now).await.unwrap();
     operator
@@ -223,7 +228,7 @@ async fn behind_a_trusted_proxy_each_caller_has_tries_of_its_own() {
 async fn a_new_password_ends_the_other_sessions_and_no_more(world: World) {
     account(&world, "anna", None).await;
     let (one, other, link) = (signed_in(&world, "anna").await, signed_in(&world, "anna").await, world.sign_in().await);
-    let page = one.page("/operators").await;
+    let page = one.page("/account").await;
     let new = "a better one, much longer";
     let change = async |current: &str, new: &str, again: &str| {
         let form = [
@@ -232,7 +237,7 @@ async fn a_new_password_ends_the_other_sessions_and_no_more(world: World) {
             ("new", new.to_owned()),
             ("new_again", again.to_owned()),
         ];
-        one.post("/operators/password", &form).await
+        one.post("/account/password", &form).await
     };
     for (current, new, again, why) in [
         ("wrong", new, new, "is not correct"),
@@ -242,12 +247,12 @@ async fn a_new_password_ends_the_other_sessions_and_no_more(world: World) {
         let response = change(current, new, again).await;
         assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
         let page = response.text().await.unwrap();
-        crate::html::check(&page, "/operators/password");
+        crate::html::check(&page, "/account/password");
         assert!(page.contains(why), "{page}");
     }
     assert_eq!(other.get("/").await.0, StatusCode::OK);
     let response = change(PASSWORD, new, new).await;
-    assert_eq!(location(&response), "/operators?notice=password-changed");
+    assert_eq!(location(&response), "/account?notice=password-changed");
     assert_eq!(one.get("/").await.0, StatusCode::OK);
     assert_eq!(other.get("/").await.0, StatusCode::SEE_OTHER);
     assert_eq!(link.get("/").await.0, StatusCode::OK, "others' go on");
@@ -255,5 +260,5 @@ async fn a_new_password_ends_the_other_sessions_and_no_more(world: World) {
     assert_eq!(visitor.types("anna", PASSWORD).await.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(visitor.types("anna", new).await.status(), StatusCode::SEE_OTHER);
     let form = [("csrf", field(&link.page("/operators").await, "csrf")), ("current", new.into()), ("new", new.into())];
-    assert_eq!(link.post("/operators/password", &form).await.status(), StatusCode::FORBIDDEN, "a link has none");
+    assert_eq!(link.post("/account/password", &form).await.status(), StatusCode::NOT_FOUND, "a link has none");
 }

@@ -34,6 +34,7 @@ async fn accounts_are_made_and_removed(world: World) {
             ("name", name.to_owned()),
             ("password", password.to_owned()),
             ("again", again.to_owned()),
+            ("role", "admin".to_owned()),
             ("sees", sees.to_owned()),
             ("orgs", orgs.to_owned()),
         ];
@@ -68,10 +69,12 @@ async fn accounts_are_made_and_removed(world: World) {
     assert_eq!(operators.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["anna", "bert"]);
 
     let anna = signed_in(&world, "anna").await;
-    let ask = format!("/operators/{}", operators[0].id);
-    assert!(browser.page(&ask).await.contains("No other account has access to all organizations"));
-    assert!(!browser.page(&format!("/operators/{}", operators[1].id)).await.contains("No other account"));
-    let done = browser.post(&format!("{ask}/remove"), &[csrf(&browser, &ask).await]).await;
+    let path = |n: usize| format!("/operators/{}/remove", operators[n].id);
+    assert!(browser.page(&path(0)).await.contains("This is the last admin of all organizations"));
+    assert!(!browser.page(&path(1)).await.contains("last admin"));
+    assert_eq!(make("carl", GOOD, GOOD, "all", "").await.status(), StatusCode::SEE_OTHER);
+    let ask = path(0);
+    let done = browser.post(&ask, &[csrf(&browser, &ask).await]).await;
     assert_eq!(location(&done), "/operators?notice=operator-removed");
     assert_eq!(anna.get("/").await.0, StatusCode::SEE_OTHER, "signed out");
     assert_eq!(browser.get(&ask).await.0, StatusCode::NOT_FOUND);
@@ -88,11 +91,12 @@ async fn an_account_of_some_organizations_sees_those_and_looks_after_nobody(worl
     world.app(" mine").await;
     world.app_of(&other, "theirs").await;
     let bert = signed_in(&world, "bert").await;
-    let page = bert.page("/operators").await;
-    assert!(
-        page.contains("<h1>Your account</h1>") && !page.contains("anna") && !page.contains("New account"),
-        "{page}"
-    );
+    let page = bert.page("/account").await;
+    assert!(page.contains("<h1>Your account</h1>") && !page.contains("anna"), "{page}");
+    for hidden in ["/operators", "/outbox"] {
+        assert!(!page.contains(&format!("href=\"{hidden}\"")), "{hidden}: {page}");
+        assert_eq!(bert.get(hidden).await.0, StatusCode::FORBIDDEN, "{hidden}");
+    }
     let csrf = ("csrf", field(&page, "csrf"));
     assert_eq!(bert.get(&format!("/operators/{}", anna.id)).await.0, StatusCode::FORBIDDEN);
     let form = [csrf.clone(), ("name", "c".into()), ("password", GOOD.into()), ("again", GOOD.into())];

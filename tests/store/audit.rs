@@ -5,13 +5,14 @@ use std::time::Duration;
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::api_key::{ApiKey, KeyScopes, KeySpec};
 use sendoff::domain::access::audit::{Actor, ActorKind, action};
-use sendoff::domain::access::operator::Operator;
+use sendoff::domain::access::operator::{Operator, OperatorRole};
 use sendoff::domain::access::password::PasswordHash;
 use sendoff::domain::access::portal::{PortalLink, PortalOptions};
 use sendoff::domain::catalog::endpoint::{EndpointSpec, HeaderChange};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::{AppId, OrgId};
 use sendoff::store::access::audit::{AuditEntry, AuditFilter, NewAuditEntry};
+use sendoff::store::access::operators::AccountChange;
 use sendoff::store::catalog::endpoint_update::OptimisticUpdate;
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::{Order, PageRequest, Store, StoreError, Tenant};
@@ -133,13 +134,13 @@ async fn people_and_keys_are_noted_too(home: Home) {
     assert_eq!(acts(&store, &mut seen).await, ["portal link made", "signed in", "signed out"]);
 
     let hashes = ["correct horse battery", "another good password"].map(|text| PasswordHash::make("p", text).unwrap());
-    let (org, bert) = (OrgId::default_org(), Operator::new("bert", None, NOW).unwrap());
+    let (org, bert) = (OrgId::default_org(), Operator::new("bert", OperatorRole::Viewer, None, NOW).unwrap());
     store.create_operator(&org, &bert, &hashes[0], NOW).await.unwrap();
     assert!(store.create_operator(&org, &bert, &hashes[0], NOW).await.is_err());
     assert!(store.open_session(&bert, &hashes[0], &[5; 32], NOW, later(60)).await.unwrap());
     assert!(!store.open_session(&bert, &hashes[1], &[6; 32], NOW, later(60)).await.unwrap());
     assert!(store.change_password(&org, &bert, &hashes[0], &hashes[1], &[5; 32], NOW).await.unwrap());
-    assert!(store.remove_operator(&org, bert.id, NOW).await.unwrap());
+    assert_eq!(store.remove_operator(&org, bert.id, NOW).await.unwrap(), AccountChange::Done);
     let wanted = ["operator created: all organizations", "signed in", "password changed", "operator removed"];
     assert_eq!(acts(&store, &mut seen).await, wanted);
 }

@@ -4,10 +4,11 @@ use std::sync::LazyLock;
 
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::api_key::{ApiKey, KeyScopes, KeySpec};
-use sendoff::domain::access::operator::Operator;
+use sendoff::domain::access::operator::{Operator, OperatorRole};
 use sendoff::domain::access::password::PasswordHash;
 use sendoff::domain::{OperatorId, OrgId};
 use sendoff::store::StoreError;
+use sendoff::store::access::operators::AccountChange;
 
 use crate::home::*;
 use crate::support::on_both;
@@ -19,7 +20,7 @@ static HASHES: LazyLock<[PasswordHash; 2]> = LazyLock::new(|| {
 
 fn account(name: &str, orgs: Option<&[&str]>) -> Operator {
     let orgs = orgs.map(|orgs| orgs.iter().map(|text| org(text)).collect());
-    Operator::new(name, orgs, NOW).expect("an account")
+    Operator::new(name, OperatorRole::Admin, orgs, NOW).expect("an account")
 }
 
 fn from() -> OrgId {
@@ -31,6 +32,7 @@ on_both! {
     a_session_knows_whose_it_is
     a_new_password_or_a_removal_ends_what_is_open
     organizations_are_those_that_have_something
+    of_two_admins_who_remove_each_other_one_stays
 }
 
 async fn an_account_comes_back_as_it_was_made(home: Home) {
@@ -94,8 +96,9 @@ async fn a_new_password_or_a_removal_ends_what_is_open(home: Home) {
     assert_eq!([open(1).await, open(2).await, open(3).await, open(9).await], [false, true, false, true]);
     assert!(store.operator_named("anna").await.unwrap().unwrap().1.verify("another good password"));
 
-    assert!(!store.remove_operator(&from(), OperatorId::new(NOW), NOW).await.unwrap());
-    assert!(store.remove_operator(&from(), anna.id, NOW).await.unwrap());
+    let gone = store.remove_operator(&from(), OperatorId::new(NOW), NOW).await.unwrap();
+    assert_eq!(gone, AccountChange::NotFound);
+    assert_eq!(store.remove_operator(&from(), anna.id, NOW).await.unwrap(), AccountChange::Done);
     assert_eq!([open(2).await, open(9).await], [false, true]);
     assert_eq!(store.operator_named("anna").await.unwrap().map(|(one, _)| one), None);
     assert!(!store.open_session(&anna, &HASHES[1], &[4; 32], NOW, later(60)).await.unwrap(), "gone meanwhile");
@@ -126,4 +129,33 @@ async fn organizations_are_those_that_have_something(home: Home) {
     for (text, there) in [("org_catalog", true), ("org_key", true), ("org_default", true), ("org_none", false)] {
         assert_eq!(store.is_organization(&org(text)).await.unwrap(), there, "{text}");
     }
+}
+
+async fn of_two_admins_who_remove_each_other_one_stays(home: Home) {
+    let store = &home.store;
+    let account = |name: &str| Operator::new(name, OperatorRole::Admin, None, NOW).unwrap();
+    let (anna, bert) = (account("anna"), account("bert"));
+    for one in [&anna, &bert] {
+        store.create_operator(&from(), one, &HASHES[0], NOW).await.unwrap();
+    }
+    let from = from();
+    let (one, other) =
+        tokio::join!(store.remove_operator(&from, anna.id, NOW), store.remove_operator(&from, bert.id, NOW));
+    let results = [one.unwrap(), other.unwrap()];
+    assert!(results.contains(&AccountChange::Done) && results.contains(&AccountChange::LastAdmin), "{results:?}");
+    let left = store.operators().await.unwrap();
+    let [last] = left.as_slice() else { panic!("{left:?}") };
+    for after in [
+        Operator { role: OperatorRole::Operator, ..last.clone() },
+        Operator { orgs: Some(vec![org("org_b")]), ..last.clone() },
+    ] {
+        assert_eq!(store.change_access(&from, last, &after, NOW).await.unwrap(), AccountChange::LastAdmin);
+    }
+    let viewer = Operator::new("carl", OperatorRole::Viewer, None, NOW).unwrap();
+    store.create_operator(&from, &viewer, &HASHES[0], NOW).await.unwrap();
+    let admin = Operator { role: OperatorRole::Admin, ..viewer.clone() };
+    assert_eq!(store.change_access(&from, &admin, &viewer, NOW).await.unwrap(), AccountChange::Conflict);
+    assert_eq!(store.change_access(&from, &viewer, &admin, NOW).await.unwrap(), AccountChange::Done);
+    assert_eq!(store.operator(viewer.id).await.unwrap(), Some(admin));
+    assert_eq!(store.remove_operator(&from, last.id, NOW).await.unwrap(), AccountChange::Done);
 }

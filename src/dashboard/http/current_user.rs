@@ -23,7 +23,7 @@ use crate::dashboard::http::session::{Cookies, form_token};
 use crate::dashboard::portal;
 use crate::domain::OrgId;
 use crate::domain::access::audit::{Actor, ActorKind};
-use crate::domain::access::operator::Operator;
+use crate::domain::access::operator::{Operator, OperatorRole};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::catalog::application::Application;
 use crate::store::access::portal_sessions::PortalSession;
@@ -82,10 +82,12 @@ impl CurrentUser {
         })
     }
 
-    /// Whether the user has a capability. Operators have all.
+    /// Whether the user has a capability. Viewers only read; operators and admins have all.
     pub fn can(&self, capability: Capability) -> bool {
         match &self.principal {
-            Principal::Operator(_) => true,
+            Principal::Operator(_) => {
+                capability == Capability::ViewBase || self.role().is_some_and(|role| role >= OperatorRole::Operator)
+            }
             Principal::Customer(session) => {
                 session.options.capabilities.as_ref().is_none_or(|list| list.contains(&capability))
             }
@@ -121,7 +123,7 @@ impl CurrentUser {
         }
     }
 
-    /// Whether the operator sees all organizations, and so manages accounts.
+    /// Whether the operator sees all organizations.
     pub fn sees_all(&self) -> bool {
         match &self.principal {
             Principal::Operator(operator) => operator.as_ref().is_none_or(|operator| operator.orgs.is_none()),
@@ -172,7 +174,11 @@ impl CurrentUser {
         })
     }
 
-    async fn of(request: HttpRequest) -> Result<CurrentUser, PageError> {
+    /// The user of a request's session, read once per request.
+    ///
+    /// # Errors
+    /// No valid session, the page is not part of it, or the store is unavailable.
+    pub async fn of(request: HttpRequest) -> Result<CurrentUser, PageError> {
         if let Some(user) = request.extensions().get::<Rc<CurrentUser>>() {
             return Ok((**user).clone());
         }

@@ -21,6 +21,7 @@ pub enum FlashNotice {
     KeyShownBefore,
     TokenShownBefore,
     OperatorCreated,
+    AccessChanged,
     OperatorRemoved,
     PasswordChanged,
     SessionEnded,
@@ -62,6 +63,7 @@ impl FlashNotice {
         FlashNotice::KeyShownBefore,
         FlashNotice::TokenShownBefore,
         FlashNotice::OperatorCreated,
+        FlashNotice::AccessChanged,
         FlashNotice::OperatorRemoved,
         FlashNotice::PasswordChanged,
         FlashNotice::SessionEnded,
@@ -136,6 +138,7 @@ impl FlashNotice {
             FlashNotice::OperatorCreated => {
                 text("operator-created", true, "Account created.", "They can sign in with this name and password.")
             }
+            FlashNotice::AccessChanged => text("access-changed", true, "Saved.", "It applies from their next page on."),
             FlashNotice::OperatorRemoved => text("operator-removed", true, "Removed.", "Their sessions have ended."),
             FlashNotice::PasswordChanged => {
                 text("password-changed", true, "Password changed.", "Your other sessions have ended.")

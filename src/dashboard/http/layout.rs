@@ -1,8 +1,8 @@
 //! The page layout: header, navigation, menu, breadcrumbs and flash notice.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::http::header::ContentType;
+use actix_web::http::{Method, StatusCode};
 use askama::Template;
 
 use crate::dashboard::components::format::Line;
@@ -13,6 +13,7 @@ use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::{FlashNotice, FlashText};
 use crate::dashboard::http::form_once;
 use crate::dashboard::http::preferences::{ClockFace, Prefs, ThemePreference};
+use crate::dashboard::http::route_access::OperatorRights;
 use crate::dashboard::portal::branding::Brand;
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::time::Clock;
@@ -35,6 +36,7 @@ pub enum NavItem {
     Keys,
     Audit,
     Operators,
+    Account,
     Elsewhere,
 }
 
@@ -56,8 +58,6 @@ pub struct UserMenu {
     pub orgs: Vec<String>,
     /// The list was truncated.
     pub more_orgs: bool,
-    /// The user manages accounts.
-    all: bool,
     /// Whether to render the header and the navigation.
     pub head: bool,
     /// The paths of the preferences form and of the sign-out button.
@@ -84,6 +84,8 @@ pub struct PageLayout {
     /// The parents of the page, outermost first, without the page itself.
     pub breadcrumbs: Vec<Breadcrumb>,
     here: NavItem,
+    /// The operator's rights; `None`: a customer, or no session.
+    rights: Option<OperatorRights>,
     /// The portal pages in the navigation; `None`: all.
     pages: Option<Vec<PortalPage>>,
     /// The portal session has the live tail, and bulk resends.
@@ -111,7 +113,6 @@ impl PageLayout {
             account: user.account().map(|one| Line::new(&one.name)).unwrap_or_default(),
             orgs: if user.orgs.len() > 1 { user.orgs.iter().map(OrgId::to_string).collect() } else { Vec::new() },
             more_orgs: user.sees_all() && user.orgs.len() >= ORGS as usize,
-            all: user.sees_all(),
             head: session.is_none_or(|session| session.options.navigation),
             preferences: if customer { "/portal/preferences" } else { "/preferences" },
             leave: if customer { "/portal/leave" } else { "/logout" },
@@ -127,6 +128,7 @@ impl PageLayout {
             portal: customer,
             breadcrumbs: Vec::new(),
             here,
+            rights: user.rights(),
             pages: session.and_then(|session| session.options.pages.clone()),
             live: user.opens("/portal/tail"),
             resends: user.opens("/portal/resend") && user.can(Capability::CreateAttempts),
@@ -162,10 +164,17 @@ impl PageLayout {
             portal: false,
             breadcrumbs: Vec::new(),
             here: NavItem::Elsewhere,
+            rights: None,
             pages: None,
             live: false,
             resends: false,
         }
+    }
+
+    /// Adds a parent to the breadcrumbs.
+    pub fn under(mut self, href: &str, name: &str) -> PageLayout {
+        self.breadcrumbs.push(Breadcrumb { href: href.to_owned(), name: Line::new(name) });
+        self
     }
 
     /// The layout of a portal page without a session.
@@ -194,6 +203,16 @@ impl PageLayout {
     /// Whether the user is a portal customer.
     pub fn customer(&self) -> bool {
         self.menu.as_ref().is_some_and(|menu| menu.customer)
+    }
+
+    /// Whether to offer a link to a page. Pages of the portal decide by capabilities instead.
+    pub fn offers(&self, path: &str) -> bool {
+        self.rights.is_none_or(|rights| rights.allow(&Method::GET, path))
+    }
+
+    /// Whether to offer a form with this action.
+    pub fn offers_form(&self, path: &str) -> bool {
+        self.rights.is_none_or(|rights| rights.allow(&Method::POST, path))
     }
 
     /// The path of a static file.
@@ -242,14 +261,14 @@ impl PageLayout {
             Some(menu) if menu.customer => return self.listed(&[("Resends", "resend", NavItem::Resends)]),
             Some(_) => {}
         }
-        let all = self.menu.as_ref().is_some_and(|menu| menu.all);
         self.listed(&[
             ("Resends", "/resend", NavItem::Resends),
             ("Outbox", "/outbox", NavItem::Outbox),
             ("Operational webhooks", "/operational", NavItem::Operational),
             ("API keys", "/keys", NavItem::Keys),
             ("Audit log", "/audit", NavItem::Audit),
-            (if all { "Operators" } else { "Your account" }, "/operators", NavItem::Operators),
+            ("Operators", "/operators", NavItem::Operators),
+            ("Your account", "/account", NavItem::Account),
         ])
     }
 
@@ -265,7 +284,7 @@ impl PageLayout {
             path: path(at),
             current: self.here == *here,
         };
-        items.iter().filter(|(_, _, here)| self.has(*here)).map(entry).collect()
+        items.iter().filter(|(_, at, here)| self.has(*here) && self.offers(at)).map(entry).collect()
     }
 
     /// Whether a portal session includes the entry.
@@ -278,6 +297,7 @@ impl PageLayout {
             NavItem::EventTypes => PortalPage::EventTypes,
             NavItem::Live if self.customer() => return self.live,
             NavItem::Resends if self.customer() => return self.resends,
+            NavItem::Account => return self.menu.as_ref().is_some_and(|menu| !menu.account.is_empty()),
             _ => return true,
         };
         self.pages.as_ref().is_none_or(|pages| pages.contains(&page))

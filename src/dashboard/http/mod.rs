@@ -1,6 +1,7 @@
 //! HTTP concerns shared by all pages: the signed-in user, their permissions, and the frame of every response.
 //!
-//! * [`middleware`] – Host and Origin checks, rate limits, security headers, error pages.
+//! * [`middleware`] – Host and Origin checks, rate limits, security headers, error pages. [`route_access`] – the least
+//!   role of each page, checked before its handler.
 //! * [`current_user`] – extractors for the signed-in user: [`CurrentUser`](current_user::CurrentUser),
 //!   [`CurrentOperator`](current_user::CurrentOperator), [`AppContext`](current_user::AppContext).
 //! * [`session`] – cookies and CSRF tokens. [`verified_form`] – a form whose CSRF token was checked. [`handler_input`]
@@ -10,6 +11,7 @@
 //!
 //! Invariants:
 //!
+//! * Every page for operators is in the table of [`route_access`]; other paths do not exist.
 //! * No handler parses a form without checking its CSRF token: [`VerifiedForm`](verified_form::VerifiedForm) is the
 //!   only way to read one after sign-in.
 //! * A request below `/portal` never sees an operator's session, and no other request sees a portal session.
@@ -25,5 +27,6 @@ pub(in crate::dashboard) mod handler_input;
 pub(in crate::dashboard) mod layout;
 pub(in crate::dashboard) mod middleware;
 pub(in crate::dashboard) mod preferences;
+pub(in crate::dashboard) mod route_access;
 pub(in crate::dashboard) mod session;
 pub(in crate::dashboard) mod verified_form;

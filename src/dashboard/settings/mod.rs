@@ -1,18 +1,21 @@
 //! Pages for running an organization: API keys, operators, the audit log, the outbox and operational webhooks.
 //!
-//! * [`api_keys`], [`operators`], [`audit`] – access. [`organization`] – switches between organizations.
+//! * [`own_account`] – the user's own account. [`operators`], [`operator_account`] – all accounts, and one of them.
+//! * [`api_keys`], [`audit`] – access. [`organization`] – switches between organizations.
 //! * [`outbox`] – stuck outbox rows. [`operational`] – operational webhooks and their attempts.
 //!
 //! Invariants:
 //!
 //! * Only operators reach these pages; customers have none of them.
-//! * Actions across organizations (operators, stuck outbox rows) need
-//!   [`CurrentUser::sees_all`](crate::dashboard::http::current_user::CurrentUser::sees_all).
+//! * Pages across organizations (operators, stuck outbox rows) are marked in the table of
+//!   [`route_access`](crate::dashboard::http::route_access).
 //! * A key is shown once; the store keeps its hash.
 
 pub(in crate::dashboard) mod api_keys;
 pub(in crate::dashboard) mod audit;
 pub(in crate::dashboard) mod operational;
+pub(in crate::dashboard) mod operator_account;
 pub(in crate::dashboard) mod operators;
 pub(in crate::dashboard) mod organization;
 pub(in crate::dashboard) mod outbox;
+pub(in crate::dashboard) mod own_account;

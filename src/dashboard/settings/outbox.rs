@@ -1,5 +1,5 @@
-//! Stuck outbox rows, with the reason. A stuck row belongs to no organization yet, so every operator sees it, without
-//! its payload; only operators who see all organizations can retry, edit or discard it.
+//! Stuck outbox rows, with the reason. A stuck row belongs to no organization yet, so only operators who see all
+//! organizations see it, without its payload.
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
@@ -15,6 +15,7 @@ use crate::dashboard::http::flash::FlashNotice;
 use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::done;
+use crate::domain::access::operator::OperatorRole;
 use crate::domain::{Invalid, Time, ids, limits};
 use crate::store::ingest::outbox::StuckRow;
 use crate::store::ingest::outbox::outbox_actions::{OutboxAction, OutboxActionResult, StuckKey};
@@ -57,7 +58,7 @@ pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>
     let rows = state.store.outbox_stuck(ROWS).await?;
     let page = OutboxPage {
         layout: PageLayout::of(&user, NavItem::Outbox).with_notice(query.get("notice")),
-        may: user.sees_all(),
+        may: user.role() >= Some(OperatorRole::Operator),
         badge: Badge::Stuck,
         stuck: count_up_to(depth.stuck, MOST),
         waiting: count_up_to(depth.waiting, MOST),
@@ -86,11 +87,8 @@ fn path(StuckKey { id, since }: StuckKey) -> String {
     format!("/outbox/{id}/{}", since.micros())
 }
 
-/// The row in the path. Requires access to all organizations, since a stuck row belongs to none.
-fn named(request: &HttpRequest, user: &CurrentOperator) -> Result<StuckKey, PageError> {
-    if !user.sees_all() {
-        return Err(PageError::NotAllowed);
-    }
+/// The row in the path.
+fn named(request: &HttpRequest) -> Result<StuckKey, PageError> {
     let number = |name| part(request, name)?.parse::<i64>().map_err(|_| PageError::NotFound);
     Ok(StuckKey { id: number("row")?, since: Time::from_micros(number("since")?) })
 }
@@ -114,7 +112,7 @@ async fn act(state: &DashboardState, user: &CurrentOperator, key: StuckKey, what
 
 /// `POST /outbox/{row}/{since}/retry`.
 pub async fn retry(FormInput { state, request, user, .. }: FormInput<CurrentOperator>) -> PageResult {
-    let key = named(&request, &user)?;
+    let key = named(&request)?;
     act(&state, &user, key, OutboxAction::Retry).await
 }
 
@@ -141,13 +139,13 @@ fn form_page(user: &CurrentOperator, row: &StuckRow, form: Form) -> FormPage {
 
 /// `GET /outbox/{row}/{since}/edit`.
 pub async fn edit(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
-    let row = stuck(&state, named(&request, &user)?).await?;
+    let row = stuck(&state, named(&request)?).await?;
     form_page(&user, &row, form(&row)).answer()
 }
 
 /// `POST /outbox/{row}/{since}/edit`.
 pub async fn change(FormInput { state, request, user, submitted }: FormInput<CurrentOperator>) -> PageResult {
-    let row = stuck(&state, named(&request, &user)?).await?;
+    let row = stuck(&state, named(&request)?).await?;
     let (application, event_type) = (submitted.get("application").trim(), submitted.get("eventType").trim());
     let mut wrong = Vec::new();
     if application.is_empty() {
@@ -165,7 +163,7 @@ pub async fn change(FormInput { state, request, user, submitted }: FormInput<Cur
 
 /// `GET /outbox/{row}/{since}/discard`.
 pub async fn ask(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
-    let row = stuck(&state, named(&request, &user)?).await?;
+    let row = stuck(&state, named(&request)?).await?;
     let event_type = row.event_type.as_deref().unwrap_or("an event without a type");
     let page = ConfirmPage {
         layout: PageLayout::of(&user, NavItem::Outbox),
@@ -184,6 +182,6 @@ pub async fn ask(PageInput { state, request, user }: PageInput<CurrentOperator>)
 
 /// `POST /outbox/{row}/{since}/discard`.
 pub async fn discard(FormInput { state, request, user, .. }: FormInput<CurrentOperator>) -> PageResult {
-    let key = named(&request, &user)?;
+    let key = named(&request)?;
     act(&state, &user, key, OutboxAction::Discard).await
 }

@@ -53,7 +53,7 @@ impl ActorKind {
 }
 
 /// All acts, in the order of the dashboard's filter. The words are stored.
-pub const ACTIONS: [&str; 41] = [
+pub const ACTIONS: [&str; 42] = [
     action::SIGNED_IN,
     action::SIGN_IN_FAILED,
     action::SIGNED_OUT,
@@ -90,6 +90,7 @@ pub const ACTIONS: [&str; 41] = [
     action::PORTAL_EXPIRED,
     action::PORTAL_SESSION_ENDED,
     action::OPERATOR_CREATED,
+    action::OPERATOR_CHANGED,
     action::OPERATOR_REMOVED,
     action::PASSWORD_CHANGED,
     action::OUTBOX_ROW_RETRIED,
@@ -139,6 +140,8 @@ pub mod action {
     pub const PORTAL_EXPIRED: &str = "portal access expired";
     pub const PORTAL_SESSION_ENDED: &str = "portal session ended";
     pub const OPERATOR_CREATED: &str = "operator created";
+    /// Role or organizations; the detail says which.
+    pub const OPERATOR_CHANGED: &str = "operator changed";
     pub const OPERATOR_REMOVED: &str = "operator removed";
     pub const PASSWORD_CHANGED: &str = "password changed";
     pub const OUTBOX_ROW_RETRIED: &str = "outbox row retried";

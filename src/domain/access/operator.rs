@@ -8,13 +8,44 @@ const NAME: usize = 256;
 /// Maximum organizations of one account.
 const ORGS: usize = 100;
 
+/// What an operator may do. Each role includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OperatorRole {
+    /// Reads everything except secrets.
+    Viewer,
+    /// Sends, resends, and changes applications, endpoints and event types.
+    Operator,
+    /// Everything, including API keys. Admins who see all organizations also manage accounts.
+    Admin,
+}
+
+impl OperatorRole {
+    /// All roles, the least first.
+    pub const ALL: [OperatorRole; 3] = [OperatorRole::Viewer, OperatorRole::Operator, OperatorRole::Admin];
+
+    /// The word in the store, in forms and in settings.
+    pub const fn word(self) -> &'static str {
+        match self {
+            OperatorRole::Viewer => "viewer",
+            OperatorRole::Operator => "operator",
+            OperatorRole::Admin => "admin",
+        }
+    }
+
+    /// Parses the word.
+    pub fn from_word(word: &str) -> Option<OperatorRole> {
+        OperatorRole::ALL.into_iter().find(|role| role.word() == word)
+    }
+}
+
 /// An operator's account, without the password hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
     pub id: OperatorId,
     /// The sign-in name, in lower case.
     pub name: String,
-    /// The organizations the operator can see. `None`: all, and the operator can also manage accounts.
+    pub role: OperatorRole,
+    /// The organizations the operator can see; `None`: all.
     pub orgs: Option<Vec<OrgId>>,
     pub created_at: Time,
     /// The time of the last sign-in.
@@ -26,14 +57,12 @@ impl Operator {
     ///
     /// # Errors
     /// An invalid name, no organizations, or too many.
-    pub fn new(name: &str, orgs: Option<Vec<OrgId>>, now: Time) -> Result<Operator, Vec<Invalid>> {
+    pub fn new(name: &str, role: OperatorRole, orgs: Option<Vec<OrgId>>, now: Time) -> Result<Operator, Vec<Invalid>> {
         let mut wrong = Vec::new();
         let name = parse_name(name).map_err(|one| wrong.push(one)).unwrap_or_default();
-        if orgs.as_ref().is_some_and(|orgs| orgs.is_empty() || orgs.len() > ORGS) {
-            wrong.push(Invalid::new("orgs", format!("must name 1 to {ORGS} organizations, or all")));
-        }
+        wrong.extend(check_orgs(orgs.as_deref()).err());
         match wrong.is_empty() {
-            true => Ok(Operator { id: OperatorId::new(now), name, orgs, created_at: now, seen_at: None }),
+            true => Ok(Operator { id: OperatorId::new(now), name, role, orgs, created_at: now, seen_at: None }),
             false => Err(wrong),
         }
     }
@@ -43,9 +72,27 @@ impl Operator {
         self.orgs.as_ref().is_none_or(|orgs| orgs.contains(org))
     }
 
+    /// Whether the operator manages accounts.
+    pub fn manages_accounts(&self) -> bool {
+        self.role == OperatorRole::Admin && self.orgs.is_none()
+    }
+
     /// The organization shown after sign-in.
     pub fn home(&self) -> OrgId {
         self.orgs.as_ref().and_then(|orgs| orgs.first().cloned()).unwrap_or_else(OrgId::default_org)
+    }
+}
+
+/// Checks the number of an account's organizations.
+///
+/// # Errors
+/// None, or too many.
+pub fn check_orgs(orgs: Option<&[OrgId]>) -> Result<(), Invalid> {
+    match orgs {
+        Some(orgs) if orgs.is_empty() || orgs.len() > ORGS => {
+            Err(Invalid::new("orgs", format!("must name 1 to {ORGS} organizations, or all")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -95,16 +142,25 @@ mod tests {
     }
 
     #[test]
+    fn a_role_includes_those_before_it() {
+        assert!(OperatorRole::ALL.is_sorted());
+        assert!(OperatorRole::ALL.into_iter().all(|role| OperatorRole::from_word(role.word()) == Some(role)));
+        assert_eq!(OperatorRole::from_word("root"), None);
+    }
+
+    #[test]
     fn an_account_sees_what_it_names_or_everything() {
         let org = |text: &str| text.parse::<OrgId>().unwrap();
         assert_eq!(parse_orgs("org_b, org_a\norg_b").unwrap(), [org("org_b"), org("org_a")]);
         assert!(parse_orgs("org_a everything").is_err());
-        let some = Operator::new("anna", Some(vec![org("org_b"), org("org_a")]), Time::ZERO).unwrap();
+        let some =
+            Operator::new("anna", OperatorRole::Viewer, Some(vec![org("org_b"), org("org_a")]), Time::ZERO).unwrap();
         assert!(some.may_see(&org("org_a")) && !some.may_see(&OrgId::default_org()));
         assert_eq!(some.home(), org("org_b"));
-        let all = Operator::new("bert", None, Time::ZERO).unwrap();
+        let all = Operator::new("bert", OperatorRole::Admin, None, Time::ZERO).unwrap();
+        assert!(all.manages_accounts() && !some.manages_accounts());
         assert!(all.may_see(&org("org_a")) && all.home() == OrgId::default_org());
-        let wrong = Operator::new("", Some(Vec::new()), Time::ZERO).unwrap_err();
+        let wrong = Operator::new("", OperatorRole::Admin, Some(Vec::new()), Time::ZERO).unwrap_err();
         assert_eq!(wrong.iter().map(|one| one.field.as_str()).collect::<Vec<_>>(), ["name", "orgs"]);
     }
 }

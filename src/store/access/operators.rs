@@ -10,18 +10,30 @@ use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
 use crate::store::db::store_error::is_taken;
-use crate::store::{Store, StoreError, Tx, on, read, read_vital};
+use crate::store::{Backend, Store, StoreError, Tx, on, read, read_vital};
 
 /// Maximum accounts of an installation.
 const MOST: i64 = 500;
 
-type Row = (OperatorId, String, Option<String>, Time, Option<Time>, PasswordHash);
+type Row = (OperatorId, String, String, Option<String>, Time, Option<Time>, PasswordHash);
 
-fn operator((id, name, orgs, created_at, seen_at, hash): Row) -> Result<(Operator, PasswordHash), StoreError> {
-    Ok((Operator { id, name, orgs: codec::operator_orgs(orgs.as_deref())?, created_at, seen_at }, hash))
+fn operator((id, name, role, orgs, created_at, seen_at, hash): Row) -> Result<(Operator, PasswordHash), StoreError> {
+    let (role, orgs) = (codec::operator_role(&role)?, codec::operator_orgs(orgs.as_deref())?);
+    Ok((Operator { id, name, role, orgs, created_at, seen_at }, hash))
 }
 
-const COLUMNS: &str = "id, name, orgs, created_at, seen_at, password";
+const COLUMNS: &str = "id, name, role, orgs, created_at, seen_at, password";
+
+/// The result of changing or removing an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountChange {
+    Done,
+    NotFound,
+    /// Nothing was changed: the account was changed or removed concurrently.
+    Conflict,
+    /// Nothing was changed: no other account could manage accounts.
+    LastAdmin,
+}
 
 /// Lists all organizations with data. Steps from one organization to the next along the indexes, so the cost does not
 /// depend on the number of applications.
@@ -49,7 +61,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
             const COUNT: &str = "SELECT count(*) FROM operator";
-            const SQL: &str = "INSERT INTO operator (id, name, password, orgs, created_at) VALUES ($1, $2, $3, $4, $5)";
+            const SQL: &str =
+                "INSERT INTO operator (id, name, password, role, orgs, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
             let orgs = operator.orgs.as_ref().map(codec::json).transpose()?;
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, &operator.id.to_string()).await?;
@@ -60,15 +73,16 @@ impl Store {
             }
             let done = on!(tx, db => {
                 sqlx::query(SQL)
-                    .bind(operator.id).bind(&operator.name).bind(password).bind(orgs).bind(operator.created_at)
+                    .bind(operator.id).bind(&operator.name).bind(password).bind(operator.role.word()).bind(orgs)
+                    .bind(operator.created_at)
                     .execute(db).await.map(drop)
             });
             done.map_err(|error| match is_taken(&error) {
                 true => StoreError::Taken(format!("the name {}", operator.name)),
                 false => error.into(),
             })?;
-            let sees = seen(operator);
-            self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_CREATED, &operator.name).with(&sees), now)
+            let access = access(operator);
+            self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_CREATED, &operator.name).with(&access), now)
                 .await?;
             tx.commit().await
         })
@@ -138,22 +152,86 @@ impl Store {
         .await
     }
 
-    /// Removes an account and ends its sessions. `false`: there is no such account.
+    /// Removes an account and ends its sessions, unless it is the last that manages accounts.
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn remove_operator(&self, from: &OrgId, id: OperatorId, now: Time) -> Result<bool, StoreError> {
+    pub async fn remove_operator(&self, from: &OrgId, id: OperatorId, now: Time) -> Result<AccountChange, StoreError> {
         self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM operator WHERE id = $1 RETURNING name";
             let mut tx = self.begin().await?;
+            if self.is_last_admin(&mut tx, id).await? {
+                return Ok(AccountChange::LastAdmin);
+            }
             let name: Option<String> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
-            let Some(name) = name else { return Ok(false) };
+            let Some(name) = name else { return Ok(AccountChange::NotFound) };
             end_sessions(&mut tx, id, &[0; 32]).await?;
             self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_REMOVED, &name), now).await?;
             tx.commit().await?;
-            Ok(true)
+            Ok(AccountChange::Done)
         })
         .await
+    }
+
+    /// Changes the role and the organizations of an account from `before` to `after`, from its next request on.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn change_access(
+        &self,
+        from: &OrgId,
+        before: &Operator,
+        after: &Operator,
+        now: Time,
+    ) -> Result<AccountChange, StoreError> {
+        self.retry_conflicts(|| async {
+            const SQL: &str = "UPDATE operator SET role = $2, orgs = $3
+                 WHERE id = $1 AND role = $4 AND COALESCE(orgs, '') = $5";
+            let list = |operator: &Operator| operator.orgs.as_ref().map(codec::json).transpose();
+            let (old, new) = (list(before)?.unwrap_or_default(), list(after)?);
+            let mut tx = self.begin().await?;
+            if !after.manages_accounts() && self.is_last_admin(&mut tx, before.id).await? {
+                return Ok(AccountChange::LastAdmin);
+            }
+            let changed = on!(tx, db => {
+                sqlx::query(SQL)
+                    .bind(before.id).bind(after.role.word()).bind(new).bind(before.role.word()).bind(old)
+                    .execute(db).await.map(|done| done.rows_affected())
+            })?;
+            if changed == 0 {
+                return Ok(AccountChange::Conflict);
+            }
+            let access = access(after);
+            self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_CHANGED, &before.name).with(&access), now)
+                .await?;
+            tx.commit().await?;
+            Ok(AccountChange::Done)
+        })
+        .await
+    }
+
+    /// Whether the account alone manages accounts. Locks those that do, so two of them cannot remove each other.
+    async fn is_last_admin(&self, tx: &mut Tx, id: OperatorId) -> Result<bool, StoreError> {
+        let lock = match &self.inner.backend {
+            Backend::Sqlite(_) => "",
+            Backend::Postgres(_) => "FOR UPDATE",
+        };
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT id FROM operator WHERE role = 'admin' AND orgs IS NULL ORDER BY id {lock}"
+        ));
+        // At most 500 accounts.
+        let admins: Vec<OperatorId> = on!(tx, db => sqlx::query_scalar(sql).fetch_all(db).await)?;
+        Ok(admins == [id])
+    }
+
+    /// The account with this id.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn operator(&self, id: OperatorId) -> Result<Option<Operator>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM operator WHERE id = $1"));
+        let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(id).fetch_optional(db).await)?;
+        row.map(|row| Ok(operator(row)?.0)).transpose()
     }
 
     /// Up to `limit` organizations with an application, an event type or an API key, by name.
@@ -183,10 +261,11 @@ async fn end_sessions(tx: &mut Tx, id: OperatorId, keep: &TokenHash) -> Result<(
     Ok(())
 }
 
-/// An account's organizations, as audit detail.
-fn seen(operator: &Operator) -> String {
-    match &operator.orgs {
+/// An account's role and organizations, as audit detail.
+fn access(operator: &Operator) -> String {
+    let orgs = match &operator.orgs {
         None => "all organizations".to_owned(),
         Some(orgs) => orgs.iter().map(OrgId::as_str).collect::<Vec<_>>().join(", "),
-    }
+    };
+    format!("{}, {orgs}", operator.role.word())
 }

@@ -8,7 +8,7 @@ use crate::domain::access::portal::PortalLink;
 use crate::domain::{OperatorId, OrgId, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::codec;
-use crate::store::{Store, StoreError, on, read_vital};
+use crate::store::{Store, StoreError, Tx, on, read_vital};
 
 /// The SHA-256 of a credential: a link's code, a session token, an API key or a JWT.
 pub type TokenHash = [u8; 32];
@@ -22,7 +22,14 @@ pub struct OperatorSession {
     pub operator: Option<Operator>,
 }
 
-const OPEN: &str = "INSERT INTO session (hash, org, operator_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)";
+/// A session to open.
+struct NewSession<'a> {
+    hash: &'a TokenHash,
+    org: &'a OrgId,
+    /// `None`: by a one-time link.
+    operator: Option<OperatorId>,
+    until: Time,
+}
 
 impl Store {
     /// Stores a one-time sign-in link, valid until `expires_at`.
@@ -67,12 +74,8 @@ impl Store {
             let org: Option<OrgId> =
                 on!(tx, db => sqlx::query_scalar(USE).bind(&link[..]).bind(now).fetch_optional(db).await)?;
             let Some(org) = org else { return Ok(None) };
-            on!(tx, db => {
-                sqlx::query(OPEN)
-                    .bind(&session[..]).bind(&org).bind(None::<OperatorId>).bind(now).bind(until)
-                    .execute(db).await.map(drop)
-            })?;
-            self.audit(&mut tx, NewAuditEntry::of(&org, action::SIGNED_IN, "dashboard"), now).await?;
+            let new = NewSession { hash: session, org: &org, operator: None, until };
+            self.insert_session(&mut tx, new, now).await?;
             tx.commit().await?;
             Ok(Some(org))
         })
@@ -102,16 +105,24 @@ impl Store {
                 return Ok(false);
             }
             let org = operator.home();
-            on!(tx, db => {
-                sqlx::query(OPEN)
-                    .bind(&session[..]).bind(&org).bind(operator.id).bind(now).bind(until)
-                    .execute(db).await.map(drop)
-            })?;
-            self.audit(&mut tx, NewAuditEntry::of(&org, action::SIGNED_IN, "dashboard"), now).await?;
+            let new = NewSession { hash: session, org: &org, operator: Some(operator.id), until };
+            self.insert_session(&mut tx, new, now).await?;
             tx.commit().await?;
             Ok(true)
         })
         .await
+    }
+
+    /// Inserts a session, with its audit entry. The only place that creates one.
+    async fn insert_session(&self, tx: &mut Tx, new: NewSession<'_>, now: Time) -> Result<(), StoreError> {
+        const SQL: &str =
+            "INSERT INTO session (hash, org, operator_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)";
+        on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(&new.hash[..]).bind(new.org).bind(new.operator).bind(now).bind(new.until)
+                .execute(db).await.map(drop)
+        })?;
+        self.audit(tx, NewAuditEntry::of(new.org, action::SIGNED_IN, "dashboard"), now).await
     }
 
     /// The session of a token, unless it has ended or its operator can no longer see its organization.
@@ -119,15 +130,17 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn session(&self, hash: &TokenHash, now: Time) -> Result<Option<OperatorSession>, StoreError> {
-        const SQL: &str = "SELECT s.org, s.operator_id, o.name, o.orgs, o.created_at, o.seen_at
+        const SQL: &str = "SELECT s.org, s.operator_id, o.name, o.role, o.orgs, o.created_at, o.seen_at
              FROM session s LEFT JOIN operator o ON o.id = s.operator_id WHERE s.hash = $1 AND s.expires_at > $2";
-        type Row = (OrgId, Option<OperatorId>, Option<String>, Option<String>, Option<Time>, Option<Time>);
+        type Row =
+            (OrgId, Option<OperatorId>, Option<String>, Option<String>, Option<String>, Option<Time>, Option<Time>);
         let row: Option<Row> =
             read_vital!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
-        let Some((org, id, name, orgs, created_at, seen_at)) = row else { return Ok(None) };
+        let Some((org, id, name, role, orgs, created_at, seen_at)) = row else { return Ok(None) };
         let Some(id) = id else { return Ok(Some(OperatorSession { org, operator: None })) };
-        let (Some(name), Some(created_at)) = (name, created_at) else { return Ok(None) };
-        let operator = Operator { id, name, orgs: codec::operator_orgs(orgs.as_deref())?, created_at, seen_at };
+        let (Some(name), Some(role), Some(created_at)) = (name, role, created_at) else { return Ok(None) };
+        let (role, orgs) = (codec::operator_role(&role)?, codec::operator_orgs(orgs.as_deref())?);
+        let operator = Operator { id, name, role, orgs, created_at, seen_at };
         Ok(operator.may_see(&org).then_some(OperatorSession { org, operator: Some(operator) }))
     }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::domain::access::operator::OperatorRole;
 use crate::domain::catalog::application::Application;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, Headers};
 use crate::domain::deliveries::backoff::RetrySchedule;
@@ -65,6 +66,11 @@ pub(in crate::store) fn operator_orgs(text: Option<&str>) -> Result<Option<Vec<O
     let wrong = |_| StoreError::Damaged("an operator has an invalid organization".to_owned());
     let list: Option<Vec<String>> = from_json_opt(text)?;
     list.map(|list| list.iter().map(|org| org.parse().map_err(wrong)).collect()).transpose()
+}
+
+/// An operator's role.
+pub(in crate::store) fn operator_role(word: &str) -> Result<OperatorRole, StoreError> {
+    OperatorRole::from_word(word).ok_or_else(|| StoreError::Damaged("an operator has an unknown role".to_owned()))
 }
 
 /// Headers as lines `name: value`. Replaces line breaks, and NUL, which PostgreSQL's text cannot hold.

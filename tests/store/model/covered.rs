@@ -22,6 +22,8 @@ const NOT_MODELLED: [(&str, &[&str]); 23] = [
         "who signs in to the dashboard: nothing of it touches messages",
         &[
             "create_operator",
+            "operator",
+            "change_access",
             "operators",
             "any_operators",
             "operator_named",

@@ -1,0 +1,275 @@
+//! The least role for each page of the dashboard: one table from route to role. The middleware checks it before any
+//! handler runs, and a path that is not in the table does not exist.
+//!
+//! The portal is not in it: a customer's pages follow from the [capabilities](crate::domain::access::portal) of the
+//! session.
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse};
+
+use crate::dashboard::http::current_user::{CurrentUser, Principal};
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::session::Cookies;
+use crate::domain::access::operator::OperatorRole;
+use crate::domain::access::operator::OperatorRole::{Admin, Operator, Viewer};
+
+/// The access that a page requires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody: it begins a session, or serves static files.
+    Open,
+    /// Operators with at least this role.
+    Role(OperatorRole),
+    /// Operators with at least this role who see all organizations: what the page shows belongs to none of them.
+    AllOrganizations(OperatorRole),
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteAccess {
+    /// `GET` (and `HEAD`) or `POST`.
+    pub method: &'static str,
+    /// With its `{parts}`.
+    pub path: &'static str,
+    pub access: Access,
+}
+
+const fn get(path: &'static str, role: OperatorRole) -> RouteAccess {
+    RouteAccess { method: "GET", path, access: Access::Role(role) }
+}
+
+const fn post(path: &'static str, role: OperatorRole) -> RouteAccess {
+    RouteAccess { method: "POST", path, access: Access::Role(role) }
+}
+
+const fn open(method: &'static str, path: &'static str) -> RouteAccess {
+    RouteAccess { method, path, access: Access::Open }
+}
+
+const fn all(method: &'static str, path: &'static str, role: OperatorRole) -> RouteAccess {
+    RouteAccess { method, path, access: Access::AllOrganizations(role) }
+}
+
+/// Every page for operators.
+pub const TABLE: &[RouteAccess] = &[
+    open("GET", "/login"),
+    open("POST", "/login"),
+    open("POST", "/preferences"),
+    open("GET", "/static/{hash}/{name}"),
+    post("/logout", Viewer),
+    post("/organization", Viewer),
+    get("/", Viewer),
+    get("/deliveries", Viewer),
+    get("/messages", Viewer),
+    get("/endpoints", Viewer),
+    get("/tail", Viewer),
+    get("/tail/events", Viewer),
+    get("/resend", Viewer),
+    post("/resend", Operator),
+    get("/resend/{work}", Viewer),
+    post("/resend/{work}/cancel", Operator),
+    // The hidden application of operational webhooks, and stuck rows of the outbox.
+    get("/operational", Viewer),
+    all("GET", "/outbox", Viewer),
+    all("POST", "/outbox/{row}/{since}/retry", Operator),
+    all("GET", "/outbox/{row}/{since}/edit", Operator),
+    all("POST", "/outbox/{row}/{since}/edit", Operator),
+    all("GET", "/outbox/{row}/{since}/discard", Operator),
+    all("POST", "/outbox/{row}/{since}/discard", Operator),
+    // Credentials, people and what they did.
+    get("/keys", Admin),
+    post("/keys", Admin),
+    get("/keys/{key}", Admin),
+    post("/keys/{key}/revoke", Admin),
+    get("/audit", Operator),
+    get("/account", Viewer),
+    post("/account/password", Viewer),
+    all("GET", "/operators", Admin),
+    all("POST", "/operators", Admin),
+    all("GET", "/operators/{operator}", Admin),
+    all("POST", "/operators/{operator}", Admin),
+    all("GET", "/operators/{operator}/remove", Admin),
+    all("POST", "/operators/{operator}/remove", Admin),
+    // The catalog.
+    get("/event-types", Viewer),
+    get("/event-types/new", Operator),
+    post("/event-types/new", Operator),
+    get("/event-types/{name}", Viewer),
+    get("/event-types/{name}/edit", Operator),
+    post("/event-types/{name}/edit", Operator),
+    get("/event-types/{name}/archive", Operator),
+    post("/event-types/{name}/archive", Operator),
+    get("/applications", Viewer),
+    get("/applications/new", Operator),
+    post("/applications/new", Operator),
+    // One application.
+    get("/applications/{app}", Viewer),
+    get("/applications/{app}/edit", Operator),
+    post("/applications/{app}/edit", Operator),
+    get("/applications/{app}/delete", Admin),
+    post("/applications/{app}/delete", Admin),
+    get("/applications/{app}/portal-link", Operator),
+    post("/applications/{app}/portal-link", Operator),
+    post("/applications/{app}/sessions/{session}/end", Operator),
+    get("/applications/{app}/send", Operator),
+    post("/applications/{app}/send", Operator),
+    get("/applications/{app}/deliveries", Viewer),
+    get("/applications/{app}/event-types", Viewer),
+    get("/applications/{app}/event-types/{name}", Viewer),
+    get("/applications/{app}/messages", Viewer),
+    get("/applications/{app}/messages/{message}", Viewer),
+    post("/applications/{app}/messages/{message}/cancel", Operator),
+    post("/applications/{app}/messages/{message}/resend", Operator),
+    get("/applications/{app}/endpoints", Viewer),
+    get("/applications/{app}/endpoints/new", Operator),
+    post("/applications/{app}/endpoints/new", Operator),
+    get("/applications/{app}/endpoints/{endpoint}", Viewer),
+    get("/applications/{app}/endpoints/{endpoint}/edit", Operator),
+    post("/applications/{app}/endpoints/{endpoint}/edit", Operator),
+    post("/applications/{app}/endpoints/{endpoint}/disable", Operator),
+    post("/applications/{app}/endpoints/{endpoint}/enable", Operator),
+    get("/applications/{app}/endpoints/{endpoint}/delete", Operator),
+    post("/applications/{app}/endpoints/{endpoint}/delete", Operator),
+    post("/applications/{app}/endpoints/{endpoint}/secret", Operator),
+    get("/applications/{app}/endpoints/{endpoint}/rotate", Operator),
+    post("/applications/{app}/endpoints/{endpoint}/rotate", Operator),
+    get("/applications/{app}/endpoints/{endpoint}/test", Operator),
+    post("/applications/{app}/endpoints/{endpoint}/test", Operator),
+    get("/applications/{app}/polling", Viewer),
+    get("/applications/{app}/polling/new", Operator),
+    post("/applications/{app}/polling/new", Operator),
+    get("/applications/{app}/polling/{poller}", Viewer),
+    get("/applications/{app}/polling/{poller}/edit", Operator),
+    post("/applications/{app}/polling/{poller}/edit", Operator),
+    post("/applications/{app}/polling/{poller}/disable", Operator),
+    post("/applications/{app}/polling/{poller}/enable", Operator),
+    get("/applications/{app}/polling/{poller}/delete", Operator),
+    post("/applications/{app}/polling/{poller}/delete", Operator),
+    get("/applications/{app}/polling/{poller}/token", Operator),
+    post("/applications/{app}/polling/{poller}/token", Operator),
+];
+
+/// The rule of a path under a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteRule {
+    Rule(Access),
+    /// The path exists under other methods.
+    OtherMethod,
+    Unknown,
+}
+
+/// Looks a path up. It is compared as it was sent: percent-encoded, a fixed part of a route is unknown.
+pub fn rule(method: &Method, path: &str) -> RouteRule {
+    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+    // Fixed parts win over `{parts}`, as in the router: `/event-types/new`.
+    let matching = TABLE.iter().filter_map(|route| fixed_parts(route.path, path).map(|fixed| (fixed, route)));
+    let (mut best, mut found) = (None, RouteRule::Unknown);
+    for (fixed, route) in matching {
+        if best.is_none_or(|best| fixed > best) {
+            (best, found) = (Some(fixed), RouteRule::OtherMethod);
+        }
+        if best == Some(fixed) && route.method == method {
+            found = RouteRule::Rule(route.access);
+        }
+    }
+    found
+}
+
+/// The number of fixed parts of a route that matches the path.
+fn fixed_parts(route: &str, path: &str) -> Option<usize> {
+    let (mut wanted, mut given, mut fixed) = (route.split('/'), path.split('/'), 0);
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(fixed),
+            (Some(part), Some(text)) if part.starts_with('{') && !text.is_empty() => {}
+            (Some(part), Some(text)) if part == text => fixed += 1,
+            _ => return None,
+        }
+    }
+}
+
+/// The rights of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperatorRights {
+    pub role: OperatorRole,
+    /// The operator sees all organizations.
+    pub all: bool,
+}
+
+impl OperatorRights {
+    /// Whether the operator may open a page or submit a form. A query and a fragment do not matter.
+    pub fn allow(self, method: &Method, path: &str) -> bool {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        match rule(method, path) {
+            RouteRule::Rule(access) => self.have(access),
+            RouteRule::OtherMethod | RouteRule::Unknown => false,
+        }
+    }
+
+    fn have(self, access: Access) -> bool {
+        match access {
+            Access::Open => true,
+            Access::Role(least) => self.role >= least,
+            Access::AllOrganizations(least) => self.all && self.role >= least,
+        }
+    }
+}
+
+impl CurrentUser {
+    /// The operator's role: all rights for those who signed in by a one-time link. `None`: a customer.
+    pub fn role(&self) -> Option<OperatorRole> {
+        match &self.principal {
+            Principal::Operator(operator) => Some(operator.as_ref().map_or(Admin, |operator| operator.role)),
+            Principal::Customer(_) => None,
+        }
+    }
+
+    /// The operator's rights; `None`: a customer.
+    pub fn rights(&self) -> Option<OperatorRights> {
+        self.role().map(|role| OperatorRights { role, all: self.sees_all() })
+    }
+}
+
+/// Rejects requests that the table does not allow.
+///
+/// # Errors
+/// Errors of actix itself.
+pub async fn check(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+    if Cookies::at(request.path()) == Cookies::Portal {
+        return next.call(request).await;
+    }
+    let refused = match rule(request.method(), request.path()) {
+        RouteRule::Rule(Access::Open) => None,
+        RouteRule::Rule(access) => match CurrentUser::of(request.request().clone()).await {
+            Ok(user) => (!user.rights().is_some_and(|rights| rights.have(access))).then_some(PageError::NotAllowed),
+            Err(error) => Some(error),
+        },
+        RouteRule::OtherMethod => Some(PageError::WrongMethod),
+        RouteRule::Unknown => Some(PageError::NotFound),
+    };
+    match refused {
+        None => next.call(request).await,
+        Some(error) => Ok(request.into_response(HttpResponse::from_error(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fixed_parts_win_and_anything_else_is_unknown() {
+        let rule = |method: &str, path| rule(&method.parse().unwrap(), path);
+        assert_eq!(rule("GET", "/event-types/new"), RouteRule::Rule(Access::Role(Operator)));
+        assert_eq!(rule("HEAD", "/event-types/invoice.paid"), RouteRule::Rule(Access::Role(Viewer)));
+        assert_eq!(rule("POST", "/event-types/new"), RouteRule::Rule(Access::Role(Operator)));
+        assert_eq!(rule("POST", "/event-types/invoice.paid"), RouteRule::OtherMethod);
+        assert_eq!(rule("DELETE", "/keys"), RouteRule::OtherMethod);
+        for path in ["/%6Beys", "/keys/", "//keys", "/keys/a/b/c", "", "keys", "/applications//edit"] {
+            assert_eq!(rule("GET", path), RouteRule::Unknown, "{path}");
+        }
+    }
+}
