@@ -469,8 +469,12 @@ CREATE TABLE session (
     created_at BIGINT NOT NULL,
     -- NULL: a session of a one-time link.
     operator_id BLOB,
+    -- What the browser called itself, and where it was.
+    agent      TEXT NOT NULL,
+    address    TEXT NOT NULL,
     expires_at BIGINT NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX session_operator ON session (operator_id, created_at);
 
 -- Tokens that were logged out, until they would have expired by themselves: the next to come with one is refused.
 CREATE TABLE revoked_token (
@@ -534,14 +538,32 @@ CREATE TABLE operator (
     id         BLOB PRIMARY KEY,
     -- What is typed to sign in; compared in lower case.
     name       TEXT NOT NULL UNIQUE,
-    -- argon2id, in the PHC string format.
-    password   TEXT NOT NULL,
+    -- argon2id, in the PHC string format. NULL: signs in otherwise.
+    password   TEXT,
     -- viewer, operator, admin.
     role       TEXT NOT NULL,
     -- The organizations that they may look at, a JSON list; NULL: all.
     orgs       TEXT,
     created_at BIGINT NOT NULL,
-    seen_at    BIGINT
+    seen_at    BIGINT,
+    -- The secret of the second factor, sealed under the master key; the step of the last code that was used; since when.
+    totp       BLOB,
+    totp_step  BIGINT,
+    totp_since BIGINT
+) WITHOUT ROWID;
+
+-- Unused recovery codes, as SHA-256.
+CREATE TABLE recovery_code (
+    operator_id BLOB NOT NULL,
+    hash        BLOB NOT NULL,
+    PRIMARY KEY (operator_id, hash)
+) WITHOUT ROWID;
+
+-- Links with which a new password is set, at most one of an account.
+CREATE TABLE password_reset (
+    operator_id BLOB PRIMARY KEY,
+    hash        BLOB NOT NULL UNIQUE,
+    expires_at  BIGINT NOT NULL
 ) WITHOUT ROWID;
 
 -- A customer's session in the portal: one application, as the team decided.

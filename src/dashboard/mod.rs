@@ -52,10 +52,11 @@ use crate::dashboard::live::tail;
 pub use crate::dashboard::live::tail_feed::TailFeeds;
 use crate::dashboard::messages::{message, send_message};
 use crate::dashboard::settings::{
-    api_keys, audit, operational, operator_account, operators, organization, outbox, own_account,
+    api_keys, audit, operational, operator_account, operators, organization, outbox, own_account, second_factor_setup,
+    session_list,
 };
-use crate::dashboard::sign_in::login;
 use crate::dashboard::sign_in::passwords::Passwords;
+use crate::dashboard::sign_in::{login, password_reset, second_factor};
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
@@ -138,6 +139,8 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
         .configure(outbox_rows)
         .configure(resends_and_live)
         .service(page("/login", read().to(login::show)).route(web::post().to(login::sign_in)))
+        .service(page("/login/code", web::post().to(second_factor::enter)))
+        .service(page("/reset", read().to(password_reset::show)).route(web::post().to(password_reset::reset)))
         .service(page("/logout", web::post().to(login::sign_out)))
         .service(page("/organization", web::post().to(organization::choose)))
         .service(page("/keys", read().to(api_keys::list)).route(web::post().to(api_keys::create)))
@@ -179,12 +182,22 @@ fn operator_pages(config: &mut web::ServiceConfig) {
         .service(page("/account", read().to(own_account::show)))
         .service(page("/account/password", web::post().to(own_account::change_password)))
         .service(
+            page("/account/second-factor", read().to(second_factor_setup::show))
+                .route(web::post().to(second_factor_setup::confirm)),
+        )
+        .service(page("/account/second-factor/change", web::post().to(second_factor_setup::change)))
+        .service(page("/account/sessions/end", web::post().to(own_account::end_others)))
+        .service(page("/account/sessions/{session}/end", web::post().to(own_account::end_session)))
+        .service(page("/sessions", read().to(session_list::list)))
+        .service(page("/sessions/{session}/end", web::post().to(session_list::end)))
+        .service(
             page("/operators/{operator}", read().to(operator_account::show))
                 .route(web::post().to(operator_account::change)),
         )
-        .service(
-            page(&act("remove"), read().to(operator_account::ask)).route(web::post().to(operator_account::remove)),
-        );
+        .service(page(&act("remove"), read().to(operator_account::ask)).route(web::post().to(operator_account::remove)))
+        .service(page(&act("reset"), web::post().to(operator_account::reset)))
+        .service(page(&act("second-factor/remove"), web::post().to(operator_account::remove_second_factor)))
+        .service(page(&act("sessions/{session}/end"), web::post().to(operator_account::end_session)));
 }
 
 /// Actions on stuck outbox rows.

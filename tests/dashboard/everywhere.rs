@@ -14,8 +14,10 @@ on_both! {
 }
 
 /// Open to everybody: they begin a session, or serve files and themes.
-const OPEN: [&str; 6] = [
+const OPEN: [&str; 8] = [
     "/login",
+    "/login/code",
+    "/reset",
     "/static/{hash}/{name}",
     "/preferences",
     "/portal/enter/{code}",

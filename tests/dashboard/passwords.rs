@@ -20,17 +20,17 @@ on_both! {
     a_new_password_ends_the_other_sessions_and_no_more
 }
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 
 /// A browser that was shown the sign-in form.
-struct Visitor<'h> {
-    world: &'h World,
-    cookie: String,
-    csrf: String,
+pub struct Visitor<'h> {
+    pub world: &'h World,
+    pub cookie: String,
+    pub csrf: String,
 }
 
 impl<'h> Visitor<'h> {
-    async fn at(world: &'h World) -> Visitor<'h> {
+    pub async fn at(world: &'h World) -> Visitor<'h> {
         let response = world.request(Method::GET, "/login").send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let cookie = set_cookie(&response);
@@ -43,7 +43,7 @@ impl<'h> Visitor<'h> {
         Visitor { world, cookie, csrf: field(&page, "csrf") }
     }
 
-    async fn types(&self, name: &str, password: &str) -> Response {
+    pub async fn types(&self, name: &str, password: &str) -> Response {
         let form = [("csrf", self.csrf.clone()), ("name", name.to_owned()), ("password", password.to_owned())];
         self.world.post("/login", &form).header("cookie", &self.cookie).send().await.unwrap()
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use sendoff::domain::Time;
+use sendoff::store::access::operator_sessions::{NewSession, SessionClient};
 use sha2::{Digest, Sha256};
 
 use crate::support::on_both;
@@ -63,7 +64,9 @@ async fn what_is_too_old_opens_nothing(world: World) {
     let ended = Time::from_micros(world.now.micros() - 1);
     world.store.add_login_link(&hash("l"), &world.org, world.now.plus(Duration::from_secs(60))).await.unwrap();
     let (link, session) = (hash("l"), hash("s"));
-    let opened = world.store.redeem_login_link(&link, &session, world.ago(Duration::from_secs(9)), ended);
+    let client = SessionClient::default();
+    let new = NewSession { hash: &session, client: &client, until: ended };
+    let opened = world.store.redeem_login_link(&link, new, world.ago(Duration::from_secs(9)));
     assert!(opened.await.unwrap().is_some());
     let browser = Browser { world: &world, cookie: "sendoff_session=s".into() };
     assert_eq!(browser.get("/").await.0, StatusCode::SEE_OTHER);

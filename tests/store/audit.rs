@@ -126,8 +126,8 @@ async fn people_and_keys_are_noted_too(home: Home) {
     let link = PortalLink { org: tenant().org, app_id: AppId::new(NOW), options, expires_at: later(60) };
     store.add_portal_link(&[1; 32], &link, NOW).await.unwrap();
     store.add_login_link(&[2; 32], &tenant().org, later(60)).await.unwrap();
-    store.redeem_login_link(&[2; 32], &[3; 32], NOW, later(60)).await.unwrap().unwrap();
-    assert_eq!(store.redeem_login_link(&[2; 32], &[4; 32], NOW, later(60)).await.unwrap(), None);
+    store.redeem_login_link(&[2; 32], new_session(&[3; 32], later(60)), NOW).await.unwrap().unwrap();
+    assert_eq!(store.redeem_login_link(&[2; 32], new_session(&[4; 32], later(60)), NOW).await.unwrap(), None);
     for _ in 0..2 {
         store.end_session(&[3; 32], NOW).await.unwrap();
     }
@@ -137,11 +137,11 @@ async fn people_and_keys_are_noted_too(home: Home) {
     let (org, bert) = (OrgId::default_org(), Operator::new("bert", OperatorRole::Viewer, None, NOW).unwrap());
     store.create_operator(&org, &bert, &hashes[0], NOW).await.unwrap();
     assert!(store.create_operator(&org, &bert, &hashes[0], NOW).await.is_err());
-    assert!(store.open_session(&bert, &hashes[0], &[5; 32], NOW, later(60)).await.unwrap());
-    assert!(!store.open_session(&bert, &hashes[1], &[6; 32], NOW, later(60)).await.unwrap());
+    assert!(store.open_session(by_password(&bert, &hashes[0]), new_session(&[5; 32], later(60)), NOW).await.unwrap());
+    assert!(!store.open_session(by_password(&bert, &hashes[1]), new_session(&[6; 32], later(60)), NOW).await.unwrap());
     assert!(store.change_password(&org, &bert, &hashes[0], &hashes[1], &[5; 32], NOW).await.unwrap());
     assert_eq!(store.remove_operator(&org, bert.id, NOW).await.unwrap(), AccountChange::Done);
-    let wanted = ["operator created: all organizations", "signed in", "password changed", "operator removed"];
+    let wanted = ["operator created: viewer, all organizations", "signed in", "password changed", "operator removed"];
     assert_eq!(acts(&store, &mut seen).await, wanted);
 }
 

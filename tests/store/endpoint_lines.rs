@@ -1,14 +1,16 @@
 //! Endpoints as lists show them, and what is counted of them.
 
 use sendoff::domain::AppId;
+use sendoff::domain::access::audit::{Actor, ActorKind};
 use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::domain::catalog::endpoint::{DisabledReason, EndpointSpec};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
+use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::catalog::endpoint_list::{EndpointHealth, EndpointListFilter};
-use sendoff::store::ingest::accept::Rejection;
+use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::recording::record::FinishedAttempt;
-use sendoff::store::{Order, PageRequest, Store, Tenant};
+use sendoff::store::{AppRef, Order, PageRequest, Store, Tenant};
 
 use crate::home::*;
 use crate::support::on_both;
@@ -132,6 +134,21 @@ async fn an_example_goes_to_one_endpoint(home: Home) {
     let sent = store.send_example(&tenant(), &endpoint, &spec, Some(1), NOW).await.unwrap().unwrap();
     assert_eq!(sent.payload.as_deref(), Some(&b"{\"n\":2}"[..]));
     assert_eq!(only_waiting(store, endpoint.id).await.message_id, sent.id);
+    // What a person sends is in the audit log, and not what is refused.
+    let by = store.by(Actor::new(ActorKind::Operator, "anna"));
+    let item = item(endpoint.app_id);
+    let by_hand = by.accept_by_hand(item.clone()).await.unwrap().unwrap();
+    let nowhere = AcceptItem { app: AppRef::Id(AppId::new(NOW)), ..item };
+    assert!(by.accept_by_hand(nowhere).await.unwrap().is_err());
+    let example = by.send_example(&tenant(), &endpoint, &spec, None, NOW).await.unwrap().unwrap();
+    let log =
+        store.audit_log(&tenant(), &AuditFilter::default(), &PageRequest::first(9, Order::Ascending)).await.unwrap();
+    let told: Vec<_> = log.data.iter().map(|one| (one.act.as_str(), one.target.clone(), one.detail.clone())).collect();
+    let wanted = [
+        ("message sent by hand", by_hand.id.to_string(), by_hand.event_type.clone()),
+        ("test event sent", example.id.to_string(), format!("to {}", endpoint.id)),
+    ];
+    assert_eq!(told, wanted);
 }
 
 async fn customers_are_offered_what_their_flags_open(home: Home) {

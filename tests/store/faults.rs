@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sendoff::domain::access::operator::{Operator, OperatorRole};
+use sendoff::domain::access::password::PasswordHash;
+use sendoff::domain::access::totp::TotpSecret;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::signing::master_key::MasterKey;
+use sendoff::store::access::second_factors::NewSecondFactor;
 use sendoff::store::maintenance::reseal::Reseal;
 
 use crate::home::*;
@@ -109,15 +113,24 @@ async fn what_another_master_key_has_sealed_is_sealed_again_and_what_neither_ope
     let broken = "UPDATE endpoint_secret SET sealed = (SELECT value FROM meta WHERE name = 'master-key-check')
          WHERE endpoint_id = {id}";
     home.execute(&of(&home, broken, made[2])).await;
+    let password = PasswordHash::make("p", "correct horse battery").unwrap();
+    let (org, anna) = (tenant().org, Operator::new("anna", OperatorRole::Admin, None, NOW).unwrap());
+    home.store.create_operator(&org, &anna, &password, NOW).await.unwrap();
+    let secret = TotpSecret::from_bytes(b"12345678901234567890").unwrap();
+    let second = NewSecondFactor { secret, used: 1, recovery_codes: Vec::new() };
+    assert!(home.store.add_second_factor(&org, &anna, &password, &second, &[0; 32], NOW).await.unwrap());
     let new = MasterKey::generate();
     let both = open(&home.location, &new.clone().with_other(&home.master)).await;
-    for rows in [5, 0] {
+    for rows in [6, 0] {
         let secrets = both.reseal(Reseal::default()).await.unwrap();
         let headers = both.reseal(secrets.next).await.unwrap();
-        assert_eq!((secrets.rows + headers.rows, secrets.unreadable, headers.next), (rows, 1, Reseal::Done));
+        let factors = both.reseal(headers.next).await.unwrap();
+        let sum = secrets.rows + headers.rows + factors.rows;
+        assert_eq!((sum, secrets.unreadable, factors.next), (rows, 1, Reseal::Done));
     }
     let there = open(&home.location, &new).await;
     there.migrate().await.unwrap();
+    assert_eq!(there.second_factor(anna.id).await.unwrap().map(|one| one.secret), Some(second.secret));
     let signs = async |store: &sendoff::store::Store| {
         let lives = store.live_endpoints(&made).await.unwrap();
         lives.iter().filter(|live| live.signing.is_ok()).count()

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sendoff::domain::access::operator::Operator;
+use sendoff::domain::access::password::PasswordHash;
 use sendoff::domain::catalog::application::{Application, ApplicationSpec};
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
@@ -17,6 +19,8 @@ use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
+use sendoff::store::access::operator_sessions::{NewSession, PasswordSignIn, SessionClient};
+use sendoff::store::access::second_factors::SecondFactorProof;
 use sendoff::store::catalog::change::UpdateResult;
 use sendoff::store::catalog::endpoint_update::OptimisticUpdate;
 use sendoff::store::ingest::accept::{AcceptItem, AcceptResult};
@@ -369,4 +373,15 @@ pub fn progress(attempts: i32, step: i32, generation: i32, trigger: Trigger) -> 
 
 pub fn states(of: &[PendingDelivery]) -> Vec<(DeliveryState, Time)> {
     of.iter().map(|one| (one.state, one.due_at)).collect()
+}
+
+/// A session to open, by a browser that says nothing about itself.
+pub fn new_session(hash: &[u8; 32], until: Time) -> NewSession<'_> {
+    static CLIENT: SessionClient = SessionClient { agent: String::new(), address: String::new() };
+    NewSession { hash, client: &CLIENT, until }
+}
+
+/// A sign-in by password alone.
+pub fn by_password<'a>(operator: &'a Operator, password: &'a PasswordHash) -> PasswordSignIn<'a> {
+    PasswordSignIn { operator, password, second: &SecondFactorProof::NotNeeded }
 }

@@ -85,10 +85,10 @@ async fn a_link_opens_one_session_once(home: Home) {
     assert!(store.is_login_link_valid(&LINK, later(59)).await.unwrap(), "looking does not use it up");
     assert!(!store.is_login_link_valid(&LINK, later(60)).await.unwrap());
     assert!(!store.is_login_link_valid(&SESSION, NOW).await.unwrap());
-    assert_eq!(store.redeem_login_link(&SESSION, &LINK, NOW, later(600)).await.unwrap(), None);
+    assert_eq!(store.redeem_login_link(&SESSION, new_session(&LINK, later(600)), NOW).await.unwrap(), None);
     let redeemed = futures_util::future::join_all((0..8u8).map(|n| {
         let session = [n + 10; 32];
-        async move { store.redeem_login_link(&LINK, &session, later(59), later(600)).await.unwrap() }
+        async move { store.redeem_login_link(&LINK, new_session(&session, later(600)), later(59)).await.unwrap() }
     }))
     .await;
     assert_eq!(redeemed.into_iter().flatten().collect::<Vec<_>>(), [org], "once, however many try");
@@ -100,10 +100,14 @@ async fn a_session_ends_by_time_or_by_hand(home: Home) {
     let store = &home.store;
     for n in 1..=2 {
         store.add_login_link(&[n; 32], &org("org_team"), later(60)).await.unwrap();
-        store.redeem_login_link(&[n; 32], &[n + 10; 32], NOW, later(100)).await.unwrap();
+        store.redeem_login_link(&[n; 32], new_session(&[n + 10; 32], later(100)), NOW).await.unwrap();
     }
     store.add_login_link(&LINK, &org("org_team"), later(60)).await.unwrap();
-    assert_eq!(store.redeem_login_link(&LINK, &SESSION, later(60), later(600)).await.unwrap(), None, "too late");
+    assert_eq!(
+        store.redeem_login_link(&LINK, new_session(&SESSION, later(600)), later(60)).await.unwrap(),
+        None,
+        "too late"
+    );
     let whose = async |n, at| store.session(&[n; 32], at).await.unwrap().map(|session| session.org);
     assert_eq!(whose(11, later(99)).await, Some(org("org_team")));
     assert_eq!(whose(11, later(100)).await, None);

@@ -9,6 +9,7 @@ mod support;
 mod home;
 
 mod accept;
+mod accounts;
 mod age;
 mod api_keys;
 mod applications;

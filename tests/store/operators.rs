@@ -60,8 +60,13 @@ async fn a_session_knows_whose_it_is(home: Home) {
     let store = &home.store;
     let bert = account("bert", Some(&["org_b", "org_a"]));
     store.create_operator(&from(), &bert, &HASHES[0], NOW).await.unwrap();
-    assert!(!store.open_session(&bert, &HASHES[1], &[1; 32], NOW, later(60)).await.unwrap(), "the password changed");
-    assert!(store.open_session(&bert, &HASHES[0], &[1; 32], later(5), later(60)).await.unwrap());
+    assert!(
+        !store.open_session(by_password(&bert, &HASHES[1]), new_session(&[1; 32], later(60)), NOW).await.unwrap(),
+        "the password changed"
+    );
+    assert!(
+        store.open_session(by_password(&bert, &HASHES[0]), new_session(&[1; 32], later(60)), later(5)).await.unwrap()
+    );
     let session = store.session(&[1; 32], later(59)).await.unwrap().unwrap();
     assert_eq!(
         (session.org, session.operator),
@@ -74,7 +79,7 @@ async fn a_session_knows_whose_it_is(home: Home) {
     assert_eq!(store.session(&[1; 32], NOW).await.unwrap(), None, "an account sees nothing but what it names");
 
     store.add_login_link(&[2; 32], &org("org_c"), later(60)).await.unwrap();
-    store.redeem_login_link(&[2; 32], &[3; 32], NOW, later(60)).await.unwrap().unwrap();
+    store.redeem_login_link(&[2; 32], new_session(&[3; 32], later(60)), NOW).await.unwrap().unwrap();
     let session = store.session(&[3; 32], NOW).await.unwrap().unwrap();
     assert_eq!((session.org, session.operator), (org("org_c"), None), "by a link");
 }
@@ -86,9 +91,11 @@ async fn a_new_password_or_a_removal_ends_what_is_open(home: Home) {
         store.create_operator(&from(), one, &HASHES[0], NOW).await.unwrap();
     }
     for n in 1..=3 {
-        assert!(store.open_session(&anna, &HASHES[0], &[n; 32], NOW, later(60)).await.unwrap());
+        assert!(
+            store.open_session(by_password(&anna, &HASHES[0]), new_session(&[n; 32], later(60)), NOW).await.unwrap()
+        );
     }
-    assert!(store.open_session(&bert, &HASHES[0], &[9; 32], NOW, later(60)).await.unwrap());
+    assert!(store.open_session(by_password(&bert, &HASHES[0]), new_session(&[9; 32], later(60)), NOW).await.unwrap());
     let open = async |n: u8| store.session(&[n; 32], NOW).await.unwrap().is_some();
     let changed = store.change_password(&from(), &anna, &HASHES[1], &HASHES[1], &[2; 32], NOW).await.unwrap();
     assert!(!changed && open(1).await, "the old one has to be right");
@@ -101,7 +108,10 @@ async fn a_new_password_or_a_removal_ends_what_is_open(home: Home) {
     assert_eq!(store.remove_operator(&from(), anna.id, NOW).await.unwrap(), AccountChange::Done);
     assert_eq!([open(2).await, open(9).await], [false, true]);
     assert_eq!(store.operator_named("anna").await.unwrap().map(|(one, _)| one), None);
-    assert!(!store.open_session(&anna, &HASHES[1], &[4; 32], NOW, later(60)).await.unwrap(), "gone meanwhile");
+    assert!(
+        !store.open_session(by_password(&anna, &HASHES[1]), new_session(&[4; 32], later(60)), NOW).await.unwrap(),
+        "gone meanwhile"
+    );
     assert!(!store.change_password(&from(), &anna, &HASHES[1], &HASHES[0], &[2; 32], NOW).await.unwrap());
 }
 

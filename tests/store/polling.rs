@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::audit::{Actor, ActorKind};
-use sendoff::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec, PollingToken};
+use sendoff::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec, PollingToken, token_text};
 use sendoff::domain::feed::{FeedFilter, FeedIterator, Position};
 use sendoff::domain::{AppId, OrgId, Time, limits};
 use sendoff::store::catalog::change::UpdateResult;
@@ -192,6 +192,11 @@ async fn a_token_opens_one_polling_endpoint_until_it_is_rotated(home: Home) {
     let app = application(store, "acme").await.id;
     let (endpoint, other) = (polled(store, app, "pull").await, polled(store, app, "other").await);
     assert_eq!(store.polling_token(&tenant(), &endpoint).await.unwrap(), None);
+    let (text, spec) = (token_text("secret"), PollingEndpointSpec::default());
+    let made = store.create_polling_endpoint_with(&tenant(), app, spec, Some(&text), NOW).await.unwrap();
+    let token = store.polling_token_by_hash(&api_key::hash(&text)).await.unwrap().expect("made with it");
+    assert_eq!((token.polling_endpoint_id, token.expires_at), (made.id, None));
+    assert!(store.delete_polling_endpoint(&tenant(), &made, NOW).await.unwrap());
     let (first, first_hash) = add_token(store, &endpoint, 0, 300).await;
     assert_eq!(store.polling_token_by_hash(&first_hash).await.unwrap(), Some(first.clone()));
     assert_eq!(store.polling_token(&tenant(), &endpoint).await.unwrap(), Some(first.clone()));

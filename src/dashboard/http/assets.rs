@@ -26,7 +26,7 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 22] = [
+static ASSETS: [Asset; 23] = [
     asset!("tokens.css", "text/css; charset=utf-8"),
     asset!("base.css", "text/css; charset=utf-8"),
     asset!("app.css", "text/css; charset=utf-8"),
@@ -48,6 +48,7 @@ static ASSETS: [Asset; 22] = [
     asset!("outbox.css", "text/css; charset=utf-8"),
     asset!("access_forms.css", "text/css; charset=utf-8"),
     asset!("access_tables.css", "text/css; charset=utf-8"),
+    asset!("second_factor.css", "text/css; charset=utf-8"),
     asset!("favicon.svg", "image/svg+xml"),
 ];
 

@@ -24,6 +24,10 @@ pub enum FlashNotice {
     AccessChanged,
     OperatorRemoved,
     PasswordChanged,
+    PasswordReset,
+    SecondFactorThere,
+    SecondFactorRemoved,
+    OtherSessionsEnded,
     SessionEnded,
     SessionAlreadyEnded,
     NoOrganization,
@@ -66,6 +70,10 @@ impl FlashNotice {
         FlashNotice::AccessChanged,
         FlashNotice::OperatorRemoved,
         FlashNotice::PasswordChanged,
+        FlashNotice::PasswordReset,
+        FlashNotice::SecondFactorThere,
+        FlashNotice::SecondFactorRemoved,
+        FlashNotice::OtherSessionsEnded,
         FlashNotice::SessionEnded,
         FlashNotice::SessionAlreadyEnded,
         FlashNotice::NoOrganization,
@@ -142,6 +150,18 @@ impl FlashNotice {
             FlashNotice::OperatorRemoved => text("operator-removed", true, "Removed.", "Their sessions have ended."),
             FlashNotice::PasswordChanged => {
                 text("password-changed", true, "Password changed.", "Your other sessions have ended.")
+            }
+            FlashNotice::PasswordReset => {
+                text("password-reset", true, "Password changed.", "Sign in with the new one.")
+            }
+            FlashNotice::SecondFactorThere => {
+                text("second-factor-there", false, "Already set up.", "Turn it off first to use another device.")
+            }
+            FlashNotice::SecondFactorRemoved => {
+                text("second-factor-removed", true, "Second factor removed.", "The password alone signs in now.")
+            }
+            FlashNotice::OtherSessionsEnded => {
+                text("other-sessions-ended", true, "Other sessions ended.", "Only this one is still signed in.")
             }
             FlashNotice::SessionEnded => text("session-ended", true, "Session ended.", "Its pages no longer open."),
             FlashNotice::SessionAlreadyEnded => {

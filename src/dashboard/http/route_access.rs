@@ -4,11 +4,11 @@
 //! The portal is not in it: a customer's pages follow from the [capabilities](crate::domain::access::portal) of the
 //! session.
 
+use actix_web::Error;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse};
 
 use crate::dashboard::http::current_user::{CurrentUser, Principal};
 use crate::dashboard::http::error::PageError;
@@ -57,6 +57,9 @@ const fn all(method: &'static str, path: &'static str, role: OperatorRole) -> Ro
 pub const TABLE: &[RouteAccess] = &[
     open("GET", "/login"),
     open("POST", "/login"),
+    open("POST", "/login/code"),
+    open("GET", "/reset"),
+    open("POST", "/reset"),
     open("POST", "/preferences"),
     open("GET", "/static/{hash}/{name}"),
     post("/logout", Viewer),
@@ -87,12 +90,22 @@ pub const TABLE: &[RouteAccess] = &[
     get("/audit", Operator),
     get("/account", Viewer),
     post("/account/password", Viewer),
+    get("/account/second-factor", Viewer),
+    post("/account/second-factor", Viewer),
+    post("/account/second-factor/change", Viewer),
+    post("/account/sessions/end", Viewer),
+    post("/account/sessions/{session}/end", Viewer),
+    all("GET", "/sessions", Admin),
+    all("POST", "/sessions/{session}/end", Admin),
     all("GET", "/operators", Admin),
     all("POST", "/operators", Admin),
     all("GET", "/operators/{operator}", Admin),
     all("POST", "/operators/{operator}", Admin),
     all("GET", "/operators/{operator}/remove", Admin),
     all("POST", "/operators/{operator}/remove", Admin),
+    all("POST", "/operators/{operator}/reset", Admin),
+    all("POST", "/operators/{operator}/second-factor/remove", Admin),
+    all("POST", "/operators/{operator}/sessions/{session}/end", Admin),
     // The catalog.
     get("/event-types", Viewer),
     get("/event-types/new", Operator),
@@ -252,7 +265,7 @@ pub async fn check(request: ServiceRequest, next: Next<BoxBody>) -> Result<Servi
     };
     match refused {
         None => next.call(request).await,
-        Some(error) => Ok(request.into_response(HttpResponse::from_error(error))),
+        Some(error) => Ok(request.error_response(error)),
     }
 }
 

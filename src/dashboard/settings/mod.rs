@@ -1,6 +1,7 @@
 //! Pages for running an organization: API keys, operators, the audit log, the outbox and operational webhooks.
 //!
-//! * [`own_account`] – the user's own account. [`operators`], [`operator_account`] – all accounts, and one of them.
+//! * [`own_account`], [`second_factor_setup`] – the user's own account. [`session_list`] – who is signed in.
+//! * [`operators`], [`operator_account`] – all accounts, and one of them.
 //! * [`api_keys`], [`audit`] – access. [`organization`] – switches between organizations.
 //! * [`outbox`] – stuck outbox rows. [`operational`] – operational webhooks and their attempts.
 //!
@@ -19,3 +20,5 @@ pub(in crate::dashboard) mod operators;
 pub(in crate::dashboard) mod organization;
 pub(in crate::dashboard) mod outbox;
 pub(in crate::dashboard) mod own_account;
+pub(in crate::dashboard) mod second_factor_setup;
+pub(in crate::dashboard) mod session_list;

@@ -58,7 +58,7 @@ fn joined(orgs: &[OrgId]) -> String {
 #[derive(Clone)]
 pub(in crate::dashboard::settings) struct AccessForm {
     role: String,
-    some: bool,
+    pub some: bool,
     orgs: String,
     pub wrong: Vec<Invalid>,
 }
@@ -106,7 +106,7 @@ impl AccessForm {
         }
     }
 
-    fn roles(&self) -> [(&'static str, &'static str); 3] {
+    pub fn roles(&self) -> [(&'static str, &'static str); 3] {
         [
             (OperatorRole::Viewer.word(), "Viewer: reads everything except secrets"),
             (OperatorRole::Operator.word(), "Operator: sends, resends, changes applications and endpoints"),
@@ -114,11 +114,11 @@ impl AccessForm {
         ]
     }
 
-    fn has_role(&self, word: &str) -> bool {
+    pub fn has_role(&self, word: &str) -> bool {
         self.role == word
     }
 
-    fn orgs(&self) -> Line {
+    pub fn orgs(&self) -> Line {
         Line::new(&self.orgs)
     }
 

@@ -1,11 +1,12 @@
-//! The user's own account: the password.
+//! The user's own account: the password, the second factor and the sessions.
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Line, UrlQuery, roughly};
+use crate::dashboard::components::format::{UrlQuery, counted, roughly};
+use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::http::current_user::CurrentOperator;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
@@ -13,6 +14,8 @@ use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::dashboard::settings::operators::OperatorRow;
+use crate::dashboard::settings::session_list;
+use crate::dashboard::settings::session_list::SessionRow;
 use crate::dashboard::sign_in::passwords::SignInRequest;
 use crate::domain::Invalid;
 use crate::domain::access::operator::Operator;
@@ -24,33 +27,70 @@ use crate::domain::access::password::PasswordHash;
 struct AccountPage {
     layout: PageLayout,
     row: OperatorRow,
-    /// The error of the password form.
+    /// The account signs in with a password.
+    password: bool,
+    /// The second factor, if there is one.
+    second: Option<SecondFactorRow>,
+    sessions: Vec<SessionRow>,
+    /// There may be more sessions.
+    more: bool,
+    /// The error of a form.
     wrong: Option<Invalid>,
     shortest: usize,
 }
 
+/// The second factor, as the page shows it.
+struct SecondFactorRow {
+    since: RelativeTime,
+    /// Unused recovery codes: `8 recovery codes`.
+    codes: String,
+}
+
 impl AccountPage {
+    /// Whether there are sessions to end.
+    fn others(&self) -> bool {
+        self.sessions.iter().any(|session| !session.current)
+    }
+
     fn why(&self, field: &str) -> Option<&str> {
         self.wrong.as_ref().filter(|wrong| wrong.field == field).map(|wrong| wrong.reason.as_str())
     }
 }
 
 /// The user's account. Those who signed in by a one-time link have none.
-fn own(user: &CurrentOperator) -> Result<&Operator, PageError> {
+pub(in crate::dashboard::settings) fn own(user: &CurrentOperator) -> Result<&Operator, PageError> {
     user.account().ok_or(PageError::NotFound)
 }
 
 /// `GET /account`.
 pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
-    page(&state, &request, &user, None)
+    page(&state, &request, &user, None).await
 }
 
-fn page(state: &DashboardState, request: &HttpRequest, user: &CurrentOperator, wrong: Option<Invalid>) -> PageResult {
-    let operator = own(user)?;
+/// The page, with the error of a form.
+///
+/// # Errors
+/// The user has no account, or the store is unavailable.
+pub(in crate::dashboard::settings) async fn page(
+    state: &DashboardState,
+    request: &HttpRequest,
+    user: &CurrentOperator,
+    wrong: Option<Invalid>,
+) -> PageResult {
+    let (operator, store, now) = (own(user)?, &state.store, state.clock.now());
+    let second = if operator.second_factor { store.second_factor(operator.id).await? } else { None };
+    let (sessions, more) = session_list::rows(store, user, Some(operator.id), now).await?;
     let status = if wrong.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let page = AccountPage {
         layout: PageLayout::of(user, NavItem::Account).with_notice(UrlQuery::of(request).get("notice")),
-        row: OperatorRow::new(operator, Some(operator.id), state.clock.now()),
+        row: OperatorRow::new(operator, Some(operator.id), now),
+        password: operator.has_password,
+        second: second.map(|second| SecondFactorRow {
+            since: RelativeTime::new(second.since, now),
+            codes: counted(second.recovery_codes, "recovery code", "recovery codes"),
+        }),
+        sessions,
+        more,
         wrong,
         shortest: password::SHORTEST,
     };
@@ -61,8 +101,22 @@ fn page(state: &DashboardState, request: &HttpRequest, user: &CurrentOperator, w
 pub async fn change_password(FormInput { state, request, user, submitted }: FormInput<CurrentOperator>) -> PageResult {
     match changed(&state, &user, own(&user)?, &submitted).await? {
         Ok(()) => Ok(done("/account", FlashNotice::PasswordChanged)),
-        Err(wrong) => page(&state, &request, &user, Some(wrong)),
+        Err(wrong) => page(&state, &request, &user, Some(wrong)).await,
     }
+}
+
+/// `POST /account/sessions/{session}/end`.
+pub async fn end_session(FormInput { state, request, user, .. }: FormInput<CurrentOperator>) -> PageResult {
+    let (store, hash, id) = (user.store(&state.store), session_list::named(&request)?, own(&user)?.id);
+    let ended = store.revoke_session(&user.org, Some(id), &hash, state.clock.now()).await?;
+    Ok(done("/account", session_list::notice(ended)))
+}
+
+/// `POST /account/sessions/end`: ends all sessions but this one.
+pub async fn end_others(FormInput { state, user, .. }: FormInput<CurrentOperator>) -> PageResult {
+    let (store, operator) = (user.store(&state.store), own(&user)?);
+    store.end_other_sessions(&user.org, operator, &user.hash, state.clock.now()).await?;
+    Ok(done("/account", FlashNotice::OtherSessionsEnded))
 }
 
 async fn changed(
@@ -95,7 +149,7 @@ async fn changed(
 
 /// Verifies the field `current`. Guesses from an unattended browser are limited; the session counts as its own device,
 /// so failed sign-ins elsewhere do not block it.
-async fn current_password(
+pub(in crate::dashboard::settings) async fn current_password(
     state: &DashboardState,
     user: &CurrentOperator,
     operator: &Operator,

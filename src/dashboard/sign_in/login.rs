@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
@@ -25,11 +25,14 @@ use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::session;
 use crate::dashboard::http::session::{Cookies, SESSION_HOURS, form_token, set_cookie};
 use crate::dashboard::sign_in::passwords::{AttemptCheck, SignInRequest};
+use crate::dashboard::sign_in::second_factor;
 use crate::domain::access::audit::{Actor, ActorKind, action};
 use crate::domain::access::operator::{Operator, parse_name};
 use crate::domain::access::password::PasswordHash;
 use crate::domain::{OrgId, Time};
 use crate::store::access::audit::NewAuditEntry;
+use crate::store::access::operator_sessions::{NewSession, PasswordSignIn, SessionClient};
+use crate::store::access::second_factors::SecondFactorProof;
 use crate::store::{Store, StoreError};
 
 /// The lifetime of a login link.
@@ -64,7 +67,7 @@ enum LinkState {
 }
 
 /// A failed sign-in by password.
-enum SignInFailure {
+pub(in crate::dashboard::sign_in) enum SignInFailure {
     Wrong,
     /// Rate limited: the time until the next attempt.
     TooMany(Duration),
@@ -116,6 +119,7 @@ async fn ask(
         None => (session::new_token(), true),
     };
     let layout = PageLayout::bare().with_token(form_token(&state.secret, Cookies::SignIn.form(), &token));
+    let layout = layout.with_notice(UrlQuery::of(request).get("notice"));
     let status = match &refused {
         Some(SignInFailure::TooMany(_)) => StatusCode::TOO_MANY_REQUESTS,
         None if accounts && link == LinkState::Missing => StatusCode::OK,
@@ -134,7 +138,7 @@ async fn ask(
 }
 
 impl SignInFailure {
-    fn words(&self) -> String {
+    pub fn words(&self) -> String {
         match self {
             SignInFailure::Wrong => "Wrong name or password.".to_owned(),
             SignInFailure::TooMany(wait) => format!(
@@ -175,60 +179,113 @@ pub async fn sign_in(
     request: HttpRequest,
     form: web::Form<SignInForm>,
 ) -> PageResult {
-    let (session, now) = (session::new_token(), state.clock.now());
-    let mut device = None;
-    let opened = match &form.token {
-        Some(token) => {
-            by_link(&state, &form.csrf, token, &session, now).await?.then_some(()).ok_or((LinkState::Spent, None))
-        }
-        None => {
-            let cookie = request.cookie(Cookies::SignIn.name(&state.public_url)).ok_or(PageError::WrongToken)?;
-            let expected = form_token(&state.secret, Cookies::SignIn.form(), cookie.value());
-            if !session::same(&form.csrf, &expected) {
-                return Err(PageError::WrongToken);
-            }
-            let opened = by_password(&state, &request, &form, &session, now).await?;
-            opened.map(|known| device = Some(known)).map_err(|why| (LinkState::Missing, Some(why)))
-        }
+    let now = state.clock.now();
+    let Some(token) = &form.token else {
+        let browser = browser_token(&state, &request, &form.csrf)?;
+        return match by_password(&state, &request, &form, &browser, now).await? {
+            Ok(response) => Ok(response),
+            Err(refused) => ask(&state, &request, LinkState::Missing, &form.name, Some(refused)).await,
+        };
     };
-    match opened {
-        Ok(()) => {
-            let mut response = go("/");
-            let cookie = Cookies::Operator.create(&state.public_url, session, SESSION_LIFE.as_secs() as i64);
-            set_cookie(&mut response, &cookie)?;
-            if let Some(device) = device {
-                set_cookie(
-                    &mut response,
-                    &Cookies::Device.create(&state.public_url, device, DEVICE_LIFE.as_secs() as i64),
-                )?;
-            }
-            Ok(response)
-        }
-        Err((link, refused)) => ask(&state, &request, link, &form.name, refused).await,
+    match by_link(&state, &request, &form.csrf, token, now).await? {
+        Some(session) => signed_in(&state, session, None),
+        None => ask(&state, &request, LinkState::Spent, &form.name, None).await,
     }
 }
 
-async fn by_link(state: &DashboardState, csrf: &str, token: &str, session: &str, now: Time) -> Result<bool, PageError> {
+/// The token of the browser that was shown the sign-in form.
+///
+/// # Errors
+/// The form belongs to another browser.
+pub(in crate::dashboard::sign_in) fn browser_token(
+    state: &DashboardState,
+    request: &HttpRequest,
+    csrf: &str,
+) -> Result<String, PageError> {
+    let cookie = request.cookie(Cookies::SignIn.name(&state.public_url)).ok_or(PageError::WrongToken)?;
+    let expected = form_token(&state.secret, Cookies::SignIn.form(), cookie.value());
+    if session::same(csrf, &expected) { Ok(cookie.value().to_owned()) } else { Err(PageError::WrongToken) }
+}
+
+/// The browser of a request, as the list of sessions names it.
+pub(in crate::dashboard::sign_in) fn client(state: &DashboardState, request: &HttpRequest) -> SessionClient {
+    let agent = request.headers().get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
+    let address = state.address(request).map(|address| address.to_canonical().to_string());
+    SessionClient { agent: agent.unwrap_or_default(), address: address.unwrap_or_default() }
+}
+
+/// Opens a session after the password and the second factor were verified, and returns its token. `None`: the account
+/// was changed meanwhile, or the code was used before.
+///
+/// # Errors
+/// The store is unavailable.
+pub(in crate::dashboard::sign_in) async fn start_session(
+    state: &DashboardState,
+    sign_in: PasswordSignIn<'_>,
+    client: &SessionClient,
+    now: Time,
+) -> Result<Option<String>, StoreError> {
+    let token = session::new_token();
+    let new = NewSession { hash: &session::hash(&token), client, until: now.plus(SESSION_LIFE) };
+    let store = state.store.by(Actor::new(ActorKind::Operator, &sign_in.operator.name));
+    let opened = store.open_session(sign_in, new, now).await?;
+    if opened {
+        tracing::info!(operator = sign_in.operator.name, "operator signed in");
+    }
+    Ok(opened.then_some(token))
+}
+
+/// Sets the cookies of a new session and, after a sign-in with an account, that of the browser; `known` is its token if
+/// it signed in to the account before.
+///
+/// # Errors
+/// A cookie is not a valid header value; ours always are.
+pub(in crate::dashboard::sign_in) fn signed_in(
+    state: &DashboardState,
+    session: String,
+    account: Option<(&Operator, Option<String>)>,
+) -> PageResult {
+    let mut response = go("/");
+    let cookie = Cookies::Operator.create(&state.public_url, session, SESSION_LIFE.as_secs() as i64);
+    set_cookie(&mut response, &cookie)?;
+    if let Some((operator, known)) = account {
+        let token = known.unwrap_or_else(session::new_token);
+        let device = format!("{token}.{}", device_signature(state, operator, &token));
+        let life = DEVICE_LIFE.as_secs() as i64;
+        set_cookie(&mut response, &Cookies::Device.create(&state.public_url, device, life))?;
+    }
+    Ok(response)
+}
+
+/// Redeems the link and returns the token of the session; `None`: it was used or has expired.
+async fn by_link(
+    state: &DashboardState,
+    request: &HttpRequest,
+    csrf: &str,
+    token: &str,
+    now: Time,
+) -> Result<Option<String>, PageError> {
     if !session::same(csrf, &form_token(&state.secret, "link", token)) {
         return Err(PageError::WrongToken);
     }
     let store = state.store.by(Actor::new(ActorKind::Link, LINK));
-    let (link, session) = (session::hash(token), session::hash(session));
-    let org = store.redeem_login_link(&link, &session, now, now.plus(SESSION_LIFE)).await?;
+    let (link, new, client) = (session::hash(token), session::new_token(), client(state, request));
+    let session = NewSession { hash: &session::hash(&new), client: &client, until: now.plus(SESSION_LIFE) };
+    let org = store.redeem_login_link(&link, session, now).await?;
     if let Some(org) = &org {
         tracing::info!(%org, "operator signed in by link");
     }
-    Ok(org.is_some())
+    Ok(org.map(|_| new))
 }
 
-/// Opens a session if the password is right, and returns the device cookie.
+/// Opens a session if the password is right, or asks for the second factor.
 async fn by_password(
     state: &DashboardState,
     request: &HttpRequest,
     form: &SignInForm,
-    session: &str,
+    browser: &str,
     now: Time,
-) -> Result<Result<String, SignInFailure>, PageError> {
+) -> Result<Result<HttpResponse, SignInFailure>, PageError> {
     // An invalid name counts as unknown.
     let name = parse_name(&form.name).unwrap_or_default();
     let (from, began) = (state.address(request), Instant::now());
@@ -253,13 +310,13 @@ async fn by_password(
     }
     let fits = state.passwords.verify(&form.password, kept.clone()).await;
     if let Some(operator) = operator.as_ref().filter(|_| fits) {
-        let store = state.store.by(Actor::new(ActorKind::Operator, &operator.name));
-        let until = now.plus(SESSION_LIFE);
-        if store.open_session(operator, &kept, &session::hash(session), now, until).await? {
+        if operator.second_factor {
+            return second_factor::ask(state, browser, operator, &kept, now).map(Ok);
+        }
+        let sign_in = PasswordSignIn { operator, password: &kept, second: &SecondFactorProof::NotNeeded };
+        if let Some(session) = start_session(state, sign_in, &client(state, request), now).await? {
             state.passwords.reset(attempt);
-            tracing::info!(operator = operator.name, "operator signed in");
-            let token = known.unwrap_or_else(session::new_token);
-            return Ok(Ok(format!("{token}.{}", device_signature(state, operator, &token))));
+            return signed_in(state, session, Some((operator, known))).map(Ok);
         }
     }
     note_failure(&state.store, operator.as_ref(), from.map(|from| from.to_string()), now).await?;
@@ -268,7 +325,11 @@ async fn by_password(
 }
 
 /// The device token, if this browser signed in to the account before.
-fn device(state: &DashboardState, request: &HttpRequest, operator: &Operator) -> Option<String> {
+pub(in crate::dashboard::sign_in) fn device(
+    state: &DashboardState,
+    request: &HttpRequest,
+    operator: &Operator,
+) -> Option<String> {
     let cookie = request.cookie(Cookies::Device.name(&state.public_url))?;
     let (token, signature) = cookie.value().split_once('.')?;
     session::same(signature, &device_signature(state, operator, token)).then(|| token.to_owned())
@@ -280,7 +341,7 @@ fn device_signature(state: &DashboardState, operator: &Operator, token: &str) ->
 }
 
 /// Records a failed sign-in. An unknown name is not recorded: it may be a password typed into the wrong field.
-async fn note_failure(
+pub(in crate::dashboard::sign_in) async fn note_failure(
     store: &Store,
     operator: Option<&Operator>,
     from: Option<String>,
@@ -302,6 +363,6 @@ pub async fn sign_out(FormInput { state, user, .. }: FormInput<CurrentOperator>)
     Ok(response)
 }
 
-fn go(to: &'static str) -> HttpResponse {
+pub(in crate::dashboard::sign_in) fn go(to: &'static str) -> HttpResponse {
     HttpResponse::SeeOther().insert_header((LOCATION, to)).finish()
 }

@@ -53,7 +53,7 @@ impl ActorKind {
 }
 
 /// All acts, in the order of the dashboard's filter. The words are stored.
-pub const ACTIONS: [&str; 42] = [
+pub const ACTIONS: [&str; 48] = [
     action::SIGNED_IN,
     action::SIGN_IN_FAILED,
     action::SIGNED_OUT,
@@ -93,6 +93,12 @@ pub const ACTIONS: [&str; 42] = [
     action::OPERATOR_CHANGED,
     action::OPERATOR_REMOVED,
     action::PASSWORD_CHANGED,
+    action::RESET_LINK_MADE,
+    action::PASSWORD_RESET,
+    action::SECOND_FACTOR_ADDED,
+    action::SECOND_FACTOR_REMOVED,
+    action::RECOVERY_CODES_REPLACED,
+    action::SESSION_ENDED,
     action::OUTBOX_ROW_RETRIED,
     action::OUTBOX_ROW_CHANGED,
     action::OUTBOX_ROW_DISCARDED,
@@ -144,6 +150,14 @@ pub mod action {
     pub const OPERATOR_CHANGED: &str = "operator changed";
     pub const OPERATOR_REMOVED: &str = "operator removed";
     pub const PASSWORD_CHANGED: &str = "password changed";
+    /// An admin created a link to set a new password.
+    pub const RESET_LINK_MADE: &str = "password reset link made";
+    pub const PASSWORD_RESET: &str = "password reset";
+    pub const SECOND_FACTOR_ADDED: &str = "second factor added";
+    pub const SECOND_FACTOR_REMOVED: &str = "second factor removed";
+    pub const RECOVERY_CODES_REPLACED: &str = "recovery codes replaced";
+    /// An operator's session, by its operator or an admin.
+    pub const SESSION_ENDED: &str = "operator session ended";
     pub const OUTBOX_ROW_RETRIED: &str = "outbox row retried";
     pub const OUTBOX_ROW_CHANGED: &str = "outbox row changed";
     pub const OUTBOX_ROW_DISCARDED: &str = "outbox row discarded";

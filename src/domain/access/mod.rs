@@ -16,3 +16,4 @@ pub mod password;
 pub mod portal;
 pub mod theme;
 pub mod token_key;
+pub mod totp;

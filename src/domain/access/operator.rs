@@ -8,7 +8,7 @@ const NAME: usize = 256;
 /// Maximum organizations of one account.
 const ORGS: usize = 100;
 
-/// What an operator may do. Each role includes those before it.
+/// The rights of an operator. Each role includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OperatorRole {
     /// Reads everything except secrets.
@@ -50,6 +50,10 @@ pub struct Operator {
     pub created_at: Time,
     /// The time of the last sign-in.
     pub seen_at: Option<Time>,
+    /// The account signs in with a password.
+    pub has_password: bool,
+    /// A second factor is needed with the password.
+    pub second_factor: bool,
 }
 
 impl Operator {
@@ -62,7 +66,16 @@ impl Operator {
         let name = parse_name(name).map_err(|one| wrong.push(one)).unwrap_or_default();
         wrong.extend(check_orgs(orgs.as_deref()).err());
         match wrong.is_empty() {
-            true => Ok(Operator { id: OperatorId::new(now), name, role, orgs, created_at: now, seen_at: None }),
+            true => Ok(Operator {
+                id: OperatorId::new(now),
+                name,
+                role,
+                orgs,
+                created_at: now,
+                seen_at: None,
+                has_password: true,
+                second_factor: false,
+            }),
             false => Err(wrong),
         }
     }

@@ -7,22 +7,46 @@ use crate::domain::access::operator::Operator;
 use crate::domain::access::password::PasswordHash;
 use crate::domain::{Invalid, OperatorId, OrgId, Time};
 use crate::store::access::audit::NewAuditEntry;
+use crate::store::access::operator_sessions::end_sessions;
+use crate::store::access::second_factors::delete_codes;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
+use crate::store::db::codec::from_row;
 use crate::store::db::store_error::is_taken;
 use crate::store::{Backend, Store, StoreError, Tx, on, read, read_vital};
 
 /// Maximum accounts of an installation.
 const MOST: i64 = 500;
 
-type Row = (OperatorId, String, String, Option<String>, Time, Option<Time>, PasswordHash);
-
-fn operator((id, name, role, orgs, created_at, seen_at, hash): Row) -> Result<(Operator, PasswordHash), StoreError> {
-    let (role, orgs) = (codec::operator_role(&role)?, codec::operator_orgs(orgs.as_deref())?);
-    Ok((Operator { id, name, role, orgs, created_at, seen_at }, hash))
+struct Row {
+    id: OperatorId,
+    name: String,
+    role: String,
+    orgs: Option<String>,
+    created_at: Time,
+    seen_at: Option<Time>,
+    password: Option<PasswordHash>,
+    second_factor: bool,
 }
 
-const COLUMNS: &str = "id, name, role, orgs, created_at, seen_at, password";
+from_row!(Row { id, name, role, orgs, created_at, seen_at, password, second_factor });
+
+/// The account and its password hash: one that no password matches if it has none.
+fn operator(row: Row) -> Result<(Operator, PasswordHash), StoreError> {
+    let operator = Operator {
+        id: row.id,
+        name: row.name,
+        role: codec::operator_role(&row.role)?,
+        orgs: codec::operator_orgs(row.orgs.as_deref())?,
+        created_at: row.created_at,
+        seen_at: row.seen_at,
+        has_password: row.password.is_some(),
+        second_factor: row.second_factor,
+    };
+    Ok((operator, row.password.unwrap_or_else(PasswordHash::dummy)))
+}
+
+const COLUMNS: &str = "id, name, role, orgs, created_at, seen_at, password, totp IS NOT NULL AS second_factor";
 
 /// The result of changing or removing an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +190,9 @@ impl Store {
             let name: Option<String> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
             let Some(name) = name else { return Ok(AccountChange::NotFound) };
             end_sessions(&mut tx, id, &[0; 32]).await?;
+            delete_codes(&mut tx, id).await?;
+            const RESETS: &str = "DELETE FROM password_reset WHERE operator_id = $1";
+            on!(tx, db => sqlx::query(RESETS).bind(id).execute(db).await.map(drop))?;
             self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_REMOVED, &name), now).await?;
             tx.commit().await?;
             Ok(AccountChange::Done)
@@ -252,13 +279,6 @@ impl Store {
         let found: Option<i32> = read!(self, db => sqlx::query_scalar(SQL).bind(org).fetch_optional(db).await)?;
         Ok(found.is_some())
     }
-}
-
-/// Ends all sessions of an operator except `keep`.
-async fn end_sessions(tx: &mut Tx, id: OperatorId, keep: &TokenHash) -> Result<(), StoreError> {
-    const SQL: &str = "DELETE FROM session WHERE operator_id = $1 AND hash <> $2";
-    on!(tx, db => sqlx::query(SQL).bind(id).bind(&keep[..]).execute(db).await.map(drop))?;
-    Ok(())
 }
 
 /// An account's role and organizations, as audit detail.

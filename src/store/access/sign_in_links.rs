@@ -1,35 +1,16 @@
-//! One-time sign-in links, operator sessions, and portal links (exchanged for [portal
-//! sessions](crate::store::access::portal_sessions)). Only hashes are stored.
+//! One-time sign-in links (exchanged for [sessions](crate::store::access::operator_sessions)) and portal links
+//! (exchanged for [portal sessions](crate::store::access::portal_sessions)). Only hashes are stored.
 
 use crate::domain::access::audit::action;
-use crate::domain::access::operator::Operator;
-use crate::domain::access::password::PasswordHash;
 use crate::domain::access::portal::PortalLink;
-use crate::domain::{OperatorId, OrgId, Time, limits};
+use crate::domain::{OrgId, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
+use crate::store::access::operator_sessions::NewSession;
 use crate::store::db::codec;
-use crate::store::{Store, StoreError, Tx, on, read_vital};
+use crate::store::{Store, StoreError, on, read_vital};
 
 /// The SHA-256 of a credential: a link's code, a session token, an API key or a JWT.
 pub type TokenHash = [u8; 32];
-
-/// An operator's session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OperatorSession {
-    /// The selected organization.
-    pub org: OrgId,
-    /// `None`: signed in with a one-time link.
-    pub operator: Option<Operator>,
-}
-
-/// A session to open.
-struct NewSession<'a> {
-    hash: &'a TokenHash,
-    org: &'a OrgId,
-    /// `None`: by a one-time link.
-    operator: Option<OperatorId>,
-    until: Time,
-}
 
 impl Store {
     /// Stores a one-time sign-in link, valid until `expires_at`.
@@ -64,9 +45,8 @@ impl Store {
     pub async fn redeem_login_link(
         &self,
         link: &TokenHash,
-        session: &TokenHash,
+        new: NewSession<'_>,
         now: Time,
-        until: Time,
     ) -> Result<Option<OrgId>, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
@@ -74,103 +54,9 @@ impl Store {
             let org: Option<OrgId> =
                 on!(tx, db => sqlx::query_scalar(USE).bind(&link[..]).bind(now).fetch_optional(db).await)?;
             let Some(org) = org else { return Ok(None) };
-            let new = NewSession { hash: session, org: &org, operator: None, until };
-            self.insert_session(&mut tx, new, now).await?;
+            self.insert_session(&mut tx, &org, None, new, "", now).await?;
             tx.commit().await?;
             Ok(Some(org))
-        })
-        .await
-    }
-
-    /// Opens a session after the password was verified. `false`: the account was removed or its password changed
-    /// meanwhile.
-    ///
-    /// # Errors
-    /// The store is unavailable.
-    pub async fn open_session(
-        &self,
-        operator: &Operator,
-        password: &PasswordHash,
-        session: &TokenHash,
-        now: Time,
-        until: Time,
-    ) -> Result<bool, StoreError> {
-        self.retry_conflicts(|| async {
-            const SEE: &str = "UPDATE operator SET seen_at = $3 WHERE id = $1 AND password = $2";
-            let mut tx = self.begin().await?;
-            let seen = on!(tx, db => {
-                sqlx::query(SEE).bind(operator.id).bind(password).bind(now).execute(db).await.map(|done| done.rows_affected())
-            })?;
-            if seen == 0 {
-                return Ok(false);
-            }
-            let org = operator.home();
-            let new = NewSession { hash: session, org: &org, operator: Some(operator.id), until };
-            self.insert_session(&mut tx, new, now).await?;
-            tx.commit().await?;
-            Ok(true)
-        })
-        .await
-    }
-
-    /// Inserts a session, with its audit entry. The only place that creates one.
-    async fn insert_session(&self, tx: &mut Tx, new: NewSession<'_>, now: Time) -> Result<(), StoreError> {
-        const SQL: &str =
-            "INSERT INTO session (hash, org, operator_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)";
-        on!(tx, db => {
-            sqlx::query(SQL)
-                .bind(&new.hash[..]).bind(new.org).bind(new.operator).bind(now).bind(new.until)
-                .execute(db).await.map(drop)
-        })?;
-        self.audit(tx, NewAuditEntry::of(new.org, action::SIGNED_IN, "dashboard"), now).await
-    }
-
-    /// The session of a token, unless it has ended or its operator can no longer see its organization.
-    ///
-    /// # Errors
-    /// The store is unavailable.
-    pub async fn session(&self, hash: &TokenHash, now: Time) -> Result<Option<OperatorSession>, StoreError> {
-        const SQL: &str = "SELECT s.org, s.operator_id, o.name, o.role, o.orgs, o.created_at, o.seen_at
-             FROM session s LEFT JOIN operator o ON o.id = s.operator_id WHERE s.hash = $1 AND s.expires_at > $2";
-        type Row =
-            (OrgId, Option<OperatorId>, Option<String>, Option<String>, Option<String>, Option<Time>, Option<Time>);
-        let row: Option<Row> =
-            read_vital!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
-        let Some((org, id, name, role, orgs, created_at, seen_at)) = row else { return Ok(None) };
-        let Some(id) = id else { return Ok(Some(OperatorSession { org, operator: None })) };
-        let (Some(name), Some(role), Some(created_at)) = (name, role, created_at) else { return Ok(None) };
-        let (role, orgs) = (codec::operator_role(&role)?, codec::operator_orgs(orgs.as_deref())?);
-        let operator = Operator { id, name, role, orgs, created_at, seen_at };
-        Ok(operator.may_see(&org).then_some(OperatorSession { org, operator: Some(operator) }))
-    }
-
-    /// Selects another organization in a session.
-    ///
-    /// # Errors
-    /// The store is unavailable.
-    pub async fn select_organization(&self, hash: &TokenHash, org: &OrgId) -> Result<(), StoreError> {
-        self.retry_conflicts(|| async {
-            const SQL: &str = "UPDATE session SET org = $2 WHERE hash = $1";
-            let mut tx = self.begin().await?;
-            on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(org).execute(db).await.map(drop))?;
-            tx.commit().await
-        })
-        .await
-    }
-
-    /// Ends a session.
-    ///
-    /// # Errors
-    /// The store is unavailable.
-    pub async fn end_session(&self, hash: &TokenHash, now: Time) -> Result<(), StoreError> {
-        self.retry_conflicts(|| async {
-            const SQL: &str = "DELETE FROM session WHERE hash = $1 RETURNING org";
-            let mut tx = self.begin().await?;
-            let org: Option<OrgId> = on!(tx, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
-            if let Some(org) = org {
-                self.audit(&mut tx, NewAuditEntry::of(&org, action::SIGNED_OUT, "dashboard"), now).await?;
-            }
-            tx.commit().await
         })
         .await
     }
@@ -213,6 +99,7 @@ impl Store {
             for sql in [
                 "DELETE FROM login_link WHERE expires_at <= $1",
                 "DELETE FROM session WHERE expires_at <= $1",
+                "DELETE FROM password_reset WHERE expires_at <= $1",
                 "DELETE FROM portal_link WHERE expires_at <= $1",
                 "DELETE FROM visit WHERE expires_at <= $1",
                 "DELETE FROM revoked_token WHERE until <= $1",

@@ -15,7 +15,7 @@ use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::deliveries::message::Message;
 use crate::domain::signing::master_key::MasterKey;
 use crate::domain::signing::secret::SignatureType;
-use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
+use crate::domain::{AppId, EndpointId, MessageId, OperatorId, OrgId, Time, Uid};
 use crate::store::StoreError;
 
 /// Implements [`sqlx::FromRow`] for rows of both databases. Each field is read from the column of its name; the fields
@@ -253,6 +253,11 @@ fn seconds(seconds: f64) -> Duration {
 /// A schedule as a JSON list of seconds.
 pub(in crate::store) fn schedule(schedule: Option<&RetrySchedule>) -> Result<Option<String>, StoreError> {
     schedule.map(|schedule| json(&schedule.waits().iter().map(Duration::as_secs_f64).collect::<Vec<_>>())).transpose()
+}
+
+/// The associated data of a second factor's secret.
+pub(in crate::store) fn totp_aad(operator: OperatorId) -> Vec<u8> {
+    [b"second factor ".as_slice(), operator.0.as_bytes()].concat()
 }
 
 /// The associated data of an endpoint's encrypted headers, so no other ciphertext is accepted as them.

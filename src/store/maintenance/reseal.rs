@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use crate::domain::{EndpointId, Time};
+use crate::domain::{EndpointId, OperatorId, Time};
 use crate::store::db::codec;
 use crate::store::{MASTER_KEY_CHECK, Store, StoreError, Tx, on};
 
@@ -21,6 +21,8 @@ pub enum Reseal {
     Secrets(EndpointId, Time),
     /// Custom headers of endpoints after this one.
     Headers(EndpointId),
+    /// Second factors of operators. There are at most 500 accounts, so one step does them.
+    SecondFactors,
     Done,
 }
 
@@ -46,6 +48,7 @@ impl Store {
                 Reseal::Begin => self.reseal_secrets(&mut tx, EndpointId(Uuid::nil()), Time::ZERO).await?,
                 Reseal::Secrets(endpoint, made_at) => self.reseal_secrets(&mut tx, endpoint, made_at).await?,
                 Reseal::Headers(endpoint) => self.reseal_headers(&mut tx, endpoint).await?,
+                Reseal::SecondFactors => self.reseal_second_factors(&mut tx).await?,
                 Reseal::Done => Resealed { next: Reseal::Done, rows: 0, unreadable: 0 },
             };
             if done.next == Reseal::Done {
@@ -96,7 +99,20 @@ impl Store {
                 on!(tx, db => sqlx::query(SEAL).bind(endpoint).bind(again).bind(sealed).execute(db).await.map(drop))?;
             }
         }
-        Ok(done.with(last.filter(|_| full).map_or(Reseal::Done, Reseal::Headers)))
+        Ok(done.with(last.filter(|_| full).map_or(Reseal::SecondFactors, Reseal::Headers)))
+    }
+
+    async fn reseal_second_factors(&self, tx: &mut Tx) -> Result<Resealed, StoreError> {
+        const ROWS: &str = "SELECT id, totp FROM operator WHERE totp IS NOT NULL";
+        const SEAL: &str = "UPDATE operator SET totp = $2 WHERE id = $1 AND totp = $3";
+        let rows: Vec<(OperatorId, Vec<u8>)> = on!(tx, db => sqlx::query_as(ROWS).fetch_all(db).await)?;
+        let mut done = ResealCounts::default();
+        for (operator, sealed) in rows {
+            if let Some(again) = self.sealed_again(&codec::totp_aad(operator), &sealed, &mut done) {
+                on!(tx, db => sqlx::query(SEAL).bind(operator).bind(again).bind(sealed).execute(db).await.map(drop))?;
+            }
+        }
+        Ok(done.with(Reseal::Done))
     }
 
     /// Reseals data under the current key; `None`: already done, or neither key opens it.
