@@ -410,6 +410,38 @@ CREATE UNIQUE INDEX polling_token_hash ON polling_token (hash);
 CREATE INDEX polling_token_list ON polling_token (polling_endpoint_id, id);
 CREATE INDEX polling_token_of_application ON polling_token (app_id);
 
+-- Programs on developers' machines that listeners forward messages to. Nothing is posted to them, and they go away when their listener has not
+-- reported for an hour.
+CREATE TABLE development_endpoint (
+    app_id     UUID NOT NULL,
+    -- The listener's.
+    name       TEXT NOT NULL,
+    -- Without credentials and query.
+    url        TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    seen_at    BIGINT NOT NULL,
+    PRIMARY KEY (app_id, name)
+);
+CREATE INDEX development_endpoint_seen ON development_endpoint (seen_at);
+
+-- How these programs responded: the newest 200 of each.
+CREATE TABLE local_attempt (
+    app_id        UUID NOT NULL,
+    listener      TEXT NOT NULL,
+    id            UUID NOT NULL,
+    message_id    UUID NOT NULL,
+    event_type    TEXT NOT NULL,
+    -- NULL: there was no response.
+    status        INTEGER,
+    -- In microseconds.
+    duration_us   BIGINT NOT NULL,
+    -- At most 16 KiB.
+    response_body TEXT NOT NULL,
+    -- Why there was no response.
+    error         TEXT NOT NULL,
+    PRIMARY KEY (app_id, listener, id)
+);
+
 -- Autoconfig subscriptions: a token by which a receiver's own program makes its endpoint or its polling endpoint. Only the token's hash.
 CREATE TABLE autoconfig (
     id                  UUID NOT NULL PRIMARY KEY,

@@ -38,7 +38,8 @@ use crate::api::openapi::docs_page;
 use crate::api::resources::access::{expire_all, logout, portal_access};
 use crate::api::resources::endpoint::{endpoint_headers, endpoint_message, endpoint_secret, example};
 use crate::api::resources::{
-    application, attempt, autoconfig, background, endpoint, event_type, message, operational, polling, reconcile, stats,
+    application, attempt, autoconfig, background, development_report, endpoint, event_type, message, operational,
+    polling, reconcile, stats,
 };
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::time::Clock;
@@ -151,6 +152,7 @@ fn table() -> RouteTable {
         .service(at("/app/{app}/autoconfig/{autoconfig}/rotate").post(op!(autoconfig::rotate)))
         .service(at("/app/{app}/autoconfig/{autoconfig}/endpoint").put(op!(autoconfig::subscribe)))
         .service(at("/app/{app}/autoconfig/{autoconfig}/destination").put(op!(autoconfig::subscribe_by_polling)))
+        .service(at("/app/{app}/development-endpoint/{listener}").post(op!(development_report::report)))
         .service(at("/event-type").get(op!(event_type::list)).post(op!(event_type::create)))
         .service(
             at("/event-type/{event_type}")

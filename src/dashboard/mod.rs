@@ -44,7 +44,7 @@ use url::Url;
 
 use crate::dashboard::applications::{application_form, portal_link};
 use crate::dashboard::deliveries::{cancel, resend};
-use crate::dashboard::endpoints::{endpoint, endpoint_actions, endpoint_secret, polling, test_event};
+use crate::dashboard::endpoints::{development_page, endpoint, endpoint_actions, endpoint_secret, polling, test_event};
 use crate::dashboard::event_types::event_type_form;
 pub use crate::dashboard::http::route_access::{Access, RouteAccess, TABLE as ROUTE_ACCESS};
 use crate::dashboard::http::{assets, error, middleware, preferences, route_access};
@@ -254,6 +254,7 @@ fn endpoint_pages(config: &mut web::ServiceConfig) {
         .service(
             page("/endpoints/new", read().to(endpoint_actions::new)).route(web::post().to(endpoint_actions::create)),
         )
+        .service(page("/development/{listener}", read().to(development_page::show)))
         .service(page("/endpoints/{endpoint}", read().to(endpoint::show)))
         .service(page(&act("edit"), read().to(endpoint_actions::edit)).route(web::post().to(endpoint_actions::change)))
         .service(page(&act("disable"), web::post().to(endpoint_actions::disable)))

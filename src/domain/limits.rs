@@ -88,6 +88,12 @@ limits! {
     CONSUMERS = 100, "consumers of a polling endpoint", "consumers";
     /// Maximum autoconfig subscriptions of an application.
     AUTOCONFIGS = 100, "autoconfig subscriptions of an application", "subscriptions";
+    /// Maximum development endpoints of an application; a further one replaces the one not seen for the longest time.
+    DEVELOPMENT_ENDPOINTS = 20, "development endpoints of an application; a further one replaces the oldest", "endpoints";
+    /// Maximum attempts that are kept of a development endpoint; a further one replaces the oldest.
+    LOCAL_ATTEMPTS = 200, "attempts of a development endpoint; a further one replaces the oldest", "attempts";
+    /// The longest reason that a development endpoint did not respond, in characters.
+    DEVELOPMENT_ERROR = 256, "error of an attempt at a development endpoint", "characters";
     /// Maximum ids in one reconciliation request.
     RECEIVED_IDS = 10_000, "ids that a reconciliation names", "ids";
     /// Maximum items of a page of a list.

@@ -205,7 +205,11 @@ async fn every_described_answer_is_given(world: World) {
     let other_p = &[("app_id", "a"), ("sink_id", "q")];
     step(201, "PUT", "/app/{app_id}/destination/{sink_id}", other_p, json!({"type": "pollingEndpoint"})).await;
     let whole = json!({"eventType": "t.a", "eventId": "n", "payload": {"a": 1}, "channels": ["c"], "tags": ["x"]});
-    step(202, "POST", "/app/{app_id}/msg", named_p, whole).await;
+    let whole = step(202, "POST", "/app/{app_id}/msg", named_p, whole).await;
+    let attempt = json!({"msgId": whole["id"], "responseStatusCode": 0, "responseDurationMs": 3, "error": "refused"});
+    let listener = &[("app_id", "a"), ("listener_id", "mine")];
+    let report = json!({"url": "http://localhost:3000/", "attempt": attempt});
+    step(200, "POST", "/app/{app_id}/development-endpoint/{listener_id}", listener, report).await;
     let raw = json!({"eventType": "t.a", "payload": {}, "transformationsParams": {"rawPayload": "a=1"}});
     step(202, "POST", "/app/{app_id}/msg", named_p, raw).await;
     let page = step(200, "GET", &at("?limit=9&event_type=t.a"), named_p, Value::Null).await;

@@ -10,6 +10,7 @@ mod callers;
 mod changes;
 mod conformance;
 mod cors;
+mod development;
 mod dialect;
 mod docs;
 mod document;

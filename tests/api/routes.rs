@@ -93,10 +93,16 @@ fn is_for_customers(method: &str, path: &str) -> bool {
     let own = path.starts_with("/app/{app}") || path.starts_with("/auth/app/{app}/poller");
     match method {
         "GET" => own || path.starts_with("/event-type") || path.starts_with("/background-task"),
+        "POST" if path.contains("/development-endpoint/") => own,
         "POST" if ["/resend", "/token/rotate", "/seek", "/commit"].iter().any(|end| path.ends_with(end)) => own,
-        _ => ["/app/{app}/endpoint", "/app/{app}/destination", "/app/{app}/autoconfig"]
-            .iter()
-            .any(|begin| path.starts_with(begin)),
+        _ => [
+            "/app/{app}/endpoint",
+            "/app/{app}/destination",
+            "/app/{app}/autoconfig",
+            "/app/{app}/development-endpoint",
+        ]
+        .iter()
+        .any(|begin| path.starts_with(begin)),
     }
 }
 

@@ -5,6 +5,7 @@
 mod support;
 
 mod bulk;
+mod development;
 mod endpoint_pages;
 mod everywhere;
 mod form_once;

@@ -15,12 +15,13 @@ use crate::support::{Binary, Postgres, Server, build, npm, npm_svix_1, python, p
 type Operation = (&'static str, &'static str);
 
 /// None of the SDKs has a method for these.
-const IN_NONE: [Operation; 6] = [
+const IN_NONE: [Operation; 7] = [
     ("GET", "/health/ping"),
     ("GET", "/openapi.json"),
     ("GET", "/app/{app}/stats/attempts"),
     ("GET", "/app/{app}/poller/{sink}/stream"),
     ("POST", "/app/{app}/endpoint/{endpoint}/reconcile"),
+    ("POST", "/app/{app}/development-endpoint/{listener}"),
     // A path of very old SDKs.
     ("GET", "/app/{app}/msg/{msg}/attempt"),
 ];

@@ -25,6 +25,7 @@ mod conflicts;
 mod contents;
 mod counts;
 mod deliveries;
+mod development;
 mod endpoint_lines;
 mod endpoint_messages;
 mod endpoints;

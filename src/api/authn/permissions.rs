@@ -82,6 +82,7 @@ impl Permission {
             (&Method::POST, "/app/{app}/msg" | "/app/{app}/msg/precheck/active") => Permission::Send,
             (&Method::POST, "/app/{app}/msg/{msg}/endpoint/{endpoint}/resend") => Permission::Attempt,
             (_, path) if path.starts_with("/app/{app}/destination") => Permission::ManageEndpoint,
+            (_, "/app/{app}/development-endpoint/{listener}") => Permission::ManageEndpoint,
             (_, path) => {
                 match path.strip_prefix(ENDPOINTS).map(|rest| rest.strip_prefix("/{endpoint}").unwrap_or(rest)) {
                     Some("/secret/rotate") => Permission::RotateSecret,

@@ -38,7 +38,7 @@ const GROUPS: [(&str, &str, &[&str]); 10] = [
     (
         "Polling",
         "Fetching messages instead of receiving webhooks.",
-        &["/poller/", "/polling-endpoint/", "/destination", "/autoconfig"],
+        &["/poller/", "/polling-endpoint/", "/destination", "/autoconfig", "/development-endpoint"],
     ),
     (
         "Deliveries and attempts",
@@ -79,7 +79,7 @@ pub(super) fn tags() -> Vec<Tag> {
 }
 
 /// Path parameters: name in the route table, name in the document, description.
-const PARTS: [(&str, &str, &str); 9] = [
+const PARTS: [(&str, &str, &str); 10] = [
     ("app", "app_id", "The application's id or uid."),
     ("endpoint", "endpoint_id", "The endpoint's id or uid."),
     ("msg", "msg_id", "The message's id or `eventId`."),
@@ -89,6 +89,7 @@ const PARTS: [(&str, &str, &str); 9] = [
     ("sink", "sink_id", "The polling endpoint's id or uid."),
     ("consumer", "consumer_id", "The name of the consumer."),
     ("autoconfig", "autoconfig_id", "The id of the autoconfig subscription."),
+    ("listener", "listener_id", "The name of the listener."),
 ];
 
 /// Renames the parameters of a route to those of the document: `/app/{app}` becomes `/app/{app_id}`.

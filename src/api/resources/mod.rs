@@ -6,6 +6,7 @@
 //!   operational webhooks.
 //! * [`event_type`]: the catalog. [`message`]: accepting and reading messages. [`attempt`]: deliveries and attempts.
 //! * [`background`], [`reconcile`]: replays and other background tasks. [`stats`]: counts.
+//! * [`development_report`]: how programs on developers' machines responded.
 //! * [`polling`]: polling endpoints and their consumers. [`autoconfig`]: subscriptions that receivers configure
 //!   themselves.
 //!
@@ -22,6 +23,7 @@ pub(in crate::api) mod application;
 pub(in crate::api) mod attempt;
 pub(in crate::api) mod autoconfig;
 pub(in crate::api) mod background;
+pub(in crate::api) mod development_report;
 pub(in crate::api) mod endpoint;
 pub(in crate::api) mod event_type;
 pub(in crate::api) mod message;

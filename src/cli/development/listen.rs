@@ -1,5 +1,6 @@
 //! `sendoff listen`: forwards an application's events to a local program, signed like real deliveries. It fetches them
-//! from a polling endpoint, so nothing must be reachable from outside and the server sends no request.
+//! from a polling endpoint, so nothing must be reachable from outside and the server sends no request. The program's
+//! responses are [reported](super::local_reports) to the server.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,9 +13,12 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use url::Url;
 
+use super::local_reports::{LocalReports, default_name};
 use super::{ApiArgs, ApiClient, names, signing_secret, time_of_day};
 use crate::cli::{CliError, print_result, print_stderr};
 use crate::config::{Config, parsers};
+use crate::domain::catalog::development::{LocalResponse, check_listener};
+use crate::domain::deliveries::attempt::RESPONSE_BODY_LIMIT;
 use crate::domain::signing::secret::Secret;
 use crate::domain::signing::signature::{Signing, header_allowed};
 use crate::domain::time::Clock;
@@ -53,6 +57,12 @@ pub(in crate::cli) struct Options {
     /// Print each event as a line of JSON on standard output, and everything else on standard error
     #[arg(long)]
     print_json: bool,
+    /// Name of the development endpoint that shows the responses [user, machine and port]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    name: Option<String>,
+    /// Do not show the responses on the dashboard and in the portal
+    #[arg(long, conflicts_with = "name")]
+    private: bool,
     /// Print the signing secret and exit
     #[arg(long)]
     print_secret: bool,
@@ -77,6 +87,10 @@ fn parse_since(text: &str) -> Result<Since, String> {
 
 fn parse_secret(text: &str) -> Result<Secret, String> {
     Secret::parse("secret", text).map_err(|wrong| wrong.reason)
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    check_listener(text).map(|()| text.to_owned()).map_err(|wrong| wrong.reason)
 }
 
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -137,6 +151,7 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
         return Err(CliError::Usage("--forward-to is missing".to_owned()));
     };
     let api = ApiClient::new(&config, &options.api)?;
+    let name = options.name.unwrap_or_else(|| default_name(&to));
     let forwarder = Forwarder {
         to,
         events: names(&options.events),
@@ -148,13 +163,16 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
     };
     let start = start_position(&api, &forwarder, options.since, options.replay_last).await?;
     forwarder.print_status(&format!("Forwarding the events of {} to {}. Press Ctrl-C to stop.", api.app, forwarder.to));
+    let mut reports = LocalReports::new(&api, Some(name.as_str()).filter(|_| !options.private), &forwarder.to);
     let path = api.app_path(&["poller", POLLER_UID]);
     let mut from = ("after", start);
     loop {
+        reports.renew().await;
         let query = [(from.0, &*from.1), ("wait", POLL_WAIT)];
         let page: EventPage = api.request_with_retry(Method::GET, &path, &query, None).await?;
         for event in page.data.iter().filter(|event| forwarder.matches(event)) {
-            forwarder.forward(event).await;
+            let response = forwarder.forward(event).await;
+            reports.report(&event.id, &response).await;
         }
         from = ("iterator", page.iterator);
     }
@@ -225,24 +243,31 @@ impl Forwarder {
     }
 
     /// Posts the event once and prints the result. There are no retries: a developer sends another event.
-    async fn forward(&self, event: &PolledEvent) {
+    async fn forward(&self, event: &PolledEvent) -> LocalResponse {
         let text = event.raw_payload.as_deref().unwrap_or(event.payload.get());
         let body = Bytes::copy_from_slice(text.as_bytes());
         let headers = self.headers(event, &body);
         let begun = Instant::now();
         let answer = self.client.post(self.to.clone()).headers(headers).body(body).send().await;
-        let came = match answer {
+        let (response, result) = match answer {
             Ok(answer) => {
-                let (status, took) = (answer.status(), begun.elapsed().as_millis());
-                let text = if status.is_success() { String::new() } else { answer.text().await.unwrap_or_default() };
+                let (status, duration) = (answer.status(), begun.elapsed());
+                let body = read_beginning(answer).await;
+                let text = if status.is_success() { "" } else { body.as_str() };
                 let text: String =
                     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_SHOWN).collect();
                 let said = if text.is_empty() { text } else { format!(": {text}") };
-                format!("{status} in {took} ms{said}")
+                let result = format!("{status} in {} ms{said}", duration.as_millis());
+                let status = Some(status.as_u16());
+                (LocalResponse { status, duration, body, error: String::new() }, result)
             }
-            Err(error) => format!("not delivered: {}", super::root_cause(&error)),
+            Err(error) => {
+                let (duration, error) = (begun.elapsed(), super::root_cause(&error));
+                let result = format!("not delivered: {error}");
+                (LocalResponse { status: None, duration, body: String::new(), error }, result)
+            }
         };
-        self.print_status(&format!("{}  {}  {}  {came}", time_of_day(&event.timestamp), event.event_type, event.id));
+        self.print_status(&format!("{}  {}  {}  {result}", time_of_day(&event.timestamp), event.event_type, event.id));
         if self.print_json {
             let line = json!({"id": event.id, "eventType": event.event_type, "channels": event.channels,
                 "timestamp": event.timestamp, "rawPayload": event.raw_payload});
@@ -254,7 +279,23 @@ impl Forwarder {
                 one_line(event.payload.get())
             ));
         }
+        response
     }
+}
+
+/// The beginning of a response's body, at most [`RESPONSE_BODY_LIMIT`] bytes.
+async fn read_beginning(mut answer: reqwest::Response) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() < RESPONSE_BODY_LIMIT
+        && let Ok(Some(chunk)) = answer.chunk().await
+    {
+        bytes.extend_from_slice(&chunk);
+    }
+    bytes.truncate(RESPONSE_BODY_LIMIT);
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    // Each invalid byte became three bytes.
+    text.truncate(text.floor_char_boundary(RESPONSE_BODY_LIMIT));
+    text
 }
 
 /// Removes line breaks from JSON: outside strings they are whitespace, and inside they are escaped.

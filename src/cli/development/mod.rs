@@ -8,6 +8,7 @@
 //! * These commands use the public REST API only, never the store.
 
 pub(super) mod listen;
+mod local_reports;
 mod payload_editor;
 pub(super) mod signing_secret;
 pub(super) mod tail;

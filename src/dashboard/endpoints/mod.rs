@@ -4,7 +4,8 @@
 //!   and [`verify_snippets`].
 //! * [`endpoint_actions`], [`endpoint_fields`] – create, edit, enable, disable, delete. [`endpoint_secret`] – reveal
 //!   and rotate.
-//! * [`test_event`] – sends an example. [`polling`] – polling endpoints.
+//! * [`test_event`] – sends an example. [`polling`] – polling endpoints. [`development_page`] – programs that `sendoff
+//!   listen` forwards to.
 //!
 //! Invariants:
 //!
@@ -12,6 +13,7 @@
 //!   first.
 //! * Customers never see or select event types that are hidden from them, and editing an endpoint keeps those.
 
+pub(in crate::dashboard) mod development_page;
 pub(in crate::dashboard) mod endpoint;
 pub(in crate::dashboard) mod endpoint_actions;
 pub(in crate::dashboard) mod endpoint_backoff;
@@ -149,6 +151,8 @@ struct EndpointsPage {
     next: Option<String>,
     stopped: bool,
     paged: bool,
+    /// The development endpoints of the application.
+    development: Vec<development_page::DevelopmentRow>,
 }
 
 const STATES: [(&str, EndpointHealth); 3] = [
@@ -181,6 +185,7 @@ pub async fn in_application(PageInput { state, request, user: context }: PageInp
         app: Some(Line::new(&context.app.name)),
         across: false,
         new: context.can(Capability::ManageEndpoint).then(|| context.paths.page("endpoints/new")),
+        development: development_page::rows(&state, &context).await?,
         ..page(&state, &context, &query, &context.paths, filter).await?
     };
     answer(StatusCode::OK, &page)
@@ -230,6 +235,7 @@ async fn page(
         wanted: InputValue::new(&wanted),
         stopped: found.stopped.is_some(),
         paged: after.is_some(),
+        development: Vec::new(),
         path,
     })
 }

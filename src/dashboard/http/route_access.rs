@@ -137,6 +137,7 @@ pub const TABLE: &[RouteAccess] = &[
     post("/applications/{app}/messages/{message}/cancel", Operator),
     post("/applications/{app}/messages/{message}/resend", Operator),
     get("/applications/{app}/endpoints", Viewer),
+    get("/applications/{app}/development/{listener}", Viewer),
     get("/applications/{app}/endpoints/new", Operator),
     post("/applications/{app}/endpoints/new", Operator),
     get("/applications/{app}/endpoints/{endpoint}", Viewer),

@@ -47,7 +47,7 @@ pub fn opens(options: &PortalOptions, path: &str) -> bool {
     let (first, more) = rest.split_once('/').unwrap_or((rest, ""));
     let parts: &[PortalPage] = match (first, more) {
         ("" | "enter" | "leave" | "left" | "preferences" | "theme.css", _) => return true,
-        ("endpoints" | "polling", _) => &[Endpoints],
+        ("endpoints" | "polling" | "development", _) => &[Endpoints],
         ("event-types", _) => &[EventTypes],
         ("deliveries", _) => &[Deliveries],
         ("messages", "") => &[Messages],
@@ -81,6 +81,7 @@ mod tests {
         }
         let endpoints = &[PortalPage::Endpoints];
         assert!(has(endpoints, "/portal/endpoints") && has(endpoints, "/portal/endpoints/ep_1/secret"));
+        assert!(has(endpoints, "/portal/development/mine"));
         assert!(has(endpoints, "/portal/polling/poll_1") && !has(&[PortalPage::Messages], "/portal/polling"));
         for path in [
             "/portal/messages",

@@ -1,6 +1,6 @@
 //! The configuration of an organization: **applications** (tenants), their **endpoints** and **polling endpoints**, the
-//! **event types** they can subscribe to, and **autoconfig** tokens. Come here for a field, a default or a validation
-//! rule of one of these.
+//! **event types** they can subscribe to, **autoconfig** tokens and **development endpoints**. Come here for a field, a
+//! default or a validation rule of one of these.
 //!
 //! * A `…Spec` holds the fields a caller sets; the type without the suffix adds what the store assigns (id, owner,
 //!   timestamps).
@@ -14,6 +14,7 @@
 
 pub mod application;
 pub mod autoconfig;
+pub mod development;
 pub mod endpoint;
 pub mod event_type;
 pub mod example;

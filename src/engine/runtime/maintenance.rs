@@ -79,6 +79,8 @@ pub enum MaintenanceKind {
     Failing,
     /// Reports consumers of polling endpoints that have stopped polling.
     SilentConsumers,
+    /// Deletes development endpoints whose listener is gone.
+    Listeners,
     /// Deletes the rows of deleted endpoints and applications.
     PurgeDeleted,
     /// Deletes secrets that no longer sign.
@@ -94,7 +96,7 @@ pub enum MaintenanceKind {
 
 impl MaintenanceKind {
     /// In the order in which they run if all are due.
-    pub const ALL: [MaintenanceKind; 18] = [
+    pub const ALL: [MaintenanceKind; 19] = [
         MaintenanceKind::Partitions,
         MaintenanceKind::Backlog,
         MaintenanceKind::Dead,
@@ -104,6 +106,7 @@ impl MaintenanceKind {
         MaintenanceKind::Rollups,
         MaintenanceKind::Failing,
         MaintenanceKind::SilentConsumers,
+        MaintenanceKind::Listeners,
         MaintenanceKind::PurgeDeleted,
         MaintenanceKind::Secrets,
         MaintenanceKind::SignIns,
@@ -127,6 +130,7 @@ impl MaintenanceKind {
             MaintenanceKind::Rollups => "rollups",
             MaintenanceKind::Failing => "failing",
             MaintenanceKind::SilentConsumers => "silent_consumers",
+            MaintenanceKind::Listeners => "listeners",
             MaintenanceKind::PurgeDeleted => "purge_deleted",
             MaintenanceKind::Secrets => "secrets",
             MaintenanceKind::SignIns => "sign_ins",
@@ -156,6 +160,7 @@ impl MaintenanceKind {
                 .min(maintenance.retention / 10)
                 .clamp(Duration::from_secs(1), Duration::from_secs(60)),
             MaintenanceKind::SilentConsumers
+            | MaintenanceKind::Listeners
             | MaintenanceKind::Secrets
             | MaintenanceKind::SignIns
             | MaintenanceKind::Idempotency
@@ -252,6 +257,7 @@ impl Maintenance {
             MaintenanceKind::SilentConsumers => {
                 store.report_silent_consumers(self.consumer_silent_after, now).await?.more
             }
+            MaintenanceKind::Listeners => store.delete_unseen_listeners(now).await?,
             MaintenanceKind::PurgeDeleted => {
                 store.purge_deleted(now.minus(self.deleted_retention), now.minus(self.retention), now).await?
             }

@@ -9,7 +9,7 @@ use crate::store::access::audit::NewAuditEntry;
 use crate::store::catalog::change::UpdateResult;
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
 use crate::store::db::store_error::is_taken;
-use crate::store::feed::polling_endpoints;
+use crate::store::feed::{development_endpoints, polling_endpoints};
 use crate::store::ingest::outbox;
 use crate::store::query::page::SCAN;
 use crate::store::queue::signals::Signal;
@@ -170,6 +170,7 @@ impl Store {
                  WHERE app_id = $1 AND deleted_at IS NULL";
                 on!(tx, db => sqlx::query(ENDPOINTS).bind(id).bind(now).execute(db).await.map(drop))?;
                 polling_endpoints::delete_of_application(&mut tx, id).await?;
+                development_endpoints::delete_of_application(&mut tx, id).await?;
                 self.audit_application(&mut tx, &tenant.org, action::APPLICATION_DELETED, id, name, now).await?;
             }
             tx.commit().await?;

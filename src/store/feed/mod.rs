@@ -5,6 +5,7 @@
 //! * [`feed_page`]: a page after a position. [`wakeups`]: waiting for the next message.
 //! * [`polling_endpoints`], [`polling_tokens`]: polling endpoints and their credentials.
 //! * [`consumers`], [`leases`]: readers whose position the store keeps, without and with leases.
+//! * [`development_endpoints`]: programs to which listeners forward messages, and their responses.
 //! * [`silent_consumers`]: reports consumers that have stopped polling.
 //! * [`autoconfig`]: tokens with which a receiver's program creates its own endpoint.
 //!
@@ -14,9 +15,11 @@
 //!   nothing.
 //! * A message is never inserted below a position that a reader may have passed.
 //! * Reading a page writes nothing; only consumers have stored positions.
+//! * A development endpoint has no deliveries: no list, count or health includes its attempts.
 
 pub mod autoconfig;
 pub mod consumers;
+pub mod development_endpoints;
 pub(in crate::store) mod feed_order;
 pub mod feed_page;
 pub mod leases;

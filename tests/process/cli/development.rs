@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use serde_json::Value;
+use sqlx::Connection;
 
 use crate::support::{Answer, Binary, Receiver, SOON, Server, complaint, eventually_blocking, sqlite_file};
 
@@ -155,6 +156,45 @@ fn events_are_forwarded_as_they_are_delivered() {
     );
     let since = begin(&server, &["listen", "acme", "--forward-to", &url, "--secret", SECRET, "--since", "1h"]);
     says(&since, &before);
+}
+
+/// A developer of the customer's has the application's own token, and nothing else.
+#[test]
+fn a_listener_reports_to_the_server_with_an_application_s_token() {
+    let (server, file) = server();
+    let app: Value =
+        serde_json::from_str(call(&server, "GET", "/app/acme", "").split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    let minted = server.binary().run(&["token", "--app", app["id"].as_str().unwrap()]);
+    let own = Elsewhere { url: server.url(), token: minted.stdout.trim().to_owned() };
+    let local = Receiver::start(|got| match got.text().contains("refused") {
+        true => Answer::status(400).body("no such invoice"),
+        false => Answer::ok(),
+    });
+    let url = local.url("/hooks?key=hush");
+    let listener = own.begin(&["listen", "acme", "--forward-to", &url, "--name", "mine"]);
+    says(&listener, "Forwarding the events of acme");
+    let private = own.begin(&["listen", "acme", "--forward-to", &url, "--private"]);
+    says(&private, "Forwarding the events of acme");
+    for invoice in ["invoice.id=in_2", "invoice.id=refused"] {
+        let id = run(&server, &["trigger", "acme", "invoice.paid", "--set", invoice]);
+        for one in [&listener, &private] {
+            says(one, &id);
+        }
+    }
+    let kept = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut connection = sqlx::SqliteConnection::connect(&file.url()).await.unwrap();
+            const SQL: &str = "SELECT a.listener || ' ' || e.url || ' ' || a.status || ' ' || a.response_body
+                 FROM local_attempt a JOIN development_endpoint e ON e.name = a.listener ORDER BY a.id";
+            let rows: Vec<String> = sqlx::query_scalar(SQL).fetch_all(&mut connection).await.unwrap();
+            (rows.len() == 2).then_some(rows)
+        })
+    };
+    let rows = eventually_blocking("both responses are recorded", SOON, kept);
+    let shown = local.url("/hooks");
+    assert_eq!(rows, [format!("mine {shown} 200 "), format!("mine {shown} 400 no such invoice")]);
+    assert!(!listener.output().contains("recorded"), "{}", listener.output());
 }
 
 #[test]
