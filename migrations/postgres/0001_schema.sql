@@ -379,10 +379,11 @@ CREATE TABLE polling_consumer (
     complete_at         BIGINT NOT NULL,
     -- How often it was moved by a seek, modulo 65,536.
     moves               INTEGER NOT NULL,
-    -- A leased consumer (else leased_until is NULL): the greatest offset that was given out and the greatest that was committed, the positions
-    -- of what was given out last (8 bytes each, at most 250), and when the lease of these ends.
+    -- A leased consumer (else leased_until is NULL): the greatest offsets that were given out, committed, and given out without ever being
+    -- committed; the positions of what was given out last (8 bytes each, at most 250), and when the lease of these ends.
     given               BIGINT NOT NULL DEFAULT 0,
     committed           BIGINT NOT NULL DEFAULT 0,
+    lapsed              BIGINT NOT NULL DEFAULT 0,
     leased              BYTEA,
     leased_until        BIGINT,
     -- To about a minute.

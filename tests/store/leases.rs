@@ -87,6 +87,10 @@ async fn what_is_leased_is_nobody_else_s_until_it_is_committed(home: Home) {
     let LeaseState::Free(next) = state(store, &endpoint, "c", now).await else { panic!("all is committed") };
     assert_eq!(next.position, Position::at(later(3)));
     assert_eq!(take(store, &endpoint, next, &[4], LONG, now).await, LeaseResult::From(4));
+    for offset in [1, 3] {
+        let again = commit(store, &endpoint, offset, now).await;
+        assert_eq!(again, Some(CommitOutcome::AlreadyCommitted), "its first answer was lost, and another went on");
+    }
     assert_eq!(take(store, &endpoint, from, &[1], LONG, now).await, LeaseResult::Lost, "it stands elsewhere");
     for (who, endpoint) in [(stranger(), &endpoint), (tenant(), &polled(store, app).await)] {
         assert_eq!(store.commit_lease(&who, endpoint, "c", 4, now).await.unwrap(), None);
@@ -107,6 +111,11 @@ async fn what_was_not_committed_in_time_is_given_out_again(home: Home) {
     assert_eq!(take(store, &endpoint, from, &[1, 2], LONG, now).await, LeaseResult::From(3), "under other offsets");
     assert_eq!(commit(store, &endpoint, 2, now).await, Some(CommitOutcome::LeaseExpired), "of the lease before");
     assert_eq!(commit(store, &endpoint, 4, now).await, Some(CommitOutcome::Advanced(Position::at(later(2)))));
+    assert_eq!(
+        commit(store, &endpoint, 2, now).await,
+        Some(CommitOutcome::LeaseExpired),
+        "by whom it was not committed"
+    );
     // Moved: what it holds is not its own any more.
     let LeaseState::Free(at) = state(store, &endpoint, "c", now).await else { panic!("all is committed") };
     assert_eq!(take(store, &endpoint, at, &[3], LONG, now).await, LeaseResult::From(5));

@@ -26,6 +26,8 @@ pub struct ConsumerLease {
     pub given: Offset,
     /// The greatest committed offset.
     pub committed: Offset,
+    /// The greatest offset that was handed out and never committed, because its lease ended or the consumer was reset.
+    pub lapsed: Offset,
     /// The positions of the last batch; the last one has the offset `given`. Empty if the consumer was reset since.
     pub positions: Vec<Position>,
     /// The end of the lease.
@@ -62,6 +64,8 @@ impl ConsumerLease {
         let place = offset.checked_sub(first).and_then(|place| self.positions.get(usize::try_from(place).ok()?));
         match place {
             _ if offset == 0 || offset > self.given => CommitOutcome::UnknownOffset,
+            // Another program of the consumer went on while the response to this commit was lost.
+            None if self.lapsed < offset && offset <= self.committed => CommitOutcome::AlreadyCommitted,
             None => CommitOutcome::LeaseExpired,
             Some(_) if offset <= self.committed => CommitOutcome::AlreadyCommitted,
             Some(_) if now >= self.until => CommitOutcome::LeaseExpired,
@@ -92,7 +96,7 @@ mod tests {
 
     fn three() -> ConsumerLease {
         let positions = [1, 2, 3].map(|seconds| Position::at(at(seconds))).to_vec();
-        ConsumerLease { given: 8, committed: 5, positions, until: at(30) }
+        ConsumerLease { given: 8, committed: 5, lapsed: 3, positions, until: at(30) }
     }
 
     #[test]
@@ -103,7 +107,12 @@ mod tests {
         for never in [0, 9, u64::MAX] {
             assert_eq!(leased.commit(never, at(1)), CommitOutcome::UnknownOffset);
         }
-        assert_eq!(leased.commit(5, at(1)), CommitOutcome::LeaseExpired, "of the lease before");
+        for before in [4, 5] {
+            assert_eq!(leased.commit(before, at(1)), CommitOutcome::AlreadyCommitted, "of the lease before");
+        }
+        for lapsed in [1, 3] {
+            assert_eq!(leased.commit(lapsed, at(1)), CommitOutcome::LeaseExpired, "given out again since");
+        }
         assert_eq!(leased.commit(8, at(30)), CommitOutcome::LeaseExpired);
         let some = ConsumerLease { committed: 7, ..three() };
         assert_eq!(some.commit(6, at(1)), CommitOutcome::AlreadyCommitted);

@@ -198,6 +198,7 @@ impl Store {
         self.retry_conflicts(|| async {
             const MOVE: &str = "UPDATE polling_consumer SET position = $3, complete_at = $4, polled_at = $5,
                      moves = (moves + 1) % 65536, leased = NULL,
+                     lapsed = CASE WHEN committed < given THEN given ELSE lapsed END,
                      leased_until = CASE WHEN leased_until IS NULL THEN NULL ELSE 0 END
                  WHERE polling_endpoint_id = $1 AND name = $2 RETURNING moves";
             let mut tx = self.begin().await?;

@@ -44,14 +44,15 @@ struct Row {
     moves: i32,
     given: i64,
     committed: i64,
+    lapsed: i64,
     leased: Option<Vec<u8>>,
     /// `None`: not a leased consumer.
     leased_until: Option<Time>,
 }
 
-from_row!(Row { position, complete_at, moves, given, committed, leased, leased_until });
+from_row!(Row { position, complete_at, moves, given, committed, lapsed, leased, leased_until });
 
-const COLUMNS: &str = "position, complete_at, moves, given, committed, leased, leased_until";
+const COLUMNS: &str = "position, complete_at, moves, given, committed, lapsed, leased, leased_until";
 
 impl Row {
     fn iterator(&self) -> FeedIterator {
@@ -63,6 +64,7 @@ impl Row {
         Some(ConsumerLease {
             given: self.given.max(0) as u64,
             committed: self.committed.max(0) as u64,
+            lapsed: self.lapsed.max(0) as u64,
             positions: ConsumerLease::positions(self.leased.as_deref().unwrap_or_default()),
             until: self.leased_until?,
         })
@@ -143,7 +145,8 @@ impl Store {
             if leased.is_held(clock) || row.iterator() != from {
                 return Ok(LeaseResult::Lost);
             }
-            const GIVE: &str = "UPDATE polling_consumer SET given = $3, leased = $4, leased_until = $5, polled_at = $6
+            const GIVE: &str = "UPDATE polling_consumer SET given = $3, leased = $4, leased_until = $5, polled_at = $6,
+                     lapsed = CASE WHEN committed < given THEN given ELSE lapsed END
                  WHERE polling_endpoint_id = $1 AND name = $2";
             let given = leased.given + positions.len() as u64;
             on!(tx, db => {
