@@ -23,6 +23,16 @@ async fn all(world: &World, app: &sendoff::domain::catalog::application::Applica
     world.store.polling_endpoints(&world.tenant(), app.id, &page).await.unwrap().data
 }
 
+/// The languages of the snippets, and a part of each.
+const SNIPPETS: [(&str, &str); 6] = [
+    ("curl", "curl -fsS"),
+    ("python", "urllib.request"),
+    ("javascript", "await fetch("),
+    ("go", "http.NewRequest"),
+    ("ruby", "Net::HTTP"),
+    ("php", "file_get_contents"),
+];
+
 /// The token that an answer shows, which opens `endpoint`.
 async fn shown(world: &World, endpoint: &PollingEndpoint, html: &str) -> String {
     crate::html::check(html, "the token's page");
@@ -68,22 +78,16 @@ async fn goes_through(
     let html = response.text().await.unwrap();
     let made = all(world, app).await.remove(0);
     let first = shown(world, &made, &html).await;
-    assert!(html.contains(&format!("/api/v1/app/{}/poller/pull", app.id)), "{html}");
+    let url = format!("/api/v1/app/{}/poller/pull", app.id);
+    assert!(SNIPPETS.iter().all(|(_, part)| html.contains(part)), "{html}");
+    assert_eq!(html.matches(&url).count(), SNIPPETS.len(), "{html}");
     let page = browser.page(&list).await;
     assert!(page.contains(">pull<") && page.contains("a.b; channels eu, us") && page.contains("never"), "{page}");
     let path = format!("{list}/{}", made.id);
     let page = browser.page(&path).await;
     assert!(page.contains(&first[first.len() - 4..]) && !page.contains(&first), "only its last characters: {page}");
     assert!(page.contains("No consumers yet") && page.contains("curl -fsS"), "{page}");
-    let url = format!("/api/v1/app/{}/poller/pull", app.id);
-    for (language, part) in [
-        ("curl", "curl -fsS"),
-        ("python", "urllib.request"),
-        ("javascript", "await fetch("),
-        ("go", "http.NewRequest"),
-        ("ruby", "Net::HTTP"),
-        ("php", "file_get_contents"),
-    ] {
+    for (language, part) in SNIPPETS {
         let page = browser.page(&format!("{path}?code={language}")).await;
         assert!(page.contains(part) && page.contains(&url) && page.contains("sk_poll_…"), "{language}: {page}");
     }

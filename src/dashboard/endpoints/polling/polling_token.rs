@@ -37,7 +37,8 @@ struct TokenPage<'t> {
     layout: PageLayout,
     name: Line,
     text: &'t str,
-    code: Block,
+    /// Code that fetches, by language.
+    snippets: Vec<(&'static str, Block)>,
     path: String,
 }
 
@@ -112,7 +113,7 @@ pub fn shown(state: &DashboardState, context: &AppContext, endpoint: &PollingEnd
         layout: crate::dashboard::endpoints::polling::layout(context),
         name: Line::new(&name_of(endpoint)),
         text,
-        code: Block::new(fetch_snippets::of(None).code(&url).as_bytes()),
+        snippets: fetch_snippets::ALL.iter().map(|one| (one.name, Block::new(one.code(&url).as_bytes()))).collect(),
         path: path_of(context, endpoint),
     };
     answer(StatusCode::OK, &page)
