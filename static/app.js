@@ -1,11 +1,12 @@
 // Progressive enhancement: every page works without this script. Hooks:
 //
 //   <time datetime title>      Relative time, kept up to date. With data-as: local time as `clock` (14:32:10, with the day
-//                              unless it is today), `exact`, `minute` or `day`. The title stays in UTC.
+//                              unless it is today), `exact`, `minute`, `day` or `moment` (11-22 14:32). The title stays in UTC.
 //   [data-at] [data-as]        The same for elements other than <time>, such as chart labels.
+//   [data-copies="#id"]        A button that copies that element's text; hidden without this script.
 //   [data-zone]                Shows the time zone.
 //   .id, pre.code, [data-copy] Gets a copy button; data-copy="#id" copies that element's text.
-//   .rows tbody tr, .card      `j` and `k` move between them, to .c-main a, or else to the first link or button.
+//   .rows tbody tr, .card, .steps > li   `j` and `k` move between them, to .c-main a, or else to the first link or button.
 //   form[data-key="r"]         `r` submits the form of the focused row, or the only one, after confirmation.
 //   form[data-confirm="text"]  Asks for confirmation before every submission.
 //   form[data-enter]           Submits itself inside an iframe.
@@ -52,7 +53,7 @@
     const minute = `${two(at.getHours())}:${two(at.getMinutes())}`;
     const second = `${minute}:${two(at.getSeconds())}`;
     const today = at.toDateString() === new Date(Date.now() - wrong).toDateString();
-    const text = { clock: today ? second : `${day} ${second}`, exact: `${at.getFullYear()}-${day} ${second}`, minute, day };
+    const text = { clock: today ? second : `${day} ${second}`, exact: `${at.getFullYear()}-${day} ${second}`, minute, day, moment: `${day} ${minute}` };
     element.textContent = text[element.dataset.as];
   }
 
@@ -125,13 +126,9 @@
     ask(form, event.submitter, form.dataset.confirm);
   }, true);
 
-  // --- No refresh of a section that has the focus
-
-  document.addEventListener('htmx:beforeRequest', (event) => event.target.matches(':focus-within') && event.preventDefault());
-
   // --- Keyboard shortcuts
 
-  const ROW = '.rows tbody tr, .card';
+  const ROW = '.rows tbody tr, .card, .steps > li';
   const here = () => document.activeElement.closest(ROW);
 
   function step(by) {
@@ -189,6 +186,16 @@
   function dress(within) {
     // Not in table rows: the page that a row links to has the same button.
     all('.id, pre.code, [data-copy]', within).filter((one) => !one.closest('.rows')).forEach(addCopyButton);
+    for (const button of all('[data-copies]', within)) {
+      const name = button.textContent;
+      button.hidden = false;
+      button.addEventListener('click', async () => {
+        await copy(document.querySelector(button.dataset.copies).textContent);
+        button.textContent = said.textContent = 'Copied';
+        button.focus();
+        setTimeout(() => (button.textContent = name, said.textContent = ''), 1500);
+      });
+    }
     if (root.dataset.clock === 'utc') return;
     all('[data-as]', within).forEach(toOwnClock);
     all('[data-zone]', within).forEach((element) => (element.textContent = 'local time'));
@@ -201,5 +208,5 @@
   dress(document);
   keepUp();
   setInterval(keepUp, 1000);
-  document.addEventListener('htmx:load', (event) => dress(event.detail.elt));
+  document.addEventListener('refreshed', (event) => (dress(event.detail), keepUp()));
 })();

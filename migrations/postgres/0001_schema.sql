@@ -497,6 +497,13 @@ CREATE TABLE resent (
     PRIMARY KEY (work_id, message_id, endpoint_id)
 );
 
+-- The copies of a message that a person edited and sent, for the page of the original.
+CREATE TABLE edited_copy (
+    message_id UUID NOT NULL,
+    copy_id    UUID NOT NULL,
+    PRIMARY KEY (message_id, copy_id)
+);
+
 -- The ids that a receiver said it has, for as long as what it misses is being sent again. Apart from the work's row, which every step rewrites.
 CREATE TABLE background_received (
     background_id UUID PRIMARY KEY,

@@ -112,6 +112,19 @@ async fn the_same_is_done_without_a_mouse() {
     let focused = async |what: &str| browser.eval(&format!("document.activeElement.matches({})", json!(what))).await;
 
     browser.until_it_is_at("^/$").await;
+    // The chart is one stop; the last bar is not complete yet.
+    let readout = "document.querySelector('.readout').textContent";
+    assert_eq!(
+        browser.eval("document.querySelectorAll('.bars')[0].querySelectorAll('a[tabindex=\"0\"]').length").await,
+        1
+    );
+    browser.eval("document.querySelector('.bars a[tabindex=\"0\"]').focus()").await;
+    let last = browser.eval(readout).await;
+    assert!(last.as_str().unwrap().contains("1 failed and retried, 1 dead"), "{last}");
+    browser.keys(Key::Home + "").await;
+    assert_eq!(focused(".bars a:first-of-type").await, true, "the first bar");
+    browser.eval("document.activeElement.blur()").await;
+    assert_ne!(browser.eval(readout).await, last, "the totals again");
     browser.keys("?").await;
     browser.until_it_says("Keyboard shortcuts").await;
     browser.keys(Key::Escape + "").await;

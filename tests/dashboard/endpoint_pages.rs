@@ -73,6 +73,16 @@ async fn an_endpoint_leads_to_its_deliveries_and_resends(world: World) {
         let replay = browser.page(&link(&page, "Replay missing…").unwrap()).await;
         assert!(words(&replay).contains("Nothing to resend"), "{}", words(&replay));
         assert!(page.contains("<bdi>a.b</bdi></a>"), "attempts say of what: {page}");
+        let attempts = words(page.split("attempts-title").nth(2).unwrap().split("</section>").next().unwrap());
+        for part in [
+            "500 Internal Server Error after 214 ms",
+            "Request and response",
+            "POSThttps://a.example/hook",
+            "webhook-id",
+            "text/html; charset=utf-8",
+        ] {
+            assert_eq!(attempts.matches(part).count(), 3, "{part}: {attempts}");
+        }
     }
     let looks = world.portal_session(&acme, Some(&[Capability::ViewBase]), &[]).await;
     let page = looks.page(&format!("/portal/endpoints/{}", endpoint.id)).await;

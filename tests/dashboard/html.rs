@@ -117,6 +117,9 @@ const ATTRIBUTES: &[&str] = &[
     "src",
     "defer",
     "data-as",
+    "data-at",
+    "data-step",
+    "data-zone",
     "data-key",
     "data-theme",
     "data-clock",
@@ -136,10 +139,7 @@ const MORE_ATTRIBUTES: &[&str] = &[
     "http-equiv",
     "aria-invalid",
     "aria-describedby",
-    "hx-get",
-    "hx-trigger",
-    "hx-select",
-    "hx-swap",
+    "data-refresh",
     "src",
     "defer",
     "data-id",
@@ -151,6 +151,7 @@ const MORE_ATTRIBUTES: &[&str] = &[
     "data-filter",
     "data-key",
     "data-copy",
+    "data-copies",
     "aria-required",
     "rows",
     "min",
@@ -188,7 +189,7 @@ pub fn check(page: &str, whence: &str) -> Vec<Tag> {
                 let ours = tag.name == "script" && value.starts_with("/static/");
                 assert!(ours || (logo && value.starts_with("https://")), "{whence}: it loads something: {tag:?}");
             }
-            if matches!(name.as_str(), "href" | "action" | "hx-get" | "data-events") {
+            if matches!(name.as_str(), "href" | "action" | "data-events") {
                 let ours = value.starts_with('/') && !value.starts_with("//") || value.starts_with('#');
                 assert!(ours, "{whence}: a link that leads away: {tag:?}");
             }

@@ -114,6 +114,7 @@ async fn no_step_deletes_more_than_a_few_thousand_rows(home: Home) {
         "INSERT INTO message_key (app_id, event_id, message_id)
              SELECT app_id, 'key-' || row_number() OVER (ORDER BY id), id FROM message"
             .to_owned(),
+        "INSERT INTO edited_copy (message_id, copy_id) SELECT id, id FROM message".to_owned(),
         // One message to many endpoints: 3,000 with three attempts each, 5,000 that wait, and 5,000 that are dead.
         message(&one, 1),
         attempt(&one, &id(3, "i"), 1, 3_000),
@@ -130,7 +131,7 @@ async fn no_step_deletes_more_than_a_few_thousand_rows(home: Home) {
     }
     let rows: Vec<u64> = steps.iter().map(|step| step.rows).collect();
     assert!(rows.iter().all(|rows| *rows <= MOST), "rows deleted in each step: {rows:?}");
-    for table in ["message", "message_key", "due", "dead", "attempt"] {
+    for table in ["message", "message_key", "edited_copy", "due", "dead", "attempt"] {
         assert_eq!(home.number(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
     }
 }

@@ -69,6 +69,25 @@ async fn what_is_moved_is_neither_lost_nor_counted_twice(home: Home) {
         }
         all
     };
+    // Periods end at a full hour or day, so that none of their attempts has moved across a border.
+    let compared = async |when: &str| {
+        for (range, unit) in
+            [(ChartRange::Hour, HOUR), (ChartRange::Day, HOUR), (ChartRange::Week, DAY), (ChartRange::Month, DAY)]
+        {
+            let end = now.floor(Duration::from_secs(unit));
+            let within = |since: Time, until: Time| {
+                let made = ages.iter().map(|age| now.minus(Duration::from_secs(*age)));
+                3 * made.filter(|at| *at >= since && *at < until).count() as i64
+            };
+            let (last, previous) = (end.minus(range.span()), end.minus(range.span() * 2));
+            for scope in scopes {
+                let totals = store.period_totals(&tenant(), scope, range, now).await.unwrap();
+                let counted = (totals.previous.attempts(), totals.last.attempts());
+                assert_eq!(counted, (within(previous, last), within(last, end)), "{scope:?} {range:?} {when}");
+            }
+        }
+    };
+    compared("by the minute").await;
     let before = read().await;
     let attempts: Vec<i64> = before.iter().map(|buckets| total(buckets).attempts()).collect();
     assert_eq!(attempts, [[6, 15, 21, 27]; 3].concat(), "an hour, a day, a week, a month");
@@ -76,6 +95,7 @@ async fn what_is_moved_is_neither_lost_nor_counted_twice(home: Home) {
     assert_eq!(home.number("SELECT count(*) FROM rollup").await, 2 * 2, "the last hour");
     assert_eq!(home.number("SELECT count(*) FROM rollup_day").await, 2 * 2, "more than a week ago");
     assert_eq!(read().await, before);
+    compared("after the move").await;
 
     // One more that was recorded late: it is moved as the others were, to where they are.
     let late = now.minus(Duration::from_secs(9 * DAY));

@@ -114,6 +114,7 @@ async fn whole_partitions_go_and_what_is_scheduled_stays() {
     let expiring = accept_at(store, app.id, at(4 * DAY + 1)).await.id;
     let before = partitions(&home).await;
 
+    home.execute("INSERT INTO edited_copy (message_id, copy_id) SELECT message_id, message_id FROM message_key").await;
     // In the middle of the fifth day: the partition of that day stays whole.
     let now = at(25 * DAY);
     assert!(forget(store, at(4 * DAY + DAY / 2), now).await >= 4);
@@ -125,6 +126,7 @@ async fn whole_partitions_go_and_what_is_scheduled_stays() {
     }
     assert_eq!(there, [true, false, true, true]);
     assert_eq!((rows(&home, "dead").await, rows(&home, "message_key").await, rows(&home, "attempt").await), (0, 0, 1));
+    assert_eq!(rows(&home, "edited_copy").await, 0, "what is noted at an original goes with it");
     known.at = now;
     assert!(offer(store, known).await.is_ok(), "its id is free again");
 

@@ -164,6 +164,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
     let own = Tenant { only: Some(app.id), ..tenant.clone() };
     let buckets = store.buckets(&tenant, CountScope::Application(app.id), range, now).await?;
     let counts = total(&buckets);
+    let totals = store.period_totals(&tenant, CountScope::Application(app.id), range, now).await?;
     let list = context.paths.page("deliveries?");
     let since = range.since(now);
     let scope = SummaryScope { list: Some(&list), app: Some(app.id), since, since_text: &second(since) };
@@ -186,7 +187,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
         ranges: range::links(range, |range| format!("{}?range={}", context.paths.home(), range::word(range))),
         response_times: ResponseTimes::of(&counts).map(|times| times.text()),
         backoff: BackoffSummary::of(store, &own, now).await?,
-        chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, range, &list)),
+        chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, range, &list).compared(&totals)),
         failures: failures(store, &context, at_each, now).await?,
         rows: endpoints::rows(store, &tenant, &context.paths, &lines.data, now).await?,
         more: lines.more,

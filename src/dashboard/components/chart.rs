@@ -33,7 +33,18 @@ struct Axis<'a> {
 struct Label {
     x: String,
     anchor: &'static str,
-    text: String,
+    text: Moment,
+}
+
+/// The start of a bucket. The script converts it to local time, unless the bucket is a UTC day.
+#[derive(Clone, Debug)]
+pub(in crate::dashboard) struct Moment {
+    /// RFC 3339 to the second.
+    pub at: String,
+    /// In UTC: `14:05`, `22 Nov 15:00`, `22 Nov`.
+    pub text: String,
+    /// The form of the local time; `None`: stays in UTC.
+    pub local: Option<&'static str>,
 }
 
 /// A horizontal grid line and its label.
@@ -75,6 +86,26 @@ impl Axis<'_> {
         }
     }
 
+    /// The start of a bucket, in full.
+    fn moment(&self, at: Time) -> Moment {
+        let local = match self.range {
+            ChartRange::Hour => Some("minute"),
+            ChartRange::Day | ChartRange::Week => Some("moment"),
+            ChartRange::Month => None,
+        };
+        Moment { at: second(at), text: self.time(at), local }
+    }
+
+    /// Whether the bucket has not ended: the last one always contains the present.
+    fn incomplete(&self, place: usize) -> bool {
+        place + 1 == self.buckets.len()
+    }
+
+    /// The width of a bucket in seconds, if the script converts its times to local time.
+    fn step(&self) -> Option<u64> {
+        (self.range != ChartRange::Month).then(|| self.range.width().as_secs())
+    }
+
     /// The range of a bucket: `14:05–14:06`, `22 Nov 15:00–18:00`, `22 Nov`.
     fn span(&self, at: Time) -> String {
         match self.range {
@@ -104,15 +135,19 @@ impl Axis<'_> {
                 x if x > 96.0 => "end",
                 _ => "middle",
             };
-            let text = match self.range {
-                ChartRange::Hour | ChartRange::Day => hour(bucket.at),
-                ChartRange::Week | ChartRange::Month => day(bucket.at),
+            let (text, local) = match self.range {
+                ChartRange::Hour | ChartRange::Day => (hour(bucket.at), Some("minute")),
+                ChartRange::Week => (day(bucket.at), Some("moment")),
+                ChartRange::Month => (day(bucket.at), None),
             };
-            Label { x: format!("{x:.3}"), anchor, text }
+            Label { x: format!("{x:.3}"), anchor, text: Moment { at: second(bucket.at), text, local } }
         };
         self.buckets.iter().enumerate().filter(|(_, bucket)| bucket.at.floor(step) == bucket.at).map(label).collect()
     }
 }
+
+/// The end of the tooltip of a bucket that has not ended.
+const SO_FAR: &str = " so far";
 
 /// `14:05`.
 fn hour(at: Time) -> String {

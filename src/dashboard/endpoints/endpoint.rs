@@ -27,6 +27,7 @@ use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::messages::message::TimelineStep;
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint};
 use crate::domain::deliveries::attempt::Attempt;
@@ -43,17 +44,6 @@ use crate::store::{Order, PageRequest, Store};
 
 /// Number of attempts shown.
 const ATTEMPTS: usize = 10;
-
-struct Row {
-    badge: Badge,
-    number: i32,
-    href: String,
-    /// `None`: the message was deleted.
-    event_type: Option<Line>,
-    answer: Line,
-    took: String,
-    when: RelativeTime,
-}
 
 /// The last failed attempt.
 struct FailureSummary {
@@ -132,7 +122,7 @@ struct EndpointPage {
     waiting: String,
     failure: Option<FailureSummary>,
     chart: Option<Chart>,
-    attempts: Vec<Row>,
+    attempts: Vec<TimelineStep>,
     allowed: EndpointActions,
     test: Form,
     public_key: bool,
@@ -163,6 +153,7 @@ pub async fn page_with(
     let line = store.listed_endpoint(&tenant, app, id).await?.ok_or(PageError::NotFound)?;
     let buckets = store.buckets(&tenant, CountScope::Endpoint(id), ChartRange::Day, now).await?;
     let counts = total(&buckets);
+    let totals = store.period_totals(&tenant, CountScope::Endpoint(id), ChartRange::Day, now).await?;
     let list = format!("{}?endpoint={id}&", context.paths.page("deliveries"));
     let waiting = store.backlogs(&tenant, &[id], MOST).await?.get(&id).copied().unwrap_or(0);
     let filter = AttemptFilter { endpoint: Some(id), ..AttemptFilter::default() };
@@ -195,8 +186,8 @@ pub async fn page_with(
         throttle: line.endpoint.spec.throttle_rate,
         waiting: count_up_to(waiting, MOST),
         failure: store.last_failure(&tenant, app, id).await?.map(|failure| FailureSummary::new(&failure, context, now)),
-        chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, ChartRange::Day, &list)),
-        attempts: newest.data.iter().map(|attempt| Row::new(attempt, &event_types, context, now)).collect(),
+        chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, ChartRange::Day, &list).compared(&totals)),
+        attempts: timeline(&newest.data, &event_types, context, endpoint, now),
         allowed: EndpointActions {
             edit: context.can(Capability::ManageEndpoint),
             test: context.can(Capability::CreateAttempts),
@@ -322,26 +313,22 @@ impl FailureSummary {
     }
 }
 
-impl Row {
-    fn new(attempt: &Attempt, event_types: &HashMap<AttemptId, String>, context: &AppContext, now: Time) -> Row {
-        let outcome = &attempt.outcome;
-        Row {
-            badge: match (outcome.delivered(), attempt.next_at) {
-                (true, _) => Badge::Delivered,
-                (false, Some(_)) => Badge::Failed,
-                (false, None) => Badge::Dead,
-            },
-            number: attempt.number,
-            href: format!("{}#{}", context.paths.message(attempt.message_id), attempt.id),
-            event_type: event_types.get(&attempt.id).map(|name| Line::new(name)),
-            answer: match outcome.status {
-                Some(status) => Line::new(&format::status(status)),
-                None => Line::cut(&outcome.detail, 120),
-            },
-            took: format::took(outcome.duration),
-            when: RelativeTime::new(attempt.at, now),
-        }
-    }
+/// The attempts, with the event types of their messages. `event_types` has none for a deleted message.
+fn timeline(
+    attempts: &[Attempt],
+    event_types: &HashMap<AttemptId, String>,
+    context: &AppContext,
+    endpoint: &Endpoint,
+    now: Time,
+) -> Vec<TimelineStep> {
+    let step = |attempt: &Attempt| {
+        let mut step = TimelineStep::new(attempt, &endpoint.spec.url, false, now);
+        step.shorten();
+        let href = format!("{}#{}", context.paths.message(attempt.message_id), attempt.id);
+        let name = event_types.get(&attempt.id).map_or_else(|| Line::new("deleted message"), |name| Line::new(name));
+        TimelineStep { message: Some((href, name)), ..step }
+    };
+    attempts.iter().map(step).collect()
 }
 
 impl LanguageTab {

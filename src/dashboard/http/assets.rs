@@ -26,7 +26,7 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 23] = [
+static ASSETS: [Asset; 25] = [
     asset!("tokens.css", "text/css; charset=utf-8"),
     asset!("base.css", "text/css; charset=utf-8"),
     asset!("app.css", "text/css; charset=utf-8"),
@@ -36,9 +36,11 @@ static ASSETS: [Asset; 23] = [
     asset!("tail.css", "text/css; charset=utf-8"),
     asset!("list.css", "text/css; charset=utf-8"),
     asset!("message.css", "text/css; charset=utf-8"),
+    asset!("attempts.css", "text/css; charset=utf-8"),
     asset!("bulk.css", "text/css; charset=utf-8"),
     asset!("app.js", "text/javascript; charset=utf-8"),
-    asset!("htmx.min.js", "text/javascript; charset=utf-8"),
+    asset!("refresh.js", "text/javascript; charset=utf-8"),
+    asset!("chart.js", "text/javascript; charset=utf-8"),
     asset!("tail.js", "text/javascript; charset=utf-8"),
     asset!("single_card.css", "text/css; charset=utf-8"),
     asset!("form.css", "text/css; charset=utf-8"),

@@ -15,13 +15,10 @@ use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::catalog::event_type::EventType;
-use crate::domain::deliveries::message::{Message, MessageSpec};
+use crate::domain::deliveries::message::{EDITED_FROM, Message, MessageSpec};
 use crate::domain::{Invalid, MessageId, Uid};
 use crate::store::ingest::accept::AcceptItem;
 use crate::store::{MessageRef, Store};
-
-/// The prefix of the tag with the original's id.
-pub const COPY_OF: &str = "edited-from/";
 
 fn form(types: &[EventType], name: &str, payload: &str, channels: &[String]) -> Form {
     let names = types.iter().map(|one| one.spec.name.as_str());
@@ -114,7 +111,7 @@ async fn accept(
     let spec = MessageSpec {
         event_type: submitted.get("eventType").trim().to_owned(),
         channels: lines(submitted.get("channels")),
-        tags: origin.map(|from| format!("{COPY_OF}{}", from.id)).into_iter().collect(),
+        tags: origin.map(|from| format!("{EDITED_FROM}{}", from.id)).into_iter().collect(),
         payload: Bytes::from(submitted.get("payload").trim().to_owned()),
         ..MessageSpec::default()
     };

@@ -143,6 +143,7 @@ pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>
     let range = range::of(&query);
     let latest = LatestAttempts::read(store, &tenant, &query, now).await?;
     let buckets = store.buckets(&tenant, CountScope::Organization, range, now).await?;
+    let totals = store.period_totals(&tenant, CountScope::Organization, range, now).await?;
     let operational = total(&store.buckets(&tenant, CountScope::Operational, range, now).await?);
     let listens = operational.attempts() > 0 || store.operational_application(&tenant).await?.is_some();
     let failing = store.top_failing(&tenant, range, now, FAILING).await?;
@@ -155,7 +156,7 @@ pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>
     rows.sort_by_key(|row| std::cmp::Reverse(row.deliveries));
     let since = range.since(now);
     let scope = SummaryScope { list: Some(LIST), app: None, since, since_text: &second(since) };
-    let chart = || (Chart::new(&buckets, range, LIST), LatencyChart::new(&buckets, range, LIST));
+    let chart = || (Chart::new(&buckets, range, LIST).compared(&totals), LatencyChart::new(&buckets, range, LIST));
     let page = Overview {
         layout,
         ranges: range::links(range, |range| link(range, latest.failed_only)),

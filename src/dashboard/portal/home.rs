@@ -69,6 +69,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
     let (query, now, store) = (UrlQuery::of(&request), state.clock.now(), &state.store);
     let range = query.get("range").map_or(ChartRange::Day, |_| range::of(&query));
     let buckets = store.buckets(&context.tenant(), CountScope::Application(context.app.id), range, now).await?;
+    let totals = store.period_totals(&context.tenant(), CountScope::Application(context.app.id), range, now).await?;
     let of_app = EndpointListFilter { app: Some(context.app.id), ..EndpointListFilter::default() };
     let first = PageRequest::first(ENDPOINTS, Order::Descending);
     let endpoints = store.list_endpoints(&context.tenant(), &of_app, &first).await?;
@@ -91,7 +92,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
         ranges: range::links(range, |range| format!("{}?range={}", context.paths.home(), range::word(range))),
         opening: range::opening(range),
         summary: DeliverySummary::of(store, &context.tenant(), &scope, now).await?,
-        chart: charted.then(|| Chart::new(&buckets, range, &list)),
+        chart: charted.then(|| Chart::new(&buckets, range, &list).compared(&totals)),
         endpoints: endpoints
             .data
             .iter()

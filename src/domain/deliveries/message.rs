@@ -57,6 +57,14 @@ impl Message {
     }
 }
 
+/// The prefix of the tag with the original's id, which an edited copy has.
+pub const EDITED_FROM: &str = "edited-from/";
+
+/// The original's id, if the tag marks an edited copy.
+pub fn edited_from(tag: &str) -> Option<MessageId> {
+    tag.strip_prefix(EDITED_FROM)?.parse().ok()
+}
+
 /// The fields of a message that a caller sets. The default has neither event type nor payload and is not valid.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageSpec {

@@ -6,6 +6,7 @@
 
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
+use crate::store::ingest::sent_by_hand;
 use crate::store::maintenance::rollup_compaction;
 use crate::store::queue::dead::EndedDelivery;
 use crate::store::recording::{operational, operational_event, record};
@@ -52,6 +53,7 @@ impl Store {
                 expired.rows += expired.messages;
             }
             rollup_compaction::delete_old_rollups(&mut tx, cutoff).await?;
+            sent_by_hand::delete_old_copies(&mut tx, cutoff).await?;
             tx.commit().await?;
             record::count_dead(DeadReason::Expired, unsent.len() as u64);
             operational::signal_emitted(&self.inner, emitted);

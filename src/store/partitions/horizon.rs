@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::{Layout, Partition, PartitionedTable, detach};
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
+use crate::store::ingest::sent_by_hand;
 use crate::store::maintenance::retention::{MESSAGES, ROWS, RetentionStep};
 use crate::store::maintenance::rollup_compaction;
 use crate::store::queue::dead::EndedDelivery;
@@ -32,6 +33,7 @@ impl Store {
             let Some(horizon) = layout.expired_before(cutoff) else {
                 let mut tx = self.begin().await?;
                 rollup_compaction::delete_old_rollups(&mut tx, cutoff).await?;
+                sent_by_hand::delete_old_copies(&mut tx, cutoff).await?;
                 tx.commit().await?;
                 return Ok(RetentionStep::default());
             };
@@ -54,6 +56,7 @@ impl Store {
                 delete_rest(tx, &layout, horizon, &mut expired).await?;
             }
             rollup_compaction::delete_old_rollups(&mut tx, cutoff).await?;
+            sent_by_hand::delete_old_copies(&mut tx, cutoff).await?;
             tx.commit().await?;
             record::count_dead(DeadReason::Expired, unsent.len() as u64);
             operational::signal_emitted(&self.inner, emitted);

@@ -88,12 +88,13 @@ pub struct AttemptCounts {
 
 from_row!(AttemptCounts { delivered, failed });
 
-struct BucketRow {
-    at: Time,
-    counts: CountsRow,
+pub(super) struct BucketRow {
+    /// The number of the bucket. A rollup that began before the first bucket may have a negative one.
+    pub place: i64,
+    pub counts: CountsRow,
 }
 
-from_row!(BucketRow { at } with { counts });
+from_row!(BucketRow { place } with { counts });
 
 struct EndpointCountsRow {
     endpoint_id: EndpointId,
@@ -141,17 +142,16 @@ impl Store {
         now: Time,
     ) -> Result<Vec<Bucket>, StoreError> {
         let _scan = self.scan(tenant).await?;
-        let mut buckets = empty(range, now);
+        let (mut buckets, since) = (empty(range, now), range.since(now));
         // Read first: attempts recorded between the two reads must not be subtracted from a sum without them.
         let told = match scope {
-            CountScope::Organization => self.counted(tenant, CountScope::Operational, range, now).await?,
+            CountScope::Organization => self.counted(tenant, CountScope::Operational, since, range.width()).await?,
             _ => Vec::new(),
         };
-        let counted = self.counted(tenant, scope, range, now).await?;
+        let counted = self.counted(tenant, scope, since, range.width()).await?;
         for (rows, times) in [(counted, 1), (told, -1)] {
             for row in rows {
-                let place = row.at.since(range.since(now)).as_micros() / range.width().as_micros();
-                if let Some(bucket) = buckets.get_mut(place as usize) {
+                if let Some(bucket) = buckets.get_mut(row.place.max(0) as usize) {
                     bucket.counts.add_all(&Counts::from(row.counts), times);
                 }
             }
@@ -159,13 +159,13 @@ impl Store {
         Ok(buckets)
     }
 
-    /// The nonempty buckets of [`Store::buckets`]. For the organization they include operational endpoints.
-    async fn counted(
+    /// The nonempty buckets of a width from `since`. For the organization they include operational endpoints.
+    pub(super) async fn counted(
         &self,
         tenant: &Tenant,
         scope: CountScope,
-        range: ChartRange,
-        now: Time,
+        since: Time,
+        width: Duration,
     ) -> Result<Vec<BucketRow>, StoreError> {
         let (app, endpoint) = match scope {
             CountScope::Organization if tenant.only.is_some() => return Ok(Vec::new()),
@@ -183,14 +183,14 @@ impl Store {
         const WHOLE: &str = "endpoint_id = $6 AND $6 <= $7 AND $4 <= $5";
         let which = if scope == CountScope::Organization { WHOLE } else { BETWEEN };
         let sql = format!(
-            "SELECT at - at % $3 AS at, {} FROM ({}) AS counted GROUP BY 1",
+            "SELECT (at - $2) / $3 AS place, {} FROM ({}) AS counted GROUP BY 1",
             sums(),
             united(&format!("{{at}} AS at, {}", names().join(", ")), which),
         );
         let sql = sqlx::AssertSqlSafe(sql);
         Ok(read!(self, db => {
             sqlx::query_as(sql)
-                .bind(&tenant.org).bind(range.since(now)).bind(range.width().as_micros() as i64)
+                .bind(&tenant.org).bind(since).bind(width.as_micros() as i64)
                 .bind(app.0).bind(app.1).bind(endpoint.0).bind(endpoint.1)
                 .fetch_all(db).await
         })?)

@@ -3,7 +3,7 @@
 //!
 //! * [`messages`], [`attempts`], [`deliveries`], [`endpoint_messages`]: records of one application.
 //! * [`message_list`], [`delivery_list`]: filtered lists across applications, read by a [`list_scan`].
-//! * [`counts`]: rollups by time. [`tail`]: the newest attempts. [`search_terms`]: resolving a typed id or name.
+//! * [`counts`]: rollups by time; [`period_totals`] compares two periods. [`tail`]: the newest attempts. [`search_terms`]: resolving a typed id or name.
 //! * [`page`]: pages, their limits and cursors.
 //!
 //! Invariants:
@@ -23,5 +23,6 @@ pub(in crate::store) mod list_scan;
 pub mod message_list;
 pub mod messages;
 pub mod page;
+pub mod period_totals;
 pub mod search_terms;
 pub mod tail;

@@ -91,9 +91,12 @@ const NOT_MODELLED: [(&str, &[&str]); 23] = [
     ("changes how secrets lie in the store, and no secret: tests/process/environment/master_key.rs", &["reseal"]),
     (
         "what pages count and lead to, held against the lists themselves: tests/store/listed.rs, tests/store/resting.rs",
-        &["count_deliveries", "paused_endpoints", "newest_attempts_to"],
+        &["count_deliveries", "paused_endpoints", "newest_attempts_to", "period_totals"],
     ),
-    ("a message that a person sends, accepted like any other: tests/dashboard/form_once.rs", &["accept_by_hand"]),
+    (
+        "messages that a person sends, accepted like any other: tests/dashboard/form_once.rs, tests/dashboard/messages.rs",
+        &["accept_by_hand", "edited_copies"],
+    ),
     ("what people do to stuck rows of the outbox: tests/dashboard/outbox.rs", &["act_on_outbox"]),
     ("a bounded part of what a modelled method reads", &["load_messages_within", "page_of_deliveries"]),
     ("the feed, whose order is that of the commits: tests/store/feed.rs", &["feed", "feed_lag"]),

@@ -1,11 +1,15 @@
 //! Attempts over time, as stacked bars: delivered, failed and retried, dead.
 
+use std::cmp::Ordering;
+
 use askama::Template;
 use askama::filters::HtmlSafe;
 
-use crate::dashboard::components::chart::{Axis, BASE, Label, ROOM, TOP, Tick};
-use crate::dashboard::components::format::count;
+use crate::dashboard::components::chart::second;
+use crate::dashboard::components::chart::{Axis, BASE, Label, Moment, ROOM, SO_FAR, TOP, Tick};
+use crate::dashboard::components::format::{count, counted};
 use crate::store::query::counts::ChartRange;
+use crate::store::query::period_totals::PeriodTotals;
 use crate::store::recording::rollups::{Bucket, Counts, total};
 
 /// The minimum height of a part that is not zero, in pixels. Larger parts are in proportion to their counts.
@@ -25,10 +29,14 @@ struct Bar {
     parts: Vec<BarPart>,
     title: String,
     href: String,
+    /// RFC 3339 start of the bucket.
+    at: String,
+    incomplete: bool,
 }
 
 struct Row {
-    time: String,
+    time: Moment,
+    incomplete: bool,
     href: String,
     delivered: String,
     retried: String,
@@ -40,12 +48,16 @@ struct Row {
 pub struct Chart {
     /// The length of a bucket: `minute`, `3 hours`.
     per: &'static str,
+    /// The length of a bucket in seconds; `None`: times stay in UTC.
+    step: Option<u64>,
     /// The width of a bar including its gap, in percent.
     slot: String,
     bars: Vec<Bar>,
     labels: Vec<Label>,
     ticks: Vec<Tick>,
     summary: String,
+    /// The totals, or a comparison with the previous period. The script shows the numbers of a bar here.
+    readout: String,
     rows: Vec<Row>,
 }
 
@@ -63,13 +75,46 @@ impl Chart {
         let tick = |value: i64| Tick::new(BASE - value as f64 / top as f64 * ROOM, short(value));
         Chart {
             per: axis.per(),
+            step: axis.step(),
             slot: format!("{:.3}", axis.slot()),
             bars: filled().map(|(i, bucket)| Bar::new(&axis, i, bucket, top)).collect(),
             labels: axis.labels(),
             ticks: [0, top / 2, top].map(tick).into(),
             summary: format!("Attempts per {}: {}", axis.per(), said(&sum)),
-            rows: filled().rev().map(|(_, bucket)| Row::new(&axis, bucket)).collect(),
+            readout: format!("{}.", said(&sum)),
+            rows: filled().rev().map(|(i, bucket)| Row::new(&axis, i, bucket)).collect(),
         }
+    }
+
+    /// Adds a comparison of the last full period with the one before. Without attempts in the earlier one, there is
+    /// nothing to compare.
+    pub fn compared(self, totals: &PeriodTotals) -> Chart {
+        let PeriodTotals { previous, last, range } = totals;
+        let (before, after) = (previous.attempts(), last.attempts());
+        if before == 0 {
+            return self;
+        }
+        let period = match range {
+            ChartRange::Hour => "hour",
+            ChartRange::Day => "24 hours",
+            ChartRange::Week => "7 days",
+            ChartRange::Month => "30 days",
+        };
+        let change = (after - before) as f64 / before as f64 * 100.0;
+        let change = match after.cmp(&before) {
+            Ordering::Equal => "as many as".to_owned(),
+            // More than tenfold, a percentage is hard to read.
+            Ordering::Greater if change >= 900.0 => format!("{} times as many as", count(after / before)),
+            Ordering::Greater => format!("{} % more than", count((change.round() as i64).max(1))),
+            Ordering::Less => format!("{} % fewer than", count((-change.round() as i64).clamp(1, 100))),
+        };
+        let readout = format!(
+            "Last full {period}: {}, {change} in the {period} before; {} failed, before {}.",
+            counted(after, "attempt", "attempts"),
+            count(last.failed),
+            count(previous.failed),
+        );
+        Chart { readout, ..self }
     }
 }
 
@@ -90,16 +135,24 @@ impl Bar {
                 .filter(|(_, (_, h))| *h > 0.0)
                 .map(part)
                 .collect(),
-            title: format!("{} UTC: {}", axis.span(bucket.at), said(&bucket.counts)),
+            title: format!(
+                "{} UTC: {}{}",
+                axis.span(bucket.at),
+                said(&bucket.counts),
+                if axis.incomplete(place) { SO_FAR } else { "" }
+            ),
             href: axis.href(bucket.at),
+            at: second(bucket.at),
+            incomplete: axis.incomplete(place),
         }
     }
 }
 
 impl Row {
-    fn new(axis: &Axis<'_>, bucket: &Bucket) -> Row {
+    fn new(axis: &Axis<'_>, place: usize, bucket: &Bucket) -> Row {
         Row {
-            time: axis.time(bucket.at),
+            time: axis.moment(bucket.at),
+            incomplete: axis.incomplete(place),
             href: axis.href(bucket.at),
             delivered: count(bucket.counts.delivered),
             retried: count(bucket.counts.retried),
@@ -172,6 +225,34 @@ mod tests {
         assert_eq!(html.matches(href).count(), 2, "a bar and a row: {html}");
         assert_eq!(html.matches("<tr>").count(), 3, "a head and two rows: {html}");
         assert_eq!(html.matches("class=\"hit\"").count(), 2, "{html}");
+    }
+
+    #[test]
+    fn the_last_bar_is_marked_as_incomplete() {
+        let buckets = [bucket("2026-11-22T00:00:00Z", 1, 0, 0), bucket("2026-11-22T01:00:00Z", 2, 0, 0)];
+        let html = Chart::new(&buckets, ChartRange::Day, "/?").to_string();
+        assert_eq!(html.matches("so-far").count(), 1, "{html}");
+        assert!(html.contains("01:00–02:00 UTC: 2 delivered, 0 failed and retried, 0 dead so far"), "{html}");
+        assert!(html.contains("22 Nov 01:00</time></a> so far"), "{html}");
+    }
+
+    #[test]
+    fn a_period_is_compared_with_the_one_before() {
+        let said = |before: (i64, i64), after: (i64, i64)| {
+            let counts = |(delivered, failed)| Counts { delivered, failed, ..Counts::default() };
+            let totals = PeriodTotals { previous: counts(before), last: counts(after), range: ChartRange::Day };
+            Chart::new(&[], ChartRange::Day, "/?").compared(&totals).readout
+        };
+        let start = "Last full 24 hours: ";
+        assert_eq!(
+            said((90, 10), (108, 1)),
+            format!("{start}109 attempts, 9 % more than in the 24 hours before; 1 failed, before 10.")
+        );
+        assert!(said((100, 0), (1, 0)).contains("1 attempt, 99 % fewer than"));
+        assert!(said((100_000, 0), (99_999, 0)).contains("1 % fewer"));
+        assert!(said((2, 0), (30, 0)).contains("15 times as many as"));
+        assert!(said((2, 0), (2, 0)).contains("2 attempts, as many as in the"));
+        assert_eq!(said((0, 0), (2, 0)), "0 delivered, 0 failed and retried, 0 dead.");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use askama::Template;
 use askama::filters::HtmlSafe;
 
-use crate::dashboard::components::chart::{Axis, BASE, Label, ROOM, Tick};
+use crate::dashboard::components::chart::{Axis, BASE, Label, Moment, ROOM, SO_FAR, Tick, second};
 use crate::dashboard::components::format::count;
 use crate::dashboard::endpoints::endpoint_stats::{ResponseTimes, about};
 use crate::store::query::counts::ChartRange;
@@ -30,10 +30,13 @@ struct Spot {
     x: String,
     title: String,
     href: String,
+    /// RFC 3339 start of the bucket.
+    at: String,
 }
 
 struct Row {
-    time: String,
+    time: Moment,
+    incomplete: bool,
     href: String,
     quantiles: [String; 3],
     attempts: String,
@@ -43,6 +46,8 @@ struct Row {
 #[template(path = "parts/latency_chart.html")]
 pub struct LatencyChart {
     per: &'static str,
+    /// The length of a bucket in seconds; `None`: times stay in UTC.
+    step: Option<u64>,
     slot: String,
     /// The width of all buckets in the coordinates of the lines.
     across: String,
@@ -51,6 +56,8 @@ pub struct LatencyChart {
     labels: Vec<Label>,
     ticks: Vec<Tick>,
     summary: String,
+    /// The total. The script shows the numbers of a bucket here.
+    readout: String,
     rows: Vec<Row>,
 }
 
@@ -67,11 +74,18 @@ impl LatencyChart {
         let filled = || buckets.iter().zip(&values).enumerate().filter_map(|(i, (b, v))| Some((i, b, (*v)?)));
         let spot = |(i, bucket, times): (usize, &Bucket, ResponseTimes)| Spot {
             x: format!("{:.3}", i as f64 * axis.slot()),
-            title: format!("{} UTC: {}", axis.span(bucket.at), times.text()),
+            title: format!(
+                "{} UTC: {}{}",
+                axis.span(bucket.at),
+                times.text(),
+                if axis.incomplete(i) { SO_FAR } else { "" }
+            ),
             href: axis.href(bucket.at),
+            at: second(bucket.at),
         };
-        let row = |(_, bucket, times): (usize, &Bucket, ResponseTimes)| Row {
-            time: axis.time(bucket.at),
+        let row = |(i, bucket, times): (usize, &Bucket, ResponseTimes)| Row {
+            time: axis.moment(bucket.at),
+            incomplete: axis.incomplete(i),
             href: axis.href(bucket.at),
             quantiles: times.all().map(|time| time.map_or_else(|| "–".to_owned(), about)),
             attempts: count(bucket.counts.attempts()),
@@ -83,6 +97,7 @@ impl LatencyChart {
         let sum = ResponseTimes::of(&total(buckets)).map_or_else(|| "no attempts".to_owned(), |all| all.text());
         LatencyChart {
             per: axis.per(),
+            step: axis.step(),
             slot: format!("{:.3}", axis.slot()),
             across: format!("{}", buckets.len() as f64 * STEP),
             runs: LINES.into_iter().enumerate().flat_map(line).collect(),
@@ -90,6 +105,7 @@ impl LatencyChart {
             labels: axis.labels(),
             ticks: scale.ticks(),
             summary: format!("Response time per {}. Total: {sum}", axis.per()),
+            readout: format!("Total: {sum}"),
             rows: filled().map(row).rev().collect(),
         }
     }

@@ -1,7 +1,7 @@
 //! The page of a message: its payload, and the timeline of each delivery.
 //!
 //! * [`waiting_reason`] – the reason a pending delivery waits. [`other_endpoints`] – endpoints without a delivery.
-//!   [`copies`] – curl and JSON.
+//!   [`copies`] – curl and JSON. [`timeline`] – an attempt, with its request and response.
 //!
 //! # Invariants
 //!
@@ -10,7 +10,10 @@
 
 mod copies;
 mod other_endpoints;
+mod timeline;
 mod waiting_reason;
+
+pub(in crate::dashboard) use timeline::TimelineStep;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -18,8 +21,6 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use askama::Template;
 
-use crate::dashboard::components::failure_hints;
-use crate::dashboard::components::failure_hints::in_words;
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Block, Line, UrlQuery};
 use crate::dashboard::components::payload::PayloadView;
@@ -29,10 +30,10 @@ use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::messages::message::other_endpoints::OtherEndpoints;
-use crate::dashboard::messages::send_message::COPY_OF;
 use crate::domain::access::portal::Capability;
-use crate::domain::deliveries::attempt::{Attempt, Failure, RESPONSE_BODY_LIMIT, Trigger};
+use crate::domain::deliveries::attempt::Attempt;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
+use crate::domain::deliveries::message::edited_from;
 use crate::domain::{AttemptId, EndpointId, MessageId, Time};
 use crate::store::query::attempts::AttemptFilter;
 use crate::store::query::deliveries::DeliveryView;
@@ -48,30 +49,6 @@ const SOON: Duration = Duration::from_secs(60);
 
 /// Maximum number of deliveries whose waiting reason is determined.
 const RATES: usize = 20;
-
-/// An attempt in a timeline.
-struct TimelineStep {
-    /// The anchor.
-    id: String,
-    badge: Badge,
-    number: i32,
-    manual: bool,
-    /// `503 Service Unavailable after 214 ms`.
-    result: Line,
-    when: RelativeTime,
-    /// The detail of a failure that is not a status.
-    detail: Option<Line>,
-    hint: Option<&'static str>,
-    next: Option<RelativeTime>,
-    /// The URL of the attempt, if the endpoint's URL has changed since.
-    elsewhere: Option<Address>,
-    request_headers: Vec<(Line, Line)>,
-    response_headers: Vec<(Line, Line)>,
-    body: Block,
-    body_note: Option<String>,
-    /// Whether the response is unfolded, as for the latest failure.
-    open: bool,
-}
 
 /// A delivery with its timeline.
 struct DeliveryCard {
@@ -109,6 +86,8 @@ struct MessagePage {
     tags: Vec<Line>,
     /// The id and path of the original, if this message is an edited copy.
     copy_of: Option<(Id, String)>,
+    /// The latest edited copies of this message.
+    copies: Vec<(Id, String)>,
     /// The form to edit and resend the message, for operators.
     edit: Option<String>,
     /// The content type of a raw payload.
@@ -133,7 +112,8 @@ struct MessagePage {
     paged: bool,
 }
 
-/// `GET {base}/messages/{message}`: a message id or an event id.
+/// `GET {base}/messages/{message}?before=&to=`: a message id or an event id. `to` is part of the URL of an endpoint to
+/// resend to.
 pub async fn show(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
     let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), context.tenant(), &state.store);
     let app = &context.app;
@@ -160,12 +140,10 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
         card.say_why(store, &context, &message, view, now).await?;
     }
     let sent: HashSet<EndpointId> = views.iter().map(|view| view.endpoint_id).collect();
-    let others = match more {
-        // The list of deliveries was cut off.
-        true => OtherEndpoints::default(),
-        false => OtherEndpoints::of(store, &context, &message, &sent, now).await?,
-    };
+    let wanted = query.get("to").map(str::trim).filter(|text| !text.is_empty());
+    let others = OtherEndpoints::of(store, &context, &message, &sent, wanted, now).await?;
     let soon = |view: &DeliveryView| view.state.pending() && !view.endpoint_disabled && view.due_at <= now.plus(SOON);
+    let link = |id: MessageId| (Id::new(id), context.paths.message(id));
     // Failures first.
     cards.sort_by_key(|card| match card.badge {
         Badge::Dead => 0,
@@ -185,12 +163,9 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
         app_href: context.paths.home().to_owned(),
         event_id: message.event_id.as_ref().map(|id| Line::new(id.as_str())),
         channels: message.channels.iter().map(|channel| Line::new(channel)).collect(),
-        tags: message.tags.iter().filter(|tag| copied(tag).is_none()).map(|tag| Line::new(tag)).collect(),
-        copy_of: message
-            .tags
-            .iter()
-            .find_map(|tag| copied(tag))
-            .map(|from| (Id::new(from), context.paths.message(from))),
+        tags: message.tags.iter().filter(|tag| edited_from(tag).is_none()).map(|tag| Line::new(tag)).collect(),
+        copy_of: message.tags.iter().find_map(|tag| edited_from(tag)).map(link),
+        copies: store.edited_copies(&tenant, app.id, message.id).await?.into_iter().map(link).collect(),
         edit: (context.flags().is_none()
             && !context.operational
             && message.raw_type.is_none()
@@ -214,20 +189,15 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
     answer(StatusCode::OK, &page)
 }
 
-/// The original's id, if the tag marks an edited copy.
-fn copied(tag: &str) -> Option<MessageId> {
-    tag.strip_prefix(COPY_OF)?.parse().ok()
-}
-
 impl DeliveryCard {
     fn new(view: &DeliveryView, attempts: &[Attempt], context: &AppContext, now: Time) -> DeliveryCard {
         let of_it = attempts.iter().filter(|attempt| attempt.endpoint_id == view.endpoint_id);
-        let mut steps: Vec<TimelineStep> = of_it.map(|attempt| TimelineStep::new(attempt, view, now)).collect();
+        let pending = view.state.pending();
+        let mut steps: Vec<TimelineStep> =
+            of_it.map(|attempt| TimelineStep::new(attempt, &view.url, pending, now)).collect();
         // Only the latest attempt has advice and a next attempt.
         let latest = steps.first().is_some_and(|step| step.number == view.attempts);
-        for step in steps.iter_mut().skip(usize::from(latest)) {
-            (step.hint, step.next, step.open) = (None, None, false);
-        }
+        steps.iter_mut().skip(usize::from(latest)).for_each(TimelineStep::shorten);
         let earlier = if steps.len() > OPEN + 1 { steps.split_off(OPEN) } else { Vec::new() };
         let paused = view.state.pending() && view.endpoint_disabled;
         let why = view.reason.filter(|_| view.state == DeliveryState::Dead).map(|reason| Line::new(reason.sentence()));
@@ -273,55 +243,4 @@ fn facts(view: &DeliveryView) -> String {
         facts.push_str(" · endpoint disabled");
     }
     facts
-}
-
-impl TimelineStep {
-    fn new(attempt: &Attempt, view: &DeliveryView, now: Time) -> TimelineStep {
-        let outcome = &attempt.outcome;
-        let badge = match (outcome.delivered(), attempt.next_at) {
-            (true, _) => Badge::Delivered,
-            (false, Some(_)) => Badge::Failed,
-            (false, None) => Badge::Dead,
-        };
-        let what = match (outcome.status, outcome.failure) {
-            (Some(status), _) => format::status(status),
-            (None, Some(failure)) => in_words(failure).to_owned(),
-            (None, None) => "Delivered".to_owned(),
-        };
-        // For a status, the failure's detail would only repeat it.
-        let detail = outcome.failure.is_some_and(|failure| failure != Failure::Status) && !outcome.detail.is_empty();
-        let lines = |headers: &[(String, String)]| {
-            headers.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect::<Vec<_>>()
-        };
-        TimelineStep {
-            id: attempt.id.to_string(),
-            badge,
-            number: attempt.number,
-            manual: attempt.trigger == Trigger::Manual,
-            result: Line::new(&format!("{what} after {}", format::took(outcome.duration))),
-            when: RelativeTime::new(attempt.at, now),
-            detail: detail.then(|| Line::cut(&outcome.detail, 500)),
-            hint: failure_hints::hint(outcome),
-            next: attempt.next_at.filter(|_| view.state.pending()).map(|at| RelativeTime::new(at, now)),
-            elsewhere: (attempt.url != view.url).then(|| Address::new(&attempt.url)),
-            request_headers: lines(&attempt.request_headers),
-            response_headers: lines(&outcome.response_headers),
-            body: Block::new(&outcome.response_body),
-            body_note: body_note(&outcome.response_body),
-            open: !outcome.delivered(),
-        }
-    }
-}
-
-fn body_note(body: &[u8]) -> Option<String> {
-    let mut notes = Vec::new();
-    if body.len() >= RESPONSE_BODY_LIMIT {
-        notes.push(format!("first {} only", format::size(RESPONSE_BODY_LIMIT)));
-    } else if !body.is_empty() {
-        notes.push(format::size(body.len()));
-    }
-    if std::str::from_utf8(body).is_err_and(|error| error.error_len().is_some()) {
-        notes.push("not UTF-8".to_owned());
-    }
-    (!notes.is_empty()).then(|| notes.join(", "))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::dashboard::components::format::Line;
+use crate::dashboard::components::format::{InputValue, Line};
 use crate::dashboard::components::widgets::{Address, RelativeTime};
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
@@ -10,10 +10,10 @@ use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::EndpointSpec;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, Time};
-use crate::store::catalog::endpoint_list::{EndpointListFilter, ListedEndpoint};
-use crate::store::{Order, PageRequest, Store};
+use crate::store::catalog::endpoint_list::{EndpointHealth, EndpointListFilter, ListedEndpoint};
+use crate::store::{EndpointRef, Order, PageRequest, Store};
 
-/// Maximum number of an application's endpoints that are considered, newest first.
+/// Maximum number of an application's endpoints that are read, newest first. With more, the page offers a search.
 const MOST: usize = 100;
 
 /// A subscribed endpoint that was disabled when the message was accepted.
@@ -29,16 +29,24 @@ pub struct ResendTarget {
     pub name: Line,
 }
 
+/// A search for endpoints to resend to.
+pub struct TargetSearch {
+    pub wanted: InputValue,
+    /// The reason the list below it is incomplete or empty.
+    pub note: Option<&'static str>,
+}
+
 /// The endpoints without a delivery.
-#[derive(Default)]
 pub struct OtherEndpoints {
     pub unsent: Vec<SkippedEndpoint>,
     /// Empty unless the user may resend.
     pub targets: Vec<ResendTarget>,
+    /// Set if there are more endpoints than the page lists.
+    pub search: Option<TargetSearch>,
 }
 
 impl OtherEndpoints {
-    /// Finds the endpoints that are not in `sent`.
+    /// Finds the endpoints that are not in `sent`. `wanted` selects targets by a part of their URL, by id or by uid.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -47,20 +55,56 @@ impl OtherEndpoints {
         context: &AppContext,
         message: &Message,
         sent: &HashSet<EndpointId>,
+        wanted: Option<&str>,
         now: Time,
     ) -> Result<OtherEndpoints, PageError> {
-        let filter = EndpointListFilter { app: Some(context.app.id), ..EndpointListFilter::default() };
-        let first = PageRequest::first(MOST, Order::Descending);
-        let lines = store.list_endpoints(&context.tenant(), &filter, &first).await?.data;
-        let others: Vec<&ListedEndpoint> = lines.iter().filter(|line| !sent.contains(&line.endpoint.id)).collect();
-        let unsent = others.iter().filter_map(|line| SkippedEndpoint::new(line, context, message, now)).collect();
-        let may = context.can(Capability::CreateAttempts) && message.payload.is_some();
-        let target = |line: &&ListedEndpoint| ResendTarget {
-            id: line.endpoint.id,
-            name: Line::cut(&line.endpoint.spec.url, 80),
+        let tenant = context.tenant();
+        let disabled = EndpointListFilter {
+            app: Some(context.app.id),
+            health: Some(EndpointHealth::Disabled),
+            ..EndpointListFilter::default()
         };
-        let enabled = others.iter().filter(|line| may && !line.endpoint.spec.disabled);
-        Ok(OtherEndpoints { unsent, targets: enabled.map(target).collect() })
+        let first = PageRequest::first(MOST, Order::Descending);
+        let disabled = store.list_endpoints(&tenant, &disabled, &first).await?.data;
+        let unsent = disabled
+            .iter()
+            .filter(|line| !sent.contains(&line.endpoint.id))
+            .filter_map(|line| SkippedEndpoint::new(line, context, message, now))
+            .collect();
+        if !context.can(Capability::CreateAttempts) || message.payload.is_none() {
+            return Ok(OtherEndpoints { unsent, targets: Vec::new(), search: None });
+        }
+        let filter = EndpointListFilter {
+            app: Some(context.app.id),
+            url: wanted.map(str::to_owned),
+            ..EndpointListFilter::default()
+        };
+        let found = store.list_endpoints(&tenant, &filter, &first).await?;
+        let mut targets: Vec<ResendTarget> = Vec::new();
+        if let Some(Ok(named)) = wanted.map(EndpointRef::parse)
+            && let Some(one) = store.endpoint(&tenant, context.app.id, &named).await?
+            && !one.spec.disabled
+        {
+            targets.push(ResendTarget { id: one.id, name: Line::cut(&one.spec.url, 80) });
+        }
+        let enabled = found.data.iter().map(|line| &line.endpoint).filter(|one| !one.spec.disabled);
+        // A search may also lead to an endpoint that has the message: it is sent there again.
+        let others = enabled.filter(|one| wanted.is_some() || !sent.contains(&one.id));
+        for one in others {
+            if targets.iter().all(|target| target.id != one.id) {
+                targets.push(ResendTarget { id: one.id, name: Line::cut(&one.spec.url, 80) });
+            }
+        }
+        let note = match (targets.is_empty(), found.more, wanted) {
+            (true, true, Some(_)) => Some("No match among the newest endpoints. Enter an endpoint's id or uid."),
+            (true, false, Some(_)) => Some("No enabled endpoint matches."),
+            (false, true, Some(_)) => Some("Only the newest matches are listed."),
+            (_, true, None) => Some("Only the newest endpoints are listed."),
+            _ => None,
+        };
+        let search = (wanted.is_some() || found.more)
+            .then(|| TargetSearch { wanted: InputValue::new(wanted.unwrap_or_default()), note });
+        Ok(OtherEndpoints { unsent, targets, search })
     }
 }
 
