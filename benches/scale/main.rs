@@ -1,7 +1,7 @@
 //! Bounds at scale: `cargo bench --bench scale`.
 //!
 //! Each case fills a new store, starts the real binary on it and measures: many endpoints, large payloads, a long
-//! history, many organizations, many processes. It prints a row with figures, bounds and whether they hold. Cases run
+//! history, many organizations, many processes, many polls. It prints a row with figures, bounds and whether they hold. Cases run
 //! one after the other, on SQLite and on a temporary PostgreSQL with fsync. Everything shares one machine, including
 //! the receiver in this process.
 //!
@@ -18,15 +18,18 @@ mod common;
 mod background_load;
 mod bench_store;
 mod fan_out;
+mod feed;
 mod fleet;
 mod history;
 mod idle;
+mod long_polls;
 mod organizations;
 mod past_messages;
 mod payloads;
 mod pending;
 mod plan;
 mod retention;
+mod short_polls;
 mod snapshot;
 mod table;
 
@@ -87,6 +90,9 @@ async fn measure(plan: &Plan, case: Case, store: Kind) -> Vec<Row> {
         Case::Organizations => vec![organizations::measure(plan, store).await],
         Case::Workers => vec![fleet::measure_busy(plan, store).await],
         Case::Processes => vec![fleet::measure_idle(plan, store).await],
+        Case::LongPolls => vec![long_polls::measure(plan, store).await],
+        Case::ShortPolls => vec![short_polls::measure(plan, store).await],
+        Case::Feed => vec![feed::measure(plan, store).await],
     }
 }
 

@@ -18,10 +18,13 @@ pub enum Case {
     Organizations,
     Workers,
     Processes,
+    LongPolls,
+    ShortPolls,
+    Feed,
 }
 
 impl Case {
-    pub const ALL: [Case; 10] = [
+    pub const ALL: [Case; 13] = [
         Case::FanOut,
         Case::Pending,
         Case::Idle,
@@ -32,6 +35,9 @@ impl Case {
         Case::Organizations,
         Case::Workers,
         Case::Processes,
+        Case::LongPolls,
+        Case::ShortPolls,
+        Case::Feed,
     ];
 
     /// The value of `--case`.
@@ -47,6 +53,9 @@ impl Case {
             Case::Organizations => "organizations",
             Case::Workers => "workers",
             Case::Processes => "processes",
+            Case::LongPolls => "long-polls",
+            Case::ShortPolls => "short-polls",
+            Case::Feed => "feed",
         }
     }
 
@@ -101,6 +110,10 @@ pub struct Plan {
     pub rows: usize,
     /// `--processes`: idle processes on one PostgreSQL.
     pub processes: usize,
+    /// `--polls`: long polls that wait at the same time.
+    pub polls: usize,
+    /// `--poll-rate`: polls per second that get a 304.
+    pub poll_rate: f64,
 }
 
 impl Plan {
@@ -127,6 +140,8 @@ impl Plan {
             organizations: count("--organizations", 1_000, 100),
             rows: count("--rows", 1_000_000, 50_000),
             processes: count("--processes", 50, 8),
+            polls: count("--polls", 10_000, 1_000),
+            poll_rate: number("--poll-rate", 1_000.0, 200.0),
         }
     }
 
