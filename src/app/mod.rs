@@ -113,7 +113,7 @@ impl App {
             Some(address) => named(config.http.portal_url(address))?,
             None => public_url.clone(),
         };
-        let egress = Egress::new(config.egress.clone())?;
+        let egress = Egress::through(config.egress_proxy.clone(), config.egress.clone())?;
         let draining = Arc::new(AtomicBool::new(false));
         let feeds = TailFeeds::default();
         let authenticator = Authenticator::new(opened.store.clone(), opened.tokens.clone(), config.http.traffic());

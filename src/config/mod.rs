@@ -23,6 +23,7 @@ use std::time::Duration;
 use crate::domain::address::AddressPolicy;
 use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::signing::secret::SignatureType;
+use crate::egress::EgressProxy;
 use crate::store::{Connections, Location, Tuning};
 pub use http_config::HttpConfig;
 pub use key_config::{KeyConfig, jwt_secret, master_key};
@@ -46,6 +47,8 @@ pub struct Config {
     pub http: HttpConfig,
     pub role: Role,
     pub egress: AddressPolicy,
+    /// `None`: receivers are reached directly.
+    pub egress_proxy: Option<EgressProxy>,
     pub delivery: DeliveryConfig,
     /// `None`: no mail is sent.
     pub mail: Option<MailConfig>,
@@ -133,6 +136,7 @@ impl Config {
                 allow: settings.parse("egress_allow", parsers::networks)?,
                 https_only: settings.parse("https_only", parsers::boolean)?,
             },
+            egress_proxy: egress_proxy(settings)?,
             delivery: DeliveryConfig::new(settings)?,
             mail: MailConfig::new(settings)?,
             log: LogConfig::new(settings)?,
@@ -206,6 +210,11 @@ fn role(settings: &Settings, location: &Location) -> Result<Role, ConfigError> {
         }
         _ => Ok(role),
     }
+}
+
+fn egress_proxy(settings: &Settings) -> Result<Option<EgressProxy>, ConfigError> {
+    let bypass = settings.parse("egress_no_proxy", parsers::hosts_and_networks)?;
+    settings.parse_optional("egress_proxy", |url| EgressProxy::new(url, &bypass))
 }
 
 impl DeliveryConfig {

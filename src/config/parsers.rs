@@ -78,6 +78,18 @@ pub fn networks(text: &str) -> ParseResult<Vec<IpNet>> {
     items(text).map(network).collect()
 }
 
+/// Validates host names, addresses and networks separated by commas. A name may begin with a dot.
+pub fn hosts_and_networks(text: &str) -> ParseResult<String> {
+    let label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    let is_name = |item: &str| item.strip_prefix('.').unwrap_or(item).split('.').all(label);
+    let mut unknown = items(text).filter(|item| networks(item).is_err() && !is_name(item));
+    match unknown.next() {
+        Some(item) => Err(format!("contains {item:?}, which is neither a host name nor a network")),
+        None => Ok(text.to_owned()),
+    }
+}
+
 /// Parses a listen address. `localhost` means 127.0.0.1.
 pub fn listen(text: &str) -> ParseResult<SocketAddr> {
     let text = text.strip_prefix("localhost:").map_or(text.to_owned(), |port| format!("127.0.0.1:{port}"));

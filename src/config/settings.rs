@@ -29,7 +29,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// All settings, in the order of docs/configuration.md.
-pub const SETTINGS: [Setting; 40] = [
+pub const SETTINGS: [Setting; 42] = [
     setting("config", None, "the path of a TOML file", "Read settings from this TOML file, in snake_case"),
     // Database.
     secret(
@@ -189,6 +189,18 @@ pub const SETTINGS: [Setting; 40] = [
         Some(""),
         "networks separated by commas, such as 127.0.0.1/32,10.1.0.0/16",
         "Allow endpoints in these private or local networks",
+    ),
+    secret(
+        "egress_proxy",
+        None,
+        "http://user:password@host:3128, https://… or socks5://…",
+        "Reach receivers through this proxy",
+    ),
+    setting(
+        "egress_no_proxy",
+        Some(""),
+        "host names and networks separated by commas, such as .internal.example,10.1.0.0/16",
+        "Reach these receivers without the proxy",
     ),
     setting("https_only", Some("false"), "true or false", "Reject endpoints with an http:// URL"),
     // Limits and retention.

@@ -14,6 +14,7 @@ use rustls::{AlertDescription, CertificateError};
 use super::NotSent;
 use super::connection::ReadLimitExceeded;
 use super::local::{NoPort, exhausted};
+use super::proxy::ProxyError;
 use super::resolver::ResolveError;
 use crate::domain::Time;
 use crate::domain::deliveries::attempt::{Failure, LocalFailure};
@@ -63,6 +64,12 @@ fn classify_link(link: &(dyn Error + 'static), phase: ConnectPhase) -> Option<Cl
             ResolveError::Blocked(_) | ResolveError::BlockedAddress(_) => Ok((Failure::Blocked, error.to_string())),
             ResolveError::NotFound(_) => Ok((Failure::Dns, error.to_string())),
             ResolveError::Ours(why) => Err(NotSent(*why)),
+        });
+    }
+    if let Some(error) = link.downcast_ref::<ProxyError>() {
+        return Some(match error {
+            ProxyError::Ours(why) => Err(NotSent(*why)),
+            ProxyError::NoTunnel => Ok((Failure::Unreachable, error.to_string())),
         });
     }
     if link.is::<NoPort>() {

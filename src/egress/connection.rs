@@ -1,6 +1,6 @@
 //! Connections to receivers, and the limits that keep a hostile receiver from holding them.
 //!
-//! * [`Connector`] opens TCP through the [`Dialer`], then TLS, within [`CONNECT_TIMEOUT`].
+//! * [`Connector`] opens a connection along its [`Route`], then TLS, within [`CONNECT_TIMEOUT`].
 //! * A connection is reused for [about a minute](MAX_AGE). After that a new one follows DNS changes and passes the
 //!   guard again.
 //! * [`ReceiverConnection`] reads at most [`READ_LIMIT`] bytes between two writes and never waits for a peer to take
@@ -21,14 +21,12 @@ use http::{Extensions, Request, Uri};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{self, CaptureConnection, Connected, capture_connection};
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
-use super::dial::Dialer;
+use super::proxy::{EgressProxy, Route, RouteStream};
 use super::resolver::Resolver;
 
 /// Limit for opening a connection: the longest timeout of an endpoint. The pool finishes a connection even if its
@@ -52,20 +50,21 @@ pub struct ReadLimitExceeded;
 /// Opens connections. Cheap to clone: the client clones it per request and rarely connects.
 #[derive(Clone, Debug)]
 pub struct Connector {
-    https: Arc<HttpsConnector<Dialer>>,
+    https: Arc<HttpsConnector<Route>>,
     max_age: Duration,
 }
 
 impl Connector {
-    /// Connects to addresses that `resolver` allows, trusts the system's CA certificates, and reuses connections for
-    /// about `max_age`.
+    /// Connects to addresses that `resolver` allows, through `proxy` if there is one, trusts the system's CA
+    /// certificates, and reuses connections for about `max_age`.
     ///
     /// # Errors
     /// The system has no readable CA certificates.
-    pub fn new(resolver: Resolver, max_age: Duration) -> Result<Connector, rustls::Error> {
+    pub fn new(resolver: Resolver, proxy: Option<EgressProxy>, max_age: Duration) -> Result<Connector, rustls::Error> {
         let mut tls = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Connector { https: Arc::new(HttpsConnector::from((Dialer::new(resolver), tls))), max_age })
+        let route = Route::new(resolver, proxy, tls.clone());
+        Ok(Connector { https: Arc::new(HttpsConnector::from((route, tls))), max_age })
     }
 }
 
@@ -201,7 +200,7 @@ impl PendingWrite {
 /// A connection to a receiver, with or without TLS.
 #[derive(Debug)]
 pub struct ReceiverConnection {
-    stream: MaybeHttpsStream<TokioIo<TcpStream>>,
+    stream: MaybeHttpsStream<RouteStream>,
     /// Bytes read since the last write.
     read_since_write: usize,
     progress: WriteProgress,

@@ -107,7 +107,8 @@ async fn connect(guard: &Guard, address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn set_options(stream: &TcpStream) -> io::Result<()> {
+/// Sends small packets at once, and notices peers that vanished.
+pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     set_socket_keepalive(stream, true)?;
     set_tcp_keepidle(stream, KEEP_ALIVE.0)?;

@@ -5,17 +5,18 @@
 //!   failure of this machine.
 //! * `resolver` and `dns_config` look names up, `dns_health` distinguishes broken name servers from broken names, and
 //!   `guard` blocks addresses (SSRF protection).
-//! * `dial` opens TCP connections, `connection` adds TLS and limits, and `header_case` sets the case of header names.
+//! * `dial` opens TCP connections, `proxy` tunnels through the operator's proxy, `connection` adds TLS and limits, and
+//!   `header_case` sets the case of header names.
 //! * `response` limits the recorded part of a response; `classify` turns errors into a [`Failure`] and a sentence.
 //! * [`smtp`] hands mail to the operator's mail server.
 //!
 //! # Invariants
 //!
-//! * No connection goes to an address that [`AddressPolicy`] or the guard refuses, whether a URL names it or DNS
-//!   returns it. The operator's mail server is exempt.
+//! * No connection and no tunnel goes to an address that [`AddressPolicy`] or the guard refuses, whether a URL names it
+//!   or DNS returns it. The operator's mail server and proxy are exempt.
 //! * A request reaches the network at most once. The client retries only when an idle connection closed before it took
 //!   the first byte (hyper-util, "retry canceled requests").
-//! * The client never follows redirects, reads proxy variables, keeps cookies, decompresses or speaks HTTP/2.
+//! * The client never follows redirects, reads the system's proxy variables, keeps cookies, decompresses or speaks HTTP/2.
 //! * Responses are bounded: 100 headers and 64 KiB of head, 256 KiB with all 1xx responses, 16 KiB of body. A longer
 //!   head fails the attempt as `protocol`. The endpoint's timeout covers everything, including writing the request.
 //! * A failure of this machine (DNS, ports, descriptors, memory) never counts against a receiver.
@@ -29,6 +30,7 @@ mod dns_health;
 mod guard;
 mod header_case;
 mod local;
+mod proxy;
 mod resolver;
 mod response;
 pub mod smtp;
@@ -55,6 +57,7 @@ use crate::domain::{Invalid, Time};
 use connection::{ConnectionHandle, Connector, MAX_AGE};
 use guard::Guard;
 use header_case::HeaderCase;
+pub use proxy::EgressProxy;
 use resolver::Resolver;
 
 /// Product name in the `user-agent` of every request, before the version. Custom headers cannot override it.
@@ -111,20 +114,28 @@ pub enum EgressError {
 }
 
 impl Egress {
-    /// Creates a client that connects only to addresses allowed by `policy`.
+    /// Creates a client that connects only to addresses allowed by `policy`, without a proxy.
     ///
     /// # Errors
     /// The system has no CA certificates, or its DNS configuration is unusable.
     pub fn new(policy: AddressPolicy) -> Result<Egress, EgressError> {
+        Egress::through(None, policy)
+    }
+
+    /// Like [`Egress::new`], through `proxy` if there is one.
+    ///
+    /// # Errors
+    /// As for [`Egress::new`].
+    pub fn through(proxy: Option<EgressProxy>, policy: AddressPolicy) -> Result<Egress, EgressError> {
         // Fails if the process already has a default provider, which is then used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let resolver = Resolver::new(Guard::new(Arc::new(policy))).map_err(EgressError::Resolver)?;
-        Egress::with_resolver(resolver, MAX_AGE)
+        Egress::with_resolver(resolver, proxy, MAX_AGE)
     }
 
-    fn with_resolver(resolver: Resolver, max_age: Duration) -> Result<Egress, EgressError> {
+    fn with_resolver(resolver: Resolver, proxy: Option<EgressProxy>, max_age: Duration) -> Result<Egress, EgressError> {
         let guard = resolver.guard().clone();
-        let connector = Connector::new(resolver.clone(), max_age).map_err(EgressError::Tls)?;
+        let connector = Connector::new(resolver.clone(), proxy, max_age).map_err(EgressError::Tls)?;
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())

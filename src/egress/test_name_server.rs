@@ -15,7 +15,7 @@ use url::Url;
 
 use super::guard::Guard;
 use super::resolver::Resolver;
-use super::{Egress, NotSent, Post};
+use super::{Egress, EgressProxy, NotSent, Post};
 use crate::domain::Time;
 use crate::domain::address::AddressPolicy;
 use crate::domain::deliveries::attempt::Outcome;
@@ -113,6 +113,16 @@ pub(super) fn guarded(
     read: impl Fn() -> Option<(u16, Option<Duration>)> + Send + Sync + 'static,
     guard: Guard,
 ) -> Egress {
+    guarded_through(None, files, read, guard)
+}
+
+/// Like [`guarded`], through `proxy` if there is one.
+pub(super) fn guarded_through(
+    proxy: Option<EgressProxy>,
+    files: Vec<PathBuf>,
+    read: impl Fn() -> Option<(u16, Option<Duration>)> + Send + Sync + 'static,
+    guard: Guard,
+) -> Egress {
     let builder = move || {
         let (port, patience) = read().unzip();
         let servers = port.map(|port| {
@@ -128,7 +138,7 @@ pub(super) fn guarded(
         builder
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Egress::with_resolver(Resolver::with_builder(files, builder, guard).unwrap(), MAX_AGE).unwrap()
+    Egress::with_resolver(Resolver::with_builder(files, builder, guard).unwrap(), proxy, MAX_AGE).unwrap()
 }
 
 /// Sends an empty POST to `url`.

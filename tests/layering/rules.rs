@@ -17,7 +17,7 @@ pub const LAYERS: [(&str, &[&str]); 14] = [
     ("service", &["domain", "store", "egress"]),
     ("api", &["domain", "store", "egress", "service", "traffic", "supervisor"]),
     ("dashboard", &["domain", "store", "egress", "service", "traffic"]),
-    ("config", &["domain", "store", "traffic"]),
+    ("config", &["domain", "store", "egress", "traffic"]),
     ("telemetry", &["domain", "config"]),
     (
         "app",

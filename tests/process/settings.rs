@@ -44,6 +44,16 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
         &["127.0.0.1/32", "10.0.0.0/8, fd00::/8,::1"],
         &["10.0.0.0/33", "localhost", "10.0.0.0/8;::1"],
     ),
+    (
+        "SENDOFF_EGRESS_PROXY",
+        &["http://proxy:3128", "https://a:b%40c@proxy.example.com/", "socks5://[::1]:1080"],
+        &["proxy:3128", "ftp://proxy", "http://proxy/path", "http://proxy?x", "socks5h://proxy", "socks5://user@proxy"],
+    ),
+    (
+        "SENDOFF_EGRESS_NO_PROXY",
+        &["a.example", ".internal.example, 10.0.0.0/8,::1"],
+        &["*", "http://a.example", "a..b", "10.0.0.0/33"],
+    ),
     ("SENDOFF_HTTPS_ONLY", &["true", "false"], &["yes", "1", "True"]),
     (
         "SENDOFF_RETRY_SCHEDULE",
@@ -126,8 +136,14 @@ fn a_wrong_setting_ends_it_with_one_line_that_says_which_what_and_how() {
                 let line = complaint(&finished, 2);
                 assert!(line.starts_with(variable), "{place}, {variable}={value}: {line}");
                 assert!(line.contains("expected "), "{place}, {variable}={value} says how it should look: {line}");
-                let secret = ["SENDOFF_JWT_SECRET", "SENDOFF_JWT_PUBLIC_KEY", "SENDOFF_MASTER_KEY", "SENDOFF_SMTP_URL"]
-                    .contains(variable);
+                let secret = [
+                    "SENDOFF_JWT_SECRET",
+                    "SENDOFF_JWT_PUBLIC_KEY",
+                    "SENDOFF_MASTER_KEY",
+                    "SENDOFF_SMTP_URL",
+                    "SENDOFF_EGRESS_PROXY",
+                ]
+                .contains(variable);
                 assert!(!secret || !line.contains(value), "a secret is not quoted: {line}");
                 assert_eq!(place == "flag", line.contains(&format!("(set by {})", kebab(variable))), "{line}");
             }

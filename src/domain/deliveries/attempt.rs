@@ -86,17 +86,20 @@ pub enum LocalFailure {
     Memory,
     /// No name server responds, for this name or any other.
     Resolver,
+    /// The egress proxy does not accept connections, or not our credentials.
+    Proxy,
     /// Our code panicked.
     Panic,
 }
 
 impl LocalFailure {
     /// All reasons.
-    pub const ALL: [LocalFailure; 5] = [
+    pub const ALL: [LocalFailure; 6] = [
         LocalFailure::Descriptors,
         LocalFailure::Ports,
         LocalFailure::Memory,
         LocalFailure::Resolver,
+        LocalFailure::Proxy,
         LocalFailure::Panic,
     ];
 
@@ -107,6 +110,7 @@ impl LocalFailure {
             LocalFailure::Ports => "ports",
             LocalFailure::Memory => "memory",
             LocalFailure::Resolver => "resolver",
+            LocalFailure::Proxy => "proxy",
             LocalFailure::Panic => "panic",
         }
     }
@@ -114,7 +118,7 @@ impl LocalFailure {
     /// Whether the failure affects attempts to all endpoints. A failure caused by one address or one message must not
     /// slow down others.
     pub const fn affects_all(self) -> bool {
-        matches!(self, LocalFailure::Descriptors | LocalFailure::Memory | LocalFailure::Resolver)
+        matches!(self, LocalFailure::Descriptors | LocalFailure::Memory | LocalFailure::Resolver | LocalFailure::Proxy)
     }
 
     /// Cause and remedy, for the log.
@@ -128,6 +132,9 @@ impl LocalFailure {
                 "the system has no memory left for connections: give the machine more, or lower SENDOFF_MAX_IN_FLIGHT"
             }
             LocalFailure::Resolver => "no name server answers: look at /etc/resolv.conf and the servers in it",
+            LocalFailure::Proxy => {
+                "the egress proxy can't be used: check that it runs, and the URL and credentials in SENDOFF_EGRESS_PROXY"
+            }
             LocalFailure::Panic => "sending panicked, which is a bug of Sendoff's: please report the lines above",
         }
     }
