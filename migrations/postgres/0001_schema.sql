@@ -620,6 +620,19 @@ CREATE TABLE password_reset (
     expires_at  BIGINT NOT NULL
 );
 
+-- The filters of a list that an operator keeps under a name.
+CREATE TABLE saved_view (
+    operator_id UUID NOT NULL,
+    org         TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    -- 'deliveries' or 'messages'.
+    list        TEXT NOT NULL,
+    -- A query string.
+    query       TEXT NOT NULL,
+    created_at  BIGINT NOT NULL,
+    PRIMARY KEY (operator_id, org, name)
+);
+
 -- A customer's session in the portal: one application, as the team decided.
 CREATE TABLE visit (
     hash       BYTEA PRIMARY KEY,

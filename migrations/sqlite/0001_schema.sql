@@ -606,6 +606,19 @@ CREATE TABLE password_reset (
     expires_at  BIGINT NOT NULL
 ) WITHOUT ROWID;
 
+-- The filters of a list that an operator keeps under a name.
+CREATE TABLE saved_view (
+    operator_id BLOB NOT NULL,
+    org         TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    -- 'deliveries' or 'messages'.
+    list        TEXT NOT NULL,
+    -- A query string.
+    query       TEXT NOT NULL,
+    created_at  BIGINT NOT NULL,
+    PRIMARY KEY (operator_id, org, name)
+) WITHOUT ROWID;
+
 -- A customer's session in the portal: one application, as the team decided.
 CREATE TABLE visit (
     hash       BLOB PRIMARY KEY,

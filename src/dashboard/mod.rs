@@ -52,8 +52,8 @@ use crate::dashboard::live::tail;
 pub use crate::dashboard::live::tail_feed::TailFeeds;
 use crate::dashboard::messages::{message, send_message};
 use crate::dashboard::settings::{
-    api_keys, audit, operational, operator_account, operators, organization, outbox, own_account, second_factor_setup,
-    session_list,
+    api_keys, audit, list_views, operational, operator_account, operators, organization, outbox, own_account,
+    second_factor_setup, session_list,
 };
 use crate::dashboard::sign_in::passwords::Passwords;
 use crate::dashboard::sign_in::{login, password_reset, second_factor};
@@ -134,6 +134,12 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
         .service(page("/", read().to(overview::show)))
         .service(page("/deliveries", read().to(deliveries::show)))
         .service(page("/messages", read().to(messages::show)))
+        .service(page("/deliveries.csv", read().to(deliveries::delivery_export::show)))
+        .service(page("/deliveries.jsonl", read().to(deliveries::delivery_export::show)))
+        .service(page("/messages.csv", read().to(messages::message_export::show)))
+        .service(page("/messages.jsonl", read().to(messages::message_export::show)))
+        .service(page("/views", web::post().to(list_views::save)))
+        .service(page("/views/delete", web::post().to(list_views::delete)))
         .service(page("/operational", read().to(operational::show)))
         .service(page("/outbox", read().to(outbox::show)))
         .configure(outbox_rows)
@@ -236,6 +242,10 @@ fn shared_pages(config: &mut web::ServiceConfig) {
     config
         .service(page("/deliveries", read().to(deliveries::in_application)))
         .service(page("/messages", read().to(messages::in_application)))
+        .service(page("/deliveries.csv", read().to(deliveries::delivery_export::in_application)))
+        .service(page("/deliveries.jsonl", read().to(deliveries::delivery_export::in_application)))
+        .service(page("/messages.csv", read().to(messages::message_export::in_application)))
+        .service(page("/messages.jsonl", read().to(messages::message_export::in_application)))
         .configure(endpoint_pages)
         .configure(polling::routes)
         .service(page("/event-types", read().to(event_types::list_in_application)))

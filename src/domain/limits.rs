@@ -82,6 +82,12 @@ limits! {
     TAG = 128, "tag", "characters";
     /// The longest content type of a raw payload, in bytes.
     RAW_TYPE = 256, "content type of a raw payload", "bytes";
+    /// Maximum saved views of an operator's account in an organization.
+    SAVED_VIEWS = 50, "saved views of an operator's account in an organization", "views";
+    /// The longest name of a saved view, in characters.
+    VIEW_NAME = 60, "name of a saved view", "characters";
+    /// The longest query string of a saved view, in bytes.
+    VIEW_QUERY = 2_048, "filters of a saved view, as a query string", "bytes";
     /// Maximum polling endpoints of an application.
     POLLING_ENDPOINTS = 20, "polling endpoints of an application", "polling endpoints";
     /// Maximum consumers of a polling endpoint.

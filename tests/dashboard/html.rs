@@ -152,6 +152,9 @@ const MORE_ATTRIBUTES: &[&str] = &[
     "data-key",
     "data-copy",
     "data-copies",
+    "data-select",
+    "form",
+    "formaction",
     "aria-required",
     "rows",
     "min",
@@ -189,7 +192,7 @@ pub fn check(page: &str, whence: &str) -> Vec<Tag> {
                 let ours = tag.name == "script" && value.starts_with("/static/");
                 assert!(ours || (logo && value.starts_with("https://")), "{whence}: it loads something: {tag:?}");
             }
-            if matches!(name.as_str(), "href" | "action" | "data-events") {
+            if matches!(name.as_str(), "href" | "action" | "formaction" | "data-events") {
                 let ours = value.starts_with('/') && !value.starts_with("//") || value.starts_with('#');
                 assert!(ours, "{whence}: a link that leads away: {tag:?}");
             }

@@ -19,6 +19,10 @@ use crate::world::{Browser, MINUTE, Try, World, dead, execute, field, location, 
 
 on_both! {
     each_filter_in_the_url_narrows_the_list
+    a_time_range_is_one_click_away
+    a_list_is_exported_as_it_is_shown
+    rows_are_selected_and_resent
+    an_account_keeps_views_under_names
     a_chip_takes_its_own_filter_away_and_keeps_the_others
     what_is_typed_wrong_is_said_at_its_field
     an_application_is_named_as_people_call_it
@@ -385,5 +389,144 @@ async fn a_customer_sees_their_own_and_does_what_they_may(world: World) {
     let form = [("csrf", field(&own, "csrf")), ("endpoint", endpoint.id.to_string())];
     for button in ["resend", "cancel"] {
         assert_eq!(looks.post(&format!("{message}/{button}"), &form).await.status(), StatusCode::FORBIDDEN);
+    }
+}
+
+async fn a_time_range_is_one_click_away(world: World) {
+    seeded(&world).await;
+    let browser = world.sign_in().await;
+    let page = browser.page("/deliveries?status=failed&since=2026-01-01&until=5m&after=x").await;
+    for (name, href) in [
+        ("15 min", "/deliveries?status=failed&since=15m"),
+        ("7 d", "/deliveries?status=failed&since=7d"),
+        ("Any time", "/deliveries?status=failed"),
+    ] {
+        assert_eq!(link(&page, name).as_deref(), Some(href), "{name}");
+    }
+    assert!(page.contains("<a href=\"#f-since\" aria-current=\"true\">Custom</a>"), "{page}");
+    let page = browser.page("/deliveries?since=1h").await;
+    assert!(
+        page.contains("since=1h\" aria-current=\"true\">1 h</a>") && page.contains("<a href=\"#f-since\">Custom</a>")
+    );
+    assert_eq!(listed(&browser.page("/deliveries?since=15m").await), "a.5");
+}
+
+/// An export has the rows of the list, whatever its filters.
+async fn a_list_is_exported_as_it_is_shown(world: World) {
+    let (acme, globex, endpoint) = seeded(&world).await;
+    let described =
+        EndpointSpec { description: "=HYPERLINK(\"https://evil.example\")".into(), ..endpoint.spec.clone() };
+    world.store.update_endpoint(&world.tenant(), &endpoint, described, world.now).await.unwrap();
+    let browser = world.sign_in().await;
+    let export = async |browser: &Browser<'_>, path: &str| {
+        let response =
+            world.request(reqwest::Method::GET, path).header("cookie", &browser.cookie).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+        let file = response.headers()["content-disposition"].to_str().unwrap().to_owned();
+        (kind, file, response.text().await.unwrap())
+    };
+    let page = browser.page("/deliveries?status=failed").await;
+    let (kind, file, csv) = export(&browser, &link(&page, "CSV").unwrap()).await;
+    assert!(kind.starts_with("text/csv") && file.starts_with("attachment; filename=\"deliveries-"), "{kind} {file}");
+    let lines: Vec<&str> = csv.lines().collect();
+    assert!(lines[0].starts_with("acceptedAt,messageId,eventType,application,"), "{csv}");
+    let types: Vec<&str> = lines[1..].iter().map(|line| line.split(',').nth(2).unwrap()).collect();
+    assert_eq!(types, ["c.4", "a.3", "b.2"], "{csv}");
+    assert!(lines[2].contains(",dead,1,") && lines[2].contains(",404,"), "{csv}");
+    assert!(csv.contains("\"'=HYPERLINK(\"\"https://evil.example\"\")\""), "a formula is text: {csv}");
+    let (kind, _, lines) = export(&browser, &link(&page, "JSON Lines").unwrap()).await;
+    let rows: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((kind.as_str(), rows.len(), &rows[0]["eventType"]), ("application/x-ndjson", 3, &"c.4".into()));
+    assert_eq!(rows[0]["endpointUrl"], "https://a.example/hook");
+    let (_, _, lines) = export(&browser, "/messages.jsonl?type=a.1&type=b.2").await;
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    let (_, _, lines) = export(&browser, &format!("/applications/{globex}/messages.csv")).await;
+    assert!(lines.lines().count() == 2 && lines.contains("evt-5"), "{lines}");
+    let (status, _) = browser.get("/deliveries.csv?app=nobody").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+
+    // A customer has their own rows, and only the lists that they see.
+    let visitor = visitor(&world, globex, None).await;
+    let (_, _, lines) = export(&visitor, &format!("/portal/deliveries.csv?app={acme}")).await;
+    assert!(lines.lines().count() == 2 && lines.contains("a.5"), "{lines}");
+    let app = world.app("Hooli").await;
+    let only =
+        |page| PortalOptions { pages: Some(vec![page]), ..PortalOptions::all(world.now.plus(MINUTE * 60).micros()) };
+    use sendoff::domain::access::portal::PortalPage;
+    for (page, opens) in [(PortalPage::Deliveries, "deliveries"), (PortalPage::Messages, "messages")] {
+        let looks = world.portal_session_with(&app, only(page)).await;
+        for list in ["deliveries", "messages"] {
+            let request = world.request(reqwest::Method::GET, &format!("/portal/{list}.csv"));
+            let status = request.header("cookie", &looks.cookie).send().await.unwrap().status();
+            assert_eq!(status == StatusCode::OK, list == opens, "{list} {status}");
+        }
+    }
+}
+
+async fn rows_are_selected_and_resent(world: World) {
+    let (acme, _, endpoint) = seeded(&world).await;
+    let browser = world.sign_in().await;
+    let page = browser.page("/deliveries").await;
+    let keys: Vec<&str> =
+        page.split("name=\"row\" value=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert_eq!(keys.len(), 5, "{page}");
+    // The second and the fourth: c.4 retries, b.2 too; a.3 between them does not belong.
+    let query = format!("row={}&row={}", keys[1], keys[3]);
+    assert_eq!(listed(&browser.page(&format!("/deliveries?{query}")).await), "c.4 b.2");
+    let chosen = browser.page(&format!("/resend?{query}")).await;
+    assert!(chosen.contains(">Resend 2 deliveries</button>"), "{}", words(&chosen));
+    assert!(words(&chosen).contains("2 selected deliveries") && words(&chosen).contains("Selected: 2 deliveries"));
+    let form: Vec<(&str, String)> = ["csrf", "once"].into_iter().map(|name| (name, field(&chosen, name))).collect();
+    let rows = [("row", keys[1].to_owned()), ("row", keys[3].to_owned())];
+    let response = browser.post("/resend", &[form, rows.to_vec()].concat()).await;
+    assert_eq!(response.status(), StatusCode::SEE_OTHER);
+    let now = sendoff::domain::time::Clock.now();
+    let turn = world.store.lease_background(now).await.unwrap().unwrap();
+    world.store.step_background(turn, now).await.unwrap();
+    let job = browser.page(location(&response)).await;
+    assert!(words(&job).contains("Resent 2 deliveries"), "{}", words(&job));
+    for (query, why) in [("row=x", "Select up to 50 rows"), (&"row=x&".repeat(60), "Select up to 50 rows")] {
+        let (status, page) = browser.get(&format!("/resend?{query}")).await;
+        assert!(status == StatusCode::UNPROCESSABLE_ENTITY && page.contains(why), "{query}: {page}");
+    }
+    // Another organization's or application's rows are nobody else's to resend.
+    let visitor = visitor(&world, world.app("Hooli").await.id, None).await;
+    assert!(words(&visitor.page(&format!("/portal/resend?{query}")).await).contains("Nothing to resend"));
+    let looks = self::visitor(&world, acme, Some(vec![Capability::ViewBase])).await;
+    assert!(!looks.page("/portal/deliveries").await.contains("name=\"row\""), "{}", endpoint.id);
+}
+
+async fn an_account_keeps_views_under_names(world: World) {
+    seeded(&world).await;
+    let by_link = world.sign_in().await;
+    assert!(!by_link.page("/deliveries?status=dead").await.contains("Save view"), "without an account there is none");
+    crate::passwords::account(&world, "anna", None).await;
+    let browser = crate::passwords::signed_in(&world, "anna").await;
+    assert!(!browser.page("/deliveries").await.contains("Save view"), "no filter is set");
+    let list = "/deliveries?status=dead&since=24h";
+    let saved = browser
+        .submit(
+            list,
+            "/views",
+            &[("list", "deliveries"), ("query", "status=dead&since=24h&odd=1"), ("name", " Dead <today> ")],
+        )
+        .await;
+    assert_eq!(location(&saved), "/deliveries?status=dead&since=24h&notice=view-saved");
+    let page = browser.page("/deliveries").await;
+    assert_eq!(
+        link(&page, "Dead &lt;today&gt;").or_else(|| link(&page, "<bdi>Dead &#60;today&#62;</bdi>")).as_deref(),
+        Some(list),
+        "{page}"
+    );
+    assert!(!browser.page("/messages").await.contains("today"), "it is of the other list");
+    let page = browser.page(list).await;
+    assert!(page.contains("Delete view") && !page.contains("Save view"), "{page}");
+    let deleted = browser.submit(list, "/views/delete", &[("name", "Dead <today>"), ("back", list)]).await;
+    assert!(location(&deleted).ends_with("notice=view-deleted"));
+    assert!(browser.page(list).await.contains("Save view"));
+    for (name, query) in [("", "status=dead"), ("x", ""), ("x", "odd=1")] {
+        let refused = browser.submit(list, "/views", &[("list", "messages"), ("query", query), ("name", name)]).await;
+        assert!(location(&refused).ends_with("notice=view-not-saved"), "{name} {query}: {}", location(&refused));
     }
 }

@@ -371,6 +371,17 @@ async fn an_operator_makes_a_link_that_is_good_once(world: World) {
     let again = world.request(Method::GET, &path).send().await.unwrap();
     assert_ne!(again.status(), StatusCode::OK, "once");
     assert!(browser.page("/audit").await.contains("portal link made"));
+    // The options of a link, and the portal in one click.
+    let hidden = [("expiry", "1h"), ("hide", "endpoints"), ("hide", "messages"), ("featureFlags", "beta\r\n")];
+    let made = browser.submit(&place, &place, &hidden).await.text().await.unwrap();
+    assert!(made.contains("/portal/enter/"), "{made}");
+    let all: Vec<(&str, &str)> =
+        ["overview", "endpoints", "messages", "deliveries", "event-types"].map(|page| ("hide", page)).to_vec();
+    let refused = browser.submit(&place, &place, &[vec![("expiry", "1h")], all].concat()).await;
+    assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY, "nothing would be left");
+    let home = format!("/applications/{}", acme.id);
+    let opened = browser.submit(&home, &place, &[("expiry", "1h"), ("open", "1")]).await;
+    assert!(opened.status() == StatusCode::SEE_OTHER && location(&opened).starts_with("/portal/enter/"));
     let told = world.store.ensure_operational_application(&world.tenant(), world.now).await.unwrap();
     assert_eq!(browser.get(&format!("/applications/{}/portal-link", told.id)).await.0, StatusCode::NOT_FOUND);
 }

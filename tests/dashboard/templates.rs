@@ -98,7 +98,8 @@ fn weigh(files_of_kind: &[(PathBuf, String)], most: usize) {
 }
 
 /// The scripts that the layout and the live page load, as they do.
-const SCRIPTS: [&str; 4] = [
+const SCRIPTS: [&str; 5] = [
+    "<script src=\"{{ layout.asset(\"list.js\") }}\" defer></script>",
     "<script src=\"{{ layout.asset(\"chart.js\") }}\" defer></script>",
     "<script src=\"{{ layout.asset(\"tail.js\") }}\" defer></script>",
     "<script src=\"{{ layout.asset(\"refresh.js\") }}\" defer></script>",

@@ -62,6 +62,7 @@ mod record;
 mod resting;
 mod retention;
 mod routing;
+mod saved_views;
 mod scans;
 mod silence;
 mod slots;

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
 use askama::Template;
 
-use crate::dashboard::components::form::{Form, FormField, FormPage, SelectOption};
+use crate::dashboard::components::form::{Form, FormField, FormPage, SelectOption, lines};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::form_once::once;
 use crate::dashboard::http::handler_input::FormInput;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
-use crate::domain::Invalid;
-use crate::domain::access::portal::{Capability, PortalOptions};
+use crate::dashboard::http::verified_form::VerifiedForm;
+use crate::domain::access::portal::{Capability, PortalOptions, PortalPage};
+use crate::domain::{Invalid, Time};
 use crate::service::portal_links;
 
 /// Choices of the session's lifetime: value, label, seconds.
@@ -35,12 +37,46 @@ struct PortalLinkPage {
     back: String,
 }
 
+fn page_name(page: PortalPage) -> &'static str {
+    match page {
+        PortalPage::Overview => "Overview",
+        PortalPage::Endpoints => "Endpoints",
+        PortalPage::Messages => "Messages",
+        PortalPage::Deliveries => "Deliveries",
+        PortalPage::EventTypes => "Event types",
+    }
+}
+
 fn form() -> Form {
     let choices = SESSION_LIVES.iter().map(|(word, name, _)| SelectOption::new(word, name, *word == "1h")).collect();
+    let page = |page: PortalPage| SelectOption::new(page.word(), page_name(page), false);
+    let hidden = PortalPage::ALL.into_iter().map(page).collect();
     Form::new(vec![
         FormField::select("expiry", "Session lasts", choices).help("Starts when the link is opened."),
         FormField::tick("readOnly", "Read only", false).help("No changes, no resends, no secrets."),
+        FormField::ticks("hide", "Hide pages", hidden).help("Leave all unticked to show every page."),
+        FormField::lines("featureFlags", "Feature flags", &[])
+            .help("One per line. Event types that require other flags are hidden."),
     ])
+}
+
+/// The options that the form asks for.
+///
+/// # Errors
+/// Every page is hidden, or a feature flag is invalid.
+fn options(submitted: &VerifiedForm, until: Time) -> Result<PortalOptions, Vec<Invalid>> {
+    let hidden: Vec<&str> = submitted.all("hide").collect();
+    let shown = PortalPage::ALL.into_iter().filter(|page| !hidden.contains(&page.word()));
+    let options = PortalOptions {
+        capabilities: submitted.has("readOnly").then(|| vec![Capability::ViewBase]),
+        pages: (!hidden.is_empty()).then(|| shown.collect()),
+        feature_flags: lines(submitted.get("featureFlags")),
+        ..PortalOptions::all(until.micros())
+    };
+    if options.pages.as_ref().is_some_and(Vec::is_empty) {
+        return Err(vec![Invalid::new("hide", "must leave at least one page")]);
+    }
+    options.check().map(|()| options)
 }
 
 fn form_page(context: &AppContext, form: Form) -> FormPage {
@@ -63,7 +99,7 @@ pub async fn ask(_: CurrentOperator, context: AppContext) -> Result<HttpResponse
     form_page(&context, form()).answer()
 }
 
-/// `POST /applications/{app}/portal-link`: creates a link, which is shown once.
+/// `POST /applications/{app}/portal-link`: creates a link, which is shown once. With `open`, leads to it.
 pub async fn make(
     FormInput { state, user: context, submitted, .. }: FormInput<AppContext>,
 ) -> Result<HttpResponse, PageError> {
@@ -76,16 +112,21 @@ pub async fn make(
         return form_page(&context, form().filled(&submitted).with_errors(&wrong)).answer();
     };
     let (now, read_only) = (state.clock.now(), submitted.has("readOnly"));
+    let options = match options(&submitted, now.plus(Duration::from_secs(seconds))) {
+        Ok(options) => options,
+        Err(wrong) => return form_page(&context, form().filled(&submitted).with_errors(&wrong)).answer(),
+    };
     let code = submitted.credential(&state);
     let url = portal_links::url(&state.portal_url, &code);
-    let options = PortalOptions {
-        capabilities: read_only.then(|| vec![Capability::ViewBase]),
-        ..PortalOptions::all(now.plus(Duration::from_secs(seconds)).micros())
-    };
     let store = submitted.once(context.store(&state.store));
     // If the portal shares the dashboard's origin, a relative link works under any host name.
-    let href = if state.portal_url == state.public_url { url.path() } else { url.as_str() }.to_owned();
+    let own_origin = state.portal_url == state.public_url;
+    let href = if own_origin { url.path() } else { url.as_str() }.to_owned();
     let shown = || {
+        // *Open portal*. A form must not lead to another origin: there, the page has a link.
+        if submitted.has("open") && own_origin {
+            return Ok(HttpResponse::SeeOther().insert_header((LOCATION, href.clone())).finish());
+        }
         let page = PortalLinkPage {
             layout: PageLayout::of(&context, NavItem::Applications).below(&context, []),
             name: Line::new(&context.app.name),

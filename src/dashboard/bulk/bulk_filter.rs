@@ -43,7 +43,8 @@ impl BulkFilter {
         if since >= until {
             filters.refuse("since", "Must be in the past and before Until.");
         }
-        if filters.status.is_none() && !filters.missing && filters.wrong("status").is_none() {
+        let chosen = filters.status.is_some() || filters.missing || filters.rows.is_some();
+        if !chosen && filters.wrong("status").is_none() && filters.wrong("row").is_none() {
             filters.refuse("status", "Choose a status.");
         }
         let missing = match filters.missing {

@@ -136,7 +136,9 @@ pub async fn facts(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Res
     let class = CLASSES.into_iter().find(|(_, class)| Some(i32::from(*class)) == wanted);
     facts.extend(class.map(|(name, _)| Line::new(&format!("last response {name}"))));
     facts.extend(listed.text.as_deref().map(|text| Line::cut(&format!("payload contains “{text}”"), 120)));
-    facts.extend(listed.messages.as_ref().map(|ids| Line::new(&counted(ids.len() as i64, "message", "messages"))));
+    let rows = listed.rows.as_ref().map(|rows| counted(rows.len() as i64, "selected delivery", "selected deliveries"));
+    let messages = || listed.messages.as_ref().map(|ids| counted(ids.len() as i64, "message", "messages"));
+    facts.extend(rows.or_else(messages).map(|text| Line::new(&text)));
     Ok(facts)
 }
 

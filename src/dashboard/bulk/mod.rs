@@ -27,7 +27,7 @@ use crate::dashboard::http::form_once::once;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::access::portal::Capability;
-use crate::domain::{BackgroundId, Time};
+use crate::domain::{BackgroundId, EndpointId, Time};
 use crate::store::jobs::background::{BackgroundSpec, ExpectedCount, StartResult};
 use crate::store::query::delivery_counts::DeliveryCounts;
 use crate::store::query::delivery_list::DeliveryFilter;
@@ -79,6 +79,14 @@ pub fn base(user: &CurrentUser) -> &'static str {
         Principal::Operator(_) => "",
         Principal::Customer(_) => "/portal",
     }
+}
+
+/// The page with the deliveries to an endpoint in a status, as in the filter. `None`: the user may not resend them.
+pub fn of_endpoint(context: &AppContext, endpoint: EndpointId, status: &str) -> Option<String> {
+    let base = base(context);
+    let app = if base.is_empty() { format!("app={}&", context.app.id) } else { String::new() };
+    let allowed = context.can(Capability::CreateAttempts) && context.opens("/portal/resend") && !context.operational;
+    allowed.then(|| format!("{base}/resend?{app}endpoint={endpoint}&status={status}"))
 }
 
 /// A request for this page: the user and their filters.

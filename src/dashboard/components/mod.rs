@@ -5,6 +5,7 @@
 //! * [`filters`] – filters of a list. [`pagination`] – pages of a list. [`range`] – time range of a page.
 //! * [`format`] – outside text, counts, durations. [`widgets`] – states, times, ids, addresses. [`payload`] –
 //!   pretty-printed JSON.
+//! * [`export`] – a list as a file. [`list_tools`] – saved views and exports of a list.
 //! * [`chart`] – attempts and response times as SVG. [`failure_hints`] – advice on failed attempts.
 //!
 //! Invariants:
@@ -14,11 +15,13 @@
 //! * A state is always a word, a shape and a color ([`Badge`](widgets::Badge)), never a color alone.
 
 pub(in crate::dashboard) mod chart;
+pub(in crate::dashboard) mod export;
 pub(in crate::dashboard) mod failure_hints;
 pub(in crate::dashboard) mod filters;
 pub(in crate::dashboard) mod form;
 pub(in crate::dashboard) mod form_errors;
 pub(in crate::dashboard) mod format;
+pub(in crate::dashboard) mod list_tools;
 pub(in crate::dashboard) mod pagination;
 pub(in crate::dashboard) mod payload;
 pub(in crate::dashboard) mod picker;

@@ -163,6 +163,11 @@ impl Id {
         Id { whole: id.to_string() }
     }
 
+    /// The whole id.
+    pub fn text(&self) -> &str {
+        &self.whole
+    }
+
     fn cuts(&self) -> (usize, usize) {
         // Ids are ASCII: a prefix and 26 digits. The head shows the kind and time, the tail distinguishes neighbors.
         let prefix = self.whole.find('_').map_or(0, |place| place + 1);
@@ -187,7 +192,7 @@ impl Id {
 #[derive(Clone, Debug, Template)]
 #[template(
     ext = "html",
-    source = r#"<bdi class="url" title="{{ whole }}"><span class="dim{% if secure %} usual{% endif %}">{{ before }}</span>{{ host }}<span class="dim">{{ after }}</span></bdi>"#
+    source = r#"<bdi class="url" title="{{ whole }}"><span class="start"><span class="dim{% if secure %} usual{% endif %}">{{ before }}</span>{{ host }}<span class="dim">{{ after }}</span></span><span class="dim end">{{ end }}</span></bdi>"#
 )]
 pub struct Address {
     /// `https://`, which tables omit.
@@ -196,7 +201,12 @@ pub struct Address {
     before: Line,
     host: Line,
     after: Line,
+    /// The last characters of the path, which a narrow column keeps.
+    end: Line,
 }
+
+/// Characters at the end of a URL that a narrow column keeps.
+const END: usize = 14;
 
 impl HtmlSafe for Address {}
 
@@ -204,12 +214,15 @@ impl Address {
     pub fn new(url: &str) -> Address {
         let (before, rest) = url.find("://").map_or(("", url), |place| url.split_at(place + 3));
         let (host, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let end = after.char_indices().rev().nth(END - 1).map_or(0, |(place, _)| place);
+        let (after, end) = after.split_at(end);
         Address {
             secure: before == "https://",
             whole: Line::new(url),
             before: Line::new(before),
             host: Line::new(host),
             after: Line::new(after),
+            end: Line::new(end),
         }
     }
 }
@@ -254,9 +267,16 @@ mod tests {
 
     #[test]
     fn address_parts_add_up() {
-        for url in ["https://a.example/hook?x=1", "a.example", "", "x://", "https://<b>/\u{202e}"] {
-            let Address { whole, before, host, after, .. } = Address::new(url);
-            assert_eq!(format!("{before}{host}{after}"), whole.to_string());
+        for url in [
+            "https://a.example/hook?x=1",
+            "https://a.example/ü/a-very-long-path/with-ä-its/end",
+            "a.example",
+            "",
+            "x://",
+            "https://<b>/\u{202e}",
+        ] {
+            let Address { whole, before, host, after, end, .. } = Address::new(url);
+            assert_eq!(format!("{before}{host}{after}{end}"), whole.to_string());
         }
         assert_eq!(Address::new("https://a.example/hook").host, Line::new("a.example"));
     }

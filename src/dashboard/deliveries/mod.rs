@@ -1,12 +1,13 @@
 //! The list of deliveries, across applications or within one.
 //!
-//! * [`resend`] – resends one delivery. [`cancel`] – cancels a pending one. Bulk resends are in
+//! * [`resend`] – resends one delivery. [`cancel`] – cancels a pending one. [`delivery_export`] – the list as a file. Bulk resends are in
 //!   [`bulk`](crate::dashboard::bulk).
 //!
 //! Invariant: the list shows exactly the deliveries that a bulk resend with the same filters includes, because both use
 //! the same filter.
 
 pub(in crate::dashboard) mod cancel;
+pub(in crate::dashboard) mod delivery_export;
 pub(in crate::dashboard) mod resend;
 
 use std::str::FromStr;
@@ -22,6 +23,7 @@ use crate::dashboard::components::filters;
 use crate::dashboard::components::filters::{FilterForm, FilterParams, OF_DELIVERIES};
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, counted};
+use crate::dashboard::components::list_tools::ListTools;
 use crate::dashboard::components::pagination::{LINES, Pagination};
 use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
 use crate::dashboard::http::app_paths::AppPaths;
@@ -31,6 +33,7 @@ use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::access::portal::Capability;
+use crate::domain::access::saved_view::ViewList;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::query::delivery_list::{DeliveryKey, DeliveryStatusFilter, ListedDelivery};
@@ -43,7 +46,10 @@ struct Row {
     app: Line,
     app_href: String,
     address: Address,
+    description: Line,
     endpoint: String,
+    /// The value of its checkbox.
+    key: String,
     /// The last response or failure, or the reason the delivery is dead.
     answer: Line,
     attempts: String,
@@ -69,6 +75,9 @@ struct DeliveriesPage {
     pagination: Pagination,
     /// The current page, to return to.
     back: String,
+    tools: ListTools,
+    /// The page to resend selected rows; `None`: the user may not.
+    resend_selected: Option<String>,
     /// Path and label of the bulk resend of this list.
     resend_all: Option<(String, &'static str)>,
 }
@@ -108,7 +117,10 @@ async fn list(
     let resend_all = status
         .filter(|_| !rows.is_empty() && user.can(Capability::CreateAttempts))
         .and_then(|status| resend_all(user, context, &params, status));
+    let may_resend = user.can(Capability::CreateAttempts) && context.is_none_or(|context| !context.operational);
     let page = DeliveriesPage {
+        tools: ListTools::of(store, user, ViewList::Deliveries, context.is_none(), &params).await?,
+        resend_selected: may_resend.then(|| format!("{}/resend", base(user))),
         layout: PageLayout::of(user, NavItem::Deliveries).with_notice(query.get("notice")),
         status,
         only_status: params.only("status"),
@@ -164,7 +176,9 @@ impl Row {
             app: Line::new(&line.app_name),
             app_href: paths.home().to_owned(),
             address: Address::new(&line.url),
+            description: Line::cut(&line.description, 80),
             endpoint: line.endpoint_id.to_string(),
+            key: format!("{}.{}", line.message_id, line.endpoint_id),
             answer: Line::new(&result(line)),
             attempts: if line.attempts > 1 {
                 counted(line.attempts.into(), "attempt", "attempts")

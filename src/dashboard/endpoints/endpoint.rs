@@ -8,7 +8,8 @@ use actix_web::http::StatusCode;
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::bulk::{base, count_missing};
+use crate::dashboard::bulk;
+use crate::dashboard::bulk::count_missing;
 use crate::dashboard::components::chart::Chart;
 use crate::dashboard::components::form::{Form, FormField, SelectOption};
 use crate::dashboard::components::format;
@@ -243,12 +244,7 @@ impl StatusNotice {
 
 impl EndpointLinks {
     fn new(context: &AppContext, endpoint: &Endpoint) -> EndpointLinks {
-        let base = base(context);
-        let app = if base.is_empty() { format!("app={}&", context.app.id) } else { String::new() };
-        let allowed =
-            context.can(Capability::CreateAttempts) && context.opens("/portal/resend") && !context.operational;
-        let resend =
-            |status: &str| allowed.then(|| format!("{base}/resend?{app}endpoint={}&status={status}", endpoint.id));
+        let resend = |status: &str| bulk::of_endpoint(context, endpoint.id, status);
         EndpointLinks {
             deliveries: context
                 .shows(PortalPage::Deliveries)

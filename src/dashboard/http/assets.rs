@@ -26,7 +26,7 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 25] = [
+static ASSETS: [Asset; 26] = [
     asset!("tokens.css", "text/css; charset=utf-8"),
     asset!("base.css", "text/css; charset=utf-8"),
     asset!("app.css", "text/css; charset=utf-8"),
@@ -40,6 +40,7 @@ static ASSETS: [Asset; 25] = [
     asset!("bulk.css", "text/css; charset=utf-8"),
     asset!("app.js", "text/javascript; charset=utf-8"),
     asset!("refresh.js", "text/javascript; charset=utf-8"),
+    asset!("list.js", "text/javascript; charset=utf-8"),
     asset!("chart.js", "text/javascript; charset=utf-8"),
     asset!("tail.js", "text/javascript; charset=utf-8"),
     asset!("single_card.css", "text/css; charset=utf-8"),

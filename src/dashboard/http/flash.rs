@@ -31,6 +31,9 @@ pub enum FlashNotice {
     SessionEnded,
     SessionAlreadyEnded,
     NoOrganization,
+    ViewSaved,
+    ViewDeleted,
+    ViewNotSaved,
     RowRetried,
     RowDiscarded,
     RowGone,
@@ -77,6 +80,9 @@ impl FlashNotice {
         FlashNotice::SessionEnded,
         FlashNotice::SessionAlreadyEnded,
         FlashNotice::NoOrganization,
+        FlashNotice::ViewSaved,
+        FlashNotice::ViewDeleted,
+        FlashNotice::ViewNotSaved,
         FlashNotice::RowRetried,
         FlashNotice::RowDiscarded,
         FlashNotice::RowGone,
@@ -167,6 +173,16 @@ impl FlashNotice {
             FlashNotice::SessionAlreadyEnded => {
                 text("session-over", false, "Not ended.", "The session had already ended.")
             }
+            FlashNotice::ViewSaved => {
+                text("view-saved", true, "Saved.", "The view is above the list. Only you see it.")
+            }
+            FlashNotice::ViewDeleted => text("view-deleted", true, "Deleted.", "The view is no longer above the list."),
+            FlashNotice::ViewNotSaved => text(
+                "view-not-saved",
+                false,
+                "Not saved.",
+                "Set a filter and enter a name of up to 60 characters. An account keeps 50 views; delete one first.",
+            ),
             FlashNotice::RowRetried => text(
                 "row-retried",
                 true,

@@ -1,6 +1,6 @@
 //! The list of messages, across applications or within one.
 //!
-//! * [`message`] – the page of a message. [`send_message`] – the form that sends one.
+//! * [`message`] – the page of a message. [`send_message`] – the form that sends one. [`message_export`] – the list as a file.
 //!
 //! # Invariants
 //!
@@ -8,6 +8,7 @@
 //! * A message that is sent here is accepted like one from the REST API, and noted in the audit log.
 
 pub(in crate::dashboard) mod message;
+pub(in crate::dashboard) mod message_export;
 pub(in crate::dashboard) mod send_message;
 
 use actix_web::HttpRequest;
@@ -19,12 +20,14 @@ use crate::dashboard::components::filters;
 use crate::dashboard::components::filters::{FilterForm, Filters, OF_MESSAGES};
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, count};
+use crate::dashboard::components::list_tools::ListTools;
 use crate::dashboard::components::pagination::{LINES, Pagination};
 use crate::dashboard::components::widgets::{Badge, Id, RelativeTime};
 use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::domain::access::saved_view::ViewList;
 use crate::domain::{MessageId, Time};
 use crate::store::query::endpoint_messages::DeliveryStatusCounts;
 use crate::store::query::message_list::{ListedMessage, MessageSearch};
@@ -54,6 +57,7 @@ struct MessagesPage {
     note: Option<&'static str>,
     rows: Vec<Row>,
     pagination: Pagination,
+    tools: ListTools,
 }
 
 /// `GET /messages`.
@@ -93,6 +97,7 @@ async fn list(
         note,
         rows,
         pagination,
+        tools: ListTools::of(store, user, ViewList::Messages, context.is_none(), &params).await?,
     };
     answer(if good { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }, &page)
 }

@@ -49,8 +49,8 @@ pub fn opens(options: &PortalOptions, path: &str) -> bool {
         ("" | "enter" | "leave" | "left" | "preferences" | "theme.css", _) => return true,
         ("endpoints" | "polling" | "development", _) => &[Endpoints],
         ("event-types", _) => &[EventTypes],
-        ("deliveries", _) => &[Deliveries],
-        ("messages", "") => &[Messages],
+        ("deliveries" | "deliveries.csv" | "deliveries.jsonl", _) => &[Deliveries],
+        ("messages" | "messages.csv" | "messages.jsonl", "") => &[Messages],
         // A message's page shows its deliveries, and both lists link to it.
         ("messages", _) | ("tail", _) => &[Messages, Deliveries],
         ("resend", _) => &[Endpoints, Messages, Deliveries],

@@ -3,6 +3,7 @@
 //! * [`own_account`], [`second_factor_setup`] – the user's own account. [`session_list`] – who is signed in.
 //! * [`operators`], [`operator_account`] – all accounts, and one of them.
 //! * [`api_keys`], [`audit`] – access. [`organization`] – switches between organizations.
+//! * [`list_views`] – the filters of a list, kept under a name.
 //! * [`outbox`] – stuck outbox rows. [`operational`] – operational webhooks and their attempts.
 //!
 //! Invariants:
@@ -14,6 +15,7 @@
 
 pub(in crate::dashboard) mod api_keys;
 pub(in crate::dashboard) mod audit;
+pub(in crate::dashboard) mod list_views;
 pub(in crate::dashboard) mod operational;
 pub(in crate::dashboard) mod operator_account;
 pub(in crate::dashboard) mod operators;

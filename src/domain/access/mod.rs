@@ -14,6 +14,7 @@ pub mod colour;
 pub mod operator;
 pub mod password;
 pub mod portal;
+pub mod saved_view;
 pub mod theme;
 pub mod token_key;
 pub mod totp;

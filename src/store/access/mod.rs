@@ -5,7 +5,7 @@
 //! * [`api_keys`], [`access_expiry`]: API keys, logged-out tokens, and expiring a customer's access.
 //! * [`operators`], [`second_factors`], [`password_resets`]: accounts, and what belongs to them.
 //! * [`operator_sessions`], [`sign_in_links`], [`portal_sessions`]: sessions and one-time links.
-//! * [`audit`]: the audit log.
+//! * [`saved_views`]: the filters that an account keeps. [`audit`]: the audit log.
 //!
 //! Invariants:
 //!
@@ -22,6 +22,7 @@ pub mod operator_sessions;
 pub mod operators;
 pub mod password_resets;
 pub mod portal_sessions;
+pub mod saved_views;
 pub mod second_factors;
 pub mod sign_in_links;
 pub mod tenant;

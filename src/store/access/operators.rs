@@ -8,6 +8,7 @@ use crate::domain::access::password::PasswordHash;
 use crate::domain::{Invalid, OperatorId, OrgId, Time};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::operator_sessions::end_sessions;
+use crate::store::access::saved_views::delete_views;
 use crate::store::access::second_factors::delete_codes;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
@@ -190,6 +191,7 @@ impl Store {
             let name: Option<String> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
             let Some(name) = name else { return Ok(AccountChange::NotFound) };
             end_sessions(&mut tx, id, &[0; 32]).await?;
+            delete_views(&mut tx, id).await?;
             delete_codes(&mut tx, id).await?;
             const RESETS: &str = "DELETE FROM password_reset WHERE operator_id = $1";
             on!(tx, db => sqlx::query(RESETS).bind(id).execute(db).await.map(drop))?;

@@ -38,6 +38,7 @@ pub(in crate::store) struct ListResendData {
     messages: Option<Vec<MessageId>>,
     text: Option<String>,
     resent: Option<BackgroundId>,
+    rows: Option<Vec<DeliveryKey>>,
     cursor: Option<DeliveryKey>,
 }
 
@@ -53,6 +54,7 @@ impl ListResendData {
             messages: filter.messages.clone(),
             text: filter.text.clone(),
             resent: filter.resent,
+            rows: filter.rows.clone(),
             cursor: None,
         }
     }
@@ -70,6 +72,7 @@ impl ListResendData {
             messages: self.messages.clone(),
             text: self.text.clone(),
             resent: self.resent,
+            rows: self.rows.clone(),
         }
     }
 }

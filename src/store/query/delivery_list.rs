@@ -9,7 +9,7 @@ use crate::domain::deliveries::attempt::Failure;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time};
 use crate::store::db::statement::{SqlValue, Statement, query_of};
-use crate::store::query::list_scan::{ListScan, ScanRange, push_contents, push_tenant, push_times};
+use crate::store::query::list_scan::{ListScan, ScanRange, push_contents, push_rows, push_tenant, push_times};
 use crate::store::query::messages::ceiling;
 use crate::store::query::page::SCAN;
 use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
@@ -39,6 +39,8 @@ pub struct DeliveryFilter {
     pub text: Option<String>,
     /// Only deliveries resent by this background task.
     pub resent: Option<BackgroundId>,
+    /// Only these deliveries. `messages` names their messages too.
+    pub rows: Option<Vec<DeliveryKey>>,
 }
 
 impl Default for DeliveryFilter {
@@ -54,6 +56,7 @@ impl Default for DeliveryFilter {
             messages: None,
             text: None,
             resent: None,
+            rows: None,
         }
     }
 }
@@ -85,6 +88,8 @@ pub struct ListedDelivery {
     /// Neither the content nor the endpoint is deleted.
     pub sendable: bool,
     pub url: String,
+    /// The endpoint's description.
+    pub description: String,
     pub endpoint_disabled: bool,
     pub last: Option<LastAttempt>,
 }
@@ -102,6 +107,7 @@ struct Row {
     accepted_at: Time,
     sendable: bool,
     url: String,
+    description: String,
     disabled: bool,
 }
 
@@ -118,6 +124,7 @@ from_row!(Row {
     accepted_at,
     sendable,
     url,
+    description,
     disabled
 });
 
@@ -136,6 +143,7 @@ impl Row {
             accepted_at: self.accepted_at,
             sendable: self.sendable,
             url: self.url,
+            description: self.description,
             endpoint_disabled: self.disabled,
             last: last.remove(&(self.message_id, self.endpoint_id, self.attempts)),
         }
@@ -168,6 +176,7 @@ impl DeliveryFilter {
         if let (Some(ids), false) = (&self.messages, matches!(scan, ListScan::Messages(_))) {
             sql.push(" AND d.message_id IN ").list(ids.iter().map(|id| SqlValue::from(*id)));
         }
+        push_rows(&mut sql, self.rows.as_deref());
         sql.push(self.status.map_or("", DeliveryStatusFilter::condition));
         if self.status == Some(DeliveryStatusFilter::Failed) {
             // A delivered message that is being replayed also has the state Retry.
@@ -222,7 +231,7 @@ pub(in crate::store) struct Selection<'a> {
 /// The columns of [`ListedDelivery`].
 const LISTED: &str =
     "d.app_id, p.name AS app_name, d.state, d.due_at, d.attempts, d.reason, m.event_type, m.accepted_at,
-     (m.payload IS NOT NULL AND e.deleted_at IS NULL) AS sendable, e.url, e.disabled";
+     (m.payload IS NOT NULL AND e.deleted_at IS NULL) AS sendable, e.url, e.description, e.disabled";
 
 impl Store {
     /// Up to `limit` of the tenant's deliveries that match `filter`, after the given one. A page scans a bounded number

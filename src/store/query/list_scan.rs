@@ -350,6 +350,16 @@ fn end_by_size(looked: &str, order: &str, key: &str, rows: usize) -> String {
     )
 }
 
+/// Only these deliveries `d`.
+pub(in crate::store) fn push_rows(sql: &mut Statement, rows: Option<&[DeliveryKey]>) {
+    let Some(rows) = rows else { return };
+    sql.push(" AND (1 = 0");
+    for (message, endpoint) in rows {
+        sql.push(" OR (d.message_id = ").bind(*message).push(" AND d.endpoint_id = ").bind(*endpoint).push(")");
+    }
+    sql.push(")");
+}
+
 /// Appends the acceptance times of a filter as a condition on `m`.
 pub(in crate::store) fn push_times(sql: &mut Statement, since: Time, until: Time) {
     if since > Time::ZERO {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::dashboard::components::filters::{CLASSES, FilterParams, Filters, MISSING};
-use crate::dashboard::components::format::Line;
+use crate::dashboard::components::format::{Line, counted};
 use crate::dashboard::http::current_user::{AppContext, CurrentUser, Principal};
 use crate::dashboard::http::error::PageError;
 use crate::domain::catalog::application::Application;
@@ -30,6 +30,8 @@ pub struct FilterField {
     pub wrong: Option<Line>,
     /// A select; otherwise the options are suggestions.
     pub closed: bool,
+    /// The values of a filter without a visible field, which come from a link.
+    pub hidden: Vec<Line>,
     pub choices: Vec<FilterOption>,
 }
 
@@ -41,10 +43,35 @@ pub struct FilterChip {
     pub without: String,
 }
 
+/// A time range that is one click away.
+pub struct RangePreset {
+    pub name: &'static str,
+    pub href: String,
+    pub current: bool,
+}
+
+/// The presets: value in the URL, label.
+const PRESETS: [(&str, &str); 4] = [("15m", "15 min"), ("1h", "1 h"), ("24h", "24 h"), ("7d", "7 d")];
+
+/// The presets, then any time.
+fn presets(params: &FilterParams) -> Vec<RangePreset> {
+    let (since, until) = (params.get("since"), params.get("until"));
+    let preset = |(value, name)| RangePreset {
+        name,
+        href: params.since(Some(value)),
+        current: since == Some(value) && until.is_none(),
+    };
+    let any = RangePreset { name: "Any time", href: params.since(None), current: since.is_none() && until.is_none() };
+    PRESETS.into_iter().map(preset).chain([any]).collect()
+}
+
 pub struct FilterForm {
     pub action: String,
     pub fields: Vec<FilterField>,
     pub chips: Vec<FilterChip>,
+    pub presets: Vec<RangePreset>,
+    /// The time range is none of the presets.
+    pub custom: bool,
     pub button: &'static str,
 }
 
@@ -85,17 +112,31 @@ impl FilterForm {
                 "type" => event_types(store, user).await?,
                 _ => Vec::new(),
             };
+            let hidden = match name {
+                "resend" | "row" => {
+                    params.given().filter(|(key, _)| *key == name).map(|(_, value)| Line::new(value)).collect()
+                }
+                _ => Vec::new(),
+            };
             let closed = matches!(name, "status" | "class");
             let wrong = filters.wrong(name).map(Line::new);
-            fields.push(FilterField { name, label, hint, value: Line::new(&value), wrong, closed, choices });
+            fields.push(FilterField { name, label, hint, value: Line::new(&value), wrong, closed, hidden, choices });
         }
         let chip = |(n, (name, value)): (usize, &(&'static str, String))| FilterChip {
             label: words(name).0,
             value: Line::cut(value, 60),
             without: params.href(Some(n), &[]),
         };
-        let chips = params.given.iter().enumerate().map(chip).collect();
-        Ok(FilterForm { action: params.path.clone(), fields, chips, button: "Filter" })
+        let listed = params.given.iter().enumerate().filter(|(_, (name, _))| *name != "row");
+        let mut chips: Vec<FilterChip> = listed.map(chip).collect();
+        let rows = params.given().filter(|(name, _)| *name == "row").count() as i64;
+        if rows > 0 {
+            let value = Line::new(&counted(rows, "delivery", "deliveries"));
+            chips.push(FilterChip { label: "Selected", value, without: params.without_rows() });
+        }
+        let presets = presets(params);
+        let custom = presets.iter().all(|preset| !preset.current);
+        Ok(FilterForm { action: params.path.clone(), fields, chips, presets, custom, button: "Filter" })
     }
 
     /// Replaces the button's label.
@@ -107,7 +148,7 @@ impl FilterForm {
 impl FilterField {
     /// Whether the filter has no visible field. Its value comes from a link, and the form keeps it.
     pub fn hidden(&self) -> bool {
-        self.name == "resend"
+        matches!(self.name, "resend" | "row")
     }
 }
 
@@ -122,6 +163,7 @@ fn words(name: &str) -> (&'static str, &'static str) {
         "class" => ("Response", "any"),
         "since" => ("Since", "2h, or UTC"),
         "resend" => ("Resend", ""),
+        "row" => ("Selected", ""),
         _ => ("Until", "now"),
     }
 }

@@ -21,9 +21,9 @@ use crate::dashboard::components::format::UrlQuery;
 use crate::dashboard::components::time_input::parse_time;
 use crate::dashboard::http::current_user::{AppContext, CurrentUser};
 use crate::dashboard::http::error::PageError;
-use crate::domain::url_query::with_query;
+use crate::domain::url_query::{encode, with_query};
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, ids};
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatusFilter};
 use crate::store::query::search_terms::SearchTarget;
 use crate::store::{EndpointRef, Store, Tenant};
 
@@ -31,7 +31,10 @@ use crate::store::{EndpointRef, Store, Tenant};
 const TEXT_SPAN: Duration = Duration::from_secs(24 * 3_600);
 
 /// The filters of the list of deliveries, by URL parameter.
-pub const OF_DELIVERIES: [&str; 9] = ["q", "status", "app", "endpoint", "type", "class", "since", "until", "resend"];
+pub const OF_DELIVERIES: [&str; 10] =
+    ["q", "status", "app", "endpoint", "type", "class", "since", "until", "resend", "row"];
+/// Maximum rows that are selected at once: those of a page.
+const ROWS: usize = 50;
 /// The filters of the list of messages, by URL parameter.
 pub const OF_MESSAGES: [&str; 5] = ["q", "app", "type", "since", "until"];
 /// A pseudo status: messages that were never sent.
@@ -120,6 +123,29 @@ impl FilterParams {
         kept.href(None, more)
     }
 
+    /// The filters that are not one of `without`.
+    fn others(&self, without: &[&str]) -> Vec<(&str, &str)> {
+        let kept = self.given.iter().filter(|(name, _)| !without.contains(name));
+        kept.map(|(name, value)| (*name, value.as_str())).collect()
+    }
+
+    /// The query string of the filters, without its `?`.
+    pub fn query(&self) -> String {
+        encode(self.others(&[]))
+    }
+
+    /// The list with another start of the time range, up to now; `None`: of any time.
+    fn since(&self, since: Option<&str>) -> String {
+        let mut pairs = self.others(&["since", "until"]);
+        pairs.extend(since.map(|since| ("since", since)));
+        with_query(&self.path, pairs)
+    }
+
+    /// The list without the selected rows.
+    fn without_rows(&self) -> String {
+        with_query(&self.path, self.others(&["row"]))
+    }
+
     fn href(&self, without: Option<usize>, more: &[(&str, &str)]) -> String {
         let kept = self.given.iter().enumerate().filter(|(n, _)| Some(*n) != without);
         let kept = kept.map(|(_, (name, value))| (&**name, &**value));
@@ -164,6 +190,8 @@ pub struct Filters {
     pub text: Option<String>,
     /// The deliveries that this bulk resend queued.
     pub resent: Option<BackgroundId>,
+    /// Only these deliveries.
+    pub rows: Option<Vec<DeliveryKey>>,
     /// A note about an implied filter.
     pub note: Option<&'static str>,
     wrong: Vec<(&'static str, String)>,
@@ -207,6 +235,11 @@ impl Filters {
         if let Some(text) = params.get("q") {
             filters.seek(store.resolve_search_term(&tenant, filters.app, text).await?, now);
         }
+        if let Some(rows) = &filters.rows {
+            let ids = || rows.iter().map(|(message, _)| *message);
+            // With a search, both must match: the condition on rows is added to that on messages.
+            filters.messages.get_or_insert_with(|| ids().collect());
+        }
         if let Some(text) = params.get("resend") {
             filters.resent = match text.parse::<BackgroundId>() {
                 Ok(id) => store.background(&tenant, id).await?.map(|work| work.id),
@@ -232,6 +265,7 @@ impl Filters {
             messages: self.messages.clone(),
             text: self.text.clone(),
             resent: self.resent,
+            rows: self.rows.clone(),
         }
     }
 
@@ -269,6 +303,17 @@ impl Filters {
             if self.class.is_none() {
                 self.refuse("class", "Unknown response class.");
             }
+        }
+        let row = |text: &str| -> Option<DeliveryKey> {
+            let (message, endpoint) = text.split_once('.')?;
+            Some((message.parse().ok()?, endpoint.parse().ok()?))
+        };
+        let rows: Vec<Option<DeliveryKey>> =
+            params.given().filter(|(name, _)| *name == "row").map(|(_, text)| row(text)).collect();
+        if rows.len() > ROWS || rows.contains(&None) {
+            self.refuse("row", format!("Select up to {ROWS} rows of the list."));
+        } else if !rows.is_empty() {
+            self.rows = Some(rows.into_iter().flatten().collect());
         }
         for (name, text) in &params.given {
             if *name != "type" {

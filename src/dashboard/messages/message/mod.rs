@@ -21,6 +21,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use askama::Template;
 
+use crate::dashboard::bulk;
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Block, Line, UrlQuery};
 use crate::dashboard::components::payload::PayloadView;
@@ -65,6 +66,8 @@ struct DeliveryCard {
     /// The label of the resend button; `None`: cannot be resent.
     button: Option<&'static str>,
     urgent: bool,
+    /// The bulk resend of everything that failed at the endpoint, if this did.
+    all_failed: Option<String>,
     /// Whether it can be canceled.
     cancel: bool,
     steps: Vec<TimelineStep>,
@@ -225,6 +228,10 @@ impl DeliveryCard {
             due: (view.state.pending() && !paused).then(|| RelativeTime::new(view.due_at, now)),
             button,
             urgent: view.state == DeliveryState::Dead && view.reason != Some(DeadReason::Canceled),
+            all_failed: (view.state == DeliveryState::Retry || view.state == DeliveryState::Dead)
+                .then(|| bulk::of_endpoint(context, view.endpoint_id, "failed"))
+                .flatten()
+                .filter(|_| !view.endpoint_deleted),
             cancel: may && view.state.pending(),
             steps,
             earlier,

@@ -80,6 +80,7 @@ impl World {
             accepted_at: message.accepted_at,
             sendable: message.payload.is_some() && !end.deleted,
             url: end.endpoint.spec.url.clone(),
+            description: end.endpoint.spec.description.clone(),
             endpoint_disabled: end.endpoint.spec.disabled,
             last,
         })
@@ -103,6 +104,7 @@ impl World {
             messages: None,
             text: (bit(look, 5) && bit(look, 3)).then(|| "\"number\": 1".to_owned()),
             resent: None,
+            rows: None,
         };
         let fits = |(key, delivery): &(&(MessageId, EndpointId), &Delivery)| {
             let last = self.model.last_attempt(**key).map(|one| one.outcome.status);

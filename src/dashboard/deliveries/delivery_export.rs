@@ -1,0 +1,115 @@
+//! The list of deliveries as a file.
+
+use actix_web::HttpRequest;
+use serde_json::Value;
+
+use crate::dashboard::DashboardState;
+use crate::dashboard::components::export::{ExportSource, PAGE, format_of, respond};
+use crate::dashboard::components::failure_hints::in_words;
+use crate::dashboard::components::filters;
+use crate::dashboard::components::filters::OF_DELIVERIES;
+use crate::dashboard::components::format::UrlQuery;
+use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
+use crate::domain::Time;
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, ListedDelivery};
+use crate::store::{Scanned, Store, StoreError, Tenant};
+
+/// `GET /deliveries.csv`, `GET /deliveries.jsonl`: the filters are those of the list.
+pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
+    export(&state, &request, &user, None).await
+}
+
+/// The same within one application.
+pub async fn in_application(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
+    export(&state, &request, &context, Some(&context)).await
+}
+
+async fn export(
+    state: &DashboardState,
+    request: &HttpRequest,
+    user: &CurrentUser,
+    context: Option<&AppContext>,
+) -> PageResult {
+    let (query, now, format) = (UrlQuery::of(request), state.clock.now(), format_of(request)?);
+    let (_, filters, _) =
+        filters::read(&state.store, user, context, ("deliveries", &OF_DELIVERIES), &query, now).await?;
+    if !filters.good() {
+        return Err(PageError::BadRequest("A filter is invalid. Open the list to see which one."));
+    }
+    let source = DeliveryExport { store: state.store.clone(), tenant: user.tenant(), filter: filters.deliveries() };
+    Ok(respond(source, format, now))
+}
+
+struct DeliveryExport {
+    store: Store,
+    tenant: Tenant,
+    filter: DeliveryFilter,
+}
+
+impl ExportSource for DeliveryExport {
+    type Item = ListedDelivery;
+    type Cursor = DeliveryKey;
+    const NAME: &'static str = "deliveries";
+    const COLUMNS: &'static [&'static str] = &[
+        "acceptedAt",
+        "messageId",
+        "eventType",
+        "application",
+        "applicationId",
+        "endpointUrl",
+        "endpointId",
+        "endpointDescription",
+        "state",
+        "attempts",
+        "lastAttemptAt",
+        "lastStatus",
+        "lastFailure",
+        "nextAttemptAt",
+    ];
+
+    async fn read(&self, after: Option<DeliveryKey>) -> Result<Scanned<ListedDelivery, DeliveryKey>, StoreError> {
+        self.store.list_deliveries(&self.tenant, &self.filter, after, PAGE).await
+    }
+
+    fn key(one: &ListedDelivery) -> DeliveryKey {
+        (one.message_id, one.endpoint_id)
+    }
+
+    fn time((message, _): DeliveryKey) -> Time {
+        message.time()
+    }
+
+    fn values(one: &ListedDelivery) -> Vec<Value> {
+        let last = one.last.as_ref();
+        vec![
+            one.accepted_at.to_string().into(),
+            one.message_id.to_string().into(),
+            one.event_type.as_str().into(),
+            one.app_name.as_str().into(),
+            one.app_id.to_string().into(),
+            one.url.as_str().into(),
+            one.endpoint_id.to_string().into(),
+            one.description.as_str().into(),
+            state(one).into(),
+            one.attempts.into(),
+            last.map(|last| last.at.to_string()).into(),
+            last.and_then(|last| last.status).into(),
+            last.and_then(|last| last.failure).map(in_words).into(),
+            one.state.pending().then(|| one.due_at.to_string()).into(),
+        ]
+    }
+}
+
+/// The word for the state, as the filter of the list has it.
+fn state(one: &ListedDelivery) -> &'static str {
+    match (one.state, one.reason) {
+        (DeliveryState::Dead, Some(DeadReason::Canceled)) => "canceled",
+        (DeliveryState::Dead, _) => "dead",
+        (DeliveryState::Delivered, _) => "delivered",
+        (DeliveryState::Retry, _) => "retrying",
+        (DeliveryState::Fresh, _) => "pending",
+    }
+}
