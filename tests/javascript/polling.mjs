@@ -131,7 +131,8 @@ export async function autoconfig(svix, receiver) {
   await reader.commit("worker", first.data[2].offset);
   const rest = await other.receive("worker", { startingPosition: "latest" });
   same([idsOf(rest), rest.done], [ids.slice(3), true]);
-  await refused(409, "conflict", reader.commit("worker", first.data[2].offset));
+  // Its first answer might have been lost.
+  await reader.commit("worker", first.data[2].offset);
   await refused(422, ["body", "offset"], reader.commit("worker", rest.data[1].offset + 1));
   await other.commit("worker", rest.data[1].offset);
   same((await reader.receive("worker")).data, []);

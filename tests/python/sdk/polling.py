@@ -182,8 +182,8 @@ async def autoconfig(svix, receiver):
     await reader.commit("worker", first.data[-1].offset)
     rest = await other.receive("worker", options(starting_position=StartingPosition.LATEST))
     assert [one.id for one in rest.data] == ids[3:] and rest.done
-    async with refused(409, "conflict"):
-        await reader.commit("worker", first.data[-1].offset)
+    # Its first answer might have been lost.
+    await reader.commit("worker", first.data[-1].offset)
     async with refused(422, loc=["body", "offset"]):
         await reader.commit("worker", rest.data[-1].offset + 1)
     await other.commit("worker", rest.data[-1].offset)
