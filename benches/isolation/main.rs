@@ -2,7 +2,8 @@
 //!
 //! A thousand endpoints, each in its own application, receive events at a steady rate. After a quiet phase, half of
 //! them **hang** until the timeout, or one gets 90 % of the traffic (**busy**), or one has a **backlog** of a million
-//! deliveries. The bench compares end-to-end times of the unaffected endpoints in both phases: p99 may grow by half.
+//! deliveries, or 5,000 hostile **clients** hold connections. The bench compares end-to-end times of the unaffected
+//! endpoints in both phases: p99 may grow by half.
 //! One stall of the disk can dominate a round, so rounds are also combined.
 //!
 //! `-- --seconds 20 --rate 400 --takes 100 --rounds 3 --store sqlite --case hang`. Exits with 1 if a ratio is too high.
@@ -10,11 +11,13 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod clients;
 mod receiver;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clients::Clients;
 use futures_util::{StreamExt, stream};
 use receiver::{OTHERS, Receiver, WATCHED};
 use serde_json::{Value, json};
@@ -35,11 +38,17 @@ enum Case {
     Hang,
     Busy,
     Backlog,
+    Clients,
 }
 
 impl Case {
-    const ALL: [(Case, &str); 4] =
-        [(Case::Nothing, "nothing"), (Case::Hang, "hang"), (Case::Busy, "busy"), (Case::Backlog, "backlog")];
+    const ALL: [(Case, &str); 5] = [
+        (Case::Nothing, "nothing"),
+        (Case::Hang, "hang"),
+        (Case::Busy, "busy"),
+        (Case::Backlog, "backlog"),
+        (Case::Clients, "clients"),
+    ];
 
     fn description(self) -> &'static str {
         match self {
@@ -47,6 +56,7 @@ impl Case {
             Case::Hang => "500 of 1,000 endpoints hang until the timeout",
             Case::Busy => "one endpoint gets 90 % of all traffic",
             Case::Backlog => "one endpoint has a million pending",
+            Case::Clients => "5,000 hostile clients hold connections",
         }
     }
 }
@@ -81,7 +91,7 @@ fn main() {
     let cases =
         Case::ALL.into_iter().filter(|(_, name)| text("--case").is_none_or(|one| one == *name)).map(|(case, _)| case);
     // Grows the receivers' descriptor table now, because growing it later would cost some 10 ms each time.
-    let _ = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 4_000);
+    let _ = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 12_000);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let held = runtime.block_on(run(plan, &stores, &cases.collect::<Vec<_>>()));
@@ -306,6 +316,15 @@ async fn measure(plan: Plan, case: Case, store: &str) -> Measurement {
             let body = json!({"disabled": false}).to_string();
             bench.ask(reqwest::Method::PATCH, "/app/backlog/endpoint/ep/", body).await;
             bench.traffic(&receiver, plan, evenly).await
+        }
+        Case::Clients => {
+            let clients = Clients::start(bench.server.url().trim_start_matches("http://").to_owned());
+            let times = bench.traffic(&receiver, plan, evenly).await;
+            let metrics = bench.server.get("/metrics");
+            let lines = metrics.lines().filter(|line| line.starts_with("sendoff_http_connections"));
+            println!("  {}", lines.collect::<Vec<_>>().join("; "));
+            println!("  {} connections were tried", clients.stop());
+            times
         }
     };
     let disturbed = receiver.others() - others;

@@ -28,7 +28,6 @@ use actix_web::web::{self, ServiceConfig};
 use url::Url;
 
 use crate::api::authn::authenticator::Authenticator;
-pub use crate::api::http::body_budget::BodyBudget;
 pub use crate::api::http::cors::Origins;
 use crate::api::http::errors;
 use crate::api::http::errors::{ApiError, ApiResult};
@@ -61,8 +60,6 @@ pub struct ApiState {
     pub retention: Duration,
     /// The signature type of new endpoints that specify none.
     pub signature_type: SignatureType,
-    /// Shared by all requests of the process.
-    pub bodies: BodyBudget,
     /// The origins that browser programs may call from.
     pub origins: Origins,
 }

@@ -29,8 +29,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
+use crate::api::Origins;
 use crate::api::authn::authenticator::Authenticator;
-use crate::api::{BodyBudget, Origins};
 use crate::config::{Config, ConfigError};
 use crate::dashboard::TailFeeds;
 use crate::dashboard::sign_in::passwords::Passwords;
@@ -132,7 +132,6 @@ impl App {
             dashboard_secret: opened.dashboard_secret,
             feeds: feeds.clone(),
             passwords: Passwords::default(),
-            bodies: BodyBudget::default(),
             draining: draining.clone(),
             metrics: metrics(opened.store.supervisor())?,
         };

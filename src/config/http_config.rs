@@ -54,7 +54,7 @@ impl HttpConfig {
 
     /// The rate limits of this process.
     pub fn traffic(&self) -> Traffic {
-        Traffic { limits: RateLimits::new(self.rates), proxies: self.proxies.clone() }
+        Traffic { limits: RateLimits::new(self.rates), proxies: self.proxies.clone(), ..Traffic::default() }
     }
 
     /// Warnings about plain HTTP on the dashboard and the portal.

@@ -5,19 +5,22 @@
 //!
 //! * [`RateLimits`](rate_limits::RateLimits): a token bucket per key, application, session and address.
 //! * [`TrustedProxies`](proxies::TrustedProxies): the proxies that are trusted to report the caller's address.
+//! * [`BodyBudget`](body_budget::BodyBudget): the memory for request bodies, with a share for each caller.
 //! * [`Hangup`](hangup::Hangup): tells a long response that its reader is gone.
-//! * [`Traffic`]: the first two, shared by the API and the dashboard.
+//! * [`Traffic`]: all but the last, shared by the API and the dashboard.
 //!
 //! Invariants:
 //!
 //! * Memory is bounded for any number of callers.
-//! * A known caller costs no lock and no allocation.
+//! * The rate limit of a known caller costs no lock and no allocation.
 //! * Nothing here depends on routes or the store.
 
+pub mod body_budget;
 pub mod hangup;
 pub mod proxies;
 pub mod rate_limits;
 
+use body_budget::BodyBudget;
 use proxies::TrustedProxies;
 use rate_limits::RateLimits;
 
@@ -26,4 +29,5 @@ use rate_limits::RateLimits;
 pub struct Traffic {
     pub limits: RateLimits,
     pub proxies: TrustedProxies,
+    pub bodies: BodyBudget,
 }

@@ -16,7 +16,7 @@ const NONE: Rates = Rates { key: None, application: None, session: None, address
 
 async fn world(rates: Rates) -> World {
     let proxies = TrustedProxies::new(vec!["127.0.0.1/32".parse().unwrap()]);
-    let traffic = Traffic { limits: RateLimits::new(rates), proxies };
+    let traffic = Traffic { limits: RateLimits::new(rates), proxies, ..Traffic::default() };
     World::with(Kind::Sqlite, Settings { traffic, ..Settings::default() }).await
 }
 

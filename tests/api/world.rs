@@ -14,7 +14,7 @@ use sendoff::api::authn::authenticator::Authenticator;
 use sendoff::api::authn::jwt::Tokens;
 use sendoff::api::http::probes;
 use sendoff::api::http::probes::Probes;
-use sendoff::api::{self, ApiState, BodyBudget, Origins};
+use sendoff::api::{self, ApiState, Origins};
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::api_key::{ApiKey, KeyScope, KeyScopes, KeySpec};
 use sendoff::domain::address::AddressPolicy;
@@ -141,7 +141,6 @@ impl World {
             clock: Clock,
             retention: Duration::from_secs(30 * 86_400),
             signature_type: SignatureType::Hmac256,
-            bodies: BodyBudget::default(),
             origins,
         };
         let draining = Arc::new(AtomicBool::new(false));
@@ -242,11 +241,24 @@ impl World {
         number: i32,
         status: Option<u16>,
     ) -> AttemptId {
+        self.attempt_in(self.org(), app, message, endpoint, (number, status)).await
+    }
+
+    /// The same in an organization: the number of the attempt, and the status of its response.
+    pub async fn attempt_in(
+        &self,
+        org: OrgId,
+        app: &str,
+        message: &str,
+        endpoint: &str,
+        (number, status): (i32, Option<u16>),
+    ) -> AttemptId {
         let now = self.now();
         let endpoint_id: EndpointId = endpoint.parse().expect("an endpoint's id");
         let app_id: AppId = app.parse().expect("an application's id");
         let message_id: MessageId = message.parse().expect("a message's id");
-        let process = EngineProcess { id: app_id.0, name: "test".into(), started_at: now };
+        // One process for all calls: it keeps every slot.
+        let process = EngineProcess { id: uuid::Uuid::from_u128(1), name: "test".into(), started_at: now };
         let leases = self.store.heartbeat(&process, now).await.expect("leases").leases;
         let live = self.store.live_endpoints(&[endpoint_id]).await.expect("an endpoint").remove(0);
         let slot = slot_of(&live);
@@ -277,7 +289,7 @@ impl World {
             next_at: (!delivered).then_some(due),
         };
         let finished = FinishedAttempt {
-            org: self.org(),
+            org,
             attempt,
             before: Progress { attempts: number - 1, step: number - 1, generation: 0, trigger: Trigger::Scheduled },
             next: if delivered { Transition::Delivered } else { Transition::Retry { due, step: number } },

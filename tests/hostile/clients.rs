@@ -1,168 +1,13 @@
-//! Hostile clients: they are slow to say what they want, or do not take what they asked for. None of them has a token. Each is cut off in
-//! time, and what it held comes back, while everybody else is served.
+//! Single hostile clients, in detail: live tails that nobody reads, answers that are not read, requests that come all at once.
+//! (`client_table` has the others.)
 
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::interval;
 
-use crate::receiver::{Door, Receiver, Step};
 use crate::support::eventually;
 use crate::world::World;
-
-/// Between two bytes of a client that drips.
-const DRIP: Duration = Duration::from_secs(2);
-/// For the head of a first request, for a whole request, and for an answer; a busy machine may notice later.
-const HEAD: Duration = Duration::from_secs(20);
-const REQUEST: Duration = Duration::from_secs(80);
-/// How many do not read, and how often each asks: more than the buffers of two sockets take.
-const UNREAD: (usize, usize) = (60, 200);
-
-/// A client that says something, then a byte every two seconds.
-struct Drips {
-    says: &'static str,
-    byte: &'static str,
-    within: Duration,
-}
-
-const fn drips(says: &'static str, byte: &'static str, within: Duration) -> Drips {
-    Drips { says, byte, within }
-}
-
-const TABLE: [Drips; 16] = [
-    drips("", "", HEAD),
-    drips("", "\r\n", HEAD),
-    drips("G", "E", HEAD),
-    drips("GET / HTTP/1.1\r\n", "x", HEAD),
-    drips("GET / HTTP/1.1\r\nhost: a\r\n", "a: b\r\n", HEAD),
-    drips("GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n", "G", REQUEST),
-    drips("GET /healthz HTTP/1.1\r\nhost: a\r\n\r\nGET /healthz HTTP/1.1\r\n", "a", REQUEST),
-    drips(
-        "POST /login HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: 10000\r\n\r\n",
-        "x",
-        REQUEST,
-    ),
-    drips(
-        "POST /login HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: 10000\r\n\r\n",
-        "",
-        REQUEST,
-    ),
-    drips(
-        "POST /login HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\ntransfer-encoding: chunked\r\n\r\n",
-        "1\r\nx\r\n",
-        REQUEST,
-    ),
-    drips(
-        "POST /login HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: 10000\r\n\r\n",
-        "x",
-        REQUEST,
-    ),
-    drips("POST /nothing HTTP/1.1\r\nhost: a\r\ncontent-length: 10000\r\n\r\n", "x", REQUEST),
-    drips("POST /api/v1/app HTTP/1.1\r\nhost: a\r\ncontent-length: 10000\r\n\r\n", "x", REQUEST),
-    drips("GET /docs HTTP/1.1\r\nhost: a\r\ncontent-length: 10000\r\n\r\n", "x", REQUEST),
-    drips("PUT /healthz HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n", "1\r\nx\r\n", REQUEST),
-    drips("GET /metrics HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n", "1;a=b\r\nx\r\n", REQUEST),
-];
-
-impl Drips {
-    /// Drips until it is cut off; gives how long that took.
-    async fn run(&self, address: &str) -> Duration {
-        let began = Instant::now();
-        let mut stream = TcpStream::connect(address).await.expect("a connection");
-        // The dashboard answers to its own name alone.
-        let says = self.says.replace("host: a\r\n", &format!("host: {address}\r\n"));
-        stream.write_all(says.as_bytes()).await.expect("it is taken");
-        let (mut tick, mut answer) = (interval(DRIP), [0; 4_096]);
-        let cut = async {
-            loop {
-                tokio::select! {
-                    read = stream.read(&mut answer) => if matches!(read, Ok(0) | Err(_)) { return },
-                    _ = tick.tick() => if stream.write_all(self.byte.as_bytes()).await.is_err() { return },
-                }
-            }
-        };
-        let done = tokio::time::timeout(self.within, cut).await;
-        assert!(done.is_ok(), "still open after {:?}: {:?} and then {:?}", self.within, self.says, self.byte);
-        began.elapsed()
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn slow_clients_are_cut_off_and_nobody_else_notices() {
-    let mut world = World::start(&[]).await;
-    let fine = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec();
-    let receiver = Receiver::start(Door::Plain, vec![Step::Read, Step::Say(fine)]);
-    world.endpoint("fine", &receiver.url("/"), false, &[]).await;
-    let address = world.address();
-    // What is made once, at the first request, is no client's.
-    for path in ["/docs", "/api/v1/openapi.json"] {
-        reqwest::get(format!("http://{address}{path}")).await.and_then(|answer| answer.error_for_status()).expect(path);
-    }
-    let before = world.belongings();
-
-    let dripping = tokio::spawn({
-        let address = address.clone();
-        async move { join_all(TABLE.iter().map(|client| client.run(&address))).await }
-    });
-    let mut deaf = Vec::new();
-    for n in 0..UNREAD.0 {
-        let path = if n % 2 == 0 { "/docs" } else { "/api/v1/openapi.json" };
-        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").repeat(UNREAD.1);
-        let mut stream = TcpStream::connect(&address).await.expect("a connection");
-        stream.write_all(request.as_bytes()).await.expect("the system takes it");
-        deaf.push(stream);
-    }
-    let message = world.send(false).await;
-    eventually("others are served", Duration::from_secs(10), async || {
-        world.deliveries(&message).await.iter().any(|(_, stands)| stands == "success").then_some(())
-    })
-    .await;
-
-    let took = dripping.await.expect("all were cut off");
-    println!("cut off after: {took:?}");
-    // Those that do not read are still there: it is Sendoff that has let go of them.
-    world.comes_to_rest(before).await;
-    drop(deaf);
-}
-
-/// A reader that waits for the next message and goes away is not waited for.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_abandoned_long_poll_ends_with_its_connection() {
-    const READERS: usize = 60;
-    let world = World::start(&[]).await;
-    world
-        .call(
-            reqwest::Method::POST,
-            "/app/hostile/destination",
-            serde_json::json!({"type": "pollingEndpoint", "uid": "pull"}),
-        )
-        .await;
-    let before = world.belongings().descriptors;
-    let (address, token) = (world.address(), world.token());
-    let mut readers = Vec::new();
-    for path in ["?wait=30", "/consumer/c?wait=30", "/stream"].iter().cycle().take(READERS) {
-        let request = format!(
-            "GET /api/v1/app/hostile/poller/pull{path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\r\n"
-        );
-        let mut stream = TcpStream::connect(&address).await.expect("a connection");
-        stream.write_all(request.as_bytes()).await.expect("it is taken");
-        readers.push(stream);
-    }
-    // The last one is being answered or waits: so do those before it.
-    eventually("all are there", Duration::from_secs(10), async || {
-        (world.belongings().descriptors >= before + READERS).then_some(())
-    })
-    .await;
-    let began = Instant::now();
-    drop(readers);
-    eventually("all are gone", Duration::from_secs(12), async || {
-        (world.belongings().descriptors <= before + READERS / 10).then_some(())
-    })
-    .await;
-    println!("{READERS} abandoned readers were let go after {:?}", began.elapsed());
-}
 
 /// A customer's cookie for the portal of the application `hostile`.
 async fn customer(world: &World) -> String {
@@ -235,7 +80,7 @@ async fn requests_whose_answers_are_not_read_cost_a_bounded_number_of_bytes() {
     let (mut open, mut most) = (Vec::new(), 0);
     for n in 0..PIPELINES.0 {
         let first = if n % 2 == 0 { "GET /docs HTTP/1.1\r\nhost: a\r\n\r\n".to_owned() } else { chunked.repeat(3) };
-        let flood = format!("{first}{}", "GET /docs HTTP/1.1\nhost: a\n\n".repeat(PIPELINES.1 / 28));
+        let flood = format!("{first}{}", "GET /docs HTTP/1.1\r\nhost: a\r\n\r\n".repeat(PIPELINES.1 / 31));
         let mut stream = TcpStream::connect(&address).await.expect("a connection");
         // What the server does not take stays where it is.
         let _ = tokio::time::timeout(Duration::from_millis(20), stream.write_all(flood.as_bytes())).await;
@@ -264,7 +109,7 @@ async fn pipelined_requests_are_all_answered_in_their_order() {
     let form = format!("host: {address}\r\ncontent-type: application/x-www-form-urlencoded\r\n");
     let kinds = [
         ("GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), 200),
-        ("GET /nothing/at/all HTTP/1.1\nhost: a\n\n".to_owned(), 421),
+        ("GET /nothing/at/all HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), 421),
         (format!("POST /login HTTP/1.1\r\n{form}content-length: 14\r\n\r\ncsrf=x&\n\n=1\n\n"), 403),
         ("PUT /healthz HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n".to_owned(), 405),
         ("HEAD /docs HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), 200),
@@ -301,4 +146,41 @@ async fn pipelined_requests_are_all_answered_in_their_order() {
         let wanted: Vec<u16> = (0..rounds).flat_map(|_| kinds.iter().map(|(_, status)| *status)).chain([200]).collect();
         assert_eq!(statuses, wanted);
     }
+}
+
+/// A reader that waits for the next message and goes away is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_long_poll_ends_with_its_connection() {
+    const READERS: usize = 60;
+    let world = World::start(&[]).await;
+    world
+        .call(
+            reqwest::Method::POST,
+            "/app/hostile/destination",
+            serde_json::json!({"type": "pollingEndpoint", "uid": "pull"}),
+        )
+        .await;
+    let before = world.belongings().descriptors;
+    let (address, token) = (world.address(), world.token());
+    let mut readers = Vec::new();
+    for path in ["?wait=30", "/consumer/c?wait=30", "/stream"].iter().cycle().take(READERS) {
+        let request = format!(
+            "GET /api/v1/app/hostile/poller/pull{path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\r\n"
+        );
+        let mut stream = TcpStream::connect(&address).await.expect("a connection");
+        stream.write_all(request.as_bytes()).await.expect("it is taken");
+        readers.push(stream);
+    }
+    // The last one is being answered or waits: so do those before it.
+    eventually("all are there", Duration::from_secs(10), async || {
+        (world.belongings().descriptors >= before + READERS).then_some(())
+    })
+    .await;
+    let began = Instant::now();
+    drop(readers);
+    eventually("all are gone", Duration::from_secs(12), async || {
+        (world.belongings().descriptors <= before + READERS / 10).then_some(())
+    })
+    .await;
+    println!("{READERS} abandoned readers were let go after {:?}", began.elapsed());
 }

@@ -11,6 +11,7 @@
 mod support;
 
 mod behaviours;
+mod client_table;
 mod clients;
 mod flood;
 mod receiver;

@@ -150,10 +150,20 @@ impl World {
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
-    /// `sendoff_in_flight` of `/metrics`.
-    pub fn in_flight(&self) -> Option<f64> {
+    /// A token of the application.
+    pub async fn customer_token(&self) -> String {
+        let access = self.call(Method::POST, "/auth/app-portal-access/hostile", json!({})).await;
+        access["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// A gauge of `/metrics`.
+    pub fn gauge(&self, name: &str) -> Option<f64> {
         let metrics = self.server.get("/metrics");
-        metrics.lines().find_map(|line| line.strip_prefix("sendoff_in_flight ")?.trim().parse().ok())
+        metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+
+    pub fn in_flight(&self) -> Option<f64> {
+        self.gauge("sendoff_in_flight")
     }
 
     pub fn belongings(&self) -> Belongings {

@@ -50,6 +50,8 @@ pub(in crate::api) struct Caller {
     /// Feature flags of an application token: event types behind other flags are hidden from it.
     pub flags: Vec<String>,
     pub credential: CredentialRef,
+    /// The subject of its limits.
+    pub limited_as: CallerId,
     /// The actor in the audit log.
     pub actor: Arc<Actor>,
 }
@@ -165,6 +167,7 @@ impl Credential {
                 tenant: grant.tenant.clone(),
                 permissions: grant.permissions.clone(),
                 flags: grant.flags.clone(),
+                limited_as: self.limit_subject(),
                 credential: CredentialRef::Token { hash, expires: grant.expires },
                 actor: Arc::new(Actor::new(ActorKind::Token, grant.subject())),
             },
@@ -172,6 +175,7 @@ impl Credential {
                 tenant: Tenant::org(key.org.clone()),
                 permissions: Permissions::Key(key.scopes),
                 flags: Vec::new(),
+                limited_as: self.limit_subject(),
                 credential: CredentialRef::Key(key.id),
                 actor: Arc::new(Actor::new(ActorKind::Key, key.label())),
             },
@@ -179,6 +183,7 @@ impl Credential {
                 tenant: Tenant { org: token.org.clone(), only: Some(token.app_id) },
                 permissions: Permissions::Poller(token.polling_endpoint_id),
                 flags: Vec::new(),
+                limited_as: self.limit_subject(),
                 credential: CredentialRef::Token { hash, expires: token.expires_at },
                 actor: Arc::new(Actor::new(ActorKind::Token, token.censored())),
             },
@@ -186,6 +191,7 @@ impl Credential {
                 tenant: Tenant { org: subscription.org.clone(), only: Some(subscription.app_id) },
                 permissions: Permissions::AutoConfig(subscription.id),
                 flags: Vec::new(),
+                limited_as: self.limit_subject(),
                 credential: CredentialRef::Token { hash, expires: None },
                 actor: Arc::new(Actor::new(ActorKind::Token, subscription.censored())),
             },

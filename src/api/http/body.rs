@@ -26,10 +26,11 @@ use serde_json::value::RawValue;
 
 use crate::api::ApiState;
 pub(in crate::api) use crate::api::http::body::field::FieldValue;
-use crate::api::http::body_budget::{BodyBudget, Reservation};
 use crate::api::http::errors::{ApiError, FieldError};
+use crate::api::http::request::limited_as;
 use crate::domain::Invalid;
 use crate::domain::deliveries::message;
+use crate::traffic::body_budget::{BodyBudgetExceeded, BodyReservation};
 
 /// Bytes that a request body may have in addition to its payload.
 pub(in crate::api) const ENVELOPE: usize = 64 * 1024;
@@ -38,7 +39,7 @@ pub(in crate::api) const ENVELOPE: usize = 64 * 1024;
 pub(in crate::api) struct JsonBody {
     bytes: Bytes,
     /// Held until the response is sent: the store may keep a slice of the bytes until then.
-    _reservation: Reservation,
+    _reservation: Option<BodyReservation>,
 }
 
 impl FromRequest for JsonBody {
@@ -63,7 +64,9 @@ async fn read(request: &HttpRequest, payload: Payload) -> Result<JsonBody, ApiEr
     // two bytes.
     let most = 2 * state.store.max_payload() + ENVELOPE;
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    collect(payload, length.unwrap_or(0), most, &state.bodies).await
+    // Asked for when the first bytes are there: by then the caller is usually known.
+    let reservation = || state.authenticator.traffic().bodies.reservation(limited_as(request, state));
+    collect(payload, length.unwrap_or(0), most, reservation).await
 }
 
 /// Reads a body of at most `most` bytes; `length` is the declared content length.
@@ -71,16 +74,17 @@ async fn collect(
     mut pieces: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin,
     length: usize,
     most: usize,
-    budget: &BodyBudget,
+    reservation: impl FnOnce() -> BodyReservation,
 ) -> Result<JsonBody, ApiError> {
     let too_large = || ApiError::too_large(format!("the body may have at most {most} bytes"));
     if length > most {
         return Err(too_large());
     }
     let cut_off = |_| ApiError::malformed("the body ended early or could not be read");
-    let mut reservation = Reservation::default();
+    let exhausted = |error: BodyBudgetExceeded| ApiError::unavailable(error.to_string());
     let first = pieces.next().await.transpose().map_err(cut_off)?.unwrap_or_default();
-    budget.reserve(&mut reservation, first.len())?;
+    let mut reservation = reservation();
+    reservation.add(first.len()).map_err(exhausted)?;
     // Most bodies arrive in one chunk, which needs no copy.
     let bytes = match pieces.next().await.transpose().map_err(cut_off)? {
         None => first,
@@ -92,7 +96,7 @@ async fn collect(
                 if all.len() + piece.len() > most {
                     return Err(too_large());
                 }
-                budget.reserve(&mut reservation, piece.len())?;
+                reservation.add(piece.len()).map_err(exhausted)?;
                 all.extend_from_slice(&piece);
                 next = pieces.next().await.transpose().map_err(cut_off)?;
             }
@@ -102,7 +106,7 @@ async fn collect(
     if bytes.len() > most {
         return Err(too_large());
     }
-    Ok(JsonBody { bytes, _reservation: reservation })
+    Ok(JsonBody { bytes, _reservation: Some(reservation) })
 }
 
 /// `application/json`, `application/…+json` or no content type.

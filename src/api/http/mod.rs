@@ -4,7 +4,6 @@
 //! * [`route_table`]: a route, its methods, its request metrics.
 //! * [`request`]: [`ApiCall`](request::ApiCall), a request whose caller is authenticated and allowed to make it.
 //! * [`body`], [`query`]: JSON bodies and query strings, read field by field; list pages.
-//! * [`body_budget`]: the memory that all request bodies share.
 //! * [`idempotency`]: `idempotency-key` on POST requests.
 //! * [`errors`]: [`ApiError`](errors::ApiError), the JSON of every 4xx and 5xx.
 //! * [`cors`]: browsers. [`probes`]: `/healthz`, `/readyz` and `/metrics`, outside of the API and without a token.
@@ -17,7 +16,6 @@
 //! * No handler runs before its caller is authorized, except those listed in the document as needing no token.
 
 pub(in crate::api) mod body;
-pub(in crate::api) mod body_budget;
 pub(in crate::api) mod cors;
 pub(in crate::api) mod errors;
 pub(in crate::api) mod idempotency;

@@ -2,14 +2,14 @@
 //! takes one, before its body is read.
 
 use std::future::{Ready, ready};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::Data;
-use actix_web::{FromRequest, HttpRequest, HttpResponse};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse};
 use futures_util::future::{Either, LocalBoxFuture};
 use serde::Serialize;
 use url::Url;
@@ -30,6 +30,8 @@ use crate::store::catalog::change::UpdateResult;
 use crate::store::ingest::idempotency::IdempotencyKey;
 use crate::store::{AppRef, EndpointRef, MessageRef, Order, PageRequest, Store, Tenant};
 use crate::traffic::hangup::Hangup;
+use crate::traffic::proxies::network;
+use crate::traffic::rate_limits::CallerId;
 
 /// An authenticated and authorized API call.
 pub(in crate::api) struct ApiCall {
@@ -96,6 +98,15 @@ fn client_address(request: &HttpRequest, state: &ApiState) -> Option<IpAddr> {
     Some(state.authenticator.traffic().proxies.caller(peer, forwarded.into_iter()))
 }
 
+/// The subject of a request's limits: its caller, or its address while the caller is not known.
+pub(in crate::api) fn limited_as(request: &HttpRequest, state: &ApiState) -> CallerId {
+    if let Some(caller) = request.extensions().get::<CallerId>() {
+        return caller.clone();
+    }
+    let address = client_address(request, state).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    CallerId::Address(network(address))
+}
+
 /// Counts a request that needs no token against its address's rate limit.
 ///
 /// # Errors
@@ -134,6 +145,7 @@ impl ApiCall {
             let path = request.match_pattern().unwrap_or_default();
             caller.permissions.check(Permission::required(request.method(), &path))?;
         }
+        request.extensions_mut().insert(caller.limited_as.clone());
         let plain = state.store.by(caller.actor.clone());
         Ok(ApiCall { tenant: caller.tenant.clone(), now, caller, store: plain.clone(), plain, state, request })
     }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use actix_web::dev::{AppService, HttpServiceFactory, Service, ServiceRequest};
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderMap, USER_AGENT};
+use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, USER_AGENT, X_CONTENT_TYPE_OPTIONS};
 use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder, Scope, web};
 use futures_util::future::Either;
 use metrics::Counter;
@@ -179,6 +179,7 @@ impl HttpServiceFactory for ApiRoute {
                 };
                 async move {
                     let mut response = response.await?;
+                    add_security_headers(response.headers_mut());
                     if let Some((state, allowed)) = origins {
                         state.origins.add_headers(response.headers_mut(), allowed);
                     }
@@ -187,6 +188,14 @@ impl HttpServiceFactory for ApiRoute {
                 }
             })
             .register(config);
+    }
+}
+
+/// Browsers must neither guess the type of a response nor keep what a token has opened.
+fn add_security_headers(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
 }
 

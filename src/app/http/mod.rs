@@ -2,17 +2,20 @@
 //! portal and the probes. Come here to change which routes a port serves, or how slow clients are limited.
 //!
 //! * [`HttpServices`] is everything that handlers need; [`PageSet`] selects the pages of a port.
-//! * [`ConnectionLimiter`] limits open connections, and [`TimedConnection`] cuts off slow ones.
-//! * [`pipelining`] passes on one request at a time, and [`split_body`] writes large responses in chunks.
+//! * [`ConnectionLimiter`] limits open connections, and [`TimedConnection`] cuts off slow ones: see [`ClientDeadlines`].
+//! * [`pipelining`] passes on one request at a time ([`request_framing`] finds their ends), and [`split_body`] writes
+//!   large responses in chunks.
 //!
 //! # Invariants
 //!
 //! * No client can delay another by what it sends or fails to read.
 //! * Handlers are mounted here; they are implemented in `api` and `dashboard`, which know nothing of ports.
 
+mod client_deadlines;
 mod connection_limit;
 mod listeners;
 mod pipelining;
+mod request_framing;
 mod split_body;
 mod timed_connection;
 
@@ -38,7 +41,7 @@ use url::Url;
 use crate::api::authn::authenticator::Authenticator;
 use crate::api::http::probes;
 use crate::api::http::probes::Probes;
-use crate::api::{self, ApiState, BodyBudget, Origins};
+use crate::api::{self, ApiState, Origins};
 use crate::config::Role;
 use crate::dashboard::sign_in::passwords::Passwords;
 use crate::dashboard::{self, DashboardState, TailFeeds};
@@ -46,17 +49,13 @@ use crate::domain::signing::secret::SignatureType;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
+use client_deadlines::ClientDeadlines;
 use connection_limit::ConnectionLimiter;
 pub(super) use listeners::ListenAddresses;
 pub use listeners::Listeners;
 use pipelining::{BodyLength, RequestFlow};
-use timed_connection::{REQUEST_LIMIT, RESPONSE_LIMIT, TimedConnection};
+use timed_connection::TimedConnection;
 
-/// Longer than the idle timeout of common proxies and clients (60 s), so they close first and no request meets a
-/// closing connection.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// For the head of a connection's first request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// For reading the rest of an answered request and for the peer to close.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections on the port for probes.
@@ -82,7 +81,6 @@ pub(super) struct HttpServices {
     pub dashboard_secret: [u8; 32],
     pub feeds: TailFeeds,
     pub passwords: Passwords,
-    pub bodies: BodyBudget,
     pub draining: Arc<AtomicBool>,
     pub metrics: RenderMetrics,
 }
@@ -97,7 +95,7 @@ pub(super) fn server(
     describe_gauge!("sendoff_http_connections", "Open client connections.");
     describe_counter!(
         "sendoff_http_connections_cut_total",
-        "Client connections refused (full, address) or cut off (slow_request, slow_reader), by reason."
+        "Client connections refused (full, address) or cut off (slow_request, slow_reader, framing), by reason."
     );
     describe_counter!(
         "sendoff_http_rate_limited_total",
@@ -165,29 +163,31 @@ fn connection_service<F: Future<Output = ()> + 'static>(
         .configure(mount)
         .default_service(web::to(not_found));
     let app = app.into_factory().map_err(|error: Error| error.error_response());
+    let deadlines = ClientDeadlines::new();
     let http = HttpService::build()
         .on_connect_ext(|io: &TimedConnection<TcpStream>, data: &mut Extensions| {
             data.insert(io.hangup().clone());
             data.insert(io.flow().clone());
         })
         .graceful_shutdown_signal(stopping)
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(HEAD_TIMEOUT)
+        .keep_alive(deadlines.keep_alive)
+        .client_request_timeout(deadlines.head)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .local_addr(address)
         // Only sets the host of requests without a Host header, which no handler reads.
         .finish(map_config(app, |()| AppConfig::default()));
-    fn_service(move |io: TcpStream| ready(admit(&limiter, io))).and_then(http)
+    fn_service(move |io: TcpStream| ready(admit(&limiter, deadlines, io))).and_then(http)
 }
 
 /// Times the connection if the limit allows it.
 fn admit(
     limiter: &ConnectionLimiter,
+    deadlines: ClientDeadlines,
     io: TcpStream,
 ) -> Result<(TimedConnection<TcpStream>, Protocol, Option<SocketAddr>), DispatchError> {
     let peer = io.peer_addr()?;
     let permit = limiter.acquire(peer.ip()).ok_or(DispatchError::DisconnectTimeout)?;
-    Ok((TimedConnection::new(io, permit, REQUEST_LIMIT, RESPONSE_LIMIT), Protocol::Http1, Some(peer)))
+    Ok((TimedConnection::new(io, permit, deadlines), Protocol::Http1, Some(peer)))
 }
 
 /// The length of a request's body.
@@ -217,16 +217,7 @@ fn mount(config: &mut ServiceConfig, services: HttpServices, probes_apart: bool,
         return;
     }
     let HttpServices {
-        store,
-        egress,
-        authenticator,
-        origins,
-        public_url,
-        portal_url,
-        retention,
-        signature_type,
-        bodies,
-        ..
+        store, egress, authenticator, origins, public_url, portal_url, retention, signature_type, ..
     } = services.clone();
     config
         .app_data(Data::new(ApiState {
@@ -238,7 +229,6 @@ fn mount(config: &mut ServiceConfig, services: HttpServices, probes_apart: bool,
             clock: Clock,
             retention,
             signature_type,
-            bodies,
             origins,
         }))
         .configure(api::routes);

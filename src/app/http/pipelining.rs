@@ -6,16 +6,17 @@
 //!
 //! * [`RequestFlow`] is the state of a connection's requests. The app [begins](RequestFlow::begin) one, which lasts
 //!   until its [`ActiveRequest`] is dropped, after the end of the response.
-//! * [`RequestBuffer`] holds bytes that were read but not passed on.
+//! * [`RequestBuffer`] holds bytes that were read but not passed on. [`RequestFraming`](super::request_framing) finds
+//!   the ends of heads and bodies in them.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
+use super::request_framing::{ChunkScan, HeadScan};
+
 /// Maximum buffered bytes.
 pub(super) const READ_AHEAD: usize = 8 * 1024;
-/// Request heads passed on at once after a chunked body, where heads cannot be distinguished from the body's bytes.
-const MAX_HEADS: usize = 4;
 
 /// The length of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +34,8 @@ enum ReadPhase {
     Head,
     /// The remaining bytes of a body. At 0, nothing until the response ends.
     Body(u64),
-    /// A chunked body, and what follows it.
-    Chunked,
+    /// The rest of a chunked body.
+    Chunked(ChunkScan),
 }
 
 /// The state of a connection's requests, shared by its reader and its handler on one thread.
@@ -45,7 +46,7 @@ pub(super) struct RequestFlow(Rc<Inner>);
 struct Inner {
     phase: Cell<ReadPhase>,
     busy: Cell<bool>,
-    /// Bytes passed on since the end of the last head.
+    /// Bytes of the body that were passed on with its head.
     behind_head: Cell<u64>,
     reader: RefCell<Option<Waker>>,
 }
@@ -68,7 +69,7 @@ impl RequestFlow {
         self.0.phase.set(match body {
             // Part of the body was passed on with the head.
             BodyLength::Bytes(bytes) => ReadPhase::Body(bytes.saturating_sub(self.0.behind_head.take())),
-            BodyLength::Chunked => ReadPhase::Chunked,
+            BodyLength::Chunked => ReadPhase::Chunked(ChunkScan::default()),
         });
         ActiveRequest(self.clone())
     }
@@ -79,6 +80,16 @@ impl RequestFlow {
         if reader.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
             *reader = Some(cx.waker().clone());
         }
+    }
+
+    /// Whether the last request is answered, and the end of its body has not been passed on.
+    pub fn is_draining(&self) -> bool {
+        !self.0.busy.get() && matches!(self.0.phase.get(), ReadPhase::Body(1..) | ReadPhase::Chunked(_))
+    }
+
+    /// Whether a chunked body has more framing than any client needs: the connection must be closed.
+    pub fn is_excessive(&self) -> bool {
+        matches!(self.0.phase.get(), ReadPhase::Chunked(scan) if scan.is_excessive())
     }
 
     fn phase(&self) -> ReadPhase {
@@ -103,8 +114,7 @@ impl Drop for ActiveRequest {
 #[derive(Debug, Default)]
 pub(super) struct RequestBuffer {
     bytes: Vec<u8>,
-    /// The last byte, ignoring carriage returns, ended a line.
-    line_ended: bool,
+    head: HeadScan,
     /// A head was passed on, and the server must process it before more bytes follow.
     pause: bool,
 }
@@ -130,7 +140,8 @@ impl RequestBuffer {
 
     /// Removes up to `most` bytes to pass on. Empty: the current response must end first.
     pub fn take(&mut self, flow: &RequestFlow, most: usize) -> Vec<u8> {
-        let offered = &self.bytes[..self.bytes.len().min(most)];
+        let most = self.bytes.len().min(most);
+        let offered = &mut self.bytes[..most];
         let count = match flow.phase() {
             ReadPhase::Body(left) => {
                 let count = offered.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -139,42 +150,31 @@ impl RequestBuffer {
             }
             ReadPhase::Head => {
                 flow.0.phase.set(ReadPhase::Head);
-                self.heads(flow, offered.len(), 1)
+                match self.head.end(offered) {
+                    Some(end) => {
+                        // The usual request takes one turn with its body.
+                        let behind = end.body.min((most - end.at) as u64);
+                        flow.0.behind_head.set(behind);
+                        self.pause = true;
+                        end.at + usize::try_from(behind).unwrap_or(0)
+                    }
+                    None => most,
+                }
             }
-            ReadPhase::Chunked => self.heads(flow, offered.len(), MAX_HEADS),
+            ReadPhase::Chunked(mut scan) => {
+                let end = scan.end(offered);
+                flow.0.phase.set(match end {
+                    Some(_) => ReadPhase::Body(0),
+                    None => ReadPhase::Chunked(scan),
+                });
+                end.unwrap_or(most)
+            }
         };
         if count == 0 {
             return Vec::new();
         }
         let rest = self.bytes.split_off(count);
         std::mem::replace(&mut self.bytes, rest)
-    }
-
-    /// The length of a prefix with at most `most` request heads. It includes the bytes after the last head if they
-    /// contain no further one. An empty line inside a body looks like the end of a head.
-    fn heads(&mut self, flow: &RequestFlow, offered: usize, most: usize) -> usize {
-        let (mut line_ended, mut found, mut end) = (self.line_ended, 0, 0);
-        for (at, byte) in self.bytes[..offered].iter().enumerate() {
-            match byte {
-                b'\n' if line_ended => {
-                    if found == most {
-                        self.line_ended = false;
-                        self.pause = true;
-                        flow.0.behind_head.set(0);
-                        return end;
-                    }
-                    (found, end, line_ended) = (found + 1, at + 1, false);
-                }
-                b'\n' => line_ended = true,
-                b'\r' => {}
-                _ => line_ended = false,
-            }
-        }
-        self.line_ended = line_ended;
-        self.pause = found > 0;
-        let behind = (offered - end) as u64;
-        flow.0.behind_head.set(if found > 0 { behind } else { flow.0.behind_head.get() + behind });
-        offered
     }
 }
 
@@ -189,24 +189,24 @@ mod tests {
     #[test]
     fn requests_are_passed_on_one_at_a_time() {
         let (mut buffer, flow) = (RequestBuffer::default(), RequestFlow::default());
-        buffer.push(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\n\nGET /c");
+        buffer.push(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\n\r\nGET /c");
         assert_eq!(taken(&mut buffer, &flow), "GET /a HTTP/1.1\r\nhost: a\r\n\r\n");
         assert!(buffer.take_pause() && !buffer.take_pause());
         let busy = flow.begin(BodyLength::Bytes(0));
         assert_eq!(taken(&mut buffer, &flow), "");
         drop(busy);
-        assert_eq!(taken(&mut buffer, &flow), "GET /b HTTP/1.1\n\nGET /c", "what is behind is no whole request");
+        assert_eq!(taken(&mut buffer, &flow), "GET /b HTTP/1.1\r\n\r\n");
         let busy = flow.begin(BodyLength::Bytes(0));
         buffer.push(b" HTTP/1.1\r\n\r\n");
         assert_eq!(taken(&mut buffer, &flow), "");
         drop(busy);
-        assert_eq!(taken(&mut buffer, &flow), " HTTP/1.1\r\n\r\n");
+        assert_eq!(taken(&mut buffer, &flow), "GET /c HTTP/1.1\r\n\r\n");
     }
 
     #[test]
     fn a_body_is_passed_on_to_its_end_and_no_further() {
         let (mut buffer, flow) = (RequestBuffer::default(), RequestFlow::default());
-        buffer.push(b"POST /a HTTP/1.1\r\ncontent-length: 9\r\n\r\n{1}");
+        buffer.push(b"POST /a HTTP/1.1\r\nContent-Length: 9\r\n\r\n{1}");
         assert!(taken(&mut buffer, &flow).ends_with("{1}"), "the common case takes one turn");
         let busy = flow.begin(BodyLength::Bytes(9));
         buffer.push(b"\n\n\n\n{2GET /b HTTP/1.1\r\n\r\n");
@@ -226,21 +226,32 @@ mod tests {
     }
 
     #[test]
-    fn bytes_after_a_chunked_body_are_passed_on_a_few_heads_at_a_time() {
+    fn a_chunked_body_ends_before_the_next_request() {
         let (mut buffer, flow) = (RequestBuffer::default(), RequestFlow::default());
-        buffer.push(b"POST /a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
-        let first = taken(&mut buffer, &flow);
-        assert!(first.ends_with("chunked\r\n\r\n"), "{first}");
-        let _busy = flow.begin(BodyLength::Chunked);
-        assert_eq!(taken(&mut buffer, &flow), "3\r\nabc\r\n0\r\n\r\n");
-        buffer.push("GET / HTTP/1.1\n\n".repeat(100).as_bytes());
-        assert_eq!(taken(&mut buffer, &flow), "GET / HTTP/1.1\n\n".repeat(MAX_HEADS));
+        let body = "3\r\na\n\n\r\n1;x=y\r\n\r\r\n0\r\n\r\n";
+        for piece in [1, 3, 1_000] {
+            let text = format!("POST /a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{body}GET /b HTTP/1.1\r\n\r\n");
+            let (mut passed, mut busy) = (String::new(), None);
+            for some in text.as_bytes().chunks(piece) {
+                buffer.push(some);
+                passed.push_str(&taken(&mut buffer, &flow));
+                if buffer.take_pause() && busy.is_none() {
+                    busy = Some(flow.begin(BodyLength::Chunked));
+                    passed.push_str(&taken(&mut buffer, &flow));
+                }
+            }
+            assert!(passed.ends_with("0\r\n\r\n"), "{passed:?}");
+            drop(busy);
+            assert_eq!(taken(&mut buffer, &flow), "GET /b HTTP/1.1\r\n\r\n");
+            assert!(buffer.take_pause());
+            drop(flow.begin(BodyLength::Bytes(0)));
+        }
     }
 
     #[test]
     fn the_end_of_a_head_is_found_across_reads() {
         let (mut buffer, flow) = (RequestBuffer::default(), RequestFlow::default());
-        let text = b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n";
+        let text = b"GET /a HTTP/1.1\r\n\r\n\r\nGET /b HTTP/1.1\r\n\r\n";
         let mut heads = String::new();
         for byte in text {
             buffer.push(&[*byte]);
@@ -250,6 +261,6 @@ mod tests {
                 heads.push('|');
             }
         }
-        assert_eq!(heads, "GET /a HTTP/1.1\r\n\r\n|GET /b HTTP/1.1\r\n\r\n|");
+        assert_eq!(heads, "GET /a HTTP/1.1\r\n\r\n|\r\nGET /b HTTP/1.1\r\n\r\n|");
     }
 }

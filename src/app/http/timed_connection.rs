@@ -3,8 +3,9 @@
 //! * The **request** timer runs from the first byte of a request to the first byte of its response, including the
 //!   handler's time. It bounds heads and bodies, even of requests that no handler reads.
 //! * The **response** timer runs while the kernel accepts no more bytes, until it has accepted all of them.
+//! * The **drain** timer runs while the rest of a body arrives whose request is already answered, however fast it is.
 //!
-//! Between requests neither runs; the keep-alive timeout does. Early bytes wait in the [`RequestBuffer`], and nothing
+//! Between requests none runs; the keep-alive timeout does. Early bytes wait in the [`RequestBuffer`], and nothing
 //! is read from a peer that does not read its responses.
 
 use std::future::Future;
@@ -16,8 +17,10 @@ use std::time::Duration;
 
 use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::client_deadlines::ClientDeadlines;
 use super::connection_limit::ConnectionPermit;
 use super::pipelining::{READ_AHEAD, RequestBuffer, RequestFlow};
 use crate::traffic::hangup::Hangup;
@@ -31,11 +34,8 @@ pub(super) struct ThroughputLimit {
     pub bytes_per_second: u32,
 }
 
-/// Longer than any handler takes.
-pub(super) const REQUEST_LIMIT: ThroughputLimit =
-    ThroughputLimit { grace: Duration::from_secs(60), bytes_per_second: 8 * 1024 };
-pub(super) const RESPONSE_LIMIT: ThroughputLimit =
-    ThroughputLimit { grace: Duration::from_secs(30), bytes_per_second: 8 * 1024 };
+/// The response that asks for a body. It is not the end of a request.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Measures a transfer against its limit.
 struct ThroughputTimer {
@@ -77,6 +77,8 @@ pub(super) struct TimedConnection<S> {
     io: S,
     receiving: ThroughputTimer,
     sending: ThroughputTimer,
+    /// Time to drain a body, and its timer.
+    drain: (Duration, Option<Pin<Box<Sleep>>>),
     buffer: RequestBuffer,
     flow: RequestFlow,
     hangup: Hangup,
@@ -90,18 +92,16 @@ pub(super) struct TimedConnection<S> {
 }
 
 impl<S> TimedConnection<S> {
-    pub fn new(
-        io: S,
-        permit: ConnectionPermit,
-        receiving: ThroughputLimit,
-        sending: ThroughputLimit,
-    ) -> TimedConnection<S> {
-        let (receiving, sending) = (ThroughputTimer::new(receiving), ThroughputTimer::new(sending));
+    pub fn new(io: S, permit: ConnectionPermit, deadlines: ClientDeadlines) -> TimedConnection<S> {
+        let receiving = ThroughputTimer::new(deadlines.request);
+        let sending = ThroughputTimer::new(deadlines.response);
+        let drain = (deadlines.drain, None);
         let (buffer, flow, hangup) = (RequestBuffer::default(), RequestFlow::default(), Hangup::default());
         TimedConnection {
             io,
             receiving,
             sending,
+            drain,
             buffer,
             flow,
             hangup,
@@ -120,6 +120,31 @@ impl<S> TimedConnection<S> {
     /// Signals that the peer has closed its side.
     pub fn hangup(&self) -> &Hangup {
         &self.hangup
+    }
+}
+
+impl<S> TimedConnection<S> {
+    /// Whether the rest of an answered request has been arriving for too long. If not, wakes the task at its deadline.
+    fn drains_too_long(&mut self, cx: &mut Context<'_>) -> bool {
+        let (limit, timer) = &mut self.drain;
+        if !self.flow.is_draining() {
+            *timer = None;
+            return false;
+        }
+        timer.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(cx).is_ready()
+    }
+}
+
+/// A connection that can be ended at once.
+pub(super) trait CutOff {
+    /// Makes closing discard the data that the peer has not accepted. The kernel would keep it for minutes, in case the
+    /// peer reads on.
+    fn cut_off(&self);
+}
+
+impl CutOff for TcpStream {
+    fn cut_off(&self) {
+        let _ = self.set_zero_linger();
     }
 }
 
@@ -163,10 +188,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedConnection<S> {
             this.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
+        if this.drains_too_long(cx) {
+            return Poll::Ready(Err(timed_out("slow_request")));
+        }
         let pause = this.buffer.take_pause();
         loop {
             if !pause && !this.buffer.is_empty() {
                 let taken = this.buffer.take(&this.flow, buffer.remaining());
+                if this.flow.is_excessive() {
+                    counter!("sendoff_http_connections_cut_total", "reason" => "framing").increment(1);
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
                 if !taken.is_empty() {
                     buffer.put_slice(&taken);
                     this.receiving.record(taken.len());
@@ -189,7 +221,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedConnection<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for TimedConnection<S> {
+impl<S: AsyncWrite + CutOff + Unpin> AsyncWrite for TimedConnection<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         match Pin::new(&mut this.io).poll_write(cx, bytes) {
@@ -199,7 +231,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedConnection<S> {
                 if let Some(reader) = this.reader.take() {
                     reader.wake();
                 }
-                this.receiving.end();
+                if bytes != CONTINUE {
+                    this.receiving.end();
+                }
                 if this.sending.started.is_some() {
                     this.sending.record(written);
                 }
@@ -208,7 +242,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedConnection<S> {
             Poll::Pending => {
                 this.blocked = true;
                 this.sending.record(0);
-                if this.sending.is_late(cx) { Poll::Ready(Err(timed_out("slow_reader"))) } else { Poll::Pending }
+                if !this.sending.is_late(cx) {
+                    return Poll::Pending;
+                }
+                this.io.cut_off();
+                Poll::Ready(Err(timed_out("slow_reader")))
             }
             other => other,
         }
@@ -227,130 +265,4 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedConnection<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-
-    use super::super::connection_limit::ConnectionLimiter;
-    use super::*;
-
-    const SOON: ThroughputLimit = ThroughputLimit { grace: Duration::from_millis(100), bytes_per_second: 1_024 };
-    const NEVER: ThroughputLimit = ThroughputLimit { grace: Duration::from_secs(3_600), bytes_per_second: 1 };
-
-    /// The server's end, with a buffer of `room` bytes, and the peer's.
-    fn pair(
-        room: usize,
-        receiving: ThroughputLimit,
-        sending: ThroughputLimit,
-    ) -> (TimedConnection<DuplexStream>, DuplexStream) {
-        let (ours, theirs) = duplex(room);
-        let permit = ConnectionLimiter::new(1, crate::traffic::proxies::TrustedProxies::default())
-            .acquire(Ipv4Addr::LOCALHOST.into())
-            .unwrap();
-        (TimedConnection::new(ours, permit, receiving, sending), theirs)
-    }
-
-    fn timed_out<T: std::fmt::Debug>(result: io::Result<T>) {
-        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    }
-
-    /// Counts wake-ups.
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_blocked_reader_is_woken_when_the_peer_reads() {
-        let (mut ours, mut theirs) = pair(8, NEVER, NEVER);
-        let (woken, mut nobody) = (Arc::new(Woken::default()), Context::from_waker(Waker::noop()));
-        let waker = Waker::from(woken.clone());
-        let times = || woken.0.load(Ordering::Relaxed);
-        let write =
-            |ours: &mut TimedConnection<DuplexStream>, cx: &mut Context<'_>| Pin::new(ours).poll_write(cx, &[0; 8]);
-        assert!(write(&mut ours, &mut nobody).is_ready() && write(&mut ours, &mut nobody).is_pending());
-        let mut bytes = [0; 8];
-        let mut buffer = ReadBuf::new(&mut bytes);
-        assert!(Pin::new(&mut ours).poll_read(&mut Context::from_waker(&waker), &mut buffer).is_pending());
-        theirs.read_exact(&mut [0; 8]).await.unwrap();
-        assert_eq!(times(), 0);
-        assert!(write(&mut ours, &mut nobody).is_ready());
-        assert_eq!(times(), 1);
-        // The next read sees new bytes.
-        assert!(Pin::new(&mut ours).poll_read(&mut Context::from_waker(&waker), &mut buffer).is_pending());
-        theirs.write_all(b"GET").await.unwrap();
-        assert_eq!(times(), 2);
-    }
-
-    #[tokio::test]
-    async fn an_endless_request_is_cut_off() {
-        let (mut ours, mut theirs) = pair(1_024, SOON, NEVER);
-        theirs.write_all(b"POST").await.unwrap();
-        let mut buffer = [0; 64];
-        assert_eq!(ours.read(&mut buffer).await.unwrap(), 4);
-        timed_out(ours.read(&mut buffer).await);
-    }
-
-    #[tokio::test]
-    async fn a_trickle_of_bytes_does_not_extend_the_deadline() {
-        let (mut ours, mut theirs) = pair(1_024, SOON, NEVER);
-        let peer = tokio::spawn(async move {
-            // Written as fast as they are read, so only the byte count limits the time.
-            let mut tick = tokio::time::interval(Duration::from_millis(10));
-            while theirs.write_all(b"x").await.is_ok() {
-                tick.tick().await;
-            }
-        });
-        let mut buffer = [0; 64];
-        let mut read = 0;
-        let error = loop {
-            match ours.read(&mut buffer).await {
-                Ok(bytes) => read += bytes,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(read < 500, "{read} bytes");
-        drop(ours);
-        peer.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn an_idle_connection_is_left_to_the_keep_alive_timeout() {
-        let (mut ours, mut theirs) = pair(1_024, SOON, SOON);
-        let mut buffer = [0; 64];
-        theirs.write_all(b"GET").await.unwrap();
-        assert_eq!(ours.read(&mut buffer).await.unwrap(), 3);
-        ours.write_all(b"200").await.unwrap();
-        ours.flush().await.unwrap();
-        let idle = tokio::time::timeout(3 * SOON.grace, ours.read(&mut buffer)).await;
-        assert!(idle.is_err(), "answered: nothing runs out");
-    }
-
-    #[tokio::test]
-    async fn an_unread_response_is_cut_off() {
-        let (mut ours, _theirs) = pair(16, NEVER, SOON);
-        timed_out(ours.write_all(&[0; 64]).await);
-    }
-
-    #[tokio::test]
-    async fn a_response_that_is_read_is_sent() {
-        let (mut ours, mut theirs) = pair(16, NEVER, SOON);
-        let reader = tokio::spawn(async move {
-            let mut all = Vec::new();
-            theirs.read_to_end(&mut all).await.map(|_| all.len())
-        });
-        ours.write_all(&[7; 64 * 1_024]).await.unwrap();
-        ours.shutdown().await.unwrap();
-        drop(ours);
-        assert_eq!(reader.await.unwrap().unwrap(), 64 * 1_024);
-    }
-}
+mod tests;

@@ -2,17 +2,18 @@
 //! skip the check.
 
 use actix_web::dev::{Payload, UrlEncoded};
-use actix_web::http::header::LOCATION;
+use actix_web::http::header::{CONTENT_LENGTH, LOCATION};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use futures_util::future::LocalBoxFuture;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::http::current_user::CurrentUser;
+use crate::dashboard::http::current_user::{CurrentUser, limited_by};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
 use crate::dashboard::http::form_once;
 use crate::dashboard::http::session::same;
 use crate::domain::limits;
+use crate::store::StoreError;
 use crate::store::ingest::idempotency::IdempotencyKey;
 
 /// Bytes of a form beside its largest field.
@@ -61,11 +62,15 @@ impl FromRequest for VerifiedForm {
         let state = request.app_data::<web::Data<DashboardState>>().cloned();
         let form = UrlEncoded::<Vec<(String, String)>>::new(request, payload);
         let path = request.uri().to_string();
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         Box::pin(async move {
             // First, so only a session's forms are read.
             let user = user.await?;
             let state = state.ok_or(PageError::NotSignedIn)?;
-            let fields = form.limit(longest(&state)).await;
+            let most = longest(&state);
+            let mut reservation = state.traffic.bodies.reservation(limited_by(user.hash));
+            reservation.add(length.unwrap_or(most).min(most)).map_err(|_| PageError::Store(StoreError::Overloaded))?;
+            let fields = form.limit(most).await;
             let fields = fields.map_err(|_| PageError::BadRequest("The form could not be read, or is too long."))?;
             let key = form_once::key(&user.hash, &path, &fields, state.clock.now());
             let submitted = VerifiedForm { fields, key };
@@ -95,6 +100,8 @@ pub fn own_path(text: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use crate::dashboard::http::verified_form::*;
 
     #[test]
@@ -104,6 +111,19 @@ mod tests {
             ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nset-cookie: b", "javascript:x"]
         {
             assert_eq!(own_path(bad), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        /// Wherever a form leads, it is on this site: as a browser resolves it.
+        #[test]
+        fn fuzz_own_path(text in prop_oneof![".{0,40}", "[/\\\\.@:?#a-z\\t\\r\\n %0-9]{0,30}"]) {
+            if let Some(path) = own_path(&text) {
+                let here = url::Url::parse("https://hooks.example.com/a/b").unwrap();
+                let there = here.join(path).unwrap();
+                prop_assert_eq!(there.origin(), here.origin(), "{}", text);
+                prop_assert!(actix_web::http::header::HeaderValue::from_str(path).is_ok());
+            }
         }
     }
 }

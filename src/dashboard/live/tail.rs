@@ -169,7 +169,7 @@ pub async fn events(PageInput { state, request, user }: PageInput<CurrentUser>) 
     let query = UrlQuery::of(&request);
     let params = TailParams::of(&state, &user, &query).await?;
     let Some(filter) = params.filter else { return Err(PageError::NotFound) };
-    let subscription = match state.feeds.open(&state.store, state.clock, &user.org, user.hash) {
+    let subscription = match state.feeds.open(&state.store, state.clock, &user.tenant(), user.hash) {
         Ok(subscription) => subscription,
         Err(why) => return Ok(limit_reached(why)),
     };

@@ -9,13 +9,14 @@
 //! recorded even later, after an outage of the store, appear in the lists but not in the tail.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
 
 use crate::domain::time::Clock;
-use crate::domain::{AttemptId, OrgId, Time};
+use crate::domain::{AppId, AttemptId, OrgId, Time};
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::query::attempts::ListedAttempt;
 use crate::store::{Store, StoreError, Tenant};
@@ -24,6 +25,10 @@ use crate::store::{Store, StoreError, Tenant};
 const OPEN: usize = 32;
 /// The maximum number of open tails per session.
 const PER_SESSION: usize = 4;
+/// The maximum number of open tails of an application's customers.
+const PER_APPLICATION: usize = 8;
+/// The maximum number of open tails of all customers; the others are for operators.
+const OF_CUSTOMERS: usize = 24;
 /// The polling interval.
 pub const POLL: Duration = Duration::from_millis(500);
 /// Lookback of each poll: longer than a usual attempt with its recording, and longer than clock skew between processes.
@@ -66,15 +71,18 @@ struct Inner {
 #[derive(Debug, Default)]
 struct OpenTails {
     all: usize,
+    of_customers: usize,
     by_session: HashMap<TokenHash, usize>,
+    /// Of customers.
+    by_application: HashMap<AppId, usize>,
 }
 
 /// The reason no tail was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TailLimit {
-    /// The session has [`PER_SESSION`].
+    /// The session has [`PER_SESSION`], or the application's customers have [`PER_APPLICATION`].
     Session,
-    /// The process has [`OPEN`], or is stopping.
+    /// The process has [`OPEN`], its customers have [`OF_CUSTOMERS`], or it is stopping.
     Process,
 }
 
@@ -99,17 +107,27 @@ pub struct TailSubscription {
 struct TailPermit {
     inner: Arc<Inner>,
     session: TokenHash,
+    /// A customer's.
+    app: Option<AppId>,
 }
 
 impl Drop for TailPermit {
     fn drop(&mut self) {
         let mut open = self.inner.open();
         open.all = open.all.saturating_sub(1);
-        if let Some(theirs) = open.by_session.get_mut(&self.session) {
-            *theirs -= 1;
-            if *theirs == 0 {
-                open.by_session.remove(&self.session);
-            }
+        count_down(&mut open.by_session, &self.session);
+        if let Some(app) = self.app {
+            open.of_customers = open.of_customers.saturating_sub(1);
+            count_down(&mut open.by_application, &app);
+        }
+    }
+}
+
+fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
@@ -127,7 +145,7 @@ impl TailFeeds {
         self.inner.closing.send_replace(true);
     }
 
-    /// Opens a tail of an organization.
+    /// Opens a tail of an organization; `tenant` is what the session sees of it.
     ///
     /// # Errors
     /// A limit is reached.
@@ -135,10 +153,11 @@ impl TailFeeds {
         &self,
         store: &Store,
         clock: Clock,
-        org: &OrgId,
+        tenant: &Tenant,
         session: TokenHash,
     ) -> Result<TailSubscription, TailLimit> {
-        let permit = self.permit(session)?;
+        let org = &tenant.org;
+        let permit = self.permit(session, tenant.only)?;
         let mut feeds = self.inner.feeds();
         let feed = feeds.entry(org.clone()).or_insert_with(|| {
             let (sender, recent) = (broadcast::Sender::new(BEHIND), VecDeque::with_capacity(RECENT));
@@ -150,18 +169,25 @@ impl TailFeeds {
         Ok(TailSubscription { recent, batches, closing: self.inner.closing.subscribe(), _permit: permit })
     }
 
-    fn permit(&self, session: TokenHash) -> Result<TailPermit, TailLimit> {
+    /// A permit for a session, which is a customer's if `app` is given.
+    fn permit(&self, session: TokenHash, app: Option<AppId>) -> Result<TailPermit, TailLimit> {
         let mut open = self.inner.open();
         let theirs = open.by_session.get(&session).copied().unwrap_or(0);
-        if theirs >= PER_SESSION {
+        let of_app = app.and_then(|app| open.by_application.get(&app).copied()).unwrap_or(0);
+        if theirs >= PER_SESSION || of_app >= PER_APPLICATION {
             return Err(TailLimit::Session);
         }
-        if open.all >= OPEN || *self.inner.closing.borrow() {
+        let crowded = app.is_some() && open.of_customers >= OF_CUSTOMERS;
+        if open.all >= OPEN || crowded || *self.inner.closing.borrow() {
             return Err(TailLimit::Process);
         }
         open.all += 1;
         open.by_session.insert(session, theirs + 1);
-        Ok(TailPermit { inner: self.inner.clone(), session })
+        if let Some(app) = app {
+            open.of_customers += 1;
+            open.by_application.insert(app, of_app + 1);
+        }
+        Ok(TailPermit { inner: self.inner.clone(), session, app })
     }
 }
 
@@ -244,17 +270,37 @@ mod tests {
     #[test]
     fn tail_permits_are_limited_and_returned() {
         let feeds = TailFeeds::default();
-        let mut held: Vec<TailPermit> = (0..PER_SESSION).map(|_| feeds.permit([1; 32]).unwrap()).collect();
-        assert_eq!(feeds.permit([1; 32]).err(), Some(TailLimit::Session));
+        let operator = |session| feeds.permit([session; 32], None);
+        let mut held: Vec<TailPermit> = (0..PER_SESSION).map(|_| operator(1).unwrap()).collect();
+        assert_eq!(operator(1).err(), Some(TailLimit::Session));
         for session in 2..=8 {
-            held.extend((0..PER_SESSION).map(|_| feeds.permit([session; 32]).unwrap()));
+            held.extend((0..PER_SESSION).map(|_| operator(session).unwrap()));
         }
-        assert_eq!(feeds.permit([9; 32]).err(), Some(TailLimit::Process));
+        assert_eq!(operator(9).err(), Some(TailLimit::Process));
         drop(held.remove(0));
-        assert!(feeds.permit([9; 32]).is_ok());
+        assert!(operator(9).is_ok());
         drop(held);
         assert!(feeds.inner.open().by_session.is_empty() && feeds.inner.open().all == 0);
         feeds.close();
-        assert_eq!(feeds.permit([1; 32]).err(), Some(TailLimit::Process));
+        assert_eq!(operator(1).err(), Some(TailLimit::Process));
+    }
+
+    #[test]
+    fn customers_of_one_application_leave_tails_to_the_others() {
+        let feeds = TailFeeds::default();
+        let apps: Vec<AppId> = (0..4).map(|_| AppId::new(Time::ZERO)).collect();
+        let mut held: Vec<TailPermit> = Vec::new();
+        for (n, app) in apps[..3].iter().enumerate() {
+            for session in 0..2 {
+                let session = [10 + 2 * n as u8 + session; 32];
+                held.extend((0..PER_SESSION).map(|_| feeds.permit(session, Some(*app)).unwrap()));
+            }
+            assert_eq!(feeds.permit([9; 32], Some(*app)).err(), Some(TailLimit::Session), "another session of it");
+        }
+        assert_eq!(feeds.permit([9; 32], Some(apps[3])).err(), Some(TailLimit::Process));
+        assert!(feeds.permit([9; 32], None).is_ok(), "operators have some of their own");
+        held.clear();
+        let open = feeds.inner.open();
+        assert!(open.by_application.is_empty() && open.of_customers == 0 && open.all == 0);
     }
 }

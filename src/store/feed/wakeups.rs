@@ -22,6 +22,8 @@ use crate::store::{Backend, Inner, Store, StoreError};
 
 /// Maximum waiting readers per process.
 pub const LISTENERS: usize = 20_000;
+/// Maximum waiting readers per application and process.
+pub const APPLICATION_LISTENERS: usize = LISTENERS / 4;
 /// The polling interval for other processes' commits. Readers should learn of them within 100 ms.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum applications per poll. If there are more, they take turns.
@@ -126,7 +128,7 @@ impl FeedWakeups {
 
 impl Store {
     /// A listener for the next message of `app`. Create it before reading, so concurrent commits wake it. `None`: there
-    /// are already [`LISTENERS`], or the process is shutting down.
+    /// are already [`LISTENERS`], the application has [`APPLICATION_LISTENERS`], or the process is shutting down.
     pub fn listen_to_feed(&self, app: AppId) -> Option<FeedListener> {
         let wakeups = &self.inner.wakeups;
         if wakeups.closed.load(Ordering::Acquire) {
@@ -140,6 +142,10 @@ impl Store {
             let mut apps = wakeups.apps();
             let new = || AppListeners { listeners: 0, after: Position::START, woken: Sender::new(()) };
             let waiting = apps.entry(app).or_insert_with(new);
+            if waiting.listeners >= APPLICATION_LISTENERS {
+                wakeups.count.fetch_sub(1, Ordering::AcqRel);
+                return None;
+            }
             waiting.listeners += 1;
             waiting.woken.subscribe()
         };

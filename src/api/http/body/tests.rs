@@ -4,11 +4,15 @@ use actix_web::ResponseError;
 use actix_web::http::StatusCode;
 use futures_util::FutureExt;
 use futures_util::stream;
+use proptest::prelude::*;
 
 use crate::api::http::body::*;
+use crate::domain::OrgId;
+use crate::traffic::body_budget::BodyBudget;
+use crate::traffic::rate_limits::CallerId;
 
 fn body(text: &'static str) -> JsonBody {
-    JsonBody { bytes: Bytes::from_static(text.as_bytes()), _reservation: Reservation::default() }
+    JsonBody { bytes: Bytes::from_static(text.as_bytes()), _reservation: None }
 }
 
 #[test]
@@ -56,14 +60,16 @@ fn arriving(pieces: &[usize]) -> impl Stream<Item = Result<Bytes, PayloadError>>
 
 #[test]
 fn bodies_share_a_budget_checked_per_chunk() {
-    let budget = BodyBudget::of(100);
+    // An organization has half of it.
+    let budget = BodyBudget::of(200);
+    let share = || budget.reservation(CallerId::Organization(OrgId::default_org()));
     let read =
-        |pieces: &[usize]| collect(arriving(pieces), 0, 1_000, &budget).now_or_never().expect("nothing to wait for");
+        |pieces: &[usize]| collect(arriving(pieces), 0, 1_000, share).now_or_never().expect("nothing to wait for");
     let held = read(&[30, 30]).unwrap();
     // Reading stops at the chunk that exceeds the budget.
     let endless = arriving(&[30]).chain(stream::once(async { Ok(Bytes::from_static(b"more than is left")) }));
     let more = endless.chain(stream::poll_fn(|_| -> std::task::Poll<Option<_>> { panic!("read on") }));
-    let refused = collect(Box::pin(more), 0, 1_000, &budget).now_or_never().expect("nothing to wait for");
+    let refused = collect(Box::pin(more), 0, 1_000, share).now_or_never().expect("nothing to wait for");
     let refused = refused.err().expect("no room");
     assert_eq!(refused.status_code(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.error_response().headers().contains_key("retry-after"));
@@ -76,7 +82,56 @@ fn bodies_share_a_budget_checked_per_chunk() {
 #[test]
 fn a_declared_length_reserves_nothing() {
     let budget = BodyBudget::of(100);
-    assert!(collect(arriving(&[10]), 900, 1_000, &budget).now_or_never().unwrap().is_ok());
-    let error = collect(arriving(&[10]), 1_001, 1_000, &budget).now_or_never().unwrap().err().unwrap();
+    let share = || budget.reservation(CallerId::Organization(OrgId::default_org()));
+    assert!(collect(arriving(&[10]), 900, 1_000, share).now_or_never().unwrap().is_ok());
+    let error = collect(arriving(&[10]), 1_001, 1_000, share).now_or_never().unwrap().err().unwrap();
     assert_eq!(error.status_code(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+/// JSON of any shape, and text that is nearly JSON.
+fn documents() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        "null|true|false|-?[0-9]{1,25}(\\.[0-9]{1,5})?([eE][+-]?[0-9]{1,4})?".boxed(),
+        r#""([a-z]|\\[nrt"\\/bf]|\\u[0-9a-fA-F]{4}|é|💩){0,8}""#.boxed(),
+    ];
+    let value = leaf.prop_recursive(6, 40, 5, |inner| {
+        let pair =
+            (r#""([a-z]|\\u00[46][0-9a-f]){0,4}""#, inner.clone()).prop_map(|(name, value)| format!("{name}: {value}"));
+        prop_oneof![
+            prop::collection::vec(inner, 0..5).prop_map(|items| format!("[{}]", items.join(","))),
+            prop::collection::vec(pair, 0..5).prop_map(|pairs| format!("{{{}}}", pairs.join(" ,\n"))),
+        ]
+    });
+    let nested = (0usize..400).prop_map(|depth| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth)));
+    prop_oneof![
+        value.clone(),
+        nested,
+        (value, any::<prop::sample::Index>(), ".?").prop_map(|(mut text, at, by)| {
+            let at = text.floor_char_boundary(at.index(text.len() + 1));
+            text.insert_str(at, &by);
+            text
+        })
+    ]
+}
+
+proptest! {
+    /// The intake reads exactly the JSON objects, keeps each member's bytes, and never fails on its own.
+    #[test]
+    fn fuzz_json_intake(text in documents(), bytes in any::<Vec<u8>>()) {
+        let of = |bytes: Vec<u8>| JsonBody { bytes: bytes.into(), _reservation: None };
+        let _ = of(bytes).fields().map(|fields| fields.done(Ok(())));
+        let body = of(text.clone().into_bytes());
+        let Ok(mut fields) = body.fields() else {
+            prop_assert!(serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).is_err(), "{text}");
+            return Ok(());
+        };
+        prop_assert!(serde_json::from_str::<std::collections::HashMap<String, Box<RawValue>>>(&text).is_ok(), "{text}");
+        if let FieldValue::Set(raw) = fields.raw("a") {
+            let payload = body.bytes_of(raw);
+            prop_assert_eq!(&payload[..], raw.get().as_bytes());
+            prop_assert!(text.contains(raw.get()));
+        }
+        let _ = (fields.text("a"), fields.flag("b"), fields.list("c"), fields.names("d", 3), fields.take::<u64>("e", "a number"));
+        let _ = fields.done(Ok(()));
+    }
 }

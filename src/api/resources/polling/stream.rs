@@ -4,8 +4,8 @@
 //! nothing, and can continue by polling with the same iterator. Streams are limited in number, buffer one page each,
 //! and end when their token is revoked, their polling endpoint is deleted or disabled, or the process stops.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -23,7 +23,7 @@ use crate::api::resources::polling::poll::{
 };
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::domain::feed::{FeedFilter, FeedIterator, Position};
-use crate::domain::ids;
+use crate::domain::{AppId, ids};
 use crate::store::StoreError;
 use crate::store::feed::feed_page::FeedRequest;
 use crate::store::feed::wakeups::FeedListener;
@@ -31,6 +31,8 @@ use crate::traffic::hangup::Hangup;
 
 /// Maximum number of streams per process.
 const STREAM_LIMIT: usize = 256;
+/// Maximum number of streams per application.
+const APPLICATION_LIMIT: usize = STREAM_LIMIT / 4;
 /// Messages per read.
 const PAGE_SIZE: usize = 20;
 /// Interval at which a stream checks that its token and polling endpoint are still valid.
@@ -40,24 +42,41 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Retry interval while the store is unavailable.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
-static OPEN: AtomicUsize = AtomicUsize::new(0);
+/// The open streams by application.
+static OPEN: Mutex<BTreeMap<AppId, usize>> = Mutex::new(BTreeMap::new());
 
 /// A slot among the streams of the process, freed on drop.
-struct StreamSlot;
+#[derive(Debug)]
+struct StreamSlot(AppId);
 
 impl StreamSlot {
-    fn take() -> Option<StreamSlot> {
-        if OPEN.fetch_add(1, Ordering::AcqRel) < STREAM_LIMIT {
-            return Some(StreamSlot);
+    /// # Errors
+    /// The process or the application has no free slot.
+    fn take(app: AppId) -> Result<StreamSlot, ApiError> {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let theirs = open.get(&app).copied().unwrap_or(0);
+        if theirs >= APPLICATION_LIMIT {
+            return Err(ApiError::unavailable(format!(
+                "the application has {APPLICATION_LIMIT} streams open: close one"
+            )));
         }
-        OPEN.fetch_sub(1, Ordering::AcqRel);
-        None
+        if open.values().sum::<usize>() >= STREAM_LIMIT {
+            return Err(StoreError::Overloaded.into());
+        }
+        open.insert(app, theirs + 1);
+        Ok(StreamSlot(app))
     }
 }
 
 impl Drop for StreamSlot {
     fn drop(&mut self) {
-        OPEN.fetch_sub(1, Ordering::AcqRel);
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(theirs) = open.get_mut(&self.0) {
+            *theirs -= 1;
+            if *theirs == 0 {
+                open.remove(&self.0);
+            }
+        }
     }
 }
 
@@ -74,7 +93,7 @@ struct StreamParams {
 ///
 /// Streams messages as server-sent events (`text/event-stream`) named `message`. The data is a message as in a page,
 /// the id is the iterator after it. A reader that reconnects sends the last id in `Last-Event-ID`; others start as with
-/// a page. A server process has at most 256 streams.
+/// a page. A server process has at most 256 streams, 64 of them for one application.
 #[utoipa::path(
     get, path = "/app/{app_id}/poller/{sink_id}/stream", params(StreamParams, PollFilterParams),
     responses(
@@ -100,7 +119,7 @@ pub(in crate::api) async fn stream(call: ApiCall) -> ApiResult {
     let from = start_position(&call, &endpoint, shown, after)?;
     check_retention(&call, from)?;
     let full = || ApiError::from(StoreError::Overloaded);
-    let slot = StreamSlot::take().ok_or_else(full)?;
+    let slot = StreamSlot::take(endpoint.app_id)?;
     let listener = call.store().listen_to_feed(endpoint.app_id).ok_or_else(full)?;
     let (now, hangup) = (Instant::now(), call.hangup());
     let stream = MessageStream {
@@ -227,6 +246,7 @@ fn event(id: &str, data: &str) -> Bytes {
 #[cfg(test)]
 mod tests {
     use crate::api::resources::polling::stream::*;
+    use crate::domain::Time;
 
     #[test]
     fn each_line_of_data_is_a_field() {
@@ -234,10 +254,16 @@ mod tests {
     }
 
     #[test]
-    fn stream_slots_are_limited() {
-        let slots: Vec<StreamSlot> = (0..STREAM_LIMIT).map_while(|_| StreamSlot::take()).collect();
-        assert!(slots.len() == STREAM_LIMIT && StreamSlot::take().is_none());
-        drop(slots);
-        assert!(StreamSlot::take().is_some());
+    fn an_application_has_a_quarter_of_the_streams() {
+        let apps: Vec<AppId> = (0..5).map(|_| AppId::new(Time::ZERO)).collect();
+        let mut held: Vec<StreamSlot> =
+            (0..APPLICATION_LIMIT).map(|_| StreamSlot::take(apps[0]).expect("a slot")).collect();
+        assert!(StreamSlot::take(apps[0]).is_err());
+        for app in &apps[1..4] {
+            held.extend((0..APPLICATION_LIMIT).map(|_| StreamSlot::take(*app).expect("a slot")));
+        }
+        assert!(StreamSlot::take(apps[4]).is_err(), "the process has no more");
+        held.clear();
+        assert!(StreamSlot::take(apps[0]).is_ok());
     }
 }
