@@ -2,6 +2,7 @@
 //! flags are all among them. `None` is the organization, which sees all event types.
 
 use crate::domain::catalog::event_type::EventType;
+use crate::domain::{Invalid, limits};
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant};
 
 /// A page of event types by name. `archived` includes archived ones, for the organization.
@@ -33,4 +34,28 @@ pub async fn find(
 ) -> Result<Option<EventType>, StoreError> {
     let found = store.event_type(tenant, name).await?;
     Ok(found.filter(|found| flags.is_none_or(|flags| found.spec.offered(flags))))
+}
+
+/// Checks that a customer names only event types that they see, beside those that were chosen `before`. A hidden event
+/// type is reported like one that is not in the catalog, so no answer reveals it.
+///
+/// # Errors
+/// The store is unavailable. The inner error: the names, on the field `eventTypes`.
+pub async fn check_visible(
+    store: &Store,
+    tenant: &Tenant,
+    flags: Option<&[String]>,
+    wanted: Option<&[String]>,
+    before: Option<&[String]>,
+) -> Result<Result<(), Invalid>, StoreError> {
+    let (Some(flags), Some(wanted)) = (flags, wanted) else { return Ok(Ok(())) };
+    let before = before.unwrap_or_default();
+    let new: Vec<String> = wanted.iter().filter(|name| !before.contains(name)).cloned().collect();
+    let hidden = store.event_types_not_offered(tenant, &new, flags).await?;
+    if hidden.is_empty() {
+        return Ok(Ok(()));
+    }
+    let names: Vec<&str> = hidden.iter().map(String::as_str).collect();
+    let reason = format!("these event types are not in the catalog: {}", limits::join_first(&names));
+    Ok(Err(Invalid::new("eventTypes", reason)))
 }

@@ -169,6 +169,32 @@ async fn event_types_behind_flags(world: World) {
             world.call_as(&token, "GET", &format!("/event-type/{name}"), None).await.expect(status);
         }
     }
+    // What is hidden is not told from what is not there, and what was chosen for a customer stays.
+    let types = json!({"url": "http://127.0.0.1:9/", "uid": "made", "eventTypes": ["both"]});
+    world.call("POST", "/app/a/endpoint", types).await.expect(201);
+    let token = token(&world, "a", json!({"featureFlags": ["beta"]})).await;
+    for (path, body) in [
+        ("/app/a/endpoint", json!({"url": "http://127.0.0.1:9/"})),
+        ("/app/a/destination", json!({"type": "pollingEndpoint"})),
+    ] {
+        let ask = async |method: &str, path: &str, name: &str| {
+            let mut body = body.clone();
+            body["eventTypes"] = json!([name]);
+            world.call_as(&token, method, path, Some(&body.to_string())).await
+        };
+        let made = ask("POST", path, "beta").await.expect(201);
+        let made = format!("{path}/{}", made["id"].as_str().unwrap());
+        for (method, path) in [("POST", path), ("PUT", &*made), ("PATCH", &*made)] {
+            let told = ask(method, path, "unknown").await.expect(422).to_string();
+            for hidden in ["both", "old"] {
+                let hidden_told = ask(method, path, hidden).await.expect(422).to_string();
+                assert_eq!(hidden_told.replace(hidden, "unknown"), told, "{method} {path}");
+            }
+        }
+    }
+    let text = json!({"description": "theirs"}).to_string();
+    let changed = world.call_as(&token, "PATCH", "/app/a/endpoint/made", Some(&text)).await.expect(200);
+    assert_eq!(changed["eventTypes"], json!(["both"]));
 }
 
 async fn bad_options(world: World) {

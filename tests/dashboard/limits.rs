@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use reqwest::{Method, Response, StatusCode};
+use sendoff::domain::limits;
 use sendoff::store::Tenant;
 use sendoff::traffic::Traffic;
 use sendoff::traffic::rate_limits::{RateLimits, Rates};
@@ -12,6 +13,7 @@ use crate::world::{Browser, World, with_traffic};
 
 on_both! {
     a_customer_s_third_search_is_refused_with_a_page
+    the_longest_texts_fit_their_forms
 }
 
 async fn get(world: &World, path: &str, cookie: &str) -> Response {
@@ -81,4 +83,20 @@ async fn a_customer_s_third_search_is_refused_with_a_page(world: World) {
     assert!(page.contains("Too many searches"), "{page}");
     drop(held);
     assert_eq!(get(&world, "/portal/messages?type=none", &visit.cookie).await.status(), StatusCode::OK);
+}
+
+/// A payload of the most bytes, and schemas of the most bytes: mostly of characters that a browser encodes with three.
+async fn the_longest_texts_fit_their_forms(world: World) {
+    let browser = world.sign_in().await;
+    let list = |bytes: usize| format!("[{}]", vec!["\"\""; (bytes - 32) / 3].join(","));
+    let schemas = format!("{{\"1\":{{\"examples\":{}}}}}", list(limits::SCHEMAS_BYTES - 64));
+    let typed = [("name", "long.one"), ("description", ""), ("schemas", &*schemas)];
+    let saved = browser.submit("/event-types/new", "/event-types/new", &typed).await;
+    assert_eq!(saved.status(), StatusCode::SEE_OTHER, "{}", saved.text().await.unwrap());
+    let acme = world.app("Acme").await;
+    let send = format!("/applications/{}/send", acme.id);
+    let payload = format!("{{\"a\":{}}}", list(world.store.max_payload() - 16));
+    let typed = [("eventType", "long.one"), ("payload", &*payload)];
+    let sent = browser.submit(&send, &send, &typed).await;
+    assert_eq!(sent.status(), StatusCode::SEE_OTHER, "{}", sent.text().await.unwrap());
 }

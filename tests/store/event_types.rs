@@ -18,6 +18,7 @@ on_both! {
     a_name_is_taken_until_it_is_archived
     a_put_makes_or_replaces
     the_list_is_sorted_by_bytes
+    names_that_flags_hide_are_told_from_those_that_they_show
 }
 
 async fn a_page_ends_before_it_takes_too_much_memory(home: Home) {
@@ -104,4 +105,23 @@ async fn the_list_is_sorted_by_bytes(home: Home) {
     sorted.reverse();
     assert_eq!(list(false, PageRequest::first(100, Order::Descending)).await, (strings(&sorted), false));
     assert!(home.store.event_types(&stranger(), true, &first()).await.unwrap().data.is_empty());
+}
+
+async fn names_that_flags_hide_are_told_from_those_that_they_show(home: Home) {
+    let store = &home.store;
+    let flagged = |name: &str, flags: &[&str]| EventTypeSpec { feature_flags: strings(flags), ..spec(name) };
+    for one in [flagged("open", &[]), flagged("beta", &["beta"]), flagged("both", &["beta", "gamma"])] {
+        store.create_event_type(&tenant(), one, NOW).await.unwrap();
+    }
+    store.create_event_type(&tenant(), EventTypeSpec { archived: true, ..spec("old") }, NOW).await.unwrap();
+    let names = strings(&["open", "unknown", "beta", "both", "old"]);
+    for (flags, hidden) in [
+        (&[][..], &["unknown", "beta", "both", "old"][..]),
+        (&["beta"], &["unknown", "both", "old"]),
+        (&["gamma", "beta"], &["unknown", "old"]),
+    ] {
+        let found = store.event_types_not_offered(&tenant(), &names, &strings(flags)).await.unwrap();
+        assert_eq!(found, hidden, "{flags:?}");
+    }
+    assert_eq!(store.event_types_not_offered(&stranger(), &names, &[]).await.unwrap(), names, "another organization");
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::api::authn::permissions::Permissions;
 use crate::api::http::body::{FieldValue, Fields, JsonBody};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
@@ -153,6 +154,21 @@ fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<Even
 /// The feature flags of a customer; `None` for the organization, which sees all event types.
 pub(in crate::api) fn flags(call: &ApiCall) -> Option<&[String]> {
     call.tenant.only.map(|_| &call.caller.flags[..])
+}
+
+/// Checks that a customer's token names only event types that it sees, beside those that were chosen before. A token of
+/// an autoconfig subscription has no flags of its own and may name all.
+///
+/// # Errors
+/// 422: the names. 503: the store is unavailable.
+pub(in crate::api) async fn check_visible(
+    call: &ApiCall,
+    wanted: Option<&[String]>,
+    before: Option<&[String]>,
+) -> Result<(), ApiError> {
+    let flags = flags(call).filter(|_| matches!(call.caller.permissions, Permissions::Application(_)));
+    let checked = event_types::check_visible(call.store(), &call.tenant, flags, wanted, before).await?;
+    checked.map_err(|wrong| ApiError::from(vec![wrong]))
 }
 
 /// The event type name in the path.

@@ -111,16 +111,13 @@ impl Cookies {
         }
     }
 
-    /// A session cookie with a lifetime in seconds.
-    ///
-    /// Over TLS, the portal's cookie also works embedded in another site, partitioned by that site.
+    /// A session cookie with a lifetime in seconds, for this site alone.
     pub fn create(self, public_url: &Url, token: String, seconds: i64) -> Cookie<'static> {
         let secure = public_url.scheme() == "https";
-        let embedded = secure && self == Cookies::Portal;
         Cookie::build(self.name(public_url), token)
             .path("/")
             .http_only(true)
-            .same_site(if embedded { SameSite::None } else { SameSite::Lax })
+            .same_site(SameSite::Lax)
             .secure(secure)
             .max_age(CookieTime::seconds(seconds))
             .finish()
@@ -132,6 +129,14 @@ impl Cookies {
         removal.make_removal();
         removal
     }
+}
+
+/// The portal's cookie where other sites may embed the portal: over TLS it works there too, partitioned by that site.
+pub fn embeddable(mut cookie: Cookie<'static>, frame_origins: &[String]) -> Cookie<'static> {
+    if cookie.secure() == Some(true) && !frame_origins.is_empty() {
+        cookie.set_same_site(SameSite::None);
+    }
+    cookie
 }
 
 #[cfg(test)]

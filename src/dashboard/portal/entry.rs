@@ -21,7 +21,7 @@ use crate::dashboard::http::handler_input::{FormInput, PageResult};
 use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session;
-use crate::dashboard::http::session::{Cookies, form_token, set_cookie};
+use crate::dashboard::http::session::{Cookies, embeddable, form_token, set_cookie};
 use crate::domain::Time;
 use crate::domain::access::api_key;
 use crate::domain::access::portal::PortalOptions;
@@ -106,7 +106,8 @@ pub async fn enter(
     let next = next_page(&state.public_url, &form.next, &session.options).unwrap_or_else(|| first(&session.options));
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, next)).finish();
     let seconds = session.expires_at.since(now).as_secs() as i64;
-    set_cookie(&mut response, &Cookies::Portal.create(&state.public_url, token, seconds))?;
+    let cookie = Cookies::Portal.create(&state.public_url, token, seconds);
+    set_cookie(&mut response, &embeddable(cookie, &state.frame_origins))?;
     Ok(response)
 }
 
@@ -125,7 +126,7 @@ fn next_page(public_url: &Url, next: &str, options: &PortalOptions) -> Option<St
 pub async fn leave(FormInput { state, user, .. }: FormInput<CurrentUser>) -> PageResult {
     state.store.end_portal_session(&user.hash).await?;
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, "/portal/left")).finish();
-    set_cookie(&mut response, &Cookies::Portal.removal(&state.public_url))?;
+    set_cookie(&mut response, &embeddable(Cookies::Portal.removal(&state.public_url), &state.frame_origins))?;
     Ok(response)
 }
 

@@ -1,6 +1,6 @@
 //! An **endpoint** is a URL that receives an application's events. It has secrets, filters, limits and a health state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use url::{Origin, Url};
@@ -79,8 +79,12 @@ pub fn check_headers(headers: &Headers) -> Result<(), Vec<Invalid>> {
         let reason = format!("may have at most {most} entries and {most_bytes} bytes in all");
         return Err(vec![Invalid::new("headers", reason)]);
     }
+    let mut names = BTreeSet::new();
     for (name, value) in headers {
         wrong.extend(signature::header_allowed("headers", name, value).err());
+        if !names.insert(name.to_ascii_lowercase()) {
+            wrong.push(Invalid::new("headers", "must not have the same name twice: its case does not matter"));
+        }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
@@ -242,6 +246,9 @@ mod tests {
         let merge = HeaderChange::Merge { set: of(&[("x-a", "9"), ("x-d", "4")]), delete: vec!["X-B".into()] };
         assert_eq!(merge.apply(&before), of(&[("x-a", "9"), ("x-c", "3"), ("x-d", "4")]));
         assert_eq!(HeaderChange::Replace(of(&[("x-z", "0")])).apply(&before), of(&[("x-z", "0")]));
+        assert!(check_headers(&before).is_ok());
+        let wrong = check_headers(&of(&[("X-A", "1"), ("x-a", "1")])).unwrap_err();
+        assert!(wrong.len() == 1 && wrong[0].reason.contains("twice"), "{wrong:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::store::catalog::change::UpdateResult;
 use crate::store::db::codec;
 use crate::store::db::codec::from_row;
 use crate::store::db::store_error::is_taken;
-use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
+use crate::store::{Backend, Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
 struct Row {
     org: OrgId,
@@ -212,6 +212,43 @@ impl Store {
         let row: Option<Row> =
             read!(self, db => sqlx::query_as(sql).bind(&tenant.org).bind(name).fetch_optional(db).await)?;
         row.map(Row::event_type).transpose()
+    }
+
+    /// The names that are not in the catalog, or whose event types are not offered to a customer with these flags.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn event_types_not_offered(
+        &self,
+        tenant: &Tenant,
+        names: &[String],
+        flags: &[String],
+    ) -> Result<Vec<String>, StoreError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Without the schemas, which may be large.
+        let rows: Vec<(String, String)> = match &self.inner.backend {
+            Backend::Sqlite(backend) => {
+                const SQL: &str = "SELECT name, feature_flags FROM event_type
+                     WHERE org = $1 AND archived = FALSE AND name IN (SELECT value FROM json_each($2))";
+                let names = codec::json(&names)?;
+                sqlx::query_as(SQL).bind(&tenant.org).bind(names).fetch_all(&backend.pages).await?
+            }
+            Backend::Postgres(backend) => {
+                const SQL: &str = "SELECT name, feature_flags FROM event_type
+                     WHERE org = $1 AND archived = FALSE AND name = ANY($2)";
+                sqlx::query_as(SQL).bind(&tenant.org).bind(names).fetch_all(&backend.front).await?
+            }
+        };
+        let mut hidden = names.to_vec();
+        for (found, needed) in rows {
+            let needed: Vec<String> = codec::from_json(&needed)?;
+            if needed.iter().all(|flag| flags.contains(flag)) {
+                hidden.retain(|name| *name != found);
+            }
+        }
+        Ok(hidden)
     }
 
     /// The catalog by name, with or without archived event types.

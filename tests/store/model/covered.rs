@@ -11,6 +11,10 @@ const NOT_MODELLED: [(&str, &[&str]); 24] = [
         &["change_endpoint", "update_event_type"],
     ),
     (
+        "names that a customer's flags hide: tests/store/event_types.rs and tests/api/portal_access.rs",
+        &["event_types_not_offered"],
+    ),
+    (
         "mail about endpoints, and a figure of all organizations for the metrics",
         &["lease_mail", "record_mail_outcome", "delete_old_mails", "dead_within_a_day"],
     ),

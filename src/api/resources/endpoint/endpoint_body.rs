@@ -11,6 +11,7 @@ use crate::api::http::errors::ApiError;
 use crate::api::http::request::ApiCall;
 use crate::api::openapi::schemas;
 use crate::api::resources::application::throttle_rate;
+use crate::api::resources::event_type::check_visible;
 use crate::domain::catalog::application::Metadata;
 use crate::domain::catalog::endpoint::{EndpointSpec, check_filter, masked_header, origin_changed};
 use crate::domain::deliveries::backoff::RetrySchedule;
@@ -168,6 +169,8 @@ pub(in crate::api) async fn read(
         fields.note(wrong);
     }
     fields.done(spec.check())?;
+    let before = what.existing().and_then(|before| before.event_types.as_deref());
+    check_visible(call, spec.event_types.as_deref(), before).await?;
     Ok((spec, secret))
 }
 

@@ -14,6 +14,7 @@ use crate::api::http::request::{ApiCall, change_result, json, no_content_if, req
 use crate::api::openapi::schemas::{self, OrderParams, PageParams};
 use crate::api::resources::application::check_uid;
 use crate::api::resources::create_or_replace;
+use crate::api::resources::event_type::check_visible;
 use crate::domain::catalog::application::Metadata;
 use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
 use crate::domain::feed::FeedFilter;
@@ -198,6 +199,7 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
 }
 
 async fn make(call: &ApiCall, app: AppId, spec: PollingEndpointSpec) -> ApiResult {
+    check_visible(call, spec.filter.event_types.as_deref(), None).await?;
     out(StatusCode::CREATED, &call.store().create_polling_endpoint(&call.tenant, app, spec, call.now).await?)
 }
 
@@ -266,6 +268,8 @@ async fn change(
     work: impl Fn(&PollingEndpointSpec) -> Result<PollingEndpointSpec, ApiError>,
 ) -> ApiResult {
     let (app, id) = (before.app_id, before.id);
+    let wanted = work(&before.spec)?.filter.event_types;
+    check_visible(call, wanted.as_deref(), before.spec.filter.event_types.as_deref()).await?;
     let work = |before: &PollingEndpoint| work(&before.spec);
     let changed = call.store().update_polling_endpoint(&call.tenant, app, id, work, call.now).await?;
     out(StatusCode::OK, &change_result(changed, "polling endpoint")?)
