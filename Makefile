@@ -62,6 +62,13 @@ bench: need-postgres ## measure throughput and latency on both stores, and witho
 screenshots: need-chromium npm ## take screenshots of all pages into target/screenshots
 	$(CARGO) test --locked --test browser screenshots -- --ignored --nocapture
 
+.PHONY: sbom
+sbom: need-python ## write a CycloneDX list of all crates of the program to target/sbom.cdx.json
+	@mkdir -p target
+	@$(CARGO) fetch --locked --quiet
+	@$(PYTHON) tools/sbom.py > target/sbom.cdx.json
+	@echo "target/sbom.cdx.json"
+
 .PHONY: fmt
 fmt: ## format the code
 	$(CARGO) fmt

@@ -210,6 +210,8 @@ impl FeedFilter {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NOON: Time = Time::from_micros(1_763_800_000_123_456);
@@ -300,5 +302,24 @@ mod tests {
             !filter.wants("c", &channels(&["x"])) && !filter.wants("a", &[]) && !filter.wants("a", &channels(&["y"]))
         );
         assert!(FeedFilter::default().wants("a", &[]) && FeedFilter::default().is_everything());
+    }
+
+    proptest! {
+        /// A cursor's text is read back, is no other application's, and no text that was changed is a cursor.
+        #[test]
+        fn fuzz_iterators(text in ".{0,40}", position in any::<i64>(), seconds in 0i64..1 << 40, moves in any::<u16>(),
+                at in any::<prop::sample::Index>(), letter in "[A-Za-z0-9_-]") {
+            let _ = FeedIterator::parse(&text, app(1));
+            let complete_at = Time::from_micros(seconds.saturating_mul(1_000_000));
+            let one = FeedIterator { position: Position::from_number(position), complete_at, moves };
+            let mut text = one.text(app(1));
+            prop_assert_eq!(FeedIterator::parse(&text, app(1)).unwrap(), one);
+            prop_assert!(FeedIterator::parse(&text, app(2)).is_err());
+            let at = at.index(text.len());
+            if text[at..=at] != letter {
+                text.replace_range(at..=at, &letter);
+                prop_assert!(FeedIterator::parse(&text, app(1)).is_err());
+            }
+        }
     }
 }

@@ -324,6 +324,8 @@ pub fn names(field: &str, list: &[String], most: usize, longest: usize) -> Vec<I
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -378,5 +380,21 @@ mod tests {
     fn an_organization_is_opaque_text() {
         assert!("org_23rb8YdGqMT0qIzpgGwdXfHirMu".parse::<OrgId>().is_ok());
         assert!("org_".parse::<OrgId>().is_err() && "org_a b".parse::<OrgId>().is_err());
+    }
+
+    proptest! {
+        /// An id is read back from its text, and no two texts are the same id.
+        #[test]
+        fn fuzz_ids(number in any::<u128>(), text in "(msg_)?[0-9a-zA-Z]{0,30}", odd in ".{0,40}") {
+            let id = MessageId(Uuid::from_u128(number));
+            prop_assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
+            for text in [text, odd] {
+                if let Ok(id) = text.parse::<MessageId>() {
+                    prop_assert_eq!(id.to_string(), text);
+                } else if let Ok(uid) = Uid::parse("uid", &text, "msg_") {
+                    prop_assert_eq!(uid.as_str(), text);
+                }
+            }
+        }
     }
 }

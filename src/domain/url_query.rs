@@ -52,6 +52,8 @@ pub fn with_query<'p>(path: &str, pairs: impl IntoIterator<Item = (&'p str, &'p 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use crate::domain::url_query::*;
 
     #[test]
@@ -62,5 +64,20 @@ mod tests {
         assert_eq!(query.all("tag").collect::<Vec<_>>(), ["a&b=ü"]);
         assert_eq!((query.get("none"), UrlQuery::parse("x=").get("x")), (None, None));
         assert_eq!(with_query("/deliveries", [("status", "")]), "/deliveries");
+    }
+
+    proptest! {
+        /// Encoded pairs are read back, and nothing is too odd to be read.
+        #[test]
+        fn fuzz_form_bodies(pairs in prop::collection::vec((".{0,12}", ".{1,12}"), 0..6), text in "([a-z%&=+;0-9]|.){0,60}") {
+            let body = encode(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            prop_assert!(body.bytes().all(|byte| byte.is_ascii_graphic()));
+            let read: Vec<(String, String)> =
+                UrlQuery::parse(&body).iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            prop_assert_eq!(read, pairs);
+            for (name, value) in UrlQuery::parse(&text).iter() {
+                prop_assert!(name.len() + value.len() <= 3 * text.len());
+            }
+        }
     }
 }

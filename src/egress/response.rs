@@ -104,6 +104,8 @@ pub fn status_sentence(status: StatusCode) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
@@ -163,5 +165,25 @@ mod tests {
         assert_eq!(status_sentence(StatusCode::BAD_GATEWAY), "the receiver answered 502 Bad Gateway");
         assert!(status_sentence(StatusCode::FOUND).contains("not followed"));
         assert_eq!(status_sentence(StatusCode::from_u16(799).unwrap()), "the receiver answered 799");
+    }
+
+    proptest! {
+        /// Seconds, a date or nothing: never a panic, and a date is read as it was meant.
+        #[test]
+        fn fuzz_retry_after(text in prop_oneof!["[0-9 +-]{0,30}", ".{0,40}", "[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT"],
+                seconds in 0u64..253_402_300_799, now in 0i64..4_000_000_000_000_000) {
+            let (now, zero) = (Time::from_micros(now), Duration::ZERO);
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                let asked = retry_after(&HeaderMap::from_iter([(http::header::RETRY_AFTER, value)]), now);
+                let digits = text.trim();
+                if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                    prop_assert_eq!(asked, Some(Duration::from_secs(digits.parse().unwrap_or(u64::MAX))));
+                }
+            }
+            let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+            let at = Time::ZERO.plus(Duration::from_secs(seconds));
+            let asked = retry_after(&headers(&[("retry-after", date.as_bytes())]), now);
+            prop_assert_eq!(asked, Some(if at > now { at.since(now) } else { zero }), "{}", date);
+        }
     }
 }

@@ -9,6 +9,7 @@ mod demo;
 mod environment;
 mod mail;
 mod relay;
+mod sbom;
 mod scale;
 mod settings;
 mod tools;

@@ -226,6 +226,9 @@ impl UrlQuery {
 
 #[cfg(test)]
 mod tests {
+    use askama::Template as _;
+    use proptest::prelude::*;
+
     use crate::dashboard::components::format::*;
 
     #[test]
@@ -265,5 +268,53 @@ mod tests {
         assert_eq!((size(1), size(512), size(3_500)), ("1 byte".into(), "512 bytes".into(), "3.4 KiB".into()));
         assert_eq!((size(5 << 20), size(3 << 30)), ("5.0 MiB".into(), "3.0 GiB".into()));
         assert_eq!((status(503), status(799)), ("503 Service Unavailable".into(), "799".into()));
+    }
+
+    /// The three ways in which outside text reaches a page.
+    #[derive(askama::Template)]
+    #[template(source = "<p title=\"{{ line }}\">{{ line }}{{ block }}</p><input value=\"{{ value }}\">", ext = "html")]
+    struct Shown {
+        line: Line,
+        block: Block,
+        value: InputValue,
+    }
+
+    /// Text with many of the characters that matter.
+    fn texts() -> impl Strategy<Value = String> {
+        let odd = "[<>&\"'`=/\\u{0}-\\u{1f}\\u{7f}-\\u{9f}\\u{ad}\\u{200b}-\\u{200f}\\u{2028}-\\u{202e}\\u{2066}\\u{feff}\\u{301}a;#x]{0,40}";
+        prop_oneof![".{0,60}", odd, "(&#?x?[0-9a-z]{0,6};?|<!--|-->|</?[a-z]{1,8}>?){0,6}"]
+    }
+
+    proptest! {
+        /// No text leaves its place, hides or rearranges what is around it; and a form control gives back what it was given.
+        #[test]
+        fn fuzz_html_escape(text in texts(), bytes in any::<Vec<u8>>()) {
+            for block in [text.as_bytes(), &bytes] {
+                let (line, block) = (Line::new(&text), Block::new(block));
+                let page = Shown { line, block, value: InputValue::new(&text) }.render().unwrap();
+                let count = |c: char| page.matches(c).count();
+                prop_assert_eq!((count('<'), count('>'), count('"'), count('\'')), (3, 3, 4, 0), "{}", page);
+                let hidden = |c: char| (c.is_control() && !"\n\t".contains(c)) || ('\u{202a}'..='\u{202e}').contains(&c);
+                prop_assert!(!page.contains(hidden), "{:?}", page);
+                for reference in page.split('&').skip(1) {
+                    let digits = reference.strip_prefix('#').and_then(|rest| rest.split_once(';')).map(|(number, _)| number);
+                    prop_assert!(digits.is_some_and(|digits| digits.parse::<u32>().is_ok()), "{}", page);
+                }
+            }
+            let shown = InputValue::new(&text).to_string();
+            let mut read = String::new();
+            for (n, part) in shown.split("&#").enumerate() {
+                match part.split_once(';').filter(|_| n > 0) {
+                    Some((number, rest)) => {
+                        read.push(char::from_u32(number.parse().unwrap()).unwrap());
+                        read.push_str(rest);
+                    }
+                    None => read.push_str(part),
+                }
+            }
+            let wanted: String = text.replace("\r\n", "\n").chars()
+                .map(|c| if matches!(c, '\u{0}' | '\u{7f}'..='\u{9f}') { '\u{fffd}' } else { c }).collect();
+            prop_assert_eq!(read, wanted);
+        }
     }
 }
