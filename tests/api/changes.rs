@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::on_both;
+use crate::support::routes::routes;
 use crate::world::World;
 
 on_both! {
@@ -26,8 +27,25 @@ async fn at_once(world: &World, path: &str, changes: &[Value]) {
     }
 }
 
+/// A resource that a PATCH changes has its lines in this file.
+#[test]
+fn every_patch_is_tested() {
+    let patched = routes().into_iter().filter(|route| route.method == "PATCH" && route.answered);
+    let mut paths: Vec<String> = patched.map(|route| route.path).collect();
+    paths.sort();
+    let tested = [
+        "/app/{app}",
+        "/app/{app}/destination/{sink}",
+        "/app/{app}/endpoint/{endpoint}",
+        "/app/{app}/endpoint/{endpoint}/headers",
+        "/event-type/{event_type}",
+    ];
+    assert_eq!(paths, tested);
+}
+
 async fn changes_at_once_are_all_made(world: World) {
     world.app("a").await;
+    world.call("POST", "/app/a/destination", json!({"type": "pollingEndpoint", "uid": "pull"})).await.expect(201);
     let endpoint = format!("/app/a/endpoint/{}", world.endpoint("a").await);
     world.call("POST", "/event-type", json!({"name": "t", "description": ""})).await.expect(201);
     for round in 1..=10 {
@@ -56,6 +74,12 @@ async fn changes_at_once_are_all_made(world: World) {
             json!({"schemas": {"1": {"title": text}}}),
         ];
         at_once(&world, "/event-type/t", &changes).await;
+        let changes = [
+            json!({"channels": [format!("channel-{round}")]}),
+            json!({"eventTypes": if round % 2 == 0 { json!(["t"]) } else { Value::Null }}),
+            json!({"metadata": metadata}),
+        ];
+        at_once(&world, "/app/a/destination/pull", &changes).await;
     }
 }
 

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod bulk;
 mod development;
 mod endpoint_pages;

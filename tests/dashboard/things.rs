@@ -6,6 +6,7 @@ use sendoff::domain::access::portal::Capability;
 use sendoff::domain::catalog::application::Application;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
+use sendoff::domain::catalog::polling::PollingEndpointSpec;
 use sendoff::domain::signing::secret::SignatureType;
 use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::{AppRef, Order, PageRequest, Store};
@@ -481,8 +482,11 @@ async fn a_form_that_was_filled_in_on_something_older_is_not_saved(world: World)
     event_type(&world, "invoice.paid", &[], None).await;
     let acme = world.app("Acme").await;
     let endpoint = world.endpoint(&acme, URL).await;
+    let spec = PollingEndpointSpec::default();
+    let poller = world.store.create_polling_endpoint(&world.tenant(), acme.id, spec, world.now).await.unwrap();
     let at = format!("/applications/{}", acme.id);
     let forms = [
+        (format!("{at}/polling/{}/edit", poller.id), "channels", "theirs", vec![]),
         (format!("{at}/edit"), "contactEmail", "ops@acme.example", vec![("name", "Acme")]),
         (format!("{at}/endpoints/{}/edit", endpoint.id), "description", "theirs", vec![("url", URL)]),
         ("/event-types/invoice.paid/edit".to_owned(), "groupName", "theirs", vec![]),
