@@ -603,7 +603,11 @@ CREATE TABLE operator (
     -- The secret of the second factor, sealed under the master key; the step of the last code that was used; since when.
     totp       BYTEA,
     totp_step  BIGINT,
-    totp_since BIGINT
+    totp_since BIGINT,
+    -- The identity provider and its name for the person, of an account that signs in there.
+    issuer     TEXT,
+    subject    TEXT,
+    UNIQUE (issuer, subject)
 );
 
 -- Unused recovery codes, as SHA-256.

@@ -33,6 +33,7 @@ use crate::api::Origins;
 use crate::api::authn::authenticator::Authenticator;
 use crate::config::{Config, ConfigError};
 use crate::dashboard::TailFeeds;
+use crate::dashboard::sign_in::oidc::provider::OidcProvider;
 use crate::dashboard::sign_in::passwords::Passwords;
 use crate::egress::smtp::Smtp;
 use crate::egress::{Egress, EgressError};
@@ -132,6 +133,7 @@ impl App {
             dashboard_secret: opened.dashboard_secret,
             feeds: feeds.clone(),
             passwords: Passwords::default(),
+            oidc: config.oidc.clone().map(OidcProvider::new).transpose()?.map(Arc::new),
             draining: draining.clone(),
             metrics: metrics(opened.store.supervisor())?,
         };

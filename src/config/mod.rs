@@ -14,12 +14,14 @@
 mod http_config;
 mod key_config;
 mod mail_config;
+mod oidc_config;
 pub mod parsers;
 pub mod settings;
 mod sources;
 
 use std::time::Duration;
 
+use crate::domain::access::oidc::OidcOptions;
 use crate::domain::address::AddressPolicy;
 use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::signing::secret::SignatureType;
@@ -52,6 +54,8 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// `None`: no mail is sent.
     pub mail: Option<MailConfig>,
+    /// `None`: no sign-in by an identity provider.
+    pub oidc: Option<OidcOptions>,
     pub log: LogConfig,
     /// Valid but risky settings, one line each.
     pub warnings: Vec<String>,
@@ -139,6 +143,7 @@ impl Config {
             egress_proxy: egress_proxy(settings)?,
             delivery: DeliveryConfig::new(settings)?,
             mail: MailConfig::new(settings)?,
+            oidc: oidc_config::options(settings)?,
             log: LogConfig::new(settings)?,
             warnings: Vec::new(),
             store,

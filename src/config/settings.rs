@@ -29,7 +29,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// All settings, in the order of docs/configuration.md.
-pub const SETTINGS: [Setting; 42] = [
+pub const SETTINGS: [Setting; 51] = [
     setting("config", None, "the path of a TOML file", "Read settings from this TOML file, in snake_case"),
     // Database.
     secret(
@@ -145,6 +145,41 @@ pub const SETTINGS: [Setting; 42] = [
         None,
         "base64 of 32 random bytes, like the master key",
         "Decrypt with this second key too, while the master key changes",
+    ),
+    // Sign-in by an identity provider.
+    setting(
+        "oidc_issuer",
+        None,
+        "an https URL, such as https://login.example.com (http for loopback hosts only)",
+        "Let operators sign in at this OpenID Connect provider",
+    ),
+    setting("oidc_client_id", None, "the client's id, without spaces", "Identify as this client at the provider"),
+    secret("oidc_client_secret", None, "the client's secret", "Authenticate at the provider with this secret"),
+    setting(
+        "oidc_scopes",
+        Some("openid profile email"),
+        "scopes separated by spaces, such as openid profile email groups",
+        "Ask the provider for these scopes",
+    ),
+    setting("oidc_groups_claim", Some("groups"), "the name of a claim, such as groups", "Read groups from this claim"),
+    setting(
+        "oidc_roles",
+        None,
+        "groups with viewer, operator or admin, separated by commas, such as ops=operator,*=viewer",
+        "Map groups to roles; * is everybody",
+    ),
+    setting(
+        "oidc_domains",
+        Some(""),
+        "domains separated by commas, such as example.com",
+        "Accept only verified email addresses in these domains",
+    ),
+    setting("oidc_label", Some("Single sign-on"), "one line of up to 40 characters", "Label the sign-in button"),
+    setting(
+        "oidc_session",
+        Some("12h"),
+        "5m to 7d, such as 12h",
+        "End sessions of the provider's users after this time",
     ),
     // Delivery.
     setting(

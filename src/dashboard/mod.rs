@@ -35,6 +35,7 @@ mod settings;
 pub mod sign_in;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use actix_web::guard::{self, GuardContext};
 use actix_web::http::header::X_FORWARDED_FOR;
@@ -55,8 +56,9 @@ use crate::dashboard::settings::{
     api_keys, audit, list_views, operational, operator_account, operators, organization, outbox, own_account,
     second_factor_setup, session_list,
 };
+use crate::dashboard::sign_in::oidc::provider::OidcProvider;
 use crate::dashboard::sign_in::passwords::Passwords;
-use crate::dashboard::sign_in::{login, password_reset, second_factor};
+use crate::dashboard::sign_in::{login, oidc, password_reset, second_factor};
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
@@ -89,6 +91,8 @@ pub struct DashboardState {
     pub passwords: Passwords,
     /// Rate limits.
     pub traffic: Traffic,
+    /// The identity provider; `None`: sign-in by password and link only.
+    pub oidc: Option<Arc<OidcProvider>>,
 }
 
 impl DashboardState {
@@ -146,6 +150,8 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
         .configure(resends_and_live)
         .service(page("/login", read().to(login::show)).route(web::post().to(login::sign_in)))
         .service(page("/login/code", web::post().to(second_factor::enter)))
+        .service(page("/login/oidc", web::get().to(oidc::begin)))
+        .service(page("/login/oidc/callback", web::get().to(oidc::finish)))
         .service(page("/reset", read().to(password_reset::show)).route(web::post().to(password_reset::reset)))
         .service(page("/logout", web::post().to(login::sign_out)))
         .service(page("/organization", web::post().to(organization::choose)))

@@ -8,12 +8,12 @@
 //! * `dial` opens TCP connections, `proxy` tunnels through the operator's proxy, `connection` adds TLS and limits, and
 //!   `header_case` sets the case of header names.
 //! * `response` limits the recorded part of a response; `classify` turns errors into a [`Failure`] and a sentence.
-//! * [`smtp`] hands mail to the operator's mail server.
+//! * [`smtp`] hands mail to the operator's mail server. [`provider_client`] asks the operator's identity provider.
 //!
 //! # Invariants
 //!
 //! * No connection and no tunnel goes to an address that [`AddressPolicy`] or the guard refuses, whether a URL names it
-//!   or DNS returns it. The operator's mail server and proxy are exempt.
+//!   or DNS returns it. The operator's mail server, proxy and identity provider are exempt.
 //! * A request reaches the network at most once. The client retries only when an idle connection closed before it took
 //!   the first byte (hyper-util, "retry canceled requests").
 //! * The client never follows redirects, reads the system's proxy variables, keeps cookies, decompresses or speaks HTTP/2.
@@ -30,6 +30,7 @@ mod dns_health;
 mod guard;
 mod header_case;
 mod local;
+pub mod provider_client;
 mod proxy;
 mod resolver;
 mod response;
@@ -111,6 +112,8 @@ pub enum EgressError {
     Tls(#[source] rustls::Error),
     #[error("can't set up name resolution: {0}")]
     Resolver(#[source] hickory_resolver::net::NetError),
+    #[error("can't set up the HTTP client of the identity provider: {0}")]
+    Provider(#[source] reqwest::Error),
 }
 
 impl Egress {

@@ -14,8 +14,10 @@ on_both! {
 }
 
 /// Open to everybody: they begin a session, or serve files and themes.
-const OPEN: [&str; 8] = [
+const OPEN: [&str; 10] = [
     "/login",
+    "/login/oidc",
+    "/login/oidc/callback",
     "/login/code",
     "/reset",
     "/static/{hash}/{name}",

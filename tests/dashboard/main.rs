@@ -18,6 +18,7 @@ mod limits;
 mod lists;
 mod messages;
 mod numbers;
+mod oidc;
 mod operator_sessions;
 mod order;
 mod outbox;

@@ -28,7 +28,7 @@ fn decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for c in text.bytes().filter(u8::is_ascii_alphanumeric) {
         let value = if c.is_ascii_digit() { c - b'2' + 26 } else { c - b'A' };
-        bits = (bits.0 << 5 | u32::from(value), bits.1 + 5);
+        bits = ((bits.0 << 5) | u32::from(value), bits.1 + 5);
         if bits.1 >= 8 {
             bits.1 -= 8;
             bytes.push((bits.0 >> bits.1) as u8);

@@ -1,13 +1,16 @@
 //! A world with a dashboard: a store, the pages served on a port, and a browser of the least kind. What happened in it is made up
 //! by the test: an *attempt* is recorded as the engine would.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{App, HttpServer, web};
 use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use sendoff::dashboard::sign_in::oidc::provider::OidcProvider;
 use sendoff::dashboard::sign_in::passwords::Passwords;
 use sendoff::dashboard::{self, DashboardState, TailFeeds};
+use sendoff::domain::access::oidc::OidcOptions;
 use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions};
 use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::catalog::application::{Application, ApplicationSpec};
@@ -102,7 +105,7 @@ impl OnStore for World {
     async fn on(kind: Kind) -> World {
         let Database { url, file } = Database::migrated(kind).await;
         let location = Location::parse(&url).unwrap();
-        World::open(location, file, None, Vec::new(), Traffic::default(), SignatureType::Hmac256).await
+        World::open(location, file, None, Vec::new(), Traffic::default(), SignatureType::Hmac256, None).await
     }
 }
 
@@ -122,6 +125,7 @@ pub async fn framed(public_url: &str, origins: &[&str]) -> World {
         origins,
         Traffic::default(),
         SignatureType::Hmac256,
+        None,
     )
     .await
 }
@@ -129,13 +133,14 @@ pub async fn framed(public_url: &str, origins: &[&str]) -> World {
 /// A world on SQLite whose new endpoints sign like this.
 pub async fn signing(kind: SignatureType) -> World {
     let file = sqlite_file();
-    World::open(Location::Sqlite(file.path()), Some(file), None, Vec::new(), Traffic::default(), kind).await
+    World::open(Location::Sqlite(file.path()), Some(file), None, Vec::new(), Traffic::default(), kind, None).await
 }
 
 /// A world on SQLite whose callers are known and limited like this.
 pub async fn with_traffic(traffic: Traffic) -> World {
     let file = sqlite_file();
-    World::open(Location::Sqlite(file.path()), Some(file), None, Vec::new(), traffic, SignatureType::Hmac256).await
+    World::open(Location::Sqlite(file.path()), Some(file), None, Vec::new(), traffic, SignatureType::Hmac256, None)
+        .await
 }
 
 impl World {
@@ -146,6 +151,7 @@ impl World {
         frame_origins: Vec<String>,
         traffic: Traffic,
         signature_type: SignatureType,
+        oidc: Option<OidcOptions>,
     ) -> World {
         let log = tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).with_test_writer();
         let _ = log.try_init();
@@ -185,6 +191,7 @@ impl World {
             feeds: feeds.clone(),
             passwords: Passwords::default(),
             traffic,
+            oidc: oidc.map(|options| Arc::new(OidcProvider::new(options).unwrap())),
         };
         let state = web::Data::new(state);
         // Mounted before a neighbour, which must be reached all the same.
@@ -282,6 +289,18 @@ impl World {
             };
             self.store.record(vec![finished]).await.unwrap();
         }
+    }
+
+    /// A world whose operators sign in at an identity provider.
+    pub async fn with_oidc(kind: Kind, options: OidcOptions) -> World {
+        let Database { url, file } = Database::migrated(kind).await;
+        let location = Location::parse(&url).unwrap();
+        World::open(location, file, None, Vec::new(), Traffic::default(), SignatureType::Hmac256, Some(options)).await
+    }
+
+    /// A request to another place.
+    pub fn anywhere(&self, method: Method, url: &str) -> RequestBuilder {
+        self.client.request(method, url)
     }
 
     /// A request to the world, as a page of its own would make it.

@@ -3,17 +3,20 @@
 use std::sync::LazyLock;
 
 use sendoff::domain::access::audit::{Actor, ActorKind};
+use sendoff::domain::access::oidc::OidcIdentity;
 use sendoff::domain::access::operator::{Operator, OperatorRole};
 use sendoff::domain::access::password::PasswordHash;
 use sendoff::domain::access::totp::TotpSecret;
 use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::domain::{OperatorId, OrgId};
+use sendoff::store::StoreError;
 use sendoff::store::access::operator_sessions::{NewSession, PasswordSignIn, SessionClient};
 use sendoff::store::access::operators::AccountChange;
 use sendoff::store::access::second_factors::{NewSecondFactor, SecondFactorProof};
 
 use crate::home::*;
 use crate::support::on_both;
+use crate::support::sources::texts;
 
 /// Two passwords, worked out once.
 static HASHES: LazyLock<[PasswordHash; 2]> = LazyLock::new(|| {
@@ -25,6 +28,13 @@ on_both! {
     sessions_are_listed_and_ended_by_whom_they_belong_to
     an_account_has_a_bounded_number_of_sessions
     a_reset_link_works_once_and_for_an_hour
+    an_identity_keeps_its_account_and_brings_its_role
+}
+
+/// A session that is opened elsewhere would miss its bound or its audit entry.
+#[test]
+fn one_function_opens_sessions() {
+    assert_eq!(texts("src").matches("INSERT INTO session ").count(), 1);
 }
 
 fn from() -> OrgId {
@@ -175,4 +185,35 @@ async fn a_reset_link_works_once_and_for_an_hour(home: Home) {
     assert_eq!(store.remove_operator(&from(), bert.id, NOW).await.unwrap(), AccountChange::Done);
     assert_eq!(named(12, 0).await, None, "gone with the account");
     assert!(!store.add_password_reset(&from(), &bert, &[13; 32], NOW).await.unwrap());
+}
+
+async fn an_identity_keeps_its_account_and_brings_its_role(home: Home) {
+    let store = &home.store;
+    account(&home, "bert").await;
+    let who = |subject: &str, name: &str, role| OidcIdentity {
+        issuer: "https://login.example".into(),
+        subject: subject.into(),
+        name: name.into(),
+        role,
+    };
+    let enter =
+        async |who: OidcIdentity, n: u8| store.sign_in_by_oidc(&who, new_session(&[n; 32], later(60)), NOW).await;
+    let of = async |n: u8| store.session(&[n; 32], NOW).await.unwrap().and_then(|session| session.operator);
+    enter(who("1", "anna", OperatorRole::Viewer), 1).await.unwrap();
+    enter(who("1", "another name", OperatorRole::Admin), 2).await.unwrap();
+    let (first, second) = (of(1).await.unwrap(), of(2).await.unwrap());
+    assert_eq!((&first, first.name.as_str(), first.role), (&second, "anna", OperatorRole::Admin), "one account");
+    assert!(!first.has_password && first.orgs.is_none());
+    let elsewhere = OidcIdentity { issuer: "https://other.example".into(), ..who("1", "carl", OperatorRole::Viewer) };
+    enter(elsewhere, 3).await.unwrap();
+    assert_ne!(of(3).await.unwrap().id, first.id, "another provider's");
+    let taken = enter(who("2", "bert", OperatorRole::Admin), 4).await;
+    assert!(matches!(taken, Err(StoreError::Taken(_))), "{taken:?}");
+    assert_eq!(of(4).await, None);
+    let nobodys = PasswordHash::dummy();
+    let sign_in = by_password(&first, &nobodys);
+    let opened = store.open_session(sign_in, new_session(&[5; 32], later(60)), NOW).await.unwrap();
+    assert!(!opened, "it has no password");
+    assert!(!store.add_password_reset(&from(), &first, &[6; 32], NOW).await.unwrap());
+    assert!(store.any_passwords().await.unwrap());
 }

@@ -43,6 +43,7 @@ use crate::api::http::probes;
 use crate::api::http::probes::Probes;
 use crate::api::{self, ApiState, Origins};
 use crate::config::Role;
+use crate::dashboard::sign_in::oidc::provider::OidcProvider;
 use crate::dashboard::sign_in::passwords::Passwords;
 use crate::dashboard::{self, DashboardState, TailFeeds};
 use crate::domain::signing::secret::SignatureType;
@@ -81,6 +82,7 @@ pub(super) struct HttpServices {
     pub dashboard_secret: [u8; 32],
     pub feeds: TailFeeds,
     pub passwords: Passwords,
+    pub oidc: Option<Arc<OidcProvider>>,
     pub draining: Arc<AtomicBool>,
     pub metrics: RenderMetrics,
 }
@@ -260,6 +262,7 @@ fn mount_pages(config: &mut ServiceConfig, services: &HttpServices, pages: PageS
             feeds: services.feeds.clone(),
             passwords: services.passwords.clone(),
             traffic: services.authenticator.traffic().clone(),
+            oidc: services.oidc.clone(),
         }))
         .configure(routes);
 }

@@ -187,10 +187,12 @@ impl CurrentUser {
         let cookie = request.cookie(cookies.name(&state.public_url)).ok_or(PageError::NotSignedIn)?;
         let (hash, now) = (session::hash(cookie.value()), state.clock.now());
         let (org, principal) = match cookies {
-            Cookies::Operator | Cookies::SignIn | Cookies::Device => match state.store.session(&hash, now).await? {
-                Some(session) => (session.org, Principal::Operator(session.operator)),
-                None => return Err(PageError::NotSignedIn),
-            },
+            Cookies::Operator | Cookies::SignIn | Cookies::Device | Cookies::Oidc => {
+                match state.store.session(&hash, now).await? {
+                    Some(session) => (session.org, Principal::Operator(session.operator)),
+                    None => return Err(PageError::NotSignedIn),
+                }
+            }
             Cookies::Portal => match state.store.portal_session(&hash, now).await? {
                 Some(session) => (session.org.clone(), Principal::Customer(session)),
                 None => return Err(PageError::NotSignedIn),

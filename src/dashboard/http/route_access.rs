@@ -58,6 +58,8 @@ pub const TABLE: &[RouteAccess] = &[
     open("GET", "/login"),
     open("POST", "/login"),
     open("POST", "/login/code"),
+    open("GET", "/login/oidc"),
+    open("GET", "/login/oidc/callback"),
     open("GET", "/reset"),
     open("POST", "/reset"),
     open("POST", "/preferences"),

@@ -78,6 +78,8 @@ pub enum Cookies {
     SignIn,
     /// A browser that signed in to an account before: it has its own limit of sign-in attempts.
     Device,
+    /// A sign-in at the identity provider that this browser began.
+    Oidc,
 }
 
 impl Cookies {
@@ -94,6 +96,7 @@ impl Cookies {
             Cookies::Portal => "portal",
             Cookies::SignIn => "sign-in",
             Cookies::Device => "device",
+            Cookies::Oidc => "oidc",
         }
     }
 
@@ -108,6 +111,8 @@ impl Cookies {
             (Cookies::SignIn, false) => "sendoff_sign_in",
             (Cookies::Device, true) => "__Host-sendoff_device",
             (Cookies::Device, false) => "sendoff_device",
+            (Cookies::Oidc, true) => "__Host-sendoff_oidc",
+            (Cookies::Oidc, false) => "sendoff_oidc",
         }
     }
 

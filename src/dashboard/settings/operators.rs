@@ -108,9 +108,9 @@ impl AccessForm {
 
     pub fn roles(&self) -> [(&'static str, &'static str); 3] {
         [
-            (OperatorRole::Viewer.word(), "Viewer: reads everything except secrets"),
-            (OperatorRole::Operator.word(), "Operator: sends, resends, changes applications and endpoints"),
-            (OperatorRole::Admin.word(), "Admin: also API keys and, with all organizations, accounts"),
+            (OperatorRole::Viewer.word(), "Viewer"),
+            (OperatorRole::Operator.word(), "Operator"),
+            (OperatorRole::Admin.word(), "Admin"),
         ]
     }
 

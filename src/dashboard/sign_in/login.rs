@@ -82,6 +82,8 @@ struct LoginPage<'a> {
     /// Whether accounts exist, so the page asks for name and password.
     accounts: bool,
     name: Line,
+    /// The label of the button that signs in by the identity provider.
+    oidc: Option<Line>,
     /// The error of the last attempt.
     refused: Option<String>,
 }
@@ -100,7 +102,15 @@ fn open(csrf: String, token: &str) -> PageResult {
     let layout = PageLayout::bare().with_token(csrf);
     page(
         StatusCode::OK,
-        &LoginPage { layout, link: LinkState::Valid, token, accounts: false, name: Line::default(), refused: None },
+        &LoginPage {
+            layout,
+            link: LinkState::Valid,
+            token,
+            accounts: false,
+            name: Line::default(),
+            oidc: None,
+            refused: None,
+        },
     )
 }
 
@@ -113,7 +123,8 @@ async fn ask(
     typed: &str,
     refused: Option<SignInFailure>,
 ) -> PageResult {
-    let accounts = state.store.any_operators().await?;
+    let accounts = state.store.any_passwords().await?;
+    let oidc = state.oidc.as_ref().map(|provider| Line::new(&provider.options.label));
     let (token, fresh) = match request.cookie(Cookies::SignIn.name(&state.public_url)) {
         Some(cookie) => (cookie.value().to_owned(), false),
         None => (session::new_token(), true),
@@ -122,11 +133,11 @@ async fn ask(
     let layout = layout.with_notice(UrlQuery::of(request).get("notice"));
     let status = match &refused {
         Some(SignInFailure::TooMany(_)) => StatusCode::TOO_MANY_REQUESTS,
-        None if accounts && link == LinkState::Missing => StatusCode::OK,
+        None if (accounts || oidc.is_some()) && link == LinkState::Missing => StatusCode::OK,
         _ => StatusCode::UNAUTHORIZED,
     };
     let words = refused.as_ref().map(SignInFailure::words);
-    let made = LoginPage { layout, link, token: "", accounts, name: Line::new(typed), refused: words };
+    let made = LoginPage { layout, link, token: "", accounts, name: Line::new(typed), oidc, refused: words };
     let mut response = page(status, &made)?;
     if accounts && fresh {
         set_cookie(&mut response, &Cookies::SignIn.create(&state.public_url, token, SESSION_LIFE.as_secs() as i64))?;

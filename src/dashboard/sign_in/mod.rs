@@ -1,6 +1,7 @@
 //! Operators' sign-in.
 //!
 //! * [`login`] – sign-in by link or password, and sign-out. [`second_factor`] – the code after the password.
+//! * [`oidc`] – sign-in by an identity provider.
 //! * [`passwords`] – verifies passwords and limits attempts. [`password_reset`] – a new password by a one-time link.
 //!
 //! Invariants:
@@ -11,6 +12,7 @@
 //! * Guessing cannot lock anyone out: one-time links always work.
 
 pub mod login;
+pub mod oidc;
 pub mod password_reset;
 pub mod passwords;
 pub mod second_factor;

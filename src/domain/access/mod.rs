@@ -11,6 +11,7 @@
 pub mod api_key;
 pub mod audit;
 pub mod colour;
+pub mod oidc;
 pub mod operator;
 pub mod password;
 pub mod portal;

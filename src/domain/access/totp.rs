@@ -3,7 +3,6 @@
 //! SHA-1, 30 seconds and 6 digits: authenticator apps support nothing else reliably. SHA-1 is safe in HMAC.
 
 use std::fmt;
-use std::fmt::Write as _;
 
 use ring::hmac;
 use subtle::ConstantTimeEq;
@@ -127,11 +126,11 @@ fn base32(bytes: &[u8]) -> String {
         count += 8;
         while count >= 5 {
             count -= 5;
-            let _ = text.write_char(char::from(BASE32[(bits >> count) as usize & 31]));
+            text.push(char::from(BASE32[(bits >> count) as usize & 31]));
         }
     }
     if count > 0 {
-        let _ = text.write_char(char::from(BASE32[(bits << (5 - count)) as usize & 31]));
+        text.push(char::from(BASE32[(bits << (5 - count)) as usize & 31]));
     }
     text
 }

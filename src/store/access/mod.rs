@@ -4,7 +4,7 @@
 //! * [`tenant`]: the organization (and application) a request is restricted to.
 //! * [`api_keys`], [`access_expiry`]: API keys, logged-out tokens, and expiring a customer's access.
 //! * [`operators`], [`second_factors`], [`password_resets`]: accounts, and what belongs to them.
-//! * [`operator_sessions`], [`sign_in_links`], [`portal_sessions`]: sessions and one-time links.
+//! * [`operator_sessions`], [`oidc_sign_ins`], [`sign_in_links`], [`portal_sessions`]: sessions and one-time links.
 //! * [`saved_views`]: the filters that an account keeps. [`audit`]: the audit log.
 //!
 //! Invariants:
@@ -18,6 +18,7 @@
 pub mod access_expiry;
 pub mod api_keys;
 pub mod audit;
+pub mod oidc_sign_ins;
 pub mod operator_sessions;
 pub mod operators;
 pub mod password_resets;

@@ -3,6 +3,7 @@
 //! was working.
 
 use crate::domain::access::audit::action;
+use crate::domain::access::oidc::OidcIdentity;
 use crate::domain::access::operator::Operator;
 use crate::domain::access::password::PasswordHash;
 use crate::domain::{Invalid, OperatorId, OrgId, Time};
@@ -85,33 +86,60 @@ impl Store {
         now: Time,
     ) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
-            const COUNT: &str = "SELECT count(*) FROM operator";
-            const SQL: &str =
-                "INSERT INTO operator (id, name, password, role, orgs, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
-            let orgs = operator.orgs.as_ref().map(codec::json).transpose()?;
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, &operator.id.to_string()).await?;
-            let there: i64 = on!(tx, db => sqlx::query_scalar(COUNT).fetch_one(db).await)?;
-            if there >= MOST {
-                let full = Invalid::new("name", format!("there are already {MOST} accounts; remove one first"));
-                return Err(StoreError::Invalid(vec![full]));
-            }
-            let done = on!(tx, db => {
-                sqlx::query(SQL)
-                    .bind(operator.id).bind(&operator.name).bind(password).bind(operator.role.word()).bind(orgs)
-                    .bind(operator.created_at)
-                    .execute(db).await.map(drop)
-            });
-            done.map_err(|error| match is_taken(&error) {
-                true => StoreError::Taken(format!("the name {}", operator.name)),
-                false => error.into(),
-            })?;
-            let access = access(operator);
-            self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_CREATED, &operator.name).with(&access), now)
-                .await?;
+            self.insert_operator(&mut tx, from, operator, Some(password), None, now).await?;
             tx.commit().await
         })
         .await
+    }
+
+    /// Inserts an account, with its audit entry in the organization `from`.
+    pub(in crate::store) async fn insert_operator(
+        &self,
+        tx: &mut Tx,
+        from: &OrgId,
+        operator: &Operator,
+        password: Option<&PasswordHash>,
+        identity: Option<&OidcIdentity>,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        const COUNT: &str = "SELECT count(*) FROM operator";
+        const SQL: &str = "INSERT INTO operator (id, name, password, role, orgs, created_at, issuer, subject)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        let orgs = operator.orgs.as_ref().map(codec::json).transpose()?;
+        let there: i64 = on!(tx, db => sqlx::query_scalar(COUNT).fetch_one(db).await)?;
+        if there >= MOST {
+            let full = Invalid::new("name", format!("there are already {MOST} accounts; remove one first"));
+            return Err(StoreError::Invalid(vec![full]));
+        }
+        let (issuer, subject) = identity.map(|identity| (&identity.issuer, &identity.subject)).unzip();
+        let done = on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(operator.id).bind(&operator.name).bind(password).bind(operator.role.word()).bind(orgs)
+                .bind(operator.created_at).bind(issuer).bind(subject)
+                .execute(db).await.map(drop)
+        });
+        done.map_err(|error| match is_taken(&error) {
+            true => StoreError::Taken(format!("the name {}", operator.name)),
+            false => error.into(),
+        })?;
+        let access = access(operator);
+        let created = NewAuditEntry::of(from, action::OPERATOR_CREATED, &operator.name).with(&access);
+        self.audit(tx, created, now).await
+    }
+
+    /// The account of a person at an identity provider.
+    pub(in crate::store) async fn operator_of(
+        &self,
+        tx: &mut Tx,
+        issuer: &str,
+        subject: &str,
+    ) -> Result<Option<Operator>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM operator WHERE issuer = $1 AND subject = $2"));
+        let (issuer, subject) = (codec::without_nul(issuer), codec::without_nul(subject));
+        let row: Option<Row> = on!(tx, db => sqlx::query_as(sql).bind(issuer).bind(subject).fetch_optional(db).await)?;
+        row.map(|row| Ok(operator(row)?.0)).transpose()
     }
 
     /// All accounts by name, at most 500.
@@ -122,6 +150,16 @@ impl Store {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM operator ORDER BY name LIMIT $1"));
         let rows: Vec<Row> = read!(self, db => sqlx::query_as(sql).bind(MOST).fetch_all(db).await)?;
         rows.into_iter().map(|row| Ok(operator(row)?.0)).collect()
+    }
+
+    /// Whether any account has a password.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn any_passwords(&self) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT 1 FROM operator WHERE password IS NOT NULL LIMIT 1";
+        let found: Option<i32> = read_vital!(self, db => sqlx::query_scalar(SQL).fetch_optional(db).await)?;
+        Ok(found.is_some())
     }
 
     /// Whether there are any accounts.
@@ -284,7 +322,7 @@ impl Store {
 }
 
 /// An account's role and organizations, as audit detail.
-fn access(operator: &Operator) -> String {
+pub(in crate::store) fn access(operator: &Operator) -> String {
     let orgs = match &operator.orgs {
         None => "all organizations".to_owned(),
         Some(orgs) => orgs.iter().map(OrgId::as_str).collect::<Vec<_>>().join(", "),

@@ -27,6 +27,8 @@ const NOT_MODELLED: [(&str, &[&str]); 24] = [
         &[
             "create_operator",
             "operator",
+            "any_passwords",
+            "sign_in_by_oidc",
             "change_access",
             "open_sessions",
             "revoke_session",
