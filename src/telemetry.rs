@@ -109,6 +109,10 @@ fn describe() {
     describe_counter!("sendoff_fanned_out_total", "Deliveries of wide messages moved into the queue.");
     describe_counter!("sendoff_outbox_relayed_total", "Outbox rows that became messages.");
     describe_counter!("sendoff_outbox_duplicates_total", "Outbox rows that repeated an event id.");
+    describe_counter!(
+        "sendoff_payloads_invalid_total",
+        "Payloads that did not match the schema of their event type, by result and way."
+    );
     describe_counter!("sendoff_attempts_total", "Attempts, by outcome.");
     describe_counter!(
         "sendoff_attempts_not_made_total",

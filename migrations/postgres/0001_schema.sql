@@ -17,6 +17,19 @@ CREATE TABLE schema_compatibility (
     oldest_binary BIGINT NOT NULL
 );
 
+-- Names and defaults of organizations. An organization needs no row; NULL: as in the process's settings.
+CREATE TABLE organization (
+    id                  TEXT PRIMARY KEY,
+    name                TEXT NOT NULL,
+    theme               TEXT,
+    payload_retention_s BIGINT,
+    retry_schedule      TEXT,
+    max_endpoints       INTEGER,
+    public_catalog      BOOLEAN NOT NULL,
+    created_at          BIGINT NOT NULL,
+    updated_at          BIGINT NOT NULL
+);
+
 CREATE TABLE application (
     id            UUID PRIMARY KEY,
     org           TEXT NOT NULL,
@@ -72,6 +85,8 @@ CREATE TABLE endpoint (
     -- A number of the dialect's, kept for callers and without effect; NULL: 1.
     api_version      INTEGER,
     extra_signatures TEXT NOT NULL,
+    -- Sealed: the format and URL of a chat hook; "url" is masked then. NULL: events are sent as signed JSON.
+    chat             BYTEA,
     -- Sealed: header values may be secrets.
     headers          BYTEA,
     metadata         TEXT NOT NULL,
@@ -94,6 +109,8 @@ CREATE TABLE endpoint (
 );
 CREATE UNIQUE INDEX endpoint_uid ON endpoint (app_id, uid);
 CREATE INDEX endpoint_list ON endpoint (app_id, id);
+-- Search by the whole URL.
+CREATE INDEX endpoint_url ON endpoint (url) WHERE deleted_at IS NULL;
 -- What changed since the routing cache last looked.
 CREATE INDEX endpoint_changes ON endpoint (app_id, version);
 CREATE INDEX endpoint_failing ON endpoint (failing_since) WHERE failing_since IS NOT NULL;
@@ -125,10 +142,13 @@ CREATE TABLE event_type (
     feature_flags TEXT NOT NULL,
     group_name    TEXT,
     schemas       TEXT,
+    -- off, warn or reject: what happens to messages whose payload does not match the newest schema.
+    validation    TEXT NOT NULL DEFAULT 'off',
     created_at    BIGINT NOT NULL,
     updated_at    BIGINT NOT NULL,
     PRIMARY KEY (org, name)
 );
+CREATE INDEX event_type_validating ON event_type (org) WHERE validation <> 'off';
 
 CREATE TABLE message (
     id          UUID NOT NULL,
@@ -163,6 +183,14 @@ CREATE TABLE feed_lock (
 );
 INSERT INTO feed_lock (number) SELECT n FROM generate_series(0, 1023) AS n;
 
+-- A payload as jsonb, for searches by field; NULL where jsonb cannot hold it (raw payloads, \u0000, unpaired surrogates).
+CREATE FUNCTION payload_json(payload BYTEA) RETURNS JSONB LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN convert_from(payload, 'UTF8')::jsonb;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END $$;
+
 -- The callers' own ids, apart from the messages: a unique key cannot span time partitions.
 CREATE TABLE message_key (
     app_id     UUID NOT NULL,
@@ -171,6 +199,13 @@ CREATE TABLE message_key (
     PRIMARY KEY (app_id, event_id)
 );
 CREATE INDEX message_key_age ON message_key (message_id);
+
+-- Messages whose payload does not match the schema of their event type, which only warns.
+CREATE TABLE payload_warning (
+    message_id UUID PRIMARY KEY,
+    app_id     UUID NOT NULL,
+    detail     TEXT NOT NULL
+);
 
 -- The queue: one row per delivery that still has to be sent. It leaves the table when it ends, so that the table stays small
 -- whatever the history holds.
@@ -318,6 +353,13 @@ ALTER SEQUENCE outbox_id OWNED BY outbox.id;
 ALTER TABLE outbox REPLICA IDENTITY FULL;
 CREATE INDEX outbox_next ON outbox (coalesce(look_at, 0), id);
 CREATE INDEX outbox_stuck ON outbox (stuck_since) WHERE stuck_reason IS NOT NULL;
+
+-- How many outbox rows became messages, by minute, for about an hour: shown to people.
+CREATE TABLE outbox_relayed (
+    minute  BIGINT PRIMARY KEY,
+    relayed BIGINT NOT NULL,
+    last_at BIGINT NOT NULL
+);
 
 CREATE TABLE process (
     id         UUID PRIMARY KEY,

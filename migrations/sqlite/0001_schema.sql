@@ -14,6 +14,19 @@ CREATE TABLE schema_compatibility (
     oldest_binary BIGINT NOT NULL
 );
 
+-- Names and defaults of organizations. An organization needs no row; NULL: as in the process's settings.
+CREATE TABLE organization (
+    id                  TEXT PRIMARY KEY,
+    name                TEXT NOT NULL,
+    theme               TEXT,
+    payload_retention_s BIGINT,
+    retry_schedule      TEXT,
+    max_endpoints       INTEGER,
+    public_catalog      BOOLEAN NOT NULL,
+    created_at          BIGINT NOT NULL,
+    updated_at          BIGINT NOT NULL
+);
+
 CREATE TABLE application (
     id            BLOB PRIMARY KEY,
     org           TEXT NOT NULL,
@@ -69,6 +82,8 @@ CREATE TABLE endpoint (
     -- A number of the dialect's, kept for callers and without effect; NULL: 1.
     api_version      INTEGER,
     extra_signatures TEXT NOT NULL,
+    -- Sealed: the format and URL of a chat hook; "url" is masked then. NULL: events are sent as signed JSON.
+    chat             BLOB,
     -- Sealed: header values may be secrets.
     headers          BLOB,
     metadata         TEXT NOT NULL,
@@ -91,6 +106,8 @@ CREATE TABLE endpoint (
 );
 CREATE UNIQUE INDEX endpoint_uid ON endpoint (app_id, uid);
 CREATE INDEX endpoint_list ON endpoint (app_id, id);
+-- Search by the whole URL.
+CREATE INDEX endpoint_url ON endpoint (url) WHERE deleted_at IS NULL;
 -- What changed since the routing cache last looked.
 CREATE INDEX endpoint_changes ON endpoint (app_id, version);
 CREATE INDEX endpoint_failing ON endpoint (failing_since) WHERE failing_since IS NOT NULL;
@@ -121,10 +138,13 @@ CREATE TABLE event_type (
     feature_flags TEXT NOT NULL,
     group_name    TEXT,
     schemas       TEXT,
+    -- off, warn or reject: what happens to messages whose payload does not match the newest schema.
+    validation    TEXT NOT NULL DEFAULT 'off',
     created_at    BIGINT NOT NULL,
     updated_at    BIGINT NOT NULL,
     PRIMARY KEY (org, name)
 );
+CREATE INDEX event_type_validating ON event_type (org) WHERE validation <> 'off';
 
 -- A rowid table: a search in a table without rowids compares whole rows, and reads a large payload for each comparison.
 CREATE TABLE message (
@@ -161,6 +181,13 @@ CREATE TABLE message_key (
     PRIMARY KEY (app_id, event_id)
 ) WITHOUT ROWID;
 CREATE INDEX message_key_age ON message_key (message_id);
+
+-- Messages whose payload does not match the schema of their event type, which only warns.
+CREATE TABLE payload_warning (
+    message_id BLOB PRIMARY KEY,
+    app_id     BLOB NOT NULL,
+    detail     TEXT NOT NULL
+);
 
 -- The queue: one row per delivery that still has to be sent. It leaves the table when it ends, so that the table stays small
 -- whatever the history holds.
@@ -302,6 +329,13 @@ CREATE TABLE outbox (
 );
 CREATE INDEX outbox_next ON outbox (CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END);
 CREATE INDEX outbox_stuck ON outbox (stuck_since) WHERE stuck_reason IS NOT NULL;
+
+-- How many outbox rows became messages, by minute, for about an hour: shown to people.
+CREATE TABLE outbox_relayed (
+    minute  BIGINT PRIMARY KEY,
+    relayed BIGINT NOT NULL,
+    last_at BIGINT NOT NULL
+);
 
 CREATE TABLE process (
     id         BLOB PRIMARY KEY,

@@ -37,8 +37,8 @@ use crate::api::openapi::docs_page;
 use crate::api::resources::access::{expire_all, logout, portal_access};
 use crate::api::resources::endpoint::{endpoint_headers, endpoint_message, endpoint_secret, example};
 use crate::api::resources::{
-    application, attempt, autoconfig, background, development_report, endpoint, event_type, message, operational,
-    polling, reconcile, stats,
+    application, attempt, autoconfig, background, development_report, endpoint, event_type, event_type_import_op,
+    message, operational, polling, reconcile, stats,
 };
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::time::Clock;
@@ -151,6 +151,7 @@ fn table() -> RouteTable {
         .service(at("/app/{app}/autoconfig/{autoconfig}/destination").put(op!(autoconfig::subscribe_by_polling)))
         .service(at("/app/{app}/development-endpoint/{listener}").post(op!(development_report::report)))
         .service(at("/event-type").get(op!(event_type::list)).post(op!(event_type::create)))
+        .service(at("/event-type/import/openapi").post(op!(event_type_import_op::import)))
         .service(
             at("/event-type/{event_type}")
                 .get(op!(event_type::read_one))
@@ -187,8 +188,7 @@ fn unsupported_routes(table: &mut RouteTable) {
         .service(at("/app/{app}/endpoint/{endpoint}/transformation").get(not_supported).patch(not_supported))
         .service(at("/app/{app}/endpoint/{endpoint}/transformation/simulate").post(not_supported))
         .service(at("/app/{app}/endpoint/{endpoint}/auto-config").put(not_supported))
-        .service(at("/app/{app}/msg/precheck/active").post(not_supported))
-        .service(at("/event-type/import/openapi").post(not_supported));
+        .service(at("/app/{app}/msg/precheck/active").post(not_supported));
 }
 
 /// Responds with 501, to authenticated callers only.

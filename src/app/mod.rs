@@ -139,7 +139,7 @@ impl App {
         };
         let server = http::server(services, listeners, connections, config.delivery.drain).map_err(failed)?;
         let engine = match config.role.sends() {
-            true => Some(Engine::start(opened.store.clone(), egress, engine_options(config)?)),
+            true => Some(Engine::start(opened.store.clone(), egress, engine_options(config, public_url.clone())?)),
             false => None,
         };
         tracing::info!(%address, role = ?config.role, store = opened.store.kind(), "Sendoff {} serves", env!("CARGO_PKG_VERSION"));
@@ -228,7 +228,7 @@ impl App {
     }
 }
 
-fn engine_options(config: &Config) -> Result<EngineOptions, AppError> {
+fn engine_options(config: &Config, dashboard_url: Url) -> Result<EngineOptions, AppError> {
     let mail = config.mail.as_ref().map(|mail| Smtp::new(&mail.url, mail.from.clone())).transpose();
     let mail = mail.map_err(|error| AppError::Start(error.to_string()))?;
     Ok(EngineOptions {
@@ -242,6 +242,7 @@ fn engine_options(config: &Config) -> Result<EngineOptions, AppError> {
         retention: config.store.retention,
         deleted_retention: config.store.deleted_retention,
         process: format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),
+        dashboard_url,
         mail: mail.map(|smtp| Mailer { smtp, portal_url: config.http.portal_link().cloned() }),
     })
 }

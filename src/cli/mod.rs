@@ -11,6 +11,7 @@
 //! * An error is one line, and never quotes a secret.
 //! * No command changes the database schema except `serve`, `demo` and `migrate`.
 
+mod catalog_command;
 mod demo;
 mod development;
 mod key;
@@ -61,6 +62,9 @@ enum Command {
     /// Create, list and revoke API keys
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Import event types from an OpenAPI document
+    #[command(subcommand)]
+    EventTypes(catalog_command::EventTypesCommand),
     /// Change the key that encrypts endpoint secrets
     #[command(subcommand)]
     MasterKey(master_key::MasterKeyCommand),
@@ -173,6 +177,7 @@ fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
         Command::Demo => in_runtime(demo::run(settings)),
         Command::Token(options) => token::run(&load_config(&settings)?, &options),
         Command::Key(command) => in_runtime(key::run(load_config(&settings)?, command)),
+        Command::EventTypes(command) => in_runtime(catalog_command::run(load_config(&settings)?, command)),
         Command::LoginLink(options) => in_runtime(login_link::run(load_config(&settings)?, options)),
         Command::MasterKey(command) => in_runtime(master_key::run(load_config(&settings)?, command)),
         Command::Migrate => in_runtime(migrate::run(load_config(&settings)?)),

@@ -6,6 +6,7 @@
 //!   [`event_types`].
 //! * [`bulk`] – bulk resends and their progress. [`live`] – the live tail.
 //! * [`settings`] – API keys, operators, audit log, outbox, operational webhooks.
+//! * [`find`] – the search box of every page.
 //! * [`sign_in`] – operators' sign-in. [`portal`] – the pages that only customers have.
 //! * [`http`] – sessions, CSRF, middleware, layout, error pages. [`components`] – forms, filters, charts and text
 //!   formatting.
@@ -26,6 +27,7 @@ mod components;
 mod deliveries;
 mod endpoints;
 mod event_types;
+mod find;
 mod http;
 mod live;
 mod messages;
@@ -46,15 +48,15 @@ use url::Url;
 use crate::dashboard::applications::{application_form, portal_link};
 use crate::dashboard::deliveries::{cancel, resend};
 use crate::dashboard::endpoints::{development_page, endpoint, endpoint_actions, endpoint_secret, polling, test_event};
-use crate::dashboard::event_types::event_type_form;
+use crate::dashboard::event_types::{event_type_form, import_page, public_catalog};
 pub use crate::dashboard::http::route_access::{Access, RouteAccess, TABLE as ROUTE_ACCESS};
 use crate::dashboard::http::{assets, error, middleware, preferences, route_access};
 use crate::dashboard::live::tail;
 pub use crate::dashboard::live::tail_feed::TailFeeds;
 use crate::dashboard::messages::{message, send_message};
 use crate::dashboard::settings::{
-    api_keys, audit, list_views, operational, operator_account, operators, organization, outbox, own_account,
-    second_factor_setup, session_list,
+    api_keys, audit, list_views, operational, operational_endpoints, operator_account, operators, organization,
+    organization_settings, outbox, own_account, second_factor_setup, session_list, settings_index,
 };
 use crate::dashboard::sign_in::oidc::provider::OidcProvider;
 use crate::dashboard::sign_in::passwords::Passwords;
@@ -125,6 +127,7 @@ pub fn customers(config: &mut web::ServiceConfig) {
         .wrap(from_fn(middleware::pass))
         .service(web::redirect("/", portal::PORTAL))
         .service(page("/static/{hash}/{name}", read().to(assets::serve)))
+        .configure(public_pages)
         .service(web::scope(portal::PORTAL).configure(portal::routes))
         .default_service(web::to(error::not_found));
     config.service(pages);
@@ -144,7 +147,24 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
         .service(page("/messages.jsonl", read().to(messages::message_export::show)))
         .service(page("/views", web::post().to(list_views::save)))
         .service(page("/views/delete", web::post().to(list_views::delete)))
+        .service(page("/find", read().to(find::show)))
+        .configure(public_pages)
+        .service(page("/settings", read().to(settings_index::show)))
+        .service(
+            page("/settings/organization", read().to(organization_settings::show))
+                .route(web::post().to(organization_settings::change)),
+        )
+        .service(page("/settings/organizations", read().to(organization_settings::list)))
+        .service(
+            page("/settings/organizations/new", read().to(organization_settings::new))
+                .route(web::post().to(organization_settings::create)),
+        )
         .service(page("/operational", read().to(operational::show)))
+        .service(
+            page("/operational/new", read().to(operational_endpoints::new))
+                .route(web::post().to(operational_endpoints::create)),
+        )
+        .service(page("/operational/{endpoint}/test", web::post().to(operational_endpoints::test)))
         .service(page("/outbox", read().to(outbox::show)))
         .configure(outbox_rows)
         .configure(resends_and_live)
@@ -172,6 +192,7 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
         .service(
             page("/event-types/new", read().to(event_type_form::new)).route(web::post().to(event_type_form::create)),
         )
+        .service(page("/event-types/import", read().to(import_page::show)).route(web::post().to(import_page::import)))
         .service(page("/event-types/{name}", read().to(event_types::show)))
         .service(
             page("/event-types/{name}/edit", read().to(event_type_form::edit))
@@ -210,6 +231,13 @@ fn operator_pages(config: &mut web::ServiceConfig) {
         .service(page(&act("reset"), web::post().to(operator_account::reset)))
         .service(page(&act("second-factor/remove"), web::post().to(operator_account::remove_second_factor)))
         .service(page(&act("sessions/{session}/end"), web::post().to(operator_account::end_session)));
+}
+
+/// Pages for everybody.
+fn public_pages(config: &mut web::ServiceConfig) {
+    config
+        .service(page("/catalog/{org}", read().to(public_catalog::list)))
+        .service(page("/catalog/{org}/{name}", read().to(public_catalog::show)));
 }
 
 /// Actions on stuck outbox rows.

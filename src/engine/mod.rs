@@ -47,6 +47,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use url::Url;
 use uuid::Uuid;
 
 use crate::domain::deliveries::backoff::RetrySchedule;
@@ -85,6 +86,8 @@ pub struct EngineOptions {
     pub deleted_retention: Duration,
     /// Host name and pid, for display.
     pub process: String,
+    /// The dashboard, for links in chat messages.
+    pub dashboard_url: Url,
     /// `None`: contacts get no mail.
     pub mail: Option<Mailer>,
 }
@@ -136,7 +139,9 @@ impl Engine {
         let sender = AttemptSender {
             egress,
             schedule: options.schedule,
+            organizations: store.organization_defaults(),
             timeout: options.timeout,
+            dashboard_url: options.dashboard_url,
             episodes: FailureEpisodes::default(),
         };
         let caps = (options.max_in_flight, options.endpoint_max_in_flight);

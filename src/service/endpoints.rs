@@ -14,7 +14,11 @@ use crate::store::{Store, StoreError, Tenant};
 /// # Errors
 /// The URL is not allowed; reported on the field `url`.
 pub async fn check_url(egress: &Egress, url: &str, stored: Option<&EndpointSpec>) -> Result<(), Invalid> {
-    if url.is_empty() || stored.is_some_and(|spec| spec.url == url) { Ok(()) } else { egress.vet_text(url).await }
+    if url.is_empty() || stored.is_some_and(|spec| spec.url == url || spec.request_url() == url) {
+        Ok(())
+    } else {
+        egress.vet_text(url).await
+    }
 }
 
 /// Creates an endpoint. Without a `secret` one is generated.

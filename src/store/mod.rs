@@ -122,10 +122,12 @@ struct Inner {
     /// Locks that serialize conflicting endpoint changes.
     change_locks: ChangeLocks,
     wakeups: feed::wakeups::FeedWakeups,
+    payload_checks: ingest::payload_checks::PayloadChecks,
     /// A wide message was accepted since the last [`Store::take_packed_flag`].
     packed: AtomicBool,
     /// Mails to contacts are enabled.
     mailing: AtomicBool,
+    organizations: catalog::organization_rows::OrganizationDefaults,
     /// Limit of endpoints per application.
     max_endpoints: AtomicUsize,
     supervisor: Supervisor,
@@ -183,8 +185,10 @@ impl Store {
             in_flight_keys: idempotency::InFlightKeys::default(),
             change_locks: ChangeLocks::default(),
             wakeups: feed::wakeups::FeedWakeups::default(),
+            payload_checks: ingest::payload_checks::PayloadChecks::default(),
             packed: AtomicBool::new(false),
             mailing: AtomicBool::new(false),
+            organizations: catalog::organization_rows::OrganizationDefaults::default(),
             max_endpoints: AtomicUsize::new(DEFAULT_MAX_ENDPOINTS),
             supervisor: supervisor.clone(),
             writable: db::writable::CachedCheck::default(),

@@ -342,7 +342,7 @@ async fn event_types_of_operational_events_are_read_and_not_written(world: World
         (names, list["done"].as_bool().unwrap(), list["iterator"].as_str().map(str::to_owned))
     };
     let (all, done, _) = names("operational=true").await;
-    assert_eq!((all.len(), done, all.is_sorted()), (10, true, true));
+    assert_eq!((all.len(), done, all.is_sorted()), (11, true, true));
     let (mut walked, mut iterator) = (Vec::new(), None::<String>);
     loop {
         let on = iterator.map_or(String::new(), |iterator| format!("&iterator={iterator}"));

@@ -16,6 +16,7 @@ mod dialect;
 mod docs;
 mod document;
 mod endpoint_messages;
+mod event_type_import;
 mod examples;
 mod flood;
 mod garbage;

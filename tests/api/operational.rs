@@ -118,6 +118,7 @@ async fn filters_name_operational_events(world: World) {
         "message.attempt.recovered",
         "message.expired",
         "consumer.silent",
+        "outbox.stuck",
     ];
     let made = world.call("POST", ALL, typed(json!(all))).await.expect(201);
     let path = format!("{ALL}/{}", made["id"].as_str().unwrap());

@@ -14,7 +14,9 @@ on_both! {
 }
 
 /// Open to everybody: they begin a session, or serve files and themes.
-const OPEN: [&str; 10] = [
+const OPEN: [&str; 12] = [
+    "/catalog/{org}",
+    "/catalog/{org}/{name}",
     "/login",
     "/login/oidc",
     "/login/oidc/callback",

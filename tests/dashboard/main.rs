@@ -6,6 +6,7 @@ mod support;
 
 mod access;
 mod bulk;
+mod catalog;
 mod development;
 mod endpoint_pages;
 mod everywhere;
@@ -13,6 +14,7 @@ mod form_once;
 mod hostile;
 mod world;
 
+mod find;
 mod html;
 mod limits;
 mod lists;
@@ -21,9 +23,11 @@ mod numbers;
 mod oidc;
 mod operator_sessions;
 mod order;
+mod organizations;
 mod outbox;
 mod pages;
 mod passwords;
+mod payload_search;
 mod people;
 mod polling;
 mod portal;

@@ -93,8 +93,9 @@ async fn an_account_of_some_organizations_sees_those_and_looks_after_nobody(worl
     let bert = signed_in(&world, "bert").await;
     let page = bert.page("/account").await;
     assert!(page.contains("<h1>Your account</h1>") && !page.contains("anna"), "{page}");
-    for hidden in ["/operators", "/outbox"] {
-        assert!(!page.contains(&format!("href=\"{hidden}\"")), "{hidden}: {page}");
+    let settings = bert.page("/settings").await;
+    for hidden in ["/operators", "/sessions"] {
+        assert!(!settings.contains(&format!("href=\"{hidden}\"")), "{hidden}: {settings}");
         assert_eq!(bert.get(hidden).await.0, StatusCode::FORBIDDEN, "{hidden}");
     }
     let csrf = ("csrf", field(&page, "csrf"));

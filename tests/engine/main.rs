@@ -11,6 +11,7 @@ mod egress;
 mod fleet;
 mod operational;
 mod ordered;
+mod organization;
 mod outage;
 mod pacing;
 mod python;

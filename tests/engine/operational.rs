@@ -7,18 +7,22 @@ use std::time::Duration;
 use sendoff::domain::catalog::endpoint::{DisabledReason, EndpointSpec};
 use sendoff::domain::deliveries::backoff::RetrySchedule;
 use sendoff::domain::deliveries::delivery::DeliveryState;
+use sendoff::domain::notifications::chat::{ChatFormat, ChatHook};
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, EndpointId};
-use sendoff::store::EndpointRef;
+use sendoff::store::query::attempts::AttemptFilter;
+use sendoff::store::{EndpointRef, Order, PageRequest};
+use sqlx::{AssertSqlSafe, Connection};
 
 use crate::signing::official;
-use crate::support::{Answer, Receiver, SOON, eventually};
+use crate::support::{Answer, Received, Receiver, SOON, eventually};
 use crate::world::{Kind, World, on_both};
 
 on_both! {
     each_of_the_seven_arrives_once_though_its_receiver_fails_first
     an_operational_endpoint_that_is_gone_is_disabled_and_nobody_is_told
+    a_dead_delivery_and_a_stuck_row_reach_a_channel
 }
 
 fn schedule(waits: usize) -> Option<RetrySchedule> {
@@ -123,4 +127,54 @@ async fn an_operational_endpoint_that_is_gone_is_disabled_and_nobody_is_told(kin
     let told: Vec<String> = well.wait_for(2, SOON).await.iter().map(|request| request.text()).collect();
     assert!(told.len() == 2 && told.iter().all(|text| text.contains("\"endpoint.created\"")), "{told:?}");
     assert_eq!(gone.count(), 1, "what comes later passes by it");
+}
+
+async fn a_dead_delivery_and_a_stuck_row_reach_a_channel(kind: Kind) {
+    let world = World::busy(kind).await;
+    let channel = Receiver::ok();
+    let app = world.store.ensure_operational_application(&world.tenant, Clock.now()).await.unwrap().id;
+    let mut spec = EndpointSpec {
+        chat: Some(ChatHook::new(ChatFormat::Slack, String::new())),
+        event_types: Some(vec!["message.attempt.exhausted".into(), "outbox.stuck".into()]),
+        ..Default::default()
+    };
+    spec.set_url(channel.url("/services/geheim"));
+    let secret = Secret::generate(SignatureType::Hmac256);
+    world.store.create_endpoint(&world.tenant, app, spec, &secret, Clock.now()).await.unwrap();
+    let dead = Receiver::start(|_| Answer::status(500));
+    let spec = EndpointSpec { url: dead.url("/"), retry_schedule: schedule(1), ..Default::default() };
+    world.endpoint_with(spec).await;
+    let message = world.send("{}").await;
+    insert(&world.url, "INSERT INTO outbox (application, event_type, payload) VALUES ('<nobody>', 'a.b', '{}')").await;
+
+    let told = channel.wait_for(2, SOON).await;
+    let text = |request: &Received| -> String {
+        assert!(request.header("webhook-signature").is_none() && request.path == "/services/geheim");
+        serde_json::from_slice::<serde_json::Value>(&request.body).unwrap()["text"].as_str().unwrap().to_owned()
+    };
+    let texts: Vec<String> = told.iter().map(text).collect();
+    let link = format!("<https://hooks.example/applications/{}/messages/{}|", world.app.id, message.id);
+    assert!(texts.iter().any(|text| text.contains(&link) && text.contains("Response: 500")), "{texts:?}");
+    let stuck = |text: &String| text.contains("Written for: &lt;nobody&gt;") && text.contains("/outbox|");
+    assert!(texts.iter().any(stuck), "{texts:?}");
+    let attempts = eventually("the attempts are recorded", SOON, async || {
+        let filter = AttemptFilter::default();
+        let page = PageRequest::first(9, Order::Ascending);
+        let found = world.store.attempts(&world.tenant, app, &filter, &page).await.unwrap().data;
+        (found.len() == 2).then_some(found)
+    })
+    .await;
+    assert!(attempts.iter().all(|one| one.url.ends_with("/***")), "{attempts:?}");
+}
+
+async fn insert(url: &str, sql: &str) {
+    let sql = AssertSqlSafe(sql.to_owned());
+    if url.starts_with("sqlite:") {
+        let mut connection = sqlx::SqliteConnection::connect(url).await.unwrap();
+        sqlx::query(sql).execute(&mut connection).await.unwrap();
+    } else {
+        let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+        sqlx::query("SET search_path = sendoff").execute(&mut connection).await.unwrap();
+        sqlx::query(sql).execute(&mut connection).await.unwrap();
+    }
 }

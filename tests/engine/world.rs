@@ -47,6 +47,7 @@ pub fn options() -> EngineOptions {
         retention: Duration::from_secs(90 * 86_400),
         deleted_retention: Duration::from_secs(7 * 86_400),
         process: "test".into(),
+        dashboard_url: "https://hooks.example".parse().unwrap(),
         mail: None,
     }
 }

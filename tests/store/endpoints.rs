@@ -9,6 +9,7 @@ use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::deliveries::backoff::RetrySchedule;
 use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::invalid::TOO_MANY;
+use sendoff::domain::notifications::chat::{ChatFormat, ChatHook};
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::signing::signature::{ExtraSignature, Signing};
 use sendoff::store::catalog::endpoint_update::OptimisticUpdate;
@@ -26,6 +27,7 @@ async fn full_spec(store: &Store) -> EndpointSpec {
     EndpointSpec {
         uid: Some(uid("hook")),
         url: "https://example.com/Ünïcode?q=%27".into(),
+        chat: Some(ChatHook::new(ChatFormat::Discord, "https://example.com/s3cret-path".into())),
         description: "the 'main' one ☂".into(),
         disabled: true,
         event_types: Some(strings(&["invoice.paid", "invoice.sent"])),
@@ -288,13 +290,16 @@ async fn nothing_secret_lies_in_the_tables_as_it_is(home: Home) {
     let spec = full_spec(store).await;
     let made = store.create_endpoint(&tenant(), app.id, spec, &key, NOW).await.unwrap();
     store.rotate_secret(&tenant(), app.id, made.id, &secret(), Duration::from_secs(60), NOW).await.unwrap();
-    let stored =
-        [home.bytes("SELECT sealed FROM endpoint_secret").await, home.bytes("SELECT headers FROM endpoint").await]
-            .concat();
+    let stored = [
+        home.bytes("SELECT sealed FROM endpoint_secret").await,
+        home.bytes("SELECT headers FROM endpoint").await,
+        home.bytes("SELECT chat FROM endpoint").await,
+    ]
+    .concat();
     assert!(stored.len() > 100);
     let text = key.text();
     let raw = text.strip_prefix("whsec_").unwrap();
-    for hidden in [raw.as_bytes(), b"s3cret-value", b"authorization", b"Bearer"] {
+    for hidden in [raw.as_bytes(), b"s3cret-value", b"s3cret-path", b"authorization", b"Bearer"] {
         assert!(!stored.windows(hidden.len()).any(|some| some == hidden), "{}", String::from_utf8_lossy(hidden));
     }
 }

@@ -68,6 +68,7 @@ mod silence;
 mod slots;
 mod special;
 mod tail;
+mod validation;
 mod writers;
 
 use crate::support::sources::{texts, texts_without};

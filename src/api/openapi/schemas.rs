@@ -17,6 +17,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::access::theme::ThemeMode;
 use crate::domain::catalog::endpoint::DisabledReason;
+use crate::domain::catalog::payload_schema::PayloadValidation;
 use crate::domain::deliveries::attempt::{Failure, STATUS_CLASSES, Trigger};
 use crate::domain::deliveries::backoff::WAIT_LIMIT;
 use crate::domain::signing::secret::SignatureType;
@@ -128,6 +129,9 @@ pub(in crate::api) struct RawPayloadText;
 /// JSON Schemas of an event type by version.
 pub(in crate::api) struct EventTypeSchemas;
 
+/// `off`, `warn` or `reject`.
+pub(in crate::api) struct ValidationWord;
+
 /// The URL of an endpoint.
 pub(in crate::api) struct EndpointUrl;
 
@@ -218,6 +222,10 @@ schema! {
         .max_length(Some(limits::SECRET))
         .examples([json!("whsec_cGxlYXNlIGRvIG5vdCB1c2UgdGhpcyBzZWNyZXQ=")]);
     ExtraSignature, "ExtraSignature" => extra_signature();
+    ValidationWord, "PayloadValidation" => words(
+        "Validation of payloads against the newest schema.",
+        PayloadValidation::ALL.map(PayloadValidation::word),
+    );
     SignatureType, "SignatureType" => words(
         "The signature algorithm: HMAC-SHA256 (`v1`) with a shared key, or Ed25519 (`v1a`), where the receiver has only the public key.",
         [SignatureType::Hmac256, SignatureType::Ed25519].map(SignatureType::word),

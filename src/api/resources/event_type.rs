@@ -16,7 +16,8 @@ use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::api::resources::operational;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
-use crate::domain::{Time, ids, limits};
+use crate::domain::catalog::payload_schema::PayloadValidation;
+use crate::domain::{Invalid, Time, ids, limits};
 use crate::service::event_types;
 use crate::store::Order;
 use crate::store::catalog::applications::Upserted;
@@ -24,7 +25,7 @@ use crate::store::catalog::applications::Upserted;
 /// An event type.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct EventTypeOut<'a> {
+pub(in crate::api) struct EventTypeOut<'a> {
     name: &'a str,
     description: &'a str,
     /// Archived event types are hidden from customers. Messages with them are still delivered.
@@ -38,6 +39,9 @@ struct EventTypeOut<'a> {
     /// JSON Schemas by version. `null` if there are none, or in a list without content.
     #[schema(value_type = Option<schemas::JsonObject>)]
     schemas: Option<&'a Map<String, Value>>,
+    /// The treatment of messages whose payload does not match the newest schema.
+    #[schema(value_type = schemas::ValidationWord)]
+    validation: &'static str,
     created_at: Time,
     updated_at: Time,
 }
@@ -54,6 +58,7 @@ impl<'a> From<&'a EventType> for EventTypeOut<'a> {
             feature_flag: spec.feature_flags.first(),
             group_name: spec.group_name.as_deref(),
             schemas: spec.schemas.as_ref(),
+            validation: spec.validation.word(),
             created_at: event_type.created_at,
             updated_at: event_type.updated_at,
         }
@@ -80,6 +85,10 @@ struct EventTypeFields {
     /// JSON Schemas by version.
     #[schema(value_type = Option<schemas::EventTypeSchemas>)]
     schemas: Option<Map<String, Value>>,
+    /// The treatment of messages whose payload does not match the newest schema: `warn` accepts and counts them,
+    /// `reject` refuses them with 422.
+    #[schema(value_type = Option<schemas::ValidationWord>)]
+    validation: Option<String>,
 }
 
 /// A replacement of an event type.
@@ -147,6 +156,10 @@ fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<Even
     fields.names("featureFlags", limits::FEATURE_FLAGS).or(old).apply_or_default(&mut spec.feature_flags);
     fields.text("groupName").apply(&mut spec.group_name);
     fields.take("schemas", "an object: a JSON Schema for each version").apply(&mut spec.schemas);
+    let validation = fields.parsed("validation", |word| {
+        PayloadValidation::from_word(word).ok_or_else(|| Invalid::new("validation", "must be off, warn or reject"))
+    });
+    validation.apply_or_default(&mut spec.validation);
     fields.done(spec.check())?;
     Ok(spec)
 }

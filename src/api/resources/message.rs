@@ -198,8 +198,18 @@ fn read<'a>(body: &'a JsonBody, app: &AppRef) -> Result<ParsedMessage<'a>, ApiEr
         None => (body.bytes_of(written), None, PayloadOut::Written(written)),
     };
     let channels = channels.unwrap_or_default();
-    let spec =
-        MessageSpec { event_type, event_id, channels, tags, payload, raw_type, occurred_at, deliver_at, keep_content };
+    let spec = MessageSpec {
+        event_type,
+        event_id,
+        channels,
+        tags,
+        payload,
+        raw_type,
+        occurred_at,
+        deliver_at,
+        keep_content,
+        schema_warning: None,
+    };
     Ok(ParsedMessage { spec, shown, app: app_spec })
 }
 

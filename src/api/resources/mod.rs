@@ -4,7 +4,7 @@
 //! * [`application`]: one for each customer. [`access`]: granting and ending portal access of customers.
 //! * [`endpoint`]: endpoints, with their headers, secrets, messages and examples. [`operational`]: endpoints for
 //!   operational webhooks.
-//! * [`event_type`]: the catalog. [`message`]: accepting and reading messages. [`attempt`]: deliveries and attempts.
+//! * [`event_type`]: the catalog; [`event_type_import_op`] imports it. [`message`]: accepting and reading messages. [`attempt`]: deliveries and attempts.
 //! * [`background`], [`reconcile`]: replays and other background tasks. [`stats`]: counts.
 //! * [`development_report`]: how programs on developers' machines responded.
 //! * [`polling`]: polling endpoints and their consumers. [`autoconfig`]: subscriptions that receivers configure
@@ -26,6 +26,7 @@ pub(in crate::api) mod background;
 pub(in crate::api) mod development_report;
 pub(in crate::api) mod endpoint;
 pub(in crate::api) mod event_type;
+pub(in crate::api) mod event_type_import_op;
 pub(in crate::api) mod message;
 pub(in crate::api) mod operational;
 pub(in crate::api) mod polling;

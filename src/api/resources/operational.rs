@@ -70,7 +70,8 @@ pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
 ///
 /// Creates an operational endpoint. `eventTypes` may be `endpoint.created`, `endpoint.updated`, `endpoint.deleted`,
 /// `endpoint.disabled`, `endpoint.failing`, `message.attempt.exhausted`, `message.attempt.failing`,
-/// `message.attempt.recovered`, `message.expired` and `consumer.silent`. `channels` may be ids and uids of applications.
+/// `message.attempt.recovered`, `message.expired`, `consumer.silent` and `outbox.stuck`. `channels` may be ids and uids of
+/// applications.
 #[utoipa::path(
     post, path = "/operational-webhook/endpoint", request_body = EndpointIn,
     responses((status = 201, body = EndpointOut))

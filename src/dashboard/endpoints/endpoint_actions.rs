@@ -19,6 +19,7 @@ use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::Invalid;
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::notifications::operational::OperationalKind;
 use crate::domain::signing::secret::Secret;
 use crate::service::endpoints;
 use crate::store::{EndpointRef, Store};
@@ -33,6 +34,9 @@ pub async fn named(store: &Store, request: &HttpRequest, context: &AppContext) -
 }
 
 async fn names(store: &Store, context: &AppContext) -> Result<Vec<String>, PageError> {
+    if context.operational {
+        return Ok(OperationalKind::ALL.iter().map(|kind| kind.name().to_owned()).collect());
+    }
     let choices = visible_event_types::choices(store, context).await?;
     Ok(choices.into_iter().map(|event_type| event_type.spec.name).collect())
 }

@@ -109,7 +109,7 @@ pub fn read(
 ) -> Result<(EndpointSpec, Option<Secret>), Vec<Invalid>> {
     let mut wrong = Vec::new();
     let mut spec = before.clone();
-    spec.url = submitted.get("url").trim().to_owned();
+    spec.set_url(submitted.get("url").trim().to_owned());
     spec.description = submitted.get("description").trim().to_owned();
     put(
         &mut spec.uid,
@@ -163,7 +163,11 @@ fn signing(submitted: &VerifiedForm, spec: &mut EndpointSpec, wrong: &mut Vec<In
     }
 }
 
-fn schedule(text: &str) -> Result<RetrySchedule, Invalid> {
+/// Parses `5s, 5m`, or `none`.
+///
+/// # Errors
+/// A part is no duration, or there are too many.
+pub fn schedule(text: &str) -> Result<RetrySchedule, Invalid> {
     const FIELD: &str = "retrySchedule";
     if text == "none" {
         return RetrySchedule::new(FIELD, Vec::new());

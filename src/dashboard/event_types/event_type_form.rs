@@ -4,7 +4,7 @@ use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use serde_json::{Map, Value};
 
-use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage, lines};
+use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage, SelectOption, lines};
 use crate::dashboard::components::form_errors::{change_result, check_revision, store_errors};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::app_paths::AppPaths;
@@ -17,6 +17,7 @@ use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::Invalid;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
+use crate::domain::catalog::payload_schema::PayloadValidation;
 use crate::store::Store;
 
 fn form(spec: &EventTypeSpec, new: bool) -> Form {
@@ -29,6 +30,8 @@ fn form(spec: &EventTypeSpec, new: bool) -> Form {
             "An object with one JSON Schema per version: {\"1\": {…}}. Test events use its examples. \
              Leave empty for none.",
         ),
+        FormField::select("validation", "Validation", validations(spec.validation))
+            .help("Checks each payload against the newest schema. Rejected REST calls get 422, outbox rows are stuck."),
         FormField::lines("featureFlags", "Feature flags", &spec.feature_flags)
             .help("One per line. Only customers with all of these flags see the event type."),
         FormField::tick("deprecated", "Deprecated", spec.deprecated).help("Still offered, but marked as deprecated."),
@@ -46,6 +49,18 @@ fn form(spec: &EventTypeSpec, new: bool) -> Form {
     Form::new(fields)
 }
 
+fn validations(chosen: PayloadValidation) -> Vec<SelectOption> {
+    let option = |one: PayloadValidation| {
+        let label = match one {
+            PayloadValidation::Off => "Off",
+            PayloadValidation::Warn => "Warn: accept and mark",
+            PayloadValidation::Reject => "Reject",
+        };
+        SelectOption::new(one.word(), label, one == chosen)
+    };
+    PayloadValidation::ALL.map(option).into()
+}
+
 fn read(submitted: &VerifiedForm, before: EventTypeSpec) -> Result<EventTypeSpec, Vec<Invalid>> {
     let mut wrong = Vec::new();
     let new = before.name.is_empty();
@@ -59,6 +74,12 @@ fn read(submitted: &VerifiedForm, before: EventTypeSpec) -> Result<EventTypeSpec
     spec.group_name = submitted.given("groupName").map(str::to_owned);
     spec.feature_flags = lines(submitted.get("featureFlags"));
     spec.deprecated = submitted.has("deprecated");
+    if let Some(word) = submitted.given("validation") {
+        match PayloadValidation::from_word(word) {
+            Some(validation) => spec.validation = validation,
+            None => wrong.push(Invalid::new("validation", "must be off, warn or reject")),
+        }
+    }
     match submitted.given("schemas").map(serde_json::from_str::<Map<String, Value>>).transpose() {
         Ok(schemas) => spec.schemas = schemas,
         Err(error) => {

@@ -1,10 +1,15 @@
 //! The catalog of event types, and an event type's page with its schema and example.
 //!
-//! * [`event_type_form`] – create, edit, archive. [`visible_event_types`] – the event types that a user can see.
+//! * [`event_type_form`] – create, edit, archive. [`import_page`] – import from an OpenAPI document.
+//!   [`schema_table`] – a schema as a table. [`public_catalog`] – the catalog without sign-in. [`visible_event_types`] – the event types that a user can see.
 //!
-//! Invariant: customers reach event types only through [`visible_event_types`].
+//! Invariant: customers reach event types only through [`visible_event_types`], and everybody only those of a
+//! [`public_catalog`] that need no feature flag.
 
 pub(in crate::dashboard) mod event_type_form;
+pub(in crate::dashboard) mod import_page;
+pub(in crate::dashboard) mod public_catalog;
+pub(in crate::dashboard) mod schema_table;
 pub(in crate::dashboard) mod visible_event_types;
 
 use actix_web::HttpRequest;
@@ -15,6 +20,7 @@ use super::DashboardState;
 use crate::dashboard::components::format::{Line, UrlQuery};
 use crate::dashboard::components::payload::PayloadView;
 use crate::dashboard::components::widgets::RelativeTime;
+use crate::dashboard::event_types::schema_table::SchemaField;
 use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser, part};
 use crate::dashboard::http::error::PageError;
@@ -22,6 +28,7 @@ use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::Time;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
+use crate::domain::catalog::payload_schema::PayloadValidation;
 use crate::store::{Order, PageRequest};
 
 /// Event types per page.
@@ -38,7 +45,10 @@ pub struct EventTypeLabels {
 impl EventTypeLabels {
     /// Customers do not see feature flags.
     fn new(spec: &EventTypeSpec, user: &CurrentUser) -> EventTypeLabels {
-        let flags = if user.flags().is_none() { spec.feature_flags.as_slice() } else { &[] };
+        EventTypeLabels::with_flags(spec, if user.flags().is_none() { spec.feature_flags.as_slice() } else { &[] })
+    }
+
+    fn with_flags(spec: &EventTypeSpec, flags: &[String]) -> EventTypeLabels {
         EventTypeLabels {
             archived: spec.archived,
             deprecated: spec.deprecated,
@@ -53,6 +63,16 @@ struct Row {
     name: Line,
     description: Line,
     labels: EventTypeLabels,
+}
+
+/// A row of the catalog; `flags` are shown beside the name.
+fn event_type_row(event_type: &EventType, href: String, flags: &[String]) -> Row {
+    Row {
+        href,
+        name: Line::new(&event_type.spec.name),
+        description: Line::cut(&event_type.spec.description, 200),
+        labels: EventTypeLabels::with_flags(&event_type.spec, flags),
+    }
 }
 
 #[derive(Template)]
@@ -92,11 +112,9 @@ async fn catalog_page(
     let found = visible_event_types::page(&state.store, user, archived, &page).await?;
     let path = paths.page("event-types");
     let last = found.data.last().filter(|_| found.more).map(|last| last.spec.name.clone());
-    let row = |event_type: &EventType| Row {
-        href: paths.event_type(&event_type.spec.name),
-        name: Line::new(&event_type.spec.name),
-        description: Line::cut(&event_type.spec.description, 200),
-        labels: EventTypeLabels::new(&event_type.spec, user),
+    let row = |event_type: &EventType| {
+        let flags = if user.flags().is_none() { event_type.spec.feature_flags.as_slice() } else { &[] };
+        event_type_row(event_type, paths.event_type(&event_type.spec.name), flags)
     };
     let page = EventTypesPage {
         layout: PageLayout::of(user, NavItem::EventTypes).with_notice(query.get("notice")),
@@ -127,6 +145,10 @@ struct EventTypePage {
     labels: EventTypeLabels,
     changed: RelativeTime,
     schemas: Vec<SchemaVersion>,
+    /// The newest schema as a table.
+    fields: Vec<SchemaField>,
+    /// "warn" or "reject", for operators.
+    validation: Option<&'static str>,
     example: Option<PayloadView>,
 }
 
@@ -151,16 +173,31 @@ async fn one(state: &DashboardState, request: &HttpRequest, user: &CurrentUser, 
 impl EventTypePage {
     fn new(found: &EventType, user: &CurrentUser, paths: &AppPaths, notice: Option<&str>, now: Time) -> EventTypePage {
         let spec = &found.spec;
+        let layout = PageLayout::of(user, NavItem::EventTypes).with_notice(notice);
+        EventTypePage {
+            whole: *paths == AppPaths::all(),
+            labels: EventTypeLabels::new(spec, user),
+            validation: (user.flags().is_none() && spec.validation != PayloadValidation::Off)
+                .then(|| spec.validation.word()),
+            ..EventTypePage::of(found, layout, paths.event_type(&spec.name), now)
+        }
+    }
+
+    /// The page as everybody sees it.
+    fn of(found: &EventType, layout: PageLayout, path: String, now: Time) -> EventTypePage {
+        let spec = &found.spec;
         let shown = |value: &serde_json::Value| PayloadView::new(value.to_string().as_bytes());
         let schemas = spec.schemas.iter().flatten();
         EventTypePage {
-            layout: PageLayout::of(user, NavItem::EventTypes).with_notice(notice),
-            path: paths.event_type(&spec.name),
-            whole: *paths == AppPaths::all(),
+            layout,
+            path,
+            whole: false,
             name: Line::new(&spec.name),
             description: Line::new(&spec.description),
-            labels: EventTypeLabels::new(spec, user),
+            labels: EventTypeLabels::with_flags(spec, &[]),
             changed: RelativeTime::new(found.updated_at, now),
+            fields: spec.newest_schema().map(schema_table::fields).unwrap_or_default(),
+            validation: None,
             schemas: schemas
                 .map(|(version, schema)| SchemaVersion { version: Line::new(version), text: shown(schema) })
                 .collect(),

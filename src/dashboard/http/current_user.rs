@@ -40,6 +40,8 @@ pub const ORGS: i64 = 100;
 #[derive(Clone)]
 pub struct CurrentUser {
     pub org: OrgId,
+    /// The organization's name, or its id.
+    pub org_name: String,
     pub principal: Principal,
     /// The operator's organizations, up to [`ORGS`]. Empty for unsafe methods, which render no menu.
     pub orgs: Vec<OrgId>,
@@ -131,6 +133,15 @@ impl CurrentUser {
         }
     }
 
+    /// Whether the operator may work in an organization.
+    pub fn sees_org(&self, org: &OrgId) -> bool {
+        match &self.principal {
+            Principal::Operator(None) => true,
+            Principal::Operator(Some(operator)) => operator.orgs.as_ref().is_none_or(|orgs| orgs.contains(org)),
+            Principal::Customer(_) => false,
+        }
+    }
+
     /// The operator's account, if they signed in with one.
     pub fn account(&self) -> Option<&Operator> {
         match &self.principal {
@@ -202,7 +213,10 @@ impl CurrentUser {
         drop(state.traffic.limits.bucket(limited_by(hash), Instant::now()));
         let orgs =
             if request.method().is_safe() { organizations(&state.store, &org, &principal).await? } else { Vec::new() };
+        state.store.refresh_organizations().await;
+        let named = state.store.organization_defaults().of(&org).map(|spec| spec.name.clone());
         let user = CurrentUser {
+            org_name: named.filter(|name| !name.is_empty()).unwrap_or_else(|| org.to_string()),
             org,
             principal,
             orgs,

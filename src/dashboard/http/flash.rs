@@ -15,7 +15,9 @@ pub enum FlashNotice {
     Enabled,
     Disabled,
     Rotated,
+    Imported,
     Sent,
+    TestNotSent,
     Archived,
     KeyRevoked,
     KeyShownBefore,
@@ -64,7 +66,9 @@ impl FlashNotice {
         FlashNotice::Enabled,
         FlashNotice::Disabled,
         FlashNotice::Rotated,
+        FlashNotice::Imported,
         FlashNotice::Sent,
+        FlashNotice::TestNotSent,
         FlashNotice::Archived,
         FlashNotice::KeyRevoked,
         FlashNotice::KeyShownBefore,
@@ -128,6 +132,12 @@ impl FlashNotice {
                 text("rotated", true, "Secret rotated.", "The old secret stays valid for the period you chose.")
             }
             FlashNotice::Sent => text("sent", true, "Sent.", "It is queued. Reload to see the result."),
+            FlashNotice::Imported => {
+                text("imported", true, "Imported.", "The catalog has the event types of the document.")
+            }
+            FlashNotice::TestNotSent => {
+                text("test-not-sent", false, "Not sent.", "The endpoint is disabled or deleted. Enable it first.")
+            }
             FlashNotice::Archived => text(
                 "archived",
                 true,

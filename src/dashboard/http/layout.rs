@@ -36,7 +36,12 @@ pub enum NavItem {
     Keys,
     Audit,
     Operators,
+    Sessions,
     Account,
+    Organization,
+    Organizations,
+    /// The index of the settings.
+    Settings,
     Elsewhere,
 }
 
@@ -51,6 +56,8 @@ pub struct NavEntry {
 pub struct UserMenu {
     /// The label of the menu: the organization; empty in the portal.
     pub name: String,
+    /// The organization's name, for display.
+    pub label: Line,
     pub customer: bool,
     /// The account's name; empty after a sign-in by link and in the portal.
     pub account: Line,
@@ -109,6 +116,7 @@ impl PageLayout {
         let brand = session.map(Brand::of_session);
         let menu = UserMenu {
             name: if customer { String::new() } else { user.org.to_string() },
+            label: if customer { Line::default() } else { Line::cut(&user.org_name, 40) },
             customer,
             account: user.account().map(|one| Line::new(&one.name)).unwrap_or_default(),
             orgs: if user.orgs.len() > 1 { user.orgs.iter().map(OrgId::to_string).collect() } else { Vec::new() },
@@ -249,9 +257,14 @@ impl PageLayout {
                 ("Applications", "/applications", NavItem::Applications),
                 ("Event types", "/event-types", NavItem::EventTypes),
                 ("Live", "/tail", NavItem::Live),
+                ("Settings", "/settings", NavItem::Settings),
             ]
         };
-        self.listed(items)
+        let mut entries = self.listed(items);
+        for entry in entries.iter_mut().filter(|entry| entry.path == "/settings") {
+            entry.current = self.in_settings();
+        }
+        entries
     }
 
     /// The entries of the menu.
@@ -261,15 +274,39 @@ impl PageLayout {
             Some(menu) if menu.customer => return self.listed(&[("Resends", "resend", NavItem::Resends)]),
             Some(_) => {}
         }
-        self.listed(&[
-            ("Resends", "/resend", NavItem::Resends),
-            ("Outbox", "/outbox", NavItem::Outbox),
-            ("Operational webhooks", "/operational", NavItem::Operational),
+        self.listed(&[("Resends", "/resend", NavItem::Resends), ("Your account", "/account", NavItem::Account)])
+    }
+
+    /// The pages of the settings.
+    pub fn settings(&self) -> Vec<NavEntry> {
+        let mut entries = self.listed(&[
+            ("Organization", "/settings/organization", NavItem::Organization),
+            ("Organizations", "/settings/organizations", NavItem::Organizations),
             ("API keys", "/keys", NavItem::Keys),
-            ("Audit log", "/audit", NavItem::Audit),
             ("Operators", "/operators", NavItem::Operators),
-            ("Your account", "/account", NavItem::Account),
-        ])
+            ("Sessions", "/sessions", NavItem::Sessions),
+            ("Audit log", "/audit", NavItem::Audit),
+            ("Operational webhooks", "/operational", NavItem::Operational),
+            ("Outbox", "/outbox", NavItem::Outbox),
+        ]);
+        // Not a page of the dashboard.
+        entries.push(NavEntry { name: "API reference", path: "/docs".to_owned(), current: false });
+        entries
+    }
+
+    /// Whether the page is one of the settings.
+    pub fn in_settings(&self) -> bool {
+        let items = [
+            NavItem::Organization,
+            NavItem::Organizations,
+            NavItem::Keys,
+            NavItem::Operators,
+            NavItem::Sessions,
+            NavItem::Audit,
+            NavItem::Operational,
+            NavItem::Outbox,
+        ];
+        !self.customer() && (self.here == NavItem::Settings || items.contains(&self.here))
     }
 
     fn listed(&self, items: &[(&'static str, &str, NavItem)]) -> Vec<NavEntry> {

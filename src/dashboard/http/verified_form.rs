@@ -7,6 +7,7 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use futures_util::future::LocalBoxFuture;
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::event_types::import_page;
 use crate::dashboard::http::current_user::{CurrentUser, limited_by};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
@@ -67,7 +68,7 @@ impl FromRequest for VerifiedForm {
             // First, so only a session's forms are read.
             let user = user.await?;
             let state = state.ok_or(PageError::NotSignedIn)?;
-            let most = longest(&state);
+            let most = if path == import_page::PATH { import_page::FORM_BYTES } else { longest(&state) };
             let mut reservation = state.traffic.bodies.reservation(limited_by(user.hash));
             reservation.add(length.unwrap_or(most).min(most)).map_err(|_| PageError::Store(StoreError::Overloaded))?;
             let fields = form.limit(most).await;

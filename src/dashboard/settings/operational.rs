@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use actix_web::http::StatusCode;
 use askama::Template;
 
-use crate::dashboard::components::format::{Line, count};
-use crate::dashboard::components::widgets::{Address, Badge, Id};
+use crate::dashboard::components::format::{Line, UrlQuery, count};
+use crate::dashboard::components::widgets::{Address, Badge};
+use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::CurrentOperator;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
@@ -27,10 +28,15 @@ const SHOWN: (usize, usize) = (20, 20);
 /// An operational endpoint.
 struct OperationalEndpoint {
     address: Address,
-    id: Id,
+    id: String,
     description: Line,
     /// The subscribed event types.
     event_types: Line,
+    /// "Slack", or "signed webhook".
+    format: &'static str,
+    /// Its own page, and the action that sends a test.
+    href: String,
+    path_of_test: String,
     disabled: Option<(Badge, &'static str)>,
 }
 
@@ -45,7 +51,8 @@ struct OperationalPage {
 }
 
 /// `GET /operational`.
-pub async fn show(PageInput { state, user, .. }: PageInput<CurrentOperator>) -> PageResult {
+pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
+    let query = UrlQuery::of(&request);
     let (now, tenant, store) = (state.clock.now(), user.tenant(), &state.store);
     let counts = total(&store.buckets(&tenant, CountScope::Operational, ChartRange::Day, now).await?);
     let (mut endpoints, mut attempts) = (Vec::new(), Vec::new());
@@ -55,7 +62,7 @@ pub async fn show(PageInput { state, user, .. }: PageInput<CurrentOperator>) -> 
         attempts = newest(store, &tenant, &application, &endpoints, now).await?;
     }
     let page = OperationalPage {
-        layout: PageLayout::of(&user, NavItem::Operational),
+        layout: PageLayout::of(&user, NavItem::Operational).with_notice(query.get("notice")),
         delivered: count(counts.delivered),
         failed: count(counts.failed),
         endpoints: endpoints.iter().map(OperationalEndpoint::new).collect(),
@@ -113,9 +120,12 @@ impl OperationalEndpoint {
         let event_types = spec.event_types.as_ref().map_or_else(|| "all events".to_owned(), |types| types.join(", "));
         OperationalEndpoint {
             address: Address::new(&spec.url),
-            id: Id::new(endpoint.id),
+            id: endpoint.id.to_string(),
             description: Line::cut(&spec.description, 200),
             event_types: Line::cut(&event_types, 300),
+            format: spec.chat.as_ref().map_or("signed webhook", |hook| hook.format.label()),
+            href: AppPaths::of_application(endpoint.app_id).endpoint(endpoint.id),
+            path_of_test: format!("/operational/{}/test", endpoint.id),
             disabled: spec.disabled.then_some((Badge::Disabled, why)),
         }
     }

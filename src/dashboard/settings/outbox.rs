@@ -1,5 +1,7 @@
-//! Stuck outbox rows, with the reason. A stuck row belongs to no organization yet, so only operators who see all
-//! organizations see it, without its payload.
+//! The outbox: what the relay did lately, and stuck rows with the reason, without their payloads.
+//!
+//! A row belongs to the organization of the application it names: operators with access to it see and act on the row. A
+//! row that names no existing application belongs to none, and needs access to all organizations.
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
@@ -7,7 +9,7 @@ use askama::Template;
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage};
-use crate::dashboard::components::format::{Line, UrlQuery, count_up_to};
+use crate::dashboard::components::format::{Line, UrlQuery, count, count_up_to};
 use crate::dashboard::components::widgets::{Badge, RelativeTime};
 use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
@@ -16,12 +18,14 @@ use crate::dashboard::http::handler_input::{FormInput, PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::done;
 use crate::domain::access::operator::OperatorRole;
-use crate::domain::{Invalid, Time, ids, limits};
+use crate::domain::{Invalid, OrgId, Time, ids, limits};
 use crate::store::ingest::outbox::StuckRow;
 use crate::store::ingest::outbox::outbox_actions::{OutboxAction, OutboxActionResult, StuckKey};
 
 /// The maximum number of rows, oldest first.
 const ROWS: i64 = 200;
+/// The maximum number of rows searched for those of some organizations.
+const SCANNED: i64 = 2_000;
 /// The limit of the store's count.
 const MOST: i64 = 100_000;
 
@@ -43,6 +47,8 @@ struct OutboxPage {
     badge: Badge,
     stuck: String,
     waiting: String,
+    last_hour: String,
+    last: Option<RelativeTime>,
     rows: Vec<Row>,
     /// Whether the user can act on rows.
     may: bool,
@@ -55,14 +61,19 @@ pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>
     let query = UrlQuery::of(&request);
     let now = state.clock.now();
     let depth = state.store.outbox_depth().await?;
-    let rows = state.store.outbox_stuck(ROWS).await?;
+    let activity = state.store.relay_activity(now).await?;
+    let (rows, cut) = visible(&state, &user).await?;
+    // The count of all rows is for those who may see all.
+    let stuck = if user.sees_all() { count_up_to(depth.stuck, MOST) } else { count_up_to(rows.len() as i64, ROWS) };
     let page = OutboxPage {
         layout: PageLayout::of(&user, NavItem::Outbox).with_notice(query.get("notice")),
         may: user.role() >= Some(OperatorRole::Operator),
         badge: Badge::Stuck,
-        stuck: count_up_to(depth.stuck, MOST),
+        stuck,
+        last_hour: count(activity.last_hour),
+        last: activity.last.map(|at| RelativeTime::new(at, now)),
         waiting: count_up_to(depth.waiting, MOST),
-        cut: depth.stuck > ROWS,
+        cut,
         rows: rows
             .iter()
             .map(|row| Row {
@@ -79,6 +90,33 @@ pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>
     answer(StatusCode::OK, &page)
 }
 
+/// The stuck rows that the user may see, oldest first, and whether there may be more.
+async fn visible(state: &DashboardState, user: &CurrentOperator) -> Result<(Vec<StuckRow>, bool), PageError> {
+    let read = if user.sees_all() { ROWS } else { SCANNED };
+    let mut rows = state.store.outbox_stuck(read).await?;
+    let mut cut = rows.len() as i64 == read;
+    if !user.sees_all() {
+        let names: Vec<Option<&str>> = rows.iter().map(|row| row.application.as_deref()).collect();
+        let mut owners = state.store.outbox_owners(&names).await?.into_iter();
+        rows.retain(|_| owners.next().flatten().is_some_and(|org| user.sees_org(&org)));
+        cut |= rows.len() as i64 > ROWS;
+        rows.truncate(ROWS as usize);
+    }
+    Ok((rows, cut))
+}
+
+/// The organization whose audit log records an action on a row of `application`.
+///
+/// # Errors
+/// The row belongs to an organization that the user has no access to, or to none.
+async fn owner(state: &DashboardState, user: &CurrentOperator, application: Option<&str>) -> Result<OrgId, PageError> {
+    match state.store.outbox_owners(&[application]).await?.pop().flatten() {
+        Some(org) if user.sees_org(&org) => Ok(org),
+        None if user.sees_all() => Ok(user.org.clone()),
+        _ => Err(PageError::NotAllowed),
+    }
+}
+
 fn key(row: &StuckRow) -> StuckKey {
     StuckKey { id: row.id, since: row.stuck_since }
 }
@@ -93,15 +131,27 @@ fn named(request: &HttpRequest) -> Result<StuckKey, PageError> {
     Ok(StuckKey { id: number("row")?, since: Time::from_micros(number("since")?) })
 }
 
-/// The row's current state.
-async fn stuck(state: &DashboardState, wanted: StuckKey) -> Result<StuckRow, PageError> {
-    let rows = state.store.outbox_stuck(ROWS).await?;
-    rows.into_iter().find(|row| key(row) == wanted).ok_or(PageError::NotFound)
+/// The current state of the row in the path, and its organization.
+///
+/// # Errors
+/// The row is no longer stuck, or the user may not see it.
+async fn stuck(
+    state: &DashboardState,
+    request: &HttpRequest,
+    user: &CurrentOperator,
+) -> Result<(StuckRow, OrgId), PageError> {
+    let row = state.store.outbox_stuck_row(named(request)?).await?.ok_or(PageError::NotFound)?;
+    let org = owner(state, user, row.application.as_deref()).await?;
+    Ok((row, org))
 }
 
-async fn act(state: &DashboardState, user: &CurrentOperator, key: StuckKey, what: OutboxAction) -> PageResult {
+async fn act(state: &DashboardState, request: &HttpRequest, user: &CurrentOperator, what: OutboxAction) -> PageResult {
+    let (row, org) = match stuck(state, request, user).await {
+        Err(PageError::NotFound) => return Ok(done("/outbox", FlashNotice::RowGone)),
+        found => found?,
+    };
     let (store, now) = (user.store(&state.store), state.clock.now());
-    let notice = match store.act_on_outbox(&user.org, key, &what, now).await? {
+    let notice = match store.act_on_outbox(&org, key(&row), &what, now).await? {
         OutboxActionResult::Done if what == OutboxAction::Discard => FlashNotice::RowDiscarded,
         OutboxActionResult::Done => FlashNotice::RowRetried,
         OutboxActionResult::Gone => FlashNotice::RowGone,
@@ -112,8 +162,7 @@ async fn act(state: &DashboardState, user: &CurrentOperator, key: StuckKey, what
 
 /// `POST /outbox/{row}/{since}/retry`.
 pub async fn retry(FormInput { state, request, user, .. }: FormInput<CurrentOperator>) -> PageResult {
-    let key = named(&request)?;
-    act(&state, &user, key, OutboxAction::Retry).await
+    act(&state, &request, &user, OutboxAction::Retry).await
 }
 
 fn form(row: &StuckRow) -> Form {
@@ -139,17 +188,19 @@ fn form_page(user: &CurrentOperator, row: &StuckRow, form: Form) -> FormPage {
 
 /// `GET /outbox/{row}/{since}/edit`.
 pub async fn edit(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
-    let row = stuck(&state, named(&request)?).await?;
+    let (row, _) = stuck(&state, &request, &user).await?;
     form_page(&user, &row, form(&row)).answer()
 }
 
 /// `POST /outbox/{row}/{since}/edit`.
 pub async fn change(FormInput { state, request, user, submitted }: FormInput<CurrentOperator>) -> PageResult {
-    let row = stuck(&state, named(&request)?).await?;
+    let (row, _) = stuck(&state, &request, &user).await?;
     let (application, event_type) = (submitted.get("application").trim(), submitted.get("eventType").trim());
     let mut wrong = Vec::new();
     if application.is_empty() {
         wrong.push(Invalid::new("application", "must not be empty"));
+    } else if !user.sees_all() && owner(&state, &user, Some(application)).await.is_err() {
+        wrong.push(Invalid::new("application", "is not an application of your organizations"));
     }
     if let Err(one) = ids::name("eventType", event_type, limits::NAME) {
         wrong.push(one);
@@ -158,12 +209,12 @@ pub async fn change(FormInput { state, request, user, submitted }: FormInput<Cur
         return form_page(&user, &row, form(&row).filled(&submitted).with_errors(&wrong)).answer();
     }
     let what = OutboxAction::Change { application: application.to_owned(), event_type: event_type.to_owned() };
-    act(&state, &user, key(&row), what).await
+    act(&state, &request, &user, what).await
 }
 
 /// `GET /outbox/{row}/{since}/discard`.
 pub async fn ask(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
-    let row = stuck(&state, named(&request)?).await?;
+    let (row, _) = stuck(&state, &request, &user).await?;
     let event_type = row.event_type.as_deref().unwrap_or("an event without a type");
     let page = ConfirmPage {
         layout: PageLayout::of(&user, NavItem::Outbox),
@@ -182,6 +233,5 @@ pub async fn ask(PageInput { state, request, user }: PageInput<CurrentOperator>)
 
 /// `POST /outbox/{row}/{since}/discard`.
 pub async fn discard(FormInput { state, request, user, .. }: FormInput<CurrentOperator>) -> PageResult {
-    let key = named(&request)?;
-    act(&state, &user, key, OutboxAction::Discard).await
+    act(&state, &request, &user, OutboxAction::Discard).await
 }

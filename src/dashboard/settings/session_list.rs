@@ -115,7 +115,7 @@ struct SessionsPage {
 /// `GET /sessions`.
 pub async fn list(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
     let (rows, more) = rows(&state.store, &user, None, state.clock.now()).await?;
-    let layout = PageLayout::of(&user, NavItem::Operators).under("/operators", "Operators");
+    let layout = PageLayout::of(&user, NavItem::Sessions);
     let layout = layout.with_notice(UrlQuery::of(&request).get("notice"));
     answer(StatusCode::OK, &SessionsPage { layout, rows, more })
 }

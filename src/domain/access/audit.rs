@@ -53,7 +53,7 @@ impl ActorKind {
 }
 
 /// All acts, in the order of the dashboard's filter. The words are stored.
-pub const ACTIONS: [&str; 48] = [
+pub const ACTIONS: [&str; 50] = [
     action::SIGNED_IN,
     action::SIGN_IN_FAILED,
     action::SIGNED_OUT,
@@ -89,6 +89,8 @@ pub const ACTIONS: [&str; 48] = [
     action::PORTAL_LINK_MADE,
     action::PORTAL_EXPIRED,
     action::PORTAL_SESSION_ENDED,
+    action::ORGANIZATION_CREATED,
+    action::ORGANIZATION_CHANGED,
     action::OPERATOR_CREATED,
     action::OPERATOR_CHANGED,
     action::OPERATOR_REMOVED,
@@ -145,6 +147,8 @@ pub mod action {
     pub const PORTAL_LINK_MADE: &str = "portal link made";
     pub const PORTAL_EXPIRED: &str = "portal access expired";
     pub const PORTAL_SESSION_ENDED: &str = "portal session ended";
+    pub const ORGANIZATION_CREATED: &str = "organization created";
+    pub const ORGANIZATION_CHANGED: &str = "organization changed";
     pub const OPERATOR_CREATED: &str = "operator created";
     /// Role or organizations; the detail says which.
     pub const OPERATOR_CHANGED: &str = "operator changed";

@@ -7,6 +7,7 @@ use url::{Origin, Url};
 
 use crate::domain::catalog::application::{Metadata, check_description, check_metadata, check_rate, check_text};
 use crate::domain::deliveries::backoff::RetrySchedule;
+use crate::domain::notifications::chat::ChatHook;
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::signing::signature;
 use crate::domain::signing::signature::ExtraSignature;
@@ -105,8 +106,10 @@ pub struct Endpoint {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointSpec {
     pub uid: Option<Uid>,
-    /// The full URL as given. `egress` checks whether Sendoff may connect to it.
+    /// The full URL as given; that of a chat hook is masked. `egress` checks whether Sendoff may connect to it.
     pub url: String,
+    /// The endpoint is a chat channel: events are sent as chat messages, unsigned. Only for operational endpoints.
+    pub chat: Option<ChatHook>,
     pub description: String,
     pub disabled: bool,
     /// Subscribed event types; `None`: all.
@@ -157,6 +160,23 @@ impl DisabledReason {
 }
 
 impl EndpointSpec {
+    /// The URL that requests go to.
+    pub fn request_url(&self) -> &str {
+        self.chat.as_ref().map_or(&self.url, ChatHook::secret_url)
+    }
+
+    /// Sets the URL as a person or client gave it. The masked URL of a chat hook leaves it unchanged.
+    pub fn set_url(&mut self, url: String) {
+        match &mut self.chat {
+            Some(hook) if url != hook.shown_url() => {
+                *hook = ChatHook::new(hook.format, url);
+                self.url = hook.shown_url();
+            }
+            Some(_) => {}
+            None => self.url = url,
+        }
+    }
+
     /// Approximate size in bytes.
     pub fn size(&self) -> usize {
         let names = [&self.event_types, &self.channels].into_iter().flatten().flatten().map(String::len).sum::<usize>();
@@ -183,6 +203,7 @@ impl EndpointSpec {
             wrong.push(Invalid::new("url", format!("must have 1 to {} characters", limits::URL)));
         }
         check_text("url", &self.url, &mut wrong);
+        wrong.extend(self.chat.as_ref().and_then(|hook| hook.check().err()));
         check_description(&self.description, &mut wrong);
         check_filter("eventTypes", self.event_types.as_deref(), limits::EVENT_TYPES, ids::event_type, &mut wrong);
         check_filter("channels", self.channels.as_deref(), limits::ENDPOINT_CHANNELS, ids::channel, &mut wrong);

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::catalog::application::check_description;
 use crate::domain::catalog::example;
+use crate::domain::catalog::payload_schema::{PayloadSchema, PayloadValidation};
 use crate::domain::{Invalid, OrgId, Time, ids, limits};
 
 /// A stored event type.
@@ -30,6 +31,8 @@ pub struct EventTypeSpec {
     pub group_name: Option<String>,
     /// Version → JSON Schema.
     pub schemas: Option<Map<String, Value>>,
+    /// The treatment of messages whose payload does not match the newest schema.
+    pub validation: PayloadValidation,
 }
 
 /// Test event types that exist in every catalog: our name and that of the REST dialect.
@@ -54,8 +57,13 @@ impl EventTypeSpec {
 
     /// The schema of the highest version. Versions that are not numbers come first.
     pub fn newest_schema(&self) -> Option<&Value> {
-        let schemas = self.schemas.as_ref()?;
-        schemas.iter().max_by_key(|(version, _)| (version.parse::<u64>().ok(), *version)).map(|(_, schema)| schema)
+        self.schemas.as_ref()?.get(self.newest_version()?)
+    }
+
+    /// The highest version. Versions that are not numbers come first.
+    pub fn newest_version(&self) -> Option<&str> {
+        let versions = self.schemas.as_ref()?.keys();
+        versions.max_by_key(|version| (version.parse::<u64>().ok(), *version)).map(String::as_str)
     }
 
     /// An example payload: the [example](example::example) of the newest schema, at `index` of its `examples`.
@@ -92,6 +100,12 @@ impl EventTypeSpec {
                 wrong.push(Invalid::new("schemas", reason));
             } else {
                 wrong.extend(schemas.iter().filter_map(|(version, schema)| check_schema(version, schema).err()));
+            }
+        }
+        if self.validation != PayloadValidation::Off && wrong.is_empty() {
+            match self.newest_schema().map(PayloadSchema::compile) {
+                Some(compiled) => wrong.extend(compiled.err()),
+                None => wrong.push(Invalid::new("validation", "needs a schema to validate payloads with")),
             }
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }

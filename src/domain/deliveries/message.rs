@@ -79,6 +79,8 @@ pub struct MessageSpec {
     pub deliver_at: Option<Time>,
     /// Retention of the content, from acceptance or from `deliver_at` if that is later.
     pub keep_content: Option<Duration>,
+    /// Set by the store if the payload does not match the schema of its event type, which only warns.
+    pub schema_warning: Option<String>,
 }
 
 impl MessageSpec {

@@ -20,3 +20,4 @@ pub mod backoff;
 pub mod delivery;
 pub mod failure_streak;
 pub mod message;
+pub mod payload_condition;

@@ -35,11 +35,13 @@ pub enum OperationalKind {
     MessageExpired,
     /// A consumer of a polling endpoint has not polled for a while.
     ConsumerSilent,
+    /// An outbox row could not be routed. Emitted once per row.
+    OutboxStuck,
 }
 
 impl OperationalKind {
     /// All kinds.
-    pub const ALL: [OperationalKind; 10] = [
+    pub const ALL: [OperationalKind; 11] = [
         OperationalKind::EndpointCreated,
         OperationalKind::EndpointUpdated,
         OperationalKind::EndpointDeleted,
@@ -50,6 +52,7 @@ impl OperationalKind {
         OperationalKind::AttemptRecovered,
         OperationalKind::MessageExpired,
         OperationalKind::ConsumerSilent,
+        OperationalKind::OutboxStuck,
     ];
 
     /// The event type, as in the message and in an operational endpoint's filter.
@@ -65,6 +68,7 @@ impl OperationalKind {
             OperationalKind::AttemptRecovered => "message.attempt.recovered",
             OperationalKind::MessageExpired => "message.expired",
             OperationalKind::ConsumerSilent => "consumer.silent",
+            OperationalKind::OutboxStuck => "outbox.stuck",
         }
     }
 
@@ -85,6 +89,7 @@ impl OperationalKind {
             OperationalKind::AttemptRecovered => "A delivery succeeded after it was reported as failing or exhausted.",
             OperationalKind::MessageExpired => "A message expired while its delivery was still pending.",
             OperationalKind::ConsumerSilent => "A consumer of a polling endpoint has not polled for a while.",
+            OperationalKind::OutboxStuck => "An outbox row is stuck: it could not become a message.",
         }
     }
 
@@ -187,6 +192,7 @@ pub enum OperationalData<'a> {
     Attempt(AttemptData<'a>),
     Expired(ExpiredData<'a>),
     Consumer(ConsumerData<'a>),
+    OutboxRow(OutboxRowData<'a>),
 }
 
 /// Data of `endpoint.*` events.
@@ -264,6 +270,18 @@ pub struct ConsumerData<'a> {
     pub consumer_id: &'a str,
     /// Accurate to about a minute.
     pub last_poll_at: Time,
+}
+
+/// Data of `outbox.stuck`. The row's own text is cut.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutboxRowData<'a> {
+    /// The row's `id`; `None` if its writer left it out.
+    pub row: Option<i64>,
+    /// As written in the row.
+    pub application: &'a str,
+    pub event_type: &'a str,
+    pub reason: &'a str,
 }
 
 /// The attempt that triggered the event.

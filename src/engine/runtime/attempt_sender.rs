@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use url::Url;
 
 use crate::crash::{self, CrashPhase, CrashPoint};
 use crate::domain::catalog::endpoint::DisabledReason;
@@ -14,12 +15,14 @@ use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::deliveries::delivery;
 use crate::domain::deliveries::delivery::Progress;
 use crate::domain::deliveries::message::Message;
+use crate::domain::notifications::chat::ChatMessage;
 use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::time::Clock;
 use crate::domain::{AttemptId, Time};
 use crate::egress::{self, Egress, Post};
 use crate::engine::core::event::UnsentAttempt;
 use crate::engine::core::lanes::Dispatch;
+use crate::store::catalog::organization_rows::OrganizationDefaults;
 use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::recording::record::FinishedAttempt;
 
@@ -35,7 +38,11 @@ pub struct AttemptSender {
     pub egress: Egress,
     /// For endpoints without their own schedule or timeout.
     pub schedule: RetrySchedule,
+    /// The organizations' own schedules.
+    pub organizations: OrganizationDefaults,
     pub timeout: Duration,
+    /// The dashboard, for links in chat messages.
+    pub dashboard_url: Url,
     pub episodes: FailureEpisodes,
 }
 
@@ -50,7 +57,9 @@ impl AttemptSender {
         // Wall-clock time: the receiver compares the timestamp with its own clock.
         match self.post(&dispatch, clock.wall()).await {
             Ok((headers, outcome)) => {
-                Ok(finished(dispatch, headers, outcome, (at, clock.now()), &self.schedule, rand::random()))
+                let own = self.organizations.of(&dispatch.live.org);
+                let schedule = own.as_ref().and_then(|own| own.retry_schedule.as_ref()).unwrap_or(&self.schedule);
+                Ok(finished(dispatch, headers, outcome, (at, clock.now()), schedule, rand::random()))
             }
             Err(egress::NotSent(why)) => Err(self.local_failure(&dispatch, why)),
         }
@@ -86,11 +95,21 @@ impl AttemptSender {
         let mut headers = own_headers(live);
         let own = headers.clone();
         headers.insert(CONTENT_TYPE, content_type(message));
-        signing.sign(&mut headers, message.id, wall, payload);
+        let body = match &live.endpoint.spec.chat {
+            // Chat systems verify no signature.
+            Some(hook) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                ChatMessage::new(&message.event_type, payload, &self.dashboard_url).body(hook.format).into()
+            }
+            None => {
+                signing.sign(&mut headers, message.id, wall, payload);
+                payload.clone()
+            }
+        };
         let recorded = recorded_headers(&headers, &own);
         let timeout = live.endpoint.spec.timeout.unwrap_or(self.timeout);
         let typed = typed_names(live);
-        let post = Post { url, headers, exact_case: &typed, body: payload.clone(), timeout, now: wall };
+        let post = Post { url, headers, exact_case: &typed, body, timeout, now: wall };
         crash::point(CrashPoint::Post, CrashPhase::Before);
         let outcome = self.egress.post(post).await;
         crash::point(CrashPoint::Post, CrashPhase::After);

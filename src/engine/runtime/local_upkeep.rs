@@ -1,4 +1,4 @@
-//! The upkeep that every process does for itself: SQLite checkpoints and a clock check. One process of the fleet
+//! The upkeep that every process does for itself: SQLite checkpoints, the organizations' settings, a clock check. One process of the fleet
 //! maintains the store as a whole ([`maintenance`](super::maintenance)).
 
 use std::time::Duration;
@@ -22,6 +22,7 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
     let mut failing = false;
     while !*stop.borrow() {
         Component::LocalUpkeep.panic_point();
+        store.refresh_organizations().await;
         let done = store.checkpoint().await;
         if let (Err(error), false) = (&done, failing) {
             tracing::warn!(%error, "SQLite checkpoints failed and will be retried");

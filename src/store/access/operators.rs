@@ -65,11 +65,12 @@ pub enum AccountChange {
 /// depend on the number of applications.
 const ORGANIZATIONS: &str = "WITH RECURSIVE one(org) AS (
          SELECT min(org) FROM (SELECT min(org) AS org FROM application UNION ALL SELECT min(org) FROM event_type
-             UNION ALL SELECT min(org) FROM api_key) AS first
+             UNION ALL SELECT min(org) FROM api_key UNION ALL SELECT min(id) FROM organization) AS first
          UNION ALL
          SELECT (SELECT min(org) FROM (SELECT min(org) AS org FROM application WHERE org > one.org
              UNION ALL SELECT min(org) FROM event_type WHERE org > one.org
-             UNION ALL SELECT min(org) FROM api_key WHERE org > one.org) AS next)
+             UNION ALL SELECT min(org) FROM api_key WHERE org > one.org
+             UNION ALL SELECT min(id) FROM organization WHERE id > one.org) AS next)
          FROM one WHERE one.org IS NOT NULL)
      SELECT org FROM one WHERE org IS NOT NULL LIMIT $1";
 
@@ -309,13 +310,14 @@ impl Store {
         Ok(read!(self, db => sqlx::query_scalar(ORGANIZATIONS).bind(limit).fetch_all(db).await)?)
     }
 
-    /// Whether an organization has an application, an event type or an API key.
+    /// Whether an organization was created, or has an application, an event type or an API key.
     ///
     /// # Errors
     /// The store is unavailable.
     pub async fn is_organization(&self, org: &OrgId) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 WHERE EXISTS (SELECT 1 FROM application WHERE org = $1)
-             OR EXISTS (SELECT 1 FROM event_type WHERE org = $1) OR EXISTS (SELECT 1 FROM api_key WHERE org = $1)";
+             OR EXISTS (SELECT 1 FROM event_type WHERE org = $1) OR EXISTS (SELECT 1 FROM api_key WHERE org = $1)
+             OR EXISTS (SELECT 1 FROM organization WHERE id = $1)";
         let found: Option<i32> = read!(self, db => sqlx::query_scalar(SQL).bind(org).fetch_optional(db).await)?;
         Ok(found.is_some())
     }

@@ -64,7 +64,7 @@ impl Store {
             const SQL: &str = "UPDATE endpoint SET created_at = $3, updated_at = $4, uid = $5, url = $6, description = $7,
                      disabled = $8, disabled_reason = $9, event_types = $10, channels = $11, throttle_rate = $12,
                      timeout_s = $13, retry_schedule = $14, signature_type = $15, extra_signatures = $16, headers = $17,
-                     metadata = $18, ordered = $19, api_version = $20, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
+                     metadata = $18, ordered = $19, api_version = $20, chat = $21, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
                      failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END,
                      rests_until = CASE WHEN disabled AND NOT $8 THEN NULL ELSE rests_until END,
                      warned = CASE WHEN disabled AND NOT $8 THEN 0 ELSE warned END,

@@ -37,6 +37,7 @@ impl Store {
         secret: &Secret,
         now: Time,
     ) -> Result<Endpoint, StoreError> {
+        self.inner.refresh_organizations().await;
         self.retry_conflicts(|| async {
             let endpoint = Endpoint {
                 id: EndpointId::new(now),
@@ -52,12 +53,12 @@ impl Store {
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
             }
             check_event_types(&mut tx, &tenant.org, app, endpoint.spec.event_types.as_deref()).await?;
-            let slot = next_slot(&mut tx, app, self.inner.max_endpoints.load(Ordering::Relaxed)).await?;
+            let slot = next_slot(&mut tx, app, self.most_endpoints(&tenant.org)).await?;
             const SQL: &str =
                 "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
                  disabled_reason, event_types, channels, throttle_rate, timeout_s, retry_schedule, signature_type,
-                 extra_signatures, headers, metadata, ordered, api_version, slot, disabled_at, version)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+                 extra_signatures, headers, metadata, ordered, api_version, chat, slot, disabled_at, version)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
                  CASE WHEN $8 THEN $4 ELSE NULL END, (SELECT version FROM application WHERE id = $2))";
             self.write_endpoint(&mut tx, SQL, &endpoint, Some(slot)).await?;
             ordering::prepare_endpoint(&mut tx, &endpoint, None).await?;
@@ -71,6 +72,13 @@ impl Store {
             Ok(endpoint)
         })
         .await
+    }
+
+    /// The limit of endpoints of an application: the organization's own, or the process's.
+    fn most_endpoints(&self, org: &OrgId) -> usize {
+        let own = self.inner.organizations.of(org).and_then(|spec| spec.max_endpoints);
+        let own = own.and_then(|most| usize::try_from(most).ok());
+        own.unwrap_or_else(|| self.inner.max_endpoints.load(Ordering::Relaxed))
     }
 
     /// Writes an audit entry with the URL's host, because the id alone means little.
@@ -133,6 +141,7 @@ impl Store {
         let event_types = spec.event_types.as_ref().map(codec::json).transpose()?;
         let channels = spec.channels.as_ref().map(codec::json).transpose()?;
         let headers = codec::seal_headers(&self.inner.master, endpoint.id, &spec.headers)?;
+        let chat = codec::seal_chat(&self.inner.master, endpoint.id, spec.chat.as_ref())?;
         let (schedule, extras, metadata) = (
             codec::schedule(spec.retry_schedule.as_ref())?,
             codec::json(&spec.extra_signatures)?,
@@ -159,7 +168,8 @@ impl Store {
                 .bind(headers)
                 .bind(metadata)
                 .bind(spec.ordered)
-                .bind(spec.version.and_then(|version| i32::try_from(version).ok()));
+                .bind(spec.version.and_then(|version| i32::try_from(version).ok()))
+                .bind(chat);
             let query = match slot {
                 Some(slot) => query.bind(i16::from(slot)),
                 None => query,

@@ -2,6 +2,7 @@
 
 use crate::domain::access::audit::action;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
+use crate::domain::catalog::payload_schema::PayloadValidation;
 use crate::domain::{Invalid, OrgId, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::catalog::applications::Upserted;
@@ -20,6 +21,7 @@ struct Row {
     feature_flags: String,
     group_name: Option<String>,
     schemas: Option<String>,
+    validation: String,
     created_at: Time,
     updated_at: Time,
 }
@@ -33,6 +35,7 @@ from_row!(Row {
     feature_flags,
     group_name,
     schemas,
+    validation,
     created_at,
     updated_at
 });
@@ -47,21 +50,22 @@ impl Row {
             feature_flags: codec::from_json(&self.feature_flags)?,
             group_name: self.group_name,
             schemas: codec::from_json_opt(self.schemas.as_deref())?,
+            validation: PayloadValidation::from_word(&self.validation).unwrap_or_default(),
         };
         Ok(EventType { org: self.org, spec, created_at: self.created_at, updated_at: self.updated_at })
     }
 }
 
-const COLUMNS: &str =
-    "org, name, description, archived, deprecated, feature_flags, group_name, schemas, created_at, updated_at";
+const COLUMNS: &str = "org, name, description, archived, deprecated, feature_flags, group_name, schemas, validation, created_at, updated_at";
 const INSERT: &str = "INSERT INTO event_type
-         (org, name, description, archived, deprecated, feature_flags, group_name, schemas, created_at, updated_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)";
+         (org, name, description, archived, deprecated, feature_flags, group_name, schemas, created_at, updated_at,
+          validation)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)";
 const REVIVE: &str = "UPDATE event_type SET description = $3, archived = $4, deprecated = $5, feature_flags = $6,
-         group_name = $7, schemas = $8, updated_at = $9
+         group_name = $7, schemas = $8, updated_at = $9, validation = $10
      WHERE org = $1 AND name = $2 AND archived = TRUE";
 const REPLACE: &str = "UPDATE event_type SET description = $3, archived = $4, deprecated = $5, feature_flags = $6,
-         group_name = $7, schemas = $8, updated_at = $9
+         group_name = $7, schemas = $8, updated_at = $9, validation = $10
      WHERE org = $1 AND name = $2";
 
 impl Store {
@@ -188,7 +192,7 @@ impl Store {
         let done = on!(tx, db => {
             sqlx::query(sql)
                 .bind(&tenant.org).bind(&spec.name).bind(&spec.description).bind(spec.archived).bind(spec.deprecated)
-                .bind(flags).bind(&spec.group_name).bind(schemas).bind(now)
+                .bind(flags).bind(&spec.group_name).bind(schemas).bind(now).bind(spec.validation.word())
                 .execute(db).await.map(|done| done.rows_affected())
         });
         let taken = || StoreError::Taken(format!("the event type {}", spec.name));
@@ -200,7 +204,9 @@ impl Store {
         let detail = if sql == INSERT { "created" } else { "" };
         let changed = NewAuditEntry::of(&tenant.org, action::EVENT_TYPE_CHANGED, &spec.name).with(detail);
         self.audit(&mut tx, changed, now).await?;
-        tx.commit().await
+        tx.commit().await?;
+        self.inner.payload_checks.forget(&tenant.org, &spec.name);
+        Ok(())
     }
 
     /// The event type of this name, archived or not.
@@ -340,6 +346,7 @@ impl Store {
                 self.audit(&mut tx, NewAuditEntry::of(&tenant.org, act, name).with(detail), now).await?;
             }
             tx.commit().await?;
+            self.inner.payload_checks.forget(&tenant.org, name);
             Ok(changed > 0)
         })
         .await

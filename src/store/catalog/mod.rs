@@ -16,4 +16,6 @@ pub mod endpoint_list;
 pub mod endpoint_secrets;
 pub mod endpoint_update;
 pub mod endpoints;
+pub mod event_type_import;
 pub mod event_types;
+pub mod organization_rows;

@@ -13,6 +13,7 @@ use crate::domain::catalog::application::Application;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, Headers};
 use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::deliveries::message::Message;
+use crate::domain::notifications::chat::ChatHook;
 use crate::domain::signing::master_key::MasterKey;
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::{AppId, EndpointId, MessageId, OperatorId, OrgId, Time, Uid};
@@ -138,6 +139,7 @@ pub(in crate::store) struct EndpointRow {
     slot: i16,
     uid: Option<Uid>,
     pub(in crate::store) url: String,
+    chat: Option<Vec<u8>>,
     description: String,
     disabled: bool,
     disabled_reason: Option<String>,
@@ -162,6 +164,7 @@ from_row!(EndpointRow {
     slot,
     uid,
     url,
+    chat,
     description,
     disabled,
     disabled_reason,
@@ -180,7 +183,7 @@ from_row!(EndpointRow {
     updated_at
 });
 
-pub(in crate::store) const ENDPOINT: &str = "id, app_id, slot, uid, url, description, disabled, disabled_reason, \
+pub(in crate::store) const ENDPOINT: &str = "id, app_id, slot, uid, url, chat, description, disabled, disabled_reason, \
      event_types, channels, throttle_rate, timeout_s, retry_schedule, ordered, signature_type, api_version, \
      extra_signatures, headers, metadata, created_at, updated_at";
 
@@ -204,6 +207,7 @@ impl EndpointRow {
         let spec = EndpointSpec {
             uid: self.uid,
             url: self.url,
+            chat: kept(open_chat(master, self.id, self.chat.as_deref()), &mut fault),
             description: self.description,
             disabled: self.disabled,
             event_types: kept(from_json_opt(self.event_types.as_deref()), &mut fault),
@@ -239,7 +243,7 @@ impl EndpointRow {
     }
 }
 
-fn read_schedule(text: Option<&str>) -> Result<Option<RetrySchedule>, StoreError> {
+pub(in crate::store) fn read_schedule(text: Option<&str>) -> Result<Option<RetrySchedule>, StoreError> {
     let Some(waits) = from_json_opt::<Vec<f64>>(text)? else { return Ok(None) };
     RetrySchedule::new("retrySchedule", waits.into_iter().map(seconds).collect())
         .map(Some)
@@ -288,6 +292,26 @@ fn open_headers(master: &MasterKey, id: EndpointId, sealed: Option<&[u8]>) -> Re
     let plain = master.open(&headers_aad(id), sealed)?;
     // Without serde's message, which could quote a value.
     serde_json::from_slice(&plain).map_err(|_| StoreError::Damaged("headers are not a map of strings".into()))
+}
+
+/// The associated data of an endpoint's encrypted chat hook.
+pub(in crate::store) fn chat_aad(id: EndpointId) -> Vec<u8> {
+    [b"endpoint chat ", &id.0.as_bytes()[..]].concat()
+}
+
+/// Encrypts an endpoint's chat hook, whose URL is a secret; NULL if it has none.
+pub(in crate::store) fn seal_chat(
+    master: &MasterKey,
+    id: EndpointId,
+    chat: Option<&ChatHook>,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    chat.map(|hook| Ok(master.seal(&chat_aad(id), json(hook)?.as_bytes()))).transpose()
+}
+
+fn open_chat(master: &MasterKey, id: EndpointId, sealed: Option<&[u8]>) -> Result<Option<ChatHook>, StoreError> {
+    let Some(sealed) = sealed else { return Ok(None) };
+    let plain = master.open(&chat_aad(id), sealed)?;
+    serde_json::from_slice(&plain).map(Some).map_err(|_| StoreError::Damaged("a chat hook is not readable".into()))
 }
 
 /// A row of `message`, with the columns [`MESSAGE`].

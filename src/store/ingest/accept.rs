@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -18,6 +19,7 @@ use crate::store::feed::feed_order::FeedOrder;
 use crate::store::ingest::idempotency::{self, IdempotencyKey};
 use crate::store::ingest::message_insert::{self, NewMessage};
 use crate::store::ingest::message_routing::{self, AppView, LiveEndpoint, Resolved};
+use crate::store::ingest::payload_checks::{self, PayloadVerdict};
 use crate::store::ingest::{due_insert, fan_out, sent_by_hand};
 use crate::store::queue::signals::Admission;
 use crate::store::{AppRef, Inner, Store, StoreError, Tenant, Tx};
@@ -114,8 +116,17 @@ impl Store {
     /// message may have been accepted; a retry with the same event id is safe.
     pub async fn accept(&self, mut item: AcceptItem) -> Result<AcceptResult, StoreError> {
         item.idempotency_key = self.idempotency_key.clone();
+        self.inner.refresh_organizations().await;
         if let Err(wrong) = item.check(self.inner.max_payload) {
             return Ok(Err(Rejection::Invalid(wrong)));
+        }
+        if let (Some(tenant), None) = (&item.tenant, item.only_endpoint) {
+            let spec = &item.spec;
+            match self.inner.check_payload_of_call(&tenant.org, &spec.event_type, &spec.payload).await? {
+                PayloadVerdict::Fine => {}
+                PayloadVerdict::Warn(text) => item.spec.schema_warning = Some(text),
+                PayloadVerdict::Reject(wrong) => return Ok(Err(Rejection::Invalid(wrong))),
+            }
         }
         self.inner.queues.accept(item).await
     }
@@ -137,23 +148,23 @@ struct Draft {
 }
 
 impl Draft {
-    /// If the message goes to more than `wide` endpoints, the unordered ones are packed. `None`: the transaction has
+    /// If the message goes to very many endpoints, the unordered ones are packed. `None`: the transaction has
     /// no room for its rows.
     fn new(
         item: &AcceptItem,
         view: &Arc<AppView>,
-        wide: usize,
+        inner: &Inner,
         order: &mut FeedOrder,
         budget: &mut Budget,
     ) -> Option<Draft> {
-        let message = Arc::new(new_message(item, view.id, order.next(item.at)));
+        let message = Arc::new(new_message(item, view.id, order.next(item.at), inner.payload_retention(&view.org)));
         let wants = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.wants(&message.event_type, &message.channels);
         let mut endpoints: Vec<_> = match item.only_endpoint {
             Some(only) => view.endpoint(only).into_iter().cloned().collect(),
             None => view.endpoints.iter().filter(wants).cloned().collect(),
         };
         let mut packed = Vec::new();
-        if endpoints.len() > wide {
+        if endpoints.len() > inner.wide {
             let usual = endpoints.extract_if(.., |live| !live.endpoint.spec.ordered);
             packed.extend(usual.map(|live| live.endpoint.id));
         }
@@ -179,7 +190,7 @@ pub(in crate::store) async fn accept_in(
     let times = || items.iter().map(|item| item.at);
     let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
     let mut order = FeedOrder::take(tx, apps, first, last).await?;
-    let mut batch = draft_batch(items, &views, inner.wide, &mut order, budget);
+    let mut batch = draft_batch(items, &views, inner, &mut order, budget);
     let reference = |draft: &Draft| draft.message.id.to_string();
     idempotency::insert_batch_keys(tx, &batch.items, &mut batch.drafts, reference).await?;
     reject_duplicates(tx, &mut batch.drafts).await?;
@@ -199,7 +210,7 @@ struct DraftBatch<'i> {
 fn draft_batch<'i>(
     items: &[&'i AcceptItem],
     views: &HashMap<message_routing::AppKey, Resolved>,
-    wide: usize,
+    inner: &Inner,
     order: &mut FeedOrder,
     budget: &mut Budget,
 ) -> DraftBatch<'i> {
@@ -211,10 +222,13 @@ fn draft_batch<'i>(
     };
     for item in items.iter().copied() {
         let draft = match views.get(&(item.tenant.clone(), item.app.clone())) {
-            // The operational application is hidden: only `operational` creates messages for it.
-            Some(Resolved::View(view)) if view.operational => Err(Rejection::UnknownApplication(item.app.to_string())),
+            // The operational application is hidden: only `operational` creates messages for it, and tests of one
+            // endpoint.
+            Some(Resolved::View(view)) if view.operational && item.only_endpoint.is_none() => {
+                Err(Rejection::UnknownApplication(item.app.to_string()))
+            }
             Some(Resolved::View(view)) if !item.has_enabled_recipient(view) => Err(Rejection::Unreachable),
-            Some(Resolved::View(view)) => match Draft::new(item, view, wide, order, budget) {
+            Some(Resolved::View(view)) => match Draft::new(item, view, inner, order, budget) {
                 Some(draft) => Ok(draft),
                 None => break,
             },
@@ -236,6 +250,8 @@ fn draft_batch<'i>(
 async fn insert_batch(tx: &mut Tx, batch: DraftBatch<'_>) -> Result<AcceptedBatch, StoreError> {
     let DraftBatch { items, drafts, not_loaded } = batch;
     let accepted = items.iter().zip(&drafts).filter_map(|(item, draft)| Some((*item, draft.as_ref().ok()?)));
+    let drafted = items.iter().zip(&drafts).filter_map(|(item, draft)| Some((*item, &*draft.as_ref().ok()?.message)));
+    payload_checks::insert_warnings(tx, drafted).await?;
     sent_by_hand::write_audit_entries(tx, accepted.map(|(item, draft)| (item, &*draft.message, &draft.view.org)))
         .await?;
     let mut accepted =
@@ -266,7 +282,9 @@ async fn insert_batch(tx: &mut Tx, batch: DraftBatch<'_>) -> Result<AcceptedBatc
     Ok(accepted)
 }
 
-fn new_message(item: &AcceptItem, app_id: AppId, id: MessageId) -> Message {
+/// `retention` is that of the organization; the shorter one of it and the message's own applies.
+fn new_message(item: &AcceptItem, app_id: AppId, id: MessageId, retention: Option<Duration>) -> Message {
+    let keep = item.spec.keep_content.into_iter().chain(retention).min();
     let first_due = item.spec.deliver_at.map_or(item.at, |deliver_at| deliver_at.max(item.at));
     Message {
         id,
@@ -281,7 +299,7 @@ fn new_message(item: &AcceptItem, app_id: AppId, id: MessageId) -> Message {
         occurred_at: item.spec.occurred_at.unwrap_or(item.at),
         accepted_at: item.at,
         deliver_at: item.spec.deliver_at,
-        content_until: item.spec.keep_content.map(|span| first_due.plus(span)),
+        content_until: keep.map(|span| first_due.plus(span)),
     }
 }
 

@@ -193,7 +193,7 @@ fn live_endpoint(
         slot,
         app_throttle: app.throttle(),
         app_slots: app.slots(),
-        url: Url::parse(&endpoint.spec.url).ok(),
+        url: Url::parse(endpoint.spec.request_url()).ok(),
         endpoint,
         signing,
     }

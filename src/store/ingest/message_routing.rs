@@ -201,6 +201,12 @@ pub(in crate::store) struct Apps {
 }
 
 impl Apps {
+    /// The organization and id of an application named without an organization, if it is not ambiguous.
+    pub(in crate::store) fn owner(&self, app: &AppRef) -> Option<(OrgId, AppId)> {
+        let id = self.resolve_key(&(None, app.clone())).ok()?;
+        self.by_id.get(&id).map(|row| (row.org.clone(), id))
+    }
+
     fn resolve_key(&self, (tenant, app): &AppKey) -> Result<AppId, Rejection> {
         let named: &[AppId] = match app {
             AppRef::Id(id) => std::slice::from_ref(id),

@@ -8,6 +8,7 @@
 //! * [`message_routing`]: from an application to its endpoints. [`routing_cache`] caches them, [`routing_load`] and
 //!   [`live_endpoints`] load them.
 //! * [`idempotency`]: idempotency keys. [`sent_by_hand`]: messages that a person sends, with their audit entries.
+//! * [`payload_checks`]: validation of payloads by event type.
 //!
 //! Nouns: an *accept item* is a message before it is stored. A *view* is an application with its endpoints at one
 //! version. An *admission* is a stored message with its endpoints, passed to the engine.
@@ -28,6 +29,7 @@ pub(in crate::store) mod live_endpoints;
 pub(in crate::store) mod message_insert;
 pub mod message_routing;
 pub mod outbox;
+pub(in crate::store) mod payload_checks;
 pub(in crate::store) mod routing_cache;
 pub(in crate::store) mod routing_load;
 pub mod sent_by_hand;

@@ -4,9 +4,10 @@
 //! A row that cannot be accepted is *stuck*: it stays in the table with the reason. It is retried with exponential
 //! backoff (5 s to 10 min), and at once when an application of its name is created.
 //!
-//! * [`relay`]: one relay step. [`relay_batch_size`]: its batch size. [`outbox_watermark`]: the lowest id that may
+//! * [`relay`]: one relay step. [`row_checks`]: validation of payloads. [`relay_batch_size`]: its batch size. [`outbox_watermark`]: the lowest id that may
 //!   wait, on PostgreSQL.
-//! * [`outbox_actions`]: retry, edit or discard a stuck row.
+//! * [`stuck_rows`]: marks stuck rows, and whose they are. [`outbox_actions`]: retry, edit or discard one.
+//! * [`relay_activity`]: the number of rows relayed lately.
 //!
 //! Invariants: either a row or its message exists, never both and never neither. The table has no constraint that could
 //! fail the writer's transaction.
@@ -14,13 +15,18 @@
 pub mod outbox_actions;
 pub(in crate::store) mod outbox_watermark;
 pub(in crate::store) mod relay;
+pub mod relay_activity;
 pub mod relay_batch_size;
+mod row_checks;
+pub(in crate::store) mod stuck_rows;
 
 use crate::store::db::codec::from_row;
 use std::collections::BTreeSet;
 
 use crate::domain::{AppId, Time};
+use crate::store::ingest::outbox::outbox_actions::StuckKey;
 use crate::store::ingest::outbox::relay::{POSTGRES_LOOK_AT, SQLITE_LOOK_AT, from_watermark};
+use crate::store::recording::operational;
 use crate::store::{Backend, Store, StoreError, Tx, on, read, read_vital};
 
 /// One step of the relay.
@@ -133,10 +139,12 @@ impl Store {
     pub async fn mark_first_row_stuck(&self, now: Time, reason: &str) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            for row in relay::lock_due_rows(&mut tx, &self.inner, &RelayRequest { limit: 1, now }).await? {
-                relay::mark_stuck(&mut tx, &row, &format!("the database rejected it: {reason}"), now).await?;
-            }
-            tx.commit().await
+            let rows = relay::lock_due_rows(&mut tx, &self.inner, &RelayRequest { limit: 1, now }).await?;
+            let stuck: Vec<_> = rows.iter().map(|row| (row, format!("the database rejected it: {reason}"))).collect();
+            let emitted = stuck_rows::mark(&self.inner, &mut tx, &stuck, now).await?;
+            tx.commit().await?;
+            operational::signal_emitted(&self.inner, emitted);
+            Ok(())
         })
         .await
     }
@@ -204,24 +212,49 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn outbox_stuck(&self, limit: i64) -> Result<Vec<StuckRow>, StoreError> {
+        self.read_stuck(None, limit).await
+    }
+
+    /// One stuck row; the first one if several have this key.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn outbox_stuck_row(&self, key: StuckKey) -> Result<Option<StuckRow>, StoreError> {
+        Ok(self.read_stuck(Some(key), 1).await?.pop())
+    }
+
+    async fn read_stuck(&self, key: Option<StuckKey>, limit: i64) -> Result<Vec<StuckRow>, StoreError> {
         // Tolerates wrong types in our own columns: writers can insert anything.
-        let sql = match &self.inner.backend {
-            Backend::Sqlite(_) => {
+        let (columns, id, order) = match &self.inner.backend {
+            Backend::Sqlite(_) => (
                 "SELECT rowid AS id, substr(CAST(application AS BLOB), 1, 300) AS application,
                      substr(CAST(event_type AS BLOB), 1, 300) AS event_type, CAST(stuck_reason AS BLOB) AS stuck_reason,
                      CASE typeof(stuck_since) WHEN 'integer' THEN stuck_since ELSE 0 END AS stuck_since,
                      CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END AS look_at
-                 FROM outbox WHERE stuck_reason IS NOT NULL ORDER BY outbox.stuck_since, rowid LIMIT $1"
-            }
-            Backend::Postgres(_) => {
+                 FROM outbox WHERE stuck_reason IS NOT NULL",
+                "rowid",
+                "rowid",
+            ),
+            Backend::Postgres(_) => (
                 "SELECT coalesce(id, 0) AS id, convert_to(left(application, 300), 'UTF8') AS application,
                      convert_to(left(event_type, 300), 'UTF8') AS event_type,
                      convert_to(stuck_reason, 'UTF8') AS stuck_reason, coalesce(stuck_since, 0) AS stuck_since,
                      coalesce(look_at, 0) AS look_at
-                 FROM outbox WHERE stuck_reason IS NOT NULL ORDER BY outbox.stuck_since, outbox.id LIMIT $1"
-            }
+                 FROM outbox WHERE stuck_reason IS NOT NULL",
+                "coalesce(outbox.id, 0)",
+                "outbox.id",
+            ),
         };
-        let rows: Vec<StuckColumns> = read!(self, db => sqlx::query_as(sql).bind(limit).fetch_all(db).await)?;
+        let condition = key.map_or_else(String::new, |_| format!(" AND outbox.stuck_since = $2 AND {id} = $3"));
+        let sql = format!("{columns}{condition} ORDER BY outbox.stuck_since, {order} LIMIT $1");
+        let rows: Vec<StuckColumns> = read!(self, db => {
+            let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(limit);
+            let query = match key {
+                Some(key) => query.bind(key.since).bind(key.id),
+                None => query,
+            };
+            query.fetch_all(db).await
+        })?;
         Ok(rows.into_iter().map(StuckRow::from).collect())
     }
 }

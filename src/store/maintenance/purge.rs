@@ -80,7 +80,7 @@ impl Store {
                  WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL AND pending_cleanup = 0
                  ORDER BY deleted_at LIMIT $2";
             const PURGE: &str = "UPDATE endpoint SET url = $2, purged_at = $3, description = '', metadata = '{}', headers = NULL,
-                     event_types = NULL, channels = NULL, extra_signatures = '[]', retry_schedule = NULL, failing_since = NULL,
+                     chat = NULL,                     event_types = NULL, channels = NULL, extra_signatures = '[]', retry_schedule = NULL, failing_since = NULL,
                      rests_until = NULL
                  WHERE id = $1 AND purged_at IS NULL";
             let mut tx = self.begin().await?;

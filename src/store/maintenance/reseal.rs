@@ -19,7 +19,7 @@ pub enum Reseal {
     #[default]
     Begin,
     Secrets(EndpointId, Time),
-    /// Custom headers of endpoints after this one.
+    /// Custom headers and chat hooks of endpoints after this one.
     Headers(EndpointId),
     /// Second factors of operators. There are at most 500 accounts, so one step does them.
     SecondFactors,
@@ -88,15 +88,20 @@ impl Store {
     }
 
     async fn reseal_headers(&self, tx: &mut Tx, endpoint: EndpointId) -> Result<Resealed, StoreError> {
-        const ROWS: &str = "SELECT id, headers FROM endpoint WHERE id > $1 ORDER BY id LIMIT $2";
-        const SEAL: &str = "UPDATE endpoint SET headers = $2 WHERE id = $1 AND headers = $3";
-        let rows: Vec<(EndpointId, Option<Vec<u8>>)> =
-            on!(tx, db => sqlx::query_as(ROWS).bind(endpoint).bind(STEP).fetch_all(db).await)?;
-        let last = rows.last().map(|(endpoint, _)| *endpoint);
+        const ROWS: &str = "SELECT id, headers, chat FROM endpoint WHERE id > $1 ORDER BY id LIMIT $2";
+        const HEADERS: &str = "UPDATE endpoint SET headers = $2 WHERE id = $1 AND headers = $3";
+        const CHAT: &str = "UPDATE endpoint SET chat = $2 WHERE id = $1 AND chat = $3";
+        type Row = (EndpointId, Option<Vec<u8>>, Option<Vec<u8>>);
+        let rows: Vec<Row> = on!(tx, db => sqlx::query_as(ROWS).bind(endpoint).bind(STEP).fetch_all(db).await)?;
+        let last = rows.last().map(|(endpoint, ..)| *endpoint);
         let (mut done, full) = (ResealCounts::default(), rows.len() as i64 == STEP);
-        for (endpoint, sealed) in rows.into_iter().filter_map(|(endpoint, sealed)| Some((endpoint, sealed?))) {
-            if let Some(again) = self.sealed_again(&codec::headers_aad(endpoint), &sealed, &mut done) {
-                on!(tx, db => sqlx::query(SEAL).bind(endpoint).bind(again).bind(sealed).execute(db).await.map(drop))?;
+        for (endpoint, headers, chat) in rows {
+            let columns = [(HEADERS, codec::headers_aad(endpoint), headers), (CHAT, codec::chat_aad(endpoint), chat)];
+            for (sql, aad, sealed) in columns {
+                let Some(sealed) = sealed else { continue };
+                if let Some(again) = self.sealed_again(&aad, &sealed, &mut done) {
+                    on!(tx, db => sqlx::query(sql).bind(endpoint).bind(again).bind(sealed).execute(db).await.map(drop))?;
+                }
             }
         }
         Ok(done.with(last.filter(|_| full).map_or(Reseal::SecondFactors, Reseal::Headers)))

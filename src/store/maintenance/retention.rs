@@ -48,7 +48,7 @@ impl Store {
             }
             expired.more |= unsent.len() as i64 >= ROWS;
             // Messages last, after all their rows.
-            for table in ["message_key", "message"] {
+            for table in ["message_key", "payload_warning", "message"] {
                 expired.messages = step.delete_messages(&mut tx, table).await?;
                 expired.rows += expired.messages;
             }

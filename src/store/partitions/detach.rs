@@ -83,10 +83,11 @@ pub(super) async fn has_pending(connection: &mut PgConnection, one: &Partition) 
     Ok(sqlx::query_scalar(SQL).bind(one.from).bind(one.to).fetch_one(connection).await?)
 }
 
-/// Whether dead deliveries or event ids of its messages are left.
+/// Whether dead deliveries, event ids or payload warnings of its messages are left.
 async fn has_others(connection: &mut PgConnection, one: &Partition) -> Result<bool, StoreError> {
     const SQL: &str = "SELECT EXISTS (SELECT 1 FROM dead WHERE message_id >= $1 AND message_id < $2)
-             OR EXISTS (SELECT 1 FROM message_key WHERE message_id >= $1 AND message_id < $2)";
+             OR EXISTS (SELECT 1 FROM message_key WHERE message_id >= $1 AND message_id < $2)
+             OR EXISTS (SELECT 1 FROM payload_warning WHERE message_id >= $1 AND message_id < $2)";
     Ok(sqlx::query_scalar(SQL).bind(one.from).bind(one.to).fetch_one(connection).await?)
 }
 

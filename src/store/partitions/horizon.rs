@@ -84,14 +84,16 @@ async fn delete_pending(
     Ok(sqlx::query_as(sql).bind(horizon).bind(cutoff).fetch_all(connection).await?)
 }
 
-/// Deletes one step of dead deliveries and event ids below `horizon`, and of the rows in partitions that stay.
+/// Deletes one step of dead deliveries, event ids and payload warnings below `horizon`, and of the rows in partitions that stay.
 async fn delete_rest(
     connection: &mut PgConnection,
     layout: &Layout,
     horizon: MessageId,
     expired: &mut RetentionStep,
 ) -> Result<(), StoreError> {
-    for (table, key) in [("dead", "message_id, endpoint_id"), ("message_key", "app_id, event_id")] {
+    let tables =
+        [("dead", "message_id, endpoint_id"), ("message_key", "app_id, event_id"), ("payload_warning", "message_id")];
+    for (table, key) in tables {
         let sql = AssertSqlSafe(format!(
             "DELETE FROM {table} WHERE ({key}) IN
                  (SELECT {key} FROM {table} WHERE message_id < $1

@@ -10,6 +10,7 @@ use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::statement::{SqlValue, Statement, query_of};
 use crate::store::query::page::SCAN;
+use crate::store::query::payload_search;
 use crate::store::{Backend, Order, Store, StoreError, read};
 
 /// Bytes of payloads searched for one page.
@@ -370,17 +371,13 @@ pub(in crate::store) fn push_times(sql: &mut Statement, since: Time, until: Time
     }
 }
 
-/// Appends event types and a payload substring (compared by bytes) as conditions on `m`.
+/// Appends event types and a [search of payloads](payload_search) as conditions on `m`.
 pub(in crate::store) fn push_contents(store: &Store, sql: &mut Statement, event_types: &[String], text: Option<&str>) {
     if !event_types.is_empty() {
         sql.push(" AND m.event_type IN ").list(event_types.iter().cloned().map(SqlValue::Text));
     }
     if let Some(text) = text {
-        let bytes = SqlValue::Bytes(text.as_bytes().to_vec());
-        match &store.inner.backend {
-            Backend::Sqlite(_) => sql.push(" AND instr(m.payload, ").bind(bytes).push(") > 0"),
-            Backend::Postgres(_) => sql.push(" AND position(").bind(bytes).push(" IN m.payload) > 0"),
-        };
+        payload_search::push(store, sql, text);
     }
 }
 

@@ -23,6 +23,7 @@ pub(in crate::store) mod list_scan;
 pub mod message_list;
 pub mod messages;
 pub mod page;
+pub(in crate::store) mod payload_search;
 pub mod period_totals;
 pub mod search_terms;
 pub mod tail;

@@ -19,7 +19,56 @@ pub enum SearchTarget {
     Text(String),
 }
 
+/// All objects with an id or a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedObjects {
+    pub messages: Vec<MessageId>,
+    pub application: Option<AppId>,
+    /// Deleted ones too.
+    pub endpoints: Vec<EndpointId>,
+}
+
 impl Store {
+    /// Everything that `text` names within the tenant: a message, attempt, endpoint or application by id, messages by
+    /// event id, an application and endpoints by uid.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn objects_named(&self, tenant: &Tenant, text: &str) -> Result<NamedObjects, StoreError> {
+        let mut found = NamedObjects { messages: self.messages_of_term(tenant, text).await?, ..Default::default() };
+        if let Ok(named) = AppRef::parse(text) {
+            found.application = self.application(tenant, &named).await?.map(|app| app.id);
+        }
+        if let Ok(named) = EndpointRef::parse(text) {
+            found.endpoints = self.endpoints_named(tenant, &named).await?;
+        }
+        Ok(found)
+    }
+
+    /// The tenant's endpoints with exactly this URL, at most 50.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn endpoints_at(&self, tenant: &Tenant, url: &str) -> Result<Vec<EndpointId>, StoreError> {
+        let mut sql = Statement::new(
+            "SELECT e.id FROM endpoint e CROSS JOIN application p
+             WHERE p.id = e.app_id AND e.deleted_at IS NULL AND e.url = ",
+        );
+        sql.bind(SqlValue::Text(url.to_owned()));
+        owned(&mut sql, tenant);
+        sql.push(&format!(" LIMIT {MOST}"));
+        Ok(read!(self, db => query_of!(query_scalar, &sql).fetch_all(db).await)?)
+    }
+
+    /// The messages with an id or event id, or that of an attempt's id.
+    async fn messages_of_term(&self, tenant: &Tenant, text: &str) -> Result<Vec<MessageId>, StoreError> {
+        match (text.parse::<AttemptId>(), MessageRef::parse(text)) {
+            (Ok(attempt), _) => self.message_of_attempt(tenant, attempt).await,
+            (_, Ok(message)) => self.messages_named(tenant, &message).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// Resolves `text` within the tenant or one application: an id of a message, attempt, endpoint or application, an
     /// event id, or a uid.
     ///
@@ -32,11 +81,7 @@ impl Store {
         text: &str,
     ) -> Result<SearchTarget, StoreError> {
         let tenant = &Tenant { only: app.or(tenant.only), ..tenant.clone() };
-        let messages = match (text.parse::<AttemptId>(), MessageRef::parse(text)) {
-            (Ok(attempt), _) => self.message_of_attempt(tenant, attempt).await?,
-            (_, Ok(message)) => self.messages_named(tenant, &message).await?,
-            _ => Vec::new(),
-        };
+        let messages = self.messages_of_term(tenant, text).await?;
         if !messages.is_empty() {
             return Ok(SearchTarget::Messages(messages));
         }

@@ -21,7 +21,7 @@ use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::message::Message;
 use crate::domain::notifications::operational::{
     AttemptData, AttemptEvent, ConsumerData, EndpointData, ExpiredData, OperationalData, OperationalPayload,
-    PastAttempt, failure_reported,
+    OutboxRowData, PastAttempt, failure_reported,
 };
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid, limits};
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
@@ -179,6 +179,9 @@ impl EventContext {
 
     /// The application's id and UID as channels, so an operational endpoint can subscribe to some applications only.
     fn channels(&self, one: &OperationalEvent) -> Vec<String> {
+        if one.app.0.is_nil() {
+            return Vec::new();
+        }
         let uid = self.app_uid(one.app).map(|uid| uid.as_str().to_owned()).filter(|uid| uid.len() <= limits::CHANNEL);
         std::iter::once(one.app.to_string()).chain(uid).collect()
     }
@@ -227,6 +230,9 @@ impl EventContext {
                 msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
                 attempts: *attempts,
             }),
+            EventDetail::OutboxStuck { row, application, event_type, reason } => {
+                OperationalData::OutboxRow(OutboxRowData { row: *row, application, event_type, reason })
+            }
             EventDetail::Attempt { endpoint, message, last, .. } => OperationalData::Attempt(AttemptData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),

@@ -47,6 +47,13 @@ pub(in crate::store) enum EventDetail {
         message: MessageId,
         attempts: i32,
     },
+    /// An outbox row is stuck. The application is nil unless the row names an existing one.
+    OutboxStuck {
+        row: Option<i64>,
+        application: String,
+        event_type: String,
+        reason: String,
+    },
     /// An attempt to the endpoint, with its number.
     Attempt {
         endpoint: EndpointId,
@@ -74,6 +81,7 @@ impl OperationalEvent {
             EventDetail::Failing { .. } => OperationalKind::EndpointFailing,
             EventDetail::Expired { .. } => OperationalKind::MessageExpired,
             EventDetail::ConsumerSilent { .. } => OperationalKind::ConsumerSilent,
+            EventDetail::OutboxStuck { .. } => OperationalKind::OutboxStuck,
             EventDetail::Attempt { worth: AttemptEvent::Emit(kind), .. } => *kind,
             EventDetail::Attempt { worth: AttemptEvent::RecoveredIfReported, .. } => OperationalKind::AttemptRecovered,
         }
@@ -88,7 +96,8 @@ impl OperationalEvent {
             EventDetail::Endpoint { .. }
             | EventDetail::Disabled { .. }
             | EventDetail::Failing { .. }
-            | EventDetail::ConsumerSilent { .. } => None,
+            | EventDetail::ConsumerSilent { .. }
+            | EventDetail::OutboxStuck { .. } => None,
         }
     }
 }

@@ -129,6 +129,9 @@ impl WriteMode<'_> {
                 retry_schedule: before.retry_schedule.clone(),
                 ordered: before.ordered,
                 signature_type: before.signature_type,
+                // The masked URL, until the body replaces it.
+                url: before.chat.as_ref().map(|_| before.url.clone()).unwrap_or_default(),
+                chat: before.chat.clone(),
                 extra_signatures: before.extra_signatures.clone(),
                 headers: before.headers.clone(),
                 ..EndpointSpec::default()
@@ -165,7 +168,7 @@ pub(in crate::api) async fn read(
         spec.headers.retain(|name, _| !masked_header(name));
     }
     let secret = read_signing(&mut fields, &mut spec, what.existing(), call.signature_type());
-    if let Err(wrong) = endpoints::check_url(call.egress(), &spec.url, what.existing()).await {
+    if let Err(wrong) = endpoints::check_url(call.egress(), spec.request_url(), what.existing()).await {
         fields.note(wrong);
     }
     fields.done(spec.check())?;
@@ -185,7 +188,9 @@ fn event_types(fields: &mut Fields<'_>) -> FieldValue<Vec<String>> {
 }
 
 fn fill(fields: &mut Fields<'_>, spec: &mut EndpointSpec) {
-    fields.text("url").apply_or_default(&mut spec.url);
+    let mut url = spec.url.clone();
+    fields.text("url").apply_or_default(&mut url);
+    spec.set_url(url);
     fields.parsed("uid", |text| Uid::parse("uid", text, EndpointId::PREFIX)).apply(&mut spec.uid);
     fields.text("description").apply_or_default(&mut spec.description);
     fields.flag("disabled").apply_or_default(&mut spec.disabled);

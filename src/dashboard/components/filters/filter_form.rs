@@ -155,7 +155,7 @@ impl FilterField {
 /// A field's label and placeholder.
 fn words(name: &str) -> (&'static str, &'static str) {
     match name {
-        "q" => ("Search", "id, uid, event id or text"),
+        "q" => ("Search", "id, text or amount > 100"),
         "status" => ("Status", "any"),
         "app" => ("Application", "name or id"),
         "endpoint" => ("Endpoint", "id or uid"),

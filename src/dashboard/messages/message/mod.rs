@@ -78,6 +78,8 @@ struct DeliveryCard {
 #[template(path = "message.html")]
 struct MessagePage {
     layout: PageLayout,
+    /// The paths at which the payload does not match the schema, for operators.
+    schema_warning: Option<Line>,
     path: String,
     id: Id,
     event_type: Line,
@@ -154,7 +156,12 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
         Badge::Pending | Badge::Disabled => 2,
         _ => 3,
     });
+    let schema_warning = match context.flags() {
+        None => store.payload_warning(&tenant, app.id, message.id).await?,
+        Some(_) => None,
+    };
     let page = MessagePage {
+        schema_warning: schema_warning.map(|text| Line::cut(&text, 500)),
         layout: PageLayout::of(&context, NavItem::Messages)
             .below(&context, [(context.paths.page("messages"), Line::new("Messages"))])
             .with_notice(query.get("notice")),

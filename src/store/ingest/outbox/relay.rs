@@ -15,7 +15,8 @@ use crate::domain::{AppId, Invalid, MessageId, Time, Uid};
 use crate::store::db::budget::Budget;
 use crate::store::db::codec;
 use crate::store::ingest::accept::{AcceptItem, ItemOutcome, Rejection, accept_in};
-use crate::store::ingest::outbox::{RelayReport, RelayRequest};
+use crate::store::ingest::outbox::row_checks::RowChecks;
+use crate::store::ingest::outbox::{RelayReport, RelayRequest, relay_activity, stuck_rows};
 use crate::store::queue::ordering;
 use crate::store::queue::signals::Admission;
 use crate::store::{AppRef, Inner, StoreError, Tx};
@@ -43,6 +44,8 @@ pub(in crate::store) fn from_watermark(watermark: Option<i64>, place: &str) -> S
 
 /// A row as read, not validated yet.
 struct RawRow {
+    /// As numbered by the database or the writer, for people.
+    number: Option<i64>,
     application: Option<Vec<u8>>,
     event_type: Option<Vec<u8>>,
     /// `None` although `payload_bytes` is set: larger than the limit and not read.
@@ -54,12 +57,22 @@ struct RawRow {
     stuck_since: Option<Time>,
 }
 
-from_row!(RawRow { application, event_type, payload, payload_bytes, event_id, channels, occurred_at, stuck_since });
+from_row!(RawRow {
+    number,
+    application,
+    event_type,
+    payload,
+    payload_bytes,
+    event_id,
+    channels,
+    occurred_at,
+    stuck_since
+});
 
 /// Identifies a row within the transaction. The table has no unique key, because a constraint could fail the writer's
 /// transaction. On PostgreSQL the `ctid` is stable while the row is locked.
 #[derive(Clone)]
-enum OutboxRowId {
+pub(super) enum OutboxRowId {
     /// SQLite's rowid.
     Id(i64),
     /// PostgreSQL's ctid.
@@ -67,7 +80,7 @@ enum OutboxRowId {
 }
 
 pub(in crate::store) struct OutboxRow {
-    row: OutboxRowId,
+    pub(super) row: OutboxRowId,
     columns: RawRow,
 }
 
@@ -97,15 +110,37 @@ impl OutboxRow {
         Ok(AcceptItem { tenant: None, app, only_endpoint: None, spec, at: now, idempotency_key: None, audit: None })
     }
 
-    fn name(&self) -> String {
-        let bytes = self.columns.application.as_deref().unwrap_or_default();
-        String::from_utf8_lossy(bytes).chars().take(80).collect()
+    /// The application as written, cut, for people.
+    pub(super) fn name(&self) -> String {
+        shown(self.columns.application.as_deref())
     }
 
-    fn next_retry(&self, now: Time) -> Time {
+    /// The event type as written, cut, for people.
+    pub(super) fn event_type(&self) -> String {
+        shown(self.columns.event_type.as_deref())
+    }
+
+    /// The application, if the text may name one.
+    pub(super) fn app(&self) -> Option<AppRef> {
+        AppRef::parse(std::str::from_utf8(self.columns.application.as_deref()?).ok()?).ok()
+    }
+
+    pub(super) fn number(&self) -> Option<i64> {
+        self.columns.number
+    }
+
+    pub(super) fn stuck_since(&self) -> Option<Time> {
+        self.columns.stuck_since
+    }
+
+    pub(super) fn next_retry(&self, now: Time) -> Time {
         let stuck_for = self.columns.stuck_since.map_or(Duration::ZERO, |since| now.since(since));
         now.plus(stuck_for.clamp(MIN_BACKOFF, MAX_BACKOFF))
     }
+}
+
+fn shown(bytes: Option<&[u8]>) -> String {
+    String::from_utf8_lossy(bytes.unwrap_or_default()).chars().take(80).collect()
 }
 
 fn text<'r>(field: &str, bytes: Option<&'r [u8]>) -> Result<Option<&'r str>, Invalid> {
@@ -131,29 +166,40 @@ fn parse_time(text: &str) -> Result<Time, Invalid> {
 }
 
 /// Locks due rows, accepts as many of them as fit into `budget` and deletes those. Returns the result, the admissions
-/// for the engine, and the applications of the accepted messages if feed readers wait.
+/// for the engine, and the applications of the accepted messages if feed readers wait. Operational messages about
+/// stuck rows are added to `emitted`.
 pub(in crate::store) async fn relay_in(
     inner: &Inner,
     tx: &mut Tx,
     request: &RelayRequest,
     budget: &mut Budget,
+    emitted: &mut Vec<Admission>,
 ) -> Result<(RelayReport, Vec<Admission>, Vec<AppId>), StoreError> {
     ordering::lock_relay_order(tx).await?;
     let rows = lock_due_rows(tx, inner, request).await?;
     let mut relayed = RelayReport::default();
     let (mut items, mut valid_rows, mut done) = (Vec::new(), Vec::new(), Vec::new());
     let mut stuck: Vec<(&OutboxRow, String)> = Vec::new();
+    let mut checks = RowChecks::of(inner, tx, &rows).await?;
     for row in &rows {
+        // The rows that follow are left for the next step.
+        if checks.is_over() {
+            relayed.left += 1;
+            continue;
+        }
         match row.item(inner.max_payload, request.now) {
-            Ok(item) => {
-                items.push(item);
-                valid_rows.push(row);
-            }
+            Ok(mut item) => match checks.check(inner, &mut item).await? {
+                None => {
+                    items.push(item);
+                    valid_rows.push(row);
+                }
+                Some(reason) => stuck.push((row, reason)),
+            },
             Err(wrong) => stuck.push((row, wrong.to_string())),
         }
     }
     let accepted = accept_in(tx, inner, &items.iter().collect::<Vec<_>>(), budget).await?;
-    relayed.left = items.len() - accepted.outcomes.len();
+    relayed.left += items.len() - accepted.outcomes.len();
     let apps = if inner.wakeups.is_idle() { Vec::new() } else { accepted.apps().collect() };
     for (row, outcome) in valid_rows.into_iter().zip(accepted.outcomes) {
         match outcome {
@@ -171,10 +217,9 @@ pub(in crate::store) async fn relay_in(
         done.push(&row.row);
     }
     delete(tx, &done).await?;
-    for (row, reason) in stuck {
-        mark_stuck(tx, row, &reason, request.now).await?;
-        relayed.stuck.push((row.name(), reason));
-    }
+    relay_activity::count(tx, relayed.accepted, request.now).await?;
+    emitted.extend(stuck_rows::mark(inner, tx, &stuck, request.now).await?);
+    relayed.stuck.extend(stuck.into_iter().map(|(row, reason)| (row.name(), reason)));
     Ok((relayed, accepted.admissions, apps))
 }
 
@@ -197,7 +242,8 @@ pub(in crate::store) async fn lock_due_rows(
                 .fetch_all(&mut **tx)
                 .await?;
             // Cast to BLOB before `substr`: SQLite's text functions stop at a NUL, which would change the name.
-            const SQL: &str = "SELECT rowid AS place, substr(CAST(application AS BLOB), 1, $2) AS application,
+            const SQL: &str =
+                "SELECT rowid AS place, rowid AS number, substr(CAST(application AS BLOB), 1, $2) AS application,
                      substr(CAST(event_type AS BLOB), 1, $2) AS event_type,
                      CASE WHEN octet_length(payload) <= $3 THEN CAST(payload AS BLOB) END AS payload,
                      octet_length(payload) AS payload_bytes, substr(CAST(event_id AS BLOB), 1, $2) AS event_id,
@@ -231,7 +277,7 @@ pub(in crate::store) async fn lock_due_rows(
             inner.outbox_watermark.relayed(next.iter().filter_map(|(_, _, id)| *id));
             let next = next.into_iter().map(|(place, bytes, _)| (place, bytes)).collect();
             const SQL: &str =
-                "SELECT CAST(ctid AS text) AS place, convert_to(left(application, $2), 'UTF8') AS application,
+                "SELECT CAST(ctid AS text) AS place, id AS number, convert_to(left(application, $2), 'UTF8') AS application,
                      convert_to(left(event_type, $2), 'UTF8') AS event_type,
                      CASE WHEN octet_length(payload) <= $3 THEN convert_to(payload, 'UTF8') END AS payload,
                      CAST(octet_length(payload) AS bigint) AS payload_bytes,
@@ -298,30 +344,6 @@ async fn delete(tx: &mut Tx, rows: &[&OutboxRowId]) -> Result<(), StoreError> {
         true => Ok(()),
         false => Err(StoreError::Unavailable(format!("only {deleted} of {} outbox rows were deleted", rows.len()))),
     }
-}
-
-/// Marks a row as stuck, with the reason.
-pub(in crate::store) async fn mark_stuck(
-    tx: &mut Tx,
-    row: &OutboxRow,
-    reason: &str,
-    now: Time,
-) -> Result<(), StoreError> {
-    let (look_at, since) = (row.next_retry(now), row.columns.stuck_since.unwrap_or(now));
-    let reason = codec::without_nul(reason);
-    match (tx, &row.row) {
-        (Tx::Sqlite(tx), OutboxRowId::Id(id)) => {
-            const SQL: &str = "UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4 WHERE rowid = $1";
-            sqlx::query(SQL).bind(id).bind(reason).bind(look_at).bind(since).execute(&mut **tx).await?;
-        }
-        (Tx::Postgres(tx), OutboxRowId::Place(place)) => {
-            const SQL: &str = "UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4
-                 WHERE ctid = CAST($1::text AS tid)";
-            sqlx::query(SQL).bind(place).bind(reason).bind(look_at).bind(since).execute(&mut **tx).await?;
-        }
-        _ => {}
-    }
-    Ok(())
 }
 
 #[cfg(test)]

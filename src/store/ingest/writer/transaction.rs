@@ -40,7 +40,7 @@ impl ConflictError for TransactionError {
 pub(super) struct StoredBatch {
     pub accepted: Option<AcceptedBatch>,
     pub recorded: Vec<Vec<RecordOutcome>>,
-    /// Operational messages that the records emitted.
+    /// Operational messages that the records and relay steps emitted.
     pub emitted: Vec<Admission>,
     pub relayed: Vec<(RelayReport, Vec<Admission>, Vec<AppId>)>,
 }
@@ -127,7 +127,7 @@ async fn write_batch(
     }
     for write in batch {
         if let Write::Relay(request, _) = write {
-            stored.relayed.push(relay_in(inner, tx, request, budget).await?);
+            stored.relayed.push(relay_in(inner, tx, request, budget, &mut stored.emitted).await?);
         }
     }
     // Records come last, because they may change applications. Accepts and relay steps cache the applications that they

@@ -89,6 +89,7 @@ impl World {
             occurred_at: item.tag.then(|| self.now.minus(Duration::from_secs(5))),
             deliver_at: item.deliver_in.map(later),
             keep_content: item.keep.map(|seconds| Duration::from_secs(u64::from(seconds))),
+            schema_warning: None,
         };
         AcceptItem {
             tenant: Some(self.model.tenant(item.who, app)),

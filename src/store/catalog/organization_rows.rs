@@ -1,0 +1,200 @@
+//! Organizations: their names and defaults. Every process caches the rows for up to [`FRESH`]; the process that changes
+//! one reads them again at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::domain::access::audit::action;
+use crate::domain::catalog::organization_spec::{Organization, OrganizationSpec};
+use crate::domain::{OrgId, Time};
+use crate::store::access::audit::NewAuditEntry;
+use crate::store::db::codec::{self, from_row};
+use crate::store::db::store_error::is_taken;
+use crate::store::{Inner, Store, StoreError, on, read};
+
+/// Other processes notice a change within this time.
+const FRESH: Duration = Duration::from_secs(3);
+/// Maximum number of organizations with a row.
+pub const MOST: i64 = 10_000;
+
+type Specs = HashMap<OrgId, Arc<OrganizationSpec>>;
+
+/// The cached rows. Clones share them.
+#[derive(Clone, Default)]
+pub struct OrganizationDefaults {
+    specs: Arc<RwLock<Arc<Specs>>>,
+    read_at: Arc<Mutex<Option<Instant>>>,
+}
+
+impl std::fmt::Debug for OrganizationDefaults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OrganizationDefaults").finish_non_exhaustive()
+    }
+}
+
+impl OrganizationDefaults {
+    /// The organization's values as last read; `None`: it has no row.
+    pub fn of(&self, org: &OrgId) -> Option<Arc<OrganizationSpec>> {
+        self.specs.read().unwrap_or_else(PoisonError::into_inner).get(org).cloned()
+    }
+
+    /// Whether the rows should be read again. Says so to one caller.
+    fn is_due(&self, now: Instant) -> bool {
+        let mut read_at = self.read_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = read_at.is_none_or(|read_at| now.saturating_duration_since(read_at) >= FRESH);
+        if due {
+            *read_at = Some(now);
+        }
+        due
+    }
+
+    fn put(&self, specs: Specs) {
+        *self.specs.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(specs);
+    }
+}
+
+struct Row {
+    id: OrgId,
+    name: String,
+    theme: Option<String>,
+    payload_retention_s: Option<i64>,
+    retry_schedule: Option<String>,
+    max_endpoints: Option<i32>,
+    public_catalog: bool,
+    created_at: Time,
+    updated_at: Time,
+}
+
+from_row!(Row {
+    id,
+    name,
+    theme,
+    payload_retention_s,
+    retry_schedule,
+    max_endpoints,
+    public_catalog,
+    created_at,
+    updated_at
+});
+
+const COLUMNS: &str =
+    "id, name, theme, payload_retention_s, retry_schedule, max_endpoints, public_catalog, created_at, updated_at";
+
+impl Row {
+    fn organization(self) -> Result<Organization, StoreError> {
+        let seconds = self.payload_retention_s.and_then(|seconds| u64::try_from(seconds).ok());
+        let spec = OrganizationSpec {
+            name: self.name,
+            theme: codec::from_json_opt(self.theme.as_deref())?,
+            payload_retention: seconds.map(Duration::from_secs),
+            retry_schedule: codec::read_schedule(self.retry_schedule.as_deref())?,
+            max_endpoints: self.max_endpoints.and_then(|most| u32::try_from(most).ok()),
+            public_catalog: self.public_catalog,
+        };
+        Ok(Organization { id: self.id, spec, created_at: self.created_at, updated_at: self.updated_at })
+    }
+}
+
+impl Inner {
+    /// Reads the rows again if they are older than [`FRESH`]. After an error the cached values stay.
+    pub(in crate::store) async fn refresh_organizations(&self) {
+        if !self.organizations.is_due(Instant::now()) {
+            return;
+        }
+        match self.read_organizations().await {
+            Ok(specs) => self.organizations.put(specs),
+            Err(error) => {
+                tracing::warn!(%error, "the organizations' settings could not be read; the last ones are used")
+            }
+        }
+    }
+
+    async fn read_organizations(&self) -> Result<Specs, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM organization ORDER BY id LIMIT $1"));
+        let mut tx = self.snapshot().await?;
+        let rows: Vec<Row> = on!(tx, db => sqlx::query_as(sql).bind(MOST).fetch_all(db).await)?;
+        let spec = |row: Row| row.organization().map(|one| (one.id, Arc::new(one.spec)));
+        rows.into_iter().map(spec).collect()
+    }
+}
+
+impl Inner {
+    /// The organization's own retention of payloads.
+    pub(in crate::store) fn payload_retention(&self, org: &OrgId) -> Option<Duration> {
+        self.organizations.of(org)?.payload_retention
+    }
+}
+
+impl Store {
+    /// The cached defaults of all organizations.
+    pub fn organization_defaults(&self) -> OrganizationDefaults {
+        self.inner.organizations.clone()
+    }
+
+    /// Reads the cached defaults again if they are older than 3 s. Call about once a second.
+    pub async fn refresh_organizations(&self) {
+        self.inner.refresh_organizations().await;
+    }
+
+    /// The organization's row.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn organization(&self, id: &OrgId) -> Result<Option<Organization>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM organization WHERE id = $1"));
+        let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(id).fetch_optional(db).await)?;
+        row.map(Row::organization).transpose()
+    }
+
+    /// Creates a row, or changes the one that was last changed at `seen`. `false`: it was changed or created meanwhile.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn put_organization(
+        &self,
+        id: &OrgId,
+        spec: &OrganizationSpec,
+        seen: Option<Time>,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        let theme = spec.theme.as_ref().map(codec::json).transpose()?;
+        let retention = spec.payload_retention.and_then(|span| i64::try_from(span.as_secs()).ok());
+        let schedule = codec::schedule(spec.retry_schedule.as_ref())?;
+        let most = spec.max_endpoints.and_then(|most| i32::try_from(most).ok());
+        let written = self
+            .retry_conflicts(|| async {
+                const INSERT: &str = "INSERT INTO organization (id, name, theme, payload_retention_s, retry_schedule,
+                         max_endpoints, created_at, updated_at, public_catalog) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)";
+                const UPDATE: &str = "UPDATE organization SET name = $2, theme = $3, payload_retention_s = $4,
+                         retry_schedule = $5, max_endpoints = $6, updated_at = $7, public_catalog = $8
+                     WHERE id = $1 AND updated_at = $9";
+                let mut tx = self.begin().await?;
+                let done = on!(tx, db => {
+                    let query = sqlx::query(if seen.is_some() { UPDATE } else { INSERT })
+                        .bind(id).bind(&spec.name).bind(&theme).bind(retention).bind(&schedule).bind(most).bind(now)
+                        .bind(spec.public_catalog);
+                    let query = match seen {
+                        Some(seen) => query.bind(seen),
+                        None => query,
+                    };
+                    query.execute(db).await.map(|done| done.rows_affected())
+                });
+                match done {
+                    Err(error) if is_taken(&error) => return Ok(false),
+                    done => {
+                        if done? == 0 {
+                            return Ok(false);
+                        }
+                    }
+                }
+                let act = if seen.is_some() { action::ORGANIZATION_CHANGED } else { action::ORGANIZATION_CREATED };
+                self.audit(&mut tx, NewAuditEntry::of(id, act, id.as_str()).with(&spec.name), now).await?;
+                tx.commit().await?;
+                Ok(true)
+            })
+            .await?;
+        self.inner.organizations.put(self.inner.read_organizations().await?);
+        Ok(written)
+    }
+}
