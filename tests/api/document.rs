@@ -105,6 +105,8 @@ async fn every_described_answer_is_given(world: World) {
     step(200, "GET", "/event-type?with_content=true", &[], Value::Null).await;
     step(200, "GET", "/event-type/{event_type_name}", named, Value::Null).await;
     step(200, "PATCH", "/event-type/{event_type_name}", named, json!({"description": "e"})).await;
+    let imported = json!({"openapi": "3.1.0", "webhooks": {"t.imported": {"post": {"summary": "Imported."}}}});
+    step(200, "POST", "/event-type/import/openapi", &[], json!({"spec": imported})).await;
     step(200, "PUT", "/event-type/{event_type_name}", named, json!({"description": "e"})).await;
     step(201, "PUT", "/event-type/{event_type_name}", &[("event_type_name", "t.b")], json!({"description": "e"})).await;
     let example =

@@ -41,7 +41,7 @@ async fn every_answer_carries_the_headers(world: World) {
 async fn static_files_are_kept_for_good_under_their_hash(world: World) {
     let page = world.request(Method::GET, "/login").send().await.unwrap().text().await.unwrap();
     let files: Vec<&str> = page.split('"').filter(|url| url.starts_with("/static/")).collect();
-    assert_eq!(files.len(), 7, "{page}");
+    assert_eq!(files.len(), 8, "{page}");
     for file in files {
         let response = world.request(Method::GET, file).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{file}");

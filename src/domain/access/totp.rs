@@ -62,8 +62,8 @@ impl TotpSecret {
     pub fn accepts(&self, typed: &str, used: Option<i64>, now: Time) -> Option<i64> {
         let current = now.seconds() / STEP;
         let steps = (current - WINDOW..=current + WINDOW).rev();
-        let right = steps.filter(|step| bool::from(self.code(*step).as_bytes().ct_eq(typed.as_bytes())));
-        right.filter(|step| used.is_none_or(|used| *step > used)).last()
+        let mut right = steps.filter(|step| bool::from(self.code(*step).as_bytes().ct_eq(typed.as_bytes())));
+        right.rfind(|step| used.is_none_or(|used| *step > used))
     }
 
     /// The code that an app shows at `now`.

@@ -189,7 +189,7 @@ mod tests {
         let found = event_types(&document(json!({
             "invoice.paid": {"$ref": "#/components/pathItems/paid"}, "invoice.gone": inline,
         })));
-        let [gone, paid] = &found.unwrap()[..] else { panic!("two event types") };
+        let [paid, gone] = &found.unwrap()[..] else { panic!("two event types") };
         assert_eq!((gone.name.as_str(), gone.description.as_str(), gone.deprecated), ("invoice.gone", "Gone.", true));
         assert_eq!((gone.group_name.as_deref(), &gone.feature_flags[..]), (Some("invoice"), &["beta".to_owned()][..]));
         assert!(gone.schemas.is_none(), "it has no JSON body");
