@@ -72,6 +72,9 @@ export async function eventTypes(svix) {
   same(shown.map((one) => [one.archived, one.schemas]), [[false, schemas], [true, null], [false, null]]);
   await svix.eventType.delete("invoice.sent", { expunge: true });
   await refused(404, "not_found", svix.eventType.get("invoice.sent"));
+  const spec = { openapi: "3.1.0", webhooks: { "invoice.imported": { post: { summary: "Imported." } } } };
+  const planned = (await svix.eventType.importOpenapi({ dryRun: true, spec })).data;
+  same([planned.modified, planned.toModify.map((one) => one.name)], [[], ["invoice.imported"]]);
 }
 
 export async function endpoints(svix) {

@@ -17,6 +17,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::access::theme::ThemeMode;
 use crate::domain::catalog::endpoint::DisabledReason;
+use crate::domain::catalog::openapi_import::DOCUMENT_BYTES;
 use crate::domain::catalog::payload_schema::PayloadValidation;
 use crate::domain::deliveries::attempt::{Failure, STATUS_CLASSES, Trigger};
 use crate::domain::deliveries::backoff::WAIT_LIMIT;
@@ -120,6 +121,9 @@ pub(in crate::api) struct RetryDelays;
 /// Any JSON object.
 pub(in crate::api) struct JsonObject;
 
+/// An OpenAPI document as an object.
+pub(in crate::api) struct OpenApiDocument;
+
 /// The payload of a message.
 pub(in crate::api) struct PayloadObject;
 
@@ -200,6 +204,9 @@ schema! {
     EventTypeSchemas, "EventTypeSchemas" => object("JSON Schemas by version: at most 256 KiB of JSON.")
         .additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", limits::SCHEMAS_BYTES).build()));
+    OpenApiDocument, "OpenApiDocument" => object("An OpenAPI 3.1 document: at most 2 MiB of JSON.")
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+        .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", DOCUMENT_BYTES).build()));
     JsonObject, "JsonObject" => object("Any JSON object.").additional_properties(Some(AdditionalProperties::FreeForm(true)));
     NameText, "Name" => text("The name of an event type, feature flag or group.").pattern(Some(NAME)).min_length(Some(1)).max_length(Some(limits::NAME));
     FeatureFlags, "FeatureFlags" => names("Names of feature flags.", NAME, limits::NAME, limits::FEATURE_FLAGS).min_items(None);

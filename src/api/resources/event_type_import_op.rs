@@ -7,12 +7,14 @@ use utoipa::ToSchema;
 
 use crate::api::http::body::JsonBody;
 use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::api::resources::event_type::EventTypeOut;
 use crate::domain::Invalid;
 use crate::domain::catalog::event_type::EventType;
-use crate::domain::catalog::openapi_import;
+use crate::domain::catalog::openapi_import::{self, DOCUMENT_BYTES};
+use crate::store::Store;
 use crate::store::catalog::event_type_import::{self, ImportAction, ImportOptions};
 
 /// A document to import.
@@ -24,9 +26,10 @@ use crate::store::catalog::event_type_import::{self, ImportAction, ImportOptions
 #[expect(dead_code, reason = "for the document alone: `import` reads it")]
 pub(in crate::api) struct ImportIn {
     /// The OpenAPI 3.1 document. Each entry of its `webhooks` becomes an event type.
-    #[schema(value_type = Option<schemas::JsonObject>)]
+    #[schema(value_type = Option<schemas::OpenApiDocument>)]
     spec: Option<Value>,
     /// The document as JSON text, instead of `spec`.
+    #[schema(max_length = 2_097_152)]
     spec_raw: Option<String>,
     /// Returns the changes without making them.
     #[schema(nullable = false)]
@@ -65,6 +68,14 @@ struct ImportedOut<'a> {
 )]
 pub(in crate::api) async fn import(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
+    // Not the store that is bound to the key: an import writes several event types, and repeating it changes nothing.
+    let store = call.store().clone();
+    let act = async |call: &ApiCall| import_into(&store, call, &body).await;
+    let again = async |call: &ApiCall, _: &str| import_into(&store, call, &body).await;
+    idempotent(call, body.bytes(), KeyLookup::OnConflict, act, again).await
+}
+
+async fn import_into(store: &Store, call: &ApiCall, body: &JsonBody) -> ApiResult {
     let mut fields = body.fields()?;
     let document: Option<Value> = fields.take("spec", "an OpenAPI document, as an object").set();
     let raw = fields.text("specRaw").set();
@@ -73,16 +84,19 @@ pub(in crate::api) async fn import(call: ApiCall, body: JsonBody) -> ApiResult {
     fields.flag("replaceAll").apply_or_default(&mut options.replace_all);
     fields.flag("newVersions").apply_or_default(&mut options.new_versions);
     let specs = match (&document, &raw) {
+        (Some(_), None) if body.bytes().len() > DOCUMENT_BYTES => {
+            Err(vec![Invalid::new("spec", format!("may have at most {DOCUMENT_BYTES} bytes"))])
+        }
         (Some(document), None) => openapi_import::event_types(document),
         (None, Some(raw)) => openapi_import::parse(raw),
         _ => Err(vec![Invalid::new("spec", "must be given, either as an object or as text in specRaw")]),
     };
     fields.done(specs.as_ref().map(|_| ()).map_err(Clone::clone))?;
-    let planned = event_type_import::plan(call.store(), &call.tenant, specs.unwrap_or_default(), options).await?;
+    let planned = event_type_import::plan(store, &call.tenant, specs.unwrap_or_default(), options).await?;
     let changes = planned.map_err(ApiError::from)?;
     let changed = || changes.iter().filter(|change| change.action != ImportAction::Keep);
     if !dry {
-        event_type_import::apply(call.store(), &call.tenant, &changes, call.now).await?;
+        event_type_import::apply(store, &call.tenant, &changes, call.now).await?;
         let modified = changed().map(|change| change.spec.name.as_str()).collect();
         return json(StatusCode::OK, &ImportOut { data: ImportedOut { modified, to_modify: Vec::new() } });
     }

@@ -17,7 +17,7 @@ from svix.api import (
 from svix.api.application import ApplicationCreateOptions
 from svix.api.endpoint import EndpointCreateOptions, EndpointRotateSecretOptions
 from svix.api.event_type import EventTypeCreateOptions, EventTypeDeleteOptions
-from svix.models import EndpointHeadersIn, EndpointHeadersPatchIn, Ordering
+from svix.models import EndpointHeadersIn, EndpointHeadersPatchIn, EventTypeImportOpenApiIn, Ordering
 
 # Nobody is asked to send there.
 HERE = "http://127.0.0.1:9/hook"
@@ -97,6 +97,9 @@ async def event_types(svix, _):
     await svix.event_type.delete("invoice.sent", EventTypeDeleteOptions(expunge=True))
     async with refused(404, "not_found"):
         await svix.event_type.get("invoice.sent")
+    document = {"openapi": "3.1.0", "webhooks": {"invoice.imported": {"post": {"summary": "Imported."}}}}
+    planned = (await svix.event_type.import_openapi(EventTypeImportOpenApiIn(spec=document, dry_run=True))).data
+    assert planned.modified == [] and [one.name for one in planned.to_modify] == ["invoice.imported"]
 
 
 async def endpoints(svix, _):
