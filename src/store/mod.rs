@@ -128,6 +128,8 @@ struct Inner {
     /// Mails to contacts are enabled.
     mailing: AtomicBool,
     organizations: catalog::organization_rows::OrganizationDefaults,
+    /// Held while the rules for a small message are looked up: a lookup must not let later calls overtake it.
+    accept_order: tokio::sync::Mutex<()>,
     /// Limit of endpoints per application.
     max_endpoints: AtomicUsize,
     supervisor: Supervisor,
@@ -189,6 +191,7 @@ impl Store {
             packed: AtomicBool::new(false),
             mailing: AtomicBool::new(false),
             organizations: catalog::organization_rows::OrganizationDefaults::default(),
+            accept_order: tokio::sync::Mutex::default(),
             max_endpoints: AtomicUsize::new(DEFAULT_MAX_ENDPOINTS),
             supervisor: supervisor.clone(),
             writable: db::writable::CachedCheck::default(),

@@ -416,7 +416,8 @@ async fn files_are_their_owners_and_a_link_is_not_printed_once_there_is_an_accou
     server.terminate();
     assert!(server.wait(SOON).0.success());
     let mut books = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
-    let account = "INSERT INTO operator (id, name, password, role, created_at) VALUES (randomblob(16), 'anna', 'x', 'admin', 1)";
+    let account =
+        "INSERT INTO operator (id, name, password, role, created_at) VALUES (randomblob(16), 'anna', 'x', 'admin', 1)";
     sqlx::query(account).execute(&mut books).await.unwrap();
     books.close().await.unwrap();
     let server = Binary::on(&file.url()).serve();

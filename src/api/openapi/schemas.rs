@@ -17,7 +17,6 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::access::theme::ThemeMode;
 use crate::domain::catalog::endpoint::DisabledReason;
-use crate::domain::catalog::openapi_import::DOCUMENT_BYTES;
 use crate::domain::catalog::payload_schema::PayloadValidation;
 use crate::domain::deliveries::attempt::{Failure, STATUS_CLASSES, Trigger};
 use crate::domain::deliveries::backoff::WAIT_LIMIT;
@@ -36,6 +35,8 @@ pub(in crate::api) const CANNOT_ISSUE: &str = "This server verifies tokens with 
 
 /// Characters of names: uids, event types, flags.
 pub(in crate::api) const NAME: &str = r"^[a-zA-Z0-9\-_.]+$";
+/// The limit of a request's body, for `x-max-bytes`.
+const BODY_BYTES: &str = "twice SENDOFF_MAX_PAYLOAD, and 64 KiB";
 const CHANNEL: &str = r"^[a-zA-Z0-9\-_.:]+$";
 const TAG: &str = r"^[a-zA-Z0-9\-_./]+$";
 const SESSION: &str = r"^[a-zA-Z0-9\-_.@]+$";
@@ -124,6 +125,9 @@ pub(in crate::api) struct JsonObject;
 /// An OpenAPI document as an object.
 pub(in crate::api) struct OpenApiDocument;
 
+/// An OpenAPI document as JSON text.
+pub(in crate::api) struct OpenApiText;
+
 /// The payload of a message.
 pub(in crate::api) struct PayloadObject;
 
@@ -204,9 +208,11 @@ schema! {
     EventTypeSchemas, "EventTypeSchemas" => object("JSON Schemas by version: at most 256 KiB of JSON.")
         .additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", limits::SCHEMAS_BYTES).build()));
-    OpenApiDocument, "OpenApiDocument" => object("An OpenAPI 3.1 document: at most 2 MiB of JSON.")
+    OpenApiDocument, "OpenApiDocument" => object("An OpenAPI 3.1 document: at most 2 MiB, within the limit of a request's body.")
         .additional_properties(Some(AdditionalProperties::FreeForm(true)))
-        .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", DOCUMENT_BYTES).build()));
+        .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", BODY_BYTES).build()));
+    OpenApiText, "OpenApiText" => text("An OpenAPI 3.1 document as JSON text: at most 2 MiB, within the limit of a request's body.")
+        .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", BODY_BYTES).build()));
     JsonObject, "JsonObject" => object("Any JSON object.").additional_properties(Some(AdditionalProperties::FreeForm(true)));
     NameText, "Name" => text("The name of an event type, feature flag or group.").pattern(Some(NAME)).min_length(Some(1)).max_length(Some(limits::NAME));
     FeatureFlags, "FeatureFlags" => names("Names of feature flags.", NAME, limits::NAME, limits::FEATURE_FLAGS).min_items(None);

@@ -29,7 +29,7 @@ pub(in crate::api) struct ImportIn {
     #[schema(value_type = Option<schemas::OpenApiDocument>)]
     spec: Option<Value>,
     /// The document as JSON text, instead of `spec`.
-    #[schema(max_length = 2_097_152)]
+    #[schema(value_type = Option<schemas::OpenApiText>)]
     spec_raw: Option<String>,
     /// Returns the changes without making them.
     #[schema(nullable = false)]

@@ -116,7 +116,10 @@ impl Store {
     /// message may have been accepted; a retry with the same event id is safe.
     pub async fn accept(&self, mut item: AcceptItem) -> Result<AcceptResult, StoreError> {
         item.idempotency_key = self.idempotency_key.clone();
+        let in_order = self.inner.accept_order.lock().await;
         self.inner.refresh_organizations().await;
+        // Validating a large payload takes long, and holds up nobody.
+        let in_order = (item.spec.payload.len() <= payload_checks::INLINE).then_some(in_order);
         if let Err(wrong) = item.check(self.inner.max_payload) {
             return Ok(Err(Rejection::Invalid(wrong)));
         }
@@ -128,6 +131,7 @@ impl Store {
                 PayloadVerdict::Reject(wrong) => return Ok(Err(Rejection::Invalid(wrong))),
             }
         }
+        drop(in_order);
         self.inner.queues.accept(item).await
     }
 

@@ -28,7 +28,7 @@ const BYTES: usize = 8 * 1024 * 1024;
 /// Maximum number of organizations with validating event types that are told apart.
 const ORGS: i64 = 10_000;
 /// Payloads beyond this size are validated on a thread for blocking work.
-const INLINE: usize = 16 * 1024;
+pub(in crate::store) const INLINE: usize = 16 * 1024;
 /// Maximum characters of a stored warning.
 const WARNING_CHARS: usize = 500;
 

@@ -115,7 +115,7 @@ const NOT_MODELLED: [(&str, &[&str]); 28] = [
     ("marks of payloads that do not match their schema: tests/store/validation.rs", &["payload_warning"]),
     (
         "names and defaults of organizations: tests/dashboard/organizations.rs",
-        &["organization", "organization_defaults", "put_organization", "refresh_organizations"],
+        &["organization", "put_organization", "refresh_organizations"],
     ),
     ("a bounded part of what a modelled method reads", &["load_messages_within", "page_of_deliveries"]),
     ("the feed, whose order is that of the commits: tests/store/feed.rs", &["feed", "feed_lag"]),
