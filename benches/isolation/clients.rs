@@ -73,7 +73,7 @@ impl Clients {
 async fn connect(address: &str, n: usize, running: &AtomicBool) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
     // Every seventh asks for much and reads nothing.
-    if n % 7 == 0 {
+    if n.is_multiple_of(7) {
         stream.write_all("GET /docs HTTP/1.1\r\nhost: a\r\n\r\n".repeat(50).as_bytes()).await?;
         while running.load(Ordering::Relaxed) {
             tokio::time::sleep(DRIP).await;
