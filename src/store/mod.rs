@@ -31,7 +31,7 @@ pub mod recording;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::domain::Time;
 use crate::domain::access::audit::Actor;
@@ -128,8 +128,9 @@ struct Inner {
     /// Mails to contacts are enabled.
     mailing: AtomicBool,
     organizations: catalog::organization_rows::OrganizationDefaults,
-    /// Held while the rules for a small message are looked up: a lookup must not let later calls overtake it.
-    accept_order: tokio::sync::Mutex<()>,
+    /// Held while the rules for a message are looked up: a lookup must not let later calls overtake it. Holds the last
+    /// lookup that failed.
+    accept_order: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
     /// Limit of endpoints per application.
     max_endpoints: AtomicUsize,
     supervisor: Supervisor,

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use crate::store::feed::feed_order::FeedOrder;
 use crate::store::ingest::idempotency::{self, IdempotencyKey};
 use crate::store::ingest::message_insert::{self, NewMessage};
 use crate::store::ingest::message_routing::{self, AppView, LiveEndpoint, Resolved};
-use crate::store::ingest::payload_checks::{self, PayloadVerdict};
+use crate::store::ingest::payload_checks::{self, PayloadRule, PayloadVerdict};
 use crate::store::ingest::{due_insert, fan_out, sent_by_hand};
 use crate::store::queue::signals::Admission;
 use crate::store::{AppRef, Inner, Store, StoreError, Tenant, Tx};
@@ -116,23 +116,36 @@ impl Store {
     /// message may have been accepted; a retry with the same event id is safe.
     pub async fn accept(&self, mut item: AcceptItem) -> Result<AcceptResult, StoreError> {
         item.idempotency_key = self.idempotency_key.clone();
-        let in_order = self.inner.accept_order.lock().await;
-        self.inner.refresh_organizations().await;
-        // Validating a large payload takes long, and holds up nobody.
-        let in_order = (item.spec.payload.len() <= payload_checks::INLINE).then_some(in_order);
         if let Err(wrong) = item.check(self.inner.max_payload) {
             return Ok(Err(Rejection::Invalid(wrong)));
         }
-        if let (Some(tenant), None) = (&item.tenant, item.only_endpoint) {
-            let spec = &item.spec;
-            match self.inner.check_payload_of_call(&tenant.org, &spec.event_type, &spec.payload).await? {
+        if let Some(rule) = self.look_up_rules(&item).await? {
+            match rule.judge_call(&item.spec.payload).await? {
                 PayloadVerdict::Fine => {}
                 PayloadVerdict::Warn(text) => item.spec.schema_warning = Some(text),
                 PayloadVerdict::Reject(wrong) => return Ok(Err(Rejection::Invalid(wrong))),
             }
         }
-        drop(in_order);
         self.inner.queues.accept(item).await
+    }
+
+    /// Reads the organization's defaults and the rule for the payload, unless they are cached. Calls pass in their
+    /// order; if the store is unavailable, all calls that waited fail at once, instead of after one timeout each.
+    async fn look_up_rules(&self, item: &AcceptItem) -> Result<Option<PayloadRule>, StoreError> {
+        let called = Instant::now();
+        let mut failed = self.inner.accept_order.lock().await;
+        if let Some((at, error)) = &*failed
+            && *at >= called
+        {
+            return Err(error.clone());
+        }
+        self.inner.refresh_organizations().await;
+        let (Some(tenant), None) = (&item.tenant, item.only_endpoint) else { return Ok(None) };
+        let rule = self.inner.payload_rule(&tenant.org, &item.spec.event_type).await;
+        if let Err(error @ StoreError::Unavailable(_)) = &rule {
+            *failed = Some((Instant::now(), error.clone()));
+        }
+        rule
     }
 
     /// The maximum size of a payload, in bytes.

@@ -28,13 +28,13 @@ const BYTES: usize = 8 * 1024 * 1024;
 /// Maximum number of organizations with validating event types that are told apart.
 const ORGS: i64 = 10_000;
 /// Payloads beyond this size are validated on a thread for blocking work.
-pub(in crate::store) const INLINE: usize = 16 * 1024;
+const INLINE: usize = 16 * 1024;
 /// Maximum characters of a stored warning.
 const WARNING_CHARS: usize = 500;
 
 /// The rule of a validating event type.
 #[derive(Clone)]
-struct Rule {
+pub(in crate::store) struct PayloadRule {
     reject: bool,
     /// `Err`: the stored schema does not compile.
     schema: Arc<Result<PayloadSchema, Invalid>>,
@@ -44,7 +44,7 @@ struct Entry {
     read_at: Instant,
     updated_at: Option<Time>,
     /// `None`: the event type does not validate, or does not exist.
-    rule: Option<Rule>,
+    rule: Option<PayloadRule>,
     /// The schema's text.
     bytes: usize,
 }
@@ -97,7 +97,17 @@ pub(in crate::store) enum PayloadVerdict {
     Reject(Vec<Invalid>),
 }
 
-impl Rule {
+impl PayloadRule {
+    /// Validates the payload of a REST call or a form. A large one is validated on another thread.
+    pub(in crate::store) async fn judge_call(self, payload: &Bytes) -> Result<PayloadVerdict, StoreError> {
+        if payload.len() <= INLINE {
+            return Ok(self.judge(payload, "rest"));
+        }
+        let payload = payload.clone();
+        let judged = tokio::task::spawn_blocking(move || self.judge(&payload, "rest")).await;
+        judged.map_err(|_| StoreError::Unavailable("a payload could not be validated".to_owned()))
+    }
+
     fn judge(&self, payload: &[u8], way: &'static str) -> PayloadVerdict {
         let wrong = match &*self.schema {
             Ok(schema) => match schema.check(payload) {
@@ -160,8 +170,12 @@ impl Inner {
         Ok(())
     }
 
-    /// The rule of an event type.
-    async fn payload_rule(&self, org: &OrgId, name: &str) -> Result<Option<Rule>, StoreError> {
+    /// The rule of an event type; `None`: it does not validate.
+    pub(in crate::store) async fn payload_rule(
+        &self,
+        org: &OrgId,
+        name: &str,
+    ) -> Result<Option<PayloadRule>, StoreError> {
         let now = Instant::now();
         if self.payload_checks.org_validates(org, now).is_none() {
             self.read_validating_orgs().await?;
@@ -218,25 +232,9 @@ impl Inner {
         let rule = self.payload_rule(org, event_type).await?;
         Ok(rule.map_or(PayloadVerdict::Fine, |rule| rule.judge(payload, way)))
     }
-
-    /// Validates the payload of a REST call or a form.
-    pub(in crate::store) async fn check_payload_of_call(
-        &self,
-        org: &OrgId,
-        event_type: &str,
-        payload: &Bytes,
-    ) -> Result<PayloadVerdict, StoreError> {
-        let Some(rule) = self.payload_rule(org, event_type).await? else { return Ok(PayloadVerdict::Fine) };
-        if payload.len() <= INLINE {
-            return Ok(rule.judge(payload, "rest"));
-        }
-        let payload = payload.clone();
-        let judged = tokio::task::spawn_blocking(move || rule.judge(&payload, "rest")).await;
-        judged.map_err(|_| StoreError::Unavailable("a payload could not be validated".to_owned()))
-    }
 }
 
-fn rule(validation: &str, schemas: &str) -> Result<Option<Rule>, StoreError> {
+fn rule(validation: &str, schemas: &str) -> Result<Option<PayloadRule>, StoreError> {
     let reject = match PayloadValidation::from_word(validation) {
         Some(PayloadValidation::Warn) => false,
         Some(PayloadValidation::Reject) => true,
@@ -244,7 +242,7 @@ fn rule(validation: &str, schemas: &str) -> Result<Option<Rule>, StoreError> {
     };
     let spec = EventTypeSpec { schemas: codec::from_json_opt(Some(schemas))?, ..EventTypeSpec::default() };
     let schema = spec.newest_schema().map(PayloadSchema::compile);
-    Ok(schema.map(|schema| Rule { reject, schema: Arc::new(schema) }))
+    Ok(schema.map(|schema| PayloadRule { reject, schema: Arc::new(schema) }))
 }
 
 /// Stores the marks of accepted messages.
