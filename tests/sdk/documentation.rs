@@ -48,7 +48,10 @@ static RUN: [(&str, &str, &str); 27] = [
 ];
 
 /// Page, start of the block, and why no test runs it.
-static NOT_RUN: [(&str, &str, &str); 1] = [("docs/performance.md", "cargo bench", "takes minutes to hours")];
+static NOT_RUN: [(&str, &str, &str); 2] = [
+    ("CONTRIBUTING.md", "make demo", "runs this test suite, among others"),
+    ("docs/performance.md", "cargo bench", "takes minutes to hours"),
+];
 
 /// Languages of command blocks.
 const COMMANDS: [&str; 7] = ["sh", "bash", "console", "sql", "python", "js", "javascript"];
@@ -63,12 +66,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The READMEs and docs: path and text.
+/// The pages of the project: path and text.
 fn pages() -> Vec<(String, String)> {
     let docs = fs::read_dir(root().join("docs")).expect("docs");
     let mut paths: Vec<PathBuf> = docs.map(|entry| entry.expect("an entry of docs").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
-    paths.extend(["README.md", "examples/README.md"].map(|page| root().join(page)));
+    paths.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md"].map(|page| root().join(page)));
     paths.sort();
     let name = |path: &Path| path.strip_prefix(root()).expect("in the project").display().to_string();
     paths.iter().map(|path| (name(path), fs::read_to_string(path).expect("a page"))).collect()
