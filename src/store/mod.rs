@@ -1,9 +1,10 @@
-//! Persistence on SQLite or PostgreSQL, with the same behaviour on both.
+//! Persistence on SQLite or PostgreSQL, with the same behavior on both. Come here to change what is stored, or how it
+//! is queried.
 //!
 //! * [`Store`] is the shared handle. Its methods are implemented in the folder of their topic.
 //! * [`Backend`] is the database in use: a closed enum, no `dyn`. [`Tx`] is a write transaction on either; on SQLite,
 //!   which has one writer, transactions queue.
-//! * [`ingest`]: accept and relay. [`queue`]: due deliveries. [`recording`]: attempts and their effects. [`feed`] –
+//! * [`ingest`]: accept and relay. [`queue`]: due deliveries. [`recording`]: attempts and their effects. [`feed`]:
 //!   polling.
 //! * [`catalog`]: applications, endpoints, event types. [`query`]: lists, search and counts. [`access`]: credentials
 //!   and the audit log. [`jobs`]: background tasks.
@@ -128,8 +129,8 @@ struct Inner {
     /// Mails to contacts are enabled.
     mailing: AtomicBool,
     organizations: catalog::organization_rows::OrganizationDefaults,
-    /// Held while the rules for a message are looked up: a lookup must not let later calls overtake it. Holds the last
-    /// lookup that failed.
+    /// Locked while the rules for a message are looked up, so messages are accepted in the order of their calls.
+    /// Contains the last failure.
     accept_order: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
     /// Limit of endpoints per application.
     max_endpoints: AtomicUsize,

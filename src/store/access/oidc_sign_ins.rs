@@ -1,4 +1,4 @@
-//! Sign-in by an identity provider: finds the account of issuer and subject or creates it, and opens a session.
+//! Sign-in through an identity provider: finds or creates the account of issuer and subject, and opens a session.
 
 use crate::domain::Time;
 use crate::domain::access::audit::action;
@@ -10,12 +10,12 @@ use crate::store::access::operators::access;
 use crate::store::{Store, StoreError, on};
 
 impl Store {
-    /// Opens a session for a person whom the provider confirmed. The role of the account becomes that of the identity;
-    /// a new account sees all organizations.
+    /// Opens a session for an identity that the provider confirmed, and sets the account's role to the identity's. A
+    /// new account sees all organizations.
     ///
     /// # Errors
-    /// Another account has the name of a new one ([`StoreError::Taken`]), there are already 500 accounts, or the store
-    /// is unavailable.
+    /// The name of a new account is taken ([`StoreError::Taken`]), there are already 500 accounts, or the store is
+    /// unavailable.
     pub async fn sign_in_by_oidc(
         &self,
         identity: &OidcIdentity,

@@ -11,7 +11,7 @@ use crate::store::db::codec;
 use crate::store::db::codec::from_row;
 use crate::store::{Store, StoreError, Tx, on, read, read_vital};
 
-/// Maximum open sessions of an account; a further one ends the oldest.
+/// Maximum open sessions of an account; a new one beyond that ends the oldest.
 const MOST: i64 = 100;
 /// Maximum characters of a browser's name.
 const AGENT: usize = 200;
@@ -51,7 +51,7 @@ pub struct PasswordSignIn<'a> {
     pub second: &'a SecondFactorProof,
 }
 
-/// An open session, as it is listed.
+/// An open session in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedSession {
     pub hash: TokenHash,
@@ -187,7 +187,8 @@ impl Store {
         rows.into_iter().map(session).collect()
     }
 
-    /// Ends a session, on behalf of its operator or of an admin (`of`: only this account's). `false`: it had ended.
+    /// Ends a session, on behalf of its operator or an admin; with `of`, only a session of this account. `false`: it
+    /// had ended.
     ///
     /// # Errors
     /// The store is unavailable.

@@ -1,4 +1,4 @@
-//! Links with which a person whom an admin helped sets a new password. An account has at most one.
+//! Password reset links, created by an admin. An account has at most one.
 
 use std::time::Duration;
 

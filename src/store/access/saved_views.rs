@@ -24,7 +24,7 @@ impl Store {
     /// Saves a view. It replaces one of the same name.
     ///
     /// # Errors
-    /// The account has as many views of the organization as it may have, or the store is unavailable.
+    /// The account has reached its limit of views of the organization, or the store is unavailable.
     pub async fn save_view(
         &self,
         org: &OrgId,

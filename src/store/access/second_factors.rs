@@ -32,7 +32,7 @@ pub struct NewSecondFactor {
     pub recovery_codes: Vec<TokenHash>,
 }
 
-/// The proof of a second factor at a sign-in.
+/// The second factor presented at a sign-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecondFactorProof {
     /// The account has none.
@@ -169,7 +169,7 @@ pub(in crate::store) async fn delete_codes(tx: &mut Tx, id: OperatorId) -> Resul
     Ok(())
 }
 
-/// Uses the proof up. `false`: the account was changed meanwhile, or the code was used before.
+/// Marks the code as used. `false`: the account was changed meanwhile, or the code was used before.
 pub(in crate::store) async fn use_up(
     tx: &mut Tx,
     id: OperatorId,

@@ -7,7 +7,7 @@ use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 /// Event types read per query.
 const PAGE: usize = 250;
 
-/// How an import treats the event types that exist.
+/// The treatment of existing event types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ImportOptions {
     /// Archive event types that the document does not have.
@@ -35,8 +35,8 @@ pub struct ImportChange {
     pub fields: Vec<&'static str>,
 }
 
-/// Plans the import of `specs`, which have one schema each. Nothing is changed. `Err` within: a change would make an
-/// event type invalid.
+/// Plans the import of `specs`, which have one schema each, without changing anything. The inner `Err`: a change would
+/// make an event type invalid.
 ///
 /// # Errors
 /// The store is unavailable.

@@ -17,9 +17,9 @@ macro_rules! read {
     };
 }
 
-/// Like `read!` on the pool that pages never use: for short reads of authentication, acceptance and the engine. On
-/// PostgreSQL, where the engine has its own pool, it is the same pool as for `read!`;
-/// [scans](crate::store::db::scans) leave a part of it free.
+/// Like `read!`, on a pool that pages never use: for short reads of authentication, acceptance and the engine. On
+/// PostgreSQL, where the engine has its own pool, it is the same pool as for `read!`; [scans](crate::store::db::scans)
+/// leave a part of it free.
 macro_rules! read_vital {
     ($store:expr, $db:ident => $body:expr) => {
         $crate::store::db::tx::read_from!($store, vital, front, $db => $body)

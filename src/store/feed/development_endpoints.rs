@@ -2,7 +2,7 @@
 //! count or delivery includes them.
 //!
 //! * [`Store::report_local_attempt`]: a listener's report. [`Store::development_endpoints`], [`Store::local_attempts`]:
-//!   what pages show.
+//!   the reports for the pages.
 //! * [`Store::delete_unseen_listeners`]: a step of the maintenance.
 
 use std::time::Duration;
@@ -75,8 +75,8 @@ impl ReportedAttemptRow {
 
 impl Store {
     /// Registers or renews the development endpoint of a listener, and adds an attempt. An application has at most
-    /// [`limits::DEVELOPMENT_ENDPOINTS`]; a further one replaces the one not seen for the longest time. Attempts beyond
-    /// the newest [`limits::LOCAL_ATTEMPTS`], and those before `kept_since`, are deleted.
+    /// [`limits::DEVELOPMENT_ENDPOINTS`]; a new one beyond that replaces the one with the oldest report. Attempts
+    /// beyond the newest [`limits::LOCAL_ATTEMPTS`], and those before `kept_since`, are deleted.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -245,7 +245,7 @@ async fn trim(tx: &mut Tx, (app, listener): (AppId, &str), kept_since: Time) -> 
     Ok(())
 }
 
-/// Deletes a development endpoint that was not seen since `until`, with its attempts.
+/// Deletes a development endpoint without a report since `until`, with its attempts.
 async fn delete(tx: &mut Tx, app: AppId, listener: &str, until: Time) -> Result<(), StoreError> {
     const ENDPOINT: &str = "DELETE FROM development_endpoint WHERE app_id = $1 AND name = $2 AND seen_at <= $3";
     const ATTEMPTS: &str = "DELETE FROM local_attempt WHERE app_id = $1 AND listener = $2";

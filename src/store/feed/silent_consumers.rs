@@ -1,6 +1,6 @@
-//! Reports consumers that have stopped polling, by an operational event in the transaction that marks them. Each silence
-//! is therefore reported once, even with several processes or a crash. The mark is the time of the consumer's last poll,
-//! so the next poll clears it.
+//! Reports consumers that have stopped polling. One transaction marks a consumer and emits the operational event, so
+//! each silence is reported once, even with several processes or a crash. The mark is the time of the consumer's last
+//! poll, so the next poll clears it.
 //!
 //! Silence counts from the last poll, the end of the consumer's lease or the last change of its polling endpoint,
 //! whichever is latest. Consumers of a disabled polling endpoint are marked without an event.
@@ -97,7 +97,7 @@ async fn mark(tx: &mut Tx, row: &Row) -> Result<bool, StoreError> {
     Ok(marked > 0)
 }
 
-/// Clears the marks of a polling endpoint that was just enabled: its consumers have as long as all others to come back.
+/// Clears the marks of a polling endpoint that was just enabled: its consumers get the full time to come back.
 pub(super) async fn watch_again(tx: &mut Tx, endpoint: PollingEndpointId) -> Result<(), StoreError> {
     const SQL: &str = "UPDATE polling_consumer SET silence_reported = 0
          WHERE polling_endpoint_id = $1 AND silence_reported = polled_at";

@@ -37,7 +37,7 @@ pub struct AcceptItem {
     pub at: Time,
     /// Set by [`Store::accept`] from the handle's key, see [`Store::with_idempotency_key`].
     pub idempotency_key: Option<Arc<IdempotencyKey>>,
-    /// Set by [`Store::accept_by_hand`]: who is recorded as the sender in the audit log.
+    /// The sender in the audit log; set by [`Store::accept_by_hand`].
     pub audit: Option<Arc<Actor>>,
 }
 
@@ -129,8 +129,8 @@ impl Store {
         self.inner.queues.accept(item).await
     }
 
-    /// Reads the organization's defaults and the rule for the payload, unless they are cached. Calls pass in their
-    /// order; if the store is unavailable, all calls that waited fail at once, instead of after one timeout each.
+    /// Reads the organization's defaults and the rule for the payload, unless they are cached. Calls keep their order.
+    /// If the store is unavailable, all waiting calls fail at once, instead of after one timeout each.
     async fn look_up_rules(&self, item: &AcceptItem) -> Result<Option<PayloadRule>, StoreError> {
         let called = Instant::now();
         let mut failed = self.inner.accept_order.lock().await;
@@ -299,7 +299,7 @@ async fn insert_batch(tx: &mut Tx, batch: DraftBatch<'_>) -> Result<AcceptedBatc
     Ok(accepted)
 }
 
-/// `retention` is that of the organization; the shorter one of it and the message's own applies.
+/// `retention` is the organization's; if the message has its own, the shorter of the two applies.
 fn new_message(item: &AcceptItem, app_id: AppId, id: MessageId, retention: Option<Duration>) -> Message {
     let keep = item.spec.keep_content.into_iter().chain(retention).min();
     let first_due = item.spec.deliver_at.map_or(item.at, |deliver_at| deliver_at.max(item.at));

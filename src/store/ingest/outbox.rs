@@ -4,13 +4,13 @@
 //! A row that cannot be accepted is *stuck*: it stays in the table with the reason. It is retried with exponential
 //! backoff (5 s to 10 min), and at once when an application of its name is created.
 //!
-//! * [`relay`]: one relay step. [`row_checks`]: validation of payloads. [`relay_batch_size`]: its batch size. [`outbox_watermark`]: the lowest id that may
-//!   wait, on PostgreSQL.
-//! * [`stuck_rows`]: marks stuck rows, and whose they are. [`outbox_actions`]: retry, edit or discard one.
-//! * [`relay_activity`]: the number of rows relayed lately.
+//! * [`relay`]: one relay step. [`relay_batch_size`]: its size. [`row_checks`]: validation of payloads.
+//!   [`outbox_watermark`]: the lowest id that a poll must read, on PostgreSQL.
+//! * [`stuck_rows`]: stuck rows and their organizations. [`outbox_actions`]: retry, edit or discard one.
+//! * [`relay_activity`]: the number of rows relayed in the last hour.
 //!
-//! Invariants: either a row or its message exists, never both and never neither. The table has no constraint that could
-//! fail the writer's transaction.
+//! Invariants: an event is either a row or a message, never both and never neither. The table has no constraint that
+//! could fail the writer's transaction.
 
 pub mod outbox_actions;
 pub(in crate::store) mod outbox_watermark;

@@ -1,5 +1,5 @@
-//! Validation of payloads at intake: an event type may warn about payloads that do not match its newest schema, or
-//! reject them.
+//! Validation of payloads when messages are accepted: an event type may warn about payloads that do not match its
+//! newest schema, or reject them.
 //!
 //! Compiled schemas are cached per event type, within [`ENTRIES`] and [`BYTES`]. A cached entry is compared with the
 //! catalog every [`FRESH`] and compiled again only if the event type changed. Organizations without validating event
@@ -19,13 +19,14 @@ use crate::store::db::codec;
 use crate::store::ingest::accept::AcceptItem;
 use crate::store::{Inner, Store, StoreError, Tenant, Tx, on, read};
 
-/// A cached answer of the catalog is used for this long.
+/// Maximum age of a cached entry.
 const FRESH: Duration = Duration::from_secs(3);
 /// Maximum number of cached event types.
 const ENTRIES: usize = 1_000;
 /// Maximum size of the cached schemas as text; compiled they are several times as large.
 const BYTES: usize = 8 * 1024 * 1024;
-/// Maximum number of organizations with validating event types that are told apart.
+/// Maximum number of organizations with validating event types that are listed. With more, every organization counts as
+/// validating.
 const ORGS: i64 = 10_000;
 /// Payloads beyond this size are validated on a thread for blocking work.
 const INLINE: usize = 16 * 1024;
@@ -140,7 +141,7 @@ impl PayloadChecks {
         cache.orgs = None;
     }
 
-    /// Whether an organization may have validating event types; `None`: not known lately.
+    /// Whether an organization may have validating event types; `None`: not cached.
     fn org_validates(&self, org: &OrgId, now: Instant) -> Option<bool> {
         let cache = self.cache();
         let (read_at, orgs) = cache.orgs.as_ref()?;

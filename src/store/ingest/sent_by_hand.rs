@@ -1,5 +1,5 @@
-//! Messages that a person sends by hand: from a page, or as an example to one endpoint. Each has an audit entry in the
-//! transaction that stores it. An edited copy is noted at its original there too.
+//! Messages that a person sends: from a page, or as an example to one endpoint. The transaction that stores one also
+//! writes its audit entry and, for an edited copy, a reference at the original.
 
 use bytes::Bytes;
 
@@ -15,11 +15,11 @@ use crate::store::ingest::accept::{AcceptItem, AcceptResult, Rejection};
 use crate::store::maintenance::retention::ROWS;
 use crate::store::{AppRef, Store, StoreError, Tenant, Tx, on, read};
 
-/// Maximum number of copies listed at an original.
+/// Maximum number of copies listed for an original.
 pub const COPIES: i64 = 20;
 
 impl Store {
-    /// [Accepts](Store::accept) a message that a person sends by hand, with an audit entry in the same transaction.
+    /// [Accepts](Store::accept) a message that a person sends, with an audit entry in the same transaction.
     ///
     /// # Errors
     /// Those of [`Store::accept`].
@@ -78,7 +78,7 @@ impl Store {
     }
 }
 
-/// Writes the audit entries of accepted messages that were sent by hand.
+/// Writes the audit entries of accepted messages that a person sent.
 pub(in crate::store) async fn write_audit_entries(
     tx: &mut Tx,
     accepted: impl Iterator<Item = (&AcceptItem, &Message, &OrgId)>,
@@ -100,7 +100,7 @@ pub(in crate::store) async fn write_audit_entries(
     Ok(())
 }
 
-/// Deletes the notes at originals accepted before `cutoff`, at most [`ROWS`] of them.
+/// Deletes the references to copies of originals accepted before `cutoff`, at most [`ROWS`] of them.
 pub(in crate::store) async fn delete_old_copies(tx: &mut Tx, cutoff: Time) -> Result<(), StoreError> {
     let sql = "DELETE FROM edited_copy WHERE (message_id, copy_id) IN
          (SELECT message_id, copy_id FROM edited_copy WHERE message_id < $1 ORDER BY message_id LIMIT $2)";

@@ -1,5 +1,5 @@
 //! Resending the deliveries of a list. A step first reads deliveries by the list's own statement (oldest first), then
-//! requeues them in a short transaction. Deliveries that changed in between are left alone.
+//! requeues them in a short transaction. Deliveries that changed in between are skipped.
 
 use crate::store::db::codec::from_row;
 use std::collections::BTreeMap;

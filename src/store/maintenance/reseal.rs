@@ -15,9 +15,9 @@ const STEP: i64 = 200;
 /// The progress of a rotation. Start with [`Default`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reseal {
-    /// The secrets behind this one.
     #[default]
     Begin,
+    /// Secrets of endpoints after this one.
     Secrets(EndpointId, Time),
     /// Custom headers and chat hooks of endpoints after this one.
     Headers(EndpointId),

@@ -84,7 +84,8 @@ async fn delete_pending(
     Ok(sqlx::query_as(sql).bind(horizon).bind(cutoff).fetch_all(connection).await?)
 }
 
-/// Deletes one step of dead deliveries, event ids and payload warnings below `horizon`, and of the rows in partitions that stay.
+/// Deletes one step of dead deliveries, event ids and payload warnings below `horizon`, and of rows in partitions that
+/// are kept.
 async fn delete_rest(
     connection: &mut PgConnection,
     layout: &Layout,
@@ -117,7 +118,7 @@ async fn delete_rest(
     Ok(())
 }
 
-/// Deletes rows of a partition that stays, except those of messages with pending deliveries. Returns the number of
+/// Deletes rows of a partition that is kept, except those of messages with pending deliveries. Returns the number of
 /// deleted rows and the limit per call.
 async fn delete_rows(connection: &mut PgConnection, one: &Partition) -> Result<(u64, u64), StoreError> {
     let (key, most) = match one.table {

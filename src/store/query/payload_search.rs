@@ -20,7 +20,7 @@ pub(in crate::store) fn push(store: &Store, sql: &mut Statement, text: &str) {
     }
 }
 
-/// A raw payload may be no JSON, on which SQLite's functions fail; CASE is evaluated in order.
+/// SQLite's JSON functions fail on a raw payload that is not JSON. CASE is evaluated in order.
 fn push_on_sqlite(sql: &mut Statement, condition: &PayloadCondition) {
     let path: String = condition.path.iter().map(segment).collect();
     let path = SqlValue::Text(format!("${path}"));
@@ -28,7 +28,7 @@ fn push_on_sqlite(sql: &mut Statement, condition: &PayloadCondition) {
     let payload = "CAST(m.payload AS TEXT)";
     sql.push(&format!(" AND CASE WHEN m.raw_type IS NULL AND m.payload IS NOT NULL AND json_type({payload}, "));
     sql.bind(path.clone()).push(") IS NOT NULL THEN ");
-    // A number of either kind is a number.
+    // SQLite has two types of numbers, which are compared as one.
     let kind = |sql: &mut Statement| {
         sql.push(&format!("replace(json_type({payload}, ")).bind(path.clone()).push("), 'real', 'integer')");
     };
@@ -46,7 +46,7 @@ fn push_on_sqlite(sql: &mut Statement, condition: &PayloadCondition) {
 
 fn segment(segment: &PathSegment) -> String {
     match segment {
-        // No quotes and no backslashes: the parser lets none through.
+        // The parser has rejected quotes and backslashes.
         PathSegment::Field(name) => format!(".\"{name}\""),
         PathSegment::Index(index) => format!("[{index}]"),
     }

@@ -15,7 +15,7 @@ pub struct PeriodTotals {
     pub range: ChartRange,
 }
 
-/// The unit that a period ends at, so that no rollup of its age spans a border.
+/// The unit to which the end of a period is rounded, so that no rollup spans two periods.
 fn unit(range: ChartRange) -> Duration {
     Duration::from_secs(match range {
         ChartRange::Hour | ChartRange::Day => 3_600,

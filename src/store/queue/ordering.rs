@@ -1,8 +1,8 @@
 //! Sequence numbers of **ordered** endpoints. Each of their deliveries has a sequence number (`seq`), and the next
 //! one is sent when all before it are delivered or dead.
 //!
-//! * An endpoint's numbers are allocated from its row of `ordering`, which stays locked until the commit. So numbers
-//!   are committed in order, and no number appears below one that was sent. A transaction allocates for all its
+//! * An endpoint's numbers are allocated from its row of `ordering`, which stays locked until the commit. Numbers are
+//!   therefore committed in order, and none appears below one that was sent. A transaction allocates for all its
 //!   endpoints at once, sorted by id and after all other locks, which rules out deadlocks.
 //! * **Scheduled** deliveries have the number 0 until they are due; then they go to the end.
 //! * Deliveries that were pending when the endpoint became ordered have no number at first. [`Store::number_pending`]

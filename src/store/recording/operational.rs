@@ -58,16 +58,16 @@ pub(in crate::store) async fn emit(
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    execute(tx, "SAVEPOINT telling").await?;
+    execute(tx, "SAVEPOINT operational_events").await?;
     let emitted = match store(inner, tx, &events).await {
         Err(error @ (StoreError::Refused(_) | StoreError::Damaged(_))) => {
             tracing::error!(%error, events = events.len(), "operational events are lost: the database rejected them");
-            execute(tx, "ROLLBACK TO SAVEPOINT telling").await?;
+            execute(tx, "ROLLBACK TO SAVEPOINT operational_events").await?;
             Vec::new()
         }
         emitted => emitted?,
     };
-    execute(tx, "RELEASE SAVEPOINT telling").await?;
+    execute(tx, "RELEASE SAVEPOINT operational_events").await?;
     Ok(emitted)
 }
 

@@ -72,8 +72,8 @@ pub(in crate::store) enum EventDetail {
 }
 
 impl OperationalEvent {
-    /// The event's kind. A [`AttemptEvent::RecoveredIfReported`] may turn out to be no event once earlier attempts
-    /// are read.
+    /// The event's kind. For [`AttemptEvent::RecoveredIfReported`], earlier attempts decide whether it is emitted at
+    /// all.
     pub(in crate::store) fn kind(&self) -> OperationalKind {
         match &self.what {
             EventDetail::Endpoint { kind, .. } => *kind,

@@ -1,11 +1,12 @@
-//! How many rows the relay has processed lately, for people: counted by minute, for about an hour, by all processes.
+//! The number of rows that the relay has processed in the last hour, for the dashboard: counted per minute, by all
+//! processes.
 
 use std::time::Duration;
 
 use crate::domain::Time;
 use crate::store::{Store, StoreError, Tx, on, read};
 
-/// The span that people see.
+/// The displayed time span.
 const SHOWN: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -1,4 +1,4 @@
-//! Validation of the payloads of outbox rows, within a bounded time of a relay step.
+//! Validation of the payloads of outbox rows. Each relay step has a time limit for it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::store::ingest::accept::AcceptItem;
 use crate::store::ingest::payload_checks::PayloadVerdict;
 use crate::store::{AppRef, Inner, StoreError, Tx};
 
-/// A step validates for about this long: other writers wait for it.
+/// The time limit of a step's validation, approximately: other writers wait for it.
 const STEP: Duration = Duration::from_millis(50);
 
 /// The validation of the rows of one step.
@@ -21,7 +21,7 @@ pub(super) struct RowChecks {
 }
 
 impl RowChecks {
-    /// Reads whose rows these are, if an event type validates.
+    /// Reads the owners of the rows, if any event type validates.
     pub(super) async fn of(inner: &Inner, tx: &mut Tx, rows: &[OutboxRow]) -> Result<RowChecks, StoreError> {
         let owners = match !rows.is_empty() && inner.any_payload_checks().await? {
             true => stuck_rows::owners(tx, rows.iter().filter_map(OutboxRow::app)).await?,
@@ -30,12 +30,12 @@ impl RowChecks {
         Ok(RowChecks { owners, spent: Duration::ZERO })
     }
 
-    /// Whether the time of the step is used up.
+    /// Whether the time limit is reached.
     pub(super) fn is_over(&self) -> bool {
         self.spent >= STEP
     }
 
-    /// The reason that the row is rejected. Marks a message that is accepted with a warning.
+    /// The reason that the row is rejected. A message that is accepted with a warning gets a mark.
     pub(super) async fn check(&mut self, inner: &Inner, item: &mut AcceptItem) -> Result<Option<String>, StoreError> {
         let Some((org, _)) = self.owners.get(&item.app) else { return Ok(None) };
         let started = Instant::now();

@@ -1,5 +1,4 @@
-//! Rows that could not be routed: marking them, the operational event of each, and the organization that each belongs
-//! to.
+//! Rows that could not be routed: the mark, the operational event and the organization of each.
 //!
 //! A row belongs to the organization of the application it names. A row whose application does not exist belongs to
 //! none: its event goes to the default organization.
