@@ -1,5 +1,5 @@
-//! Crash points: where a test can kill the process, as a power cut would. There is one before and one after each
-//! commit and each POST, where the outside world changes.
+//! Crash points: places where a test kills the process, as a power cut would. There is one before and one after each
+//! commit and each POST, because only these have effects outside the process.
 //!
 //! A debug build reads `SENDOFF_TEST_CRASH=PLACE.WHEN:N:SIGNAL` (`record.after:20:KILL`): it sends itself the signal,
 //! KILL or STOP, at the Nth pass of that point. It also reads `SENDOFF_TEST_PANIC=TASK:N` (`event_loop:20`): the task

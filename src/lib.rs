@@ -1,5 +1,4 @@
-//! Sendoff delivers a product's events to its customers as signed webhooks, retries until they arrive, and records every
-//! attempt.
+//! Sendoff delivers a product's events to its customers as signed webhooks, with retries, and records every attempt.
 //!
 //! The life of an event: **accept → fan out → admit → sign → send → record → view / resend**. docs/ARCHITECTURE.md
 //! follows it file by file.
@@ -11,7 +10,7 @@
 //!   app · config · telemetry       wiring: build, start, shut down
 //!   engine    api    dashboard     siblings that never use each other
 //!   service                        use cases that api and dashboard share
-//!   store     egress               everything that outlives the process · everything that leaves it
+//!   store     egress               persistent state · outbound requests and mail
 //!   traffic                        rate limits and addresses of callers
 //!   domain                         types and rules, without I/O and without a clock
 //!   supervisor · crash             starts tasks and notices lost ones · crash points for tests

@@ -16,7 +16,7 @@
 //!   or DNS returns it. The operator's mail server, proxy and identity provider are exempt.
 //! * A request reaches the network at most once. The client retries only when an idle connection closed before it took
 //!   the first byte (hyper-util, "retry canceled requests").
-//! * The client never follows redirects, reads the system's proxy variables, keeps cookies, decompresses or speaks HTTP/2.
+//! * The client has no redirects, cookies, decompression or HTTP/2, and ignores the system's proxy variables.
 //! * Responses are bounded: 100 headers and 64 KiB of head, 256 KiB with all 1xx responses, 16 KiB of body. A longer
 //!   head fails the attempt as `protocol`. The endpoint's timeout covers everything, including writing the request.
 //! * A failure of this machine (DNS, ports, descriptors, memory) never counts against a receiver.

@@ -1,5 +1,5 @@
-//! HTTP requests to an identity provider, which the settings name. The guard for endpoints of customers does not apply:
-//! a provider may be in the private network.
+//! HTTP requests to the configured identity provider. The SSRF guard does not apply: a provider may be in the private
+//! network.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest response, in bytes: documents and key sets have a few KiB.
 const LONGEST: usize = 1024 * 1024;
 
-/// The reason that the provider gave no usable response.
+/// A failed request to the provider.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderRequestError {
     #[error("request failed: {0}")]

@@ -1,14 +1,15 @@
-//! The way to a receiver: a direct connection, or a tunnel through the operator's proxy, so that customers see fixed
+//! The route to a receiver: a direct connection, or a tunnel through the operator's proxy, which gives requests fixed
 //! addresses.
 //!
 //! * [`EgressProxy`] is the setting: an `http`, `https` or `socks5` URL, and the hosts that are reached without it.
-//! * [`Route`] opens connections. With a proxy it still resolves names and checks addresses itself, and asks the proxy
-//!   for a tunnel (CONNECT, SOCKS5) to an *address*: the proxy never resolves a name, so DNS cannot lead it elsewhere.
+//! * [`Route`] opens connections. Even with a proxy it resolves names and checks addresses itself, and asks the proxy
+//!   for a tunnel (CONNECT, SOCKS5) to an *address*. The proxy never resolves a name, so DNS rebinding cannot affect
+//!   it.
 //!
 //! TLS to the receiver runs inside the tunnel and verifies the receiver's name as without a proxy.
 //!
-//! The proxy itself is the operator's: the guard does not apply to it. If it cannot be used, the failure is this
-//! machine's; if it cannot reach a receiver, the failure is the receiver's.
+//! The guard does not apply to the proxy itself. A failure of the proxy counts as this machine's; a receiver that the
+//! proxy cannot reach counts as the receiver's.
 
 use std::error::Error;
 use std::fmt;
@@ -39,14 +40,14 @@ use super::local::exhausted;
 use super::resolver::Resolver;
 use crate::domain::deliveries::attempt::LocalFailure;
 
-/// The time that the proxy has to accept a connection: well below the default timeout of an endpoint.
+/// Timeout for connecting to the proxy: well below the default timeout of an endpoint.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Addresses of a receiver for which a tunnel is requested, one after the other.
+/// Maximum addresses of a receiver that are tried, one after the other.
 const MAX_TUNNELS: usize = 4;
 /// Bytes of a user name or password in SOCKS5 (RFC 1929).
 const MAX_SOCKS_CREDENTIAL: usize = 255;
 
-/// A connection to a receiver, or a tunnel to it: encrypted as far as an `https` proxy.
+/// A connection to a receiver, or a tunnel to it (over TLS, if the proxy's URL is `https`).
 pub type RouteStream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// The operator's proxy for requests to receivers, and the hosts that are reached without it. Cheap to clone.

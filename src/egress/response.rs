@@ -168,7 +168,7 @@ mod tests {
     }
 
     proptest! {
-        /// Seconds, a date or nothing: never a panic, and a date is read as it was meant.
+        /// Any text is seconds, a date or nothing, without a panic; dates are read correctly.
         #[test]
         fn fuzz_retry_after(text in prop_oneof!["[0-9 +-]{0,30}", ".{0,40}", "[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT"],
                 seconds in 0u64..253_402_300_799, now in 0i64..4_000_000_000_000_000) {

@@ -10,8 +10,8 @@
 //!
 //! * **slot**: one of 256 groups of endpoints. A process **leases** slots and sends only for endpoints in them.
 //! * **lane**: the in-memory queue of one endpoint, with its order, rate limit, concurrency limit and health.
-//! * **signal**: an in-process message from the store, such as "accepted" or "endpoint changed". **Notifications**
-//!   say the same across processes.
+//! * **signal**: an in-process message from the store, such as "accepted" or "endpoint changed". A **notification** is
+//!   the same between processes.
 //! * **scan**: a paged query for endpoints with pending deliveries. It finds deliveries whose signal was lost.
 //! * **read**: a query for the due deliveries of some lanes.
 //!

@@ -1,5 +1,5 @@
-//! How long a client may take. A debug build divides all of it by `SENDOFF_TEST_CLIENT_HURRY` (1 to 1000), so that
-//! tests of slow clients need not be slow.
+//! Deadlines for clients. A debug build divides them by `SENDOFF_TEST_CLIENT_HURRY` (1 to 1000), so tests of slow
+//! clients are fast.
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //! portal and the probes. Come here to change which routes a port serves, or how slow clients are limited.
 //!
 //! * [`HttpServices`] is everything that handlers need; [`PageSet`] selects the pages of a port.
-//! * [`ConnectionLimiter`] limits open connections, and [`TimedConnection`] cuts off slow ones: see [`ClientDeadlines`].
+//! * [`ConnectionLimiter`] limits open connections, and [`TimedConnection`] cuts off slow ones by [`ClientDeadlines`].
 //! * [`pipelining`] passes on one request at a time ([`request_framing`] finds their ends), and [`split_body`] writes
 //!   large responses in chunks.
 //!

@@ -1,7 +1,7 @@
-//! Finds where request heads and chunked bodies end, so that a connection passes on one request at a time.
+//! Finds where request heads and chunked bodies end, so a connection can pass on one request at a time.
 //!
 //! The server parses what is passed on; this only splits it. A line must end with CRLF. RFC 9112 (section 2.2) lets a
-//! server accept a bare LF, but a proxy in front may not see a line end there, and then both disagree about where a
+//! server accept a bare LF. A proxy in front may not treat it as a line end, and the two would disagree about where a
 //! request ends. A bare LF in a head or in chunk framing is therefore replaced by [`INVALID`], which the server rejects
 //! with 400.
 
@@ -89,7 +89,7 @@ enum ChunkPart {
     Data(u64),
     /// Lines after the last chunk: the length of the current one.
     Trailer(usize),
-    /// Framing that the server rejects: everything is passed on.
+    /// Invalid framing: everything is passed on, and the server rejects it.
     Broken,
 }
 

@@ -3,10 +3,10 @@
 //! * The **request** timer runs from the first byte of a request to the first byte of its response, including the
 //!   handler's time. It bounds heads and bodies, even of requests that no handler reads.
 //! * The **response** timer runs while the kernel accepts no more bytes, until it has accepted all of them.
-//! * The **drain** timer runs while the rest of a body arrives whose request is already answered, however fast it is.
+//! * The **drain** timer runs while the rest of a body arrives after its request was answered, at any speed.
 //!
-//! Between requests none runs; the keep-alive timeout does. Early bytes wait in the [`RequestBuffer`], and nothing
-//! is read from a peer that does not read its responses.
+//! Between requests only the keep-alive timeout runs. Early bytes wait in the [`RequestBuffer`], and nothing is read
+//! from a peer that does not read its responses.
 
 use std::future::Future;
 use std::io;
@@ -34,7 +34,7 @@ pub(super) struct ThroughputLimit {
     pub bytes_per_second: u32,
 }
 
-/// The response that asks for a body. It is not the end of a request.
+/// The interim response that asks for a body. It does not end a request.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Measures a transfer against its limit.
@@ -137,8 +137,8 @@ impl<S> TimedConnection<S> {
 
 /// A connection that can be ended at once.
 pub(super) trait CutOff {
-    /// Makes closing discard the data that the peer has not accepted. The kernel would keep it for minutes, in case the
-    /// peer reads on.
+    /// Makes a close discard data that the peer has not accepted. Otherwise the kernel would keep it for minutes, in
+    /// case the peer reads it.
     fn cut_off(&self);
 }
 

@@ -1,5 +1,5 @@
 //! `sendoff demo`: runs Sendoff on a temporary database, with customers whose receivers succeed and fail in different
-//! ways. Come here to change what a first-time user sees.
+//! ways. Come here to change the first impression of a new user.
 //!
 //! * [`customers`] defines the event types and customers, and [`receiver`] is the HTTP server behind their endpoints.
 //! * [`history`] writes the past day, so the dashboard has data from the start.

@@ -29,7 +29,7 @@ pub(super) struct LocalReports<'a> {
     failing: bool,
 }
 
-/// The development endpoint, of which nothing is used.
+/// The response to a report; none of its fields is used.
 #[derive(Deserialize)]
 struct RenewedEndpoint {}
 
@@ -90,7 +90,7 @@ fn name_of(user: &str, machine: &str, port: u16) -> String {
     });
     let parts: Vec<String> = parts.into_iter().filter(|part: &String| !part.is_empty()).collect();
     let name = parts.join("-");
-    // The port is at the end and tells listeners of one machine apart.
+    // The port comes last; it distinguishes the listeners of one machine.
     name[name.len().saturating_sub(NAME_LENGTH)..].to_owned()
 }
 

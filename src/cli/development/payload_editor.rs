@@ -13,11 +13,11 @@ use crate::cli::{CliError, print_stderr};
 
 /// The editor if neither `VISUAL` nor `EDITOR` is set.
 const DEFAULT_EDITOR: &str = "vi";
-/// Maximum bytes of an edited payload: the greatest that a server can allow.
+/// Maximum bytes of an edited payload: the largest `SENDOFF_MAX_PAYLOAD`.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Lets the user edit `payload` until it is JSON, and returns its text byte for byte. A text that is no JSON is opened
-/// again; the user gives up by leaving it unchanged, or empty.
+/// Opens `payload` in the editor until the text is JSON, and returns it byte for byte. The user gives up by leaving the
+/// text unchanged or empty.
 ///
 /// # Errors
 /// The editor could not be run or failed, or the user gave up.

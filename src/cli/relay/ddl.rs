@@ -115,7 +115,7 @@ CREATE TABLE {table} (
     occurred_at  TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
     payload      TEXT NOT NULL             -- JSON, sent byte for byte
 );
--- SQLite has no grants: whoever may write the file may write this table."
+-- SQLite has no grants: anyone who may write the file may write this table."
         ),
     }
 }

@@ -9,10 +9,10 @@
 //!
 //! # Invariants
 //!
-//! * A row is deleted only after Sendoff has answered that it has the event. A row may be sent again after a crash;
+//! * A row is deleted only after Sendoff has confirmed that it stored the event. After a crash a row may be sent again;
 //!   Sendoff recognizes its `event_id`, so the event is delivered once.
-//! * One relay reads a table at a time; others wait for its lock. The lock belongs to the connection that reads and
-//!   deletes, so a relay that lost it can delete nothing.
+//! * Only one relay reads a table at a time; others wait for its lock. The lock belongs to the connection that reads
+//!   and deletes, so a relay that has lost the lock cannot delete a row.
 //! * Rows with the same ordering key are sent one after the other, in the order of their ids.
 //! * A rejected row stays in the table and stops no other row, except later ones of its ordering key.
 

@@ -9,7 +9,7 @@
 //! * [`endpoint_loads`]: which endpoint rows to load, and which results are stale.
 //! * [`scanning`]: when to ask the store what is pending, page by page. [`signal_queue`]: its signals, in portions.
 //! * [`headroom`]: the number of concurrent requests that this process can make, learned from failures to make one.
-//! * [`hold`]: why nothing is sent, every reason in one place.
+//! * [`hold`]: every reason for not sending.
 //! * [`lease_policy`]: when to send heartbeats, and which slots to return.
 //!
 //! Invariants:

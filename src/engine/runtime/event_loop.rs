@@ -69,7 +69,7 @@ impl EventLoop {
         }
     }
 
-    /// Runs until the engine is dropped. Every step beats `pulse`.
+    /// Runs until the engine is dropped. Every step is reported to `pulse`.
     pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<LoopInput>, pulse: Pulse) {
         let Some(mut signals) = self.store.signals().listen() else {
             tracing::error!("this process already runs an engine on this store; the second one does nothing");

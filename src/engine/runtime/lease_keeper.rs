@@ -24,7 +24,8 @@ pub enum Phase {
 }
 
 /// Sends heartbeats until `phase` is `Stopped`, and an early one when slots were `freed`. Reports leases to the core
-/// through `events` and the fleet's size through `fleet`. Every heartbeat that reaches the store beats `pulse`.
+/// through `events` and the fleet's size through `fleet`. Every heartbeat that reaches the store is reported to
+/// `pulse`.
 pub async fn run(
     mut keeper: LeaseKeeper,
     events: mpsc::UnboundedSender<LoopInput>,

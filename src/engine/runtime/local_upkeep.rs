@@ -1,5 +1,5 @@
-//! The upkeep that every process does for itself: SQLite checkpoints, the organizations' settings, a clock check. One process of the fleet
-//! maintains the store as a whole ([`maintenance`](super::maintenance)).
+//! Periodic work of every process: SQLite checkpoints, reading the organizations' settings, a clock check. The store as
+//! a whole is maintained by one process of the fleet ([`maintenance`](super::maintenance)).
 
 use std::time::Duration;
 

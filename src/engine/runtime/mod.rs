@@ -6,7 +6,8 @@
 //! * [`attempt_sender`]: one delivery becomes one signed POST. [`recorder`]: writes results to the store in batches.
 //! * [`relay_loop`]: turns outbox rows into messages. [`background_worker`]: replays and recoveries. [`mailer`]: mail
 //!   to contacts.
-//! * [`lease_keeper`]: heartbeats that keep this process's slots. [`fleet`]: their report to the other tasks.
+//! * [`lease_keeper`]: heartbeats that keep this process's slots. [`fleet`]: the number of processes, as of the last
+//!   heartbeat.
 //! * [`maintenance`]: retention, rollups, failing endpoints, in one process of the fleet, scheduled by
 //!   [`maintenance_schedule`]. [`local_upkeep`]: upkeep that every process does for itself.
 //! * [`notification_listener`]: notifications from other processes.
