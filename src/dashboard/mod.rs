@@ -1,6 +1,6 @@
 //! The dashboard for operators and the portal for customers, rendered on the server and complete without JavaScript.
 //!
-//! A page is a struct, its template and a short handler. The folders follow the pages:
+//! A page is a struct, its template and a short handler. There is a folder for each group of pages:
 //!
 //! * [`overview`], [`deliveries`], [`messages`], [`endpoints`] (with polling endpoints), [`applications`],
 //!   [`event_types`].
@@ -93,7 +93,7 @@ pub struct DashboardState {
     pub passwords: Passwords,
     /// Rate limits.
     pub traffic: Traffic,
-    /// The identity provider; `None`: sign-in by password and link only.
+    /// The identity provider; `None`: sign-in by password or link only.
     pub oidc: Option<Arc<OidcProvider>>,
 }
 
@@ -233,7 +233,7 @@ fn operator_pages(config: &mut web::ServiceConfig) {
         .service(page(&act("sessions/{session}/end"), web::post().to(operator_account::end_session)));
 }
 
-/// Pages for everybody.
+/// Pages without sign-in.
 fn public_pages(config: &mut web::ServiceConfig) {
     config
         .service(page("/catalog/{org}", read().to(public_catalog::list)))

@@ -1,9 +1,9 @@
-//! Bulk resends: a filter form, the number of matches, and a button that states it. Customers can only resend within
-//! their application.
+//! Bulk resends: a filter form, the number of matches, and a button labeled with that number. Customers can only resend
+//! within their application.
 //!
 //! * [`bulk_filter`] – the selected deliveries. [`bulk_job`] – progress and outcome of a running or finished resend.
 //!
-//! Invariant: the number on the button counts with the query that the job runs.
+//! Invariant: the number on the button and the job use the same query.
 
 pub(in crate::dashboard::bulk) mod bulk_filter;
 pub mod bulk_job;

@@ -286,7 +286,7 @@ mod tests {
     }
 
     proptest! {
-        /// No text leaves its place, hides or rearranges what is around it; and a form control gives back what it was given.
+        /// Text never hides or rearranges the text around it, and a form control returns its value unchanged.
         #[test]
         fn fuzz_html_escape(text in texts(), bytes in any::<Vec<u8>>()) {
             for block in [text.as_bytes(), &bytes] {

@@ -9,7 +9,7 @@ use crate::store::{Store, StoreError};
 pub struct ListTools {
     /// `None`: the user has no account, or the list covers one application.
     pub views: Option<SavedViews>,
-    /// The paths of the exports of what is shown.
+    /// The paths of the exports, with the list's filters.
     pub csv: String,
     pub json_lines: String,
     /// The list with its filters, to return to.

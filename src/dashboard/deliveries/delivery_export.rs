@@ -103,7 +103,7 @@ impl ExportSource for DeliveryExport {
     }
 }
 
-/// The word for the state, as the filter of the list has it.
+/// The word for the state, the same as in the list's filter.
 fn state(one: &ListedDelivery) -> &'static str {
     match (one.state, one.reason) {
         (DeliveryState::Dead, Some(DeadReason::Canceled)) => "canceled",

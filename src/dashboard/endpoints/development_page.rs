@@ -1,5 +1,5 @@
 //! Development endpoints: programs on developers' machines to which `sendoff listen` forwards messages. The list of
-//! endpoints names them; a page shows how each responded.
+//! endpoints includes them; a page shows the responses of each.
 
 use actix_web::http::StatusCode;
 use askama::Template;

@@ -166,7 +166,7 @@ fn signing(submitted: &VerifiedForm, spec: &mut EndpointSpec, wrong: &mut Vec<In
 /// Parses `5s, 5m`, or `none`.
 ///
 /// # Errors
-/// A part is no duration, or there are too many.
+/// A part is not a duration, or there are too many.
 pub fn schedule(text: &str) -> Result<RetrySchedule, Invalid> {
     const FIELD: &str = "retrySchedule";
     if text == "none" {

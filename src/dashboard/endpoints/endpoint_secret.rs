@@ -113,7 +113,7 @@ fn read(submitted: &VerifiedForm, kind: SignatureType) -> Result<(Secret, Durati
         Some(Ok(grace)) if grace > MAX_GRACE => {
             Err(refused(format!("must be 0s to {}", duration_text::format(MAX_GRACE))))
         }
-        Some(read) => read.map_err(|what| refused(format!("{what}; expected a span of time such as 24h"))),
+        Some(read) => read.map_err(|what| refused(format!("{what}; expected a duration such as 24h"))),
     };
     match (secret, grace) {
         (Ok(secret), Ok(grace)) => Ok((secret, grace)),

@@ -1,4 +1,4 @@
-//! The settings of an endpoint as its page shows them.
+//! The settings of an endpoint, for its page.
 
 use crate::dashboard::components::format::Line;
 use crate::dashboard::endpoints::endpoint_fields::in_words;

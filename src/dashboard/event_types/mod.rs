@@ -1,10 +1,11 @@
 //! The catalog of event types, and an event type's page with its schema and example.
 //!
-//! * [`event_type_form`] – create, edit, archive. [`import_page`] – import from an OpenAPI document.
-//!   [`schema_table`] – a schema as a table. [`public_catalog`] – the catalog without sign-in. [`visible_event_types`] – the event types that a user can see.
+//! * [`event_type_form`] – create, edit, archive. [`import_page`] – import from an OpenAPI document. [`schema_table`] –
+//!   a schema as a table. [`public_catalog`] – the catalog without sign-in. [`visible_event_types`] – the event types
+//!   that a user can see.
 //!
-//! Invariant: customers reach event types only through [`visible_event_types`], and everybody only those of a
-//! [`public_catalog`] that need no feature flag.
+//! Invariant: customers reach event types only through [`visible_event_types`]; a [`public_catalog`] shows only those
+//! that need no feature flag.
 
 pub(in crate::dashboard) mod event_type_form;
 pub(in crate::dashboard) mod import_page;
@@ -183,7 +184,7 @@ impl EventTypePage {
         }
     }
 
-    /// The page as everybody sees it.
+    /// The page in the public catalog.
     fn of(found: &EventType, layout: PageLayout, path: String, now: Time) -> EventTypePage {
         let spec = &found.spec;
         let shown = |value: &serde_json::Value| PayloadView::new(value.to_string().as_bytes());

@@ -1,4 +1,4 @@
-//! The public catalog of an organization that has switched it on: the event types that any customer can see, without
+//! The public catalog of an organization that has enabled it: the event types that every customer can see, without
 //! sign-in.
 
 use actix_web::HttpRequest;

@@ -1,5 +1,4 @@
-//! The search box of every page: takes an id, a uid, an event id, an event type, an application's name or a URL, and
-//! goes there.
+//! The search box of every page: finds an object by id, uid, event id, event type, application name or URL.
 //!
 //! Invariants:
 //!
@@ -113,7 +112,7 @@ fn hit(kind: &'static str, name: &str, detail: &str, href: String) -> Hit {
 /// The path of a pasted URL of this dashboard.
 fn own_page(state: &DashboardState, text: &str) -> Option<String> {
     let url = Url::parse(text).ok().filter(|url| url.origin() == state.public_url.origin())?;
-    // Two slashes would begin another host.
+    // Two slashes would start another host.
     (!url.path().starts_with("//")).then(|| url.path().to_owned())
 }
 

@@ -1,5 +1,5 @@
-//! Forms that create or send something act once. Such a form carries a random id. Posted again (a double click, a
-//! reload), it does not act a second time, and its response is the same.
+//! Forms that create or send something take effect once. Such a form contains a random id. If it is posted again (a
+//! double click, a reload), it has no further effect and gets the same response.
 //!
 //! The id becomes an [idempotency key](crate::store::ingest::idempotency), bound to the session, the form's address
 //! and its fields. The store commits the key with the object that the form creates, so two processes agree, and deletes
@@ -34,8 +34,7 @@ pub fn new_id() -> String {
     hex::encode(rand::random::<[u8; 16]>())
 }
 
-/// The key of a submitted form; `None`: it has no id. Different fields are a different form: after a correction, it
-/// acts.
+/// The key of a submitted form; `None`: it has no id. The key covers the fields, so a corrected form takes effect.
 pub fn key(session: &TokenHash, path: &str, fields: &[(String, String)], now: Time) -> Option<IdempotencyKey> {
     fields.iter().find(|(name, value)| name == FIELD && !value.is_empty())?;
     let mut body = Sha256::new();
@@ -69,7 +68,7 @@ pub async fn once(
         return again(&made).await;
     }
     match act().await {
-        // Posted twice at once: the other request has committed.
+        // A concurrent request with the same form has committed.
         Err(PageError::Store(StoreError::Repeated)) => match prior(&state.store, key).await? {
             Some(made) => again(&made).await,
             None => Err(PageError::Store(StoreError::Repeated)),
@@ -95,7 +94,7 @@ impl VerifiedForm {
         }
     }
 
-    /// The secret part of the credential that this form creates: the same each time it is posted.
+    /// The secret part of the credential that this form creates; a repeated form gets the same one.
     pub fn credential(&self, state: &DashboardState) -> Zeroizing<String> {
         match self.key() {
             Some(key) => api_key::text_of(session::mac(&state.secret, &[b"credential", &key.hash])),

@@ -11,7 +11,7 @@ use crate::dashboard::http::verified_form::VerifiedForm;
 /// The result of a page handler.
 pub type PageResult = Result<HttpResponse, PageError>;
 
-/// The input of a handler that shows a page. `U` is the user whom it requires.
+/// The input of a handler that shows a page. `U` is the required kind of user.
 pub struct PageInput<U> {
     pub state: web::Data<DashboardState>,
     pub request: HttpRequest,
@@ -48,7 +48,7 @@ impl<U: FromRequest<Error = PageError, Future: 'static> + 'static> FromRequest f
         let page = PageInput::from_request(request, payload);
         let submitted = VerifiedForm::from_request(request, payload);
         Box::pin(async move {
-            // The CSRF token first: without it, a request must not learn what exists.
+            // Check the CSRF token first: without it, a request must not learn which objects exist.
             let submitted = submitted.await?;
             let PageInput { state, request, user } = page.await?;
             Ok(FormInput { state, request, user, submitted })

@@ -11,7 +11,7 @@
 //!
 //! Invariants:
 //!
-//! * Every page for operators is in the table of [`route_access`]; other paths do not exist.
+//! * Every page for operators is in the table of [`route_access`]; other paths get 404.
 //! * No handler parses a form without checking its CSRF token: [`VerifiedForm`](verified_form::VerifiedForm) is the
 //!   only way to read one after sign-in.
 //! * A request below `/portal` never sees an operator's session, and no other request sees a portal session.

@@ -1,8 +1,8 @@
 //! The least role for each page of the dashboard: one table from route to role. The middleware checks it before any
 //! handler runs, and a path that is not in the table does not exist.
 //!
-//! The portal is not in it: a customer's pages follow from the [capabilities](crate::domain::access::portal) of the
-//! session.
+//! It does not contain the portal: the [capabilities](crate::domain::access::portal) of a session determine the
+//! customer's pages.
 
 use actix_web::Error;
 use actix_web::body::BoxBody;
@@ -19,11 +19,11 @@ use crate::domain::access::operator::OperatorRole::{Admin, Operator, Viewer};
 /// The access that a page requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody: it begins a session, or serves static files.
+    /// No session needed: sign-in pages, public pages and static files.
     Open,
     /// Operators with at least this role.
     Role(OperatorRole),
-    /// Operators with at least this role who see all organizations: what the page shows belongs to none of them.
+    /// Operators with at least this role who see all organizations: the page belongs to no single one.
     AllOrganizations(OperatorRole),
 }
 
@@ -103,7 +103,7 @@ pub const TABLE: &[RouteAccess] = &[
     post("/outbox/{row}/{since}/edit", Operator),
     get("/outbox/{row}/{since}/discard", Operator),
     post("/outbox/{row}/{since}/discard", Operator),
-    // Credentials, people and what they did.
+    // Credentials, accounts and the audit log.
     get("/keys", Admin),
     post("/keys", Admin),
     get("/keys/{key}", Admin),
@@ -202,7 +202,7 @@ pub enum RouteRule {
     Unknown,
 }
 
-/// Looks a path up. It is compared as it was sent: percent-encoded, a fixed part of a route is unknown.
+/// Looks a path up, without decoding it: a percent-encoded fixed part matches no route.
 pub fn rule(method: &Method, path: &str) -> RouteRule {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
     // Fixed parts win over `{parts}`, as in the router: `/event-types/new`.
@@ -241,7 +241,7 @@ pub struct OperatorRights {
 }
 
 impl OperatorRights {
-    /// Whether the operator may open a page or submit a form. A query and a fragment do not matter.
+    /// Whether the operator may open a page or submit a form. Ignores the query and fragment of the path.
     pub fn allow(self, method: &Method, path: &str) -> bool {
         let path = path.split(['?', '#']).next().unwrap_or_default();
         match rule(method, path) {

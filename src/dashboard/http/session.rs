@@ -39,7 +39,7 @@ pub fn form_token(secret: &[u8; 32], kind: &str, token: &str) -> String {
     URL_SAFE_NO_PAD.encode(mac(secret, &[b"form", kind.as_bytes(), token.as_bytes()]))
 }
 
-/// The HMAC-SHA256 of `parts`; the first says what it is for.
+/// The HMAC-SHA256 of `parts`; the first names the purpose.
 pub fn mac(secret: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     // RFC 2104 pads shorter keys with zeros. Padding here avoids a fallible constructor.
     let mut key = [0u8; 64];
@@ -78,7 +78,7 @@ pub enum Cookies {
     SignIn,
     /// A browser that signed in to an account before: it has its own limit of sign-in attempts.
     Device,
-    /// A sign-in at the identity provider that this browser began.
+    /// A sign-in at the identity provider, begun by this browser.
     Oidc,
 }
 
@@ -136,7 +136,8 @@ impl Cookies {
     }
 }
 
-/// The portal's cookie where other sites may embed the portal: over TLS it works there too, partitioned by that site.
+/// The portal's cookie if other sites may embed the portal: over TLS it also works there, partitioned by the embedding
+/// site.
 pub fn embeddable(mut cookie: Cookie<'static>, frame_origins: &[String]) -> Cookie<'static> {
     if cookie.secure() == Some(true) && !frame_origins.is_empty() {
         cookie.set_same_site(SameSite::None);

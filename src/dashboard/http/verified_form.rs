@@ -80,8 +80,8 @@ impl FromRequest for VerifiedForm {
     }
 }
 
-/// The longest form, in bytes: its largest field is a payload or the schemas of an event type. Percent-encoding takes up
-/// to three bytes for one.
+/// Maximum bytes of a form. Its largest field is a payload or the schemas of an event type; percent-encoding triples
+/// the size at most.
 fn longest(state: &DashboardState) -> usize {
     3 * state.store.max_payload().max(limits::SCHEMAS_BYTES) + ENVELOPE
 }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever a form leads, it is on this site: as a browser resolves it.
+        /// A form only redirects within this site, by a browser's rules for resolving URLs.
         #[test]
         fn fuzz_own_path(text in prop_oneof![".{0,40}", "[/\\\\.@:?#a-z\\t\\r\\n %0-9]{0,30}"]) {
             if let Some(path) = own_path(&text) {

@@ -257,7 +257,8 @@ impl TailStream {
                     let now = Instant::now();
                     if now >= self.check {
                         self.check = now + CHECK;
-                        // A store error ends nothing: while the store is unavailable, there is nothing to show.
+                        // A store error does not end the stream: while the store is unavailable, there are no attempts
+                        // to show.
                         if let Ok(false) = self.user.lasts(&self.state).await {
                             return None;
                         }

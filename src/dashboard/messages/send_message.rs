@@ -94,7 +94,7 @@ pub async fn send(FormInput { state, request, user: context, submitted }: FormIn
     once(&state, &submitted, act, async |made| sent(&context, made)).await
 }
 
-/// The response to a form that sent the message `made`, posted again.
+/// The response to a repeated form that sent the message `made`.
 pub fn sent(context: &AppContext, made: &str) -> PageResult {
     let id: MessageId = made.parse().map_err(|_| PageError::NotFound)?;
     Ok(done(&context.paths.message(id), FlashNotice::Sent))

@@ -8,7 +8,7 @@
 //!
 //! * A portal session sees one application, and nothing else of the organization.
 //! * A page that is added later is hidden from sessions limited to certain pages, until [`opens`] lists it.
-//! * Pages mention neither Sendoff nor its logs: to a customer, the portal is the team's.
+//! * Pages mention neither Sendoff nor its logs: customers see the portal as part of the team's product.
 
 pub mod branding;
 mod entry;

@@ -1,5 +1,5 @@
-//! Saved views: the filters of a list under a name, per account and organization. Sessions by a one-time link and
-//! customers have none.
+//! Saved views: the filters of a list under a name, per account and organization. Operators without an account, and
+//! customers, have none.
 //!
 //! * [`SavedViews`] – the views above a list. [`save`], [`delete`] – their forms.
 
@@ -24,7 +24,7 @@ pub struct ViewLink {
     pub current: bool,
 }
 
-/// The views of a list, and what can be done with the filters that are set.
+/// The views of a list, and the forms that save or delete one.
 pub struct SavedViews {
     pub links: Vec<ViewLink>,
     pub list: &'static str,

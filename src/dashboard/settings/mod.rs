@@ -1,9 +1,9 @@
 //! Pages for running an organization: API keys, operators, the audit log, the outbox and operational webhooks.
 //!
 //! * [`settings_index`] – links to the other pages.
-//! * [`own_account`], [`second_factor_setup`] – the user's own account. [`session_list`] – who is signed in.
+//! * [`own_account`], [`second_factor_setup`] – the user's own account. [`session_list`] – open sessions.
 //! * [`operators`], [`operator_account`] – all accounts, and one of them.
-//! * [`list_views`] – the filters of a list, kept under a name.
+//! * [`list_views`] – saved filters of a list.
 //! * [`api_keys`], [`audit`] – access. [`organization`] – switches between organizations,
 //!   [`organization_settings`] – names and defaults.
 //! * [`outbox`] – the relay and its stuck rows. [`operational`] – operational webhooks and their attempts, with

@@ -19,7 +19,7 @@ use crate::domain::{Invalid, MessageId};
 use crate::service::endpoints;
 use crate::store::{EndpointRef, StoreError};
 
-/// The events that a new endpoint subscribes to by default: those that need a person.
+/// The events that a new endpoint subscribes to by default: those that need human action.
 const URGENT: [OperationalKind; 5] = [
     OperationalKind::AttemptExhausted,
     OperationalKind::MessageExpired,

@@ -31,7 +31,7 @@ struct OperatorPage {
     layout: PageLayout,
     row: OperatorRow,
     form: AccessForm,
-    /// The state that the form was filled in on.
+    /// The revision of the account when the form was opened.
     seen: Line,
     has_password: bool,
     second_factor: bool,

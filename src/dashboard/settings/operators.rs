@@ -64,7 +64,7 @@ pub(in crate::dashboard::settings) struct AccessForm {
 }
 
 impl AccessForm {
-    /// The form of an account as it is.
+    /// The form with the account's current values.
     pub fn of(operator: &Operator) -> AccessForm {
         AccessForm {
             role: operator.role.word().to_owned(),

@@ -34,14 +34,12 @@ fn form(spec: &OrganizationSpec) -> Form {
              default, or enter none for a single attempt.",
         ),
         FormField::text("payloadRetention", "Payload retention", &retention).help(
-            "Payloads of new messages are deleted after this time, such as 30d. Leave empty to keep them as long as \
-             messages.",
+            "How long payloads of new messages are kept, such as 30d. Leave empty to keep them as long as messages.",
         ),
         FormField::number("maxEndpoints", "Endpoints per application", spec.max_endpoints.map(u64::from), 1, 1_000_000)
             .help("Leave empty for the default."),
-        FormField::tick("publicCatalog", "Public catalog of event types", spec.public_catalog).help(
-            "Everybody can read the event types that need no feature flag, at /catalog/ and the organization's id.",
-        ),
+        FormField::tick("publicCatalog", "Public catalog of event types", spec.public_catalog)
+            .help("Anyone can read the event types that need no feature flag, at /catalog/ and the organization's id."),
         FormField::text("accent", "Portal accent color", &theme.accent.map(|one| one.to_string()).unwrap_or_default())
             .help("#rrggbb. Used for links and buttons of portal links without a theme."),
         FormField::text("logo", "Portal logo", theme.logo.as_deref().unwrap_or_default())
@@ -77,7 +75,7 @@ fn read(submitted: &VerifiedForm, before: &OrganizationSpec) -> Result<Organizat
         Err(one) => noted(one),
     }
     spec.public_catalog = submitted.has("publicCatalog");
-    // Palettes and the radius have no field here; they are kept.
+    // Palettes and the radius have no field here and are kept.
     let mut theme = before.theme.clone().unwrap_or_default();
     match submitted.given("accent").map(str::parse).transpose() {
         Ok(accent) => theme.accent = accent,
@@ -107,7 +105,7 @@ fn page(user: &CurrentOperator, form: Form, notice: Option<&str>) -> FormPage {
         "/settings".to_owned(),
     )
     .about(Line::new(user.org.as_str()))
-    .lead("What is left empty comes from the settings of the server.")
+    .lead("Empty fields use the server's settings.")
 }
 
 /// The form with the revision of the row; a new organization has none.

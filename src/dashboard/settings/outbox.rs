@@ -1,7 +1,7 @@
-//! The outbox: what the relay did lately, and stuck rows with the reason, without their payloads.
+//! The outbox: the relay's recent activity, and stuck rows with their reasons, without payloads.
 //!
-//! A row belongs to the organization of the application it names: operators with access to it see and act on the row. A
-//! row that names no existing application belongs to none, and needs access to all organizations.
+//! A row belongs to the organization of its application, and operators with access to that organization manage it. A
+//! row without an existing application belongs to none: it needs access to all organizations.
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;

@@ -1,6 +1,6 @@
 //! The second factor of the user's own account: setting it up, new recovery codes, and turning it off.
 //!
-//! Until it is confirmed, the secret is nowhere stored: it is derived from the session and a random value in the form.
+//! The secret is not stored before it is confirmed: it is derived from the session and a random value in the form.
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
@@ -32,7 +32,7 @@ use crate::store::access::sign_in_links::TokenHash;
 struct SetupPage {
     layout: PageLayout,
     name: Line,
-    /// The random value of which the secret is derived.
+    /// The random value from which the secret is derived.
     draft: Line,
     /// The secret in groups of four characters.
     secret: Line,
@@ -79,7 +79,7 @@ impl QrPath {
     }
 }
 
-/// The secret of a draft: bound to the session, so nobody else can choose it.
+/// The secret of a draft. It is bound to the session, so another user cannot choose it.
 fn secret_of(state: &DashboardState, user: &CurrentOperator, draft: &str) -> Option<TotpSecret> {
     let seed = Zeroizing::new(session::mac(&state.secret, &[b"second factor", &user.hash, draft.as_bytes()]));
     TotpSecret::from_bytes(&seed[..SECRET_BYTES])
@@ -116,7 +116,7 @@ fn page(
     answer(status, &page)
 }
 
-/// The recovery codes that a form creates: the same each time it is posted.
+/// The recovery codes that a form creates; a repeated form gets the same ones.
 fn codes(state: &DashboardState, submitted: &VerifiedForm) -> Vec<String> {
     let credential = submitted.credential(state);
     let seed = |n: usize| session::mac(&state.secret, &[b"recovery code", credential.as_bytes(), &[n as u8]]);

@@ -25,7 +25,7 @@ pub(in crate::dashboard::settings) struct SessionRow {
     pub name: Line,
     /// `Firefox on Linux`.
     pub browser: String,
-    /// The name by which the browser calls itself.
+    /// The browser's `User-Agent`.
     pub agent: Line,
     pub address: Line,
     pub since: RelativeTime,
@@ -76,11 +76,11 @@ pub(in crate::dashboard::settings) fn named(request: &HttpRequest) -> Result<Tok
     Ok(hash)
 }
 
-/// The browser and the system of a user agent, as far as they are well known.
+/// The browser and the system of a user agent, if well known.
 fn browser(agent: &str) -> String {
     let find =
         |names: &[(&str, &'static str)]| names.iter().find(|(mark, _)| agent.contains(mark)).map(|(_, name)| *name);
-    // Most browsers also claim to be those further down.
+    // Most browsers also name those further down.
     let browser = find(&[
         ("Edg", "Edge"),
         ("OPR/", "Opera"),

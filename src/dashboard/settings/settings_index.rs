@@ -1,4 +1,4 @@
-//! The page *Settings*: links to all pages of its kind.
+//! The page *Settings*: links to all settings pages.
 
 use actix_web::http::StatusCode;
 use askama::Template;
@@ -18,14 +18,14 @@ impl SettingsPage {
     fn entries(&self) -> Vec<(NavEntry, &'static str)> {
         let about = |entry: NavEntry| {
             let text = match entry.path.as_str() {
-                "/settings/organization" => "Its name, the portal's theme, retention, retries and limits.",
-                "/settings/organizations" => "All organizations, and new ones.",
-                "/sessions" => "Who is signed in.",
+                "/settings/organization" => "Name, portal theme, retention, retries and limits.",
+                "/settings/organizations" => "Create organizations and switch between them.",
+                "/sessions" => "Open sessions of operators.",
                 "/keys" => "Credentials for the REST API.",
-                "/operators" => "Accounts of this dashboard, and your password.",
-                "/audit" => "Who did what, and when.",
+                "/operators" => "Accounts that sign in to this dashboard.",
+                "/audit" => "Sign-ins, resends, secret reveals and changes.",
                 "/operational" => "Notifications about endpoints, deliveries and the outbox, also to chat channels.",
-                "/outbox" => "The relay, and rows that could not be routed.",
+                "/outbox" => "Relay activity, and rows that could not be routed.",
                 "/docs" => "All operations of the REST API, with examples.",
                 _ => "",
             };

@@ -204,7 +204,7 @@ pub async fn sign_in(
     }
 }
 
-/// The token of the browser that was shown the sign-in form.
+/// The token of the browser that loaded the sign-in form.
 ///
 /// # Errors
 /// The form belongs to another browser.
@@ -218,7 +218,7 @@ pub(in crate::dashboard::sign_in) fn browser_token(
     if session::same(csrf, &expected) { Ok(cookie.value().to_owned()) } else { Err(PageError::WrongToken) }
 }
 
-/// The browser of a request, as the list of sessions names it.
+/// The browser of a request, for the list of sessions.
 pub(in crate::dashboard::sign_in) fn client(state: &DashboardState, request: &HttpRequest) -> SessionClient {
     let agent = request.headers().get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
     let address = state.address(request).map(|address| address.to_canonical().to_string());

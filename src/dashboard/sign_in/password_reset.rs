@@ -1,4 +1,4 @@
-//! A new password by a link that an admin created. The link works once, within an hour.
+//! Password reset by a link from an admin, which works once, within an hour.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
@@ -69,13 +69,13 @@ pub struct ResetForm {
     new_again: String,
 }
 
-/// `POST /reset`: sets the password, ends the account's sessions and uses the link up.
+/// `POST /reset`: sets the password, ends the account's sessions and invalidates the link.
 pub async fn reset(state: web::Data<DashboardState>, form: web::Form<ResetForm>) -> PageResult {
     if !session::same(&form.csrf, &form_token(&state.secret, FORM, &form.token)) {
         return Err(PageError::WrongToken);
     }
     let (hash, now) = (api_key::hash(&form.token), state.clock.now());
-    // Only a valid link may cost the time of a password hash.
+    // Checked first: hashing a password is expensive.
     let Some(operator) = state.store.password_reset(&hash, now).await? else {
         return page(&state, &form.token, None, None);
     };

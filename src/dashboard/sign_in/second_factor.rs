@@ -1,8 +1,8 @@
 //! The second step of a sign-in: a code from an authenticator app, or a recovery code.
 //!
 //! Between the steps, the browser holds a signed ticket for 5 minutes. It is bound to the browser, the account and the
-//! password that was verified. Codes count as attempts of the account, like passwords, and a right password alone does
-//! not reset the count.
+//! password that was verified. Codes count as sign-in attempts, like passwords, and a correct password alone does not
+//! reset the count.
 
 use std::time::Duration;
 
@@ -154,7 +154,7 @@ async fn account(
     Ok(right.then_some((operator, password)))
 }
 
-/// The proof that a typed code gives; `None`: it is wrong.
+/// The proof of a typed code; `None`: the code is wrong.
 async fn proof(
     state: &DashboardState,
     operator: &Operator,

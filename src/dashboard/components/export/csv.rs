@@ -1,4 +1,4 @@
-//! CSV (RFC 4180), for spreadsheets too: a value that one would take for a formula begins with an apostrophe.
+//! CSV (RFC 4180) that is safe in spreadsheets: a value that would be evaluated as a formula begins with an apostrophe.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ pub fn line(values: impl IntoIterator<Item = String>) -> String {
     line
 }
 
-/// A value as text. Numbers are safe as they are; all other text may be another person's.
+/// A value as text. Numbers are safe; all other text is untrusted.
 pub fn text(value: Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -18,7 +18,7 @@ pub fn text(value: Value) -> String {
     }
 }
 
-/// Text that no spreadsheet evaluates. Some trim spaces and line breaks before they look for a formula.
+/// Text that no spreadsheet evaluates. Some spreadsheets trim spaces and line breaks before they detect a formula.
 fn neutral(text: String) -> String {
     let start = text.trim_start_matches(|c: char| c.is_whitespace() || c.is_control());
     let formula = start.starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);

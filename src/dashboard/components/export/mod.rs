@@ -6,7 +6,7 @@
 //!
 //! * An export ends after [`MAX_ROWS`] rows, [`MAX_BYTES`] bytes or [`PATIENCE`]. Its last line then says where to
 //!   continue.
-//! * An export that fails ends without its end, so that no program takes it for whole.
+//! * A failed export aborts the response, so no program mistakes it for a complete one.
 
 mod csv;
 
@@ -137,7 +137,7 @@ pub fn respond<S: ExportSource>(source: S, format: ExportFormat, now: Time) -> H
         .streaming(Box::pin(parts))
 }
 
-/// The part that comes next.
+/// The next part.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Head,
@@ -193,7 +193,7 @@ impl<S: ExportSource> Export<S> {
         Ok(text)
     }
 
-    /// Ends the export with a line that says so.
+    /// Ends the export early, with a line about that.
     fn cut(&mut self, mut text: String) -> String {
         self.next = Part::End;
         // Until is exclusive. The deliveries of the last message are exported again.

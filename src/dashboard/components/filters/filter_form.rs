@@ -70,7 +70,7 @@ pub struct FilterForm {
     pub fields: Vec<FilterField>,
     pub chips: Vec<FilterChip>,
     pub presets: Vec<RangePreset>,
-    /// The time range is none of the presets.
+    /// The time range is not one of the presets.
     pub custom: bool,
     pub button: &'static str,
 }
@@ -192,7 +192,7 @@ async fn applications(store: &Store, tenant: &Tenant) -> Result<Vec<FilterOption
     for app in &apps {
         *names.entry(app.name.to_lowercase()).or_default() += 1;
     }
-    // An ambiguous name is no help; suggest the id instead.
+    // An ambiguous name does not help; suggest the id instead.
     let choice = |app: Application| {
         let id = app.uid.map_or_else(|| app.id.to_string(), |uid| uid.to_string());
         match names.get(&app.name.to_lowercase()) {

@@ -87,7 +87,7 @@ pub async fn make(FormInput { state, request, user: context, submitted }: FormIn
     once(&state, &submitted, act, again).await
 }
 
-/// Shows the token of a form that was posted again, or the polling endpoint if that was too long ago.
+/// Shows the token of a repeated form, or redirects to the polling endpoint if the form is too old.
 ///
 /// # Errors
 /// The store is unavailable.

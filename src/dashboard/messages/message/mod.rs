@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //!
-//! * Payloads and responses are other people's text: they are shown escaped, and cut at a fixed size.
+//! * Payloads and responses are untrusted text: they are escaped, and cut at a fixed size.
 //! * The page never reads more than one page of attempts.
 
 mod copies;

@@ -88,7 +88,7 @@ impl OtherEndpoints {
             targets.push(ResendTarget { id: one.id, name: Line::cut(&one.spec.url, 80) });
         }
         let enabled = found.data.iter().map(|line| &line.endpoint).filter(|one| !one.spec.disabled);
-        // A search may also lead to an endpoint that has the message: it is sent there again.
+        // A search may also find an endpoint that already has the message, for a resend.
         let others = enabled.filter(|one| wanted.is_some() || !sent.contains(&one.id));
         for one in others {
             if targets.iter().all(|target| target.id != one.id) {

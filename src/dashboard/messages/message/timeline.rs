@@ -77,7 +77,7 @@ impl TimelineStep {
         }
     }
 
-    /// Leaves out what only the latest attempt shows: advice, the next attempt, the unfolded response.
+    /// Removes the parts that only the latest attempt shows: advice, the next attempt, the unfolded response.
     pub fn shorten(&mut self) {
         (self.hint, self.next, self.open) = (None, None, false);
     }

@@ -1,13 +1,13 @@
-//! Sign-in by an identity provider: OpenID Connect, the authorization code flow with PKCE.
+//! Sign-in through an identity provider: OpenID Connect, authorization code flow with PKCE.
 //!
-//! * [`provider`] – the document and keys of the provider, the exchange of a code, ID tokens.
+//! * [`provider`] – the provider's metadata and keys, the exchange of a code, ID tokens.
 //!
 //! Invariants:
 //!
 //! * Issuer and subject identify an account; a name never does.
-//! * The role follows from the groups at each sign-in. Without a role there is no session.
-//! * A response of the provider is accepted only in the browser that began the sign-in: a signed cookie holds its
-//!   state, nonce and verifier.
+//! * The role is derived from the groups at each sign-in. Without a role, no session is opened.
+//! * The provider's response is accepted only in the browser that began the sign-in: a signed cookie holds state, nonce
+//!   and verifier.
 //! * If the provider is not available, passwords and one-time links still work.
 
 pub mod provider;
@@ -38,11 +38,11 @@ use crate::domain::access::oidc::OidcIdentity;
 use crate::store::StoreError;
 use crate::store::access::operator_sessions::NewSession;
 
-/// The path to which the provider sends the browser back.
+/// The path of the redirect URI.
 pub const CALLBACK: &str = "/login/oidc/callback";
-/// The time for a sign-in at the provider.
+/// The longest duration of a sign-in at the provider.
 const SIGN_IN_LIFE: Duration = Duration::from_secs(600);
-/// Separates the signature of the cookie from others.
+/// Separates signatures of this cookie from others.
 const COOKIE: &[u8] = b"oidc";
 
 #[derive(Template)]
@@ -91,8 +91,8 @@ fn begun(state: &DashboardState, request: &HttpRequest, now: Time) -> Option<Sig
     (now.micros() < begun.until).then_some(begun.secrets)
 }
 
-/// `GET /login/oidc`: sends the browser to the provider. A GET: the content security policy forbids forms to lead to
-/// other sites.
+/// `GET /login/oidc`: redirects to the provider. Not a form, because the Content-Security-Policy forbids forms that
+/// lead to other sites.
 pub async fn begin(state: web::Data<DashboardState>) -> PageResult {
     let provider = provider(&state)?;
     let (url, secrets) = match provider.begin(&redirect(&state)).await {
@@ -106,7 +106,7 @@ pub async fn begin(state: web::Data<DashboardState>) -> PageResult {
     Ok(response)
 }
 
-/// `GET /login/oidc/callback?code=&state=`: the way back from the provider.
+/// `GET /login/oidc/callback?code=&state=`: the redirect from the provider.
 pub async fn finish(state: web::Data<DashboardState>, request: HttpRequest) -> PageResult {
     let provider = provider(&state)?;
     let (query, now) = (UrlQuery::of(&request), state.clock.now());
@@ -117,7 +117,7 @@ pub async fn finish(state: web::Data<DashboardState>, request: HttpRequest) -> P
     if !session::same(returned, &secrets.state) {
         return failed(provider, &OidcError::Refused("another state".to_owned()));
     }
-    // Providers that name themselves in the response (RFC 9207) cannot be confused with one another.
+    // An issuer in the response (RFC 9207) prevents mix-ups between providers.
     if query.get("iss").is_some_and(|issuer| issuer != provider.options.issuer) {
         return failed(provider, &OidcError::Refused("another issuer".to_owned()));
     }
@@ -128,7 +128,7 @@ pub async fn finish(state: web::Data<DashboardState>, request: HttpRequest) -> P
         Ok(identity) => signed_in(&state, &request, provider, &identity, now).await?,
         Err(error) => failed(provider, &error)?,
     };
-    // A code works once, and so do the secrets that belong to it.
+    // A code works once, and so do its secrets.
     set_cookie(&mut response, &Cookies::Oidc.removal(&state.public_url))?;
     Ok(response)
 }
@@ -156,7 +156,7 @@ async fn signed_in(
     Ok(response)
 }
 
-/// The page of a failed sign-in. It quotes nothing that the provider or the browser sent.
+/// The page of a failed sign-in. It contains no text from the provider or the browser.
 fn failed(provider: &OidcProvider, error: &OidcError) -> PageResult {
     tracing::warn!(%error, "sign-in by OIDC failed");
     let (status, title, what, todo) = match error {
@@ -175,14 +175,14 @@ fn failed(provider: &OidcProvider, error: &OidcError) -> PageResult {
         OidcError::Invalid(_) => (
             StatusCode::UNAUTHORIZED,
             "Sign-in rejected",
-            "The identity provider sent a response that is not valid.",
+            "The identity provider sent an invalid response.",
             "Start again. If the problem persists, the log has the reason.",
         ),
         OidcError::NotAllowed(_) => (
             StatusCode::FORBIDDEN,
             "No access",
             "Your account at the identity provider has no access to this dashboard.",
-            "Ask an admin to add you to a group that has.",
+            "Ask an admin to add you to a group with access.",
         ),
     };
     let label = Line::new(&provider.options.label);

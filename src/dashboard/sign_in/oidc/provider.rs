@@ -1,7 +1,7 @@
-//! The identity provider: its document and keys, the exchange of a code, and the verification of ID tokens.
+//! The identity provider: its metadata and keys, the exchange of a code, and the verification of ID tokens.
 //!
-//! Document and keys are fetched when they are first needed, so a start does not depend on the provider. They are
-//! fetched again after an hour, and when a token is signed by an unknown key, at most every [`REFETCH_INTERVAL`].
+//! Metadata and keys are fetched when first needed, so startup does not depend on the provider. They are fetched again
+//! after an hour, and when a token is signed by an unknown key, but at most once per [`REFETCH_INTERVAL`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,16 +27,16 @@ use crate::domain::access::oidc::{OidcIdentity, OidcOptions, account_name, is_al
 use crate::egress::EgressError;
 use crate::egress::provider_client::{ProviderClient, ProviderRequestError};
 
-/// The time for which document and keys are used.
+/// Maximum age of metadata and keys.
 const LIFE: Duration = Duration::from_secs(3_600);
-/// The least time between two fetches, whoever asks.
+/// Minimum time between two fetches, for all sign-ins together.
 const REFETCH_INTERVAL: Duration = Duration::from_secs(5);
-/// The difference that the provider's clock may have from ours.
+/// Tolerated difference between the provider's clock and ours.
 const SKEW: Duration = Duration::from_secs(60);
-/// The longest code and ID token that are looked at, in bytes.
+/// Maximum bytes of a code or an ID token.
 const LONGEST: usize = 64 * 1024;
 
-/// The reason that a sign-in failed. For the log; the page says less.
+/// The reason that a sign-in failed, for the log. The page says less.
 #[derive(Debug, thiserror::Error)]
 pub enum OidcError {
     #[error("the provider is not available: {0}")]
@@ -52,7 +52,7 @@ pub enum OidcError {
     NotAllowed(&'static str),
 }
 
-/// The secrets of one sign-in, which the browser keeps meanwhile.
+/// The secrets of one sign-in, kept by the browser until the response.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SignInSecrets {
     pub state: String,
@@ -60,7 +60,7 @@ pub struct SignInSecrets {
     pub verifier: String,
 }
 
-/// All other claims: groups may be under any name.
+/// All other claims: the name of the groups' claim is a setting.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct OtherClaims {
     #[serde(flatten)]
@@ -99,7 +99,7 @@ type OidcClient = Client<
     EndpointMaybeSet,
 >;
 
-/// The last known document and keys.
+/// The last known metadata and keys.
 #[derive(Debug, Default)]
 struct Known {
     metadata: Option<(Instant, Arc<CoreProviderMetadata>)>,
@@ -122,7 +122,7 @@ impl OidcProvider {
         Ok(OidcProvider { options, http: ProviderClient::new()?, known: Mutex::default() })
     }
 
-    /// Document and keys; `anew`: newer than those that are known, unless they were just fetched.
+    /// Metadata and keys. `anew` fetches them again, unless they were just fetched.
     async fn metadata(&self, anew: bool) -> Result<Arc<CoreProviderMetadata>, OidcError> {
         let mut known = self.known.lock().await;
         let fresh = known.metadata.as_ref().filter(|(at, _)| at.elapsed() < LIFE).map(|(_, found)| found.clone());
@@ -130,7 +130,7 @@ impl OidcProvider {
             return Ok(found.clone());
         }
         if known.tried.is_some_and(|at| at.elapsed() < REFETCH_INTERVAL) {
-            return fresh.ok_or_else(|| OidcError::Unavailable("it was not a moment ago".to_owned()));
+            return fresh.ok_or_else(|| OidcError::Unavailable("the last request failed a moment ago".to_owned()));
         }
         known.tried = Some(Instant::now());
         let issuer =
@@ -145,7 +145,7 @@ impl OidcProvider {
         }
     }
 
-    /// Our HTTP client, in the form that the library takes.
+    /// Our HTTP client, for the library.
     fn http_client(&self) -> impl Fn(http::Request<Vec<u8>>) -> ProviderAnswer + use<> {
         let http = self.http.clone();
         move |request| {
@@ -163,7 +163,7 @@ impl OidcProvider {
         client.set_auth_type(if basic { AuthType::BasicAuth } else { AuthType::RequestBody })
     }
 
-    /// The URL that begins a sign-in, and its secrets. `redirect` is where the provider sends the browser back to.
+    /// The URL that begins a sign-in, and its secrets. `redirect` is the redirect URI.
     ///
     /// # Errors
     /// The provider is not available.
@@ -201,7 +201,7 @@ impl OidcProvider {
             .map_err(|error| OidcError::Unavailable(error.to_string()))?
             .set_pkce_verifier(PkceCodeVerifier::new(secrets.verifier));
         let answer: TokenAnswer = request.request_async(&self.http_client()).await.map_err(exchange_error)?;
-        let token = answer.id_token().ok_or_else(|| OidcError::Invalid("there is none".to_owned()))?;
+        let token = answer.id_token().ok_or_else(|| OidcError::Invalid("the response has none".to_owned()))?;
         let nonce = Nonce::new(secrets.nonce);
         let verify = |client: &OidcClient| -> Result<PersonClaims, ClaimsVerificationError> {
             let verifier = client
@@ -224,7 +224,7 @@ impl OidcProvider {
         self.identity(&claims.map_err(|error| OidcError::Invalid(chain(&error)))?)
     }
 
-    /// The person that verified claims name.
+    /// The person in verified claims.
     fn identity(&self, claims: &PersonClaims) -> Result<OidcIdentity, OidcError> {
         // The library leaves this check to its callers.
         if claims.authorized_party().is_some_and(|party| party.as_str() != self.options.client_id) {
@@ -243,7 +243,7 @@ impl OidcProvider {
     }
 }
 
-/// Signature algorithms with a public key. With a shared one, the client's secret could sign tokens.
+/// Signature algorithms with a public key. With a symmetric one, anyone with the client secret could sign tokens.
 const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
