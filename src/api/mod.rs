@@ -1,5 +1,5 @@
-//! The REST API, in the Svix dialect: the official `svix` SDKs work with it. Sendoff adds a few fields and operations
-//! of its own.
+//! The REST API. It is compatible with Svix: the official `svix` SDKs work with it. Sendoff adds a few fields and
+//! operations of its own.
 //!
 //! To add an operation, write its handler in [`resources`], describe it with `#[utoipa::path]` (see [`openapi`]) and
 //! add it to [`table`], the one list of all routes.
@@ -13,7 +13,7 @@
 //!
 //! * The API knows no SQL and no engine: it reads and writes through [`Store`], and shares code with the dashboard only
 //!   in layers below both.
-//! * Names of operations, fields and error codes are the dialect's. Renaming one breaks every SDK.
+//! * Names of operations, fields and error codes are those of Svix. Renaming one breaks every SDK.
 //! * A route without a description responds with 501. The document has all other operations.
 
 pub mod authn;
@@ -182,7 +182,7 @@ fn table() -> RouteTable {
     table
 }
 
-/// Paths of the dialect that this release does not support.
+/// Paths of Svix that this release does not support.
 fn unsupported_routes(table: &mut RouteTable) {
     table
         .service(at("/app/{app}/endpoint/{endpoint}/transformation").get(not_supported).patch(not_supported))

@@ -54,7 +54,7 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// `None`: no mail is sent.
     pub mail: Option<MailConfig>,
-    /// `None`: no sign-in by an identity provider.
+    /// `None`: no sign-in through an identity provider.
     pub oidc: Option<OidcOptions>,
     pub log: LogConfig,
     /// Valid but risky settings, one line each.

@@ -1,4 +1,4 @@
-//! Settings of the sign-in by an identity provider.
+//! Settings of the sign-in through an identity provider.
 
 use url::{Host, Url};
 use zeroize::Zeroizing;
@@ -9,7 +9,7 @@ use crate::domain::access::oidc::{OidcOptions, RoleMap};
 
 const LABEL: usize = 40;
 
-/// The options; `None`: no provider is set. All values are checked in any case.
+/// The options; `None`: no provider is configured. All values are checked in either case.
 pub(super) fn options(settings: &Settings) -> Result<Option<OidcOptions>, ConfigError> {
     let issuer = settings.parse_optional("oidc_issuer", issuer)?;
     let client_id = settings.parse_optional("oidc_client_id", word)?;
@@ -36,7 +36,7 @@ pub(super) fn options(settings: &Settings) -> Result<Option<OidcOptions>, Config
     }))
 }
 
-/// An https URL; http for loopback hosts alone. Kept as it was typed.
+/// An https URL; http for loopback hosts only. Not normalized.
 fn issuer(text: &str) -> Result<String, String> {
     let url: Url = text.parse().map_err(|_| "is not a URL".to_owned())?;
     let loopback = match url.host() {

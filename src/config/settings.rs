@@ -146,7 +146,7 @@ pub const SETTINGS: [Setting; 51] = [
         "base64 of 32 random bytes, like the master key",
         "Decrypt with this second key too, while the master key changes",
     ),
-    // Sign-in by an identity provider.
+    // Single sign-on.
     setting(
         "oidc_issuer",
         None,
@@ -166,7 +166,7 @@ pub const SETTINGS: [Setting; 51] = [
         "oidc_roles",
         None,
         "groups with viewer, operator or admin, separated by commas, such as ops=operator,*=viewer",
-        "Map groups to roles; * is everybody",
+        "Map groups to roles; * matches everyone",
     ),
     setting(
         "oidc_domains",

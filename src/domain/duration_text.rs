@@ -12,13 +12,13 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     if number.is_empty() {
-        return Err("is not a span of time".to_owned());
+        return Err("is not a duration".to_owned());
     }
     if unit.is_empty() {
         return Err("has no unit (ms, s, m, h, d)".to_owned());
     }
     let found = UNITS.iter().find(|(name, _)| *name == unit);
-    let (_, millis) = found.ok_or_else(|| "has a unit that is none of ms, s, m, h, d".to_owned())?;
+    let (_, millis) = found.ok_or_else(|| "has an unknown unit (known: ms, s, m, h, d)".to_owned())?;
     let number: u64 = number.parse().map_err(|_| "is too long".to_owned())?;
     number.checked_mul(*millis).map(Duration::from_millis).ok_or_else(|| "is too long".to_owned())
 }

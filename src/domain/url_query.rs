@@ -31,7 +31,7 @@ impl<'a> UrlQuery<'a> {
 }
 
 impl UrlQuery<'_> {
-    /// The same parameters, not borrowed.
+    /// The same parameters, owned.
     pub fn into_owned(self) -> UrlQuery<'static> {
         let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         UrlQuery(self.0.into_iter().map(|(name, value)| (owned(name), owned(value))).collect())

@@ -36,8 +36,8 @@ pub async fn find(
     Ok(found.filter(|found| flags.is_none_or(|flags| found.spec.offered(flags))))
 }
 
-/// Checks that a customer names only event types that they see, beside those that were chosen `before`. A hidden event
-/// type is reported like one that is not in the catalog, so no answer reveals it.
+/// Checks that a customer names only event types that are visible to them or were selected `before`. A hidden event
+/// type is reported as not in the catalog, so no response reveals it.
 ///
 /// # Errors
 /// The store is unavailable. The inner error: the names, on the field `eventTypes`.

@@ -1,5 +1,5 @@
-//! Use cases that the REST API and the dashboard share. Come here when both must do the same thing: a rule written in
-//! only one of them will be missed in the other.
+//! Use cases that the REST API and the dashboard share. Come here when both must apply the same rule: one written in
+//! only one of them is missing in the other.
 //!
 //! * [`endpoints`]: creating an endpoint, checking its URL, revealing its secret.
 //! * [`event_types`]: the event types that a caller can see.

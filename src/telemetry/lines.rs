@@ -1,7 +1,7 @@
 //! A queue of lines for standard output or standard error, best effort. Callers only enqueue, and one thread writes. No
 //! caller ever blocks, even if nobody reads the pipe or the disk is full.
 //!
-//! A line that does not fit, or cannot be written, is dropped and counted. The thread survives both.
+//! A line that does not fit, or cannot be written, is dropped and counted; the thread continues.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};

@@ -1,15 +1,15 @@
 //! The memory for request bodies: those being read and those queued in the store.
 //!
-//! Each caller has a share, so none can use up the memory of the others: a key or an organization's tokens half of it,
-//! everybody else a quarter, which holds the largest body that any setting allows. All callers but keys and
-//! organizations together have half.
+//! Each caller has a share, so none can use up the memory of the others: a key or an organization's tokens one half,
+//! any other caller a quarter, and all of these others together one half. A quarter is enough for the largest body that
+//! any setting allows.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::rate_limits::{CallerClass, CallerId};
 
-/// Bytes of the largest body: a payload of 16 MiB as a JSON string, with 64 KiB for the rest.
+/// Bytes of the largest body: a payload of 16 MiB as a JSON string, and 64 KiB for the other fields.
 const LARGEST_BODY: usize = 2 * 16 * 1024 * 1024 + 64 * 1024;
 /// Bytes that all request bodies of a process may use together.
 const BODY_BYTES: usize = 4 * LARGEST_BODY;

@@ -1,5 +1,4 @@
-//! Detects that the peer of a connection closed its side. A handler that waits without writing would not notice this by
-//! itself.
+//! Detects that the peer of a connection closed its side. A handler that waits without writing would not notice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -42,7 +42,7 @@ enum ErrorBody {
 const REPEATED: &str = "repeated";
 
 pub(in crate::api) const NEEDS_ORGANIZATION: &str =
-    "this needs an organization token; an application token may not do it";
+    "this operation needs an organization token; this is an application token";
 pub(in crate::api) const NOT_JSON: &str = "send the body as JSON, with the header content-type: application/json";
 pub(in crate::api) const NOT_IMPLEMENTED: &str = "this release of Sendoff does not support this operation yet";
 pub(in crate::api) const STORE_UNAVAILABLE: &str = "the store is unavailable: try again in a moment";
@@ -273,7 +273,7 @@ impl ApiError {
         ApiError::new(StatusCode::LOOP_DETECTED, "loop_detected", WEBHOOK)
     }
 
-    /// 501: an operation of the Svix dialect that this release does not support.
+    /// 501: an operation of Svix that this release does not support.
     pub fn not_implemented() -> ApiError {
         ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", NOT_IMPLEMENTED)
     }

@@ -181,7 +181,7 @@ impl ApiCall {
         &self.request
     }
 
-    /// Tells that the caller has closed its side of the connection.
+    /// Detects that the caller has closed its side of the connection.
     pub fn hangup(&self) -> Hangup {
         self.request.conn_data::<Hangup>().cloned().unwrap_or_default()
     }

@@ -191,7 +191,7 @@ impl HttpServiceFactory for ApiRoute {
     }
 }
 
-/// Browsers must neither guess the type of a response nor keep what a token has opened.
+/// Browsers must neither guess the type of a response nor cache a response to a token.
 fn add_security_headers(headers: &mut HeaderMap) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !headers.contains_key(CACHE_CONTROL) {

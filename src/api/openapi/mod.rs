@@ -12,7 +12,7 @@
 //! 1. Give its handler a doc comment (the first line is the summary, the rest the description) and an attribute such as
 //!    `#[utoipa::path(post, path = "/app/{app_id}/msg", request_body = MessageIn, responses((status = 202, …)))]`.
 //!    Describe a response only where its status does not say everything.
-//! 2. Derive `utoipa::ToSchema` for its response under the dialect's name (`#[schema(as = MessageOut)]`); doc comments
+//! 2. Derive `utoipa::ToSchema` for its response under Svix's name (`#[schema(as = MessageOut)]`); doc comments
 //!    of fields become descriptions. Describe its body in a struct used only by the document (`MessageIn`), next to the
 //!    code that reads it.
 //! 3. Write `op!(message::create)` instead of `message::create` in the route table. Without `op!` an operation is

@@ -314,15 +314,15 @@ pub(super) fn share(components: &mut Components) {
             *schema = RefOr::T(Schema::Object(joined(all, &before)));
         }
         if let RefOr::T(Schema::Object(object)) = schema
-            && given_out(name)
+            && is_response(name)
         {
             require_nullable(object);
         }
     }
 }
 
-/// Whether this is a response schema, by the dialect's naming.
-fn given_out(name: &str) -> bool {
+/// Whether this is a response schema, by Svix's naming.
+fn is_response(name: &str) -> bool {
     name.ends_with("Out") || name.starts_with("ListResponse")
 }
 

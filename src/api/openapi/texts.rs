@@ -7,8 +7,8 @@ use utoipa::openapi::tag::TagBuilder;
 
 /// The introduction.
 pub(super) const ABOUT: &str = "\
-Sendoff accepts events and delivers them as signed webhooks. This is its REST API, in the Svix dialect: the official \
-`svix` SDKs work with it.
+Sendoff accepts events and delivers them as signed webhooks. This is its REST API. It is compatible with Svix: the \
+official `svix` SDKs work with it.
 
 **Authentication.** Send `Authorization: Bearer TOKEN`. A token belongs to an organization or to one application. \
 An application token sees only its own endpoints, messages and attempts, and the event types available to it.

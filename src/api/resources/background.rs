@@ -26,7 +26,7 @@ use crate::store::query::endpoint_messages::EndpointMessageFilter;
 
 /// The maximum age of messages that a recovery covers.
 const RECOVER_LIMIT: Duration = Duration::from_secs(14 * 86_400);
-/// Kinds of tasks on other servers of the dialect: valid filters that match nothing here.
+/// Kinds of tasks that only Svix has: valid filters that match nothing here.
 const FOREIGN_KINDS: [&str; 5] =
     ["application.stats", "message.broadcast", "sdk.generate", "event-type.aggregate", "application.purge_content"];
 
@@ -84,8 +84,8 @@ impl<'a> From<&'a Background> for TaskOut<'a> {
     }
 }
 
-/// The dialect's word for a stage. It has none for canceled tasks, and clients reject unknown words: they are reported
-/// as failed, with the reason `canceled`.
+/// Svix's word for a stage. It has none for canceled tasks, and clients reject unknown words: they are reported as
+/// failed, with the reason `canceled`.
 const fn status(stage: TaskStage) -> &'static str {
     match stage {
         TaskStage::Canceled => TaskStage::Failed.word(),
@@ -93,7 +93,7 @@ const fn status(stage: TaskStage) -> &'static str {
     }
 }
 
-/// The stages that a status word of the dialect covers.
+/// The stages that a status word of Svix covers.
 fn stages(word: &str) -> Option<&'static [TaskStage]> {
     [&[TaskStage::Running][..], &[TaskStage::Finished], &[TaskStage::Failed, TaskStage::Canceled]]
         .into_iter()
@@ -314,7 +314,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 struct TaskParams {
     #[param(inline)]
     status: Option<BackgroundStatus>,
-    /// Only tasks of this kind. Kinds of other servers of the dialect are accepted and match none.
+    /// Only tasks of this kind. Kinds that only Svix has are accepted and match none.
     task: Option<String>,
 }
 

@@ -47,10 +47,11 @@ impl<'a> From<&'a DevelopmentEndpoint> for DevelopmentEndpointOut<'a> {
 #[schema(rename_all = "camelCase", example = json!({"url": "http://localhost:3000/hooks", "attempt": {"msgId": "msg_01kapvcrj2e8zvm4h6x0c5w9nd", "responseStatusCode": 200, "responseDurationMs": 4}}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct DevelopmentReportIn {
-    /// The URL of the program that gets the messages. Private addresses are fine: nothing is sent to it from here.
+    /// The URL of the program that gets the messages. Private addresses are allowed, because the server sends nothing
+    /// to it.
     #[schema(value_type = schemas::EndpointUrl)]
     url: String,
-    /// The response to a forwarded message. Without it, the report only keeps the development endpoint.
+    /// The response to a forwarded message. Without it, the report only renews the development endpoint.
     attempt: Option<LocalAttemptIn>,
 }
 
@@ -77,7 +78,7 @@ struct LocalAttemptIn {
 ///
 /// Creates or renews a listener's development endpoint, and records how the program responded to a message. The report
 /// is shown on the dashboard and in the portal. It does not affect deliveries, counts or health. An application has at
-/// most 20 development endpoints, with 200 attempts each; a further one replaces the oldest.
+/// most 20 development endpoints with 200 attempts each; beyond that, a new one replaces the oldest.
 #[utoipa::path(
     post, path = "/app/{app_id}/development-endpoint/{listener_id}", request_body = DevelopmentReportIn,
     responses((status = 200, body = DevelopmentEndpointOut))

@@ -55,20 +55,20 @@ struct ImportOut<'a> {
 struct ImportedOut<'a> {
     /// The names of created, changed and archived event types; empty for a dry run.
     modified: Vec<&'a str>,
-    /// The event types as a dry run would leave them.
+    /// The event types after the import; only for a dry run.
     to_modify: Vec<EventTypeOut<'a>>,
 }
 
 /// Import event types
 ///
-/// Creates or updates event types from the `webhooks` of an OpenAPI 3.1 document. Unchanged event types are left
-/// alone. With `dryRun` nothing is changed.
+/// Creates or updates event types from the `webhooks` of an OpenAPI 3.1 document. With `dryRun`, only returns the
+/// changes.
 #[utoipa::path(
     post, path = "/event-type/import/openapi", request_body = ImportIn, responses((status = 200, body = ImportOut))
 )]
 pub(in crate::api) async fn import(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
-    // Not the store that is bound to the key: an import writes several event types, and repeating it changes nothing.
+    // Not bound to the idempotency key: an import writes several event types, and repeating it has no effect.
     let store = call.store().clone();
     let act = async |call: &ApiCall| import_into(&store, call, &body).await;
     let again = async |call: &ApiCall, _: &str| import_into(&store, call, &body).await;

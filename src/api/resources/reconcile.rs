@@ -30,7 +30,7 @@ struct ReconcileIn {
     since: Time,
     /// The end of the period; now by default.
     until: Option<Time>,
-    /// The `webhook-id`s of the messages that the receiver has. Ids outside of the period are fine.
+    /// The `webhook-id`s of the messages that the receiver has. Ids outside of the period are ignored.
     #[schema(value_type = Option<schemas::ReceivedIdList>)]
     has: Option<Vec<String>>,
     /// `true` if more ids follow these, which are then the smallest (ids sort as text). Messages after the last of them

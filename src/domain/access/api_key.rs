@@ -29,7 +29,7 @@ pub fn random_text() -> Zeroizing<String> {
     Zeroizing::new(Alphanumeric.sample_string(&mut rand::rng(), RANDOM))
 }
 
-/// The credential of a secret seed. A repeated request that derives the same seed gets the same credential.
+/// The credential derived from a secret seed. A repeated request with the same seed gets the same credential.
 pub fn text_of(seed: [u8; 32]) -> Zeroizing<String> {
     Zeroizing::new(Alphanumeric.sample_string(&mut StdRng::from_seed(seed), RANDOM))
 }

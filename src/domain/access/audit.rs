@@ -1,4 +1,4 @@
-//! The **audit log** records who did what. An [`Actor`] performs an **act**, one of [`ACTIONS`].
+//! The **audit log**: an entry records an **act**, one of [`ACTIONS`], and its [`Actor`].
 
 /// The kind of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

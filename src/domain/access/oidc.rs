@@ -1,5 +1,5 @@
-//! Sign-in by an identity provider (OpenID Connect): its options, the identity of a person there, and the role that
-//! follows from the groups.
+//! Sign-in through an identity provider (OpenID Connect): the options, a person's identity, and the mapping from groups
+//! to roles.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use zeroize::Zeroizing;
 
 use crate::domain::access::operator::{OperatorRole, parse_name};
 
-/// The group that stands for everybody.
+/// The group that matches everyone.
 pub const EVERYBODY: &str = "*";
-/// Maximum groups of a person that are looked at.
+/// Maximum groups of a person that are considered.
 const GROUPS: usize = 1_000;
 
-/// A person, as the provider names them. Issuer and subject identify the account; a name can change.
+/// A person at the provider. Issuer and subject identify the account; a name can change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OidcIdentity {
     pub issuer: String,
@@ -27,7 +27,7 @@ pub struct OidcIdentity {
 pub struct RoleMap(Vec<(String, OperatorRole)>);
 
 impl RoleMap {
-    /// Parses `group=role` pairs, separated by commas; the group `*` is everybody.
+    /// Parses `group=role` pairs, separated by commas; the group `*` matches everyone.
     ///
     /// # Errors
     /// The rest of a sentence about the text.
@@ -49,7 +49,7 @@ impl RoleMap {
         self.0.is_empty()
     }
 
-    /// The highest role of these groups; `None`: no role, so no access.
+    /// The highest role of these groups; `None`: no access.
     pub fn role(&self, groups: &[String]) -> Option<OperatorRole> {
         let of = |(group, role): &(String, OperatorRole)| {
             let member = group == EVERYBODY || groups.iter().take(GROUPS).any(|one| one == group);
@@ -59,10 +59,10 @@ impl RoleMap {
     }
 }
 
-/// Sign-in by an identity provider, as it is set.
+/// The settings of the sign-in through an identity provider.
 #[derive(Clone)]
 pub struct OidcOptions {
-    /// As it was set: providers differ in a slash at the end.
+    /// Exactly as configured: with some providers it ends in a slash.
     pub issuer: String,
     pub client_id: String,
     pub client_secret: Zeroizing<String>,

@@ -20,7 +20,7 @@ pub enum OperatorRole {
 }
 
 impl OperatorRole {
-    /// All roles, the least first.
+    /// All roles, from the lowest to the highest.
     pub const ALL: [OperatorRole; 3] = [OperatorRole::Viewer, OperatorRole::Operator, OperatorRole::Admin];
 
     /// The word in the store, in forms and in settings.

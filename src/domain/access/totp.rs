@@ -52,13 +52,13 @@ impl TotpSecret {
     /// The URI for a QR code.
     pub fn uri(&self, account: &str) -> Zeroizing<String> {
         let account: String = url::form_urlencoded::byte_serialize(account.as_bytes()).collect();
-        // Apps show a plus sign as it is.
+        // Apps do not decode a plus sign as a space.
         let account = account.replace('+', "%20");
         Zeroizing::new(format!("otpauth://totp/Sendoff:{account}?secret={}&issuer=Sendoff", *self.text()))
     }
 
-    /// The step whose code this is. Codes of steps up to `used` are refused, so no code works twice. Takes the same time
-    /// for right and wrong codes.
+    /// The step to which the code belongs. Codes of steps up to `used` are rejected, so no code works twice. Takes the
+    /// same time for right and wrong codes.
     pub fn accepts(&self, typed: &str, used: Option<i64>, now: Time) -> Option<i64> {
         let current = now.seconds() / STEP;
         let steps = (current - WINDOW..=current + WINDOW).rev();
@@ -82,7 +82,7 @@ impl TotpSecret {
     }
 }
 
-/// A second factor, as it is typed.
+/// A second factor as typed by a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TypedCode {
     /// Six digits.
@@ -92,7 +92,7 @@ pub enum TypedCode {
 }
 
 impl TypedCode {
-    /// Reads a code; spaces, hyphens and capitals do not matter. `None`: it is neither.
+    /// Parses a code, ignoring spaces, hyphens and case. `None`: it is neither.
     pub fn parse(typed: &str) -> Option<TypedCode> {
         let plain: String = typed.chars().filter(|c| !c.is_whitespace() && *c != '-').take(64).collect();
         if plain.len() == DIGITS && plain.bytes().all(|b| b.is_ascii_digit()) {
@@ -104,7 +104,7 @@ impl TypedCode {
     }
 }
 
-/// The recovery code of a random seed: four groups of four characters, 80 bits.
+/// The recovery code derived from a random seed: four groups of four characters, 80 bits.
 pub fn recovery_code(seed: [u8; 32]) -> String {
     let text = base32(&seed[..RECOVERY_BYTES]).to_ascii_lowercase();
     let mut code = String::with_capacity(text.len() + 3);

@@ -162,7 +162,7 @@ fn urls_are_judged_by_their_text() {
     assert!(check_syntax(&open, "http://10.0.0.1/").unwrap_err().reason.contains("SENDOFF_EGRESS_ALLOW"));
 }
 
-/// The ranges of IANA's registry of special IPv4 addresses that are not public, and multicast; written down anew.
+/// An independent copy of the ranges of IANA's registry of special IPv4 addresses that are not public, and multicast.
 const NOT_PUBLIC: [(u32, u32); 16] = [
     (0x0000_0000, 8),
     (0x0a00_0000, 8),
@@ -203,7 +203,7 @@ fn spelled(ip: u32, how: u8) -> String {
 }
 
 proptest! {
-    /// The verdict on a URL is that on its address, however the address is spelled and whatever stands around it.
+    /// The verdict on a URL is that on its address, for every spelling of the address and every other part of the URL.
     #[test]
     fn fuzz_url_verdict(ip in prop_oneof![any::<u32>(), (0usize..16, any::<u32>()).prop_map(|(range, ip)| {
             let (base, bits) = NOT_PUBLIC[range];

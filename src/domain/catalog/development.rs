@@ -1,6 +1,6 @@
-//! A **development endpoint** is a program on a developer's machine to which a listener (`sendoff listen`) forwards an
-//! application's messages. Nothing is posted to it from here: the listener reports how the program responded. The
-//! reports are shown for a while, and do not affect deliveries, counts or health.
+//! A **development endpoint** is a program on a developer's machine. A listener (`sendoff listen`) forwards an
+//! application's messages to it and reports its responses; this process sends nothing to it. The reports are shown for
+//! a while, and do not affect deliveries, counts or health.
 //!
 //! * [`DevelopmentEndpoint`]: the program; [`LocalAttempt`]: a message that was forwarded to it.
 
@@ -100,7 +100,7 @@ pub fn check_listener(name: &str) -> Result<(), Invalid> {
 /// The URL of a program for display, without credentials, query and fragment.
 ///
 /// # Errors
-/// It is no `http` or `https` URL, or too long.
+/// Not an `http` or `https` URL, or too long.
 pub fn display_url(text: &str) -> Result<String, Invalid> {
     let wrong = |reason: &str| Invalid::new("url", reason);
     let mut url = Url::parse(text).map_err(|_| wrong("must be an absolute http or https URL"))?;

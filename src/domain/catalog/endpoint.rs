@@ -125,7 +125,7 @@ pub struct EndpointSpec {
     /// One delivery at a time, in the order of acceptance: each waits until its predecessor is delivered or dead.
     pub ordered: bool,
     pub signature_type: SignatureType,
-    /// A field of the dialect, stored without effect; `None`: 1.
+    /// A field of Svix, stored without effect; `None`: 1.
     pub version: Option<u32>,
     pub extra_signatures: Vec<ExtraSignature>,
     pub headers: Headers,

@@ -35,7 +35,7 @@ pub struct EventTypeSpec {
     pub validation: PayloadValidation,
 }
 
-/// Test event types that exist in every catalog: our name and that of the REST dialect.
+/// Test event types that exist in every catalog: our name and Svix's.
 const PINGS: [&str; 2] = ["sendoff.ping", "svix.ping"];
 
 impl EventTypeSpec {
@@ -44,7 +44,7 @@ impl EventTypeSpec {
         let schema = json!({"type": "object", "examples": [{"success": true}]});
         PINGS.contains(&name).then(|| EventTypeSpec {
             name: name.to_owned(),
-            description: "A test event that shows that webhooks arrive.".to_owned(),
+            description: "A test event, to check that webhooks arrive.".to_owned(),
             schemas: Some(Map::from_iter([("1".to_owned(), schema)])),
             ..EventTypeSpec::default()
         })

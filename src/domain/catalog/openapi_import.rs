@@ -1,5 +1,5 @@
 //! Event types from an OpenAPI 3.1 document: each entry of its `webhooks` becomes one. Schemas that an entry refers to
-//! are copied into its own `$defs`, so it stands alone.
+//! are copied into its own `$defs`, so each schema is self-contained.
 //!
 //! The document is untrusted: the number of entries, the depth of references and the size of each result are bounded.
 
@@ -37,7 +37,7 @@ pub fn parse(text: &str) -> Result<Vec<EventTypeSpec>, Vec<Invalid>> {
 /// The event types of a document, in its order. Each has one schema, under version `1`.
 ///
 /// # Errors
-/// It is no OpenAPI 3.1 document with webhooks, or an entry makes no valid event type. All of them are listed.
+/// Not an OpenAPI 3.1 document with webhooks, or entries that are not valid event types (all are listed).
 pub fn event_types(document: &Value) -> Result<Vec<EventTypeSpec>, Vec<Invalid>> {
     let wrong = |reason: String| vec![Invalid::new("spec", reason)];
     if !document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")) {
@@ -111,7 +111,7 @@ fn schema(document: &Value, operation: &Value) -> Result<Option<Value>, String> 
     if let Some(object) = schema.as_object_mut() {
         if !copied.is_empty() {
             let defs = object.entry("$defs").or_insert_with(|| json!({}));
-            defs.as_object_mut().ok_or("has $defs that is no object")?.extend(copied);
+            defs.as_object_mut().ok_or("has $defs that are not an object")?.extend(copied);
         }
         let examples = examples(media);
         if !examples.is_empty() && !object.contains_key("examples") {

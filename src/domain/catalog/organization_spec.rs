@@ -1,5 +1,5 @@
-//! An **organization**: one environment of a team, with a name and defaults of its own. Values that it does not set
-//! come from the process's settings. An organization exists as soon as a token names it; a row is only needed for these values.
+//! An **organization**: one environment of a team, with its own name and defaults. Other values come from the process's
+//! settings. An organization exists as soon as a token names it; a row is only needed for its name and defaults.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ pub struct Organization {
     pub updated_at: Time,
 }
 
-/// The values that a person sets. `None`: as in the settings.
+/// The fields that a person sets. `None`: the process's setting applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OrganizationSpec {
-    /// For people; empty: only the id.
+    /// The display name; empty: the id is shown.
     pub name: String,
     /// The portal's theme for links without one.
     pub theme: Option<Theme>,
@@ -33,7 +33,7 @@ pub struct OrganizationSpec {
     pub retry_schedule: Option<RetrySchedule>,
     /// Maximum number of endpoints of an application.
     pub max_endpoints: Option<u32>,
-    /// Everybody may see the event types that need no feature flag.
+    /// Event types that need no feature flag are public.
     pub public_catalog: bool,
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Schemas are untrusted, so the time of a validation is bounded before it begins:
 //!
-//! * A schema refers only to itself by `$ref: "#/…"`, and is not recursive. Expanded along its references it has at most
-//!   [`EXPANDED`] subschemas: the validator evaluates each at most once per value of the payload.
-//! * Patterns run on an engine that takes linear time.
+//! * A schema may only refer to itself (`$ref: "#/…"`) and must not be recursive. With its references expanded it has
+//!   at most [`EXPANDED`] subschemas; the validator evaluates each at most once per value of the payload.
+//! * Patterns run on an engine with linear time.
 //! * The product of a schema's size and the number of values in a payload is at most [`STEPS`].
 
 use serde_json::Value;
@@ -27,9 +27,9 @@ const PATTERN_BYTES: usize = 256 * 1024;
 pub enum PayloadValidation {
     #[default]
     Off,
-    /// It is accepted, counted and marked.
+    /// The message is accepted, counted and marked.
     Warn,
-    /// It is refused; an outbox row is stuck.
+    /// The message is rejected; an outbox row becomes stuck.
     Reject,
 }
 
@@ -118,8 +118,7 @@ fn values(value: &Value) -> usize {
     }
 }
 
-/// The number of subschemas of `part`, expanded along references within `root`. Counts every object: more than there
-/// are subschemas, never fewer.
+/// An upper bound of the subschemas of `part`, with references within `root` expanded: counts every object.
 fn expanded(root: &Value, part: &Value, depth: usize) -> Result<usize, String> {
     if depth > DEPTH {
         return Err(format!(
@@ -140,7 +139,7 @@ fn expanded(root: &Value, part: &Value, depth: usize) -> Result<usize, String> {
                 }
                 _ => None,
             };
-            // Definitions count where they are referred to; examples are no schemas.
+            // Definitions count at each reference; examples are not schemas.
             const APART: [&str; 6] = ["$defs", "definitions", "examples", "enum", "const", "default"];
             let own = object.iter().filter(|(name, _)| !APART.contains(&name.as_str())).map(|(_, value)| value);
             own.chain(target).collect()

@@ -131,11 +131,11 @@ impl LocalFailure {
             LocalFailure::Memory => {
                 "the system has no memory left for connections: give the machine more, or lower SENDOFF_MAX_IN_FLIGHT"
             }
-            LocalFailure::Resolver => "no name server answers: look at /etc/resolv.conf and the servers in it",
+            LocalFailure::Resolver => "no name server answers: check /etc/resolv.conf and its servers",
             LocalFailure::Proxy => {
                 "the egress proxy can't be used: check that it runs, and the URL and credentials in SENDOFF_EGRESS_PROXY"
             }
-            LocalFailure::Panic => "sending panicked, which is a bug of Sendoff's: please report the lines above",
+            LocalFailure::Panic => "sending panicked, which is a bug in Sendoff: please report the log lines above",
         }
     }
 }

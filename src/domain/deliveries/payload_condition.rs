@@ -1,5 +1,5 @@
-//! Conditions on a field of payloads, as typed into the search field of a list: `amount > 100`, `customer.id = "c1"`,
-//! `lines[0].sku != null`. A text that is none is searched for as it is.
+//! Conditions on a payload field, as typed into the search field of a list: `amount > 100`, `customer.id = "c1"`,
+//! `lines[0].sku != null`. Any other text is searched for literally.
 
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ impl Comparison {
         }
     }
 
-    /// Whether it needs an order: numbers and strings have one.
+    /// Whether it compares by order, as only numbers and strings do.
     const fn is_ordering(self) -> bool {
         !matches!(self, Comparison::Equal | Comparison::NotEqual)
     }
@@ -63,7 +63,8 @@ pub enum PathSegment {
     Index(u32),
 }
 
-/// A condition on a field: it exists, has the value's type, and compares like this. `!=` also matches other types.
+/// A condition on a field: the field exists, has the value's type, and compares to it in this way. `!=` also matches
+/// other types.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PayloadCondition {
     pub path: Vec<PathSegment>,
@@ -73,7 +74,7 @@ pub struct PayloadCondition {
 }
 
 impl PayloadCondition {
-    /// Parses a condition; `None`: the text is none.
+    /// Parses a condition; `None`: the text is not a condition.
     pub fn parse(text: &str) -> Option<PayloadCondition> {
         if text.len() > LONGEST {
             return None;

@@ -64,7 +64,7 @@ impl ConsumerLease {
         let place = offset.checked_sub(first).and_then(|place| self.positions.get(usize::try_from(place).ok()?));
         match place {
             _ if offset == 0 || offset > self.given => CommitOutcome::UnknownOffset,
-            // Another program of the consumer went on while the response to this commit was lost.
+            // Another program of the consumer has continued since the response to this commit was lost.
             None if self.lapsed < offset && offset <= self.committed => CommitOutcome::AlreadyCommitted,
             None => CommitOutcome::LeaseExpired,
             Some(_) if offset <= self.committed => CommitOutcome::AlreadyCommitted,

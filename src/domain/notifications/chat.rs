@@ -1,6 +1,6 @@
 //! Chat channels as operational endpoints: the incoming webhooks of Slack, Microsoft Teams and Discord.
 //!
-//! * [`ChatHook`]: the format and the URL. The URL is a secret: whoever knows it can post to the channel.
+//! * [`ChatHook`]: the format and the URL. The URL is a secret, because anyone who knows it can post to the channel.
 //! * [`ChatMessage`]: an operational event in words, with a link to its page. [`ChatMessage::body`] is the request body
 //!   in a format. Values from the event are untrusted text: they are cut, and escaped for each format.
 

@@ -1,5 +1,4 @@
-//! Notifications about failing endpoints and deliveries. Come here for the texts, the payloads and the rules for when
-//! one is due.
+//! Notifications about failing endpoints and deliveries. Come here for their texts, payloads and schedule.
 //!
 //! * [`operational`]: **operational events**, sent as webhooks to the organization's own operational endpoints.
 //! * [`chat`]: operational events as messages in a **chat channel** (Slack, Teams, Discord).

@@ -46,7 +46,7 @@ struct AppPortalAccessIn {
     /// The customer's permissions; all by default.
     #[schema(max_items = 6)]
     capabilities: Option<Vec<Capability>>,
-    /// A name of your own for this session, to expire it by.
+    /// Your own name for this session, to expire it by name.
     #[schema(value_type = Option<schemas::PortalSessionName>)]
     session_id: Option<String>,
     /// Feature flags of the customer: event types behind them are visible.

@@ -100,7 +100,7 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<EndpointMessageFilter, Ap
     })
 }
 
-/// The delivery status for a status code of the dialect. Pending deliveries are 1, or 3 after a failed attempt.
+/// The delivery status for a status code of Svix. Pending deliveries are 1, or 3 after a failed attempt.
 pub(in crate::api) fn standing(status: i32) -> Option<DeliveryStatus> {
     match status {
         0 => Some(DeliveryStatus::Delivered),

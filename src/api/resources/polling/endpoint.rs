@@ -1,4 +1,4 @@
-//! Polling endpoints: create, retrieve, list, replace, update and delete. The dialect calls them destinations and has
+//! Polling endpoints: create, retrieve, list, replace, update and delete. Svix calls them destinations and has
 //! several types; this is the only one that Sendoff supports.
 
 use actix_web::http::StatusCode;
@@ -163,7 +163,7 @@ pub(in crate::api) fn read(
         _ => Err(Invalid::new("status", "must be enabled or disabled")),
     });
     status.apply_or_default(&mut spec.disabled);
-    // In the dialect, an empty list matches everything.
+    // In Svix, an empty list matches everything.
     let filter = |list: FieldValue<Vec<String>>| match list {
         FieldValue::Set(list) if list.is_empty() => FieldValue::Null,
         list => list,

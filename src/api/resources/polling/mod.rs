@@ -1,6 +1,6 @@
 //! Polling: an application's messages, fetched by the receiver instead of sent to a URL.
 //!
-//! * [`endpoint`]: polling endpoints. The dialect calls them destinations, or sinks in paths.
+//! * [`endpoint`]: polling endpoints. Svix calls them destinations, or sinks in paths.
 //! * [`poll`]: a page of messages, for readers that keep their own position and for consumers; long polling.
 //! * [`lease`]: pages under a lease, for consumers that commit.
 //! * [`stream`]: server-sent events.

@@ -143,7 +143,7 @@ pub(super) fn start_position(
 /// fetched as soon as they are accepted. Those with deleted content are omitted.
 ///
 /// `X-Poll-Interval` is the number of seconds to wait before the next request. With `If-None-Match`, the response is
-/// 304 if the page would be the one with that `ETag`.
+/// 304 if the page still has that `ETag`.
 #[utoipa::path(
     get, path = "/app/{app_id}/poller/{sink_id}", params(PollParams, PollFilterParams, DeliveryParams),
     responses(
