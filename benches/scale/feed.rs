@@ -17,6 +17,8 @@ const AGE: Duration = Duration::from_secs(28 * 86_400);
 
 pub async fn measure(plan: &Plan, store: Kind) -> Row {
     let bench = BenchStore::on(plan, store).await;
+    // The ages of the messages are relative to their insertion, which takes minutes.
+    let now = jiff::Timestamp::now();
     // Two applications share the time, so the feed is interleaved with another one.
     bench.customers(2, 1, 1).await;
     // The first statement writes the messages. The feed needs none of their attempts.
@@ -29,7 +31,6 @@ pub async fn measure(plan: &Plan, store: Kind) -> Row {
     let (server, _) = bench.start();
     let api = rest(&server);
     api.post("/app/app-0/destination/", r#"{"type":"pollingEndpoint","uid":"bench"}"#.to_owned()).await;
-    let now = jiff::Timestamp::now();
     let mut slowest: (f64, usize) = (0.0, 0);
     let mut all = Vec::new();
     for position in 0..POSITIONS {

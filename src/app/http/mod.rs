@@ -187,9 +187,16 @@ fn admit(
     deadlines: ClientDeadlines,
     io: TcpStream,
 ) -> Result<(TimedConnection<TcpStream>, Protocol, Option<SocketAddr>), DispatchError> {
-    let peer = io.peer_addr()?;
+    let peer = prepare(&io)?;
     let permit = limiter.acquire(peer.ip()).ok_or(DispatchError::DisconnectTimeout)?;
     Ok((TimedConnection::new(io, permit, deadlines), Protocol::Http1, Some(peer)))
+}
+
+/// Sends each write at once, and returns the caller's address. Without `TCP_NODELAY`, the second write of a response
+/// waits until the caller acknowledges the first, which takes 40 ms on Linux.
+fn prepare(io: &TcpStream) -> std::io::Result<SocketAddr> {
+    io.set_nodelay(true)?;
+    io.peer_addr()
 }
 
 /// The length of a request's body.
@@ -276,4 +283,18 @@ fn mount_probes(config: &mut ServiceConfig, services: &HttpServices) {
 
 async fn not_found() -> HttpResponse {
     HttpResponse::NotFound().json(serde_json::json!({ "code": "not_found", "detail": "Not found." }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_write_waits_for_an_acknowledgement() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (io, _) = listener.accept().await.unwrap();
+        assert_eq!(prepare(&io).unwrap(), caller.local_addr().unwrap());
+        assert!(io.nodelay().unwrap());
+    }
 }
