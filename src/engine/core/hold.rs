@@ -24,7 +24,8 @@ pub enum Hold {
     ProcessLimit,
     /// The process cannot make more requests ([`Headroom`](super::headroom::Headroom)). Time ends this.
     Headroom,
-    /// Too many results are unrecorded. The next record ends this.
+    /// Too many results are unrecorded; or many, most of them of this application
+    /// ([`RecordRoom`](super::concurrency::record_room::RecordRoom)). The next record ends this.
     Unrecorded,
     /// This step has handled enough lanes. The next step continues.
     StepBudget,

@@ -8,6 +8,9 @@ use crate::domain::{AppId, EndpointId};
 /// Identifies an entry of a [`FairQueue`]. Grows with each push.
 pub type Ticket = u64;
 
+/// Maximum applications that one [`FairQueue::pop_of`] passes over.
+const SKIPS: usize = 64;
+
 /// The queue. Push, pop and remove take logarithmic time at most.
 #[derive(Debug, Default)]
 pub struct FairQueue {
@@ -56,6 +59,18 @@ impl FairQueue {
         None
     }
 
+    /// Takes the oldest endpoint of the next application that `may` get a turn. The others keep their endpoints and lose
+    /// this turn. `None`: none of the next [`SKIPS`] may.
+    pub fn pop_of(&mut self, may: impl Fn(AppId) -> bool) -> Option<EndpointId> {
+        for _ in 0..SKIPS.min(self.turns.len()) {
+            if may(*self.turns.front()?) {
+                return self.pop();
+            }
+            self.turns.rotate_left(1);
+        }
+        None
+    }
+
     /// Removes an endpoint, if it is in the queue.
     pub fn remove(&mut self, app: AppId, id: EndpointId, ticket: Ticket) {
         if let Some(waiting) = self.waiting.get_mut(&app) {
@@ -100,6 +115,15 @@ mod tests {
         let rest: Vec<u128> = std::iter::from_fn(|| queue.pop()).map(|id| id.0.as_u128()).collect();
         assert_eq!(rest, [3, 6, 4, 1]);
         assert!(queue.is_empty() && queue.turns.is_empty() && queue.waiting.is_empty(), "nothing remains: {queue:?}");
+    }
+
+    #[test]
+    fn applications_without_a_turn_keep_their_endpoints() {
+        let mut queue = FairQueue::default();
+        (1..=SKIPS as u128 + 1).for_each(|number| _ = queue.push(app(number), endpoint(number)));
+        assert_eq!(queue.pop_of(|one| one == app(3)), Some(endpoint(3)));
+        assert_eq!(queue.pop_of(|one| one == app(3)), None, "all were passed over");
+        assert_eq!((queue.len(), queue.pop_of(|_| true).is_some()), (SKIPS, true));
     }
 
     #[test]

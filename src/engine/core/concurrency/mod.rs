@@ -25,6 +25,7 @@
 pub mod backlog_throttle;
 pub mod circuit_breaker;
 pub mod fair_queue;
+pub mod record_room;
 pub mod responsiveness;
 pub mod shares;
 

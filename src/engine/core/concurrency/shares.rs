@@ -66,12 +66,13 @@ impl Shares {
         self.waiting[kind as usize].remove(app, id, ticket);
     }
 
-    /// Takes the next lane of this kind if the share has room. Applications take turns.
-    pub fn next(&mut self, kind: Responsiveness) -> Option<EndpointId> {
+    /// Takes the next lane of this kind, of an application that may send, if the share has room. Applications take
+    /// turns.
+    pub fn next(&mut self, kind: Responsiveness, may_send: impl Fn(AppId) -> bool) -> Option<EndpointId> {
         if self.full(kind) {
             return None;
         }
-        self.waiting[kind as usize].pop()
+        self.waiting[kind as usize].pop_of(may_send)
     }
 
     /// The requests in flight by kind, and the number of waiting lanes.
@@ -97,11 +98,11 @@ mod tests {
         (0..8).for_each(|_| shares.start(Responsiveness::Silent));
         assert!(shares.full(Responsiveness::Silent) && !shares.full(Responsiveness::Unknown));
         shares.wait(app, id, Responsiveness::Silent);
-        assert_eq!(shares.next(Responsiveness::Silent), None);
+        assert_eq!(shares.next(Responsiveness::Silent, |_| true), None);
         (0..4).for_each(|_| shares.start(Responsiveness::Unknown));
         assert!(shares.full(Responsiveness::Unknown) && !shares.full(Responsiveness::Responsive));
         shares.end(Some(Responsiveness::Silent));
-        assert_eq!(shares.next(Responsiveness::Silent), Some(id));
+        assert_eq!(shares.next(Responsiveness::Silent, |_| true), Some(id));
         shares.reclassify(Responsiveness::Silent, Responsiveness::Responsive, 7);
         assert_eq!((shares.in_flight(), shares.counts()), (11, ([7, 4, 0], 0)));
     }

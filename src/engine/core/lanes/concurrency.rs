@@ -41,7 +41,8 @@ impl Lanes {
         let throttled = self.throttle_hold(now).is_some();
         for kind in [Responsiveness::Unknown, Responsiveness::Silent] {
             while self.visits < PER_STEP {
-                let Some(id) = self.shares.next(kind) else { break };
+                let room = &self.record_room;
+                let Some(id) = self.shares.next(kind, |app| room.admits(app)) else { break };
                 let Some(lane) = self.lanes.get_mut(&id) else { continue };
                 lane.positions.awaiting_share = None;
                 if lane.backlogged_until.is_none() || !throttled {

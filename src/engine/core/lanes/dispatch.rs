@@ -2,7 +2,7 @@
 //! the lanes of each. A lane that may send only later is woken then. A lane that waits for a share is retried when
 //! one of its kind ends.
 
-use super::{Dispatch, Lanes, PER_STEP, UNRECORDED};
+use super::{Dispatch, Lanes, PER_STEP, UnrecordedAttempt};
 use crate::domain::EndpointId;
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::hold::Hold;
@@ -47,7 +47,7 @@ impl Lanes {
             Some(Hold::ProcessLimit)
         } else if in_flight >= headroom {
             Some(Hold::Headroom)
-        } else if in_flight + self.unrecorded >= UNRECORDED {
+        } else if self.record_room.is_full() {
             Some(Hold::Unrecorded)
         } else if self.visits >= PER_STEP {
             Some(Hold::StepBudget)
@@ -57,11 +57,17 @@ impl Lanes {
     }
 
     /// The next queued lane, alternating between lanes without backlog and, as far as the throttle allows, backlogged
-    /// ones.
+    /// ones. If room for results is scarce, lanes of applications with many of them stay queued.
     fn next_queued(&mut self, now: ClockReading) -> Option<EndpointId> {
         let may = !self.lines[1].is_empty() && self.throttle_hold(now).is_none();
         let behind = may && (self.backlogged_next || self.lines[0].is_empty());
-        self.lines[usize::from(behind)].pop()
+        if !self.record_room.is_scarce() {
+            return self.lines[usize::from(behind)].pop();
+        }
+        let room = &self.record_room;
+        let [others, backlogged] = &mut self.lines;
+        let other = others.pop_of(|app| room.admits(app));
+        if other.is_none() && may { backlogged.pop_of(|app| room.admits(app)) } else { other }
     }
 
     /// The next delivery of a lane taken from its queue, if the lane may send.
@@ -83,10 +89,12 @@ impl Lanes {
         lane.turn = self.turns;
         self.shares.start(lane.kind);
         self.throttle.count_send(lane.backlogged_until.is_some(), now.mono);
-        let bytes = dispatch.delivery.message.size();
+        let (bytes, app) = (dispatch.delivery.message.size(), lane.live.endpoint.app_id);
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
         self.in_flight_bytes += bytes;
-        self.in_flight_sizes.insert((id, dispatch.delivery.message.id), bytes);
+        self.record_room.take(app);
+        let attempt = UnrecordedAttempt { app, in_flight_bytes: bytes };
+        self.unrecorded.insert((id, dispatch.delivery.message.id), attempt);
         // Back to the end of the queue, so the lanes of an application take turns.
         self.enqueue(id);
         self.index(id);

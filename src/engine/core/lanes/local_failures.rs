@@ -11,7 +11,7 @@ impl Lanes {
     /// An attempt was not made. In the store, its delivery is still pending.
     pub fn failed_locally(&mut self, one: UnsentAttempt, now: ClockReading) {
         self.shares.end(self.lanes.get(&one.endpoint).map(|lane| lane.kind));
-        self.in_flight_bytes -= self.in_flight_sizes.remove(&(one.endpoint, one.message)).unwrap_or(0);
+        self.give_room_back((one.endpoint, one.message));
         if one.why.affects_all() {
             self.headroom.failed(self.in_flight(), now.mono, one.jitter);
         }

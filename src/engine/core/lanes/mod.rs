@@ -31,6 +31,7 @@ use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::backlog_throttle::BacklogThrottle;
 use crate::engine::core::concurrency::fair_queue::FairQueue;
+use crate::engine::core::concurrency::record_room::RecordRoom;
 use crate::engine::core::concurrency::shares::Shares;
 use crate::engine::core::headroom::Headroom;
 use crate::engine::core::lane::{Lane, QueuedDelivery};
@@ -47,9 +48,6 @@ use table::LaneTable;
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// Maximum payload bytes that one read loads; the first message may exceed it.
 const READ_BYTES: usize = 16 * 1024 * 1024;
-/// Maximum unrecorded results before sending stops. Bounds memory while the store is unavailable, and the number of
-/// deliveries that a crash would repeat.
-const UNRECORDED: usize = 4_096;
 /// A lane is dropped after this long without activity; its bucket is full by then.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -75,6 +73,13 @@ pub enum Ownership {
     Ours,
     Others,
     Unknown,
+}
+
+/// An attempt from its start to its record.
+struct UnrecordedAttempt {
+    app: AppId,
+    /// The size of its payload while it is in flight, then 0.
+    in_flight_bytes: usize,
 }
 
 /// All lanes with something to do, and their shared state.
@@ -118,11 +123,12 @@ pub struct Lanes {
     /// Requests in flight, and the lanes that wait for a share.
     shares: Shares,
     lane_cap: usize,
-    unrecorded: usize,
+    record_room: RecordRoom,
+    /// The attempts that take room there.
+    unrecorded: HashMap<(EndpointId, MessageId), UnrecordedAttempt>,
     queued_bytes: usize,
     headroom: Headroom,
-    /// The payload sizes of requests in flight, and their sum.
-    in_flight_sizes: HashMap<(EndpointId, MessageId), usize>,
+    /// The payload bytes of requests in flight.
     in_flight_bytes: usize,
 }
 
@@ -152,10 +158,10 @@ impl Lanes {
             recently_read_order: VecDeque::new(),
             shares: Shares::new(max_in_flight),
             lane_cap,
-            unrecorded: 0,
+            record_room: RecordRoom::default(),
+            unrecorded: HashMap::new(),
             queued_bytes: 0,
             headroom: Headroom::default(),
-            in_flight_sizes: HashMap::new(),
             in_flight_bytes: 0,
         }
     }
@@ -177,7 +183,7 @@ impl Lanes {
 
     /// Whether every result is recorded.
     pub fn settled(&self) -> bool {
-        self.in_flight() == 0 && self.unrecorded == 0
+        self.record_room.is_empty()
     }
 
     /// Queues a message that was just committed, for some of its endpoints. Deliveries that do not fit or are
@@ -296,9 +302,10 @@ impl Lanes {
     /// is one.
     pub fn sent(&mut self, key: (EndpointId, MessageId), outcome: &Outcome, now: ClockReading) -> Option<Duration> {
         let id = key.0;
-        self.in_flight_bytes -= self.in_flight_sizes.remove(&key).unwrap_or(0);
+        if let Some(attempt) = self.unrecorded.get_mut(&key) {
+            self.in_flight_bytes -= std::mem::take(&mut attempt.in_flight_bytes);
+        }
         self.shares.end(self.lanes.get(&id).map(|lane| lane.kind));
-        self.unrecorded += 1;
         self.headroom.succeeded();
         self.renew(id);
         let lane = self.lanes.get_mut(&id)?;
@@ -310,9 +317,17 @@ impl Lanes {
         rest
     }
 
+    /// An attempt is recorded, or was not made.
+    fn give_room_back(&mut self, key: (EndpointId, MessageId)) {
+        if let Some(attempt) = self.unrecorded.remove(&key) {
+            self.in_flight_bytes -= attempt.in_flight_bytes;
+            self.record_room.give_back(attempt.app);
+        }
+    }
+
     /// A result was recorded. `due`: when the delivery is due again.
     pub fn recorded(&mut self, id: EndpointId, message: MessageId, due: Option<Time>) {
-        self.unrecorded = self.unrecorded.saturating_sub(1);
+        self.give_room_back((id, message));
         self.renew(id);
         if let Some(lane) = self.lanes.get_mut(&id) {
             let ordered = lane.ordered();

@@ -1,7 +1,7 @@
 //! The cost of the lanes: lookups per event, and bytes held.
 
 use super::super::*;
-use super::world::{LanesWorld, SignalTiming};
+use super::world::{LanesWorld, SignalTiming, accepted, live};
 
 #[test]
 fn lanes_waiting_for_a_share_cost_nothing() {
@@ -70,4 +70,38 @@ fn a_read_requests_a_bounded_number_of_rows() {
         );
         assert!(wants.iter().map(|want| want.fresh + want.retries).sum::<i64>() <= 16_384);
     }
+}
+
+#[test]
+fn an_application_with_many_unrecorded_results_leaves_room_for_the_others() {
+    let mut world = LanesWorld::new(5_000, 512, 16);
+    world.accept(SignalTiming::AtOnce);
+    let fill = |world: &mut LanesWorld| loop {
+        world.start();
+        if world.in_flight.is_empty() {
+            break;
+        }
+        (0..world.in_flight.len()).for_each(|pick| world.finish(pick, true));
+    };
+    fill(&mut world);
+    let unrecorded = world.unrecorded.len();
+    assert!((3_000..4_096).contains(&unrecorded), "{unrecorded} results of one application wait for the store");
+
+    let (app, id) = (AppId(uuid::Uuid::from_u128(2)), EndpointId(uuid::Uuid::from_u128(9_999)));
+    let mut other = live(9_999, |_| {});
+    Arc::get_mut(&mut other).unwrap().endpoint.app_id = app;
+    let message = Arc::new(accepted(MessageId(uuid::Uuid::from_u128(77)), app, world.now.time, None));
+    world.pending.insert((id, message.id), (DeliveryState::Fresh, world.now.time, Progress::default()));
+    world.lanes.admit_all(&Admission::new(message, vec![other]), world.now);
+    world.start();
+    let sent: Vec<EndpointId> = world.in_flight.iter().map(|dispatch| dispatch.live.endpoint.id).collect();
+    assert_eq!(sent, [id], "the other application's delivery is sent, and nothing else");
+
+    world.finish(0, true);
+    while !world.unrecorded.is_empty() {
+        world.record(500);
+        fill(&mut world);
+    }
+    assert_eq!(world.delivered, 5_001, "records make room for the rest");
+    assert!(world.lanes.settled());
 }
