@@ -22,6 +22,8 @@ use lines::Lines;
 const DURATIONS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
 /// Buckets in seconds for one step of the event loop.
 const STEPS: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25];
+/// Buckets for write transactions of the store, in seconds.
+const WRITES: [f64; 10] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0];
 /// Buckets for the number of items per transaction.
 const BATCHES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -96,6 +98,7 @@ pub fn count() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("sendoff_attempt_duration_seconds".to_owned()), &DURATIONS)?
         .set_buckets_for_metric(Matcher::Full("sendoff_engine_step_seconds".to_owned()), &STEPS)?
+        .set_buckets_for_metric(Matcher::Full("sendoff_store_write_seconds".to_owned()), &WRITES)?
         .set_buckets_for_metric(Matcher::Full("sendoff_batch_size".to_owned()), &BATCHES)?
         .install_recorder()?;
     describe();
@@ -157,5 +160,6 @@ fn describe() {
         Unit::Seconds,
         "Duration of one step of the engine's event loop."
     );
+    describe_histogram!("sendoff_store_write_seconds", Unit::Seconds, "Duration of write transactions, by kind.");
     describe_histogram!("sendoff_batch_size", "Items per transaction, by kind.");
 }

@@ -118,6 +118,7 @@ struct Inner {
     routing_cache: routing_cache::RoutingCache,
     signals: signals::Signals,
     queues: writer::Queues,
+    accept_rate: writer::accept_rate::AcceptRate,
     outbox_watermark: outbox_watermark::OutboxWatermark,
     in_flight_keys: idempotency::InFlightKeys,
     /// Locks that serialize conflicting endpoint changes.
@@ -185,6 +186,7 @@ impl Store {
             routing_cache: routing_cache::RoutingCache::default(),
             signals,
             queues,
+            accept_rate: writer::accept_rate::AcceptRate::default(),
             outbox_watermark: outbox_watermark::OutboxWatermark::default(),
             in_flight_keys: idempotency::InFlightKeys::default(),
             change_locks: ChangeLocks::default(),

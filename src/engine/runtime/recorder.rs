@@ -37,7 +37,7 @@ pub async fn run(
     while !pending.is_empty() || finished.recv_many(&mut pending, BATCH).await > 0 {
         fill_batch(&mut finished, &mut pending, small_again).await;
         Component::Recorder.panic_point();
-        let batch: Arc<[FinishedAttempt]> = pending.drain(..fitting(&pending)).collect();
+        let batch: Arc<[FinishedAttempt]> = pending.drain(..fitting(&pending, store.record_batch())).collect();
         metrics::histogram!("sendoff_batch_size", "kind" => "record").record(batch.len() as f64);
         let began = Instant::now();
         let results = record(&store, &batch).await;
@@ -70,8 +70,8 @@ async fn fill_batch<T>(finished: &mut mpsc::UnboundedReceiver<T>, pending: &mut 
     }
 }
 
-/// The number of leading results that fit into one transaction, at least one.
-fn fitting(pending: &[FinishedAttempt]) -> usize {
+/// The number of leading results that fit into one transaction: at least one, and up to `most`.
+fn fitting(pending: &[FinishedAttempt], most: usize) -> usize {
     let mut bytes = 0;
     let fits = |one: &&FinishedAttempt| {
         let outcome = &one.attempt.outcome;
@@ -79,7 +79,7 @@ fn fitting(pending: &[FinishedAttempt]) -> usize {
         bytes += headers + outcome.response_body.len();
         bytes <= BATCH_BYTES
     };
-    pending.iter().take_while(fits).count().max(1).min(pending.len())
+    pending.iter().take(most).take_while(fits).count().max(1).min(pending.len())
 }
 
 /// Records a batch, retrying for as long as the store is unavailable.

@@ -25,6 +25,8 @@ const QUIET: Duration = Duration::from_secs(10);
 /// single process. Each process knows its own wide messages.
 const FAN_OUT_POLL: Duration = Duration::from_secs(1);
 const LONGEST_FAN_OUT_POLL: Duration = Duration::from_secs(10);
+/// The outbox is polled after this much fan-out: small steps alone would wait for a poll each.
+const FAN_OUT_TURN: Duration = Duration::from_millis(20);
 /// The longest wait while the store is unavailable.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -40,7 +42,11 @@ pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch:
     while !*stop.borrow() {
         Component::Relay.panic_point();
         let wide = store.take_packed_flag() || Instant::now() >= fan_out_at;
-        let more = wide && fan_out(&store, clock, &mut turns, &mut failing).await;
+        let turn_ends = Instant::now() + FAN_OUT_TURN;
+        let mut more = wide && fan_out(&store, clock, &mut turns, &mut failing).await;
+        while more && Instant::now() < turn_ends {
+            more = fan_out(&store, clock, &mut turns, &mut failing).await;
+        }
         if wide {
             let idle = fleet.borrow().interval(FAN_OUT_POLL, LONGEST_FAN_OUT_POLL);
             fan_out_at = Instant::now() + if more { Duration::ZERO } else { idle };

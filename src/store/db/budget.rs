@@ -10,7 +10,7 @@ pub const MOST_ROWS: usize = 20_000;
 /// The lowest limit on a slow store.
 const LEAST_ROWS: usize = 500;
 /// The target duration of a transaction; other callers wait for it.
-const AIM: Duration = Duration::from_millis(300);
+const AIM: Duration = Duration::from_millis(100);
 
 /// The row budget of one transaction.
 #[derive(Clone, Copy, Debug)]

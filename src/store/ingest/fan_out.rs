@@ -27,7 +27,7 @@ use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::sqlite;
 use crate::store::ingest::due_insert::INSERT_DUE;
-use crate::store::ingest::fan_out_scheduler::FanOutScheduler;
+use crate::store::ingest::fan_out_scheduler::{FanOutScheduler, SHORT_STEP};
 use crate::store::ingest::message_routing::{self, AppView};
 use crate::store::maintenance::content_deletion;
 use crate::store::queue::dead::{self, INSERT_DEAD, PendingFilter, end_pending};
@@ -126,11 +126,13 @@ impl Store {
             if scheduler.is_backing_off(app, now) {
                 continue;
             }
-            let packs = scheduler.packs(app);
+            let packs = self.step_size(scheduler.packs(app));
             let began = Instant::now();
             match self.retry_conflicts(|| self.move_packs(app, packs, now)).await {
                 Ok(None) => {}
                 Ok(Some(moved)) => {
+                    metrics::histogram!("sendoff_store_write_seconds", "kind" => "fan out")
+                        .record(began.elapsed().as_secs_f64());
                     scheduler.succeeded(app, packs, began.elapsed(), now);
                     return Ok(Some(moved));
                 }
@@ -141,6 +143,12 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// Maximum packs of the next step: few while callers wait for SQLite's only writer.
+    fn step_size(&self, packs: usize) -> usize {
+        let short = !self.shared() && self.inner.accept_rate.wants_short_writes(Instant::now());
+        if short { packs.min(SHORT_STEP) } else { packs }
     }
 
     /// Moves up to `packs` packs of the application. `None`: other processes have locked all of them.

@@ -16,6 +16,8 @@ const MAX_FAILING: usize = 1_024;
 /// The target duration of a step. A longer one halves the next step; one that took less than a third doubles it. On
 /// SQLite all other writers wait for the step.
 const STEP_TARGET: Duration = Duration::from_millis(20);
+/// Maximum packs of a step while callers wait for SQLite's only writer: about 4 ms.
+pub(super) const SHORT_STEP: usize = 1;
 /// Maximum packs of one step.
 pub(super) const PACKS: usize = STEP / PACK;
 

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use sqlx::FromRow as _;
 use uuid::Uuid;
@@ -24,7 +25,7 @@ use crate::store::queue::signals::Admission;
 use crate::store::recording::{
     attempt_insert, failing_endpoints, failure_streaks, operational, operational_event, rollups,
 };
-use crate::store::{Inner, Store, StoreError, Tx, on};
+use crate::store::{Backend, Inner, Store, StoreError, Tx, on};
 
 /// A finished attempt, and the next state of its delivery.
 #[derive(Clone, Debug)]
@@ -62,6 +63,15 @@ impl Store {
     /// inserted once.
     pub async fn record(&self, finished: impl Into<Arc<[FinishedAttempt]>>) -> Result<Vec<RecordOutcome>, StoreError> {
         self.inner.queues.record(finished.into()).await
+    }
+
+    /// Maximum attempts that [`record`](Self::record) should get at once: fewer on SQLite while callers wait for its
+    /// only writer.
+    pub fn record_batch(&self) -> usize {
+        match self.inner.backend {
+            Backend::Sqlite(_) => self.inner.accept_rate.record_batch(Instant::now()),
+            Backend::Postgres(_) => usize::MAX,
+        }
     }
 }
 

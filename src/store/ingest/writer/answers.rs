@@ -1,6 +1,7 @@
 //! After the commit: signals to the engine and feed readers first, then the answers to the callers.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::batch::BatchResult;
 use super::queue::{Write, writer_stopped};
@@ -53,6 +54,7 @@ fn publish_accepted(inner: &Inner, accepted: &AcceptedBatch) {
     }
     let is_accepted = |outcome: &&ItemOutcome| matches!(outcome, ItemOutcome::Decided(Ok(_)));
     let count = accepted.outcomes.iter().filter(is_accepted).count();
+    inner.accept_rate.count(count, Instant::now());
     metrics::counter!("sendoff_accepted_total", "way" => "rest").increment(count as u64);
 }
 

@@ -22,7 +22,7 @@ pub(super) struct BatchResult {
 }
 
 impl BatchResult {
-    fn merge(mut self, second: BatchResult) -> BatchResult {
+    pub(super) fn merge(mut self, second: BatchResult) -> BatchResult {
         self.unavailable = second.unavailable.or(self.unavailable);
         self.left.extend(second.left);
         self.not_loaded.extend(second.not_loaded);
@@ -43,6 +43,8 @@ pub(super) async fn store_batch(
     match transaction::run(inner, &batch, adaptive_budget).await {
         Ok((stored, rows)) => {
             adaptive_budget.adjust(rows, started.elapsed());
+            metrics::histogram!("sendoff_store_write_seconds", "kind" => kind(&batch))
+                .record(started.elapsed().as_secs_f64());
             stored.answer(inner, batch)
         }
         Err(TransactionError::Inside(StoreError::Refused(_))) if batch.len() > 1 => {
@@ -67,5 +69,19 @@ pub(super) async fn store_batch(
             batch.into_iter().for_each(|write| write.fail(&error));
             BatchResult { unavailable, ..BatchResult::default() }
         }
+    }
+}
+
+/// The kinds of writes in a batch, for a metric.
+fn kind(batch: &[Write]) -> &'static str {
+    let any = |of: fn(&Write) -> bool| batch.iter().any(of);
+    let relay = any(|write| matches!(write, Write::Relay(..)));
+    let accept = any(|write| matches!(write, Write::Accept(..)));
+    let record = any(|write| matches!(write, Write::Record(..)));
+    match (relay, accept, record) {
+        (true, ..) => "relay",
+        (false, true, true) => "accept and record",
+        (false, true, false) => "accept",
+        (false, false, _) => "record",
     }
 }

@@ -17,6 +17,8 @@ const EXTERNAL_WRITERS_TTL: Duration = Duration::from_secs(60);
 pub(super) struct LockGaps {
     /// The time that the lock was held since the last gap.
     held: Duration,
+    /// The rest of a gap that was cut short.
+    owed: Duration,
     external: ExternalWriters,
 }
 
@@ -25,17 +27,24 @@ impl LockGaps {
     pub(super) async fn after_batch(&mut self, sqlite: &Sqlite, took: Duration, idle: bool) -> Option<Duration> {
         self.held += took;
         if idle {
-            self.held = Duration::ZERO;
+            (self.held, self.owed) = Default::default();
             return None;
         }
-        // Timers have a resolution of 1 ms: shorter gaps are accumulated.
-        if self.held / FRACTION < MIN_GAP {
+        // Timers have a resolution of 1 ms: shorter gaps are accumulated. While others write, gaps are as short and as
+        // frequent as the batches: callers wait for them too.
+        let expected = if self.external.were_active() { 1 } else { FRACTION };
+        if self.held / expected < MIN_GAP {
             return None;
         }
         let fraction = if self.external.are_active(sqlite).await { 1 } else { FRACTION };
-        let gap = (self.held / fraction).min(MAX_GAP);
-        self.held = Duration::ZERO;
+        let gap = (self.held / fraction + self.owed).min(MAX_GAP);
+        (self.held, self.owed) = Default::default();
         Some(gap)
+    }
+
+    /// The gap was cut short by `rest`, which the next one makes up for.
+    pub(super) fn cut_short(&mut self, rest: Duration) {
+        self.owed = rest;
     }
 }
 
@@ -47,12 +56,17 @@ struct ExternalWriters {
 }
 
 impl ExternalWriters {
+    /// As of the last look.
+    fn were_active(&self) -> bool {
+        self.last_commit.is_some_and(|at| at.elapsed() < EXTERNAL_WRITERS_TTL)
+    }
+
     async fn are_active(&mut self, sqlite: &Sqlite) -> bool {
         let version = sqlite.data_version().await.ok();
         let before = std::mem::replace(&mut self.version, version);
         if before.is_some() && before != version {
             self.last_commit = Some(Instant::now());
         }
-        self.last_commit.is_some_and(|at| at.elapsed() < EXTERNAL_WRITERS_TTL)
+        self.were_active()
     }
 }

@@ -2,14 +2,16 @@
 //! answers the callers after the commit. There is no timer and no minimum delay: a single message is stored at once, a
 //! thousand share a commit.
 //!
-//! On SQLite one writer stores accepts, records and relay steps, in the *same* transaction. On PostgreSQL each kind has
+//! On SQLite one writer stores accepts, records and relay steps, in the *same* transaction (at low rates accepts have
+//! their own, so callers wait for less). On PostgreSQL each kind has
 //! its own writer.
 //!
 //! * [`queue`]: the queues of writes, and the size of a batch. [`batch`]: from a batch to its answers, and what happens
 //!   if the database rejects a value.
 //! * [`transaction`]: one transaction, and why it may run again. [`answers`]: signals and answers after the commit.
 //! * [`isolate`]: the one write that the database rejects. [`pending_loads`]: messages that wait for their application
-//!   to be loaded. [`lock_gaps`]: time for other programs that write to the SQLite file.
+//!   to be loaded. [`lock_gaps`]: time for other programs that write to the SQLite file. [`accept_rate`]: short
+//!   background writes on SQLite while callers wait for its lock.
 //!
 //! # Invariants
 //!
@@ -17,6 +19,7 @@
 //! * A batch is bounded in rows and bytes before it is taken from the queue.
 //! * A write that the database rejects fails alone; the rest of its batch is stored.
 
+pub(in crate::store) mod accept_rate;
 mod answers;
 mod batch;
 mod isolate;
@@ -30,7 +33,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use self::batch::store_batch;
+use self::batch::{BatchResult, store_batch};
 use self::lock_gaps::LockGaps;
 use self::pending_loads::PendingLoads;
 pub(in crate::store) use self::queue::{Queues, queues};
@@ -61,7 +64,11 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
         let batch = fill_batch(std::mem::take(&mut left), &mut queue);
         Component::Writer.panic_point();
         metrics::histogram!("sendoff_batch_size", "kind" => "write").record(batch.len() as f64);
-        let result = store_batch(&inner, batch, &mut adaptive_budget).await;
+        let short = matches!(inner.backend, Backend::Sqlite(_)) && inner.accept_rate.wants_short_writes(started);
+        let result = match short {
+            true => store_accepts_first(&inner, batch, &mut adaptive_budget).await,
+            false => store_batch(&inner, batch, &mut adaptive_budget).await,
+        };
         left = result.left;
         loads.add(&inner, result.not_loaded, queue.max_capacity());
         if let Some(error) = result.unavailable {
@@ -69,16 +76,34 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
             // for each.
             fail_queued(&mut left, &mut queue, &error);
         }
-        let gap = match &inner.backend {
-            Backend::Sqlite(backend) => {
-                let idle = left.is_empty() && queue.is_empty();
-                lock_gaps.after_batch(backend, started.elapsed(), idle).await
-            }
-            Backend::Postgres(_) => None,
-        };
+        let Backend::Sqlite(backend) = &inner.backend else { continue };
+        let idle = left.is_empty() && queue.is_empty();
+        let Some(gap) = lock_gaps.after_batch(backend, started.elapsed(), idle).await else { continue };
         drop(inner);
-        if let Some(gap) = gap {
+        if !short {
             tokio::time::sleep(gap).await;
+            continue;
+        }
+        let ends = tokio::time::Instant::now() + gap;
+        while let Ok(Some(write)) = tokio::time::timeout_at(ends, queue.recv()).await {
+            left.push(write);
+            if matches!(left.last(), Some(Write::Accept(..))) {
+                // Few callers send at this rate: they need not wait for the end of the gap.
+                lock_gaps.cut_short(ends.saturating_duration_since(tokio::time::Instant::now()));
+                break;
+            }
         }
     }
+}
+
+/// Stores the accepts of a batch in a transaction of their own, so their callers do not wait for its other writes.
+async fn store_accepts_first(inner: &Inner, batch: Vec<Write>, adaptive_budget: &mut AdaptiveBudget) -> BatchResult {
+    let (accepts, others): (Vec<Write>, Vec<Write>) =
+        batch.into_iter().partition(|write| matches!(write, Write::Accept(..)));
+    let first = store_batch(inner, accepts, adaptive_budget).await;
+    if let Some(error) = &first.unavailable {
+        others.into_iter().for_each(|write| write.fail(error));
+        return first;
+    }
+    first.merge(store_batch(inner, others, adaptive_budget).await)
 }
