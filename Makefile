@@ -45,11 +45,12 @@ test-others:
 	$(CARGO) test --locked --no-fail-fast --lib --bins $(addprefix --test ,$(OTHERS))
 
 .PHONY: chaos
-chaos: need-compiler need-postgres need-strace ## run the fault injection tests at full length (half an hour) and print their table
+chaos: need-compiler need-postgres need-strace venv ## run the fault injection tests at full length (half an hour) and print their table
 	$(CARGO) test --locked --test store model:: -- --include-ignored
 	@rm -f $(CHAOS)
 	@code=0; $(CARGO) test --locked --test chaos -- --include-ignored --nocapture || code=$$?; \
 	$(CARGO) test --locked --test hostile -- --include-ignored --nocapture || code=$$?; \
+	$(CARGO) test --locked --test engine egress::vectors -- --include-ignored --nocapture || code=$$?; \
 	echo; echo "| fault | store | runs | accepted | delivered | lost | duplicates | in flight | dead |"; \
 	echo "|---|---|---:|---:|---:|---:|---:|---:|---:|"; cat $(CHAOS); exit $$code
 

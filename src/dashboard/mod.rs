@@ -95,6 +95,8 @@ pub struct DashboardState {
     pub traffic: Traffic,
     /// The identity provider; `None`: sign-in by password or link only.
     pub oidc: Option<Arc<OidcProvider>>,
+    /// Accounts with a password need a second factor.
+    pub require_totp: bool,
 }
 
 impl DashboardState {

@@ -1,12 +1,16 @@
 //! The customers' portal: how one gets in and out, what is there for whom, how it looks, and who may embed it.
 
+use std::collections::BTreeSet;
+
 use reqwest::{Method, StatusCode};
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions, PortalPage};
 use sendoff::domain::access::theme::{Theme, ThemeMode};
 use sendoff::domain::catalog::application::Application;
+use sendoff::domain::deliveries::attempt::Failure;
 
 use crate::support::on_both;
+use crate::support::pages::{Page, pages};
 use crate::world::{Browser, MINUTE, Try, World, at, dead, field, framed, location, set_cookie};
 
 on_both! {
@@ -19,6 +23,7 @@ on_both! {
     an_operator_sees_open_sessions_and_ends_one
     resends_and_the_live_view_are_found_and_a_state_is_the_same_everywhere
     an_operator_makes_a_link_that_is_good_once
+    no_page_of_the_portal_names_us_or_a_setting_of_ours
 }
 
 /// The path of a link into the portal of `app`.
@@ -388,4 +393,55 @@ async fn an_operator_makes_a_link_that_is_good_once(world: World) {
     assert!(opened.status() == StatusCode::SEE_OTHER && location(&opened).starts_with("/portal/enter/"));
     let told = world.store.ensure_operational_application(&world.tenant(), world.now).await.unwrap();
     assert_eq!(browser.get(&format!("/applications/{}/portal-link", told.id)).await.0, StatusCode::NOT_FOUND);
+}
+
+/// Every page of the portal, with failures of each kind on them, and errors of forms.
+async fn no_page_of_the_portal_names_us_or_a_setting_of_ours(world: World) {
+    let acme = world.app("Acme").await;
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    let mut messages = Vec::new();
+    for (failure, detail) in [
+        (Failure::Blocked, "the name resolves to a blocked address"),
+        (Failure::Tls, "the receiver's certificate is not trusted (self-signed, or an intermediate certificate is missing)"),
+        (Failure::Tls, "the receiver's certificate is not valid before 2027-01-01"),
+        (Failure::Dns, "the name does not exist in DNS"),
+        (Failure::Unreachable, "the host is unreachable"),
+    ] {
+        let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 3)).await;
+        world.tries(&message, &endpoint, [Try::failed(world.ago(MINUTE), failure, detail, 3, dead())]).await;
+        messages.push(message.id.to_string());
+    }
+    let customer = world.portal_session_with(&acme, hour(&world)).await;
+    let mut read = 0;
+    let check = |path: &str, page: &str| {
+        // The user agent of a request is what was sent.
+        let page = page.replace("Sendoff/", "");
+        for word in ["SENDOFF_", "SSL_CERT_FILE", "Sendoff", "this machine"] {
+            assert!(!page.contains(word), "{path} says {word}: {page}");
+        }
+    };
+    for page in pages().into_iter().filter(|page| page.in_portal() && page.method == "GET") {
+        let path = page.path.replace("{endpoint}", &endpoint.id.to_string());
+        for path in messages.iter().map(|message| path.replace("{message}", message)).collect::<BTreeSet<_>>() {
+            if path.contains("/events") || path.contains("{code}") {
+                continue;
+            }
+            let (_, page) = customer.get(&Page { path: path.clone(), ..page.clone() }.path_with("x")).await;
+            check(&path, &page);
+            read += 1;
+        }
+    }
+    assert!(read > 20, "{read} pages");
+    for url in ["http://10.0.0.1/", "http://127.0.0.1:1/", "ftp://a.example/", "http://user@a.example/"] {
+        let path = "/portal/endpoints/new";
+        let response = customer.submit(path, path, &[("url", url)]).await;
+        check(url, &response.text().await.unwrap());
+    }
+    // Rejected before any page.
+    for (name, value) in [("host", "evil.example"), ("origin", "https://evil.example")] {
+        let request = world.request(Method::POST, "/portal/preferences").header("cookie", &customer.cookie);
+        let response = request.header(name, value).send().await.unwrap();
+        assert!(response.status().is_client_error(), "{name}");
+        check(name, &response.text().await.unwrap());
+    }
 }

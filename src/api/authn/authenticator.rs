@@ -190,7 +190,7 @@ impl Credential {
             Credential::AutoConfig(subscription) => Caller {
                 tenant: Tenant { org: subscription.org.clone(), only: Some(subscription.app_id) },
                 permissions: Permissions::AutoConfig(subscription.id),
-                flags: Vec::new(),
+                flags: subscription.feature_flags.clone(),
                 limited_as: self.limit_subject(),
                 credential: CredentialRef::Token { hash, expires: None },
                 actor: Arc::new(Actor::new(ActorKind::Token, subscription.censored())),

@@ -318,7 +318,7 @@ fn timeline(
     now: Time,
 ) -> Vec<TimelineStep> {
     let step = |attempt: &Attempt| {
-        let mut step = TimelineStep::new(attempt, &endpoint.spec.url, false, now);
+        let mut step = TimelineStep::new(attempt, &endpoint.spec.url, false, context, now);
         step.shorten();
         let href = format!("{}#{}", context.paths.message(attempt.message_id), attempt.id);
         let name = event_types.get(&attempt.id).map_or_else(|| Line::new("deleted message"), |name| Line::new(name));

@@ -191,6 +191,14 @@ impl PageLayout {
         PageLayout { prefs, brand, portal: true, ..PageLayout::bare() }
     }
 
+    /// Hides the header with the navigation.
+    pub fn without_head(mut self) -> PageLayout {
+        if let Some(menu) = &mut self.menu {
+            menu.head = false;
+        }
+        self
+    }
+
     /// Sets the CSRF token.
     pub fn with_token(mut self, csrf: String) -> PageLayout {
         self.csrf = csrf;

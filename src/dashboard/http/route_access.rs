@@ -4,12 +4,13 @@
 //! It does not contain the portal: the [capabilities](crate::domain::access::portal) of a session determine the
 //! customer's pages.
 
-use actix_web::Error;
+use actix_web::{Error, web};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::middleware::Next;
 
+use crate::dashboard::DashboardState;
 use crate::dashboard::http::current_user::{CurrentUser, Principal};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::session::Cookies;
@@ -259,7 +260,15 @@ impl OperatorRights {
     }
 }
 
+/// The page that sets up a second factor.
+pub const SECOND_FACTOR: &str = "/account/second-factor";
+
 impl CurrentUser {
+    /// Whether the account must set up a second factor before anything else.
+    pub fn lacks_second_factor(&self, state: &DashboardState) -> bool {
+        state.require_totp && self.account().is_some_and(|account| account.has_password && !account.second_factor)
+    }
+
     /// The operator's role: all rights for those who signed in by a one-time link. `None`: a customer.
     pub fn role(&self) -> Option<OperatorRole> {
         match &self.principal {
@@ -285,7 +294,12 @@ pub async fn check(request: ServiceRequest, next: Next<BoxBody>) -> Result<Servi
     let refused = match rule(request.method(), request.path()) {
         RouteRule::Rule(Access::Open) => None,
         RouteRule::Rule(access) => match CurrentUser::of(request.request().clone()).await {
-            Ok(user) => (!user.rights().is_some_and(|rights| rights.have(access))).then_some(PageError::NotAllowed),
+            Ok(user) if !user.rights().is_some_and(|rights| rights.have(access)) => Some(PageError::NotAllowed),
+            Ok(user) => {
+                let path = request.path();
+                let lacks = request.app_data::<web::Data<DashboardState>>().is_none_or(|s| user.lacks_second_factor(s));
+                (lacks && ![SECOND_FACTOR, "/logout"].contains(&path)).then_some(PageError::SecondFactorRequired)
+            }
             Err(error) => Some(error),
         },
         RouteRule::OtherMethod => Some(PageError::WrongMethod),
