@@ -139,9 +139,7 @@ fn why_special_v4(ip: Ipv4Addr) -> Option<&'static str> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// The host is an address Sendoff does not connect to.
-    #[error(
-        "points to an address that Sendoff does not connect to: {0}. Use a public one, or open it (SENDOFF_EGRESS_ALLOW)"
-    )]
+    #[error("points to an address that is not allowed: {0}. Use a public one, or open it (SENDOFF_EGRESS_ALLOW)")]
     Address(#[from] BlockedAddress),
     /// Unsupported scheme, port, credentials or host.
     #[error("{0}")]

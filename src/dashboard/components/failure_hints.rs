@@ -2,8 +2,9 @@
 
 use crate::domain::deliveries::attempt::{Failure, Outcome};
 
-/// Advice on a failure. `None`: the attempt succeeded, or the failure explains itself.
-pub fn hint(outcome: &Outcome) -> Option<&'static str> {
+/// Advice on a failure; for a customer without settings of the server. `None`: the attempt succeeded, or the failure
+/// explains itself.
+pub fn hint(outcome: &Outcome, customer: bool) -> Option<&'static str> {
     Some(match outcome.failure? {
         Failure::Status => return outcome.status.and_then(of_status),
         Failure::Timeout => {
@@ -14,7 +15,10 @@ pub fn hint(outcome: &Outcome) -> Option<&'static str> {
         }
         Failure::Unreachable => "No route to this host. Check routing, firewalls and outages.",
         Failure::Dns => "The host name does not resolve. Check for typos and missing DNS records.",
-        Failure::Tls => of_tls(&outcome.detail),
+        Failure::Tls => of_tls(&outcome.detail, customer),
+        Failure::Blocked if customer => {
+            "The address is private, reserved or local, so nothing was sent. Use a public address."
+        }
         Failure::Blocked => {
             "The address is private, reserved or local, so nothing was sent. To allow it, add its range to SENDOFF_EGRESS_ALLOW."
         }
@@ -27,14 +31,18 @@ pub fn hint(outcome: &Outcome) -> Option<&'static str> {
 }
 
 /// Matches the descriptions from `egress::classify`. Certificates are always verified.
-fn of_tls(detail: &str) -> &'static str {
+fn of_tls(detail: &str, customer: bool) -> &'static str {
     let of = |word: &str| detail.contains(word);
     if of("expired") {
         "Renew the receiver's certificate. Retries continue and succeed once it is valid."
+    } else if of("not valid before") && customer {
+        "Check the receiver's certificate and its validity period."
     } else if of("not valid before") {
         "Check the clocks of the receiver and of this machine."
     } else if of("not for") {
         "The certificate is for another host. Check the endpoint's URL and the receiver's TLS setup."
+    } else if (of("nobody that is trusted") || of("self-signed")) && customer {
+        "The receiver must send its full certificate chain, from a public authority."
     } else if of("nobody that is trusted") || of("self-signed") {
         "The receiver must send its full certificate chain. To trust your own root, set SSL_CERT_FILE."
     } else if of("does not speak TLS") {
@@ -89,14 +97,35 @@ mod tests {
     #[test]
     fn every_failure_has_a_hint() {
         for failure in Failure::ALL.into_iter().filter(|failure| *failure != Failure::Status) {
-            assert!(hint(&Outcome::failed(failure, "", Duration::ZERO)).is_some(), "{failure:?}");
+            for customer in [false, true] {
+                assert!(hint(&Outcome::failed(failure, "", Duration::ZERO), customer).is_some(), "{failure:?}");
+            }
         }
         let answered =
             |status| Outcome { status: Some(status), ..Outcome::failed(Failure::Status, "", Duration::ZERO) };
         for status in [301, 400, 401, 404, 410, 429, 500, 503, 599] {
-            assert!(hint(&answered(status)).is_some(), "{status}");
+            assert!(hint(&answered(status), true).is_some(), "{status}");
         }
         let delivered = Outcome { failure: None, ..answered(200) };
-        assert_eq!(hint(&delivered), None);
+        assert_eq!(hint(&delivered, false), None);
+    }
+    /// A customer can neither change a setting nor read a log.
+    #[test]
+    fn hints_for_customers_name_no_setting() {
+        for detail in [
+            "",
+            "expired",
+            "not valid before",
+            "not for",
+            "nobody that is trusted",
+            "self-signed",
+            "does not speak TLS",
+        ] {
+            for failure in Failure::ALL {
+                let Some(text) = hint(&Outcome::failed(failure, detail, Duration::ZERO), true) else { continue };
+                let banned = ["SENDOFF", "SSL_CERT", "Sendoff", "this machine"];
+                assert!(!banned.iter().any(|word| text.contains(word)), "{text}");
+            }
+        }
     }
 }

@@ -19,6 +19,7 @@ use crate::dashboard::http::current_user::limited_by;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session::{Cookies, hash};
+use crate::dashboard::portal::language;
 use crate::store::StoreError;
 use crate::traffic::rate_limits::RateLimitExceeded;
 
@@ -61,10 +62,16 @@ pub async fn pass(
     let mut response = match admitted {
         // Handler errors arrive as responses. Nothing here may hold on to the request: the router still mutates it.
         Ok(()) => render_error(next.call(request).await?, &id),
-        Err(refusal) => request.into_response(refusal.answer(&id)),
+        Err(refusal) => {
+            let portal = Cookies::at(request.path()) == Cookies::Portal;
+            request.into_response(refusal.answer(&id, portal))
+        }
     };
     // Only the portal may be embedded, and only by the configured origins.
     let portal = Cookies::at(response.request().path()) == Cookies::Portal;
+    if portal {
+        response = language::translated(response);
+    }
     let frames: &[String] = if portal { &state.frame_origins } else { &[] };
     let images = response.request().extensions().get::<ImageOrigin>().map(|images| images.0.clone());
     let policy = policy(images.as_deref(), frames);
@@ -151,10 +158,17 @@ enum BlockedRequest {
 
 impl BlockedRequest {
     /// Plain text, because style sheets would be rejected too. Contains nothing from the request.
-    fn answer(&self, id: &str) -> HttpResponse {
+    /// The response; in the portal without advice about settings.
+    fn answer(&self, id: &str, portal: bool) -> HttpResponse {
         let (status, text) = match self {
             BlockedRequest::Limited(_) => {
                 (StatusCode::TOO_MANY_REQUESTS, "429: too many requests. Nothing was changed. Try again in a moment.\n")
+            }
+            BlockedRequest::Host if portal => {
+                (StatusCode::MISDIRECTED_REQUEST, "421: this page is not served under this host name.\n")
+            }
+            BlockedRequest::Origin if portal => {
+                (StatusCode::FORBIDDEN, "403: this request came from another site. Nothing was changed.\n")
             }
             BlockedRequest::Host => (
                 StatusCode::MISDIRECTED_REQUEST,
