@@ -434,6 +434,20 @@ pub async fn execute(world: &World, sql: &str) {
     }
 }
 
+/// The number that a query gives, past the store's own code.
+pub async fn number(world: &World, sql: &str) -> i64 {
+    use sqlx::Row as _;
+    let sql = sqlx::AssertSqlSafe(sql.to_owned());
+    if world.database.starts_with("sqlite:") {
+        let mut connection = sqlx::SqliteConnection::connect(&world.database).await.unwrap();
+        connection.fetch_one(sql).await.unwrap().get(0)
+    } else {
+        let mut connection = sqlx::PgConnection::connect(&world.database).await.unwrap();
+        connection.execute("SET search_path = sendoff").await.unwrap();
+        connection.fetch_one(sql).await.unwrap().get(0)
+    }
+}
+
 /// The value of a page's first hidden field of that name.
 pub fn field(page: &str, name: &str) -> String {
     let marker = format!("name=\"{name}\" value=\"");

@@ -1,12 +1,13 @@
 //! The list of deliveries, across applications or within one.
 //!
-//! * [`resend`] – resends one delivery. [`cancel`] – cancels a pending one. [`delivery_export`] – the list as a file. Bulk resends are in
-//!   [`bulk`](crate::dashboard::bulk).
+//! * [`resend`] – resends one delivery. [`cancel`] – cancels a pending one. [`cancel_selected`] – cancels selected ones.
+//!   [`delivery_export`] – the list as a file. Bulk resends are in [`bulk`](crate::dashboard::bulk).
 //!
 //! Invariant: the list shows exactly the deliveries that a bulk resend with the same filters includes, because both use
 //! the same filter.
 
 pub(in crate::dashboard) mod cancel;
+pub(in crate::dashboard) mod cancel_selected;
 pub(in crate::dashboard) mod delivery_export;
 pub(in crate::dashboard) mod resend;
 
@@ -76,8 +77,8 @@ struct DeliveriesPage {
     /// The current page, to return to.
     back: String,
     tools: ListTools,
-    /// The page to resend selected rows; `None`: the user may not.
-    resend_selected: Option<String>,
+    /// The pages to resend and to cancel selected rows; `None`: the user may not.
+    selected: Option<(String, String)>,
     /// Path and label of the bulk resend of this list.
     resend_all: Option<(String, &'static str)>,
 }
@@ -120,7 +121,7 @@ async fn list(
     let may_resend = user.can(Capability::CreateAttempts) && context.is_none_or(|context| !context.operational);
     let page = DeliveriesPage {
         tools: ListTools::of(store, user, ViewList::Deliveries, context.is_none(), &params).await?,
-        resend_selected: may_resend.then(|| format!("{}/resend", base(user))),
+        selected: may_resend.then(|| (format!("{}/resend", base(user)), format!("{}/cancel", base(user)))),
         layout: PageLayout::of(user, NavItem::Deliveries).with_notice(query.get("notice")),
         status,
         only_status: params.only("status"),

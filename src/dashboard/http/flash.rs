@@ -9,6 +9,8 @@ pub enum FlashNotice {
     ResendOver,
     Canceled,
     NotCanceled,
+    SelectionCanceled,
+    SelectionNotCanceled,
     Created,
     Changed,
     Deleted,
@@ -60,6 +62,8 @@ impl FlashNotice {
         FlashNotice::ResendOver,
         FlashNotice::Canceled,
         FlashNotice::NotCanceled,
+        FlashNotice::SelectionCanceled,
+        FlashNotice::SelectionNotCanceled,
         FlashNotice::Created,
         FlashNotice::Changed,
         FlashNotice::Deleted,
@@ -120,6 +124,15 @@ impl FlashNotice {
             ),
             FlashNotice::NotCanceled => {
                 text("not-canceled", false, "Not canceled.", "It was already sent. The result is below.")
+            }
+            FlashNotice::SelectionCanceled => text(
+                "selection-canceled",
+                true,
+                "Canceled.",
+                "These are the selected deliveries. Attempts in flight may still arrive. You can resend them.",
+            ),
+            FlashNotice::SelectionNotCanceled => {
+                text("selection-not-canceled", false, "Nothing canceled.", "None of these was pending any more.")
             }
             FlashNotice::Created => text("created", true, "Created.", "It is in use now."),
             FlashNotice::Changed => text("changed", true, "Saved.", "The change applies from the next attempt."),

@@ -15,6 +15,7 @@ use crate::dashboard::http::form_once;
 use crate::dashboard::http::preferences::{ClockFace, Prefs, ThemePreference};
 use crate::dashboard::http::route_access::OperatorRights;
 use crate::dashboard::portal::branding::Brand;
+use crate::dashboard::portal::language::Language;
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::time::Clock;
 use crate::domain::{OrgId, Time};
@@ -242,6 +243,11 @@ impl PageLayout {
 
     pub fn clocks(&self) -> [ClockFace; 2] {
         ClockFace::ALL
+    }
+
+    /// The languages to choose from; only the portal has several.
+    pub fn languages(&self) -> &'static [Language] {
+        if self.portal { &Language::ALL } else { &[] }
     }
 
     /// The entries of the navigation.

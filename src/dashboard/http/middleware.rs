@@ -20,6 +20,7 @@ use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::route_access::SECOND_FACTOR;
 use crate::dashboard::http::session::{Cookies, hash};
+use crate::dashboard::portal::language;
 use crate::store::StoreError;
 use crate::traffic::rate_limits::RateLimitExceeded;
 
@@ -69,6 +70,9 @@ pub async fn pass(
     };
     // Only the portal may be embedded, and only by the configured origins.
     let portal = Cookies::at(response.request().path()) == Cookies::Portal;
+    if portal {
+        response = language::translated(response);
+    }
     let frames: &[String] = if portal { &state.frame_origins } else { &[] };
     let images = response.request().extensions().get::<ImageOrigin>().map(|images| images.0.clone());
     let policy = policy(images.as_deref(), frames);

@@ -85,6 +85,8 @@ pub const TABLE: &[RouteAccess] = &[
     post("/resend", Operator),
     get("/resend/{work}", Viewer),
     post("/resend/{work}/cancel", Operator),
+    get("/cancel", Operator),
+    post("/cancel", Operator),
     // The hidden application of operational webhooks, and stuck rows of the outbox.
     get("/operational", Viewer),
     get("/operational/new", Operator),

@@ -6,7 +6,8 @@
 //! * [`delivery`]: the state machine: [`delivery::after`] is the only transition after an attempt.
 //! * [`attempt`]: one POST and its **outcome**. [`backoff`]: the retry **schedule** and its jitter.
 //! * [`failure_streak`]: when a failing endpoint is warned about and disabled.
-//! * [`background`]: kinds, scopes and stages of **background tasks** (replay, recover, reconcile).
+//! * [`background`]: kinds, scopes and stages of **background tasks** (replay, recover, reconcile). [`id_digest`]: the
+//!   **digest** of the message ids that a receiver has.
 //!
 //! Invariants:
 //!
@@ -19,5 +20,6 @@ pub mod background;
 pub mod backoff;
 pub mod delivery;
 pub mod failure_streak;
+pub mod id_digest;
 pub mod message;
 pub mod payload_condition;

@@ -57,6 +57,10 @@ impl TimelineStep {
         let lines = |headers: &[(String, String)]| {
             headers.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect::<Vec<_>>()
         };
+        // The user agent names the product, which the team's customers do not know.
+        let hidden = |name: &str| customer && name.eq_ignore_ascii_case("user-agent");
+        let shown: Vec<(String, String)> =
+            attempt.request_headers.iter().filter(|(name, _)| !hidden(name)).cloned().collect();
         TimelineStep {
             id: attempt.id.to_string(),
             badge,
@@ -70,7 +74,7 @@ impl TimelineStep {
             next: attempt.next_at.filter(|_| pending).map(|at| RelativeTime::new(at, now)),
             elsewhere: attempt.url != url,
             sent_to: Address::new(&attempt.url),
-            request_headers: lines(&attempt.request_headers),
+            request_headers: lines(&shown),
             response_headers: lines(&outcome.response_headers),
             body: Block::new(&outcome.response_body),
             body_note: body_note(&outcome.response_body),
