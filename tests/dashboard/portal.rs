@@ -19,6 +19,7 @@ on_both! {
     an_operator_sees_open_sessions_and_ends_one
     resends_and_the_live_view_are_found_and_a_state_is_the_same_everywhere
     an_operator_makes_a_link_that_is_good_once
+    the_first_steps_are_shown_until_something_was_delivered
 }
 
 /// The path of a link into the portal of `app`.
@@ -388,4 +389,29 @@ async fn an_operator_makes_a_link_that_is_good_once(world: World) {
     assert!(opened.status() == StatusCode::SEE_OTHER && location(&opened).starts_with("/portal/enter/"));
     let told = world.store.ensure_operational_application(&world.tenant(), world.now).await.unwrap();
     assert_eq!(browser.get(&format!("/applications/{}/portal-link", told.id)).await.0, StatusCode::NOT_FOUND);
+}
+
+async fn the_first_steps_are_shown_until_something_was_delivered(world: World) {
+    let acme = world.app("Acme").await;
+    let customer = world.portal_session(&acme, None, &[]).await;
+    let reader = world.portal_session(&acme, Some(&[Capability::ViewBase]), &[]).await;
+    let home = customer.page("/portal").await;
+    for part in ["Get started", "Verify signatures", "href=\"/portal/endpoints/new\">Add endpoint"] {
+        assert!(home.contains(part), "{part}: {home}");
+    }
+    assert!(!home.contains("No endpoints yet") && !home.contains("class=\"done\""), "{home}");
+    let home = reader.page("/portal").await;
+    assert!(home.contains("No endpoints yet") && !home.contains("Get started"), "{home}");
+
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    let path = format!("/portal/endpoints/{}", endpoint.id);
+    let home = customer.page("/portal").await;
+    assert_eq!(home.matches("class=\"done\"").count(), 2, "{home}");
+    for part in ["#test\">Send test event", "#verify\">View code"] {
+        assert!(home.contains(&format!("{path}{part}")), "{part}: {home}");
+    }
+    let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE)).await;
+    world.tries(&message, &endpoint, [Try::delivered(world.ago(MINUTE), 20)]).await;
+    let home = customer.page("/portal").await;
+    assert!(!home.contains("Get started") && home.contains("a.example"), "{home}");
 }

@@ -173,6 +173,8 @@ pub const REVISION: &str = "seen";
 #[derive(Clone, Debug, Default)]
 pub struct Form {
     pub fields: Vec<FormField>,
+    /// The number of fields that are shown; the others are folded below *Advanced*.
+    shown: usize,
     /// The revision of the edited object; empty for a new one.
     pub revision: String,
     /// Errors that belong to no field.
@@ -191,7 +193,31 @@ impl HtmlSafe for ErrorSummary<'_> {}
 
 impl Form {
     pub fn new(fields: Vec<FormField>) -> Form {
-        Form { fields, revision: String::new(), elsewhere: Vec::new() }
+        Form { shown: fields.len(), fields, revision: String::new(), elsewhere: Vec::new() }
+    }
+
+    /// Folds the fields after the first `shown` below *Advanced*.
+    pub fn showing(self, shown: usize) -> Form {
+        Form { shown, ..self }
+    }
+
+    fn parts(&self) -> (&[FormField], &[FormField]) {
+        self.fields.split_at(self.shown.min(self.fields.len()))
+    }
+
+    /// The fields that are shown.
+    pub fn basic(&self) -> &[FormField] {
+        self.parts().0
+    }
+
+    /// The folded fields.
+    pub fn advanced(&self) -> &[FormField] {
+        self.parts().1
+    }
+
+    /// Whether a folded field has an error.
+    pub fn unfolded(&self) -> bool {
+        self.advanced().iter().any(|field| field.wrong.is_some())
     }
 
     /// Binds the form to the revision of the edited object.
@@ -339,6 +365,17 @@ mod tests {
         assert!(summary.contains("other: odd"), "{summary}");
         assert!(form.refused() && !Form::default().refused());
         assert_eq!(Form::default().summary().to_string().trim(), "");
+    }
+
+    #[test]
+    fn fields_beyond_the_first_are_folded_until_one_has_an_error() {
+        let fields = ["url", "uid", "headers"].map(|name| FormField::text(name, name, "")).to_vec();
+        let names = |fields: &[FormField]| fields.iter().map(|field| field.name).collect::<Vec<_>>();
+        let form = Form::new(fields.clone());
+        assert_eq!((form.basic().len(), form.advanced().len()), (3, 0));
+        let form = Form::new(fields).showing(1).with_errors(&[Invalid::new("url", "is missing")]);
+        assert_eq!((names(form.basic()), names(form.advanced())), (vec!["url"], vec!["uid", "headers"]));
+        assert!(!form.unfolded() && form.with_errors(&[Invalid::new("uid", "is taken")]).unfolded());
     }
 
     #[test]

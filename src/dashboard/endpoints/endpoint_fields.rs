@@ -15,6 +15,9 @@ const MASK: &str = "••••••••";
 /// Maximum number of event types to tick; if there are more, the user types names.
 const TICKS: usize = 100;
 
+/// Number of fields that are not folded: URL, description, event types, channels, rate limit.
+const BASIC_FIELDS: usize = 5;
+
 /// Builds the fields. `catalog` are the event types offered to the user; `new` adds settings that cannot be changed
 /// later.
 pub fn form(spec: &EndpointSpec, catalog: &[String], new: bool) -> Form {
@@ -24,12 +27,12 @@ pub fn form(spec: &EndpointSpec, catalog: &[String], new: bool) -> Form {
     let mut fields = vec![
         FormField::text("url", "URL", &spec.url).kind("url").required().help("Events are sent here by POST."),
         FormField::text("description", "Description", &spec.description),
-        FormField::text("uid", "Uid", uid).help("Your own identifier, accepted in place of the id."),
         event_types(spec.event_types.as_deref().unwrap_or_default(), catalog),
         FormField::lines("channels", "Channels", spec.channels.iter().flatten())
             .help("One per line. Leave empty for all messages."),
         FormField::number("throttleRate", "Rate limit", spec.throttle_rate.map(u64::from), 1, 65_535)
             .help("Messages per second. Leave empty for no limit."),
+        FormField::text("uid", "Uid", uid).help("Your own identifier, accepted in place of the id."),
         FormField::number("requestTimeoutSeconds", "Timeout (seconds)", spec.timeout.map(|span| span.as_secs()), 1, 30)
             .help("Per attempt. Leave empty for the default."),
         FormField::text("retrySchedule", "Retry schedule", &waits).help(
@@ -59,7 +62,7 @@ pub fn form(spec: &EndpointSpec, catalog: &[String], new: bool) -> Form {
         );
         fields.push(FormField::text("secret", "Secret", "").help("whsec_… or whsk_…. Leave empty to generate one."));
     }
-    Form::new(fields)
+    Form::new(fields).showing(BASIC_FIELDS)
 }
 
 fn event_types(chosen: &[String], catalog: &[String]) -> FormField {

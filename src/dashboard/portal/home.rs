@@ -19,6 +19,8 @@ use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::overview::AttemptRow;
 use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
+use crate::dashboard::portal::onboarding;
+use crate::dashboard::portal::onboarding::OnboardingStep;
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoint_list::{EndpointListFilter, ListedEndpoint};
@@ -53,6 +55,8 @@ struct Home {
     opening: &'static str,
     summary: DeliverySummary,
     chart: Option<Chart>,
+    /// The first steps; empty: events are delivered already.
+    steps: Vec<OnboardingStep>,
     endpoints: Vec<PortalEndpointRow>,
     /// The full list of endpoints.
     more: Option<String>,
@@ -85,6 +89,16 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
     };
     // Bars link to the list of deliveries.
     let charted = context.shows(PortalPage::Deliveries) && total(&buckets).attempts() > 0;
+    let steps = match &endpoints.data[..] {
+        [] => onboarding::steps(&context, None),
+        [only] => {
+            let id = only.endpoint.id;
+            let month = store.endpoint_counts(&context.tenant(), &[id], ChartRange::Month, now).await?;
+            let used = only.endpoint.spec.disabled || month.get(&id).is_some_and(|counts| counts.delivered > 0);
+            if used { Vec::new() } else { onboarding::steps(&context, Some(id)) }
+        }
+        _ => Vec::new(),
+    };
     let may_add = context.can(Capability::ManageEndpoint) && context.shows(PortalPage::Endpoints);
     let page = Home {
         layout: PageLayout::of(&context, NavItem::Overview).with_notice(query.get("notice")),
@@ -93,6 +107,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
         opening: range::opening(range),
         summary: DeliverySummary::of(store, &context.tenant(), &scope, now).await?,
         chart: charted.then(|| Chart::new(&buckets, range, &list).compared(&totals)),
+        steps,
         endpoints: endpoints
             .data
             .iter()

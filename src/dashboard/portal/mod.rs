@@ -1,7 +1,8 @@
 //! The portal for customers: pages in addition to the [pages of one
 //! application](crate::dashboard::http::current_user::AppContext), which it shares with the dashboard.
 //!
-//! * [`entry`] – redeems a portal link and ends a session. [`home`] – the start page. [`branding`] – colors and logo.
+//! * [`entry`] – redeems a portal link and ends a session. [`home`] – the start page, with the first steps
+//!   ([`onboarding`]) while nothing was delivered. [`branding`] – colors and logo.
 //! * [`opens`] – the pages that a session includes; checked for every request below `/portal`.
 //!
 //! Invariants:
@@ -13,6 +14,7 @@
 pub mod branding;
 mod entry;
 mod home;
+mod onboarding;
 
 pub use home::failures;
 
