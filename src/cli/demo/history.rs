@@ -32,13 +32,13 @@ pub(super) const SPAN: Duration = Duration::from_secs(30 * 86_400);
 /// The last minute stays empty: live events start there.
 const GAP: Duration = Duration::from_secs(60);
 /// The share of today's traffic that the shop had at first.
-const FIRST_SHARE: f64 = 0.04;
+const FIRST_SHARE: f64 = 0.03;
 /// The time in which most of the growth took place.
-const GROWTH: Duration = Duration::from_secs(86_400);
+const GROWTH: Duration = Duration::from_secs(18 * 3_600);
 /// The age of the first failure of the warehouse's receiver.
 const OUTAGE: Duration = Duration::from_secs(90 * 60);
-/// Messages or attempts per batch.
-const BATCH: usize = 400;
+/// Messages or attempts per batch. Each batch is a commit or two, and the start waits for all of them.
+const BATCH: usize = 1_000;
 
 /// Writes the 30 days before `now` and returns the number of messages.
 pub(super) async fn write(
