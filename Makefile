@@ -60,8 +60,12 @@ bench: need-postgres ## measure throughput and latency on both stores, and witho
 	$(CARGO) bench --locked --bench scale -- --short
 
 .PHONY: screenshots
-screenshots: need-chromium npm ## take screenshots of all pages into target/screenshots
-	$(CARGO) test --locked --test browser screenshots -- --ignored --nocapture
+screenshots: need-chromium need-fonts npm ## take screenshots of all pages into target/screenshots
+	$(CARGO) test --locked --test browser screenshots::screenshots -- --ignored --nocapture
+
+.PHONY: pictures
+pictures: need-chromium need-fonts ## take the README's pictures, of the running demo
+	$(CARGO) test --locked --test browser demo_pictures -- --ignored --nocapture
 
 .PHONY: sbom
 sbom: need-python ## write a CycloneDX list of all crates of the program to target/sbom.cdx.json
@@ -126,6 +130,12 @@ need-mariadb:
 need-chromium:
 	@if ! { command -v chromium && command -v chromedriver; } >/dev/null; then \
 	  $(call install,chromium chromium-driver,Chromium with its driver (for the browser tests)); fi
+
+# Names in pictures are in several scripts.
+.PHONY: need-fonts
+need-fonts:
+	@for lang in ja ar he hi; do if [ -z "$$(fc-list :lang=$$lang)" ]; then \
+	  $(call install,fontconfig fonts-noto-core fonts-noto-cjk,fonts of all scripts (for pictures)); break; fi; done
 
 # Runs between Sendoff and PostgreSQL in tests/process/environment.
 .PHONY: need-pgbouncer

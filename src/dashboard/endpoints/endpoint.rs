@@ -237,7 +237,7 @@ impl StatusNotice {
         if !line.endpoint.spec.disabled {
             let since = line.failing_since?;
             return Some(StatusNotice {
-                what: "Every attempt has failed. First failure",
+                what: "No attempt has succeeded since the first failure",
                 at: Some(when(since)),
                 why: "",
             });

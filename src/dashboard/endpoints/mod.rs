@@ -119,7 +119,7 @@ fn disabled(line: &ListedEndpoint, now: Time) -> Option<(RelativeTime, &'static 
     let why = match line.endpoint.disabled_reason {
         Some(DisabledReason::Gone) => "410 Gone",
         Some(DisabledReason::Failing) => "failures,",
-        Some(DisabledReason::Manual) | None => "manually",
+        Some(DisabledReason::Manual) | None => "disabled",
     };
     Some((RelativeTime::new(since, now), why))
 }
