@@ -261,12 +261,7 @@ impl BenchStore {
 
     /// Posts at the plan's rate; `which` selects the application of the n-th event. Gives the end-to-end times of watched
     /// endpoints and the times of POST.
-    async fn traffic(
-        self: &Arc<Self>,
-        receiver: &Arc<Receiver>,
-        plan: Plan,
-        which: impl Fn(usize) -> usize,
-    ) -> Times {
+    async fn traffic(self: &Arc<Self>, receiver: &Arc<Receiver>, plan: Plan, which: impl Fn(usize) -> usize) -> Times {
         receiver.times();
         let began = Instant::now();
         let (mut sent, mut posted, mut n) = (tokio::task::JoinSet::new(), Vec::new(), 0);

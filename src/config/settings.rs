@@ -187,12 +187,7 @@ pub const SETTINGS: [Setting; 54] = [
         "5m to 7d, such as 12h",
         "End sessions of the provider's users after this time",
     ),
-    setting(
-        "require_totp",
-        Some("false"),
-        "true or false",
-        "Require two-factor sign-in of operators with a password",
-    ),
+    setting("require_totp", Some("false"), "true or false", "Require two-factor sign-in of operators with a password"),
     // Delivery.
     setting(
         "retry_schedule",

@@ -185,9 +185,7 @@ impl AddressPolicy {
             "https" => {}
             "http" if !self.https_only => {}
             "http" => {
-                return Err(UrlError::Invalid(
-                    "must begin with https://, plain http:// is turned off",
-                ));
+                return Err(UrlError::Invalid("must begin with https://, plain http:// is turned off"));
             }
             _ => return Err(UrlError::Invalid("must begin with https:// or http://")),
         }

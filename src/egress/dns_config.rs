@@ -63,16 +63,15 @@ impl DnsConfig {
     ///
     /// # Errors
     /// hickory rejects the configuration.
-    pub fn new(
-        mut files: Vec<PathBuf>,
-        hosts: Option<PathBuf>,
-        builder: MakeBuilder,
-    ) -> Result<DnsConfig, NetError> {
+    pub fn new(mut files: Vec<PathBuf>, hosts: Option<PathBuf>, builder: MakeBuilder) -> Result<DnsConfig, NetError> {
         files.extend(hosts.clone());
         let versions = versions(&files);
         let (lookups, probes) = (builder(), builder());
-        let clients =
-            DnsClients { dns: lookups.build()?, hosts: hosts_file::read(hosts.as_deref()), health: DnsHealth::new(probes)? };
+        let clients = DnsClients {
+            dns: lookups.build()?,
+            hosts: hosts_file::read(hosts.as_deref()),
+            health: DnsHealth::new(probes)?,
+        };
         let state = Mutex::new(Snapshot { checked_at: Instant::now(), versions, clients });
         Ok(DnsConfig(Arc::new(Inner { files, hosts, builder, state })))
     }

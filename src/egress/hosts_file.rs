@@ -30,5 +30,7 @@ pub fn read(path: Option<&Path>) -> Arc<Hosts> {
 pub fn addresses(hosts: &Hosts, name: &Name) -> Vec<IpAddr> {
     let of = |kind| hosts.lookup_static_host(&Query::query(name.clone(), kind));
     let found = [RecordType::A, RecordType::AAAA].into_iter().filter_map(of);
-    found.flat_map(|lookup| lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect::<Vec<_>>()).collect()
+    found
+        .flat_map(|lookup| lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect::<Vec<_>>())
+        .collect()
 }

@@ -7,8 +7,8 @@ use sendoff::domain::access::api_key;
 use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions, PortalPage};
 use sendoff::domain::access::theme::{Theme, ThemeMode};
 use sendoff::domain::catalog::application::Application;
-use sendoff::domain::deliveries::attempt::Failure;
 use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::attempt::Failure;
 use sendoff::domain::signing::signature::{ExtraSignature, KeyForm};
 
 use crate::support::on_both;
@@ -408,7 +408,10 @@ async fn no_page_of_the_portal_names_us_or_a_setting_of_ours(world: World) {
     let mut messages = Vec::new();
     for (failure, detail) in [
         (Failure::Blocked, "the name resolves to a blocked address"),
-        (Failure::Tls, "the receiver's certificate is not trusted (self-signed, or an intermediate certificate is missing)"),
+        (
+            Failure::Tls,
+            "the receiver's certificate is not trusted (self-signed, or an intermediate certificate is missing)",
+        ),
         (Failure::Tls, "the receiver's certificate is not valid before 2027-01-01"),
         (Failure::Dns, "the name does not exist in DNS"),
         (Failure::Unreachable, "the host is unreachable"),

@@ -261,7 +261,10 @@ async fn a_required_second_factor_is_set_up_before_anything_else(kind: Kind) {
     let mut tried = 0;
     for page in pages().into_iter().filter(|page| !page.in_portal() && page.path != SETUP) {
         let path = page.path.replace("{app}", &app.id.to_string());
-        if ["/login", "/reset", "/preferences", "/static", "/catalog", "/logout"].iter().any(|open| path.starts_with(open)) {
+        if ["/login", "/reset", "/preferences", "/static", "/catalog", "/logout"]
+            .iter()
+            .any(|open| path.starts_with(open))
+        {
             continue;
         }
         let path = crate::support::pages::Page { path, ..page.clone() }.path_with("x");

@@ -18,8 +18,8 @@ use sendoff::engine::EngineOptions;
 
 use crate::support::name_server::name_server;
 use crate::support::{SOON, eventually, on_both};
-use crate::world::{World, options};
 use crate::world::Kind;
+use crate::world::{World, options};
 
 on_both! {
     names_that_change_and_mixed_answers_never_lead_to_the_canary

@@ -21,9 +21,7 @@ pub fn hint(outcome: &Outcome, operator: bool) -> Option<&'static str> {
         Failure::Unreachable => "No route to this host. Check routing, firewalls and outages.",
         Failure::Dns => "The host name does not resolve. Check for typos and missing DNS records.",
         Failure::Tls => of_tls(&outcome.detail),
-        Failure::Blocked => {
-            "The address is private, reserved or local, so nothing was sent. Use a public address."
-        }
+        Failure::Blocked => "The address is private, reserved or local, so nothing was sent. Use a public address.",
         Failure::Closed => {
             "The receiver closed the connection before responding. It may have crashed, or a proxy in front of it timed out."
         }

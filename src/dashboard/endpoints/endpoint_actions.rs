@@ -105,15 +105,6 @@ async fn make(
     made.map_err(|error| store_errors(error, "uid"))
 }
 
-/// The error without the server's setting at its end, which a customer does not know: `…, or open it (SENDOFF_…)`.
-fn without_setting(wrong: Invalid) -> Invalid {
-    let reason = match wrong.reason.split_once(" (SENDOFF_") {
-        Some((reason, _)) => reason.rsplit_once(", ").map_or(reason, |(reason, _)| reason).to_owned(),
-        None => wrong.reason,
-    };
-    Invalid { reason, ..wrong }
-}
-
 /// Parses and validates the form, including checks that need the store or DNS.
 async fn checked(
     state: &DashboardState,
@@ -134,7 +125,7 @@ async fn checked(
     let made = read(submitted, before, &hidden, new).map_err(|all| wrong = all).ok();
     let url = submitted.get("url").trim();
     let refused = endpoints::check_url(&state.egress, url, Some(before)).await.err();
-    wrong.extend(refused.map(|one| if context.is_customer() { without_setting(one) } else { one }));
+    wrong.extend(refused);
     if let (Some((spec, _)), Some(_)) = (&made, context.flags()) {
         for name in spec.event_types.iter().flatten().filter(|name| !hidden.contains(name)) {
             // To a customer, a hidden event type does not exist.

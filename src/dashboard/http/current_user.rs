@@ -63,11 +63,6 @@ pub enum Principal {
 }
 
 impl CurrentUser {
-    /// Whether this is a session of the portal.
-    pub fn is_customer(&self) -> bool {
-        matches!(self.principal, Principal::Customer(_))
-    }
-
     /// The data that the user can see.
     pub fn tenant(&self) -> Tenant {
         let only = match &self.principal {

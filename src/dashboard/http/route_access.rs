@@ -4,11 +4,11 @@
 //! It does not contain the portal: the [capabilities](crate::domain::access::portal) of a session determine the
 //! customer's pages.
 
-use actix_web::{Error, web};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::middleware::Next;
+use actix_web::{Error, web};
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::http::current_user::{CurrentUser, Principal};

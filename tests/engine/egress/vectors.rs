@@ -77,17 +77,81 @@ impl Rng {
 
 /// First and last addresses of special ranges, and famous ones: the generator stays near them half of the time.
 const EDGES_4: [u32; 40] = [
-    0x0000_0000, 0x00ff_ffff, 0x0100_0000, 0x0a00_0000, 0x0aff_ffff, 0x6440_0000, 0x647f_ffff, 0x6464_64c8, 0x7f00_0000,
-    0x7f00_0001, 0x7fff_ffff, 0x8000_0000, 0xa83f_8110, 0xa9fe_0000, 0xa9fe_a9fe, 0xa9fe_ffff, 0xac10_0000, 0xac1f_ffff,
-    0xc000_0000, 0xc000_00c0, 0xc000_00ff, 0xc000_0200, 0xc000_02ff, 0xc058_6300, 0xc058_63ff, 0xc0a8_0000, 0xc0a8_ffff,
-    0xc612_0000, 0xc613_ffff, 0xc633_6400, 0xc633_64ff, 0xcb00_7100, 0xcb00_71ff, 0xe000_0000, 0xefff_ffff, 0xf000_0000,
-    0xffff_fffe, 0xffff_ffff, 0x0808_0808, 0x0101_0101,
+    0x0000_0000,
+    0x00ff_ffff,
+    0x0100_0000,
+    0x0a00_0000,
+    0x0aff_ffff,
+    0x6440_0000,
+    0x647f_ffff,
+    0x6464_64c8,
+    0x7f00_0000,
+    0x7f00_0001,
+    0x7fff_ffff,
+    0x8000_0000,
+    0xa83f_8110,
+    0xa9fe_0000,
+    0xa9fe_a9fe,
+    0xa9fe_ffff,
+    0xac10_0000,
+    0xac1f_ffff,
+    0xc000_0000,
+    0xc000_00c0,
+    0xc000_00ff,
+    0xc000_0200,
+    0xc000_02ff,
+    0xc058_6300,
+    0xc058_63ff,
+    0xc0a8_0000,
+    0xc0a8_ffff,
+    0xc612_0000,
+    0xc613_ffff,
+    0xc633_6400,
+    0xc633_64ff,
+    0xcb00_7100,
+    0xcb00_71ff,
+    0xe000_0000,
+    0xefff_ffff,
+    0xf000_0000,
+    0xffff_fffe,
+    0xffff_ffff,
+    0x0808_0808,
+    0x0101_0101,
 ];
 const EDGES_6: [&str; 34] = [
-    "::", "::1", "::ffff:0:0", "::ffff:0:0:0", "64:ff9b::", "64:ff9b:1::", "100::", "1fff:ffff::", "2000::", "2001::",
-    "2001:1::", "2001:2::", "2001:20::", "2001:1ff:ffff::", "2001:200::", "2001:4860:4860::8888", "2001:db8::",
-    "2001:db9::", "2002::", "2002:7f00:1::", "2003::", "2606:4700::1111", "3ffe:ffff::", "3fff::", "3fff:fff:ffff::",
-    "3fff:1000::", "4000::", "5f00::", "fc00::", "fd00:ec2::254", "fe80::1", "fec0::", "ff02::1",
+    "::",
+    "::1",
+    "::ffff:0:0",
+    "::ffff:0:0:0",
+    "64:ff9b::",
+    "64:ff9b:1::",
+    "100::",
+    "1fff:ffff::",
+    "2000::",
+    "2001::",
+    "2001:1::",
+    "2001:2::",
+    "2001:20::",
+    "2001:1ff:ffff::",
+    "2001:200::",
+    "2001:4860:4860::8888",
+    "2001:db8::",
+    "2001:db9::",
+    "2002::",
+    "2002:7f00:1::",
+    "2003::",
+    "2606:4700::1111",
+    "3ffe:ffff::",
+    "3fff::",
+    "3fff:fff:ffff::",
+    "3fff:1000::",
+    "4000::",
+    "5f00::",
+    "fc00::",
+    "fd00:ec2::254",
+    "fe80::1",
+    "fec0::",
+    "ff02::1",
     "2606:4700::200:5efe:7f00:1",
 ];
 
@@ -164,7 +228,9 @@ fn spelled_6(rng: &mut Rng, ip: Ipv6Addr) -> String {
     match rng.below(6) {
         0 => format!("[{}]", full()),
         1 => format!("[{}]", groups.map(|group| format!("{group:04X}")).join(":")),
-        2 => format!("[{}:{inner}]", groups[..6].iter().map(|group| format!("{group:x}")).collect::<Vec<_>>().join(":")),
+        2 => {
+            format!("[{}:{inner}]", groups[..6].iter().map(|group| format!("{group:x}")).collect::<Vec<_>>().join(":"))
+        }
         3 => format!("[{ip}%25eth0]"),
         _ => format!("[{ip}]"),
     }
@@ -172,8 +238,21 @@ fn spelled_6(rng: &mut Rng, ip: Ipv6Addr) -> String {
 
 fn host(rng: &mut Rng) -> String {
     const NAMES: [&str; 15] = [
-        "example.com", "localhost", "a.localhost", "metadata.google.internal", "EXAMPLE.com.", "127.0.0.1.example", "1.example",
-        "0x7f.example", "a_b.example", ".", "..", "a..b", "[", "[]", "",
+        "example.com",
+        "localhost",
+        "a.localhost",
+        "metadata.google.internal",
+        "EXAMPLE.com.",
+        "127.0.0.1.example",
+        "1.example",
+        "0x7f.example",
+        "a_b.example",
+        ".",
+        "..",
+        "a..b",
+        "[",
+        "[]",
+        "",
     ];
     match rng.below(8) {
         0 => rng.one(&NAMES).to_owned(),
@@ -198,15 +277,38 @@ fn host(rng: &mut Rng) -> String {
 fn generated(rng: &mut Rng) -> String {
     const USUAL: [&str; 2] = ["http://", "https://"];
     const SCHEMES: [&str; 14] = [
-        "HTTP://", "hTTps://", "http:\\\\", "http:/", "http:", "http:////", "https:/\\/", " http://", "ht\ttp://", "ftp://",
-        "file://", "//", "http//", "httpss://",
+        "HTTP://",
+        "hTTps://",
+        "http:\\\\",
+        "http:/",
+        "http:",
+        "http:////",
+        "https:/\\/",
+        " http://",
+        "ht\ttp://",
+        "ftp://",
+        "file://",
+        "//",
+        "http//",
+        "httpss://",
     ];
     const USERS: [&str; 7] = ["user@", "127.0.0.1@", "example.com:80@", ":@", "@", "a@b@", "%61@"];
-    const PORTS: [&str; 12] =
-        [":80", ":443", ":0", ":00080", ":65535", ":65536", ":", ":8a", ":-1", ":99999999999999999999", ":8\n0", ":%38"];
-    const PATHS: [&str; 12] = [
-        "", "/", "/a@b", "?a@b", "#a@b", "\\@127.0.0.1", "/\\x", "/%00", "?://127.0.0.1", "/a b", "/..//", "\t",
+    const PORTS: [&str; 12] = [
+        ":80",
+        ":443",
+        ":0",
+        ":00080",
+        ":65535",
+        ":65536",
+        ":",
+        ":8a",
+        ":-1",
+        ":99999999999999999999",
+        ":8\n0",
+        ":%38",
     ];
+    const PATHS: [&str; 12] =
+        ["", "/", "/a@b", "?a@b", "#a@b", "\\@127.0.0.1", "/\\x", "/%00", "?://127.0.0.1", "/a b", "/..//", "\t"];
     let scheme = if rng.chance(5) { rng.one(&SCHEMES) } else { rng.one(&USUAL) };
     let user = if rng.chance(12) { rng.one(&USERS) } else { "" };
     let port = if rng.chance(4) { rng.one(&PORTS) } else { "" };

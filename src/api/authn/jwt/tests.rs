@@ -100,7 +100,8 @@ fn tokens_of_the_other_secret_are_accepted_and_none_are_signed_with_it() {
     assert_eq!(read(&both, &mint(&Tokens::new(b"third")), NOW), unreadable);
     assert_eq!((read(&old, &mint(&both), NOW), read(&new, &mint(&both), NOW).is_ok()), (unreadable, true));
     // A shared secret never verifies tokens of a key pair.
-    let pair = Tokens::with_key(&TokenKey::Public(Algorithm::EdDsa, PublicKey::parse(ED_PUBLIC).unwrap()), Some(b"old"));
+    let pair =
+        Tokens::with_key(&TokenKey::Public(Algorithm::EdDsa, PublicKey::parse(ED_PUBLIC).unwrap()), Some(b"old"));
     assert_eq!(read(&pair, &mint(&old), NOW), Err(TokenError::Unreadable(Algorithm::EdDsa)));
 }
 
