@@ -14,6 +14,7 @@ use sendoff::domain::catalog::organization_spec::OrganizationSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::access::operator_sessions::{NewSession, PasswordSignIn, SessionClient};
 use sendoff::store::access::second_factors::{NewSecondFactor, SecondFactorProof};
+use sendoff::store::catalog::organization_rows::OrganizationWrite;
 use zeroize::Zeroizing;
 
 use crate::driver::Browser;
@@ -101,7 +102,8 @@ impl Site {
         let visit = visit(&world, &acme).await;
         let catalog =
             OrganizationSpec { name: "Production".into(), public_catalog: true, ..OrganizationSpec::default() };
-        assert!(world.store.put_organization(&world.org, &catalog, None, world.now).await.unwrap());
+        let written = world.store.put_organization(&world.org, &catalog, None, world.now).await.unwrap();
+        assert_eq!(written, OrganizationWrite::Written);
         let parts = vec![("app", acme.id.to_string()), ("org", world.org.to_string())];
         let mut site = Site { world, acme, session: String::new(), visit, parts };
         site.people().await;
