@@ -32,7 +32,7 @@ pub struct Case {
     pub exhausted: u64,
     /// Processes start and stop gracefully, so there must be no duplicates.
     pub gentle: bool,
-    /// More lanes than one step visits, and enough deliveries for backlogs to yield.
+    /// More lanes than one step examines, and enough deliveries for backlogs to yield.
     pub wide: bool,
 }
 
