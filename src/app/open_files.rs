@@ -22,18 +22,23 @@ pub fn raise_limit(in_flight: usize) -> usize {
             "the limit of open files is too low for SENDOFF_MAX_IN_FLIGHT: raise it (ulimit -n)"
         );
     }
-    // Grows the descriptor table in advance. Linux doubles a full table, which blocks the thread that opens the next
-    // descriptor for about 10 ms, typically when receivers begin to hang.
-    let last = i32::try_from(needed.min(open).saturating_sub(1)).unwrap_or(i32::MAX);
+    let connections = connections(open, needed);
+    // Grows the descriptor table in advance. Linux doubles a full table, which blocks the threads that open a
+    // descriptor for 10 ms and more, typically when receivers begin to hang or many clients connect at once.
+    let last = i32::try_from(highest_descriptor(open, needed, connections)).unwrap_or(i32::MAX);
     if let Err(error) = fcntl_dupfd_cloexec(std::io::stderr(), last) {
         tracing::debug!(%error, "could not grow the descriptor table in advance");
     }
-    connections(open, needed)
+    usize::try_from(connections).unwrap_or(usize::MAX)
 }
 
-fn connections(open: u64, needed: u64) -> usize {
-    let left = open.saturating_sub(needed).max(open / 4).min(MAX_CONNECTIONS);
-    usize::try_from(left).unwrap_or(usize::MAX)
+/// The highest descriptor in use when all requests are in flight and all clients are connected.
+fn highest_descriptor(open: u64, needed: u64, connections: u64) -> u64 {
+    (needed + connections).min(open).saturating_sub(1)
+}
+
+fn connections(open: u64, needed: u64) -> u64 {
+    open.saturating_sub(needed).max(open / 4).min(MAX_CONNECTIONS)
 }
 
 /// Returns the limit afterwards.
@@ -61,5 +66,12 @@ mod tests {
         assert_eq!(connections(8_192, 2_560), 5_632);
         assert_eq!(connections(3_000, 2_560), 750);
         assert_eq!(connections(1_024, 2_560), 256);
+    }
+
+    #[test]
+    fn the_descriptor_table_has_room_for_requests_and_clients() {
+        assert_eq!(highest_descriptor(1_048_576, 2_560, 16_384), 18_943);
+        assert_eq!(highest_descriptor(8_192, 2_560, 5_632), 8_191);
+        assert_eq!(highest_descriptor(1_024, 2_560, 256), 1_023, "not above the limit");
     }
 }
