@@ -51,7 +51,7 @@ use db::postgres::{self, Postgres};
 pub use db::scans::ScanPermit;
 use db::sqlite::{self, Sqlite};
 pub use db::store_error::StoreError;
-pub(crate) use db::tx::{Connection, Tx, on, read, read_vital};
+pub(crate) use db::tx::{Connection, Tx, on, read, read_vital, write_one};
 use ingest::{idempotency, routing_cache, writer};
 pub use query::page::{Order, Page, PageRequest, Scanned};
 use queue::{notify, signals};

@@ -6,7 +6,7 @@ use crate::domain::{AppId, OrgId, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
-use crate::store::{Store, StoreError, Tenant, on, read, read_vital};
+use crate::store::{Store, StoreError, Tenant, on, read, read_vital, write_one};
 
 /// A portal session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,12 +174,6 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn end_portal_session(&self, hash: &TokenHash) -> Result<(), StoreError> {
-        self.retry_conflicts(|| async {
-            const SQL: &str = "DELETE FROM visit WHERE hash = $1";
-            let mut tx = self.begin().await?;
-            on!(tx, db => sqlx::query(SQL).bind(&hash[..]).execute(db).await.map(drop))?;
-            tx.commit().await
-        })
-        .await
+        write_one!(self, sqlx::query("DELETE FROM visit WHERE hash = $1").bind(&hash[..])).map(drop)
     }
 }

@@ -1,6 +1,5 @@
 //! Endpoints as shown in lists: with their application, health, backlog and last failure.
 
-use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use sqlx::QueryBuilder;
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::db::codec::{ENDPOINT, EndpointRow};
 use crate::store::query::page::{SCAN, read_within};
 use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, read};
@@ -84,28 +84,29 @@ pub struct EndpointListFilter {
     pub url: Option<String>,
 }
 
-/// The last failure of an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastFailure {
-    pub id: AttemptId,
-    pub message_id: MessageId,
-    pub at: Time,
-    pub detail: String,
-    pub status: Option<i32>,
+from_row! {
+    /// The last failure of an endpoint.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct LastFailure {
+        pub id: AttemptId,
+        pub message_id: MessageId,
+        pub at: Time,
+        pub detail: String,
+        pub status: Option<i32>,
+    }
 }
 
-from_row!(LastFailure { id, message_id, at, detail, status });
-
-struct Row {
-    endpoint: EndpointRow,
-    app_name: String,
-    disabled_at: Option<Time>,
-    failing_since: Option<Time>,
-    warned_at: Option<Time>,
-    rests_until: Option<Time>,
+from_row! {
+    struct Row {
+        app_name: String,
+        disabled_at: Option<Time>,
+        failing_since: Option<Time>,
+        warned_at: Option<Time>,
+        rests_until: Option<Time>,
+    } with {
+        endpoint: EndpointRow,
+    }
 }
-
-from_row!(Row { app_name, disabled_at, failing_since, warned_at, rests_until } with { endpoint });
 
 impl ListedEndpoint {
     /// The pause of its circuit breaker, if open.

@@ -17,17 +17,17 @@ pub enum CreatedEndpoint {
     PollingEndpoint(PollingEndpointId),
 }
 
-struct Row {
-    id: AutoConfigId,
-    org: OrgId,
-    app_id: AppId,
-    hint: String,
-    endpoint_id: Option<EndpointId>,
-    polling_endpoint_id: Option<PollingEndpointId>,
-    created_at: Time,
+from_row! {
+    struct Row {
+        id: AutoConfigId,
+        org: OrgId,
+        app_id: AppId,
+        hint: String,
+        endpoint_id: Option<EndpointId>,
+        polling_endpoint_id: Option<PollingEndpointId>,
+        created_at: Time,
+    }
 }
-
-from_row!(Row { id, org, app_id, hint, endpoint_id, polling_endpoint_id, created_at });
 
 impl From<Row> for AutoConfig {
     fn from(row: Row) -> AutoConfig {

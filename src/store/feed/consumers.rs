@@ -6,13 +6,13 @@
 //! Two programs that share a consumer may get the same messages. The one that falls behind is rejected
 //! ([`ConsumerPosition::Behind`]).
 
-use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use crate::domain::catalog::polling::{Consumer, PollingEndpoint};
 use crate::domain::feed::{FeedIterator, Position};
 use crate::domain::{PollingEndpointId, Time, limits};
 use crate::store::catalog::applications;
+use crate::store::db::codec::from_row;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
 /// The interval of updating the last request of a consumer that has not moved.
@@ -32,19 +32,19 @@ pub enum ConsumerPosition {
     NotFound,
 }
 
-struct Row {
-    name: String,
-    position: i64,
-    complete_at: Time,
-    moves: i32,
-    leased_until: Option<Time>,
-    polled_at: Time,
-    silence_reported: Time,
+from_row! {
+    struct Row {
+        name: String,
+        position: i64,
+        complete_at: Time,
+        moves: i32,
+        leased_until: Option<Time>,
+        polled_at: Time,
+        silence_reported: Time,
+    }
 }
 
-from_row!(Row { name, position, complete_at, moves, leased_until, polled_at, silence_reported });
-
-const COLUMNS: &str = "name, position, complete_at, moves, leased_until, polled_at, silence_reported";
+const COLUMNS: &str = Row::COLUMNS;
 
 impl Row {
     fn consumer(self) -> Consumer {

@@ -4,13 +4,13 @@
 //! Leased consumers are rows of `polling_consumer`, like [other consumers](super::consumers), with a lease. On
 //! PostgreSQL, leases use the database's clock.
 
-use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use crate::domain::Time;
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::domain::feed::lease::{CommitOutcome, ConsumerLease, Offset};
 use crate::domain::feed::{FeedIterator, Position};
+use crate::store::db::codec::from_row;
 use crate::store::feed::consumers::{ConsumerPosition, NOTE_INTERVAL, check_capacity, insert_consumer};
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
@@ -38,21 +38,21 @@ pub enum LeaseResult {
     Lost,
 }
 
-struct Row {
-    position: i64,
-    complete_at: Time,
-    moves: i32,
-    given: i64,
-    committed: i64,
-    lapsed: i64,
-    leased: Option<Vec<u8>>,
-    /// `None`: not a leased consumer.
-    leased_until: Option<Time>,
+from_row! {
+    struct Row {
+        position: i64,
+        complete_at: Time,
+        moves: i32,
+        given: i64,
+        committed: i64,
+        lapsed: i64,
+        leased: Option<Vec<u8>>,
+        /// `None`: not a leased consumer.
+        leased_until: Option<Time>,
+    }
 }
 
-from_row!(Row { position, complete_at, moves, given, committed, lapsed, leased, leased_until });
-
-const COLUMNS: &str = "position, complete_at, moves, given, committed, lapsed, leased, leased_until";
+const COLUMNS: &str = Row::COLUMNS;
 
 impl Row {
     fn iterator(&self) -> FeedIterator {

@@ -18,21 +18,21 @@ use crate::store::db::store_error::is_taken;
 use crate::store::feed::silent_consumers;
 use crate::store::{Page, PageRequest, PollingEndpointRef, Store, StoreError, Tenant, Tx, on, read};
 
-struct Row {
-    id: PollingEndpointId,
-    app_id: AppId,
-    uid: Option<Uid>,
-    disabled: bool,
-    event_types: Option<String>,
-    channels: Option<String>,
-    metadata: String,
-    created_at: Time,
-    updated_at: Time,
+from_row! {
+    struct Row {
+        id: PollingEndpointId,
+        app_id: AppId,
+        uid: Option<Uid>,
+        disabled: bool,
+        event_types: Option<String>,
+        channels: Option<String>,
+        metadata: String,
+        created_at: Time,
+        updated_at: Time,
+    }
 }
 
-from_row!(Row { id, app_id, uid, disabled, event_types, channels, metadata, created_at, updated_at });
-
-const COLUMNS: &str = "id, app_id, uid, disabled, event_types, channels, metadata, created_at, updated_at";
+const COLUMNS: &str = Row::COLUMNS;
 /// The condition that the application ($1) belongs to the organization ($2).
 const OWNED: &str = "EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL)";
 

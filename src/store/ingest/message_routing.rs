@@ -7,7 +7,6 @@
 //! Invariant: no cached view is used before [`resolve`] has compared its version with the store's **inside the
 //! accepting transaction**. An endpoint that another process created a moment ago gets its delivery.
 
-use crate::store::db::codec::from_row;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use crate::domain::signing::master_key::MasterKey;
 use crate::domain::signing::signature::Signing;
 use crate::domain::{AppId, EndpointId, OrgId, Uid};
 use crate::store::db::codec;
+use crate::store::db::codec::from_row;
 use crate::store::db::sqlite;
 use crate::store::ingest::accept::Rejection;
 use crate::store::ingest::routing_cache::RoutingCache;
@@ -151,20 +151,20 @@ pub(in crate::store) async fn view_in_transaction(
     Ok(routing_load::load_whole(tx, cache, master, &[row]).await?.pop().map(Arc::new))
 }
 
-#[derive(Clone)]
-pub(in crate::store) struct AppRow {
-    pub(in crate::store) id: AppId,
-    pub(in crate::store) org: OrgId,
-    uid: Option<Uid>,
-    throttle_rate: Option<i32>,
-    endpoints_made: i32,
-    pub(in crate::store) version: i64,
-    /// Changes up to this version cannot be listed: the rows of deleted endpoints may be gone.
-    changes_from: i64,
-    operational: bool,
+from_row! {
+    #[derive(Clone)]
+    pub(in crate::store) struct AppRow {
+        pub(in crate::store) id: AppId,
+        pub(in crate::store) org: OrgId,
+        uid: Option<Uid>,
+        throttle_rate: Option<i32>,
+        endpoints_made: i32,
+        pub(in crate::store) version: i64,
+        /// Changes up to this version cannot be listed: the rows of deleted endpoints may be gone.
+        changes_from: i64,
+        operational: bool,
+    }
 }
-
-from_row!(AppRow { id, org, uid, throttle_rate, endpoints_made, version, changes_from, operational });
 
 impl AppRow {
     /// Messages per second to all its endpoints together.

@@ -3,7 +3,6 @@
 //! * [`BackgroundSpec`]: the request: kind, scope, filter, requester and expected size.
 //! * [`Background`]: the task with its stage and progress.
 
-use crate::store::db::codec::from_row;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::access::audit::action;
@@ -11,6 +10,7 @@ use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::{AppId, BackgroundId, Time};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::codec;
+use crate::store::db::codec::from_row;
 use crate::store::jobs::reconcile::{self, ReconcileSpec};
 use crate::store::jobs::resent_deliveries;
 use crate::store::jobs::task_data::TaskData;
@@ -70,19 +70,19 @@ pub enum StartResult {
     NotFound,
 }
 
-struct Row {
-    id: BackgroundId,
-    app_id: Option<AppId>,
-    kind: String,
-    state: String,
-    data: String,
-    created_at: Time,
-    updated_at: Time,
+from_row! {
+    struct Row {
+        id: BackgroundId,
+        app_id: Option<AppId>,
+        kind: String,
+        state: String,
+        data: String,
+        created_at: Time,
+        updated_at: Time,
+    }
 }
 
-from_row!(Row { id, app_id, kind, state, data, created_at, updated_at });
-
-const COLUMNS: &str = "id, app_id, kind, state, data, created_at, updated_at";
+const COLUMNS: &str = Row::COLUMNS;
 
 impl Row {
     /// Whether the tenant can see the task. A token of one application does not see tasks of the organization scope.

@@ -1,7 +1,6 @@
 //! Resending the deliveries of a list. A step first reads deliveries by the list's own statement (oldest first), then
 //! requeues them in a short transaction. Deliveries that changed in between are skipped.
 
-use crate::store::db::codec::from_row;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use crate::domain::deliveries::background::TaskStage;
 use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::codec;
+use crate::store::db::codec::from_row;
 use crate::store::db::statement::query_of;
 use crate::store::jobs::job_lease::{RenewedTask, StepResult, TaskLease, ended, renew};
 use crate::store::jobs::resent_deliveries;
@@ -83,17 +83,17 @@ pub(super) struct ListResendTask {
     listed: ListResendData,
 }
 
-/// A delivery to resend.
-struct Row {
-    message_id: MessageId,
-    endpoint_id: EndpointId,
-    app_id: AppId,
-    slot: i16,
-    state: i16,
-    generation: i32,
+from_row! {
+    /// A delivery to resend.
+    struct Row {
+        message_id: MessageId,
+        endpoint_id: EndpointId,
+        app_id: AppId,
+        slot: i16,
+        state: i16,
+        generation: i32,
+    }
 }
-
-from_row!(Row { message_id, endpoint_id, app_id, slot, state, generation });
 
 impl Row {
     fn key(&self) -> DeliveryKey {

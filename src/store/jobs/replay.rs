@@ -52,17 +52,17 @@ pub(in crate::store) struct EndpointStep<'a> {
     pub now: Time,
 }
 
-/// A message of the endpoint's application, with the fields that decide whether the endpoint is missing it.
-pub(in crate::store) struct MissingRow {
-    pub id: MessageId,
-    event_type: String,
-    channels: Option<String>,
-    pub accepted_at: Time,
-    /// The message already has a delivery, or its content is deleted.
-    passed: i32,
+from_row! {
+    /// A message of the endpoint's application, with the fields that decide whether the endpoint is missing it.
+    pub(in crate::store) struct MissingRow {
+        pub id: MessageId,
+        event_type: String,
+        channels: Option<String>,
+        pub accepted_at: Time,
+        /// The message already has a delivery, or its content is deleted.
+        passed: i32,
+    }
 }
-
-from_row!(MissingRow { id, event_type, channels, accepted_at, passed });
 
 /// The result of one step.
 pub(in crate::store) struct EndpointStepResult {

@@ -1,6 +1,5 @@
 //! Reading attempts: of a message, of an endpoint, or the newest of an organization.
 
-use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use sqlx::QueryBuilder;
@@ -8,6 +7,7 @@ use sqlx::QueryBuilder;
 use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::db::codec;
+use crate::store::db::codec::from_row;
 use crate::store::query::messages::{on_channel, on_tag, quoted};
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, read};
 
@@ -35,43 +35,26 @@ impl AttemptFilter {
     }
 }
 
-struct Row {
-    id: AttemptId,
-    message_id: MessageId,
-    endpoint_id: EndpointId,
-    app_id: AppId,
-    number: i32,
-    trigger: i16,
-    at: Time,
-    url: String,
-    request_headers: String,
-    failure: Option<String>,
-    detail: String,
-    status: Option<i32>,
-    duration_us: i64,
-    response_headers: String,
-    response_body: Vec<u8>,
-    next_at: Option<Time>,
+from_row! {
+    struct Row {
+        id: AttemptId,
+        message_id: MessageId,
+        endpoint_id: EndpointId,
+        app_id: AppId,
+        number: i32,
+        trigger: i16,
+        at: Time,
+        url: String,
+        request_headers: String,
+        failure: Option<String>,
+        detail: String,
+        status: Option<i32>,
+        duration_us: i64,
+        response_headers: String,
+        response_body: Vec<u8>,
+        next_at: Option<Time>,
+    }
 }
-
-from_row!(Row {
-    id,
-    message_id,
-    endpoint_id,
-    app_id,
-    number,
-    trigger,
-    at,
-    url,
-    request_headers,
-    failure,
-    detail,
-    status,
-    duration_us,
-    response_headers,
-    response_body,
-    next_at
-});
 
 impl From<Row> for Attempt {
     fn from(row: Row) -> Attempt {
@@ -107,42 +90,27 @@ pub(in crate::store) const LINES: &str =
          a.duration_us, a.next_at, m.event_type, p.name AS app_name
      FROM attempt a JOIN application p ON p.id = a.app_id LEFT JOIN message m ON m.id = a.message_id";
 
-/// An attempt in a dashboard list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedAttempt {
-    pub id: AttemptId,
-    pub message_id: MessageId,
-    pub endpoint_id: EndpointId,
-    pub app_id: AppId,
-    pub number: i32,
-    pub at: Time,
-    pub url: String,
-    pub failure: Option<String>,
-    pub detail: String,
-    pub status: Option<i32>,
-    pub duration_us: i64,
-    pub next_at: Option<Time>,
-    /// `None`: the message is already deleted.
-    pub event_type: Option<String>,
-    pub app_name: String,
+from_row! {
+    /// An attempt in a dashboard list.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ListedAttempt {
+        pub id: AttemptId,
+        pub message_id: MessageId,
+        pub endpoint_id: EndpointId,
+        pub app_id: AppId,
+        pub number: i32,
+        pub at: Time,
+        pub url: String,
+        pub failure: Option<String>,
+        pub detail: String,
+        pub status: Option<i32>,
+        pub duration_us: i64,
+        pub next_at: Option<Time>,
+        /// `None`: the message is already deleted.
+        pub event_type: Option<String>,
+        pub app_name: String,
+    }
 }
-
-from_row!(ListedAttempt {
-    id,
-    message_id,
-    endpoint_id,
-    app_id,
-    number,
-    at,
-    url,
-    failure,
-    detail,
-    status,
-    duration_us,
-    next_at,
-    event_type,
-    app_name
-});
 
 impl Store {
     /// Attempts of the tenant's application, in the order of the page.
@@ -276,10 +244,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<ListedAttempt>, StoreError> {
         let sql = format!(
-            "SELECT a.id, a.message_id, a.endpoint_id, a.app_id, a.number, a.at, a.url, a.failure, a.detail,
-                 a.status, a.duration_us, a.next_at, m.event_type, p.name AS app_name
-             FROM attempt a JOIN application p ON p.id = a.app_id LEFT JOIN message m ON m.id = a.message_id
-             WHERE a.endpoint_id = $1{and} AND p.id = $2 AND p.org = $3 AND p.deleted_at IS NULL
+            "{LINES} WHERE a.endpoint_id = $1{and} AND p.id = $2 AND p.org = $3 AND p.deleted_at IS NULL
              ORDER BY a.id DESC LIMIT $4"
         );
         if !tenant.sees(app) {

@@ -1,13 +1,13 @@
 //! Deliveries of a message, and operations on them: resend, and ending those of deleted endpoints. The engine reads its
 //! lanes from [`pending_deliveries`](crate::store::queue::pending_deliveries) instead.
 
-use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use crate::domain::access::audit::action;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::access::audit::NewAuditEntry;
+use crate::store::db::codec::from_row;
 use crate::store::queue::dead::{self, PendingFilter};
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, RequeueTarget};
@@ -31,21 +31,21 @@ pub struct DeliveryView {
     pub endpoint_deleted: bool,
 }
 
-/// A due delivery in a dashboard list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DueDelivery {
-    pub message_id: MessageId,
-    pub endpoint_id: EndpointId,
-    pub app_id: AppId,
-    pub due_at: Time,
-    pub attempts: i32,
-    pub reason: Option<String>,
-    pub url: String,
-    pub event_type: Option<String>,
-    pub app_name: String,
+from_row! {
+    /// A due delivery in a dashboard list.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DueDelivery {
+        pub message_id: MessageId,
+        pub endpoint_id: EndpointId,
+        pub app_id: AppId,
+        pub due_at: Time,
+        pub attempts: i32,
+        pub reason: Option<String>,
+        pub url: String,
+        pub event_type: Option<String>,
+        pub app_name: String,
+    }
 }
-
-from_row!(DueDelivery { message_id, endpoint_id, app_id, due_at, attempts, reason, url, event_type, app_name });
 
 impl Store {
     /// The deliveries of a message on one page.

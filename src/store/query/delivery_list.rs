@@ -1,6 +1,5 @@
 //! The filtered list of deliveries of an organization or an application, newest message first.
 
-use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use uuid::Uuid;
@@ -8,6 +7,7 @@ use uuid::Uuid;
 use crate::domain::deliveries::attempt::Failure;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::db::statement::{SqlValue, Statement, query_of};
 use crate::store::query::list_scan::{ListScan, ScanRange, push_contents, push_rows, push_tenant, push_times};
 use crate::store::query::messages::ceiling;
@@ -94,39 +94,24 @@ pub struct ListedDelivery {
     pub last: Option<LastAttempt>,
 }
 
-struct Row {
-    message_id: MessageId,
-    endpoint_id: EndpointId,
-    app_id: AppId,
-    app_name: String,
-    state: i16,
-    due_at: Time,
-    attempts: i32,
-    reason: Option<String>,
-    event_type: String,
-    accepted_at: Time,
-    sendable: bool,
-    url: String,
-    description: String,
-    disabled: bool,
+from_row! {
+    struct Row {
+        message_id: MessageId,
+        endpoint_id: EndpointId,
+        app_id: AppId,
+        app_name: String,
+        state: i16,
+        due_at: Time,
+        attempts: i32,
+        reason: Option<String>,
+        event_type: String,
+        accepted_at: Time,
+        sendable: bool,
+        url: String,
+        description: String,
+        disabled: bool,
+    }
 }
-
-from_row!(Row {
-    message_id,
-    endpoint_id,
-    app_id,
-    app_name,
-    state,
-    due_at,
-    attempts,
-    reason,
-    event_type,
-    accepted_at,
-    sendable,
-    url,
-    description,
-    disabled
-});
 
 impl Row {
     fn listed(self, last: &mut HashMap<AttemptKey, LastAttempt>) -> ListedDelivery {

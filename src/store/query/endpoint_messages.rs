@@ -5,7 +5,6 @@
 //! * [`EndpointMessage`] is a message and the status of its delivery.
 //! * [`DeliveryStatusCounts`] are counts by status.
 
-use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use uuid::Uuid;
@@ -15,6 +14,7 @@ use crate::domain::deliveries::message::Message;
 use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::codec;
+use crate::store::db::codec::from_row;
 use crate::store::query::delivery_list::of_last_attempt;
 use crate::store::query::messages::{Readers, ceiling};
 use crate::store::query::page::SCAN;
@@ -134,39 +134,25 @@ fn among(wanted: Option<&str>, column: Option<&str>) -> Result<bool, StoreError>
     Ok(list.is_some_and(|list| list.iter().any(|one| one == wanted)))
 }
 
-/// A delivery and the filtered fields of its message.
-pub(in crate::store) struct EndpointDeliveryRow {
-    pub message_id: MessageId,
-    pub state: i16,
-    due_at: Time,
-    attempts: i32,
-    step: i32,
-    pub generation: i32,
-    reason: Option<String>,
-    accepted_at: Time,
-    event_type: String,
-    channels: Option<String>,
-    tags: Option<String>,
-    /// Whether the message still has its content.
-    pub content: bool,
-    last_status: Option<i32>,
+from_row! {
+    /// A delivery and the filtered fields of its message.
+    pub(in crate::store) struct EndpointDeliveryRow {
+        pub message_id: MessageId,
+        pub state: i16,
+        due_at: Time,
+        attempts: i32,
+        step: i32,
+        pub generation: i32,
+        reason: Option<String>,
+        accepted_at: Time,
+        event_type: String,
+        channels: Option<String>,
+        tags: Option<String>,
+        /// Whether the message still has its content.
+        pub content: bool,
+        last_status: Option<i32>,
+    }
 }
-
-from_row!(EndpointDeliveryRow {
-    message_id,
-    state,
-    due_at,
-    attempts,
-    step,
-    generation,
-    reason,
-    accepted_at,
-    event_type,
-    channels,
-    tags,
-    content,
-    last_status
-});
 
 impl EndpointDeliveryRow {
     /// The delivery, for requeueing.

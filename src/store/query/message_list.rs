@@ -1,12 +1,12 @@
 //! The filtered list of messages of an organization or an application, newest first, with counts of their deliveries.
 
-use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use uuid::Uuid;
 
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus};
 use crate::domain::{AppId, MessageId, OrgId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::db::statement::{SqlValue, Statement, query_of};
 use crate::store::query::endpoint_messages::DeliveryStatusCounts;
 use crate::store::query::list_scan::{
@@ -58,17 +58,17 @@ pub struct ListedMessage {
     pub standings: DeliveryStatusCounts,
 }
 
-struct Row {
-    id: MessageId,
-    app_id: AppId,
-    app_name: String,
-    event_type: String,
-    event_id: Option<String>,
-    accepted_at: Time,
-    size: Option<i64>,
+from_row! {
+    struct Row {
+        id: MessageId,
+        app_id: AppId,
+        app_name: String,
+        event_type: String,
+        event_id: Option<String>,
+        accepted_at: Time,
+        size: Option<i64>,
+    }
 }
-
-from_row!(Row { id, app_id, app_name, event_type, event_id, accepted_at, size });
 
 impl MessageSearch {
     /// `select` from the messages `m` and `more` tables, between `from` and `oldest`, of the filter's application or of

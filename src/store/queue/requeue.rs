@@ -9,7 +9,6 @@
 //!    lock was acquired.
 //! 3. Continue its counters: the next generation, and the number of attempts.
 
-use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use sqlx::postgres::PgRow;
@@ -19,6 +18,7 @@ use uuid::Uuid;
 use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::db::{codec, sqlite};
 use crate::store::ingest::due_insert::INSERT_DUE;
 use crate::store::{StoreError, Tx, on, partitions};
@@ -39,14 +39,14 @@ pub(in crate::store) struct DeliverySnapshot {
     pub generation: i32,
 }
 
-/// The counters of an ended delivery.
-struct EndedCounters {
-    message_id: MessageId,
-    generation: i32,
-    attempts: i32,
+from_row! {
+    /// The counters of an ended delivery.
+    struct EndedCounters {
+        message_id: MessageId,
+        generation: i32,
+        attempts: i32,
+    }
 }
-
-from_row!(EndedCounters { message_id, generation, attempts });
 
 /// SQL of the due time: now, or when a scheduled message is due.
 const AT_ONCE: &str = "$4";

@@ -10,7 +10,6 @@
 //!
 //! Invariant: changes of operational endpoints and messages emit no events, because that could loop forever.
 
-use crate::store::db::codec::from_row;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -24,6 +23,7 @@ use crate::domain::notifications::operational::{
     OutboxRowData, PastAttempt, failure_reported,
 };
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid, limits};
+use crate::store::db::codec::from_row;
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
 use crate::store::db::sqlite;
 use crate::store::ingest::due_insert;
@@ -274,16 +274,16 @@ async fn select_uids(tx: &mut Tx, select: &str, ids: BTreeSet<Uuid>) -> Result<H
     Ok(rows.into_iter().collect())
 }
 
-struct EarlierAttemptRow {
-    message_id: MessageId,
-    endpoint_id: EndpointId,
-    number: i32,
-    trigger: i16,
-    failure: Option<String>,
-    next_at: Option<Time>,
+from_row! {
+    struct EarlierAttemptRow {
+        message_id: MessageId,
+        endpoint_id: EndpointId,
+        number: i32,
+        trigger: i16,
+        failure: Option<String>,
+        next_at: Option<Time>,
+    }
 }
-
-from_row!(EarlierAttemptRow { message_id, endpoint_id, number, trigger, failure, next_at });
 
 /// The recorded attempts of `deliveries`. Only for resent deliveries, which are rare.
 async fn earlier_attempts(

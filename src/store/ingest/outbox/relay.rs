@@ -3,7 +3,6 @@
 //! The relay never selects "ids greater than the last": transactions commit out of order, and rows would be skipped.
 //! Rows are untrusted input: every column is read as bytes and validated.
 
-use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
@@ -14,6 +13,7 @@ use crate::domain::deliveries::message::{MessageSpec, parse_channels, too_large}
 use crate::domain::{AppId, Invalid, MessageId, Time, Uid};
 use crate::store::db::budget::Budget;
 use crate::store::db::codec;
+use crate::store::db::codec::from_row;
 use crate::store::ingest::accept::{AcceptItem, ItemOutcome, Rejection, accept_in};
 use crate::store::ingest::outbox::row_checks::RowChecks;
 use crate::store::ingest::outbox::{RelayReport, RelayRequest, relay_activity, stuck_rows};
@@ -42,32 +42,22 @@ pub(in crate::store) fn from_watermark(watermark: Option<i64>, place: &str) -> S
     }
 }
 
-/// A row as read, not validated yet.
-struct RawRow {
-    /// As numbered by the database or the writer, for people.
-    number: Option<i64>,
-    application: Option<Vec<u8>>,
-    event_type: Option<Vec<u8>>,
-    /// `None` although `payload_bytes` is set: larger than the limit and not read.
-    payload: Option<Vec<u8>>,
-    payload_bytes: Option<i64>,
-    event_id: Option<Vec<u8>>,
-    channels: Option<Vec<u8>>,
-    occurred_at: Option<Vec<u8>>,
-    stuck_since: Option<Time>,
+from_row! {
+    /// A row as read, not validated yet.
+    struct RawRow {
+        /// As numbered by the database or the writer, for people.
+        number: Option<i64>,
+        application: Option<Vec<u8>>,
+        event_type: Option<Vec<u8>>,
+        /// `None` although `payload_bytes` is set: larger than the limit and not read.
+        payload: Option<Vec<u8>>,
+        payload_bytes: Option<i64>,
+        event_id: Option<Vec<u8>>,
+        channels: Option<Vec<u8>>,
+        occurred_at: Option<Vec<u8>>,
+        stuck_since: Option<Time>,
+    }
 }
-
-from_row!(RawRow {
-    number,
-    application,
-    event_type,
-    payload,
-    payload_bytes,
-    event_id,
-    channels,
-    occurred_at,
-    stuck_since
-});
 
 /// Identifies a row within the transaction. The table has no unique key, because a constraint could fail the writer's
 /// transaction. On PostgreSQL the `ctid` is stable while the row is locked.
