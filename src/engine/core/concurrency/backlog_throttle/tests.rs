@@ -45,6 +45,14 @@ impl Machine {
         }
     }
 
+    /// A machine that was quiet for two seconds and now has a backlog.
+    fn with_backlog(others: f64) -> Machine {
+        let mut machine = Machine::new(others);
+        machine.run(2_000);
+        machine.backlog = true;
+        machine
+    }
+
     /// Advances by milliseconds. Returns the deliveries to backlogged lanes, and the median latency of the others.
     fn run(&mut self, millis: u64) -> (u32, Duration) {
         (self.left, self.took) = (0, vec![Duration::ZERO]);
@@ -94,9 +102,7 @@ fn a_backlog_uses_capacity_without_raising_latency() {
 
 #[test]
 fn a_backlog_alone_is_not_throttled() {
-    let mut machine = Machine::new(400.0);
-    machine.run(2_000);
-    machine.backlog = true;
+    let mut machine = Machine::with_backlog(400.0);
     machine.run(2_000);
     machine.others = 2.0;
     machine.run(2_000);
@@ -143,9 +149,7 @@ fn usual_latency_is_learned_even_if_the_backlog_came_first() {
 
 #[test]
 fn a_disk_stall_does_not_change_the_usual_latency() {
-    let mut machine = Machine::new(400.0);
-    machine.run(2_000);
-    machine.backlog = true;
+    let mut machine = Machine::with_backlog(400.0);
     let (before, _) = machine.run(5_000);
     machine.stalls = Some(Duration::from_millis(60));
     let (within, _) = machine.run(300);
@@ -159,9 +163,7 @@ fn a_disk_stall_does_not_change_the_usual_latency() {
 
 #[test]
 fn a_backlog_always_gets_the_rate_of_the_others() {
-    let mut machine = Machine::new(3_000.0);
-    machine.run(2_000);
-    machine.backlog = true;
+    let mut machine = Machine::with_backlog(3_000.0);
     // The machine is slow regardless of the backlog.
     machine.stalls = Some(Duration::from_millis(5));
     machine.run(1_000);
@@ -175,9 +177,7 @@ fn a_backlog_always_gets_the_rate_of_the_others() {
 
 #[test]
 fn latency_beyond_a_second_does_not_disable_the_throttle() {
-    let mut machine = Machine::new(400.0);
-    machine.run(2_000);
-    machine.backlog = true;
+    let mut machine = Machine::with_backlog(400.0);
     machine.run(5_000);
     machine.stalls = Some(MAX_SAMPLE);
     machine.run(1_000);
@@ -188,9 +188,7 @@ fn latency_beyond_a_second_does_not_disable_the_throttle() {
 
 #[test]
 fn missing_samples_do_not_disable_the_throttle_while_others_wait() {
-    let mut machine = Machine::new(400.0);
-    machine.run(2_000);
-    machine.backlog = true;
+    let mut machine = Machine::with_backlog(400.0);
     machine.run(5_000);
     (machine.others, machine.waiting) = (0.0, true);
     machine.run(10_000);
@@ -204,9 +202,7 @@ fn missing_samples_do_not_disable_the_throttle_while_others_wait() {
 
 #[test]
 fn overload_is_never_taken_for_an_idle_machine() {
-    let mut machine = Machine::new(400.0);
-    machine.run(2_000);
-    machine.backlog = true;
+    let mut machine = Machine::with_backlog(400.0);
     machine.run(5_000);
     // The machine slows down while others wait: alternately a few samples above a second, and none.
     machine.waiting = true;

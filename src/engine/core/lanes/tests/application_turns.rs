@@ -41,9 +41,7 @@ fn ended_before(world: &mut LanesWorld, id: EndpointId) -> usize {
 
 #[test]
 fn another_application_waits_for_one_turn_and_not_for_all_endpoints() {
-    let mut world = LanesWorld::new(WIDE, 64, 16);
-    world.accept(SignalTiming::AtOnce);
-    world.start();
+    let mut world = LanesWorld::started(WIDE, 64, 16, 1);
     let id = accept_another(&mut world, SignalTiming::AtOnce);
     let unknown = ended_before(&mut world, id);
     assert!(unknown <= 2, "{unknown} attempts had to end with unknown endpoints");

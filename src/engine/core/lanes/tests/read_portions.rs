@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::reading::{ROWS_PER_STEP, ReadRows};
 use super::super::*;
-use super::world::{LanesWorld, SignalTiming};
+use super::world::LanesWorld;
 use crate::engine::core::event::ReadResult;
 use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
@@ -89,9 +89,7 @@ fn a_lane_beyond_the_step_budget_comes_alone_and_empty_lanes_count() {
 
 #[test]
 fn deliveries_recorded_between_portions_are_not_sent_again() {
-    let mut world = LanesWorld::new(2, 8, 8);
-    world.accept(SignalTiming::AtOnce);
-    world.start();
+    let mut world = LanesWorld::started(2, 8, 8, 1);
     assert_eq!(world.in_flight.len(), 2);
     // Both are in flight while their lanes are read.
     for live in world.lives.clone() {

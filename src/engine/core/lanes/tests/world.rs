@@ -118,6 +118,23 @@ impl LanesWorld {
         }
     }
 
+    /// A world that accepted `messages` for all endpoints, and sends as many as it may.
+    pub(super) fn started(endpoints: u128, max_in_flight: usize, cap: usize, messages: usize) -> LanesWorld {
+        let mut world = LanesWorld::new(endpoints, max_in_flight, cap);
+        (0..messages).for_each(|_| world.accept(SignalTiming::AtOnce));
+        world.start();
+        world
+    }
+
+    /// A world that accepted `messages` without a signal, found them by a scan, and is reading them.
+    pub(super) fn reading(endpoints: u128, max_in_flight: usize, cap: usize, messages: usize) -> LanesWorld {
+        let mut world = LanesWorld::new(endpoints, max_in_flight, cap);
+        (0..messages).for_each(|_| world.accept(SignalTiming::Never));
+        world.scan();
+        world.begin_read();
+        world
+    }
+
     /// Commits a message to all endpoints. Its signal may be late or lost.
     pub(super) fn accept(&mut self, signal: SignalTiming) {
         self.schedule(signal, None);
