@@ -21,11 +21,13 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::crash;
+use crate::domain::retry_backoff::RetryBackoff;
 
-/// The first and the longest wait before a restart.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// The waits before restarts.
+const BACKOFF: RetryBackoff = RetryBackoff::new(Duration::from_millis(100), Duration::from_secs(30));
 /// A task that ran this long is healthy: its backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(60);
 /// The wait of an essential task that ended without a panic. Usually another one panicked and closed its channels; that
@@ -129,18 +131,6 @@ fn message(panic: &(dyn Any + Send)) -> String {
     format!("panicked: {}", text.unwrap_or("no message"))
 }
 
-/// The backoff of one task.
-struct Backoff(Duration);
-
-impl Backoff {
-    /// The wait after another failure.
-    fn failed(&mut self) -> Duration {
-        let wait = self.0;
-        self.0 = (wait * 2).min(BACKOFF.1);
-        wait
-    }
-}
-
 /// Starts and watches tasks. Cheap to clone; clones share the state.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
@@ -151,7 +141,7 @@ pub struct Supervisor {
 struct Inner {
     /// The first essential task that was lost.
     down: watch::Sender<Option<Component>>,
-    ends_expected: watch::Sender<bool>,
+    ends_expected: CancellationToken,
     pulses: Mutex<Vec<PulseEntry>>,
 }
 
@@ -169,7 +159,7 @@ impl fmt::Debug for PulseEntry {
 
 impl Default for Supervisor {
     fn default() -> Supervisor {
-        let (down, ends_expected) = (watch::Sender::new(None), watch::Sender::new(false));
+        let (down, ends_expected) = (watch::Sender::new(None), CancellationToken::new());
         Supervisor { shared: Arc::new(Inner { down, ends_expected, pulses: Mutex::default() }) }
     }
 }
@@ -208,13 +198,13 @@ impl Supervisor {
     {
         let this = self.clone();
         tokio::spawn(async move {
-            let mut backoff = Backoff(BACKOFF.0);
+            let mut backoff = BACKOFF;
             loop {
                 let mut work = pin!(name.guard(make()));
                 let ended = tokio::select! {
                     ended = &mut work => ended,
                     () = tokio::time::sleep(HEALTHY) => {
-                        backoff = Backoff(BACKOFF.0);
+                        backoff.succeeded();
                         work.await
                     }
                 };
@@ -228,8 +218,7 @@ impl Supervisor {
                 };
                 let wait = backoff.failed();
                 tracing::error!(task = name.word(), again = ?wait, "a task failed and will be restarted: {why}");
-                let mut ends = this.shared.ends_expected.subscribe();
-                if tokio::time::timeout(wait, ends.wait_for(|expected| *expected)).await.is_ok() {
+                if tokio::time::timeout(wait, this.shared.ends_expected.cancelled()).await.is_ok() {
                     return;
                 }
             }
@@ -238,11 +227,11 @@ impl Supervisor {
 
     /// Allows tasks to end, because the process shuts down or the store closes. A panic still counts.
     pub fn expect_ends(&self) {
-        self.shared.ends_expected.send_replace(true);
+        self.shared.ends_expected.cancel();
     }
 
     fn ends_expected(&self) -> bool {
-        *self.shared.ends_expected.borrow()
+        self.shared.ends_expected.is_cancelled()
     }
 
     /// The first essential task that was lost, if any.

@@ -5,8 +5,8 @@
 //! * [`feed`]: positions, iterators and leases of polling readers.
 //! * [`signing`]: secrets and signatures. [`access`]: keys, tokens, sessions, roles, the audit log.
 //! * [`notifications`]: operational events and mails.
-//! * [`ids`], [`limits`], [`invalid`], [`time`], [`duration_text`], [`address`], [`column_type`]: used by all of the
-//!   above.
+//! * [`ids`], [`limits`], [`invalid`], [`time`], [`duration_text`], [`address`], [`column_type`],
+//!   [`retry_backoff`]: used by all of the above.
 //!
 //! Invariants:
 //!
@@ -26,6 +26,7 @@ pub mod ids;
 pub mod invalid;
 pub mod limits;
 pub mod notifications;
+pub mod retry_backoff;
 pub mod signing;
 pub mod time;
 pub mod url_query;

@@ -47,6 +47,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
@@ -116,7 +117,7 @@ pub struct Engine {
     process: Uuid,
     drain: Duration,
     events: mpsc::UnboundedSender<LoopInput>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     phase: watch::Sender<Phase>,
     relay: JoinHandle<()>,
     lease_keeper: JoinHandle<()>,
@@ -130,7 +131,7 @@ impl Engine {
         let clocks = Clocks::start(clock);
         let (events, inbox) = mpsc::unbounded_channel();
         let (finished, results) = mpsc::unbounded_channel();
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let (phase, phases) = watch::channel(Phase::Running);
         let (fleet, fleet_watch) = watch::channel(Fleet::default());
         let freed = Arc::new(Notify::new());
@@ -162,27 +163,25 @@ impl Engine {
             supervisor.essential(Component::EventLoop, event_loop.run(inbox, loop_pulse)),
             supervisor.essential(Component::Recorder, recorder::run(store.clone(), results, events.clone())),
         ];
-        tasks.extend(start_workers(&store, clock, &fleet_watch, &stopped, options.mail));
+        tasks.extend(start_workers(&store, clock, &fleet_watch, &stop, options.mail));
         tasks.extend([
             supervisor.restarting(Component::Listener, {
-                let (store, events, stopped, id) = (store.clone(), events.clone(), stopped.clone(), id);
-                move || {
-                    notification_listener::run(store.clone(), id, events.clone(), Arc::clone(&freed), stopped.clone())
-                }
+                let (store, events, stop, id) = (store.clone(), events.clone(), stop.clone(), id);
+                move || notification_listener::run(store.clone(), id, events.clone(), Arc::clone(&freed), stop.clone())
             }),
             supervisor.restarting(Component::Maintenance, {
-                let (store, fleet_watch, stopped) = (store.clone(), fleet_watch.clone(), stopped.clone());
-                move || maintenance.run(store.clone(), clock, fleet_watch.clone(), stopped.clone())
+                let (store, fleet_watch, stop) = (store.clone(), fleet_watch.clone(), stop.clone());
+                move || maintenance.run(store.clone(), clock, fleet_watch.clone(), stop.clone())
             }),
             supervisor.restarting(Component::LocalUpkeep, {
-                let (store, stopped) = (store.clone(), stopped.clone());
-                move || local_upkeep::run(store.clone(), clock, stopped.clone())
+                let (store, stop) = (store.clone(), stop.clone());
+                move || local_upkeep::run(store.clone(), clock, stop.clone())
             }),
         ]);
         Engine {
             relay: supervisor.restarting(Component::Relay, {
-                let (store, stopped) = (store.clone(), stopped.clone());
-                move || relay_loop::run(store.clone(), clock, fleet_watch.clone(), stopped.clone())
+                let (store, stop) = (store.clone(), stop.clone());
+                move || relay_loop::run(store.clone(), clock, fleet_watch.clone(), stop.clone())
             }),
             lease_keeper: supervisor.essential(Component::LeaseKeeper, lease_keeper),
             tasks,
@@ -217,7 +216,7 @@ impl Engine {
     /// Returns `true` if every result is recorded.
     async fn finish(&mut self, until: Instant) -> bool {
         self.store.supervisor().expect_ends();
-        let _ = self.stop.send(true);
+        self.stop.cancel();
         // The relay first: its transaction commits or rolls back, and adds nothing new.
         let _ = tokio::time::timeout_at(until, &mut self.relay).await;
         let (done, drained) = oneshot::channel();
@@ -248,17 +247,17 @@ fn start_workers(
     store: &Store,
     clock: Clock,
     fleet: &FleetWatch,
-    stopped: &watch::Receiver<bool>,
+    stop: &CancellationToken,
     mail: Option<Mailer>,
 ) -> Vec<JoinHandle<()>> {
     let supervisor = store.supervisor();
-    let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
+    let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stop.clone());
     let background = move || background_worker::run(ours.clone(), clock, fleet_watch.clone(), until.clone());
     let mut started = vec![supervisor.restarting(Component::Background, background)];
     if let Some(mailer) = mail {
         // Before the first record, or failing endpoints are missed.
         store.enable_mail();
-        let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
+        let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stop.clone());
         let mail = move || mailer::run(mailer.clone(), ours.clone(), clock, fleet_watch.clone(), until.clone());
         started.push(supervisor.restarting(Component::Mail, mail));
     }
