@@ -70,6 +70,15 @@ pub struct StoreOptions {
     pub wide: usize,
 }
 
+#[cfg(test)]
+impl StoreOptions {
+    /// An SQLite file in `folder`, with a new key.
+    pub(crate) fn in_folder(folder: &tempfile::TempDir) -> StoreOptions {
+        let (location, master) = (Location::Sqlite(folder.path().join("store.db")), MasterKey::generate());
+        StoreOptions { location, master, max_payload: 1_024, queue: 10, wide: WIDE }
+    }
+}
+
 /// Connection settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {

@@ -388,7 +388,7 @@ async fn the_newest_attempts_at_an_endpoint_are_its_tenants(home: Home) {
         settle(store, app.id, made.id, answered(status), next).await;
     }
     let newest = async |who: &Tenant, app, limit| {
-        let lines = store.newest_attempts_to(who, app, made.id, limit).await.unwrap();
+        let lines = store.newest_attempts_to(who, app, made.id, false, limit).await.unwrap();
         lines.into_iter().map(|line| line.status).collect::<Vec<_>>()
     };
     assert_eq!(newest(&tenant(), app.id, 9).await, [Some(200), Some(500)]);

@@ -130,13 +130,13 @@ async fn attempts_by_what_came_of_them(home: Home) {
     assert_eq!(failed.iter().map(|line| line.id).collect::<Vec<_>>(), [all[2], all[1]]);
     assert!(store.newest_attempts(&stranger(), false, None, 9).await.unwrap().is_empty());
     let (owner, at) = (lines[0].app_id, lines[0].endpoint_id);
-    let there = store.newest_failures(&tenant(), owner, at, 9).await.unwrap();
+    let there = store.newest_attempts_to(&tenant(), owner, at, true, 9).await.unwrap();
     assert_eq!(there.first().map(|line| line.id), Some(all[3]), "the newest first");
     assert!(there.iter().all(|line| line.endpoint_id == at && line.failure.is_some()));
-    assert_eq!(store.newest_failures(&tenant(), owner, at, 1).await.unwrap().len(), 1);
+    assert_eq!(store.newest_attempts_to(&tenant(), owner, at, true, 1).await.unwrap().len(), 1);
     let elsewhere = [(stranger(), owner), (Tenant { only: Some(AppId::new(NOW)), ..tenant() }, owner)];
     for (who, app) in elsewhere {
-        assert!(store.newest_failures(&who, app, at, 9).await.unwrap().is_empty());
+        assert!(store.newest_attempts_to(&who, app, at, true, 9).await.unwrap().is_empty());
     }
     assert!(list(AttemptFilter { endpoint: Some(sendoff::domain::EndpointId::new(NOW)), ..any() }).await.is_empty());
     assert!(AppId::new(NOW) != app.id);

@@ -49,7 +49,7 @@ async fn scan_all(home: &Home, tenant: &Tenant, endpoint: &Endpoint) -> Vec<(&'s
         endpoint_messages(tenant, app, id, &EndpointMessageFilter::default(), &first()),
         delivery_status_counts(tenant, app, id, NOW, later(1)),
         attempts(tenant, app, &attempts, &first()),
-        newest_failures(tenant, app, id, 10),
+        newest_attempts_to(tenant, app, id, true, 10),
         oldest_due(tenant, NOW),
         count_in_state(tenant, DeliveryState::Retry, 10),
         buckets(tenant, CountScope::Application(app), ChartRange::Hour, NOW),

@@ -155,15 +155,22 @@ async fn the_endpoints_of_a_throttled_application_share_a_slot(home: Home) {
     }
     let lives = store.live_endpoints(&ids).await.unwrap();
     assert_eq!(lives.len(), 5);
-    assert!(lives.iter().all(|live| slot_of(live) == throttled.id.0.as_bytes()[15] && live.app_throttle == Some(10)));
-    assert!(lives.iter().all(|live| live.app_slots == 1), "all of the rate is for this slot");
+    assert!(lives.iter().all(|live| slot_of(live) == throttled.id.0.as_bytes()[15]
+        && live.app_rate.is_some_and(|rate| rate.per_second == 10)));
+    assert!(
+        lives.iter().all(|live| live.app_rate.is_some_and(|rate| rate.slots == 1)),
+        "all of the rate is for this slot"
+    );
     for _ in 0..62 {
         ids.push(endpoint(store, throttled.id, endpoint_spec()).await.id);
     }
     let lives = store.live_endpoints(&ids).await.unwrap();
     let slots: BTreeSet<u8> = lives.iter().map(|live| slot_of(live)).collect();
     assert_eq!((lives.len(), slots.len()), (67, 2), "64 of them share a slot");
-    assert!(lives.iter().all(|live| live.app_slots == 2), "each slot has half of the rate");
+    assert!(
+        lives.iter().all(|live| live.app_rate.is_some_and(|rate| rate.slots == 2)),
+        "each slot has half of the rate"
+    );
     let (_, free) = customer(store, "free").await;
     let live = store.live_endpoints(&[free.id]).await.unwrap().remove(0);
     assert_eq!(slot_of(&live), free.app_id.0.as_bytes()[15]);

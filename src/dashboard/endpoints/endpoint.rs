@@ -161,7 +161,7 @@ pub async fn page_with(
     let newest = store.attempts(&tenant, app, &filter, &PageRequest::first(ATTEMPTS, Order::Descending)).await?;
     let path = context.paths.endpoint(id);
     let snippet = verify_snippets::of(query.get("snippet"));
-    let lines = store.newest_attempts_to(&tenant, app, id, ATTEMPTS as i64).await?;
+    let lines = store.newest_attempts_to(&tenant, app, id, false, ATTEMPTS as i64).await?;
     let event_types: HashMap<AttemptId, String> =
         lines.into_iter().filter_map(|line| Some((line.id, line.event_type?))).collect();
     let links = EndpointLinks::new(context, endpoint);

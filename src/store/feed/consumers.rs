@@ -13,7 +13,7 @@ use crate::domain::feed::{FeedIterator, Position};
 use crate::domain::{PollingEndpointId, Time, limits};
 use crate::store::catalog::applications;
 use crate::store::db::codec::from_row;
-use crate::store::{Store, StoreError, Tenant, Tx, on, read};
+use crate::store::{Store, StoreError, Tenant, Tx, on, read, write_one};
 
 /// The interval of updating the last request of a consumer that has not moved.
 pub(super) const NOTE_INTERVAL: Duration = Duration::from_secs(60);
@@ -137,19 +137,11 @@ impl Store {
                  complete_at = CASE WHEN complete_at > $4 THEN complete_at ELSE $4 END, polled_at = $5
              WHERE polling_endpoint_id = $1 AND name = $2 AND moves = $6 AND position <= $3
                  AND leased_until IS NULL";
-        let moved = self
-            .retry_conflicts(|| async {
-                let mut tx = self.begin().await?;
-                let moved = on!(tx, db => {
-                    sqlx::query(SQL)
-                        .bind(endpoint.id).bind(name).bind(asked.position.number()).bind(asked.complete_at).bind(now)
-                        .bind(i32::from(asked.moves))
-                        .execute(db).await.map(|done| done.rows_affected())
-                })?;
-                tx.commit().await?;
-                Ok(moved)
-            })
-            .await?;
+        let (position, moves) = (asked.position.number(), i32::from(asked.moves));
+        let moved = write_one!(
+            self,
+            sqlx::query(SQL).bind(endpoint.id).bind(name).bind(position).bind(asked.complete_at).bind(now).bind(moves)
+        )?;
         Ok(if moved > 0 { ConsumerPosition::From(asked) } else { ConsumerPosition::Behind })
     }
 

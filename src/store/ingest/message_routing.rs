@@ -35,10 +35,8 @@ pub struct LiveEndpoint {
     pub endpoint: Endpoint,
     /// Assigned when the endpoint was created.
     pub slot: u8,
-    /// Messages per second to all endpoints of its application together.
-    pub app_throttle: Option<u16>,
-    /// The number of slots that the application's endpoints are spread over; each slot gets an equal share of the rate.
-    pub app_slots: u16,
+    /// `None`: its application has no limit.
+    pub app_rate: Option<AppRate>,
     /// `None`: the stored URL does not parse, and every attempt fails.
     pub url: Option<Url>,
     /// `Err`: its secret or headers are unreadable; every attempt fails with this detail. Other endpoints are not
@@ -46,10 +44,19 @@ pub struct LiveEndpoint {
     pub signing: Result<Signing, &'static str>,
 }
 
+/// The rate limit of an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppRate {
+    /// Messages per second to all its endpoints together.
+    pub per_second: u16,
+    /// The number of slots that its endpoints are spread over; each slot gets an equal share of the rate.
+    pub slots: u16,
+}
+
 impl LiveEndpoint {
     /// Whether its application-wide values are those of `app`.
     pub(in crate::store) fn agrees_with(&self, app: &AppRow) -> bool {
-        (self.app_throttle, self.app_slots) == (app.throttle(), app.slots())
+        self.app_rate == app.rate()
     }
 }
 
@@ -167,14 +174,10 @@ from_row! {
 }
 
 impl AppRow {
-    /// Messages per second to all its endpoints together.
-    pub(in crate::store) fn throttle(&self) -> Option<u16> {
-        self.throttle_rate.and_then(|rate| u16::try_from(rate).ok())
-    }
-
-    /// The number of slots that its endpoints are spread over.
-    pub(in crate::store) fn slots(&self) -> u16 {
-        slots_for(i64::from(self.endpoints_made))
+    /// Its rate limit.
+    pub(in crate::store) fn rate(&self) -> Option<AppRate> {
+        let per_second = self.throttle_rate.and_then(|rate| u16::try_from(rate).ok())?;
+        Some(AppRate { per_second, slots: slots_for(i64::from(self.endpoints_made)) })
     }
 
     /// An upper bound of its current number of endpoints.

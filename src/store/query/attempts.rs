@@ -207,21 +207,7 @@ impl Store {
         Ok(row.map(Attempt::from))
     }
 
-    /// The newest failed attempts to one endpoint.
-    ///
-    /// # Errors
-    /// The store is unavailable.
-    pub async fn newest_failures(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        endpoint: EndpointId,
-        limit: i64,
-    ) -> Result<Vec<ListedAttempt>, StoreError> {
-        self.newest_of_endpoint(tenant, app, endpoint, " AND a.failure IS NOT NULL", limit).await
-    }
-
-    /// The newest attempts to one endpoint.
+    /// The newest attempts to one endpoint; only failed ones if `failed`.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -230,21 +216,12 @@ impl Store {
         tenant: &Tenant,
         app: AppId,
         endpoint: EndpointId,
+        failed: bool,
         limit: i64,
     ) -> Result<Vec<ListedAttempt>, StoreError> {
-        self.newest_of_endpoint(tenant, app, endpoint, "", limit).await
-    }
-
-    async fn newest_of_endpoint(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        endpoint: EndpointId,
-        and: &str,
-        limit: i64,
-    ) -> Result<Vec<ListedAttempt>, StoreError> {
+        let only = if failed { " AND a.failure IS NOT NULL" } else { "" };
         let sql = format!(
-            "{LINES} WHERE a.endpoint_id = $1{and} AND p.id = $2 AND p.org = $3 AND p.deleted_at IS NULL
+            "{LINES} WHERE a.endpoint_id = $1{only} AND p.id = $2 AND p.org = $3 AND p.deleted_at IS NULL
              ORDER BY a.id DESC LIMIT $4"
         );
         if !tenant.sees(app) {

@@ -32,18 +32,16 @@ pub struct DeliveryView {
 }
 
 from_row! {
-    /// A due delivery in a dashboard list.
+    /// The delivery that has been due longest.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DueDelivery {
         pub message_id: MessageId,
         pub endpoint_id: EndpointId,
         pub app_id: AppId,
         pub due_at: Time,
-        pub attempts: i32,
-        pub reason: Option<String>,
         pub url: String,
+        /// `None`: the message is already deleted.
         pub event_type: Option<String>,
-        pub app_name: String,
     }
 }
 
@@ -133,9 +131,7 @@ impl Store {
                  JOIN endpoint e ON e.id = first.endpoint_id JOIN application p ON p.id = e.app_id
              WHERE p.org = $1 AND NOT p.operational AND NOT e.disabled AND e.deleted_at IS NULL AND first.due_at <= $2
              ORDER BY first.due_at LIMIT 1";
-        const LINE: &str =
-            "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, CAST(NULL AS TEXT) AS reason, e.url,
-                 m.event_type, p.name AS app_name
+        const LINE: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, e.url, m.event_type
              FROM due d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
                  LEFT JOIN message m ON m.id = d.message_id
              WHERE d.message_id = $1 AND d.endpoint_id = $2 AND p.org = $3";

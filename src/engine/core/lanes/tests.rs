@@ -100,7 +100,7 @@ fn withdrawn_deliveries_are_not_sent_from_the_queue_nor_from_a_read() {
 
 #[test]
 fn a_single_lane_takes_a_share_of_the_free_capacity() {
-    let mut world = LanesWorld::started(1, 100, 100, 100);
+    let world = LanesWorld::started(1, 100, 100, 100);
     // Each start leaves less: a quarter of the rest is reached at 20 of 100.
     assert_eq!(world.in_flight.len(), 20);
 }

@@ -50,7 +50,7 @@ fn live(number: u128) -> Arc<LiveEndpoint> {
     };
     let (org, slot) = (OrgId::default_org(), endpoint.id.0.as_bytes()[15]);
     let signing = Err("nothing is signed here");
-    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_throttle: None, app_slots: 1, url: None, signing })
+    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_rate: None, url: None, signing })
 }
 
 impl Crowd {

@@ -163,9 +163,9 @@ impl World {
         let last = said(self.store().last_failure(&tenant, app, endpoint).await)?.map(|last| last.id);
         same("last_failure", last, failures.first().copied())?;
         let limit = usize::from(look.limit);
-        let found = said(self.store().newest_failures(&tenant, app, endpoint, limit as i64).await)?;
+        let found = said(self.store().newest_attempts_to(&tenant, app, endpoint, true, limit as i64).await)?;
         let found: Vec<_> = found.into_iter().map(|line| line.id).collect();
-        same("newest_failures", found, failures.into_iter().take(limit).collect())?;
+        same("newest_attempts_to", found, failures.into_iter().take(limit).collect())?;
         let org = |one: &&Attempt| self.model.apps.get(&one.app_id).is_some_and(|app| app.app.org == tenant.org);
         let newest = all.iter().rev().copied().filter(org).filter(|one| !bit(look, 0) || failed(one)).take(limit);
         let newest: Vec<_> = newest.map(|one| one.id).collect();
@@ -290,7 +290,11 @@ impl World {
         for (id, live) in found {
             let app = &self.model.apps[&live.endpoint.app_id].app;
             let (wanted, org) = ((&self.model.ends[&id].endpoint, app.throttle_rate), &app.org);
-            same("live_endpoints", ((&live.endpoint, live.app_throttle), &live.org), (wanted, org))?;
+            same(
+                "live_endpoints",
+                ((&live.endpoint, live.app_rate.map(|rate| rate.per_second)), &live.org),
+                (wanted, org),
+            )?;
             let signing = live.signing.as_ref().map_err(|reason| (*reason).to_owned())?;
             let signed = signing.signature("msg_1", self.now, b"{}");
             same("live_endpoints, a signature", signed, self.signing(id)?.signature("msg_1", self.now, b"{}"))?;

@@ -12,7 +12,7 @@ fn of_another_application() -> Arc<LiveEndpoint> {
     let endpoint = Endpoint { app_id: AppId(uuid::Uuid::from_u128(2)), ..live.endpoint.clone() };
     let signing = Err("nothing is signed here");
     let (org, slot) = (live.org.clone(), live.slot);
-    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_throttle: None, app_slots: 1, url: None, signing })
+    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_rate: None, url: None, signing })
 }
 
 /// Accepts a message for the other application only.

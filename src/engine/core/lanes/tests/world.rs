@@ -28,7 +28,7 @@ pub fn live(number: u128, change: impl FnOnce(&mut EndpointSpec)) -> Arc<LiveEnd
     };
     let signing = Ok(Signing::new(&Secret::generate(SignatureType::Hmac256), std::iter::empty(), &[]));
     let (org, slot) = (OrgId::default_org(), endpoint.id.0.as_bytes()[15]);
-    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_throttle: None, app_slots: 1, url: None, signing })
+    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_rate: None, url: None, signing })
 }
 
 pub fn message(number: u128) -> Arc<Message> {
