@@ -37,8 +37,8 @@ use crate::api::openapi::docs_page;
 use crate::api::resources::access::{expire_all, logout, portal_access};
 use crate::api::resources::endpoint::{endpoint_headers, endpoint_message, endpoint_secret, example};
 use crate::api::resources::{
-    application, attempt, autoconfig, background, development_report, endpoint, event_type, event_type_import_op,
-    message, operational, polling, reconcile, stats,
+    application, attempt, autoconfig, background, delivery, development_report, endpoint, event_type,
+    event_type_import_op, message, operational, polling, reconcile, stats,
 };
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::time::Clock;
@@ -120,8 +120,8 @@ fn table() -> RouteTable {
         .service(at("/app/{app}/msg/expunge-all-contents").post(not_supported))
         .service(at("/app/{app}/msg/{msg}").get(op!(message::read_one)))
         .service(at("/app/{app}/msg/{msg}/content").delete(op!(message::delete_content)))
-        .service(at("/app/{app}/msg/{msg}/endpoint").get(op!(attempt::endpoints_of)))
-        .service(at("/app/{app}/msg/{msg}/endpoint/{endpoint}/resend").post(op!(attempt::resend)))
+        .service(at("/app/{app}/msg/{msg}/endpoint").get(op!(delivery::endpoints_of)))
+        .service(at("/app/{app}/msg/{msg}/endpoint/{endpoint}/resend").post(op!(delivery::resend)))
         .service(at("/app/{app}/msg/{msg}/attempt/{attempt}").get(op!(attempt::read_one)))
         .service(at("/app/{app}/msg/{msg}/attempt/{attempt}/content").delete(op!(attempt::delete_content)))
         .service(at("/app/{app}/attempt/msg/{msg}").get(op!(attempt::of_message)))

@@ -5,14 +5,13 @@
 pub const CONVENTIONAL_TYPES: [&str; 6] = ["Command", "Err", "Error", "Inner", "Options", "Row"];
 
 /// Files with more than 400 lines.
-pub const LONG_FILES: [&str; 3] =
-    ["src/api/authn/authenticator.rs", "src/api/http/errors.rs", "src/api/resources/attempt.rs"];
+pub const LONG_FILES: [&str; 0] = [];
 
 /// Type names that several modules declare.
 pub const TYPES: [&str; 1] = ["UrlQuery"];
 
 /// File names that stand in several folders, for the same noun in each.
-pub const FILE_NAMES: [&str; 27] = [
+pub const FILE_NAMES: [&str; 28] = [
     "api_keys.rs",
     "application.rs",
     "attempt.rs",
@@ -20,6 +19,7 @@ pub const FILE_NAMES: [&str; 27] = [
     "autoconfig.rs",
     "background.rs",
     "cancel.rs",
+    "delivery.rs",
     "endpoint.rs",
     "endpoint_secret.rs",
     "endpoints.rs",
@@ -43,7 +43,7 @@ pub const FILE_NAMES: [&str; 27] = [
 ];
 
 /// Files with comments that are not in plain words yet.
-pub const PROSE: [&str; 1] = ["src/engine/simulation/case.rs"];
+pub const PROSE: [&str; 0] = [];
 
 /// Folders whose documentation does not name its invariants yet.
 pub const FOLDERS: [&str; 0] = [];

@@ -4,32 +4,25 @@
 //! [`MAX_AGE`], so every process **rejects a revoked credential within 3 seconds**. After [`REFRESH_AGE`] an entry is
 //! refreshed in the background, so a frequent caller never waits.
 //!
-//! * [`Caller`]: an authenticated caller and its permissions.
-//! * [`Authenticator`]: authenticates and caches callers, tracks the last use of keys, and counts each request against
-//!   a [rate limit](crate::traffic::rate_limits): the caller's, or without a valid credential the address's.
-//! * [`AuthenticationError`]: no valid credential (401), a rate limit (429), or the store is unavailable (503).
+//! Each request counts against a [rate limit](crate::traffic::rate_limits): the caller's, or without a valid credential
+//! the address's.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::api::authn::jwt::{Grant, TokenError, Tokens};
-use crate::api::authn::permissions::Permissions;
-use crate::api::http::errors::ApiError;
+use crate::api::authn::credential::{AuthenticationError, Caller, Credential, CredentialRef};
+use crate::api::authn::jwt::Tokens;
+use crate::api::authn::key_usage::KeyUsageLog;
 use crate::domain::access::api_key;
-use crate::domain::access::api_key::ApiKey;
-use crate::domain::access::audit::{Actor, ActorKind};
-use crate::domain::catalog::autoconfig;
-use crate::domain::catalog::autoconfig::AutoConfig;
-use crate::domain::catalog::polling;
-use crate::domain::catalog::polling::PollingToken;
-use crate::domain::{AppId, KeyId, Time};
+use crate::domain::catalog::{autoconfig, polling};
+use crate::domain::{AppId, Time};
 use crate::store::access::sign_in_links::TokenHash;
-use crate::store::{Store, StoreError, Tenant};
+use crate::store::{Store, StoreError};
 use crate::traffic::Traffic;
-use crate::traffic::rate_limits::{CallerId, RateLimitExceeded, TokenBucket};
+use crate::traffic::rate_limits::TokenBucket;
 
 /// Capacity of the cache, in callers.
 const CACHE_CAPACITY: usize = 1_024;
@@ -37,65 +30,6 @@ const CACHE_CAPACITY: usize = 1_024;
 const REFRESH_AGE: Duration = Duration::from_secs(1);
 /// Age at which a cached caller is no longer used.
 pub const MAX_AGE: Duration = Duration::from_secs(3);
-/// Minimum interval between two writes of a key's last use.
-const USAGE_INTERVAL: Duration = Duration::from_secs(60);
-/// Minimum interval after a failed write.
-const USAGE_RETRY: Duration = Duration::from_secs(10);
-
-/// An authenticated caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::api) struct Caller {
-    pub tenant: Tenant,
-    pub permissions: Permissions,
-    /// Feature flags of an application token: event types behind other flags are hidden from it.
-    pub flags: Vec<String>,
-    pub credential: CredentialRef,
-    /// The subject of its limits.
-    pub limited_as: CallerId,
-    /// The actor in the audit log.
-    pub actor: Arc<Actor>,
-}
-
-/// The credential of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::api) enum CredentialRef {
-    /// `expires` is `None` for a token without `exp`.
-    Token {
-        hash: TokenHash,
-        expires: Option<Time>,
-    },
-    Key(KeyId),
-}
-
-/// The reason a request was not authenticated.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(in crate::api) enum AuthenticationError {
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    #[error("the token has been logged out")]
-    LoggedOut,
-    #[error("the application's tokens issued before this time were revoked")]
-    Expired,
-    #[error("the API key or token is unknown")]
-    UnknownKey,
-    #[error("{0}")]
-    Key(&'static str),
-    #[error(transparent)]
-    Limited(#[from] RateLimitExceeded),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<AuthenticationError> for ApiError {
-    fn from(denied: AuthenticationError) -> ApiError {
-        match denied {
-            // Not a 401: the credential may be valid.
-            AuthenticationError::Store(error) => error.into(),
-            AuthenticationError::Limited(limited) => limited.into(),
-            denied => ApiError::unauthorized(denied.to_string()),
-        }
-    }
-}
 
 /// Authenticates callers. Cheap to clone; clones share the cache.
 #[derive(Clone)]
@@ -108,7 +42,7 @@ struct Inner {
     tokens: Tokens,
     traffic: Traffic,
     cache: RwLock<HashMap<TokenHash, Arc<CachedCaller>>>,
-    uses: Mutex<HashMap<KeyId, KeyUsage>>,
+    usage: KeyUsageLog,
 }
 
 impl std::fmt::Debug for Authenticator {
@@ -128,91 +62,11 @@ struct CachedCaller {
     refreshing: AtomicBool,
 }
 
-#[derive(Clone)]
-enum Credential {
-    Token(Grant),
-    Key(ApiKey),
-    Poller(PollingToken),
-    AutoConfig(Box<AutoConfig>),
-}
-
-impl Credential {
-    fn check_at(&self, now: Time) -> Result<(), AuthenticationError> {
-        match self {
-            Credential::Token(grant) => Ok(grant.check_at(now)?),
-            Credential::Key(key) => key.check_valid_at(now).map_err(AuthenticationError::Key),
-            Credential::Poller(token) if token.is_valid_at(now) => Ok(()),
-            Credential::Poller(_) => Err(AuthenticationError::Key("the polling token has expired")),
-            Credential::AutoConfig(_) => Ok(()),
-        }
-    }
-
-    /// The subject of the rate limit. All tokens of an application share one limit, and so do all tokens of an
-    /// organization: issuing more tokens does not raise it.
-    fn limit_subject(&self) -> CallerId {
-        match self {
-            Credential::Key(key) => CallerId::Key(key.id),
-            Credential::Poller(token) => CallerId::Application(token.app_id),
-            Credential::AutoConfig(subscription) => CallerId::Application(subscription.app_id),
-            Credential::Token(grant) => match grant.tenant.only {
-                Some(app) => CallerId::Application(app),
-                None => CallerId::Organization(grant.tenant.org.clone()),
-            },
-        }
-    }
-
-    fn caller(&self, hash: TokenHash) -> Caller {
-        match self {
-            Credential::Token(grant) => Caller {
-                tenant: grant.tenant.clone(),
-                permissions: grant.permissions.clone(),
-                flags: grant.flags.clone(),
-                limited_as: self.limit_subject(),
-                credential: CredentialRef::Token { hash, expires: grant.expires },
-                actor: Arc::new(Actor::new(ActorKind::Token, grant.subject())),
-            },
-            Credential::Key(key) => Caller {
-                tenant: Tenant::org(key.org.clone()),
-                permissions: Permissions::Key(key.scopes),
-                flags: Vec::new(),
-                limited_as: self.limit_subject(),
-                credential: CredentialRef::Key(key.id),
-                actor: Arc::new(Actor::new(ActorKind::Key, key.label())),
-            },
-            Credential::Poller(token) => Caller {
-                tenant: Tenant { org: token.org.clone(), only: Some(token.app_id) },
-                permissions: Permissions::Poller(token.polling_endpoint_id),
-                flags: Vec::new(),
-                limited_as: self.limit_subject(),
-                credential: CredentialRef::Token { hash, expires: token.expires_at },
-                actor: Arc::new(Actor::new(ActorKind::Token, token.censored())),
-            },
-            Credential::AutoConfig(subscription) => Caller {
-                tenant: Tenant { org: subscription.org.clone(), only: Some(subscription.app_id) },
-                permissions: Permissions::AutoConfig(subscription.id),
-                flags: Vec::new(),
-                limited_as: self.limit_subject(),
-                credential: CredentialRef::Token { hash, expires: None },
-                actor: Arc::new(Actor::new(ActorKind::Token, subscription.censored())),
-            },
-        }
-    }
-}
-
-/// The last use of a key.
-struct KeyUsage {
-    last: Time,
-    /// The last use written to the store.
-    written: Time,
-    /// No write before this time.
-    rest_until: Time,
-}
-
 impl Authenticator {
     /// Accepts the keys of `store`, and tokens of `tokens` that `store` does not list as logged out.
     pub fn new(store: Store, tokens: Tokens, traffic: Traffic) -> Authenticator {
-        let (cache, uses) = (RwLock::default(), Mutex::default());
-        Authenticator { inner: Arc::new(Inner { store, tokens, traffic, cache, uses }) }
+        let (cache, usage) = (RwLock::default(), KeyUsageLog::new(store.clone()));
+        Authenticator { inner: Arc::new(Inner { store, tokens, traffic, cache, usage }) }
     }
 
     /// The rate limits.
@@ -291,18 +145,9 @@ impl Authenticator {
             }
         };
         credential.check_at(now)?;
-        let (caller, bucket) = (Arc::new(credential.caller(hash)), self.bucket(&credential));
-        self.insert(
-            hash,
-            CachedCaller {
-                caller: caller.clone(),
-                verified: credential,
-                bucket,
-                checked_at,
-                refreshing: AtomicBool::new(false),
-            },
-            now,
-        );
+        let entry = self.entry(hash, credential, checked_at);
+        let caller = entry.caller.clone();
+        self.insert(hash, entry, now);
         self.record_use(&caller, now);
         Ok(caller)
     }
@@ -318,8 +163,11 @@ impl Authenticator {
         }
     }
 
-    fn bucket(&self, credential: &Credential) -> Arc<TokenBucket> {
-        self.inner.traffic.limits.bucket(credential.limit_subject(), Instant::now())
+    /// The cache entry of a credential that was valid at `checked_at`.
+    fn entry(&self, hash: TokenHash, verified: Credential, checked_at: Instant) -> CachedCaller {
+        let bucket = self.inner.traffic.limits.bucket(verified.limit_subject(), Instant::now());
+        let (caller, refreshing) = (Arc::new(verified.caller(hash)), AtomicBool::new(false));
+        CachedCaller { caller, verified, bucket, checked_at, refreshing }
     }
 
     /// Logs a token out: it is rejected here at once, and in other processes within [`MAX_AGE`].
@@ -332,21 +180,12 @@ impl Authenticator {
         Ok(())
     }
 
-    /// Writes the uses that the store does not have yet. Also called at shutdown, so no use is lost.
+    /// Writes the uses of keys that the store does not have yet. Also called at shutdown, so no use is lost.
     ///
     /// # Errors
-    /// The store is unavailable; the next use of the key retries.
+    /// The store is unavailable; the next use of a key retries.
     pub async fn write_key_usage(&self) -> Result<(), StoreError> {
-        let uses: Vec<(KeyId, Time)> = {
-            let uses = self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
-            uses.iter().filter(|(_, one)| one.last > one.written).map(|(id, one)| (*id, one.last)).collect()
-        };
-        self.inner.store.api_keys_used(&uses).await?;
-        let mut usage = self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, at) in uses {
-            usage.entry(id).and_modify(|one| one.written = one.written.max(at));
-        }
-        Ok(())
+        self.inner.usage.write().await
     }
 
     fn cached(&self, hash: &TokenHash) -> Option<Arc<CachedCaller>> {
@@ -403,17 +242,11 @@ impl Authenticator {
         let checked_at = Instant::now();
         match self.recheck(&hash, &before.verified, now).await {
             Ok(credential) => {
-                let (caller, bucket) = (Arc::new(credential.caller(hash)), self.bucket(&credential));
+                let entry = self.entry(hash, credential, checked_at);
                 let mut cache = self.inner.cache.write().unwrap_or_else(PoisonError::into_inner);
                 // A token that was logged out meanwhile must not return to the cache.
                 if let Some(place) = cache.get_mut(&hash).filter(|place| Arc::ptr_eq(place, &before)) {
-                    *place = Arc::new(CachedCaller {
-                        caller,
-                        verified: credential,
-                        bucket,
-                        checked_at,
-                        refreshing: AtomicBool::new(false),
-                    });
+                    *place = Arc::new(entry);
                 }
             }
             // The entry stays until [`MAX_AGE`]; then the caller gets the error.
@@ -445,26 +278,10 @@ impl Authenticator {
         self.inner.cache.write().unwrap_or_else(PoisonError::into_inner).remove(hash);
     }
 
-    /// Records the use of a key. Writes it in the background, at most once per [`USAGE_INTERVAL`].
     fn record_use(&self, caller: &Caller, now: Time) {
-        let CredentialRef::Key(id) = caller.credential else { return };
-        {
-            let mut uses = self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
-            let one = uses.entry(id).or_insert(KeyUsage { last: now, written: Time::ZERO, rest_until: Time::ZERO });
-            one.last = one.last.max(now);
-            if now < one.rest_until {
-                return;
-            }
-            one.rest_until = now.plus(USAGE_INTERVAL);
+        if let CredentialRef::Key(id) = caller.credential {
+            self.inner.usage.record(id, now);
         }
-        let authenticator = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = authenticator.write_key_usage().await {
-                tracing::warn!(%error, key = %id, "the last use of an API key was not recorded: retrying with its next use");
-                let mut uses = authenticator.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
-                uses.entry(id).and_modify(|one| one.rest_until = now.plus(USAGE_RETRY));
-            }
-        });
     }
 }
 

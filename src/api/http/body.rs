@@ -26,7 +26,8 @@ use serde_json::value::RawValue;
 
 use crate::api::ApiState;
 pub(in crate::api) use crate::api::http::body::field::FieldValue;
-use crate::api::http::errors::{ApiError, FieldError};
+use crate::api::http::errors::ApiError;
+use crate::api::http::field_error::FieldError;
 use crate::api::http::request::limited_as;
 use crate::domain::Invalid;
 use crate::domain::deliveries::message;

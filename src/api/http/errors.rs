@@ -2,7 +2,7 @@
 //! `{"detail": [{"loc", "msg", "type"}]}`.
 //!
 //! * [`ApiError`]: an error response.
-//! * [`FieldError`]: one invalid value, with its location and the reason.
+//! * [`FieldError`]: one of the invalid values.
 //!
 //! An internal error reveals no cause. The cause is logged once, under an id that the response contains.
 
@@ -14,6 +14,7 @@ use serde::Serialize;
 use tracing::{debug, error};
 use utoipa::ToSchema;
 
+use crate::api::http::field_error::FieldError;
 use crate::domain::invalid::TOO_MANY;
 use crate::domain::{Invalid, limits};
 use crate::store::StoreError;
@@ -49,16 +50,6 @@ pub(in crate::api) const STORE_UNAVAILABLE: &str = "the store is unavailable: tr
 pub(in crate::api) const WEBHOOK: &str = "this request is a webhook that Sendoff sent to an endpoint. The API rejects \
      webhooks: endpoints that point at API operations could trigger each other in an endless loop";
 
-/// One invalid value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FieldError {
-    /// `body`, `query`, `path` or `header`, then the field name unless it is the whole body.
-    loc: Vec<String>,
-    msg: String,
-    #[serde(rename = "type")]
-    kind: &'static str,
-}
-
 /// An error.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "for the document alone: `ErrorBody::Message`")]
@@ -67,86 +58,6 @@ pub(in crate::api) struct HttpErrorOut {
     code: String,
     /// A human-readable explanation.
     detail: String,
-}
-
-/// The invalid values.
-#[derive(ToSchema)]
-#[schema(as = HTTPValidationError)]
-#[expect(dead_code, reason = "for the document alone: `ErrorBody::Validation`")]
-pub(in crate::api) struct HttpValidationError {
-    detail: Vec<ValidationErrorItem>,
-}
-
-/// One invalid value.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "for the document alone: `FieldError`")]
-pub(in crate::api) struct ValidationErrorItem {
-    /// The location: `body`, `query`, `path` or `header`, then the field name unless it is the whole body.
-    #[schema(min_items = 1)]
-    loc: Vec<String>,
-    /// The fault, and the expected value.
-    msg: String,
-    /// A machine-readable code.
-    #[schema(example = "value_error")]
-    r#type: String,
-}
-
-impl FieldError {
-    /// A body field that breaks a rule.
-    pub fn body(field: &str, msg: impl Into<String>) -> FieldError {
-        FieldError { loc: vec!["body".into(), field.into()], msg: msg.into(), kind: "value_error" }
-    }
-
-    /// The body as a whole is of the wrong type.
-    pub fn whole_body(msg: &str) -> FieldError {
-        FieldError { loc: vec!["body".into()], ..FieldError::wrong_type("", msg) }
-    }
-
-    /// A required body field is missing.
-    pub fn missing(field: &str) -> FieldError {
-        FieldError { kind: "missing", ..FieldError::body(field, "is required") }
-    }
-
-    /// A body field of the wrong type.
-    pub fn wrong_type(field: &str, msg: impl Into<String>) -> FieldError {
-        FieldError { kind: "type_error", ..FieldError::body(field, msg) }
-    }
-
-    /// A body field that this release does not support.
-    pub fn unsupported(field: &str) -> FieldError {
-        FieldError {
-            kind: "not_supported",
-            ..FieldError::body(field, "is not supported yet: leave it out or set it to null")
-        }
-    }
-
-    /// The same error for a field of a nested object.
-    pub fn within(mut self, outer: &str) -> FieldError {
-        self.loc.insert(1.min(self.loc.len()), outer.to_owned());
-        self
-    }
-
-    /// Stands for the `left` errors beyond the limit.
-    fn more(left: usize) -> FieldError {
-        FieldError { loc: vec!["body".into()], msg: format!("… and {left} more"), kind: "truncated" }
-    }
-
-    /// Cuts all texts to [`limits::ERROR_TEXT`]: names and reasons may quote the request.
-    fn within_limits(self) -> FieldError {
-        let cut = |text| limits::truncate(text, limits::ERROR_TEXT);
-        FieldError { loc: self.loc.into_iter().map(cut).collect(), msg: cut(self.msg), kind: self.kind }
-    }
-
-    /// Whether both errors are about the same value.
-    pub fn same_location(&self, other: &FieldError) -> bool {
-        self.loc == other.loc
-    }
-}
-
-impl From<Invalid> for FieldError {
-    fn from(wrong: Invalid) -> FieldError {
-        FieldError { kind: wrong.kind, ..FieldError::body(&wrong.field, wrong.reason) }
-    }
 }
 
 impl ApiError {
@@ -250,17 +161,17 @@ impl ApiError {
 
     /// 422: an invalid query parameter.
     pub fn query(name: &str, msg: impl Into<String>) -> ApiError {
-        ApiError::invalid(vec![FieldError { loc: vec!["query".into(), name.into()], ..FieldError::body("", msg) }])
+        ApiError::invalid(vec![FieldError::body("", msg).at("query", name)])
     }
 
     /// 422: an invalid header.
     pub fn header(name: &str, msg: impl Into<String>) -> ApiError {
-        ApiError::invalid(vec![FieldError { loc: vec!["header".into(), name.into()], ..FieldError::body("", msg) }])
+        ApiError::invalid(vec![FieldError::body("", msg).at("header", name)])
     }
 
     /// 422: an invalid path parameter.
     pub fn path(name: &str, wrong: Invalid) -> ApiError {
-        ApiError::invalid(vec![FieldError { loc: vec!["path".into(), name.into()], ..FieldError::from(wrong) }])
+        ApiError::invalid(vec![FieldError::from(wrong).at("path", name)])
     }
 
     /// 429: a rate or concurrency limit was exceeded; nothing was done.
@@ -302,8 +213,7 @@ impl fmt::Display for ApiError {
         match &self.body {
             ErrorBody::Message { detail, .. } => f.write_str(detail),
             ErrorBody::Validation { detail } => {
-                let list: Vec<String> =
-                    detail.iter().map(|item| format!("{}: {}", item.loc.join("."), item.msg)).collect();
+                let list: Vec<String> = detail.iter().map(FieldError::to_string).collect();
                 f.write_str(&list.join("; "))
             }
         }

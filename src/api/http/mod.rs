@@ -5,7 +5,7 @@
 //! * [`request`]: [`ApiCall`](request::ApiCall), a request whose caller is authenticated and allowed to make it.
 //! * [`body`], [`query`]: JSON bodies and query strings, read field by field; list pages.
 //! * [`idempotency`]: `idempotency-key` on POST requests.
-//! * [`errors`]: [`ApiError`](errors::ApiError), the JSON of every 4xx and 5xx.
+//! * [`errors`]: [`ApiError`](errors::ApiError), the JSON of every 4xx and 5xx. [`field_error`]: one invalid value.
 //! * [`cors`]: browsers. [`probes`]: `/healthz`, `/readyz` and `/metrics`, outside of the API and without a token.
 //!
 //! # Invariants
@@ -18,6 +18,7 @@
 pub(in crate::api) mod body;
 pub(in crate::api) mod cors;
 pub(in crate::api) mod errors;
+pub(in crate::api) mod field_error;
 pub(in crate::api) mod idempotency;
 pub mod probes;
 pub(in crate::api) mod query;

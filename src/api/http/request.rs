@@ -15,7 +15,8 @@ use serde::Serialize;
 use url::Url;
 
 use crate::api::ApiState;
-use crate::api::authn::authenticator::{AuthenticationError, Authenticator, Caller};
+use crate::api::authn::authenticator::Authenticator;
+use crate::api::authn::credential::{AuthenticationError, Caller};
 use crate::api::authn::permissions::{Permission, Permissions};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::query::{PageKey, Query};

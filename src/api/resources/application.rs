@@ -5,7 +5,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::http::body::{FieldValue, Fields, JsonBody};
-use crate::api::http::errors::{ApiError, ApiResult, FieldError};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::field_error::FieldError;
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
 use crate::api::http::request::{ApiCall, change_result, json, no_content_if, require};

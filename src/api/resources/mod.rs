@@ -4,7 +4,8 @@
 //! * [`application`]: one for each customer. [`access`]: granting and ending portal access of customers.
 //! * [`endpoint`]: endpoints, with their headers, secrets, messages and examples. [`operational`]: endpoints for
 //!   operational webhooks.
-//! * [`event_type`]: the catalog; [`event_type_import_op`] imports it. [`message`]: accepting and reading messages. [`attempt`]: deliveries and attempts.
+//! * [`event_type`]: the catalog; [`event_type_import_op`] imports it. [`message`]: accepting and reading messages.
+//!   [`delivery`], [`attempt`]: their deliveries and attempts.
 //! * [`background`], [`reconcile`]: replays and other background tasks. [`stats`]: counts.
 //! * [`development_report`]: how programs on developers' machines responded.
 //! * [`polling`]: polling endpoints and their consumers. [`autoconfig`]: subscriptions that receivers configure
@@ -23,6 +24,7 @@ pub(in crate::api) mod application;
 pub(in crate::api) mod attempt;
 pub(in crate::api) mod autoconfig;
 pub(in crate::api) mod background;
+pub(in crate::api) mod delivery;
 pub(in crate::api) mod development_report;
 pub(in crate::api) mod endpoint;
 pub(in crate::api) mod event_type;

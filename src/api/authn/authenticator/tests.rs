@@ -2,9 +2,8 @@
 
 use crate::api::authn::authenticator::*;
 use crate::domain::OrgId;
-use crate::domain::access::api_key::{KeyScopes, KeySpec};
-use crate::domain::signing::master_key::MasterKey;
-use crate::store::{Location, StoreOptions};
+use crate::domain::access::api_key::{ApiKey, KeyScopes, KeySpec};
+use crate::store::StoreOptions;
 
 const NOW: Time = Time::from_micros(1_763_800_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -17,16 +16,17 @@ async fn authenticator(folder: &tempfile::TempDir) -> Authenticator {
 
 /// Without tables, so every query fails.
 async fn without_tables(folder: &tempfile::TempDir) -> Authenticator {
-    let location = Location::Sqlite(folder.path().join("sendoff.db"));
-    let options = StoreOptions {
-        location,
-        master: MasterKey::generate(),
-        max_payload: 1_024,
-        queue: 10,
-        wide: crate::store::WIDE,
-    };
-    let store = Store::open(options).await.unwrap();
+    let store = Store::open(StoreOptions::in_folder(folder)).await.unwrap();
     Authenticator::new(store, Tokens::new(b"secret"), Traffic::default())
+}
+
+/// A caller with a new token, which is now cached.
+async fn signed_in(authenticator: &Authenticator) -> (String, TokenHash, Arc<CachedCaller>) {
+    let token = authenticator.tokens().mint_org(&OrgId::default_org(), NOW, HOUR).unwrap();
+    authenticator.authenticate(&token, None, NOW).await.unwrap();
+    let hash = api_key::hash(&token);
+    let cached = authenticator.cached(&hash).unwrap();
+    (token, hash, cached)
 }
 
 async fn eventually(condition: impl AsyncFn() -> bool) {
@@ -68,10 +68,7 @@ async fn the_cache_is_bounded_and_honors_expiry() {
 async fn old_entries_are_refreshed_and_older_ones_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let authenticator = authenticator(&folder).await;
-    let token = authenticator.tokens().mint_org(&OrgId::default_org(), NOW, HOUR).unwrap();
-    authenticator.authenticate(&token, None, NOW).await.unwrap();
-    let hash = api_key::hash(&token);
-    let known = authenticator.cached(&hash).unwrap();
+    let (token, hash, known) = signed_in(&authenticator).await;
     let aged = |age: Duration| CachedCaller {
         caller: known.caller.clone(),
         verified: known.verified.clone(),
@@ -98,10 +95,7 @@ async fn old_entries_are_refreshed_and_older_ones_ignored() {
 async fn a_refresh_does_not_restore_a_logged_out_token() {
     let folder = tempfile::tempdir().unwrap();
     let authenticator = authenticator(&folder).await;
-    let token = authenticator.tokens().mint_org(&OrgId::default_org(), NOW, HOUR).unwrap();
-    authenticator.authenticate(&token, None, NOW).await.unwrap();
-    let hash = api_key::hash(&token);
-    let before = authenticator.cached(&hash).unwrap();
+    let (_, hash, before) = signed_in(&authenticator).await;
     authenticator.evict(&hash);
     authenticator.clone().refresh(hash, before, NOW).await;
     assert!(authenticator.cached(&hash).is_none());
@@ -115,7 +109,7 @@ async fn key_usage_is_written_once_a_minute_and_retried_sooner() {
     let (key, text) = ApiKey::make(OrgId::default_org(), spec, NOW).unwrap();
     let hash = api_key::hash(&text);
     let caller = Credential::Key(key.clone()).caller(hash);
-    let rests_until = |authenticator: &Authenticator| authenticator.inner.uses.lock().unwrap()[&key.id].rest_until;
+    let rests_until = |authenticator: &Authenticator| authenticator.inner.usage.rests_until(key.id);
     let at = |seconds| NOW.plus(Duration::from_secs(seconds));
 
     authenticator.record_use(&caller, NOW);

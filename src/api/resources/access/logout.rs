@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::api::authn::authenticator::CredentialRef;
+use crate::api::authn::credential::CredentialRef;
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::request::{ApiCall, no_content};
 use crate::domain::Time;

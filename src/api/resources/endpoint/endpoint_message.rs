@@ -9,7 +9,7 @@ use crate::api::http::query::{ListOut, Query};
 use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
-use crate::api::resources::attempt::ApiStatus;
+use crate::api::resources::delivery::ApiStatus;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{MessageId, Time, ids};
