@@ -5,7 +5,7 @@
 //! * [`feed`]: positions, iterators and leases of polling readers.
 //! * [`signing`]: secrets and signatures. [`access`]: keys, tokens, sessions, roles, the audit log.
 //! * [`notifications`]: operational events and mails.
-//! * [`ids`], [`limits`], [`invalid`], [`time`], [`duration_text`], [`address`], [`column_type`],
+//! * [`ids`], [`limits`], [`invalid`], [`time`], [`time_range`], [`duration_text`], [`address`], [`column_type`],
 //!   [`retry_backoff`]: used by all of the above.
 //!
 //! Invariants:
@@ -29,6 +29,7 @@ pub mod notifications;
 pub mod retry_backoff;
 pub mod signing;
 pub mod time;
+pub mod time_range;
 pub mod url_query;
 
 pub use ids::{
@@ -37,3 +38,4 @@ pub use ids::{
 };
 pub use invalid::Invalid;
 pub use time::Time;
+pub use time_range::TimeRange;

@@ -222,9 +222,8 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen(world: World) {
     let spec = sendoff::store::jobs::background::BackgroundSpec {
         kind: sendoff::domain::deliveries::background::TaskKind::Recover,
         scope,
-        filter: Default::default(),
+        selection: sendoff::store::jobs::background::TaskSelection::Messages(Default::default()),
         by: "a stranger".into(),
-        listed: None,
         total: None,
     };
     let begun = world.store.start_background(&strangers, spec, Clock.now()).await.unwrap();

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use sendoff::domain::TimeRange;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::backoff::RetrySchedule;
@@ -11,7 +12,7 @@ use sendoff::domain::deliveries::delivery::{DeliveryState, DeliveryStatus};
 use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{BackgroundId, Time};
-use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult};
+use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult, TaskSelection};
 use sendoff::store::query::endpoint_messages::{DeliveryStatusCounts, EndpointMessageFilter};
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -35,12 +36,17 @@ async fn begin(world: &World, endpoint: &Endpoint, work: TaskKind) -> Background
     let standings = if work == TaskKind::Recover { vec![DeliveryStatus::Dead] } else { Vec::new() };
     let filter = EndpointMessageFilter {
         standings,
-        since: world.app.created_at,
-        until: Clock.now(),
+        accepted: TimeRange { since: world.app.created_at, until: Clock.now() },
         ..EndpointMessageFilter::default()
     };
     let scope = TaskScope::Endpoint(world.app.id, endpoint.id);
-    let spec = BackgroundSpec { kind: work, scope, filter, by: "a test".into(), listed: None, total: None };
+    let spec = BackgroundSpec {
+        kind: work,
+        scope,
+        selection: TaskSelection::Messages(filter),
+        by: "a test".into(),
+        total: None,
+    };
     match world.store.start_background(&world.tenant, spec, Clock.now()).await {
         Ok(StartResult::Started(work)) => work.id,
         other => panic!("{other:?}"),

@@ -5,7 +5,7 @@ use sendoff::domain::deliveries::attempt::Trigger;
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus, Transition};
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId};
-use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult};
+use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult, TaskSelection};
 use sendoff::store::jobs::job_lease::{StepResult, TaskLease};
 use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::queue::signals::Signal;
@@ -40,7 +40,7 @@ pub async fn settle(
 }
 
 pub fn since(since: u64, until: u64) -> EndpointMessageFilter {
-    EndpointMessageFilter { since: later(since), until: later(until), ..EndpointMessageFilter::default() }
+    EndpointMessageFilter { accepted: span(since, until), ..EndpointMessageFilter::default() }
 }
 
 pub fn failed(since_s: u64, until: u64) -> EndpointMessageFilter {
@@ -48,7 +48,7 @@ pub fn failed(since_s: u64, until: u64) -> EndpointMessageFilter {
 }
 
 pub fn spec(scope: TaskScope, kind: TaskKind, filter: EndpointMessageFilter) -> BackgroundSpec {
-    BackgroundSpec { kind, scope, filter, by: "a test".into(), listed: None, total: None }
+    BackgroundSpec { kind, scope, selection: TaskSelection::Messages(filter), by: "a test".into(), total: None }
 }
 
 async fn begin(
@@ -260,14 +260,14 @@ async fn what_is_sent_again_in_bulk_is_what_the_filter_says(home: Home) {
     let settled =
         || EndpointMessageFilter { standings: vec![DeliveryStatus::Delivered, DeliveryStatus::Dead], ..since(0, 900) };
     assert_eq!(again(settled()).await, [delivered, gone, error]);
-    assert_eq!(again(EndpointMessageFilter { event_types: strings(&["a"]), ..settled() }).await, [delivered, gone]);
+    assert_eq!(again(EndpointMessageFilter { topics: of_types(&["a"]), ..settled() }).await, [delivered, gone]);
     assert_eq!(again(EndpointMessageFilter { status_class: Some(500), ..settled() }).await, [error]);
     assert_eq!(
         again(EndpointMessageFilter { standings: vec![DeliveryStatus::Delivered], ..settled() }).await,
         [delivered]
     );
     assert_eq!(again(EndpointMessageFilter { standings: vec![DeliveryStatus::Pending], ..settled() }).await, [retried]);
-    assert_eq!(again(EndpointMessageFilter { channel: Some("x".into()), ..settled() }).await, []);
+    assert_eq!(again(EndpointMessageFilter { topics: on_channel("x"), ..settled() }).await, []);
 }
 
 async fn it_fails_with_its_endpoint_and_is_seen_by_whose_it_is(home: Home) {

@@ -178,7 +178,7 @@ async fn what_is_counted_is_what_is_sent_however_long_it_is(home: Home) {
     });
     futures_util::future::join_all(sends).await.into_iter().for_each(|sent| drop(sent.unwrap().unwrap()));
     home.execute("UPDATE delivery SET state = 3, reason = 'exhausted', attempts = 1").await;
-    let of_a = EndpointMessageFilter { event_types: strings(&["a"]), ..failed(0, 900) };
+    let of_a = EndpointMessageFilter { topics: of_types(&["a"]), ..failed(0, 900) };
     for (kind, filter, wanted) in [
         (TaskKind::ReplayMissing, since(0, 900), 1_767),
         (TaskKind::BulkReplay, of_a, 3_533),

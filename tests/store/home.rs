@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sendoff::domain::TimeRange;
 use sendoff::domain::access::operator::Operator;
 use sendoff::domain::access::password::PasswordHash;
 use sendoff::domain::catalog::application::{Application, ApplicationSpec};
@@ -25,6 +26,7 @@ use sendoff::store::catalog::change::UpdateResult;
 use sendoff::store::catalog::endpoint_update::OptimisticUpdate;
 use sendoff::store::ingest::accept::{AcceptItem, AcceptResult};
 use sendoff::store::query::deliveries::DeliveryView;
+use sendoff::store::query::topic_filter::TopicFilter;
 use sendoff::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{AppRef, Location, Order, PageRequest, Store, StoreError, StoreOptions, Tenant, Tuning};
@@ -214,6 +216,26 @@ pub fn uid(text: &str) -> Uid {
 
 pub fn named(text: &str) -> AppRef {
     AppRef::parse(text).expect("a name")
+}
+
+/// From `since` seconds after [`NOW`] up to `until` seconds after it.
+pub fn span(since: u64, until: u64) -> TimeRange {
+    TimeRange { since: later(since), until: later(until) }
+}
+
+/// Messages of these event types.
+pub fn of_types(names: &[&str]) -> TopicFilter {
+    TopicFilter { event_types: strings(names), ..TopicFilter::default() }
+}
+
+/// Messages on a channel.
+pub fn on_channel(channel: &str) -> TopicFilter {
+    TopicFilter { channel: Some(channel.into()), ..TopicFilter::default() }
+}
+
+/// Messages with a tag.
+pub fn tagged(tag: &str) -> TopicFilter {
+    TopicFilter { tag: Some(tag.into()), ..TopicFilter::default() }
 }
 
 pub fn strings(names: &[&str]) -> Vec<String> {

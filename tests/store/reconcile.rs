@@ -1,5 +1,6 @@
 //! What a receiver misses, by the ids that it has: found page by page, and sent again in steps.
 
+use sendoff::domain::TimeRange;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::background::TaskStage;
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus, Transition};
@@ -43,8 +44,8 @@ async fn seven(store: &Store, app: AppId, to: &Endpoint) -> Vec<MessageId> {
 }
 
 fn spec<'r>(to: &Endpoint, received: &'r ReceivedMessageIds) -> ReconcileSpec<'r> {
-    let (since, until) = (NOW.minus(std::time::Duration::from_secs(60)), later(100));
-    ReconcileSpec { app: to.app_id, endpoint: to.id, since, until, after: None, received, bounded: false }
+    let accepted = TimeRange { since: NOW.minus(std::time::Duration::from_secs(60)), until: later(100) };
+    ReconcileSpec { app: to.app_id, endpoint: to.id, accepted, after: None, received, bounded: false }
 }
 
 async fn missed(store: &Store, spec: &ReconcileSpec<'_>, limit: usize) -> MissingPage {
@@ -87,7 +88,7 @@ async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) 
     assert_eq!((ids_of(&first), first.done), (vec![ids[2]], false));
     let rest = missed(store, &ReconcileSpec { after: first.last, ..all }, 1).await;
     assert_eq!((ids_of(&rest), rest.done), (vec![ids[3]], true));
-    let between = ReconcileSpec { since: later(4), until: later(6), ..all };
+    let between = ReconcileSpec { accepted: span(4, 6), ..all };
     assert_eq!(ids_of(&missed(store, &between, 250).await), [ids[3]]);
     // The ids are the first of more: what follows the last of them is not compared yet.
     let some = ReceivedMessageIds::new(vec![ids[0], ids[2]]);

@@ -20,6 +20,7 @@ use crate::domain::url_query::UrlQuery;
 use crate::domain::{
     AppId, AttemptId, BackgroundId, EndpointId, Invalid, MessageId, PollingEndpointId, Time, ids, limits,
 };
+use crate::store::query::topic_filter::TopicFilter;
 use crate::store::{Order, Page, PageRequest, Scanned};
 
 /// Checks the URL's encoding. NUL is rejected here as well: PostgreSQL cannot store it in text, so no resource has it
@@ -94,6 +95,18 @@ impl<'a> Query<'a> {
             Some("false" | "0") => Ok(false),
             Some(_) => Err(ApiError::query(name, "must be true or false")),
         }
+    }
+
+    /// The filter of lists of messages and attempts.
+    ///
+    /// # Errors
+    /// 422: a value is invalid.
+    pub fn topics(&self) -> Result<TopicFilter, ApiError> {
+        Ok(TopicFilter {
+            event_types: self.list("event_types"),
+            channel: self.checked("channel", ids::channel)?,
+            tag: self.checked("tag", ids::tag)?,
+        })
     }
 
     /// A text that passes a rule such as [`ids::channel`].

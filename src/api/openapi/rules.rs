@@ -20,9 +20,9 @@ use utoipa::{PartialSchema, ToSchema};
 use super::schemas::NAME;
 use super::texts::{parts_of, tag_of};
 use crate::api::http::errors::{
-    HttpErrorOut, NEEDS_ORGANIZATION, NOT_IMPLEMENTED, NOT_JSON, STORE_UNAVAILABLE, ValidationErrorItem, WEBHOOK,
+    HttpErrorOut, NEEDS_ORGANIZATION, NOT_IMPLEMENTED, NOT_JSON, STORE_UNAVAILABLE, WEBHOOK,
 };
-use crate::api::http::field_error::HttpValidationError;
+use crate::api::http::field_error::{HttpValidationError, ValidationErrorItem};
 
 /// Schemas by name.
 type SchemaMap = BTreeMap<String, RefOr<Schema>>;

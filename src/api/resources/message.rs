@@ -22,7 +22,7 @@ use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
 use crate::api::resources::application;
 use crate::domain::catalog::application::ApplicationSpec;
 use crate::domain::deliveries::message::{Message, MessageSpec};
-use crate::domain::{Invalid, MessageId, Time, Uid, ids};
+use crate::domain::{Invalid, MessageId, Time, Uid};
 use crate::store::ingest::accept::AcceptItem;
 use crate::store::query::messages::MessageFilter;
 use crate::store::{AppRef, MessageRef, Order};
@@ -370,11 +370,5 @@ pub(in crate::api) async fn delete_content(call: ApiCall) -> ApiResult {
 }
 
 fn filter(query: &Query<'_>) -> Result<MessageFilter, ApiError> {
-    Ok(MessageFilter {
-        event_types: query.list("event_types"),
-        channel: query.checked("channel", ids::channel)?,
-        tag: query.checked("tag", ids::tag)?,
-        before: query.time("before")?,
-        after: query.time("after")?,
-    })
+    Ok(MessageFilter { topics: query.topics()?, before: query.time("before")?, after: query.time("after")? })
 }

@@ -2,6 +2,7 @@
 
 use actix_web::http::StatusCode;
 
+use crate::dashboard::applications::form_page;
 use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage, number};
 use crate::dashboard::components::form_errors::{change_result, check_revision, store_errors};
 use crate::dashboard::components::format::{Line, counted};
@@ -66,14 +67,7 @@ fn new_page(user: &CurrentUser, form: Form) -> FormPage {
 }
 
 fn edit_page(context: &AppContext, form: Form) -> FormPage {
-    FormPage::new(
-        PageLayout::of(context, NavItem::Applications).below(context, []),
-        "Edit application",
-        form,
-        (context.paths.page("edit"), "Save"),
-        context.paths.home().to_owned(),
-    )
-    .about(Line::new(&context.app.name))
+    form_page(context, "Edit application", ("edit", "Save"), form)
 }
 
 /// `GET /applications/new`.

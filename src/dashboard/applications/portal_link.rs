@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use askama::Template;
 
+use crate::dashboard::applications::form_page;
 use crate::dashboard::components::form::{Form, FormField, FormPage, SelectOption, lines};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator};
@@ -79,16 +80,9 @@ fn options(submitted: &VerifiedForm, until: Time) -> Result<PortalOptions, Vec<I
     options.check().map(|()| options)
 }
 
-fn form_page(context: &AppContext, form: Form) -> FormPage {
-    FormPage::new(
-        PageLayout::of(context, NavItem::Applications).below(context, []),
-        "Portal link",
-        form,
-        (context.paths.page("portal-link"), "Create link"),
-        context.paths.home().to_owned(),
-    )
-    .lead("Opens the portal as this customer sees it. Works once, within 15 minutes.")
-    .about(Line::new(&context.app.name))
+fn link_page(context: &AppContext, form: Form) -> FormPage {
+    form_page(context, "Portal link", ("portal-link", "Create link"), form)
+        .lead("Opens the portal as this customer sees it. Works once, within 15 minutes.")
 }
 
 /// `GET /applications/{app}/portal-link`.
@@ -96,7 +90,7 @@ pub async fn ask(_: CurrentOperator, context: AppContext) -> Result<HttpResponse
     if context.operational {
         return Err(PageError::NotFound);
     }
-    form_page(&context, form()).answer()
+    link_page(&context, form()).answer()
 }
 
 /// `POST /applications/{app}/portal-link`: creates a link, which is shown once. With `open`, leads to it.
@@ -109,12 +103,12 @@ pub async fn make(
     let Some((_, lasts, seconds)) = SESSION_LIVES.into_iter().find(|(word, ..)| *word == submitted.get("expiry"))
     else {
         let wrong = [Invalid::new("expiry", "choose one of the options")];
-        return form_page(&context, form().filled(&submitted).with_errors(&wrong)).answer();
+        return link_page(&context, form().filled(&submitted).with_errors(&wrong)).answer();
     };
     let (now, read_only) = (state.clock.now(), submitted.has("readOnly"));
     let options = match options(&submitted, now.plus(Duration::from_secs(seconds))) {
         Ok(options) => options,
-        Err(wrong) => return form_page(&context, form().filled(&submitted).with_errors(&wrong)).answer(),
+        Err(wrong) => return link_page(&context, form().filled(&submitted).with_errors(&wrong)).answer(),
     };
     let code = submitted.credential(&state);
     let url = portal_links::url(&state.portal_url, &code);

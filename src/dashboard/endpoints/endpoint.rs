@@ -34,9 +34,9 @@ use crate::domain::catalog::endpoint::{DisabledReason, Endpoint};
 use crate::domain::deliveries::attempt::Attempt;
 use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::signing::secret::SignatureType;
-use crate::domain::{AttemptId, Invalid, Time};
+use crate::domain::{AttemptId, Invalid, Time, TimeRange};
 use crate::store::catalog::endpoint_list::{LastFailure, ListedEndpoint};
-use crate::store::jobs::background::{BackgroundSpec, ExpectedCount};
+use crate::store::jobs::background::{BackgroundSpec, ExpectedCount, TaskSelection};
 use crate::store::query::attempts::AttemptFilter;
 use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::query::endpoint_messages::EndpointMessageFilter;
@@ -272,8 +272,10 @@ impl MissedMessages {
         let spec = BackgroundSpec {
             kind: TaskKind::ReplayMissing,
             scope: TaskScope::Endpoint(endpoint.app_id, endpoint.id),
-            filter: EndpointMessageFilter { since, until: now, ..EndpointMessageFilter::default() },
-            listed: None,
+            selection: TaskSelection::Messages(EndpointMessageFilter {
+                accepted: TimeRange { since, until: now },
+                ..EndpointMessageFilter::default()
+            }),
             by: String::new(),
             total: None,
         };

@@ -232,15 +232,23 @@ pub enum DisabledBy {
     Automatic,
 }
 
-/// Data of `message.attempt.*` events.
+/// The delivery that an event is about.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AttemptData<'a> {
+pub struct DeliveryData<'a> {
     pub app_id: AppId,
     pub app_uid: Option<&'a Uid>,
     pub endpoint_id: EndpointId,
     pub msg_id: MessageId,
     pub msg_event_id: Option<&'a Uid>,
+}
+
+/// Data of `message.attempt.*` events.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptData<'a> {
+    #[serde(flatten)]
+    pub delivery: DeliveryData<'a>,
     pub last_attempt: LastAttemptData,
 }
 
@@ -248,11 +256,8 @@ pub struct AttemptData<'a> {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExpiredData<'a> {
-    pub app_id: AppId,
-    pub app_uid: Option<&'a Uid>,
-    pub endpoint_id: EndpointId,
-    pub msg_id: MessageId,
-    pub msg_event_id: Option<&'a Uid>,
+    #[serde(flatten)]
+    pub delivery: DeliveryData<'a>,
     /// Number of attempts.
     pub attempts: i32,
 }

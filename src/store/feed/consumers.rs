@@ -119,7 +119,12 @@ impl Store {
         now: Time,
     ) -> Result<ConsumerPosition, StoreError> {
         let Some(before) = self.consumer(tenant, endpoint, name).await? else {
-            return self.create_consumer(tenant, endpoint, name, asked, now).await;
+            let from = asked.unwrap_or_else(|| endpoint.beginning());
+            return match self.create_consumer(tenant, endpoint, name, from, now).await? {
+                Some(created) => Ok(created),
+                // Created concurrently: continue from its position.
+                None => Box::pin(self.consume(tenant, endpoint, name, asked, now)).await,
+            };
         };
         if before.leased_until.is_some() {
             return Ok(ConsumerPosition::Leased);
@@ -145,32 +150,26 @@ impl Store {
         Ok(if moved > 0 { ConsumerPosition::From(asked) } else { ConsumerPosition::Behind })
     }
 
-    /// Creates a consumer on its first request.
+    /// Creates a consumer on its first request, which continues `from` there. `None`: it was created concurrently.
     async fn create_consumer(
         &self,
         tenant: &Tenant,
         endpoint: &PollingEndpoint,
         name: &str,
-        asked: Option<FeedIterator>,
+        from: FeedIterator,
         now: Time,
-    ) -> Result<ConsumerPosition, StoreError> {
-        let from = asked.unwrap_or_else(|| endpoint.beginning());
+    ) -> Result<Option<ConsumerPosition>, StoreError> {
         if from.moves != 0 {
-            return Ok(ConsumerPosition::Behind);
+            return Ok(Some(ConsumerPosition::Behind));
         }
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             if let Some(refused) = check_capacity(&mut tx, tenant, endpoint).await? {
-                return Ok(refused);
+                return Ok(Some(refused));
             }
             let entered = insert_consumer(&mut tx, endpoint, name, from, now).await?;
             tx.commit().await?;
-            // Created concurrently: continue from its position.
-            if entered {
-                Ok(ConsumerPosition::From(from))
-            } else {
-                Box::pin(self.consume(tenant, endpoint, name, asked, now)).await
-            }
+            Ok(entered.then_some(ConsumerPosition::From(from)))
         })
         .await
     }

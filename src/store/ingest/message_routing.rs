@@ -33,15 +33,15 @@ pub struct LiveEndpoint {
     /// version while that of the application grows.
     pub version: i64,
     pub endpoint: Endpoint,
-    /// Assigned when the endpoint was created.
-    pub slot: u8,
-    /// `None`: its application has no limit.
-    pub app_rate: Option<AppRate>,
     /// `None`: the stored URL does not parse, and every attempt fails.
     pub url: Option<Url>,
     /// `Err`: its secret or headers are unreadable; every attempt fails with this detail. Other endpoints are not
     /// affected.
     pub signing: Result<Signing, &'static str>,
+    /// Assigned when the endpoint was created.
+    pub slot: u8,
+    /// `None`: its application has no limit.
+    pub app_rate: Option<AppRate>,
 }
 
 /// The rate limit of an application.

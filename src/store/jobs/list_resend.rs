@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::deliveries::background::TaskStage;
 use crate::domain::deliveries::delivery::DeliveryState;
-use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
+use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time, TimeRange};
 use crate::store::db::codec;
 use crate::store::db::codec::from_row;
 use crate::store::db::statement::query_of;
@@ -49,8 +49,8 @@ impl ListResendData {
             endpoint: filter.endpoint,
             event_types: filter.event_types.clone(),
             class: filter.class,
-            since: filter.since.micros(),
-            until: filter.until.micros(),
+            since: filter.accepted.since.micros(),
+            until: filter.accepted.until.micros(),
             messages: filter.messages.clone(),
             text: filter.text.clone(),
             resent: filter.resent,
@@ -67,8 +67,7 @@ impl ListResendData {
             endpoint: self.endpoint,
             event_types: self.event_types.clone(),
             class: self.class,
-            since: Time::from_micros(self.since),
-            until: Time::from_micros(self.until),
+            accepted: TimeRange { since: Time::from_micros(self.since), until: Time::from_micros(self.until) },
             messages: self.messages.clone(),
             text: self.text.clone(),
             resent: self.resent,

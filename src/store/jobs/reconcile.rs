@@ -17,7 +17,7 @@ use crate::domain::deliveries::background::TaskScope;
 use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::deliveries::message::Message;
 use crate::domain::limits::PAGE_BYTES;
-use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
+use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, TimeRange};
 use crate::store::jobs::background::scope_exists;
 use crate::store::jobs::replay::{EndpointStep, EndpointStepResult, MissingRow, ReplayBudget, choose};
 use crate::store::query::endpoint_messages::{EndpointDeliveryRow, EndpointMessageFilter};
@@ -64,10 +64,7 @@ impl ReceivedMessageIds {
 pub struct ReconcileSpec<'r> {
     pub app: AppId,
     pub endpoint: EndpointId,
-    /// Accepted at this time or later.
-    pub since: Time,
-    /// Accepted before this time.
-    pub until: Time,
+    pub accepted: TimeRange,
     /// After this message.
     pub after: Option<MessageId>,
     pub received: &'r ReceivedMessageIds,
@@ -78,7 +75,7 @@ pub struct ReconcileSpec<'r> {
 impl ReconcileSpec<'_> {
     /// The time range as a filter.
     pub(in crate::store) fn filter(&self) -> EndpointMessageFilter {
-        EndpointMessageFilter { since: self.since, until: self.until, ..EndpointMessageFilter::default() }
+        EndpointMessageFilter { accepted: self.accepted, ..EndpointMessageFilter::default() }
     }
 }
 

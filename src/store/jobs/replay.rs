@@ -169,10 +169,10 @@ impl EndpointStep<'_> {
     /// Whether a message matches the endpoint's filters and has no delivery. If the endpoint is disabled, the delivery
     /// stays pending.
     pub(in crate::store) fn is_missing(&self, row: &MissingRow) -> Result<bool, StoreError> {
-        let filter = self.filter;
+        let event_types = &self.filter.topics.event_types;
         let meant = row.passed == 0
-            && (filter.since..filter.until).contains(&row.accepted_at)
-            && (filter.event_types.is_empty() || filter.event_types.contains(&row.event_type));
+            && self.filter.accepted.contains(row.accepted_at)
+            && (event_types.is_empty() || event_types.contains(&row.event_type));
         if !meant {
             return Ok(false);
         }

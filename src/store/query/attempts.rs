@@ -8,7 +8,7 @@ use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::db::codec;
 use crate::store::db::codec::from_row;
-use crate::store::query::messages::{on_channel, on_tag, quoted};
+use crate::store::query::topic_filter::TopicFilter;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, read};
 
 /// Selects attempts; an empty list or `None` selects all.
@@ -16,13 +16,11 @@ use crate::store::{Page, PageRequest, Store, StoreError, Tenant, read};
 pub struct AttemptFilter {
     pub message: Option<MessageId>,
     pub endpoint: Option<EndpointId>,
+    pub topics: TopicFilter,
     /// `true`: delivered; `false`: failed.
     pub delivered: Option<bool>,
     /// 100, 200, … 500: responses of that class; 0: no response.
     pub status_class: Option<i32>,
-    pub event_types: Vec<String>,
-    pub channel: Option<String>,
-    pub tag: Option<String>,
     pub before: Option<Time>,
     pub after: Option<Time>,
 }
@@ -162,21 +160,9 @@ impl Store {
             if let Some(after) = filter.after {
                 sql.push(" AND at >= ").push_bind(after);
             }
-            if !filter.event_types.is_empty() || filter.channel.is_some() || filter.tag.is_some() {
+            if !filter.topics.is_any() {
                 sql.push(" AND EXISTS (SELECT 1 FROM message WHERE message.id = attempt.message_id");
-                if !filter.event_types.is_empty() {
-                    let mut list = sql.push(" AND event_type IN (").separated(", ");
-                    for name in &filter.event_types {
-                        list.push_bind(name.clone());
-                    }
-                    sql.push(")");
-                }
-                if let Some(channel) = &filter.channel {
-                    sql.push(on_channel(self)).push_bind(quoted(channel)).push(") > 0");
-                }
-                if let Some(tag) = &filter.tag {
-                    sql.push(on_tag(self)).push_bind(quoted(tag)).push(") > 0");
-                }
+                filter.topics.push(self, &mut sql);
                 sql.push(")");
             }
             sql.push(format!(" ORDER BY id {direction} LIMIT ")).push_bind(page.rows());

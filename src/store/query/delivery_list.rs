@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use crate::domain::deliveries::attempt::Failure;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
-use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time};
+use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, TimeRange};
 use crate::store::db::codec::from_row;
 use crate::store::db::statement::{SqlValue, Statement, query_of};
 use crate::store::query::list_scan::{ListScan, ScanRange, push_contents, push_rows, push_tenant, push_times};
-use crate::store::query::messages::ceiling;
+use crate::store::query::messages::id_range;
 use crate::store::query::page::SCAN;
 use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
@@ -21,7 +21,7 @@ pub use crate::store::query::list_scan::DeliveryKey;
 const CHUNK: usize = 500;
 
 /// Selects deliveries; an empty list or `None` selects all.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryFilter {
     pub status: Option<DeliveryStatusFilter>,
     pub app: Option<AppId>,
@@ -29,10 +29,8 @@ pub struct DeliveryFilter {
     pub event_types: Vec<String>,
     /// Status class of the last attempt: 100, 200, … 500; 0: no response.
     pub class: Option<u16>,
-    /// Messages accepted at this time or later.
-    pub since: Time,
-    /// Messages accepted before this time.
-    pub until: Time,
+    /// The times at which the messages were accepted.
+    pub accepted: TimeRange,
     /// Only these messages.
     pub messages: Option<Vec<MessageId>>,
     /// Substring of the payload, compared by bytes.
@@ -41,24 +39,6 @@ pub struct DeliveryFilter {
     pub resent: Option<BackgroundId>,
     /// Only these deliveries. `messages` names their messages too.
     pub rows: Option<Vec<DeliveryKey>>,
-}
-
-impl Default for DeliveryFilter {
-    fn default() -> DeliveryFilter {
-        DeliveryFilter {
-            status: None,
-            app: None,
-            endpoint: None,
-            event_types: Vec::new(),
-            class: None,
-            since: Time::ZERO,
-            until: Time::MAX,
-            messages: None,
-            text: None,
-            resent: None,
-            rows: None,
-        }
-    }
 }
 
 /// The last attempt of a delivery.
@@ -174,7 +154,7 @@ impl DeliveryFilter {
                 class => format!(" AND {status} BETWEEN {class} AND {}", class.saturating_add(99)),
             });
         }
-        push_times(&mut sql, self.since, self.until);
+        push_times(&mut sql, self.accepted);
         push_contents(store, &mut sql, &self.event_types, self.text.as_deref());
         sql.push(and).push(&scan.order(range)).push(&format!(" LIMIT {limit}"));
         sql
@@ -186,8 +166,7 @@ impl DeliveryFilter {
     }
 
     pub(in crate::store) fn scan_range(&self, order: Order, after: Option<DeliveryKey>) -> ScanRange {
-        let top = if self.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(self.until) };
-        let floor = MessageId::floor(self.since);
+        let (floor, top) = id_range(self.accepted);
         let (from, last) = match order {
             Order::Descending => {
                 let first = (top, EndpointId(Uuid::max()));

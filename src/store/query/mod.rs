@@ -27,3 +27,4 @@ pub(in crate::store) mod payload_search;
 pub mod period_totals;
 pub mod search_terms;
 pub mod tail;
+pub mod topic_filter;

@@ -19,8 +19,8 @@ use crate::domain::catalog::application::Application;
 use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::message::Message;
 use crate::domain::notifications::operational::{
-    AttemptData, AttemptEvent, ConsumerData, EndpointData, ExpiredData, OperationalData, OperationalPayload,
-    OutboxRowData, PastAttempt, failure_reported,
+    AttemptData, AttemptEvent, ConsumerData, DeliveryData, EndpointData, ExpiredData, OperationalData,
+    OperationalPayload, OutboxRowData, PastAttempt, failure_reported,
 };
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid, limits};
 use crate::store::db::codec::from_row;
@@ -214,6 +214,13 @@ impl EventContext {
                 warning,
             })
         };
+        let delivery = |endpoint: &EndpointId, message: &MessageId| DeliveryData {
+            app_id: one.app,
+            app_uid: self.app_uid(one.app),
+            endpoint_id: *endpoint,
+            msg_id: *message,
+            msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
+        };
         match &one.what {
             EventDetail::Endpoint { endpoint, uid, .. } => endpoint_data(endpoint, uid.as_ref(), None, None, None),
             EventDetail::Disabled { endpoint, by, uid, fail_since } => {
@@ -222,25 +229,15 @@ impl EventContext {
             EventDetail::Failing { endpoint, uid, fail_since, warning } => {
                 endpoint_data(endpoint, uid.as_ref(), Some(*fail_since), None, Some(*warning))
             }
-            EventDetail::Expired { endpoint, message, attempts } => OperationalData::Expired(ExpiredData {
-                app_id: one.app,
-                app_uid: self.app_uid(one.app),
-                endpoint_id: *endpoint,
-                msg_id: *message,
-                msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
-                attempts: *attempts,
-            }),
+            EventDetail::Expired { endpoint, message, attempts } => {
+                OperationalData::Expired(ExpiredData { delivery: delivery(endpoint, message), attempts: *attempts })
+            }
             EventDetail::OutboxStuck { row, application, event_type, reason } => {
                 OperationalData::OutboxRow(OutboxRowData { row: *row, application, event_type, reason })
             }
-            EventDetail::Attempt { endpoint, message, last, .. } => OperationalData::Attempt(AttemptData {
-                app_id: one.app,
-                app_uid: self.app_uid(one.app),
-                endpoint_id: *endpoint,
-                msg_id: *message,
-                msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
-                last_attempt: *last,
-            }),
+            EventDetail::Attempt { endpoint, message, last, .. } => {
+                OperationalData::Attempt(AttemptData { delivery: delivery(endpoint, message), last_attempt: *last })
+            }
             EventDetail::ConsumerSilent { endpoint, uid, consumer, polled_at } => {
                 OperationalData::Consumer(ConsumerData {
                     app_id: one.app,

@@ -12,7 +12,7 @@ use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
 use crate::api::resources::delivery::ApiStatus;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::deliveries::delivery::DeliveryStatus;
-use crate::domain::{MessageId, Time, ids};
+use crate::domain::{MessageId, Time, TimeRange};
 use crate::store::Order;
 use crate::store::query::endpoint_messages::{EndpointMessage, EndpointMessageFilter};
 
@@ -86,18 +86,13 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<EndpointMessageFilter, Ap
         Some(3) => Some(true),
         _ => None,
     };
-    let usual = EndpointMessageFilter::default();
-    Ok(EndpointMessageFilter {
-        since: query.time("after")?.unwrap_or(usual.since),
+    let all = TimeRange::default();
+    let accepted = TimeRange {
+        since: query.time("after")?.unwrap_or(all.since),
         // `before` is inclusive, `until` is not.
-        until: query.time("before")?.map_or(usual.until, |before| before.plus(std::time::Duration::from_micros(1))),
-        event_types: query.list("event_types"),
-        channel: query.checked("channel", ids::channel)?,
-        tag: query.checked("tag", ids::tag)?,
-        standings,
-        failing,
-        ..usual
-    })
+        until: query.time("before")?.map_or(all.until, |before| before.plus(std::time::Duration::from_micros(1))),
+    };
+    Ok(EndpointMessageFilter { accepted, topics: query.topics()?, standings, failing, status_class: None })
 }
 
 /// The delivery status for a status code of Svix. Pending deliveries are 1, or 3 after a failed attempt.

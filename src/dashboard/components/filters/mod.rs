@@ -22,7 +22,7 @@ use crate::dashboard::components::time_input::parse_time;
 use crate::dashboard::http::current_user::{AppContext, CurrentUser};
 use crate::dashboard::http::error::PageError;
 use crate::domain::url_query::{encode, with_query};
-use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, ids};
+use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, TimeRange, ids};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatusFilter};
 use crate::store::query::search_terms::SearchTarget;
 use crate::store::{EndpointRef, Store, Tenant};
@@ -252,6 +252,12 @@ impl Filters {
         Ok(filters)
     }
 
+    /// The times at which the messages were accepted.
+    pub fn accepted(&self) -> TimeRange {
+        let all = TimeRange::default();
+        TimeRange { since: self.since.unwrap_or(all.since), until: self.until.unwrap_or(all.until) }
+    }
+
     /// The filter of deliveries.
     pub fn deliveries(&self) -> DeliveryFilter {
         DeliveryFilter {
@@ -260,8 +266,7 @@ impl Filters {
             endpoint: self.endpoint,
             event_types: self.event_types.clone(),
             class: self.class,
-            since: self.since.unwrap_or(Time::ZERO),
-            until: self.until.unwrap_or(Time::MAX),
+            accepted: self.accepted(),
             messages: self.messages.clone(),
             text: self.text.clone(),
             resent: self.resent,

@@ -7,7 +7,7 @@ use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage, lines};
 use crate::dashboard::components::form_errors::{FormRejection, change_result, check_revision, store_errors};
 use crate::dashboard::components::format::{Line, counted};
-use crate::dashboard::endpoints::polling::{name_of, named, path_of, polling_token};
+use crate::dashboard::endpoints::polling::{form_page, name_of, named, path_of, polling_token};
 use crate::dashboard::event_types::visible_event_types;
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
@@ -45,15 +45,7 @@ fn new_page(context: &AppContext, form: Form) -> FormPage {
 }
 
 fn edit_page(context: &AppContext, endpoint: &PollingEndpoint, form: Form) -> FormPage {
-    let path = path_of(context, endpoint);
-    FormPage::new(
-        crate::dashboard::endpoints::polling::layout(context),
-        "Edit",
-        form,
-        (format!("{path}/edit"), "Save"),
-        path,
-    )
-    .about(Line::new(&name_of(endpoint)))
+    form_page(context, endpoint, "Edit", ("edit", "Save"), form)
 }
 
 /// Applies the form to `before`.

@@ -14,6 +14,7 @@ mod show;
 
 use actix_web::{HttpRequest, web};
 
+use crate::dashboard::components::form::{Form, FormPage};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
@@ -39,6 +40,19 @@ pub fn routes(config: &mut web::ServiceConfig) {
 fn layout(context: &AppContext) -> PageLayout {
     PageLayout::of(context, NavItem::Polling)
         .below(context, [(context.paths.page("polling"), Line::new("Polling endpoints"))])
+}
+
+/// A form below the page of `endpoint`, at the path `segment`.
+fn form_page(
+    context: &AppContext,
+    endpoint: &PollingEndpoint,
+    title: &'static str,
+    (segment, button): (&str, &'static str),
+    form: Form,
+) -> FormPage {
+    let path = path_of(context, endpoint);
+    FormPage::new(layout(context), title, form, (format!("{path}/{segment}"), button), path)
+        .about(Line::new(&name_of(endpoint)))
 }
 
 /// The polling endpoint in the path.

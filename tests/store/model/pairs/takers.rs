@@ -14,6 +14,7 @@ use sendoff::store::ingest::fan_out_scheduler::FanOutScheduler;
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::jobs::background::BackgroundSpec;
+use sendoff::store::jobs::background::TaskSelection;
 use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::{Store, StoreError};
 
@@ -85,9 +86,8 @@ async fn a_turn_a_row_and_a_slot_have_one_taker(world: World) {
             let (tenant, app, endpoint, now) = furnish(world).await?;
             let (first, second) = two(world);
             let scope = TaskScope::Endpoint(app, endpoint);
-            let filter = EndpointMessageFilter::default();
-            let work =
-                BackgroundSpec { kind: TaskKind::Recover, scope, filter, by: String::new(), listed: None, total: None };
+            let selection = TaskSelection::Messages(EndpointMessageFilter::default());
+            let work = BackgroundSpec { kind: TaskKind::Recover, scope, selection, by: String::new(), total: None };
             said(first.start_background(&tenant, work, now).await)?;
             let two = futures_util::join!(first.lease_background(now), second.lease_background(now));
             let two = [said(two.0)?, said(two.1)?];

@@ -53,6 +53,13 @@ impl Machine {
         machine
     }
 
+    /// A machine whose backlog has been throttled for five seconds.
+    fn throttled() -> Machine {
+        let mut machine = Machine::with_backlog(400.0);
+        machine.run(5_000);
+        machine
+    }
+
     /// Advances by milliseconds. Returns the deliveries to backlogged lanes, and the median latency of the others.
     fn run(&mut self, millis: u64) -> (u32, Duration) {
         (self.left, self.took) = (0, vec![Duration::ZERO]);
@@ -177,8 +184,7 @@ fn a_backlog_always_gets_the_rate_of_the_others() {
 
 #[test]
 fn latency_beyond_a_second_does_not_disable_the_throttle() {
-    let mut machine = Machine::with_backlog(400.0);
-    machine.run(5_000);
+    let mut machine = Machine::throttled();
     machine.stalls = Some(MAX_SAMPLE);
     machine.run(1_000);
     let (left, _) = machine.run(1_000);
@@ -188,8 +194,7 @@ fn latency_beyond_a_second_does_not_disable_the_throttle() {
 
 #[test]
 fn missing_samples_do_not_disable_the_throttle_while_others_wait() {
-    let mut machine = Machine::with_backlog(400.0);
-    machine.run(5_000);
+    let mut machine = Machine::throttled();
     (machine.others, machine.waiting) = (0.0, true);
     machine.run(10_000);
     let (left, _) = machine.run(1_000);
@@ -202,8 +207,7 @@ fn missing_samples_do_not_disable_the_throttle_while_others_wait() {
 
 #[test]
 fn overload_is_never_taken_for_an_idle_machine() {
-    let mut machine = Machine::with_backlog(400.0);
-    machine.run(5_000);
+    let mut machine = Machine::throttled();
     // The machine slows down while others wait: alternately a few samples above a second, and none.
     machine.waiting = true;
     for round in 0..60 {

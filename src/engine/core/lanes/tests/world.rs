@@ -58,6 +58,12 @@ pub fn accepted(id: MessageId, app_id: AppId, at: Time, deliver_at: Option<Time>
     }
 }
 
+/// A request for up to `rows` new deliveries and as many retries.
+pub fn lane_request(endpoint: EndpointId, rows: i64, ordered: bool) -> LaneRequest {
+    let (fresh_from, retries_from) = (Time::ZERO, Time::ZERO);
+    LaneRequest { endpoint, slot: 0, fresh: rows, retries: rows, fresh_from, retries_from, ordered }
+}
+
 pub fn all_slots() -> Leases {
     (0..=255).map(|slot| (slot, 1)).collect()
 }
