@@ -51,7 +51,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
-use crate::domain::deliveries::backoff::RetrySchedule;
+use crate::domain::deliveries::delivery_settings::DeliverySettings;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
@@ -69,18 +69,7 @@ use runtime::{background_worker, local_upkeep, mailer, notification_listener, re
 /// The settings that the engine uses.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// For endpoints without a schedule of their own.
-    pub schedule: RetrySchedule,
-    pub timeout: Duration,
-    /// The concurrency limits: all requests of this process, and requests to one endpoint.
-    pub max_in_flight: usize,
-    pub endpoint_max_in_flight: usize,
-    /// The longest wait of a shutdown for attempts in flight.
-    pub drain: Duration,
-    /// Endpoints that only fail for this long are disabled.
-    pub disable_after: Duration,
-    /// Consumers of polling endpoints that have not polled for this long are reported.
-    pub consumer_silent_after: Duration,
+    pub delivery: DeliverySettings,
     /// The retention of messages, deliveries and attempts.
     pub retention: Duration,
     /// The retention of the rows of deleted endpoints and applications.
@@ -137,21 +126,22 @@ impl Engine {
         let freed = Arc::new(Notify::new());
         let process = EngineProcess { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
         let id = process.id;
+        let DeliverySettings { schedule, timeout, max_in_flight, endpoint_max_in_flight, drain, .. } = options.delivery;
         let sender = AttemptSender {
             egress,
-            schedule: options.schedule,
+            schedule,
             organizations: store.organization_defaults(),
-            timeout: options.timeout,
+            timeout,
             dashboard_url: options.dashboard_url,
             episodes: FailureEpisodes::default(),
         };
-        let caps = (options.max_in_flight, options.endpoint_max_in_flight);
+        let caps = (max_in_flight, endpoint_max_in_flight);
         let event_loop = EventLoop::new(store.clone(), sender, clocks, caps, events.clone(), finished);
         let maintenance = Maintenance {
             retention: options.retention,
             deleted_retention: options.deleted_retention,
-            disable_after: options.disable_after,
-            consumer_silent_after: options.consumer_silent_after,
+            disable_after: options.delivery.disable_after,
+            consumer_silent_after: options.delivery.consumer_silent_after,
         };
         let supervisor = store.supervisor();
         let began = Instant::now().into_std();
@@ -187,7 +177,7 @@ impl Engine {
             tasks,
             store,
             process: id,
-            drain: options.drain,
+            drain,
             events,
             stop,
             phase,

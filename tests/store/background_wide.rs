@@ -185,10 +185,10 @@ async fn what_is_counted_is_what_is_sent_however_long_it_is(home: Home) {
         (TaskKind::BulkReplay, failed(100, 200), 1_000),
     ] {
         home.execute("UPDATE delivery SET state = 3, reason = 'exhausted', attempts = 1, generation = 0").await;
-        let asked = spec(TaskScope::Application(app.id), kind, filter);
+        let asked = spec(TaskScope::Application(app.id), kind, filter.clone());
         let counted = count(store, &tenant(), &asked).await;
         assert_eq!(counted, wanted, "{asked:?}");
-        let work = begin_at(store, asked.scope, kind, asked.filter.clone()).await;
+        let work = begin_at(store, asked.scope, kind, filter).await;
         assert_eq!(work_off(store).await.1, TaskStage::Finished);
         assert_eq!(found(store, work.id).await.sent, counted);
         home.execute(&format!("DELETE FROM delivery WHERE endpoint_id = {}", literal(&home, MessageId(second.id.0))))

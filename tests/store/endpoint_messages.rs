@@ -74,7 +74,7 @@ async fn what_an_endpoint_was_sent_by_how_it_stands(home: Home) {
     );
     assert_eq!(list(EndpointMessageFilter { topics: of_types(&["b", "c"]), ..all() }).await, [3, 1]);
     assert_eq!(list(EndpointMessageFilter { topics: on_channel("y"), ..all() }).await, [3, 2]);
-    assert_eq!(list(EndpointMessageFilter { topics: tagged("y"), ..all() }).await, [] as [usize; 0]);
+    assert_eq!(list(EndpointMessageFilter { topics: with_tag("y"), ..all() }).await, [] as [usize; 0]);
     assert_eq!(list(EndpointMessageFilter { accepted: span(1, 3), ..all() }).await, [2, 1]);
     assert_eq!(list(EndpointMessageFilter { status_class: Some(500), ..all() }).await, [1]);
     assert_eq!(
@@ -83,7 +83,7 @@ async fn what_an_endpoint_was_sent_by_how_it_stands(home: Home) {
         "the fresh one was not tried at all"
     );
     home.execute("UPDATE message SET tags = '[\"urgent\"]' WHERE event_type = 'b'").await;
-    assert_eq!(list(EndpointMessageFilter { topics: tagged("urgent"), ..all() }).await, [1]);
+    assert_eq!(list(EndpointMessageFilter { topics: with_tag("urgent"), ..all() }).await, [1]);
 
     let page = store.endpoint_messages(&tenant(), app.id, made.id, &all(), &newest(2)).await.unwrap();
     assert_eq!((page.data.len(), page.more, page.stopped), (2, true, None));

@@ -234,7 +234,7 @@ pub fn on_channel(channel: &str) -> TopicFilter {
 }
 
 /// Messages with a tag.
-pub fn tagged(tag: &str) -> TopicFilter {
+pub fn with_tag(tag: &str) -> TopicFilter {
     TopicFilter { tag: Some(tag.into()), ..TopicFilter::default() }
 }
 

@@ -98,11 +98,11 @@ async fn lists_are_filtered_by_tag(home: Home) {
         store.record(vec![finished(app.id, &one, answered(200), Transition::Delivered)]).await.unwrap();
     }
     let messages = async |tag: &str, request: &PageRequest<_>| {
-        let filter = MessageFilter { topics: tagged(tag), ..MessageFilter::default() };
+        let filter = MessageFilter { topics: with_tag(tag), ..MessageFilter::default() };
         store.messages(&tenant(), app.id, &filter, request).await.unwrap()
     };
     let attempts = async |tag: &str, request: &PageRequest<_>| {
-        let filter = AttemptFilter { endpoint: Some(made.id), topics: tagged(tag), ..AttemptFilter::default() };
+        let filter = AttemptFilter { endpoint: Some(made.id), topics: with_tag(tag), ..AttemptFilter::default() };
         store.attempts(&tenant(), app.id, &filter, request).await.unwrap()
     };
     for (tag, count) in [("even", 5), ("x", 5), ("odd", 4), ("eve", 0), ("EVEN", 0), ("even\",\"x", 0), ("\0", 0)] {

@@ -1,5 +1,5 @@
-//! What the lists of messages and of deliveries share: the filters, one page of rows, the tools, and the links to other
-//! pages.
+//! The common part of the lists of messages and of deliveries: the filters, one page of rows, the tools, and the links
+//! to other pages.
 //!
 //! * [`ListRequest`] – the parsed filters. [`FilteredList`] – the template's view of one page.
 

@@ -195,12 +195,20 @@ pub enum OperationalData<'a> {
     OutboxRow(OutboxRowData<'a>),
 }
 
+/// The application that an event is about.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppData<'a> {
+    pub app_id: AppId,
+    pub app_uid: Option<&'a Uid>,
+}
+
 /// Data of `endpoint.*` events.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointData<'a> {
-    pub app_id: AppId,
-    pub app_uid: Option<&'a Uid>,
+    #[serde(flatten)]
+    pub app: AppData<'a>,
     pub endpoint_id: EndpointId,
     pub endpoint_uid: Option<&'a Uid>,
     /// The start of the failure streak, if the endpoint is failing or was disabled automatically.
@@ -236,8 +244,8 @@ pub enum DisabledBy {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryData<'a> {
-    pub app_id: AppId,
-    pub app_uid: Option<&'a Uid>,
+    #[serde(flatten)]
+    pub app: AppData<'a>,
     pub endpoint_id: EndpointId,
     pub msg_id: MessageId,
     pub msg_event_id: Option<&'a Uid>,
@@ -266,8 +274,8 @@ pub struct ExpiredData<'a> {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConsumerData<'a> {
-    pub app_id: AppId,
-    pub app_uid: Option<&'a Uid>,
+    #[serde(flatten)]
+    pub app: AppData<'a>,
     /// The polling endpoint.
     pub endpoint_id: PollingEndpointId,
     pub endpoint_uid: Option<&'a Uid>,
@@ -375,8 +383,7 @@ mod tests {
         let (app, uid) = (AppId::new(Time::ZERO), Uid::parse("uid", "acme", AppId::PREFIX).unwrap());
         let endpoint = EndpointId::new(Time::ZERO);
         let data = EndpointData {
-            app_id: app,
-            app_uid: Some(&uid),
+            app: AppData { app_id: app, app_uid: Some(&uid) },
             endpoint_id: endpoint,
             endpoint_uid: None,
             fail_since: None,

@@ -19,7 +19,7 @@ use crate::domain::catalog::application::Application;
 use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::message::Message;
 use crate::domain::notifications::operational::{
-    AttemptData, AttemptEvent, ConsumerData, DeliveryData, EndpointData, ExpiredData, OperationalData,
+    AppData, AttemptData, AttemptEvent, ConsumerData, DeliveryData, EndpointData, ExpiredData, OperationalData,
     OperationalPayload, OutboxRowData, PastAttempt, failure_reported,
 };
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid, limits};
@@ -203,10 +203,10 @@ impl EventContext {
     }
 
     fn data<'a>(&'a self, one: &'a OperationalEvent) -> OperationalData<'a> {
+        let app = AppData { app_id: one.app, app_uid: self.app_uid(one.app) };
         let endpoint_data = |endpoint: &EndpointId, endpoint_uid, fail_since, trigger, warning| {
             OperationalData::Endpoint(EndpointData {
-                app_id: one.app,
-                app_uid: self.app_uid(one.app),
+                app,
                 endpoint_id: *endpoint,
                 endpoint_uid,
                 fail_since,
@@ -215,8 +215,7 @@ impl EventContext {
             })
         };
         let delivery = |endpoint: &EndpointId, message: &MessageId| DeliveryData {
-            app_id: one.app,
-            app_uid: self.app_uid(one.app),
+            app,
             endpoint_id: *endpoint,
             msg_id: *message,
             msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
@@ -240,8 +239,7 @@ impl EventContext {
             }
             EventDetail::ConsumerSilent { endpoint, uid, consumer, polled_at } => {
                 OperationalData::Consumer(ConsumerData {
-                    app_id: one.app,
-                    app_uid: self.app_uid(one.app),
+                    app,
                     endpoint_id: *endpoint,
                     endpoint_uid: uid.as_ref(),
                     consumer_id: consumer,
