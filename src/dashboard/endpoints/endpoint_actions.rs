@@ -186,28 +186,22 @@ async fn save(
     changed.map_err(|error| store_errors(error, "uid")).and_then(change_result).map(drop)
 }
 
-/// `POST {base}/endpoints/{endpoint}/disable`.
-pub async fn disable(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
-    turn(&state, &request, &context, true).await
-}
-
-/// `POST {base}/endpoints/{endpoint}/enable`.
-pub async fn enable(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
-    turn(&state, &request, &context, false).await
-}
-
-async fn turn(state: &DashboardState, request: &HttpRequest, context: &AppContext, disabled: bool) -> PageResult {
+/// `POST {base}/endpoints/{endpoint}/disable` and `…/enable`.
+pub async fn turn<const DISABLED: bool>(
+    FormInput { state, request, user: context, .. }: FormInput<AppContext>,
+) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let (store, now) = (context.store(&state.store), state.clock.now());
-    let before = named(&store, request, context).await?;
+    let before = named(&store, &request, &context).await?;
     let id = before.id;
     let line = store.listed_endpoint(&context.tenant(), context.app.id, id).await?;
-    let disabled_at = line.and_then(|line| line.disabled_at).filter(|_| before.spec.disabled && !disabled);
-    let work = async |before: &Endpoint| Ok::<_, FormRejection>(EndpointSpec { disabled, ..before.spec.clone() });
+    let disabled_at = line.and_then(|line| line.disabled_at).filter(|_| before.spec.disabled && !DISABLED);
+    let work =
+        async |before: &Endpoint| Ok::<_, FormRejection>(EndpointSpec { disabled: DISABLED, ..before.spec.clone() });
     let changed = store.change_endpoint(&context.tenant(), before, work, now).await?;
     match change_result(changed) {
         Ok(_) => {
-            let notice = if disabled { FlashNotice::Disabled } else { FlashNotice::Enabled };
+            let notice = if DISABLED { FlashNotice::Disabled } else { FlashNotice::Enabled };
             // The page then offers to replay messages since that time.
             let since = disabled_at.map(|at| format!("?since={at}")).unwrap_or_default();
             Ok(done(&format!("{}{since}", context.paths.endpoint(id)), notice))

@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use askama::Template;
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::components::form_errors::why;
 use crate::dashboard::components::format::{UrlQuery, counted, roughly};
 use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::http::current_user::CurrentOperator;
@@ -53,7 +54,7 @@ impl AccountPage {
     }
 
     fn why(&self, field: &str) -> Option<&str> {
-        self.wrong.as_ref().filter(|wrong| wrong.field == field).map(|wrong| wrong.reason.as_str())
+        why(self.wrong.as_slice(), field)
     }
 }
 

@@ -9,6 +9,7 @@ use qrcodegen::{QrCode, QrCodeEcc};
 use zeroize::Zeroizing;
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::components::form_errors::why;
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::current_user::CurrentOperator;
 use crate::dashboard::http::error::PageError;
@@ -48,7 +49,7 @@ struct QrPath {
 
 impl SetupPage {
     fn why(&self, field: &str) -> Option<&str> {
-        self.wrong.iter().find(|wrong| wrong.field == field).map(|wrong| wrong.reason.as_str())
+        why(&self.wrong, field)
     }
 }
 

@@ -74,8 +74,7 @@ impl Store {
             })?;
             let (target, detail) = (key.id.to_string(), format!("{}, {}", key.label(), key.scopes));
             let created = NewAuditEntry::of(&key.org, action::KEY_CREATED, &target).with(&detail);
-            self.audit(&mut tx, created, key.created_at).await?;
-            tx.commit().await
+            self.commit_audited(tx, created, key.created_at).await
         })
         .await
     }
@@ -135,8 +134,7 @@ impl Store {
                 return Ok(self.api_key(tenant, id).await?.is_some());
             };
             let (target, detail) = (id.to_string(), key.label());
-            self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::KEY_REVOKED, &target).with(&detail), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(&tenant.org, action::KEY_REVOKED, &target).with(&detail), now).await?;
             Ok(true)
         })
         .await

@@ -85,15 +85,28 @@ impl Store {
         write(tx, actor, entry, now).await
     }
 
+    /// Commits a change with its entry.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub(in crate::store) async fn commit_audited(
+        &self,
+        mut tx: Tx,
+        entry: NewAuditEntry<'_>,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        self.audit(&mut tx, entry, now).await?;
+        tx.commit().await
+    }
+
     /// Writes an entry before an act that changes nothing in the store, such as revealing a secret.
     ///
     /// # Errors
     /// The store is unavailable; the caller must not act.
     pub async fn write_audit_entry(&self, entry: NewAuditEntry<'_>, now: Time) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
-            let mut tx = self.begin().await?;
-            self.audit(&mut tx, entry, now).await?;
-            tx.commit().await
+            let tx = self.begin().await?;
+            self.commit_audited(tx, entry, now).await
         })
         .await
     }

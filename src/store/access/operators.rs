@@ -20,18 +20,18 @@ use crate::store::{Backend, Store, StoreError, Tx, on, read, read_vital};
 /// Maximum accounts of an installation.
 const MOST: i64 = 500;
 
-struct Row {
-    id: OperatorId,
-    name: String,
-    role: String,
-    orgs: Option<String>,
-    created_at: Time,
-    seen_at: Option<Time>,
-    password: Option<PasswordHash>,
-    second_factor: bool,
+from_row! {
+    struct Row {
+        id: OperatorId,
+        name: String,
+        role: String,
+        orgs: Option<String>,
+        created_at: Time,
+        seen_at: Option<Time>,
+        password: Option<PasswordHash>,
+        second_factor: bool,
+    }
 }
-
-from_row!(Row { id, name, role, orgs, created_at, seen_at, password, second_factor });
 
 /// The account and its password hash: one that no password matches if it has none.
 fn operator(row: Row) -> Result<(Operator, PasswordHash), StoreError> {
@@ -209,8 +209,7 @@ impl Store {
                 return Ok(false);
             }
             end_sessions(&mut tx, operator.id, keep).await?;
-            self.audit(&mut tx, NewAuditEntry::of(from, action::PASSWORD_CHANGED, &operator.name), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::PASSWORD_CHANGED, &operator.name), now).await?;
             Ok(true)
         })
         .await
@@ -234,8 +233,7 @@ impl Store {
             delete_codes(&mut tx, id).await?;
             const RESETS: &str = "DELETE FROM password_reset WHERE operator_id = $1";
             on!(tx, db => sqlx::query(RESETS).bind(id).execute(db).await.map(drop))?;
-            self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_REMOVED, &name), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::OPERATOR_REMOVED, &name), now).await?;
             Ok(AccountChange::Done)
         })
         .await
@@ -270,9 +268,8 @@ impl Store {
                 return Ok(AccountChange::Conflict);
             }
             let access = access(after);
-            self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_CHANGED, &before.name).with(&access), now)
+            self.commit_audited(tx, NewAuditEntry::of(from, action::OPERATOR_CHANGED, &before.name).with(&access), now)
                 .await?;
-            tx.commit().await?;
             Ok(AccountChange::Done)
         })
         .await

@@ -92,8 +92,7 @@ impl Store {
             }
             replace_codes(&mut tx, operator.id, &new.recovery_codes).await?;
             end_sessions(&mut tx, operator.id, keep).await?;
-            self.audit(&mut tx, NewAuditEntry::of(from, action::SECOND_FACTOR_ADDED, &operator.name), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::SECOND_FACTOR_ADDED, &operator.name), now).await?;
             Ok(true)
         })
         .await
@@ -122,8 +121,8 @@ impl Store {
                 return Ok(false);
             }
             replace_codes(&mut tx, operator.id, codes).await?;
-            self.audit(&mut tx, NewAuditEntry::of(from, action::RECOVERY_CODES_REPLACED, &operator.name), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::RECOVERY_CODES_REPLACED, &operator.name), now)
+                .await?;
             Ok(true)
         })
         .await
@@ -145,8 +144,8 @@ impl Store {
                 return Ok(false);
             }
             replace_codes(&mut tx, operator.id, &[]).await?;
-            self.audit(&mut tx, NewAuditEntry::of(from, action::SECOND_FACTOR_REMOVED, &operator.name), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::SECOND_FACTOR_REMOVED, &operator.name), now)
+                .await?;
             Ok(true)
         })
         .await

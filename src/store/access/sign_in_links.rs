@@ -78,8 +78,7 @@ impl Store {
             on!(tx, db => sqlx::query(OLDEST).bind(link.app_id).bind(most).execute(db).await.map(drop))?;
             let visitor = link.options.session_id.as_deref().unwrap_or_default();
             let made = NewAuditEntry::of(&link.org, action::PORTAL_LINK_MADE, visitor).within(link.app_id);
-            self.audit(&mut tx, made, now).await?;
-            tx.commit().await
+            self.commit_audited(tx, made, now).await
         })
         .await
     }

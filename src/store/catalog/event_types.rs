@@ -191,8 +191,7 @@ impl Store {
         }
         let detail = if sql == INSERT { "created" } else { "" };
         let changed = NewAuditEntry::of(&tenant.org, action::EVENT_TYPE_CHANGED, &spec.name).with(detail);
-        self.audit(&mut tx, changed, now).await?;
-        tx.commit().await?;
+        self.commit_audited(tx, changed, now).await?;
         self.inner.payload_checks.forget(&tenant.org, &spec.name);
         Ok(())
     }

@@ -45,8 +45,7 @@ impl Store {
             }
             let ended = end_pending(&mut tx, PendingFilter::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
             let target = message.to_string();
-            self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::CONTENT_DELETED, &target).within(app), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(&tenant.org, action::CONTENT_DELETED, &target).within(app), now).await?;
             self.ended(&ended);
             Ok(true)
         })

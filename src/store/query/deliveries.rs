@@ -207,8 +207,7 @@ impl Store {
             ordering::number_at_end(&mut tx, endpoint, vec![message], now).await?;
             let (target, to) = (message.to_string(), endpoint.to_string());
             let resent = NewAuditEntry::of(&tenant.org, action::DELIVERY_RESENT, &target).within(app).with(&to);
-            self.audit(&mut tx, resent, now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, resent, now).await?;
             self.inner.signals.send(crate::store::queue::signals::Signal::Look(vec![endpoint]));
             Ok(true)
         })

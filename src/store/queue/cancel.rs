@@ -47,8 +47,7 @@ impl Store {
                 target: &target,
                 detail: &detail,
             };
-            self.audit(&mut tx, entry, now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, entry, now).await?;
             dead::count(DeadReason::Canceled, &ended);
             self.withdraw(vec![(endpoint, message)]);
             Ok(true)

@@ -1,6 +1,5 @@
 //! Creates, edits, enables, disables and deletes polling endpoints.
 
-use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 
 use crate::dashboard::DashboardState;
@@ -165,24 +164,17 @@ async fn save(
     changed.map_err(|error| store_errors(error, "uid")).and_then(change_result).map(drop)
 }
 
-/// `POST {base}/polling/{poller}/disable`.
-pub async fn disable(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
-    turn(&state, &request, &context, true).await
-}
-
-/// `POST {base}/polling/{poller}/enable`.
-pub async fn enable(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
-    turn(&state, &request, &context, false).await
-}
-
-async fn turn(state: &DashboardState, request: &HttpRequest, context: &AppContext, disabled: bool) -> PageResult {
+/// `POST {base}/polling/{poller}/disable` and `…/enable`.
+pub async fn turn<const DISABLED: bool>(
+    FormInput { state, request, user: context, .. }: FormInput<AppContext>,
+) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
-    let endpoint = named(&state.store, request, context).await?;
-    let what = |before: &PollingEndpointSpec| PollingEndpointSpec { disabled, ..before.clone() };
-    match save(state, context, &endpoint, None, what).await {
+    let endpoint = named(&state.store, &request, &context).await?;
+    let what = |before: &PollingEndpointSpec| PollingEndpointSpec { disabled: DISABLED, ..before.clone() };
+    match save(&state, &context, &endpoint, None, what).await {
         Ok(()) => {
-            let notice = if disabled { FlashNotice::Disabled } else { FlashNotice::Enabled };
-            Ok(done(&path_of(context, &endpoint), notice))
+            let notice = if DISABLED { FlashNotice::Disabled } else { FlashNotice::Enabled };
+            Ok(done(&path_of(&context, &endpoint), notice))
         }
         Err(wrong) => Err(wrong.err().unwrap_or(PageError::NotFound)),
     }

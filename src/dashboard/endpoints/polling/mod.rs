@@ -30,8 +30,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(page("/polling/new", read().to(actions::new)).route(web::post().to(actions::create)))
         .service(page("/polling/{poller}", read().to(show::show)))
         .service(page(&act("edit"), read().to(actions::edit)).route(web::post().to(actions::change)))
-        .service(page(&act("disable"), web::post().to(actions::disable)))
-        .service(page(&act("enable"), web::post().to(actions::enable)))
+        .service(page(&act("disable"), web::post().to(actions::turn::<true>)))
+        .service(page(&act("enable"), web::post().to(actions::turn::<false>)))
         .service(page(&act("delete"), read().to(actions::ask)).route(web::post().to(actions::delete)))
         .service(page(&act("token"), read().to(polling_token::ask)).route(web::post().to(polling_token::make)));
 }
