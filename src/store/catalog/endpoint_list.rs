@@ -216,16 +216,14 @@ impl Store {
         app: AppId,
         id: EndpointId,
     ) -> Result<Option<ListedEndpoint>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {} FROM endpoint e JOIN application p ON p.id = e.app_id
              WHERE p.org = $1 AND p.deleted_at IS NULL AND e.deleted_at IS NULL AND e.app_id = $2 AND e.id = $3",
             columns()
         ));
         let row: Option<Row> = read!(self, db => {
-            sqlx::query_as(sql).bind(&tenant.org).bind(app).bind(id).fetch_optional(db).await
+            sqlx::query_as(sql).bind(org).bind(app).bind(id).fetch_optional(db).await
         })?;
         Ok(row.map(|row| self.line(row)))
     }
@@ -311,12 +309,10 @@ impl Store {
                      AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
                  ORDER BY id DESC LIMIT $4) AS newest
              WHERE failure IS NOT NULL ORDER BY id DESC LIMIT 1";
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         Ok(read!(self, db => {
             sqlx::query_as(SQL)
-                .bind(endpoint).bind(app).bind(&tenant.org).bind(LOOKED_AT)
+                .bind(endpoint).bind(app).bind(org).bind(LOOKED_AT)
                 .fetch_optional(db).await
         })?)
     }

@@ -200,12 +200,10 @@ impl Store {
             "SELECT {ENDPOINT} FROM endpoint WHERE app_id = $1 AND {column} = $2 AND deleted_at IS NULL
              AND EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $3 AND deleted_at IS NULL)"
         ));
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         let row: Option<EndpointRow> = read!(self, db => match endpoint {
-            EndpointRef::Id(id) => sqlx::query_as(sql).bind(app).bind(id).bind(&tenant.org).fetch_optional(db).await,
-            EndpointRef::Uid(uid) => sqlx::query_as(sql).bind(app).bind(uid).bind(&tenant.org).fetch_optional(db).await,
+            EndpointRef::Id(id) => sqlx::query_as(sql).bind(app).bind(id).bind(org).fetch_optional(db).await,
+            EndpointRef::Uid(uid) => sqlx::query_as(sql).bind(app).bind(uid).bind(org).fetch_optional(db).await,
         })?;
         Ok(row.map(|row| row.endpoint(&self.inner.master)))
     }
@@ -220,9 +218,7 @@ impl Store {
         app: AppId,
         page: &PageRequest<EndpointId>,
     ) -> Result<Page<Endpoint>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(Page { data: Vec::new(), more: false });
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(Page { data: Vec::new(), more: false }) };
         let (compare, direction) = page.sql();
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {ENDPOINT} FROM endpoint WHERE app_id = $1 AND deleted_at IS NULL AND id {compare} $2
@@ -235,7 +231,7 @@ impl Store {
             Ok((endpoint, size))
         };
         read!(self, db => {
-            let rows = sqlx::query_as(sql).bind(app).bind(page.bound()).bind(page.rows()).bind(&tenant.org).fetch(db);
+            let rows = sqlx::query_as(sql).bind(app).bind(page.bound()).bind(page.rows()).bind(org).fetch(db);
             page.fill(rows, made).await
         })
     }

@@ -107,14 +107,12 @@ impl Store {
         app: AppId,
         id: AutoConfigId,
     ) -> Result<Option<AutoConfig>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM {TABLES} WHERE a.id = $1 AND a.app_id = $2 AND p.org = $3"
         ));
         let row: Option<Row> =
-            read!(self, db => sqlx::query_as(sql).bind(id).bind(app).bind(&tenant.org).fetch_optional(db).await)?;
+            read!(self, db => sqlx::query_as(sql).bind(id).bind(app).bind(org).fetch_optional(db).await)?;
         Ok(row.map(AutoConfig::from))
     }
 

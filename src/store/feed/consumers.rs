@@ -90,9 +90,7 @@ impl Store {
         endpoint: &PollingEndpoint,
         name: Option<&str>,
     ) -> Result<Vec<Consumer>, StoreError> {
-        if !tenant.sees(endpoint.app_id) {
-            return Ok(Vec::new());
-        }
+        let Some(org) = tenant.org_of(endpoint.app_id) else { return Ok(Vec::new()) };
         let named = if name.is_some() { "AND name = $4" } else { "AND CAST($4 AS TEXT) IS NULL" };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM polling_consumer WHERE polling_endpoint_id = $1 {named}
@@ -100,7 +98,7 @@ impl Store {
              ORDER BY name"
         ));
         let rows: Vec<Row> = read!(self, db => {
-            sqlx::query_as(sql).bind(endpoint.id).bind(endpoint.app_id).bind(&tenant.org).bind(name).fetch_all(db).await
+            sqlx::query_as(sql).bind(endpoint.id).bind(endpoint.app_id).bind(org).bind(name).fetch_all(db).await
         })?;
         Ok(rows.into_iter().map(Row::consumer).collect())
     }

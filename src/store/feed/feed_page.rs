@@ -114,9 +114,7 @@ impl Store {
         position: Position,
         now: Time,
     ) -> Result<i64, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(0);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(0) };
         let within = within_application(self.kind(), "$1", [">= $2", "< $3"]);
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT count(*) FROM (SELECT 1 FROM message WHERE {within}
@@ -125,7 +123,7 @@ impl Store {
         let (first, end) = (position.next().first_id(), Position::at(now.plus(MAX_READ_LEAD)).first_id());
         Ok(read!(self, db => {
             sqlx::query_scalar(sql)
-                .bind(app).bind(first).bind(end).bind(&tenant.org).bind(MAX_LAG)
+                .bind(app).bind(first).bind(end).bind(org).bind(MAX_LAG)
                 .fetch_one(db).await
         })?)
     }

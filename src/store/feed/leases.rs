@@ -84,15 +84,13 @@ impl Store {
         beginning: FeedIterator,
         now: Time,
     ) -> Result<LeaseState, StoreError> {
-        if !tenant.sees(endpoint.app_id) {
-            return Ok(LeaseState::NotFound);
-        }
+        let Some(org) = tenant.org_of(endpoint.app_id) else { return Ok(LeaseState::NotFound) };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM polling_consumer WHERE polling_endpoint_id = $1 AND name = $2
                  AND EXISTS (SELECT 1 FROM application WHERE id = $3 AND org = $4 AND deleted_at IS NULL)"
         ));
         let row: Option<Row> = read!(self, db => {
-            sqlx::query_as(sql).bind(endpoint.id).bind(name).bind(endpoint.app_id).bind(&tenant.org).fetch_optional(db).await
+            sqlx::query_as(sql).bind(endpoint.id).bind(name).bind(endpoint.app_id).bind(org).fetch_optional(db).await
         })?;
         if let Some(row) = row {
             return Ok(match row.leased() {
@@ -243,16 +241,14 @@ async fn locked_consumer(
     endpoint: &PollingEndpoint,
     name: &str,
 ) -> Result<Option<(Row, ConsumerLease)>, StoreError> {
-    if !tenant.sees(endpoint.app_id) {
-        return Ok(None);
-    }
+    let Some(org) = tenant.org_of(endpoint.app_id) else { return Ok(None) };
     let hold = if matches!(tx, Tx::Postgres(_)) { "FOR UPDATE" } else { "" };
     let sql = sqlx::AssertSqlSafe(format!(
         "SELECT {COLUMNS} FROM polling_consumer WHERE polling_endpoint_id = $1 AND app_id = $3 AND name = $2
              AND EXISTS (SELECT 1 FROM application WHERE id = $3 AND org = $4 AND deleted_at IS NULL) {hold}"
     ));
     let row: Option<Row> = on!(tx, db => {
-        sqlx::query_as(sql).bind(endpoint.id).bind(name).bind(endpoint.app_id).bind(&tenant.org).fetch_optional(db).await
+        sqlx::query_as(sql).bind(endpoint.id).bind(name).bind(endpoint.app_id).bind(org).fetch_optional(db).await
     })?;
     Ok(row.and_then(|row| row.leased().map(|leased| (row, leased))))
 }

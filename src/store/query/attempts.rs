@@ -182,13 +182,11 @@ impl Store {
         message: MessageId,
         id: AttemptId,
     ) -> Result<Option<Attempt>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         const SQL: &str = "SELECT * FROM attempt WHERE id = $1 AND message_id = $2 AND app_id = $3
              AND EXISTS (SELECT 1 FROM application WHERE id = $3 AND org = $4 AND deleted_at IS NULL)";
         let row: Option<Row> = read!(self, db => {
-            sqlx::query_as(SQL).bind(id).bind(message).bind(app).bind(&tenant.org).fetch_optional(db).await
+            sqlx::query_as(SQL).bind(id).bind(message).bind(app).bind(org).fetch_optional(db).await
         })?;
         Ok(row.map(Attempt::from))
     }
@@ -210,13 +208,11 @@ impl Store {
             "{LINES} WHERE a.endpoint_id = $1{only} AND p.id = $2 AND p.org = $3 AND p.deleted_at IS NULL
              ORDER BY a.id DESC LIMIT $4"
         );
-        if !tenant.sees(app) {
-            return Ok(Vec::new());
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(Vec::new()) };
         let _scan = self.scan(tenant).await?;
         Ok(read!(self, db => {
             sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
-                .bind(endpoint).bind(app).bind(&tenant.org).bind(limit)
+                .bind(endpoint).bind(app).bind(org).bind(limit)
                 .fetch_all(db).await
         })?)
     }

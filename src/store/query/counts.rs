@@ -321,9 +321,7 @@ impl Store {
         since: Time,
         until: Time,
     ) -> Result<AttemptCounts, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(AttemptCounts::default());
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(AttemptCounts::default()) };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT CAST(COALESCE(SUM(delivered), 0) AS BIGINT) AS delivered, CAST(COALESCE(SUM(failed), 0) AS BIGINT) AS failed
              FROM ({}) AS counted WHERE at < $3",
@@ -333,7 +331,7 @@ impl Store {
         let _scan = self.scan(tenant).await?;
         Ok(read!(self, db => {
             sqlx::query_as(sql)
-                .bind(&tenant.org).bind(since).bind(until).bind(app).bind(app).bind(least).bind(most)
+                .bind(org).bind(since).bind(until).bind(app).bind(app).bind(least).bind(most)
                 .fetch_one(db).await
         })?)
     }

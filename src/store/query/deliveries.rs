@@ -74,9 +74,7 @@ impl Store {
         message: MessageId,
         page: &PageRequest<EndpointId>,
     ) -> Result<Page<DeliveryView>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(Page { data: Vec::new(), more: false });
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(Page { data: Vec::new(), more: false }) };
         let (compare, direction) = page.sql();
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT d.endpoint_id, d.state, d.due_at, d.attempts, d.reason, e.url, e.description, e.disabled,
@@ -89,7 +87,7 @@ impl Store {
         type Row = (EndpointId, i16, Time, i32, Option<String>, String, String, bool, Option<Time>);
         let rows: Vec<Row> = read!(self, db => {
             sqlx::query_as(sql)
-                .bind(message).bind(app).bind(&tenant.org).bind(page.bound()).bind(page.rows())
+                .bind(message).bind(app).bind(org).bind(page.bound()).bind(page.rows())
                 .fetch_all(db).await
         })?;
         let view =
@@ -182,9 +180,7 @@ impl Store {
         now: Time,
     ) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
-            if !tenant.sees(app) {
-                return Ok(false);
-            }
+            let Some(org) = tenant.org_of(app) else { return Ok(false) };
             // Serializes with a concurrent deletion of the content.
             let lock = match &self.inner.backend {
                 Backend::Sqlite(_) => "",
@@ -198,7 +194,7 @@ impl Store {
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, "").await?;
             let slot: Option<i16> = on!(tx, db => {
-                sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
+                sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(org).fetch_optional(db).await
             })?;
             let Some(slot) = slot else { return Ok(false) };
             if !requeue::resend(&mut tx, RequeueTarget { endpoint, app, slot: slot as u8 }, message, now).await? {
@@ -206,7 +202,7 @@ impl Store {
             }
             ordering::number_at_end(&mut tx, endpoint, vec![message], now).await?;
             let (target, to) = (message.to_string(), endpoint.to_string());
-            let resent = NewAuditEntry::of(&tenant.org, action::DELIVERY_RESENT, &target).within(app).with(&to);
+            let resent = NewAuditEntry::of(org, action::DELIVERY_RESENT, &target).within(app).with(&to);
             self.commit_audited(tx, resent, now).await?;
             self.inner.signals.send(crate::store::queue::signals::Signal::Look(vec![endpoint]));
             Ok(true)

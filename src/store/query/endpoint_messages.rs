@@ -209,9 +209,7 @@ impl Store {
         filter: &EndpointMessageFilter,
         page: &PageRequest<MessageId>,
     ) -> Result<Scanned<EndpointMessage, MessageId>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(Scanned::nothing());
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(Scanned::nothing()) };
         let _scan = self.scan(tenant).await?;
         let (compare, direction) = page.sql();
         let (sql, (first, end)) = (filter.sql(self.kind(), compare, direction), filter.ids());
@@ -221,7 +219,7 @@ impl Store {
         let stopped = loop {
             let rows: Vec<EndpointDeliveryRow> = read!(self, db => {
                 sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
-                    .bind(endpoint).bind(app).bind(&tenant.org).bind(from).bind(first).bind(end).bind(size as i64).bind(slot)
+                    .bind(endpoint).bind(app).bind(org).bind(from).bind(first).bind(end).bind(size as i64).bind(slot)
                     .fetch_all(db).await
             })?;
             let last = rows.last().map(|row| row.message_id).filter(|_| rows.len() == size);
@@ -280,20 +278,18 @@ impl Store {
              WHERE {OWNED} AND $6 > 0 GROUP BY 1, 2"
         );
         let mut counts = DeliveryStatusCounts::default();
-        if !tenant.sees(app) {
-            return Ok(counts);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(counts) };
         let _scan = self.scan(tenant).await?;
         let (floor, mut end, mut counted) = (MessageId::floor(since), MessageId::floor(until), 0);
         loop {
             let begin: Option<MessageId> = read!(self, db => {
                 sqlx::query_scalar(sqlx::AssertSqlSafe(nth.as_str()))
-                    .bind(endpoint).bind(app).bind(&tenant.org).bind(floor).bind(end).bind(DeliveryStatusCounts::CHUNK - 1).bind(slot)
+                    .bind(endpoint).bind(app).bind(org).bind(floor).bind(end).bind(DeliveryStatusCounts::CHUNK - 1).bind(slot)
                     .fetch_optional(db).await
             })?;
             let rows: Vec<(i16, i32, i64)> = read!(self, db => {
                 sqlx::query_as(sqlx::AssertSqlSafe(count.as_str()))
-                    .bind(endpoint).bind(app).bind(&tenant.org).bind(begin.unwrap_or(floor)).bind(end).bind(DeliveryStatusCounts::CHUNK).bind(slot)
+                    .bind(endpoint).bind(app).bind(org).bind(begin.unwrap_or(floor)).bind(end).bind(DeliveryStatusCounts::CHUNK).bind(slot)
                     .fetch_all(db).await
             })?;
             for (state, canceled, count) in rows {

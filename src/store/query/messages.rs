@@ -75,23 +75,21 @@ impl Store {
         app: AppId,
         message: &MessageRef,
     ) -> Result<Option<Message>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         const OWNED: &str = "EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $3 AND deleted_at IS NULL)";
         let row: Option<MessageRow> = match message {
             MessageRef::Id(id) => {
                 let sql = sqlx::AssertSqlSafe(format!(
                     "SELECT {MESSAGE} FROM message WHERE app_id = $1 AND id = $2 AND {OWNED}"
                 ));
-                read!(self, db => sqlx::query_as(sql).bind(app).bind(id).bind(&tenant.org).fetch_optional(db).await)?
+                read!(self, db => sqlx::query_as(sql).bind(app).bind(id).bind(org).fetch_optional(db).await)?
             }
             MessageRef::Uid(uid) => {
                 let sql = sqlx::AssertSqlSafe(format!(
                     "SELECT {MESSAGE} FROM message WHERE {OWNED} AND id =
                          (SELECT message_id FROM message_key WHERE app_id = $1 AND event_id = $2)"
                 ));
-                read!(self, db => sqlx::query_as(sql).bind(app).bind(uid).bind(&tenant.org).fetch_optional(db).await)?
+                read!(self, db => sqlx::query_as(sql).bind(app).bind(uid).bind(org).fetch_optional(db).await)?
             }
         };
         row.map(MessageRow::message).transpose()

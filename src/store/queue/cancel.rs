@@ -23,13 +23,11 @@ impl Store {
         now: Time,
     ) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
-            if !tenant.sees(app) {
-                return Ok(false);
-            }
+            let Some(org) = tenant.org_of(app) else { return Ok(false) };
             const OWNED: &str = "SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL";
             let mut tx = self.begin().await?;
             let owned: Option<i32> =
-                on!(tx, db => sqlx::query_scalar(OWNED).bind(app).bind(&tenant.org).fetch_optional(db).await)?;
+                on!(tx, db => sqlx::query_scalar(OWNED).bind(app).bind(org).fetch_optional(db).await)?;
             if owned.is_none() {
                 return Ok(false);
             }
@@ -40,13 +38,8 @@ impl Store {
                 return Ok(false);
             }
             let (target, detail) = (message.to_string(), format!("to {endpoint}"));
-            let entry = NewAuditEntry {
-                org: &tenant.org,
-                app: Some(app),
-                act: action::DELIVERY_CANCELED,
-                target: &target,
-                detail: &detail,
-            };
+            let entry =
+                NewAuditEntry { org, app: Some(app), act: action::DELIVERY_CANCELED, target: &target, detail: &detail };
             self.commit_audited(tx, entry, now).await?;
             dead::count(DeadReason::Canceled, &ended);
             self.withdraw(vec![(endpoint, message)]);

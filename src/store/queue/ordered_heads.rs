@@ -88,14 +88,12 @@ impl Store {
         app: AppId,
         endpoint: EndpointId,
     ) -> Result<Option<MessageId>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         const SQL: &str = "SELECT message_id FROM due WHERE endpoint_id = $1 AND app_id = $2 AND seq > 0
                  AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
              ORDER BY seq LIMIT 1";
         Ok(read!(self, db => {
-            sqlx::query_scalar(SQL).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
+            sqlx::query_scalar(SQL).bind(endpoint).bind(app).bind(org).fetch_optional(db).await
         })?)
     }
 
