@@ -54,32 +54,21 @@ impl OrganizationDefaults {
     }
 }
 
-struct Row {
-    id: OrgId,
-    name: String,
-    theme: Option<String>,
-    payload_retention_s: Option<i64>,
-    retry_schedule: Option<String>,
-    max_endpoints: Option<i32>,
-    public_catalog: bool,
-    created_at: Time,
-    updated_at: Time,
+from_row! {
+    struct Row {
+        id: OrgId,
+        name: String,
+        theme: Option<String>,
+        payload_retention_s: Option<i64>,
+        retry_schedule: Option<String>,
+        max_endpoints: Option<i32>,
+        public_catalog: bool,
+        created_at: Time,
+        updated_at: Time,
+    }
 }
 
-from_row!(Row {
-    id,
-    name,
-    theme,
-    payload_retention_s,
-    retry_schedule,
-    max_endpoints,
-    public_catalog,
-    created_at,
-    updated_at
-});
-
-const COLUMNS: &str =
-    "id, name, theme, payload_retention_s, retry_schedule, max_endpoints, public_catalog, created_at, updated_at";
+const COLUMNS: &str = Row::COLUMNS;
 
 impl Row {
     fn organization(self) -> Result<Organization, StoreError> {
