@@ -52,7 +52,7 @@ async fn every_number_is_what_its_link_lists(world: World) {
             let untried = tries.is_empty();
             world.tries(&message, endpoint, tries).await;
             if untried && random(2) == 0 {
-                world.store.cancel(&world.tenant(), app.id, message.id, endpoint.id, world.now).await.unwrap();
+                world.store.cancel(&world.tenant(), app.id, (message.id, endpoint.id), world.now).await.unwrap();
             }
         }
     }

@@ -7,6 +7,7 @@ use sendoff::domain::Time;
 use sendoff::domain::access::operator::OperatorRole;
 use sendoff::domain::access::totp::TotpSecret;
 use sendoff::domain::time::Clock;
+use sendoff::store::access::operators::OwnChange;
 
 use crate::passwords::{PASSWORD, Visitor, account, account_as, signed_in};
 use crate::support::on_both;
@@ -222,7 +223,8 @@ async fn a_ticket_belongs_to_its_browser_and_its_password(world: World) {
     // A changed password makes it worthless.
     let (_, before) = world.store.operator_named("anna").await.unwrap().unwrap();
     let (_, after) = world.store.operator_named("bert").await.unwrap().unwrap();
-    let changed = world.store.change_password(&world.org, &anna, &before, &after, &[0; 32], Time::ZERO).await.unwrap();
+    let own = OwnChange { from: &world.org, operator: &anna, password: &before, keep: &[0; 32] };
+    let changed = world.store.change_password(own, &after, Time::ZERO).await.unwrap();
     assert!(changed);
     let response = visitor.code(&ticket, &recovery[0]).await;
     assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"));

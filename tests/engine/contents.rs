@@ -118,7 +118,7 @@ async fn what_waits_without_content_is_never_sent(kind: Kind) {
         assert_eq!(view.reason, Some(DeadReason::ContentDeleted));
     }
     assert_eq!(world.attempts(first.id).await.len(), 1, "what was in flight is recorded all the same");
-    assert!(!world.store.resend(&world.tenant, world.app.id, first.id, endpoint.id, Clock.now()).await.unwrap());
+    assert!(!world.store.resend(&world.tenant, world.app.id, (first.id, endpoint.id), Clock.now()).await.unwrap());
 }
 
 /// What only two processes bring about: more than a lane reads at a time is pending, and has nothing to send.

@@ -85,7 +85,7 @@ async fn one_that_fails_holds_up_all_others_until_it_is_dead(kind: Kind) {
     assert_eq!(all, [0, 1, 1, 1, 2, 3]);
     // Resent, it comes after what waits.
     let next = send(&world, 4..5).await;
-    world.store.resend(&world.tenant, world.app.id, sent[0].id, dead.endpoint_id, Clock.now()).await.unwrap();
+    world.store.resend(&world.tenant, world.app.id, (sent[0].id, dead.endpoint_id), Clock.now()).await.unwrap();
     world.until(next[0].id, DeliveryState::Delivered).await;
     world.until(sent[0].id, DeliveryState::Delivered).await;
     eventually("the resent one", SOON, async || (receiver.count() == 8).then_some(())).await;
@@ -105,7 +105,7 @@ async fn a_canceled_one_lets_the_others_go(kind: Kind) {
     // Behind it others have been accepted, and nothing has been sent.
     send(&world, 3..5).await;
     assert_eq!(numbers(&receiver), [0]);
-    assert!(world.store.cancel(&world.tenant, world.app.id, sent[0].id, endpoint.id, Clock.now()).await.unwrap());
+    assert!(world.store.cancel(&world.tenant, world.app.id, (sent[0].id, endpoint.id), Clock.now()).await.unwrap());
     eventually("the others arrive", SOON, async || (receiver.count() == 5).then_some(())).await;
     assert_eq!(numbers(&receiver), [0, 1, 2, 3, 4]);
 }

@@ -199,7 +199,7 @@ async fn what_was_missed_is_sent_as_the_filters_are_now(home: Home) {
         ids.push(offer(store, one).await.unwrap().id);
     }
     let made = endpoint(store, app.id, spec).await;
-    store.resend(&tenant(), app.id, ids[3], made.id, NOW).await.unwrap();
+    store.resend(&tenant(), app.id, (ids[3], made.id), NOW).await.unwrap();
     settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
     home.execute(&format!(
         "UPDATE message SET deliver_at = {} WHERE id = {}",

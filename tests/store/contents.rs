@@ -70,10 +70,10 @@ async fn without_content_nothing_more_is_sent(home: Home) {
     assert_eq!(done, [RecordOutcome::Superseded]);
     assert_eq!(stands(second.id).await, dead);
     for endpoint in [made.id, second.id] {
-        assert!(!store.resend(&tenant(), app.id, message.id, endpoint, NOW).await.unwrap());
+        assert!(!store.resend(&tenant(), app.id, (message.id, endpoint), NOW).await.unwrap());
     }
     assert!(store.delete_content(&tenant(), app.id, message.id, later(9)).await.unwrap(), "again is as good");
-    assert!(store.resend(&tenant(), app.id, other.id, made.id, NOW).await.unwrap());
+    assert!(store.resend(&tenant(), app.id, (other.id, made.id), NOW).await.unwrap());
 }
 
 /// Of many who resend and one who deletes, whoever comes last sees what the other did.
@@ -84,7 +84,7 @@ async fn a_resend_and_a_deletion_come_one_after_the_other(home: Home) {
     for _ in 0..20 {
         let message = accept(&home.store, app.id).await.id;
         let owner = tenant();
-        let resends = (0..4).map(|_| there.resend(&owner, app.id, message, made.id, NOW));
+        let resends = (0..4).map(|_| there.resend(&owner, app.id, (message, made.id), NOW));
         let deletes = home.store.delete_content(&owner, app.id, message, NOW);
         let (resends, deleted) = tokio::join!(futures_util::future::join_all(resends), deletes);
         assert!(deleted.unwrap() && resends.iter().all(Result::is_ok));

@@ -118,7 +118,7 @@ async fn what_another_master_key_has_sealed_is_sealed_again_and_what_neither_ope
     home.store.create_operator(&org, &anna, &password, NOW).await.unwrap();
     let secret = TotpSecret::from_bytes(b"12345678901234567890").unwrap();
     let second = NewSecondFactor { secret, used: 1, recovery_codes: Vec::new() };
-    assert!(home.store.add_second_factor(&org, &anna, &password, &second, &[0; 32], NOW).await.unwrap());
+    assert!(home.store.add_second_factor(own_change(&org, &anna, &password, &[0; 32]), &second, NOW).await.unwrap());
     let new = MasterKey::generate();
     let both = open(&home.location, &new.clone().with_other(&home.master)).await;
     for rows in [6, 0] {

@@ -21,7 +21,9 @@ use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
 use sendoff::store::access::operator_sessions::{NewSession, PasswordSignIn, SessionClient};
+use sendoff::store::access::operators::OwnChange;
 use sendoff::store::access::second_factors::SecondFactorProof;
+use sendoff::store::access::sign_in_links::TokenHash;
 use sendoff::store::catalog::change::UpdateResult;
 use sendoff::store::catalog::endpoint_update::OptimisticUpdate;
 use sendoff::store::ingest::accept::{AcceptItem, AcceptResult};
@@ -406,4 +408,14 @@ pub fn new_session(hash: &[u8; 32], until: Time) -> NewSession<'_> {
 /// A sign-in by password alone.
 pub fn by_password<'a>(operator: &'a Operator, password: &'a PasswordHash) -> PasswordSignIn<'a> {
     PasswordSignIn { operator, password, second: &SecondFactorProof::NotNeeded }
+}
+
+/// A change that the operator confirms by the password, in the session `keep`.
+pub fn own_change<'a>(
+    from: &'a OrgId,
+    operator: &'a Operator,
+    password: &'a PasswordHash,
+    keep: &'a TokenHash,
+) -> OwnChange<'a> {
+    OwnChange { from, operator, password, keep }
 }

@@ -65,7 +65,7 @@ pub async fn two_customers(store: &Store) -> Customers {
         finished(acme.id, &of(&second, 3), silent, retry(90, 1)),
     ];
     store.record(done).await.unwrap();
-    assert!(store.cancel(&tenant(), acme.id, ids[1], two.id, later(9)).await.unwrap());
+    assert!(store.cancel(&tenant(), acme.id, (ids[1], two.id), later(9)).await.unwrap());
     Customers { acme: acme.id, globex: globex.id, one: one.id, two: two.id, three: three.id, ids }
 }
 
@@ -333,10 +333,10 @@ async fn what_is_canceled_is_not_sent_and_can_be_resent(home: Home) {
         (tenant(), app.id, MessageId::new(NOW), made.id),
         (tenant(), app.id, message, EndpointId::new(NOW)),
     ] {
-        assert!(!store.cancel(&who, of, message, to, NOW).await.unwrap());
+        assert!(!store.cancel(&who, of, (message, to), NOW).await.unwrap());
     }
     assert_eq!(waiting(store, made.id).await.len(), 1);
-    let cancel = async || store.cancel(&tenant(), app.id, message, made.id, later(5)).await.unwrap();
+    let cancel = async || store.cancel(&tenant(), app.id, (message, made.id), later(5)).await.unwrap();
     assert!(cancel().await);
     let Some(Signal::Withdrawn(ended)) = signals.recv().await.map(Signal::from) else { panic!("the engine is told") };
     assert_eq!(ended, [(made.id, message)]);
@@ -353,7 +353,7 @@ async fn what_is_canceled_is_not_sent_and_can_be_resent(home: Home) {
     assert_eq!((done, stands().await), (vec![RecordOutcome::Superseded], canceled));
     assert_eq!(home.number("SELECT count(*) FROM attempt").await, 1);
 
-    assert!(store.resend(&tenant(), app.id, message, made.id, later(9)).await.unwrap());
+    assert!(store.resend(&tenant(), app.id, (message, made.id), later(9)).await.unwrap());
     let again = only_waiting(store, made.id).await;
     let failed = store.record(vec![finished(app.id, &again, answered(500), retry(60, 1))]).await.unwrap();
     assert!(failed.len() == 1 && cancel().await, "a retry is canceled just so");

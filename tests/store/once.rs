@@ -101,7 +101,7 @@ async fn everything_that_a_post_makes_is_made_once(home: Home) {
                 .rotate_secret(&tenant(), app.id, endpoint.id, &secret(), IDEMPOTENCY_TTL, later(1))
                 .await
                 .map(drop),
-            store(5).resend(&tenant(), app.id, message.id, endpoint.id, later(2)).await.map(drop),
+            store(5).resend(&tenant(), app.id, (message.id, endpoint.id), later(2)).await.map(drop),
         ];
         for (n, result) in results.iter().enumerate() {
             let as_expected = match round {

@@ -177,7 +177,7 @@ async fn a_resend_that_arrives_recovers_from_what_was_told_before(home: Home) {
     let (app, made) = customer(store, "acme").await;
     let ears = listener(store, endpoint_spec()).await;
     let message = accept(store, app.id).await.id;
-    let resend = async || assert!(store.resend(&tenant(), app.id, message, made.id, NOW).await.unwrap());
+    let resend = async || assert!(store.resend(&tenant(), app.id, (message, made.id), NOW).await.unwrap());
     deliver(store, app.id, made.id).await;
     resend().await;
     fail(store, app.id, made.id, false).await;

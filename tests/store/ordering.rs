@@ -172,7 +172,7 @@ async fn what_is_scheduled_goes_to_the_end_when_its_time_has_come(home: Home) {
     assert_eq!(line(store, made.id).await, [first, soon, second, late]);
     // One that is sent now instead of then.
     let early = scheduled(600).await;
-    assert!(store.resend(&tenant(), app.id, early, made.id, later(61)).await.unwrap());
+    assert!(store.resend(&tenant(), app.id, (early, made.id), later(61)).await.unwrap());
     assert!(read(store, made.id, later(61)).await.unnumbered);
     store.number_pending(made.id, later(61)).await.unwrap();
     assert_eq!(line(store, made.id).await, [first, soon, second, late, early]);
@@ -239,7 +239,7 @@ async fn what_waits_keeps_its_turn_when_it_is_resent_and_what_had_ended_goes_to_
     for seconds in 0..5 {
         sent.push(accept_at(store, app.id, seconds).await);
     }
-    let again = async |message| assert!(store.resend(&tenant(), app.id, message, made.id, later(9)).await.unwrap());
+    let again = async |message| assert!(store.resend(&tenant(), app.id, (message, made.id), later(9)).await.unwrap());
     again(sent[1]).await;
     assert_eq!(line(store, made.id).await, sent);
     let head = first_of(store, made.id).await;
@@ -247,14 +247,14 @@ async fn what_waits_keeps_its_turn_when_it_is_resent_and_what_had_ended_goes_to_
     assert_eq!(store.head(&stranger(), app.id, made.id).await.unwrap(), None);
     store.record(vec![finished(app.id, &head, answered(200), Transition::Delivered)]).await.unwrap();
     assert_eq!(store.head(&tenant(), app.id, made.id).await.unwrap(), Some(sent[1]));
-    assert!(store.cancel(&tenant(), app.id, sent[2], made.id, later(9)).await.unwrap());
+    assert!(store.cancel(&tenant(), app.id, (sent[2], made.id), later(9)).await.unwrap());
     assert_eq!(line(store, made.id).await, [sent[1], sent[3], sent[4]]);
     again(sent[0]).await;
     again(sent[2]).await;
     assert_eq!(line(store, made.id).await, [sent[1], sent[3], sent[4], sent[0], sent[2]]);
     // In bulk: those that had ended, by age.
     for message in [sent[3], sent[1]] {
-        assert!(store.cancel(&tenant(), app.id, message, made.id, later(9)).await.unwrap());
+        assert!(store.cancel(&tenant(), app.id, (message, made.id), later(9)).await.unwrap());
     }
     let scope = sendoff::domain::deliveries::background::TaskScope::Endpoint(app.id, made.id);
     let begin = async |of: BackgroundSpec| drop(store.start_background(&tenant(), of, later(1_000)).await.unwrap());

@@ -193,7 +193,7 @@ async fn generic_plans_leave_out_the_other_partitions() {
     let one = [ids[3]];
     assert_eq!(store.load_messages_within(&one, 1_000).await.unwrap().len(), 1);
     assert_eq!(store.end_without_content(&one, at(6 * DAY)).await.unwrap(), 0);
-    assert!(store.resend(&tenant(), app.id, ids[3], made.id, at(6 * DAY)).await.unwrap());
+    assert!(store.resend(&tenant(), app.id, (ids[3], made.id), at(6 * DAY)).await.unwrap());
     let again = only_waiting(&store, made.id).await;
     let done = || finished(app.id, &again, answered(200), Transition::Delivered);
     assert_eq!(store.record(vec![done()]).await.unwrap(), [RecordOutcome::Applied]);

@@ -186,7 +186,7 @@ async fn nothing_below_the_horizon_is_sent_again() {
     for one in waiting(store, made.id).await.iter().filter(|one| one.message_id != late) {
         store.record(vec![delivered(app.id, one)]).await.unwrap();
     }
-    let resend = async |id| store.resend(&tenant(), app.id, id, made.id, at(2 * DAY)).await.unwrap();
+    let resend = async |id| store.resend(&tenant(), app.id, (id, made.id), at(2 * DAY)).await.unwrap();
     assert!(resend(old).await);
     store.record(vec![delivered(app.id, &resent(store, made.id).await.remove(0))]).await.unwrap();
     while store.retain(at(DAY), at(2 * DAY)).await.unwrap().more {}

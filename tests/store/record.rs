@@ -144,7 +144,7 @@ async fn what_others_did_meanwhile_stands(home: Home) {
     let (app, made) = customer(store, "acme").await;
     let message = accept(store, app.id).await.id;
     let sent = only_waiting(store, made.id).await;
-    store.resend(&tenant(), app.id, message, made.id, later(5)).await.unwrap();
+    store.resend(&tenant(), app.id, (message, made.id), later(5)).await.unwrap();
     let done = finished(app.id, &sent, answered(200), Transition::Delivered);
     assert_eq!(record(store, done).await, RecordOutcome::Superseded);
     let again = only_waiting(store, made.id).await;

@@ -84,7 +84,7 @@ async fn a_scheduled_delivery_is_due_at_its_time(home: Home) {
     let Err(Rejection::Invalid(wrong)) = offer(store, too_far).await else { panic!("let in") };
     assert_eq!(wrong[0].field, "deliverAt");
     // Whoever resends it before its time does not wait for it.
-    assert!(store.resend(&tenant(), app.id, ahead.id, made.id, later(5)).await.unwrap());
+    assert!(store.resend(&tenant(), app.id, (ahead.id, made.id), later(5)).await.unwrap());
     assert_eq!(states(&waiting(store, made.id).await), [fresh(NOW), fresh(later(5))]);
 }
 

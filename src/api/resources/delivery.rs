@@ -155,7 +155,7 @@ pub(in crate::api) async fn resend(call: ApiCall) -> ApiResult {
     }
     let act = async |call: &ApiCall| match call
         .store()
-        .resend(&call.tenant, message.app_id, message.id, endpoint.id, call.now)
+        .resend(&call.tenant, message.app_id, (message.id, endpoint.id), call.now)
         .await?
     {
         true => json(StatusCode::ACCEPTED, &EmptyOut {}),

@@ -31,7 +31,7 @@ use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::access::portal::Capability;
 use crate::domain::access::saved_view::ViewList;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
-use crate::domain::{EndpointId, MessageId, Time};
+use crate::domain::Time;
 use crate::store::Store;
 use crate::store::query::delivery_list::{DeliveryKey, DeliveryStatusFilter, ListedDelivery};
 
@@ -179,10 +179,10 @@ fn deliverable(
     request: &HttpRequest,
     context: &AppContext,
     submitted: &VerifiedForm,
-) -> Result<(Store, MessageId, EndpointId), PageError> {
+) -> Result<(Store, DeliveryKey), PageError> {
     context.need(Capability::CreateAttempts)?;
     let message = part(request, "message")?.parse().map_err(|_| PageError::NotFound)?;
     let no_endpoint = |_| PageError::BadRequest("The form has no endpoint.");
     let endpoint = submitted.get("endpoint").parse().map_err(no_endpoint)?;
-    Ok((context.store(&state.store), message, endpoint))
+    Ok((context.store(&state.store), (message, endpoint)))
 }

@@ -22,6 +22,7 @@ use crate::domain::Invalid;
 use crate::domain::access::operator::Operator;
 use crate::domain::access::password;
 use crate::domain::access::password::PasswordHash;
+use crate::store::access::operators::OwnChange;
 
 #[derive(Template)]
 #[template(path = "account.html")]
@@ -141,11 +142,20 @@ async fn changed(
         Ok(after) => after,
         Err(wrong) => return Ok(Err(wrong)),
     };
-    let store = user.store(&state.store);
-    match store.change_password(&user.org, operator, &before, &after, &user.hash, now).await? {
+    let (store, own) = (user.store(&state.store), own_change(user, operator, &before));
+    match store.change_password(own, &after, now).await? {
         true => Ok(Ok(())),
         false => Ok(Err(Invalid::new("current", "was just changed elsewhere"))),
     }
+}
+
+/// A change that the operator confirmed by the password with this hash.
+pub(in crate::dashboard::settings) fn own_change<'a>(
+    user: &'a CurrentOperator,
+    operator: &'a Operator,
+    password: &'a PasswordHash,
+) -> OwnChange<'a> {
+    OwnChange { from: &user.org, operator, password, keep: &user.hash }
 }
 
 /// Verifies the field `current`. Guesses from an unattended browser are limited; the session counts as its own device,

@@ -61,6 +61,18 @@ pub enum AccountChange {
     LastAdmin,
 }
 
+/// A change to one's own account, confirmed by the password. It ends the account's other sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnChange<'a> {
+    /// The organization of the audit entry.
+    pub from: &'a OrgId,
+    pub operator: &'a Operator,
+    /// The hash that the password was verified against.
+    pub password: &'a PasswordHash,
+    /// The session that stays open.
+    pub keep: &'a TokenHash,
+}
+
 /// Lists all organizations with data. Steps from one organization to the next along the indexes, so the cost does not
 /// depend on the number of applications.
 const ORGANIZATIONS: &str = "WITH RECURSIVE one(org) AS (
@@ -185,25 +197,18 @@ impl Store {
         row.map(operator).transpose()
     }
 
-    /// Changes a password if the stored hash is still `before`, and ends the operator's other sessions. `false`: the
+    /// Changes a password to `to` if it is still the confirmed one, and ends the operator's other sessions. `false`: the
     /// password was changed concurrently, or the account was removed.
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn change_password(
-        &self,
-        from: &OrgId,
-        operator: &Operator,
-        before: &PasswordHash,
-        after: &PasswordHash,
-        keep: &TokenHash,
-        now: Time,
-    ) -> Result<bool, StoreError> {
+    pub async fn change_password(&self, own: OwnChange<'_>, to: &PasswordHash, now: Time) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE operator SET password = $3 WHERE id = $1 AND password = $2";
+            let OwnChange { from, operator, password, keep } = own;
             let mut tx = self.begin().await?;
             let changed = on!(tx, db => {
-                sqlx::query(SQL).bind(operator.id).bind(before).bind(after).execute(db).await.map(|done| done.rows_affected())
+                sqlx::query(SQL).bind(operator.id).bind(password).bind(to).execute(db).await.map(|done| done.rows_affected())
             })?;
             if changed == 0 {
                 return Ok(false);

@@ -8,6 +8,7 @@ use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::codec::from_row;
+use crate::store::query::delivery_list::DeliveryKey;
 use crate::store::queue::dead::{self, PendingFilter};
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, RequeueTarget};
@@ -171,14 +172,8 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn resend(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        message: MessageId,
-        endpoint: EndpointId,
-        now: Time,
-    ) -> Result<bool, StoreError> {
+    pub async fn resend(&self, tenant: &Tenant, app: AppId, key: DeliveryKey, now: Time) -> Result<bool, StoreError> {
+        let (message, endpoint) = key;
         self.retry_conflicts(|| async {
             let Some(org) = tenant.org_of(app) else { return Ok(false) };
             // Serializes with a concurrent deletion of the content.

@@ -2,8 +2,9 @@
 
 use crate::domain::access::audit::action;
 use crate::domain::deliveries::delivery::DeadReason;
-use crate::domain::{AppId, EndpointId, MessageId, Time};
+use crate::domain::{AppId, Time};
 use crate::store::access::audit::NewAuditEntry;
+use crate::store::query::delivery_list::DeliveryKey;
 use crate::store::queue::dead::{self, PendingFilter};
 use crate::store::{Store, StoreError, Tenant, on};
 
@@ -14,14 +15,8 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn cancel(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        message: MessageId,
-        endpoint: EndpointId,
-        now: Time,
-    ) -> Result<bool, StoreError> {
+    pub async fn cancel(&self, tenant: &Tenant, app: AppId, key: DeliveryKey, now: Time) -> Result<bool, StoreError> {
+        let (message, endpoint) = key;
         self.retry_conflicts(|| async {
             let Some(org) = tenant.org_of(app) else { return Ok(false) };
             const OWNED: &str = "SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL";

@@ -188,8 +188,8 @@ impl Scene {
             Deed::Deliver | Deed::Fail | Deed::Refuse => {
                 format!("{:?}", said(store.record(vec![self.finished(by, deed)]).await)?)
             }
-            Deed::Cancel => said(store.cancel(tenant, app, message, endpoint, now).await)?.to_string(),
-            Deed::Resend => said(store.resend(tenant, app, message, endpoint, now).await)?.to_string(),
+            Deed::Cancel => said(store.cancel(tenant, app, (message, endpoint), now).await)?.to_string(),
+            Deed::Resend => said(store.resend(tenant, app, (message, endpoint), now).await)?.to_string(),
             Deed::DeleteContent => said(store.delete_content(tenant, app, message, now).await)?.to_string(),
             Deed::DeleteEndpoint => said(store.delete_endpoint(tenant, app, endpoint, now).await)?.to_string(),
             Deed::Disable => match said(store.update_endpoint(tenant, &self.endpoint, self.disabled(), now).await)? {
@@ -216,7 +216,7 @@ impl Scene {
         match deed {
             Deed::Deliver | Deed::Fail | Deed::Refuse => format!("{:?}", model.record(&[self.finished(by, deed)])),
             Deed::Cancel => model.cancel(tenant, app, (message, endpoint), now).to_string(),
-            Deed::Resend => model.resend(tenant, app, message, endpoint, now).to_string(),
+            Deed::Resend => model.resend(tenant, app, (message, endpoint), now).to_string(),
             Deed::DeleteContent => model.delete_content(tenant, app, message, now).to_string(),
             Deed::DeleteEndpoint => model.delete_end(tenant, app, endpoint).to_string(),
             Deed::Disable => match model.update_end(tenant, &self.endpoint, self.disabled(), now) {

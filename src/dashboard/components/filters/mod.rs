@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::dashboard::applications::app_lookup;
 use crate::dashboard::applications::app_lookup::AppLookup;
 pub use crate::dashboard::components::filters::filter_form::FilterForm;
+use crate::dashboard::components::filtered_list::ListCursor;
 use crate::dashboard::components::format::UrlQuery;
 use crate::dashboard::components::time_input::parse_time;
 use crate::dashboard::http::current_user::{AppContext, CurrentUser};
@@ -309,12 +310,8 @@ impl Filters {
                 self.refuse("class", "Unknown response class.");
             }
         }
-        let row = |text: &str| -> Option<DeliveryKey> {
-            let (message, endpoint) = text.split_once('.')?;
-            Some((message.parse().ok()?, endpoint.parse().ok()?))
-        };
         let rows: Vec<Option<DeliveryKey>> =
-            params.given().filter(|(name, _)| *name == "row").map(|(_, text)| row(text)).collect();
+            params.given().filter(|(name, _)| *name == "row").map(|(_, text)| DeliveryKey::parse(text)).collect();
         if rows.len() > ROWS || rows.contains(&None) {
             self.refuse("row", format!("Select up to {ROWS} rows of the list."));
         } else if !rows.is_empty() {
