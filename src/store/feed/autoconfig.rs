@@ -75,8 +75,7 @@ impl Store {
                     .bind(made.id).bind(made.app_id).bind(&hash[..]).bind(&made.hint).bind(sealed).bind(made.created_at)
                     .execute(db).await.map(drop)
             })?;
-            self.audit_autoconfig(&mut tx, tenant, made, action::AUTOCONFIG_CREATED, made.created_at).await?;
-            tx.commit().await
+            self.commit_autoconfig(tx, tenant, made, action::AUTOCONFIG_CREATED, made.created_at).await
         })
         .await
     }
@@ -85,16 +84,17 @@ impl Store {
         self.inner.master.seal(id.0.as_bytes(), secret.text().as_bytes())
     }
 
-    async fn audit_autoconfig(
+    /// Commits a change of a subscription with its audit entry.
+    async fn commit_autoconfig(
         &self,
-        tx: &mut Tx,
+        tx: Tx,
         tenant: &Tenant,
         of: &AutoConfig,
         act: &'static str,
         now: Time,
     ) -> Result<(), StoreError> {
         let target = of.id.to_string();
-        self.audit(tx, NewAuditEntry::of(&tenant.org, act, &target).within(of.app_id), now).await
+        self.commit_audited(tx, NewAuditEntry::of(&tenant.org, act, &target).within(of.app_id), now).await
     }
 
     /// The subscription, if the tenant's application has it.
@@ -165,8 +165,7 @@ impl Store {
                 sqlx::query(SQL).bind(of.id).bind(of.app_id).bind(&hash[..]).bind(hint).bind(sealed)
                     .execute(db).await.map(|done| done.rows_affected())
             })?;
-            self.audit_autoconfig(&mut tx, tenant, of, action::AUTOCONFIG_ROTATED, now).await?;
-            tx.commit().await?;
+            self.commit_autoconfig(tx, tenant, of, action::AUTOCONFIG_ROTATED, now).await?;
             Ok(rotated > 0)
         })
         .await
@@ -205,8 +204,7 @@ impl Store {
             if bound == 0 {
                 return Ok(false);
             }
-            self.audit_autoconfig(&mut tx, tenant, of, action::AUTOCONFIG_SUBSCRIBED, now).await?;
-            tx.commit().await?;
+            self.commit_autoconfig(tx, tenant, of, action::AUTOCONFIG_SUBSCRIBED, now).await?;
             Ok(true)
         })
         .await
@@ -227,9 +225,8 @@ impl Store {
                 sqlx::query(SQL).bind(of.id).bind(of.app_id).execute(db).await.map(|done| done.rows_affected())
             })?;
             if deleted > 0 {
-                self.audit_autoconfig(&mut tx, tenant, of, action::AUTOCONFIG_DELETED, now).await?;
+                self.commit_autoconfig(tx, tenant, of, action::AUTOCONFIG_DELETED, now).await?;
             }
-            tx.commit().await?;
             Ok(deleted > 0)
         })
         .await
