@@ -63,9 +63,15 @@ async fn a_second_factor_is_kept_sealed_and_its_codes_work_once(home: Home) {
             store.open_session(by_password(&anna, &HASHES[0]), new_session(&[n; 32], later(60)), NOW).await.unwrap()
         );
     }
-    assert!(!store.add_second_factor(own_change(&from(), &anna, &HASHES[1], &keep), &new, NOW).await.unwrap(), "another password");
+    assert!(
+        !store.add_second_factor(own_change(&from(), &anna, &HASHES[1], &keep), &new, NOW).await.unwrap(),
+        "another password"
+    );
     assert!(store.add_second_factor(own_change(&from(), &anna, &HASHES[0], &keep), &new, later(1)).await.unwrap());
-    assert!(!store.add_second_factor(own_change(&from(), &anna, &HASHES[0], &keep), &new, NOW).await.unwrap(), "there is one");
+    assert!(
+        !store.add_second_factor(own_change(&from(), &anna, &HASHES[0], &keep), &new, NOW).await.unwrap(),
+        "there is one"
+    );
     let found = store.second_factor(anna.id).await.unwrap().unwrap();
     assert_eq!((found.secret, found.used, found.since, found.recovery_codes), (new.secret, 10, later(1), 3));
     assert!(store.operator(anna.id).await.unwrap().unwrap().second_factor);

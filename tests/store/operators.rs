@@ -97,7 +97,8 @@ async fn a_new_password_or_a_removal_ends_what_is_open(home: Home) {
     }
     assert!(store.open_session(by_password(&bert, &HASHES[0]), new_session(&[9; 32], later(60)), NOW).await.unwrap());
     let open = async |n: u8| store.session(&[n; 32], NOW).await.unwrap().is_some();
-    let changed = store.change_password(own_change(&from(), &anna, &HASHES[1], &[2; 32]), &HASHES[1], NOW).await.unwrap();
+    let changed =
+        store.change_password(own_change(&from(), &anna, &HASHES[1], &[2; 32]), &HASHES[1], NOW).await.unwrap();
     assert!(!changed && open(1).await, "the old one has to be right");
     assert!(store.change_password(own_change(&from(), &anna, &HASHES[0], &[2; 32]), &HASHES[1], NOW).await.unwrap());
     assert_eq!([open(1).await, open(2).await, open(3).await, open(9).await], [false, true, false, true]);

@@ -115,9 +115,13 @@ impl Credential {
         let token = |expires| CredentialRef::Token { hash, expires };
         let within = |org: &OrgId, app| Tenant { org: org.clone(), only: Some(app) };
         let (tenant, permissions, credential, kind, name) = match self {
-            Credential::Token(grant) => {
-                (grant.tenant.clone(), grant.permissions.clone(), token(grant.expires), ActorKind::Token, grant.subject())
-            }
+            Credential::Token(grant) => (
+                grant.tenant.clone(),
+                grant.permissions.clone(),
+                token(grant.expires),
+                ActorKind::Token,
+                grant.subject(),
+            ),
             Credential::Key(key) => {
                 let permissions = Permissions::Key(key.scopes);
                 (Tenant::org(key.org.clone()), permissions, CredentialRef::Key(key.id), ActorKind::Key, key.label())

@@ -81,8 +81,7 @@ impl<C: ListCursor> ListRequest<C> {
         (list, names): (ViewList, &[&'static str]),
     ) -> Result<ListRequest<C>, PageError> {
         let (store, context, now) = (&state.store, user.context(), state.clock.now());
-        let (params, filters, form) =
-            filters::read(store, user, context, (list.word(), names), query, now).await?;
+        let (params, filters, form) = filters::read(store, user, context, (list.word(), names), query, now).await?;
         let tools = ListTools::of(store, user, list, context.is_none(), &params).await?;
         let after = query.get("after").and_then(C::parse);
         Ok(ListRequest { params, filters, form, tools, after, now })

@@ -28,10 +28,10 @@ use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::list_user::ListUser;
 use crate::dashboard::http::verified_form::VerifiedForm;
+use crate::domain::Time;
 use crate::domain::access::portal::Capability;
 use crate::domain::access::saved_view::ViewList;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
-use crate::domain::Time;
 use crate::store::Store;
 use crate::store::query::delivery_list::{DeliveryKey, DeliveryStatusFilter, ListedDelivery};
 

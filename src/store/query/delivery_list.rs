@@ -1,5 +1,7 @@
 //! The filtered list of deliveries of an organization or an application, newest message first.
 
+mod delivery_status_filter;
+
 use std::collections::HashMap;
 
 use uuid::Uuid;
@@ -14,7 +16,7 @@ use crate::store::query::messages::id_range;
 use crate::store::query::page::SCAN;
 use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
-pub use crate::store::query::delivery_status_filter::DeliveryStatusFilter;
+pub use crate::store::query::delivery_list::delivery_status_filter::DeliveryStatusFilter;
 pub use crate::store::query::list_scan::DeliveryKey;
 
 /// Rows per statement when a scan covers few rows.

@@ -3,8 +3,9 @@
 //!
 //! * [`messages`], [`attempts`], [`deliveries`], [`endpoint_messages`]: records of one application.
 //! * [`message_list`], [`delivery_list`]: filtered lists across applications, read by a [`list_scan`].
-//! * [`counts`]: rollups by time; [`period_totals`] compares two periods. [`tail`]: the newest attempts. [`search_terms`]: resolving a typed id or name.
-//! * [`page`]: pages, their limits and cursors.
+//! * [`counts`]: rollups by time; [`period_totals`] compares two periods. [`tail`]: the newest attempts.
+//!   [`search_terms`]: resolving a typed id or name.
+//! * [`page`]: pages, their limits and cursors. [`topic_filter`]: the filter that lists of messages and attempts share.
 //!
 //! Invariants:
 //!
@@ -17,7 +18,6 @@ pub mod counts;
 pub mod deliveries;
 pub mod delivery_counts;
 pub mod delivery_list;
-pub mod delivery_status_filter;
 pub mod endpoint_messages;
 pub(in crate::store) mod list_scan;
 pub mod message_list;

@@ -133,8 +133,7 @@ pub async fn respond_filtered<S: ExportSource>(
     source: impl FnOnce(Store, Tenant, Filters) -> S,
 ) -> PageResult {
     let (query, now, format) = (UrlQuery::of(&request), state.clock.now(), format_of(&request)?);
-    let (_, filters, _) =
-        filters::read(&state.store, &user, user.context(), (S::NAME, names), &query, now).await?;
+    let (_, filters, _) = filters::read(&state.store, &user, user.context(), (S::NAME, names), &query, now).await?;
     if !filters.good() {
         return Err(PageError::BadRequest("A filter is invalid. Open the list to see which one."));
     }

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use crate::dashboard::applications::app_lookup;
 use crate::dashboard::applications::app_lookup::AppLookup;
-pub use crate::dashboard::components::filters::filter_form::FilterForm;
 use crate::dashboard::components::filtered_list::ListCursor;
+pub use crate::dashboard::components::filters::filter_form::FilterForm;
 use crate::dashboard::components::format::UrlQuery;
 use crate::dashboard::components::time_input::parse_time;
 use crate::dashboard::http::current_user::{AppContext, CurrentUser};

@@ -372,7 +372,9 @@ impl World {
         // A token that is another application's does not come to the key.
         let repeat = tenant.sees(app) && self.model.is_repeat(once.as_ref(), now);
         let may = if repeat { Err("repeated") } else { Ok(()) };
-        let Some(found) = agree("resend", store.resend(&tenant, app, (id, end), now).await, may)? else { return Ok(()) };
+        let Some(found) = agree("resend", store.resend(&tenant, app, (id, end), now).await, may)? else {
+            return Ok(());
+        };
         let wanted = self.model.resend(&tenant, app, (id, end), now);
         if wanted {
             self.model.enter_once(once, String::new());
