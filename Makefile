@@ -45,11 +45,12 @@ test-others:
 	$(CARGO) test --locked --no-fail-fast --lib --bins $(addprefix --test ,$(OTHERS))
 
 .PHONY: chaos
-chaos: need-compiler need-postgres need-strace ## run the fault injection tests at full length (half an hour) and print their table
+chaos: need-compiler need-postgres need-strace venv ## run the fault injection tests at full length (half an hour) and print their table
 	$(CARGO) test --locked --test store model:: -- --include-ignored
 	@rm -f $(CHAOS)
 	@code=0; $(CARGO) test --locked --test chaos -- --include-ignored --nocapture || code=$$?; \
 	$(CARGO) test --locked --test hostile -- --include-ignored --nocapture || code=$$?; \
+	$(CARGO) test --locked --test engine egress::vectors -- --include-ignored --nocapture || code=$$?; \
 	echo; echo "| fault | store | runs | accepted | delivered | lost | duplicates | in flight | dead |"; \
 	echo "|---|---|---:|---:|---:|---:|---:|---:|---:|"; cat $(CHAOS); exit $$code
 
@@ -59,8 +60,12 @@ bench: need-postgres ## measure throughput and latency on both stores, and witho
 	$(CARGO) bench --locked --bench scale -- --short
 
 .PHONY: screenshots
-screenshots: need-chromium npm ## take screenshots of all pages into target/screenshots
-	$(CARGO) test --locked --test browser screenshots -- --ignored --nocapture
+screenshots: need-chromium need-fonts npm ## take screenshots of all pages into target/screenshots
+	$(CARGO) test --locked --test browser screenshots::screenshots -- --ignored --nocapture
+
+.PHONY: pictures
+pictures: need-chromium need-fonts ## take the README's pictures, of the running demo
+	$(CARGO) test --locked --test browser demo_pictures -- --ignored --nocapture
 
 .PHONY: sbom
 sbom: need-python ## write a CycloneDX list of all crates of the program to target/sbom.cdx.json
@@ -125,6 +130,12 @@ need-mariadb:
 need-chromium:
 	@if ! { command -v chromium && command -v chromedriver; } >/dev/null; then \
 	  $(call install,chromium chromium-driver,Chromium with its driver (for the browser tests)); fi
+
+# Names in pictures are in several scripts.
+.PHONY: need-fonts
+need-fonts:
+	@for lang in ja ar he hi; do if [ -z "$$(fc-list :lang=$$lang)" ]; then \
+	  $(call install,fontconfig fonts-noto-core fonts-noto-cjk,fonts of all scripts (for pictures)); break; fi; done
 
 # Runs between Sendoff and PostgreSQL in tests/process/environment.
 .PHONY: need-pgbouncer

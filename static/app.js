@@ -18,6 +18,12 @@
 'use strict';
 (() => {
   const root = document.documentElement;
+  // The words of this script, in the language of the page.
+  const WORDS = {
+    en: { now: 'now', just: 'just now', ago: (span) => `${span} ago`, copy: 'Copy', copied: 'Copied', cancel: 'Cancel', go: 'Continue' },
+    de: { now: 'jetzt', just: 'gerade eben', ago: (span) => `vor ${span}`, copy: 'Kopieren', copied: 'Kopiert', cancel: 'Abbrechen', go: 'Weiter' },
+  };
+  const word = WORDS[root.lang] ?? WORDS.en;
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const make = (name, more = {}, ...inside) => {
     const element = Object.assign(document.createElement(name), more);
@@ -41,7 +47,7 @@
       const at = Date.parse(time.dateTime);
       const s = Math.floor(Math.abs(now - at) / 1000);
       if (at > now) coming.add(time);
-      const past = coming.has(time) ? 'now' : s ? `${roughly(s)} ago` : 'just now';
+      const past = coming.has(time) ? word.now : s ? word.ago(roughly(s)) : word.just;
       const text = at > now ? `in ${roughly(s || 1)}` : past;
       if (at && time.textContent !== text) time.textContent = text;
     }
@@ -78,13 +84,13 @@
     const block = element.matches('pre');
     if (element.parentElement.matches('.copies') || element.nextElementSibling?.matches('.copy')) return;
     const of = element.dataset.copy ? document.querySelector(element.dataset.copy) ?? element : element;
-    const button = make('button', { type: 'button', className: 'copy', textContent: 'Copy' });
-    if (!block) button.setAttribute('aria-label', `Copy ${of.textContent}`);
+    const button = make('button', { type: 'button', className: 'copy', textContent: word.copy });
+    if (!block) button.setAttribute('aria-label', `${word.copy} ${of.textContent}`);
     button.addEventListener('click', async () => {
       await copy(of.textContent);
-      button.textContent = said.textContent = 'Copied';
+      button.textContent = said.textContent = word.copied;
       button.focus();
-      setTimeout(() => (button.textContent = 'Copy', said.textContent = ''), 1500);
+      setTimeout(() => (button.textContent = word.copy, said.textContent = ''), 1500);
     });
     if (!block) return element.after(button);
     const frame = make('div', { className: 'copies' });
@@ -103,13 +109,13 @@
   const agreed = new WeakSet();
 
   function ask(form, button, words) {
-    const name = button?.textContent.trim() || 'Continue';
+    const name = button?.textContent.trim() || word.go;
     const row = form.closest('.rows tr, .card');
     const what = ['.c-main a', '.url'].map((part) => row?.querySelector(part)?.textContent).filter(Boolean);
     const dialog = make('dialog', {}, make('form', { method: 'dialog' },
       make('p', { textContent: words || `${name}: ${what.join(' to ') || document.querySelector('h1').textContent}?` }),
       make('button', { className: 'primary', value: 'yes', textContent: name }), ' ',
-      make('button', { textContent: 'Cancel' })));
+      make('button', { textContent: word.cancel })));
     dialog.setAttribute('aria-label', name);
     dialog.addEventListener('close', () => {
       if (dialog.returnValue !== 'yes') return button?.focus();
@@ -191,7 +197,7 @@
       button.hidden = false;
       button.addEventListener('click', async () => {
         await copy(document.querySelector(button.dataset.copies).textContent);
-        button.textContent = said.textContent = 'Copied';
+        button.textContent = said.textContent = word.copied;
         button.focus();
         setTimeout(() => (button.textContent = name, said.textContent = ''), 1500);
       });

@@ -492,7 +492,9 @@ CREATE TABLE autoconfig (
     hash                BYTEA NOT NULL,
     -- The token's last characters.
     hint                TEXT NOT NULL,
-    -- What its endpoint signs with, sealed; the id is the associated data.
+    -- Feature flags of the token, as JSON.
+    feature_flags       TEXT NOT NULL,
+    -- What its endpoint signs with, sealed; the id and the token's hash are the associated data.
     secret              BYTEA NOT NULL,
     -- What was made by it; NULL: nothing yet.
     endpoint_id         UUID,

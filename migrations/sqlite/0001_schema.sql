@@ -470,7 +470,9 @@ CREATE TABLE autoconfig (
     hash                BLOB NOT NULL,
     -- The token's last characters.
     hint                TEXT NOT NULL,
-    -- What its endpoint signs with, sealed; the id is the associated data.
+    -- Feature flags of the token, as JSON.
+    feature_flags       TEXT NOT NULL,
+    -- What its endpoint signs with, sealed; the id and the token's hash are the associated data.
     secret              BLOB NOT NULL,
     -- What was made by it; NULL: nothing yet.
     endpoint_id         BLOB,

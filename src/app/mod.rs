@@ -114,7 +114,7 @@ impl App {
             Some(address) => named(config.http.portal_url(address))?,
             None => public_url.clone(),
         };
-        let egress = Egress::through(config.egress_proxy.clone(), config.egress.clone())?;
+        let egress = Egress::with(config.egress.clone())?;
         let draining = Arc::new(AtomicBool::new(false));
         let feeds = TailFeeds::default();
         let authenticator = Authenticator::new(opened.store.clone(), opened.tokens.clone(), config.http.traffic());
@@ -134,6 +134,7 @@ impl App {
             feeds: feeds.clone(),
             passwords: Passwords::default(),
             oidc: config.oidc.clone().map(OidcProvider::new).transpose()?.map(Arc::new),
+            require_totp: config.require_totp,
             draining: draining.clone(),
             metrics: metrics(opened.store.supervisor())?,
         };

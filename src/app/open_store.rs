@@ -82,7 +82,8 @@ async fn connect(config: &Config, keys: key_files::Keys) -> Result<OpenStore, Ap
     };
     let store = Store::open_with(options, config.store.tuning).await?;
     store.limit_endpoints(config.store.max_endpoints);
-    Ok(OpenStore { store, tokens: Tokens::with_key(&keys.tokens), dashboard_secret })
+    let tokens = Tokens::with_key(&keys.tokens, config.keys.other_tokens.as_ref().map(|secret| &secret[..]));
+    Ok(OpenStore { store, tokens, dashboard_secret })
 }
 
 /// Replaces SQLite's "unable to open database file", which does not say that the folder is missing.

@@ -21,7 +21,7 @@ pub(super) enum EventTypesCommand {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ImportFile {
-    /// JSON file with webhooks, or - for standard input
+    /// JSON or YAML file with webhooks, or - for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Make the changes

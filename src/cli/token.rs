@@ -34,7 +34,7 @@ pub(super) fn run(config: &Config, options: &Options) -> Result<(), CliError> {
 
 /// Signs a token with the configured secret.
 pub(super) fn mint(config: &Config, org: &OrgId, app: Option<AppId>, ttl: Duration) -> Result<String, CliError> {
-    let tokens = Tokens::with_key(&app::existing_token_key(&config.keys, &config.store.location)?);
+    let tokens = Tokens::with_key(&app::existing_token_key(&config.keys, &config.store.location)?, None);
     let now = Clock.now();
     let minted = match app {
         Some(app) => tokens.mint_app(org, app, now, ttl),

@@ -16,6 +16,8 @@ pub struct KeyConfig {
     /// The only accepted token algorithm.
     pub algorithm: Algorithm,
     pub tokens: Option<TokenKey>,
+    /// A second token secret that verifies but never signs.
+    pub other_tokens: Option<Zeroizing<Vec<u8>>>,
     pub master: Option<MasterKey>,
     /// A second master key that decrypts but never encrypts.
     pub other: Option<MasterKey>,
@@ -34,6 +36,7 @@ impl KeyConfig {
             Algorithm::from_name(text).ok_or_else(|| "is not a supported algorithm".to_owned())
         })?;
         let secret = settings.parse_optional("jwt_secret", jwt_secret)?;
+        let other_tokens = settings.parse_optional("jwt_secret_other", jwt_secret)?;
         let public = settings.parse_optional("jwt_public_key", |text| PublicKey::parse(text).map_err(str::to_owned))?;
         let master = settings.parse_optional("master_key", master_key)?;
         let other = settings.parse_optional("master_key_other", master_key)?;
@@ -55,17 +58,17 @@ impl KeyConfig {
         if shared && master.is_none() {
             return Err(settings.error("master_key", MISSING));
         }
-        Ok(KeyConfig { algorithm, tokens, master, other })
+        Ok(KeyConfig { algorithm, tokens, other_tokens, master, other })
     }
 
     /// Warns about a key that the algorithm does not use.
     pub(super) fn unused_key_warning(&self, settings: &Settings) -> Vec<String> {
-        let (name, unused) = match self.algorithm.is_shared() {
-            true => ("jwt_public_key", "SENDOFF_JWT_PUBLIC_KEY"),
-            false => ("jwt_secret", "SENDOFF_JWT_SECRET"),
+        let names: &[&str] = match self.algorithm.is_shared() {
+            true => &["jwt_public_key"],
+            false => &["jwt_secret", "jwt_secret_other"],
         };
-        let line = format!("{unused} is not used with SENDOFF_JWT_ALGORITHM={}", self.algorithm);
-        settings.is_set(name).then_some(line).into_iter().collect()
+        let unused = names.iter().filter(|name| settings.is_set(name)).map(|name| name.to_ascii_uppercase());
+        unused.map(|name| format!("SENDOFF_{name} is not used with SENDOFF_JWT_ALGORITHM={}", self.algorithm)).collect()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::domain::address::AddressPolicy;
 use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::deliveries::delivery_settings::DeliverySettings;
 use crate::domain::signing::secret::SignatureType;
-use crate::egress::EgressProxy;
+use crate::egress::{EgressOptions, EgressProxy};
 use crate::store::{Connections, Location, Tuning};
 pub use http_config::HttpConfig;
 pub use key_config::{KeyConfig, jwt_secret, master_key};
@@ -49,14 +49,14 @@ pub struct Config {
     pub keys: KeyConfig,
     pub http: HttpConfig,
     pub role: Role,
-    pub egress: AddressPolicy,
-    /// `None`: receivers are reached directly.
-    pub egress_proxy: Option<EgressProxy>,
+    pub egress: EgressOptions,
     pub delivery: DeliveryConfig,
     /// `None`: no mail is sent.
     pub mail: Option<MailConfig>,
     /// `None`: no sign-in through an identity provider.
     pub oidc: Option<OidcOptions>,
+    /// Accounts with a password need a second factor.
+    pub require_totp: bool,
     pub log: LogConfig,
     /// Valid but risky settings, one line each.
     pub warnings: Vec<String>,
@@ -130,14 +130,11 @@ impl Config {
             keys: KeyConfig::new(settings, &store.location)?,
             http: HttpConfig::new(settings)?,
             role: role(settings, &store.location)?,
-            egress: AddressPolicy {
-                allow: settings.parse("egress_allow", parsers::networks)?,
-                https_only: settings.parse("https_only", parsers::boolean)?,
-            },
-            egress_proxy: egress_proxy(settings)?,
+            egress: egress(settings)?,
             delivery: DeliveryConfig::new(settings)?,
             mail: MailConfig::new(settings)?,
             oidc: oidc_config::options(settings)?,
+            require_totp: settings.parse("require_totp", parsers::boolean)?,
             log: LogConfig::new(settings)?,
             warnings: Vec::new(),
             store,
@@ -211,9 +208,16 @@ fn role(settings: &Settings, location: &Location) -> Result<Role, ConfigError> {
     }
 }
 
-fn egress_proxy(settings: &Settings) -> Result<Option<EgressProxy>, ConfigError> {
+fn egress(settings: &Settings) -> Result<EgressOptions, ConfigError> {
     let bypass = settings.parse("egress_no_proxy", parsers::hosts_and_networks)?;
-    settings.parse_optional("egress_proxy", |url| EgressProxy::new(url, &bypass))
+    Ok(EgressOptions {
+        policy: AddressPolicy {
+            allow: settings.parse("egress_allow", parsers::networks)?,
+            https_only: settings.parse("https_only", parsers::boolean)?,
+        },
+        proxy: settings.parse_optional("egress_proxy", |url| EgressProxy::new(url, &bypass))?,
+        name_servers: settings.parse("egress_dns", parsers::name_servers)?,
+    })
 }
 
 impl DeliveryConfig {

@@ -78,6 +78,15 @@ pub fn networks(text: &str) -> ParseResult<Vec<IpNet>> {
     items(text).map(network).collect()
 }
 
+/// Parses addresses of name servers separated by commas. Without a port, it is 53.
+pub fn name_servers(text: &str) -> ParseResult<Vec<SocketAddr>> {
+    let server = |item: &str| match item.parse::<IpAddr>() {
+        Ok(ip) => Ok(SocketAddr::new(ip, 53)),
+        Err(_) => item.parse().map_err(|_| format!("contains {item:?}, which is not an address")),
+    };
+    items(text).map(server).collect()
+}
+
 /// Validates host names, addresses and networks separated by commas. A name may begin with a dot.
 pub fn hosts_and_networks(text: &str) -> ParseResult<String> {
     let label =
@@ -234,6 +243,9 @@ mod tests {
         assert_eq!(networks("10.0.0.0/8, ::1").map(|list| list.len()), Ok(2));
         assert_eq!(networks(""), Ok(vec![]));
         assert!(networks("10.0.0.0/33").is_err() && networks("localhost").is_err());
+        let servers = name_servers("192.0.2.53, [2001:db8::1]:5353,2001:db8::1").unwrap();
+        assert_eq!(servers.iter().map(SocketAddr::port).collect::<Vec<_>>(), [53, 5_353, 53]);
+        assert!(name_servers("localhost").is_err() && name_servers("192.0.2.53:x").is_err());
     }
 
     #[test]

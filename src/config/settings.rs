@@ -29,7 +29,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// All settings, in the order of docs/configuration.md.
-pub const SETTINGS: [Setting; 51] = [
+pub const SETTINGS: [Setting; 54] = [
     setting("config", None, "the path of a TOML file", "Read settings from this TOML file, in snake_case"),
     // Database.
     secret(
@@ -121,6 +121,12 @@ pub const SETTINGS: [Setting; 51] = [
         "at least 16 bytes, such as the output of `openssl rand -hex 32`",
         "Sign tokens with this secret [created on the first start with SQLite]",
     ),
+    secret(
+        "jwt_secret_other",
+        None,
+        "at least 16 bytes, like the secret",
+        "Accept tokens signed with this secret too, while the secret changes",
+    ),
     setting(
         "jwt_algorithm",
         Some("HS256"),
@@ -181,6 +187,7 @@ pub const SETTINGS: [Setting; 51] = [
         "5m to 7d, such as 12h",
         "End sessions of the provider's users after this time",
     ),
+    setting("require_totp", Some("false"), "true or false", "Require two-factor sign-in of operators with a password"),
     // Delivery.
     setting(
         "retry_schedule",
@@ -236,6 +243,12 @@ pub const SETTINGS: [Setting; 51] = [
         Some(""),
         "host names and networks separated by commas, such as .internal.example,10.1.0.0/16",
         "Reach these receivers without the proxy",
+    ),
+    setting(
+        "egress_dns",
+        Some(""),
+        "addresses of name servers separated by commas, such as 192.0.2.53,[2001:db8::53]:5353",
+        "Look up receivers at these name servers instead of the system's",
     ),
     setting("https_only", Some("false"), "true or false", "Reject endpoints with an http:// URL"),
     // Limits and retention.

@@ -46,7 +46,7 @@ use actix_web::{HttpRequest, Resource, Route, web};
 use url::Url;
 
 use crate::dashboard::applications::{application_form, portal_link};
-use crate::dashboard::deliveries::{cancel, resend};
+use crate::dashboard::deliveries::{cancel, cancel_selected, resend};
 use crate::dashboard::endpoints::{development_page, endpoint, endpoint_actions, endpoint_secret, polling, test_event};
 use crate::dashboard::event_types::{event_type_form, import_page, public_catalog};
 pub use crate::dashboard::http::route_access::{Access, RouteAccess, TABLE as ROUTE_ACCESS};
@@ -95,6 +95,8 @@ pub struct DashboardState {
     pub traffic: Traffic,
     /// The identity provider; `None`: sign-in by password or link only.
     pub oidc: Option<Arc<OidcProvider>>,
+    /// Accounts with a password need a second factor.
+    pub require_totp: bool,
 }
 
 impl DashboardState {
@@ -244,12 +246,13 @@ fn outbox_rows(config: &mut web::ServiceConfig) {
         .service(page(&row("discard"), read().to(outbox::ask)).route(web::post().to(outbox::discard)));
 }
 
-/// Bulk resends and the live tail, shared by the dashboard and the portal.
+/// Bulk resends, canceling a selection and the live tail, shared by the dashboard and the portal.
 fn resends_and_live(config: &mut web::ServiceConfig) {
     config
         .service(page("/resend", read().to(bulk::show)).route(web::post().to(bulk::begin)))
         .service(page("/resend/{work}", read().to(bulk::bulk_job::show)))
         .service(page("/resend/{work}/cancel", web::post().to(bulk::bulk_job::cancel)))
+        .service(page("/cancel", read().to(cancel_selected::ask)).route(web::post().to(cancel_selected::cancel)))
         .service(page("/tail", read().to(tail::show)))
         .service(page("/tail/events", web::get().to(tail::events)));
 }

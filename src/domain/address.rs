@@ -138,10 +138,8 @@ fn why_special_v4(ip: Ipv4Addr) -> Option<&'static str> {
 /// The reason a URL is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// The host is an address Sendoff does not connect to.
-    #[error(
-        "points to an address that Sendoff does not connect to: {0}. Use a public one, or open it (SENDOFF_EGRESS_ALLOW)"
-    )]
+    /// The host is an address Sendoff does not connect to. Customers read it: it repeats only what the URL says.
+    #[error("points to an address that is not allowed: {0}. Use a public one")]
     Address(#[from] BlockedAddress),
     /// Unsupported scheme, port, credentials or host.
     #[error("{0}")]
@@ -158,6 +156,11 @@ pub struct AddressPolicy {
 }
 
 impl AddressPolicy {
+    /// Whether the operator allowed any address.
+    pub fn allows_any(&self) -> bool {
+        !self.allow.is_empty()
+    }
+
     /// Whether the operator allowed `ip` explicitly. An IPv4 range also allows the IPv4-mapped forms of its addresses,
     /// but no other embedding.
     pub fn is_allowed(&self, ip: IpAddr) -> bool {
@@ -182,9 +185,7 @@ impl AddressPolicy {
             "https" => {}
             "http" if !self.https_only => {}
             "http" => {
-                return Err(UrlError::Invalid(
-                    "must begin with https://, plain http:// is turned off (SENDOFF_HTTPS_ONLY)",
-                ));
+                return Err(UrlError::Invalid("must begin with https://, plain http:// is turned off"));
             }
             _ => return Err(UrlError::Invalid("must begin with https:// or http://")),
         }

@@ -64,6 +64,8 @@ limits! {
     SCHEMAS_BYTES = 256 * 1024, "schemas of an event type, as JSON", "bytes";
     /// Maximum event types of an organization, archived ones included.
     CATALOG = 10_000, "event types of an organization, archived ones included", "event types";
+    /// Maximum organizations with a name or defaults of their own.
+    ORGANIZATIONS = 10_000, "organizations with a name or defaults of their own", "organizations";
     /// Maximum active API keys of an organization.
     KEYS = 1_000, "API keys of an organization", "keys";
     /// Maximum unused portal links of an application; a further one replaces the oldest.
@@ -102,6 +104,10 @@ limits! {
     DEVELOPMENT_ERROR = 256, "error of an attempt at a development endpoint", "characters";
     /// Maximum ids in one reconciliation request.
     RECEIVED_IDS = 10_000, "ids that a reconciliation names", "ids";
+    /// Maximum buckets in the digest of one reconciliation request.
+    DIGEST_BUCKETS = 3_000, "buckets in the digest of a reconciliation", "buckets";
+    /// Maximum ids that one bucket of a digest counts.
+    BUCKET_IDS = 1_000, "ids that one of these buckets counts", "ids";
     /// Maximum items of a page of a list.
     PAGE = 250, "page of a list", "items";
     /// Maximum bytes of items on a page, unless its first item alone is larger.

@@ -61,7 +61,7 @@ pub fn classify(error: &client::Error, tls: bool) -> Classification {
 fn classify_link(link: &(dyn Error + 'static), phase: ConnectPhase) -> Option<Classification> {
     if let Some(error) = link.downcast_ref::<ResolveError>() {
         return Some(match error {
-            ResolveError::Blocked(_) | ResolveError::BlockedAddress(_) => Ok((Failure::Blocked, error.to_string())),
+            ResolveError::Blocked | ResolveError::BlockedAddress => Ok((Failure::Blocked, error.to_string())),
             ResolveError::NotFound(_) => Ok((Failure::Dns, error.to_string())),
             ResolveError::Ours(why) => Err(NotSent(*why)),
         });

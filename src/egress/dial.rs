@@ -101,10 +101,13 @@ impl Service<Uri> for Dialer {
 async fn connect(guard: &Guard, address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     let local = stream.local_addr()?;
-    guard
-        .check_connected(local.ip(), address.ip())
-        .map_err(|refused| io::Error::other(ResolveError::BlockedAddress(refused)))?;
-    Ok(stream)
+    match guard.check_connected(local.ip(), address.ip()) {
+        Ok(()) => Ok(stream),
+        Err(refused) => {
+            tracing::debug!(address = %refused, "blocked an address after connecting");
+            Err(io::Error::other(ResolveError::BlockedAddress))
+        }
+    }
 }
 
 /// Sends small packets at once, and notices peers that vanished.

@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::{ResolverBuilder, TokioResolver};
+use hickory_resolver::{Hosts, ResolverBuilder, TokioResolver};
 use tokio::time::Instant;
 
 use super::dns_health::DnsHealth;
+use super::hosts_file;
 
 /// Interval between checks of the files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,7 +27,10 @@ pub type MakeBuilder = Box<dyn Fn() -> ResolverBuilder<TokioRuntimeProvider> + S
 pub struct DnsConfig(Arc<Inner>);
 
 struct Inner {
+    /// Watched for changes, the hosts file among them.
     files: Vec<PathBuf>,
+    /// `None`: no hosts file counts.
+    hosts: Option<PathBuf>,
     builder: MakeBuilder,
     state: Mutex<Snapshot>,
 }
@@ -44,6 +48,7 @@ type FileVersion = (Option<SystemTime>, u64, u64);
 #[derive(Clone)]
 pub struct DnsClients {
     pub dns: TokioResolver,
+    pub hosts: Arc<Hosts>,
     pub health: DnsHealth,
 }
 
@@ -54,16 +59,21 @@ impl fmt::Debug for DnsConfig {
 }
 
 impl DnsConfig {
-    /// Builds clients with `builder`, now and whenever one of `files` changes.
+    /// Builds clients with `builder` and reads the hosts file `hosts`, now and whenever it or one of `files` changes.
     ///
     /// # Errors
     /// hickory rejects the configuration.
-    pub fn new(files: Vec<PathBuf>, builder: MakeBuilder) -> Result<DnsConfig, NetError> {
+    pub fn new(mut files: Vec<PathBuf>, hosts: Option<PathBuf>, builder: MakeBuilder) -> Result<DnsConfig, NetError> {
+        files.extend(hosts.clone());
         let versions = versions(&files);
         let (lookups, probes) = (builder(), builder());
-        let clients = DnsClients { dns: lookups.build()?, health: DnsHealth::new(probes)? };
+        let clients = DnsClients {
+            dns: lookups.build()?,
+            hosts: hosts_file::read(hosts.as_deref()),
+            health: DnsHealth::new(probes)?,
+        };
         let state = Mutex::new(Snapshot { checked_at: Instant::now(), versions, clients });
-        Ok(DnsConfig(Arc::new(Inner { files, builder, state })))
+        Ok(DnsConfig(Arc::new(Inner { files, hosts, builder, state })))
     }
 
     /// The clients at `now`, from a configuration that is at most 1 s old.
@@ -88,7 +98,11 @@ impl DnsConfig {
     /// Builds new clients. Lookups in flight and the health of the name servers carry over.
     fn reload(&self, before: &DnsClients) -> Result<DnsClients, NetError> {
         let (lookups, probes) = ((self.0.builder)(), (self.0.builder)());
-        let clients = DnsClients { dns: lookups.build()?, health: before.health.with_builder(probes)? };
+        let clients = DnsClients {
+            dns: lookups.build()?,
+            hosts: hosts_file::read(self.0.hosts.as_deref()),
+            health: before.health.with_builder(probes)?,
+        };
         tracing::info!("reloaded the DNS configuration");
         Ok(clients)
     }

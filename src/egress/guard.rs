@@ -78,17 +78,17 @@ mod tests {
         let guard = Guard::with_own_addresses(Arc::default(), |ip| ip.to_string() == "8.8.8.8");
         let egress = guarded(Vec::new(), move || Some((port, None)), guard);
         let listening = listener.local_addr().unwrap().port();
-        for (host, detail) in [
-            ("8.8.8.8", "the address is blocked: 8.8.8.8 is an address of this machine"),
-            ("a.example", "the name resolves to a blocked address: 8.8.8.8 is an address of this machine"),
-        ] {
+        for (host, detail) in
+            [("8.8.8.8", "the address is blocked"), ("a.example", "the name resolves to a blocked address")]
+        {
             // An open and a closed port.
             for port in [listening, 1] {
                 let url = format!("http://{host}:{port}/");
                 let outcome = post(&egress, &url, Duration::from_secs(5)).await.unwrap();
                 assert_eq!((outcome.failure, outcome.detail.as_str()), (Some(Failure::Blocked), detail), "{url}");
                 let refused = egress.vet_text(&url).await.unwrap_err().to_string();
-                assert!(refused.contains("an address of this machine"), "{url}: {refused}");
+                assert!(refused.contains("leads to an address that is not allowed"), "{url}: {refused}");
+                assert!(!refused.contains("8.8.8.8") && !refused.contains("machine"), "{url}: {refused}");
             }
         }
         assert!(listener.accept().is_err(), "nobody connected");

@@ -3,8 +3,8 @@
 //!
 //! * [`Egress`] is the HTTP client. A [`Post`] is one request, its [`Outcome`] the recorded result, and [`NotSent`] a
 //!   failure of this machine.
-//! * `resolver` and `dns_config` look names up, `dns_health` distinguishes broken name servers from broken names, and
-//!   `guard` blocks addresses (SSRF protection).
+//! * `resolver`, `dns_config` and `hosts_file` look names up, `dns_health` distinguishes broken name servers from broken
+//!   names, and `guard` blocks addresses (SSRF protection).
 //! * `dial` opens TCP connections, `proxy` tunnels through the operator's proxy, `connection` adds TLS and limits, and
 //!   `header_case` sets the case of header names.
 //! * `response` limits the recorded part of a response; `classify` turns errors into a [`Failure`] and a sentence.
@@ -14,6 +14,7 @@
 //!
 //! * No connection and no tunnel goes to an address that [`AddressPolicy`] or the guard refuses, whether a URL names it
 //!   or DNS returns it. The operator's mail server, proxy and identity provider are exempt.
+//! * No error about a refused address tells the address of a name, why it is refused, or what listens there.
 //! * A request reaches the network at most once. The client retries only when an idle connection closed before it took
 //!   the first byte (hyper-util, "retry canceled requests").
 //! * The client has no redirects, cookies, decompression or HTTP/2, and ignores the system's proxy variables.
@@ -29,6 +30,7 @@ mod dns_config;
 mod dns_health;
 mod guard;
 mod header_case;
+mod hosts_file;
 mod local;
 pub mod provider_client;
 mod proxy;
@@ -38,6 +40,7 @@ pub mod smtp;
 #[cfg(test)]
 mod test_name_server;
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +94,16 @@ pub struct Post<'a> {
     pub now: Time,
 }
 
+/// How receivers are reached.
+#[derive(Clone, Debug, Default)]
+pub struct EgressOptions {
+    pub policy: AddressPolicy,
+    /// `None`: receivers are reached directly.
+    pub proxy: Option<EgressProxy>,
+    /// Empty: the system's.
+    pub name_servers: Vec<SocketAddr>,
+}
+
 /// The HTTP client. Clones are cheap and share connections.
 #[derive(Clone, Debug)]
 pub struct Egress {
@@ -122,18 +135,19 @@ impl Egress {
     /// # Errors
     /// The system has no CA certificates, or its DNS configuration is unusable.
     pub fn new(policy: AddressPolicy) -> Result<Egress, EgressError> {
-        Egress::through(None, policy)
+        Egress::with(EgressOptions { policy, ..EgressOptions::default() })
     }
 
-    /// Like [`Egress::new`], through `proxy` if there is one.
+    /// Creates a client with these options.
     ///
     /// # Errors
     /// As for [`Egress::new`].
-    pub fn through(proxy: Option<EgressProxy>, policy: AddressPolicy) -> Result<Egress, EgressError> {
+    pub fn with(options: EgressOptions) -> Result<Egress, EgressError> {
         // Fails if the process already has a default provider, which is then used.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let resolver = Resolver::new(Guard::new(Arc::new(policy))).map_err(EgressError::Resolver)?;
-        Egress::with_resolver(resolver, proxy, MAX_AGE)
+        let guard = Guard::new(Arc::new(options.policy));
+        let resolver = Resolver::new(guard, &options.name_servers).map_err(EgressError::Resolver)?;
+        Egress::with_resolver(resolver, options.proxy, MAX_AGE)
     }
 
     fn with_resolver(resolver: Resolver, proxy: Option<EgressProxy>, max_age: Duration) -> Result<Egress, EgressError> {
@@ -244,8 +258,13 @@ impl Egress {
         if addresses.iter().any(|&ip| self.guard.policy().is_allowed(ip)) {
             return Ok(());
         }
-        let refused = addresses.into_iter().find_map(|ip| self.guard.check(ip).err());
-        refused.map_or(Ok(()), |why| Err(Invalid::new("url", UrlError::from(why).to_string())))
+        match addresses.into_iter().find_map(|ip| self.guard.check(ip).err()) {
+            None => Ok(()),
+            Some(refused) => {
+                tracing::debug!(host = url.host_str(), address = %refused, "refused the URL of an endpoint");
+                Err(Invalid::new("url", "leads to an address that is not allowed; use a public one"))
+            }
+        }
     }
 }
 

@@ -1,14 +1,18 @@
 //! Host names to the addresses that Sendoff may connect to.
 //!
-//! * [`Resolver`] asks DNS through hickory with the system's configuration, including `/etc/hosts`, and caches answers.
-//!   The HTTP client connects only to the returned addresses, so DNS rebinding cannot bypass the guard.
+//! * [`Resolver`] asks DNS through hickory with the system's name servers, and caches answers. The HTTP client connects
+//!   only to the returned addresses, so DNS rebinding cannot bypass the guard.
+//! * Names are absolute. The hosts file and the search domains belong to the operator's network, and customers choose
+//!   the names: both count only for addresses that the operator allowed (`SENDOFF_EGRESS_ALLOW`). All other names look
+//!   like names that do not exist.
 //! * It looks up IPv4 and IPv6 at once. [`ResolvedAddresses`] holds the family that answers first, plus the other one
 //!   if it arrives within 50 ms. A later answer joins while connecting, so a family without an answer causes no delay.
-//! * A [`ResolveError`] is a refused address, a name without addresses, or a failure of this machine.
+//! * A [`ResolveError`] is a refused address, a name without addresses, or a failure of this machine. It reaches
+//!   customers, so it contains no address; the log has it at level `debug`.
 //!
 //! Changes of `/etc/resolv.conf` and `/etc/hosts` take effect within a second ([`DnsConfig`]).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,12 +28,14 @@ use tokio::time::{Instant, timeout};
 use super::dns_config::{DnsClients, DnsConfig};
 use super::dns_health::DnsHealth;
 use super::guard::Guard;
+use super::hosts_file;
 use super::local::exhausted;
 use crate::domain::address::BlockedAddress;
 use crate::domain::deliveries::attempt::LocalFailure;
 
-/// Files that are watched for changes.
-const CONFIG_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+/// Watched for changes, with the hosts file.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
 /// Cached answers. Bounded, because customers choose the names.
 const CACHE_SIZE: u64 = 8_192;
 /// Minimum and maximum time to cache an answer, regardless of its TTL.
@@ -46,12 +52,12 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// A name has no address to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// Every address of the name is refused; this is the first.
-    #[error("the name resolves to a blocked address: {0}")]
-    Blocked(BlockedAddress),
+    /// Every address of the name is refused.
+    #[error("the name resolves to a blocked address")]
+    Blocked,
     /// The host is an address, and it is refused.
-    #[error("the address is blocked: {0}")]
-    BlockedAddress(BlockedAddress),
+    #[error("the address is blocked")]
+    BlockedAddress,
     /// DNS returned no address; a sentence says why.
     #[error("{0}")]
     NotFound(String),
@@ -70,6 +76,8 @@ pub struct ResolvedAddresses {
 
 /// A lookup of one address family.
 type FamilyLookup = BoxFuture<'static, Result<Vec<IpAddr>, NetError>>;
+/// The addresses of the family that answered first, and a lookup of the other one if it is slower.
+type FoundAddresses = (Vec<IpAddr>, Option<FamilyLookup>);
 
 /// Resolves names and drops refused addresses. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -79,22 +87,28 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Reads the system's configuration. Without one (a bare container) it asks 127.0.0.1, as libc does.
+    /// Asks `servers`. Without any, it reads the system's configuration, and without one (a bare container) it asks
+    /// 127.0.0.1, as libc does.
     ///
     /// # Errors
     /// hickory rejects the configuration.
-    pub fn new(guard: Guard) -> Result<Resolver, NetError> {
-        let builder = || {
-            TokioResolver::builder_tokio().unwrap_or_else(|error| {
+    pub fn new(guard: Guard, servers: &[SocketAddr]) -> Result<Resolver, NetError> {
+        let servers = servers.to_vec();
+        let files = if servers.is_empty() { vec![RESOLV_CONF.into()] } else { Vec::new() };
+        let builder = move || match &servers[..] {
+            [] => TokioResolver::builder_tokio().unwrap_or_else(|error| {
                 tracing::warn!(%error, "/etc/resolv.conf is unusable; using the name server at 127.0.0.1");
-                local_nameserver()
-            })
+                asking(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 53))])
+            }),
+            servers => asking(servers),
         };
-        Resolver::with_builder(CONFIG_FILES.map(PathBuf::from).to_vec(), builder, guard)
+        Resolver::with_builder(files, Some(HOSTS.into()), builder, guard)
     }
 
+    /// Watches `files` and the hosts file `hosts` for changes.
     pub(super) fn with_builder(
         files: Vec<PathBuf>,
+        hosts: Option<PathBuf>,
         builder: impl Fn() -> ResolverBuilder<TokioRuntimeProvider> + Send + Sync + 'static,
         guard: Guard,
     ) -> Result<Resolver, NetError> {
@@ -103,7 +117,8 @@ impl Resolver {
             apply_limits(builder.options_mut());
             builder
         };
-        Ok(Resolver { dns: DnsConfig::new(files, Box::new(bounded))?, guard })
+        let hosts = hosts.filter(|_| guard.policy().allows_any());
+        Ok(Resolver { dns: DnsConfig::new(files, hosts, Box::new(bounded))?, guard })
     }
 
     /// The guard that checks addresses.
@@ -119,30 +134,63 @@ impl Resolver {
         Ok(self.look_up(name).await?.0)
     }
 
-    /// Returns the family that answers first, and a lookup of the other one if it is slower.
-    async fn look_up(&self, name: &str) -> Result<(Vec<IpAddr>, Option<FamilyLookup>), ResolveError> {
+    async fn look_up(&self, name: &str) -> Result<FoundAddresses, ResolveError> {
         let not_found = |error: &NetError| ResolveError::NotFound(describe(error));
-        let name = name_of(name).map_err(|error| not_found(&error))?;
-        let DnsClients { dns, health } = self.dns.current(Instant::now());
+        let relative = name_of(name).map_err(|error| not_found(&error))?;
+        let name = absolute(&relative);
+        let DnsClients { dns, hosts, health } = self.dns.current(Instant::now());
+        let addresses = self.only_allowed(hosts_file::addresses(&hosts, &name));
+        if !addresses.is_empty() {
+            return Ok((addresses, None));
+        }
         let _lookup = health.begin_lookup(&name);
-        match race(&dns, &name).await {
+        let error = match race(&dns, &name).await {
             Ok(found) => {
                 health.record_answer(&name);
-                Ok(found)
+                return Ok(found);
             }
-            Err(error) if is_answer(&error) => Err(not_found(&error)),
-            Err(error) => match local_failure(&error) {
-                Some(why) => Err(ResolveError::Ours(why)),
-                // The error is the same whether this name's servers or ours are broken; the probe distinguishes them.
-                None if health.is_healthy(Some(&name)).await => Err(not_found(&error)),
-                None => Err(ResolveError::Ours(LocalFailure::Resolver)),
-            },
+            Err(error) => error,
+        };
+        // Some local resolvers answer a name of one label with an error instead of "no such name".
+        if (is_answer(&error) || name.num_labels() == 1)
+            && let Some(found) = self.search(&dns, &relative).await
+        {
+            return Ok(found);
         }
+        if is_answer(&error) {
+            return Err(not_found(&error));
+        }
+        match local_failure(&error) {
+            Some(why) => Err(ResolveError::Ours(why)),
+            // The error is the same whether this name's servers or ours are broken; the probe distinguishes them.
+            None if health.is_healthy(Some(&name)).await => Err(not_found(&error)),
+            None => Err(ResolveError::Ours(LocalFailure::Resolver)),
+        }
+    }
+
+    /// Looks a name up in the search domains; only allowed addresses count.
+    async fn search(&self, dns: &TokioResolver, name: &Name) -> Option<FoundAddresses> {
+        if name.is_fqdn() || !self.guard.policy().allows_any() {
+            return None;
+        }
+        let (addresses, late) = race(dns, name).await.ok()?;
+        let resolver = self.clone();
+        let late = late.map(|late| late.map(move |more| more.map(|more| resolver.only_allowed(more))).boxed());
+        match (self.only_allowed(addresses), late) {
+            (addresses, late) if !addresses.is_empty() => Some((addresses, late)),
+            (_, Some(late)) => late.await.ok().filter(|more| !more.is_empty()).map(|more| (more, None)),
+            (_, None) => None,
+        }
+    }
+
+    fn only_allowed(&self, mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+        addresses.retain(|ip| self.guard.policy().is_allowed(*ip));
+        addresses
     }
 
     /// Whether a lookup of `name` is in flight.
     pub fn is_looking_up(&self, name: &str) -> bool {
-        Name::from_ascii(name).is_ok_and(|name| self.dns_health().is_looking_up(&name))
+        name_of(name).is_ok_and(|name| self.dns_health().is_looking_up(&absolute(&name)))
     }
 
     fn dns_health(&self) -> DnsHealth {
@@ -151,7 +199,7 @@ impl Resolver {
 
     /// Whether the name servers answer; `name` has just failed.
     pub async fn dns_works(&self, name: &str) -> bool {
-        self.dns_health().is_healthy(Name::from_ascii(name).ok().as_ref()).await
+        self.dns_health().is_healthy(name_of(name).ok().map(|name| absolute(&name)).as_ref()).await
     }
 
     /// Resolves `host`, a name or a literal address, to the addresses that pass the guard.
@@ -178,8 +226,10 @@ impl Resolver {
                 };
                 match refused.or(refused_too) {
                     _ if !addresses.is_empty() => Ok(ResolvedAddresses { addresses, late: None }),
-                    Some(why) if literal.is_ok() => Err(ResolveError::BlockedAddress(why)),
-                    Some(why) => Err(ResolveError::Blocked(why)),
+                    Some(why) => {
+                        tracing::debug!(host, address = %why, "blocked an address");
+                        Err(if literal.is_ok() { ResolveError::BlockedAddress } else { ResolveError::Blocked })
+                    }
                     None => Err(ResolveError::NotFound("the name has no addresses".to_owned())),
                 }
             }
@@ -187,7 +237,7 @@ impl Resolver {
     }
 }
 
-async fn race(dns: &TokioResolver, name: &Name) -> Result<(Vec<IpAddr>, Option<FamilyLookup>), NetError> {
+async fn race(dns: &TokioResolver, name: &Name) -> Result<FoundAddresses, NetError> {
     let (first, mut other) =
         match select(look_up_family(dns, name, RecordType::A), look_up_family(dns, name, RecordType::AAAA)).await {
             Either::Left(ended) | Either::Right(ended) => ended,
@@ -230,6 +280,13 @@ pub fn name_of(host: &str) -> Result<Name, NetError> {
     Ok(Name::from_ascii(host)?)
 }
 
+/// The name without search domains.
+fn absolute(name: &Name) -> Name {
+    let mut name = name.clone();
+    name.set_fqdn(true);
+    name
+}
+
 /// Returns the addresses that pass the guard, and the first refusal.
 fn split_allowed(guard: &Guard, mut addresses: Vec<IpAddr>) -> (Vec<IpAddr>, Option<BlockedAddress>) {
     let mut refused = None;
@@ -243,9 +300,16 @@ fn split_allowed(guard: &Guard, mut addresses: Vec<IpAddr>) -> (Vec<IpAddr>, Opt
     (addresses, refused)
 }
 
-fn local_nameserver() -> ResolverBuilder<TokioRuntimeProvider> {
-    let server = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
-    let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+/// Asks these name servers, without search domains.
+fn asking(servers: &[SocketAddr]) -> ResolverBuilder<TokioRuntimeProvider> {
+    let server = |address: &SocketAddr| {
+        let mut server = NameServerConfig::udp_and_tcp(address.ip());
+        for connection in &mut server.connections {
+            connection.port = address.port();
+        }
+        server
+    };
+    let config = ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(server).collect());
     TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
 }
 
@@ -256,8 +320,9 @@ fn apply_limits(options: &mut ResolverOpts) {
     // The system's value within bounds: `timeout:0` would end every lookup at once.
     options.timeout = options.timeout.clamp(SERVER_TIMEOUT.1, SERVER_TIMEOUT.0);
     options.attempts = options.attempts.max(1);
-    options.use_hosts_file = ResolveHosts::Always;
-    // Customers' names are absolute. Kubernetes' `ndots:5` would try every search domain first.
+    // Read by `DnsConfig`.
+    options.use_hosts_file = ResolveHosts::Never;
+    // Of a name with a dot, the name itself was asked for before its search domains.
     options.ndots = 1;
     // Per name server connection. The default of 32 fails lookups when many endpoints wake up at once.
     options.max_active_requests = 1_024;
@@ -286,3 +351,6 @@ fn describe(error: &NetError) -> String {
         error => format!("the name could not be resolved: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::Name;
 use http::HeaderMap;
 use url::Url;
 
@@ -123,6 +124,31 @@ pub(super) fn guarded_through(
     read: impl Fn() -> Option<(u16, Option<Duration>)> + Send + Sync + 'static,
     guard: Guard,
 ) -> Egress {
+    built(proxy, LocalNames { files, ..LocalNames::default() }, read, guard)
+}
+
+/// The names of a test's own network, and the files that are watched.
+#[derive(Default)]
+pub struct LocalNames {
+    pub files: Vec<PathBuf>,
+    pub hosts: Option<PathBuf>,
+    /// Search domains.
+    pub search: Vec<Name>,
+}
+
+/// A client that uses the name server on `port` in a network with names of its own.
+pub fn client_in(names: LocalNames, port: u16, allow: &[&str]) -> Egress {
+    let allow = allow.iter().map(|network| network.parse().unwrap()).collect();
+    built(None, names, move || Some((port, None)), Guard::new(Arc::new(AddressPolicy { allow, https_only: false })))
+}
+
+fn built(
+    proxy: Option<EgressProxy>,
+    names: LocalNames,
+    read: impl Fn() -> Option<(u16, Option<Duration>)> + Send + Sync + 'static,
+    guard: Guard,
+) -> Egress {
+    let LocalNames { files, hosts, search } = names;
     let builder = move || {
         let (port, patience) = read().unzip();
         let servers = port.map(|port| {
@@ -130,7 +156,7 @@ pub(super) fn guarded_through(
             server.connections[0].port = port;
             server
         });
-        let config = ResolverConfig::from_parts(None, Vec::new(), servers.into_iter().collect());
+        let config = ResolverConfig::from_parts(None, search.clone(), servers.into_iter().collect());
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         if let Some(patience) = patience.flatten() {
             builder.options_mut().timeout = patience;
@@ -138,7 +164,7 @@ pub(super) fn guarded_through(
         builder
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Egress::with_resolver(Resolver::with_builder(files, builder, guard).unwrap(), proxy, MAX_AGE).unwrap()
+    Egress::with_resolver(Resolver::with_builder(files, hosts, builder, guard).unwrap(), proxy, MAX_AGE).unwrap()
 }
 
 /// Sends an empty POST to `url`.

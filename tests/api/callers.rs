@@ -185,7 +185,7 @@ async fn without_the_store_nobody_is_called_a_stranger() {
 async fn with_a_public_key_others_sign_and_keys_go_on() {
     let public = PublicKey::parse(include_str!("../keys/rsa.public.pem")).unwrap();
     let file = sqlite_file();
-    let tokens = Tokens::with_key(&TokenKey::Public(Algorithm::Rs256, public));
+    let tokens = Tokens::with_key(&TokenKey::Public(Algorithm::Rs256, public), None);
     let world = World::at(&file.url(), Settings { tokens, ..Settings::default() }).await;
     // By openssl: {"alg":"RS256","typ":"JWT"} . {"sub":"org_default"}
     let theirs = include_str!("../keys/rs256.jwt").trim();

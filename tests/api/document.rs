@@ -169,7 +169,12 @@ async fn every_described_answer_is_given(world: World) {
     let task = step(202, "POST", &at("/recover"), named, since.clone()).await["id"].as_str().unwrap().to_owned();
     step(202, "POST", &at("/replay-missing"), named, since.clone()).await;
     step(202, "POST", &at("/bulk-replay"), named, since.clone()).await;
-    step(200, "POST", &at("/reconcile"), named, since).await;
+    step(200, "POST", &at("/reconcile"), named, since.clone()).await;
+    let message = step(200, "GET", "/app/{app_id}/msg/{msg_id}", named, Value::Null).await["id"].clone();
+    let bucket = json!({"first": message, "last": message, "count": 1, "xor": "0".repeat(64)});
+    let mut digest = since;
+    digest["digest"] = json!([bucket]);
+    step(200, "POST", &at("/reconcile"), named, digest).await;
     let resend = json!({"since": world.now().minus(crate::world::HOUR).to_string(), "resend": true});
     step(202, "POST", &at("/reconcile"), named, resend).await;
     step(200, "GET", "/background-task?status=running", &[], Value::Null).await;

@@ -9,6 +9,7 @@ use crate::world::{HOUR, World};
 on_both! {
     what_an_endpoint_was_sent
     counts
+    a_resting_endpoint_says_how_many_wait_and_when_it_is_tried
 }
 
 async fn what_an_endpoint_was_sent(world: World) {
@@ -98,4 +99,24 @@ async fn counts(world: World) {
     let years = "since=2020-01-01T00:00:00Z&until=2026-01-01T00:00:00Z";
     assert_eq!(world.get(&format!("/app/a/stats/attempts?{years}")).await.refused(), ["query.since"]);
     world.get("/app/none/stats/attempts").await.expect(404);
+}
+
+async fn a_resting_endpoint_says_how_many_wait_and_when_it_is_tried(world: World) {
+    let app = world.app("a").await;
+    let (one, two) = (world.endpoint("a").await, world.endpoint("a").await);
+    let stats = async |endpoint: &str| world.get(&format!("/app/a/endpoint/{endpoint}/stats")).await.expect(200);
+    let mut last = String::new();
+    for _ in 0..3 {
+        last = world.message("a", "t").await;
+    }
+    assert!(stats(&one).await.get("restsUntil").is_none());
+    let until = world.now().plus(std::time::Duration::from_secs(300));
+    world.rest(&app, &last, &one, until).await;
+    world.message("a", "t").await;
+    has(&stats(&one).await, json!({"pending": 4, "restsUntil": until.to_string()}));
+    let other = stats(&two).await;
+    assert!(other["pending"] == 4 && other.get("restsUntil").is_none(), "{other}");
+    let answered = world.message("a", "t").await;
+    world.attempt(&app, &answered, &one, 1, Some(200)).await;
+    assert!(stats(&one).await.get("restsUntil").is_none(), "it answered");
 }

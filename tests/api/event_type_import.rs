@@ -40,6 +40,15 @@ async fn a_document_becomes_event_types_after_a_dry_run(world: World) {
     world.call("POST", IMPORT, json!({"spec": only, "replaceAll": true})).await.expect(200);
     assert_eq!(world.get("/event-type/invoice.paid").await.expect(200)["archived"], true);
 
+    let yaml = "openapi: 3.1.0\nwebhooks:\n  invoice.late: {post: {summary: Late.}}\n";
+    let late = world.call("POST", IMPORT, json!({"specRaw": yaml})).await.expect(200);
+    assert_eq!(late["data"]["modified"], json!(["invoice.late"]));
+    assert_eq!(world.get("/event-type/invoice.late").await.expect(200)["description"], "Late.");
+    let bomb = format!("a: &a {}\nb: [{}]\n", "x".repeat(60_000), vec!["*a"; 90].join(", "));
+    for wrong in ["openapi: [", "openapi: 3.0.0", &bomb] {
+        assert_eq!(world.call("POST", IMPORT, json!({"specRaw": wrong})).await.refused(), ["body.specRaw"]);
+    }
+
     let bad = json!({"openapi": "3.0.0", "webhooks": {}});
     assert_eq!(world.call("POST", IMPORT, json!({"spec": bad})).await.refused(), ["body.spec"]);
     assert_eq!(world.call("POST", IMPORT, json!({})).await.refused(), ["body.spec"]);

@@ -17,6 +17,7 @@ on_both! {
     a_program_subscribes_by_one_token
     an_autoconfig_token_opens_its_own
     bad_autoconfig
+    an_autoconfig_token_names_only_what_its_flags_show
 }
 
 async fn polled(world: &World, more: Value) {
@@ -319,4 +320,49 @@ async fn bad_autoconfig(world: World) {
         .await
         .expect(404);
     world.call("POST", "/app/a/autoconfig/acfg_01kapvcrj2e8zvm4h6x0c5w9nd/rotate", json!({})).await.expect(404);
+}
+
+/// A hidden event type is reported like one that does not exist, and a customer passes on its own flags only.
+async fn an_autoconfig_token_names_only_what_its_flags_show(world: World) {
+    world.app("a").await;
+    for (name, flags) in [("plain", json!([])), ("beta", json!(["beta"])), ("gamma", json!(["beta", "gamma"]))] {
+        let body = json!({"name": name, "description": "", "featureFlags": flags});
+        world.call("POST", "/event-type", body).await.expect(201);
+    }
+    let subscription = async |caller: &str, body: Value| {
+        let made = world.call_as(caller, "POST", "/app/a/autoconfig", Some(&body.to_string())).await.expect(200);
+        let token = content(&made)["tok"].as_str().unwrap().to_owned();
+        (token, format!("/app/a/autoconfig/{}", made["id"].as_str().unwrap()))
+    };
+    let access = world.call("POST", "/auth/app-portal-access/a", json!({"featureFlags": ["beta"]})).await.expect(200);
+    let customer = access["token"].as_str().unwrap();
+    for (caller, body, seen) in [
+        (&*world.token, json!({}), &["plain"][..]),
+        (&*world.token, json!({"featureFlags": ["beta"]}), &["plain", "beta"]),
+        (customer, json!({}), &["plain", "beta"]),
+        (customer, json!({"featureFlags": []}), &["plain"]),
+    ] {
+        let (token, path) = subscription(caller, body.clone()).await;
+        for (what, other) in [("endpoint", "url"), ("destination", "type")] {
+            let mut refusals = Vec::new();
+            for name in ["plain", "beta", "gamma", "nosuch"] {
+                let value = if other == "url" { "http://127.0.0.1:9/" } else { "pollingEndpoint" };
+                let events = if other == "url" { "filterTypes" } else { "eventTypes" };
+                let asked = json!({other: value, events: [name]}).to_string();
+                let answer = world.call_as(&token, "PUT", &format!("{path}/{what}"), Some(&asked)).await;
+                if seen.contains(&name) {
+                    answer.expect(200);
+                } else {
+                    refusals.push(answer.expect(422).to_string().replace(name, "NAME"));
+                }
+            }
+            assert!(refusals.iter().all(|one| *one == refusals[0]), "{body}, {what}: {refusals:?}");
+        }
+    }
+    // No more than its own flags.
+    for flags in [json!(["gamma"]), json!(["beta", "nosuch"])] {
+        let body = json!({"featureFlags": flags}).to_string();
+        let answer = world.call_as(customer, "POST", "/app/a/autoconfig", Some(&body)).await;
+        assert_eq!(answer.refused(), ["body.featureFlags"]);
+    }
 }

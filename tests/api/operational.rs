@@ -2,6 +2,7 @@
 //! REST is told to them; and the application behind them is nowhere to be found.
 
 use sendoff::store::queue::pending_deliveries::LaneRequest;
+use sendoff::store::{EndpointRef, Tenant};
 use serde_json::{Value, json};
 
 use crate::resources::has;
@@ -11,6 +12,7 @@ use crate::world::{HOUR, World};
 on_both! {
     operational_endpoints
     filters_name_operational_events
+    a_chat_channel_hides_its_url
     only_the_organization_is_told
     what_is_done_over_rest_is_told
     the_application_behind_them_is_hidden
@@ -123,6 +125,58 @@ async fn filters_name_operational_events(world: World) {
     let made = world.call("POST", ALL, typed(json!(all))).await.expect(201);
     let path = format!("{ALL}/{}", made["id"].as_str().unwrap());
     assert_eq!(world.call("PUT", &path, typed(json!(["nothing"]))).await.refused(), ["body.eventTypes"]);
+}
+
+/// The URL of a chat channel is a secret; its format is set once.
+async fn a_chat_channel_hides_its_url(world: World) {
+    let url = "http://127.0.0.1:1/services/T0/B0/s3cret";
+    let channel = |more: Value| {
+        let mut body = json!({"url": url, "eventTypes": ["endpoint.disabled"]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    for format in ["slack", "teams", "discord"] {
+        let made = world.call("POST", ALL, channel(json!({"uid": format, "chatFormat": format}))).await.expect(201);
+        has(&made, json!({"chatFormat": format, "url": "http://127.0.0.1:1/***", "throttleRate": 1}));
+        let path = format!("{ALL}/{format}");
+        let read = world.get(&path).await;
+        assert!(!read.text.contains("s3cret"), "{}", read.text);
+        assert_eq!(read.expect(200), made);
+        // A client that writes back what it read changes nothing, with or without the format.
+        for back in
+            [json!({"url": "http://127.0.0.1:1/***"}), json!({"url": "http://127.0.0.1:1/***", "chatFormat": format})]
+        {
+            let put = world.call("PUT", &path, back).await.expect(200);
+            has(&put, json!({"chatFormat": format, "url": "http://127.0.0.1:1/***"}));
+        }
+        let id = made["id"].as_str().unwrap().parse().unwrap();
+        let tenant = Tenant::org(world.org());
+        let app = world.store.operational_application(&tenant).await.unwrap().unwrap();
+        let stored = world.store.endpoint(&tenant, app.id, &EndpointRef::Id(id)).await.unwrap().unwrap();
+        assert_eq!(stored.spec.request_url(), url);
+    }
+    let rated = world.call("POST", ALL, channel(json!({"chatFormat": "slack", "throttleRate": 9}))).await.expect(201);
+    has(&rated, json!({"throttleRate": 9}));
+    let signed = world.call("PUT", &format!("{ALL}/signed"), channel(json!({"chatFormat": null}))).await.expect(201);
+    has(&signed, json!({"chatFormat": null, "url": url}));
+    let made = world.call("PUT", &format!("{ALL}/put"), channel(json!({"chatFormat": "teams"}))).await.expect(201);
+    has(&made, json!({"chatFormat": "teams", "url": "http://127.0.0.1:1/***"}));
+    for (path, format) in
+        [("slack", json!("teams")), ("signed", json!("slack")), ("slack", json!("irc")), ("slack", json!(7))]
+    {
+        let said = world.call("PUT", &format!("{ALL}/{path}"), channel(json!({"chatFormat": format}))).await;
+        assert_eq!(said.refused(), ["body.chatFormat"], "{path} {format}");
+    }
+    let wrong = channel(json!({"chatFormat": "irc", "url": "ftp://127.0.0.1/s3cret"}));
+    let said = world.call("POST", ALL, wrong).await;
+    assert!(!said.text.contains("s3cret"), "{}", said.text);
+    let mut refused = said.refused();
+    refused.sort();
+    assert_eq!(refused, ["body.chatFormat", "body.url"]);
+    // An application's endpoint is never a chat channel.
+    world.app("acme").await;
+    let made = world.call("POST", "/app/acme/endpoint", json!({"url": url, "chatFormat": "slack"})).await.expect(201);
+    has(&made, json!({"chatFormat": null, "url": url}));
 }
 
 async fn only_the_organization_is_told(world: World) {

@@ -32,7 +32,11 @@ async fn no_webhook_calls_the_api(world: World) {
             assert_eq!(answer.expect(508)["code"], "loop_detected", "{method} {path} with {id}");
         }
         for headers in [[agent, ("x-id", "msg_1")], [("user-agent", "curl/8"), ("webhook-id", "msg_1")]] {
-            assert_ne!(call(method, &path, headers).await.status, 508, "{method} {path} with {headers:?}");
+            let answer = call(method, &path, headers).await;
+            assert_ne!(answer.status, 508, "{method} {path} with {headers:?}");
+            // Nor is any answer sniffed, or kept unless it says so.
+            assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{method} {path}");
+            assert!(answer.headers.contains_key("cache-control"), "{method} {path}");
         }
     }
 }

@@ -244,6 +244,11 @@ impl World {
         self.attempt_in(self.org(), app, message, endpoint, (number, status)).await
     }
 
+    /// Records a first attempt that failed, after which the endpoint rests until a time.
+    pub async fn rest(&self, app: &str, message: &str, endpoint: &str, until: Time) {
+        self.recorded(self.org(), app, message, endpoint, (1, None, Some(until))).await;
+    }
+
     /// The same in an organization: the number of the attempt, and the status of its response.
     pub async fn attempt_in(
         &self,
@@ -252,6 +257,17 @@ impl World {
         message: &str,
         endpoint: &str,
         (number, status): (i32, Option<u16>),
+    ) -> AttemptId {
+        self.recorded(org, app, message, endpoint, (number, status, None)).await
+    }
+
+    async fn recorded(
+        &self,
+        org: OrgId,
+        app: &str,
+        message: &str,
+        endpoint: &str,
+        (number, status, rests_until): (i32, Option<u16>, Option<Time>),
     ) -> AttemptId {
         let now = self.now();
         let endpoint_id: EndpointId = endpoint.parse().expect("an endpoint's id");
@@ -296,7 +312,7 @@ impl World {
             slot,
             epoch: leases[&slot],
             disable: None,
-            rests_until: None,
+            rests_until,
         };
         self.store.record(vec![finished]).await.expect("a record");
         id

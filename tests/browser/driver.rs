@@ -10,8 +10,10 @@ use thirtyfour::prelude::*;
 
 use crate::support::{SOON, eventually_blocking, free_port};
 
-/// What is looked at: a phone and a wide screen.
-pub const ROLLUP_LEVELS: [u32; 2] = [390, 1_440];
+/// A phone and a wide screen.
+pub const WIDTHS: [u32; 2] = [390, 1_440];
+/// Those and what is between and beyond them.
+pub const ALL_WIDTHS: [u32; 4] = [390, 768, 1_440, 2_200];
 
 /// The driver, for as long as the test binary runs.
 struct Driver {
@@ -51,7 +53,7 @@ pub struct Kind {
 }
 
 impl Kind {
-    pub const WIDE: Kind = Kind { width: ROLLUP_LEVELS[1], javascript: true, dark: false };
+    pub const WIDE: Kind = Kind { width: WIDTHS[1], javascript: true, dark: false };
 
     pub fn of_width(width: u32) -> Kind {
         Kind { width, ..Kind::WIDE }
@@ -102,17 +104,27 @@ impl Browser {
         let session = format!("{session_url}/session/{}", driver.session_id());
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
         let browser = Browser { driver, session, client };
-        // Of the page, not of the window: a window is never narrower than 500 px.
-        let size = json!({"width": kind.width, "height": 1_000, "deviceScaleFactor": 1, "mobile": kind.width < 600});
-        browser.devtools("Emulation.setDeviceMetricsOverride", size).await;
+        browser.resize(kind.width).await;
         browser.dark(kind.dark).await;
         browser
     }
 
-    /// The system's colours: dark, or light.
+    /// Sets the width of the page, not of the window: a window is never narrower than 500 px.
+    pub async fn resize(&self, width: u32) {
+        self.resize_in(width, 1).await;
+    }
+
+    /// The same, with that many pixels of the picture per pixel of the page.
+    pub async fn resize_in(&self, width: u32, scale: u32) {
+        let size = json!({"width": width, "height": 1_000, "deviceScaleFactor": scale, "mobile": width < 600});
+        self.devtools("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    /// The system's colours: dark, or light. They change at once, not by a transition.
     pub async fn dark(&self, dark: bool) {
         let scheme = json!({"name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" }});
-        self.devtools("Emulation.setEmulatedMedia", json!({"features": [scheme]})).await;
+        let still = json!({"name": "prefers-reduced-motion", "value": "reduce"});
+        self.devtools("Emulation.setEmulatedMedia", json!({"features": [scheme, still]})).await;
     }
 
     /// A command of the DevTools protocol.
@@ -186,9 +198,9 @@ impl Browser {
         self.driver.action_chain().send_keys(keys).perform().await.expect("keys");
     }
 
-    /// A picture of the whole page.
-    pub async fn picture(&self) -> Vec<u8> {
-        let height = self.eval("Math.min(2400, document.documentElement.scrollHeight)").await.as_u64().unwrap_or(1_000);
+    /// A picture of the page, at most so many pixels high.
+    pub async fn picture(&self, most: u64) -> Vec<u8> {
+        let height = self.eval("document.documentElement.scrollHeight").await.as_u64().unwrap_or(1_000).min(most);
         let width = self.eval("innerWidth").await.as_u64().unwrap_or(1_440);
         let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
         let shot = self.devtools("Page.captureScreenshot", json!({"clip": clip, "captureBeyondViewport": true})).await;

@@ -4,40 +4,56 @@
 use serde_json::json;
 use thirtyfour::Key;
 
-use crate::driver::{Browser, Kind, ROLLUP_LEVELS};
+use crate::driver::{Browser, Kind, WIDTHS};
 use crate::support::{Answer, Binary, Receiver, SOON, Server, eventually, sqlite_file};
 
-/// A running Sendoff with one delivery that is dead, and its receiver, which is well by now.
-struct Team {
+/// A running Sendoff, an application with one endpoint, and its receiver.
+pub struct Team {
     server: Server,
     receiver: Receiver,
     _file: crate::support::SqliteFile,
 }
 
 impl Team {
-    async fn in_trouble() -> Team {
-        let (file, receiver) = (sqlite_file(), Receiver::start(|_| Answer::status(500).body("the database is locked")));
+    /// Nothing has been sent yet.
+    pub async fn well() -> Team {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (file, receiver) = (sqlite_file(), Receiver::start(|_| Answer::ok()));
         // One wait, so that the second failure is the last.
         let server = Binary::on(&file.url()).set("SENDOFF_RETRY_SCHEDULE", "1s").serve();
-        let token = server.token();
-        let call = async |method: reqwest::Method, path: &str, body: serde_json::Value| {
-            let url = format!("{}/api/v1{path}", server.url());
-            let request = reqwest::Client::new().request(method, url).bearer_auth(&token);
-            let answer =
-                request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
-            assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
-        };
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        use reqwest::Method;
-        call(Method::POST, "/app", json!({"name": "Acme GmbH", "uid": "acme"})).await;
-        call(Method::POST, "/app/acme/endpoint", json!({"url": receiver.url("/hook")})).await;
-        call(Method::POST, "/app/acme/msg", json!({"eventType": "invoice.paid", "payload": {"amount": 4200}})).await;
-        eventually("both attempts arrive", SOON, async || (receiver.count() == 2).then_some(())).await;
-        receiver.answer_with(|_| Answer::ok());
-        Team { server, receiver, _file: file }
+        let team = Team { server, receiver, _file: file };
+        team.call("/app", json!({"name": "Acme GmbH", "uid": "acme"})).await;
+        team.call("/app/acme/endpoint", json!({"url": team.receiver.url("/hook")})).await;
+        team
     }
 
-    async fn sign_in(&self, browser: &Browser) {
+    /// One delivery is dead; the receiver is well by now.
+    async fn in_trouble() -> Team {
+        let team = Team::well().await;
+        team.dead_messages([("invoice.paid", json!({"amount": 4200}))]).await;
+        team
+    }
+
+    async fn call(&self, path: &str, body: serde_json::Value) {
+        let url = format!("{}/api/v1{path}", self.server.url());
+        let request = reqwest::Client::new().post(url).bearer_auth(self.server.token());
+        let answer = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
+    }
+
+    /// Sends messages that fail until they are dead. Then the receiver is well again.
+    pub async fn dead_messages(&self, messages: impl IntoIterator<Item = (&str, serde_json::Value)>) {
+        let mut attempts = self.receiver.count();
+        self.receiver.answer_with(|_| Answer::status(500).body("the database is locked"));
+        for (event_type, payload) in messages {
+            attempts += 2;
+            self.call("/app/acme/msg", json!({"eventType": event_type, "payload": payload})).await;
+        }
+        eventually("all attempts arrive", SOON, async || (self.receiver.count() == attempts).then_some(())).await;
+        self.receiver.answer_with(|_| Answer::ok());
+    }
+
+    pub async fn sign_in(&self, browser: &Browser) {
         let link = self.server.binary().run(&["login-link"]).stdout.trim().to_owned();
         let path = link.split_once("/login").map(|(_, rest)| format!("/login{rest}")).expect("a link");
         browser.goto(format!("{}{path}", self.server.url())).await.unwrap();
@@ -46,7 +62,7 @@ impl Team {
     }
 
     /// Lets a customer into the portal, as the team's server and the customer's browser do.
-    async fn let_in(&self, browser: &Browser) {
+    pub async fn let_in(&self, browser: &Browser) {
         let url = format!("{}/api/v1/auth/app-portal-access/acme", self.server.url());
         let request = reqwest::Client::new().post(url).bearer_auth(self.server.token());
         let answer = request.header("content-type", "application/json").body("{}").send().await.unwrap();
@@ -63,7 +79,7 @@ impl Team {
 }
 
 /// Reloads until the page says so: what one does without a script.
-async fn reload_until(browser: &Browser, words: &str) {
+pub async fn reload_until(browser: &Browser, words: &str) {
     let start = std::time::Instant::now();
     while !browser.text().await.contains(words) {
         assert!(start.elapsed() < SOON, "{words:?} is not said:\n{}", browser.text().await);
@@ -73,7 +89,7 @@ async fn reload_until(browser: &Browser, words: &str) {
 
 #[tokio::test]
 async fn operators_and_customers_find_a_failed_delivery_understand_it_resend_it_and_see_it_delivered() {
-    for (width, customer) in ROLLUP_LEVELS.into_iter().flat_map(|width| [(width, false), (width, true)]) {
+    for (width, customer) in WIDTHS.into_iter().flat_map(|width| [(width, false), (width, true)]) {
         for javascript in [true, false] {
             let team = Team::in_trouble().await;
             let browser = Browser::open(Kind { javascript, ..Kind::of_width(width) }).await;

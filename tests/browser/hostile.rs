@@ -6,7 +6,7 @@ use std::time::Duration;
 use sendoff::domain::deliveries::attempt::{Failure, Outcome};
 use sendoff::domain::deliveries::delivery::Transition;
 
-use crate::driver::{Browser, Kind, ROLLUP_LEVELS};
+use crate::driver::{Browser, Kind, WIDTHS};
 use crate::story::Story;
 use crate::world::{MINUTE, Try, World, at, dead, execute, retry};
 
@@ -178,7 +178,7 @@ async fn nothing_that_others_wrote_runs_or_breaks_a_page() {
     assert!(payloads.len() >= 200, "{}", payloads.len());
     let story = infest(&payloads).await;
     let mut found = Vec::new();
-    for width in ROLLUP_LEVELS {
+    for width in WIDTHS {
         let browser = Browser::open(Kind::of_width(width)).await;
         story.enter(&browser).await;
         browser.complaints().await;
@@ -189,7 +189,7 @@ async fn nothing_that_others_wrote_runs_or_breaks_a_page() {
         browser.close().await;
     }
     // One by one in what there is one of: on the wide screen each on the pages that show its fields, on the phone every tenth on all.
-    let (wide, phone) = (Browser::open(Kind::WIDE).await, Browser::open(Kind::of_width(ROLLUP_LEVELS[0])).await);
+    let (wide, phone) = (Browser::open(Kind::WIDE).await, Browser::open(Kind::of_width(WIDTHS[0])).await);
     let paths = story.single_pages();
     story.enter(&wide).await;
     story.enter(&phone).await;

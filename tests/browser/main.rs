@@ -2,8 +2,9 @@
 //! and that what others wrote stays text.
 //!
 //! * [`driver`] – Debian's Chromium by its chromedriver, which the suite starts.
-//! * [`story`] – a world with something of everything in it, and the list of its pages. **A new page goes into that list**, and is
-//!   looked at by all that follows.
+//! * [`site`] – a world with people in it, and its pages: **the list comes from the table of routes**. [`story`] – a site with
+//!   something for each part of a route.
+//! * [`walk`] – the shortest way from a missing event to all of them sent again, counted in clicks and words.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -21,4 +22,6 @@ mod driver;
 mod flows;
 mod hostile;
 mod screenshots;
+mod site;
 mod story;
+mod walk;

@@ -1,48 +1,61 @@
-//! A world with something of everything in it: customers, endpoints in each state, messages that arrived, wait, were retried and died,
-//! and what others wrote of every kind. [`Story::pages`] is the list of its pages.
+//! A [`Site`] with something of everything in it: customers, endpoints in each state, messages that arrived, wait, were retried and
+//! died, and one thing for every part of a route.
 
-use std::time::Duration;
+use std::ops::Deref;
 
-use sendoff::domain::access::api_key;
-use sendoff::domain::access::portal::{PortalLink, PortalOptions};
-use sendoff::domain::catalog::application::Application;
+use sendoff::domain::access::api_key::{self, ApiKey, KeyScope, KeyScopes, KeySpec};
+use sendoff::domain::catalog::development::LocalResponse;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::catalog::event_type::EventTypeSpec;
+use sendoff::domain::catalog::polling::PollingEndpointSpec;
 use sendoff::domain::deliveries::attempt::Failure;
-use sendoff::domain::deliveries::message::Message;
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
+use sendoff::domain::deliveries::message::{EDITED_FROM, Message, MessageSpec};
+use sendoff::domain::{Time, Uid};
+use sendoff::store::Tenant;
+use sendoff::store::ingest::accept::AcceptItem;
+use sendoff::store::ingest::outbox::RelayRequest;
+use sendoff::store::jobs::background::{BackgroundSpec, StartResult};
+use serde_json::json;
 
-use crate::driver::Browser;
-use crate::world::{self, MINUTE, Try, World, dead, retry};
+use crate::site::Site;
+use crate::world::{self, MINUTE, Try, dead, retry};
 
-/// A page of the list.
-pub struct Page {
-    pub path: String,
-    /// Whether it is answered with 200.
-    pub ok: bool,
-}
-
-/// The world, and what is in it.
+/// The site, and what is in it.
 pub struct Story {
-    pub world: World,
-    pub acme: Application,
+    site: Site,
     pub endpoint: Endpoint,
     pub failed: Message,
-    pub visit: String,
+}
+
+impl Deref for Story {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
 }
 
 const PAYLOAD: &str =
     r#"{"id":"in_1PqZ7e2eZvKYlo2C","amount":4200,"currency":"eur","paid":true,"customer":{"name":"Ada Lovelace"}}"#;
+const LONG_NAME: &str = "株式会社とても長い名前の顧客 · شركة ذات اسم طويل جدا · Société Anonyme des Noms Interminables";
 
 impl Story {
     /// Of this morning, on SQLite.
     pub async fn told() -> Story {
-        let world = world::at("http://localhost").await;
-        let acme = world.app("Acme GmbH").await;
-        let globex = world
-            .app("株式会社とても長い名前の顧客 · شركة ذات اسم طويل جدا · Société Anonyme des Noms Interminables")
-            .await;
-        for (name, description) in [("invoice.paid", "An invoice was paid in full."), ("order.shipped", "")] {
-            let spec = EventTypeSpec { name: name.into(), description: description.into(), ..EventTypeSpec::default() };
+        let mut site = Site::new().await;
+        let (world, acme) = (&site.world, site.acme.clone());
+        let (globex, _) = (world.app(LONG_NAME).await, world.app("Acme Logistics 物流 · लॉजिस्टिक्स · לוגיסטיקה").await);
+        let schema = json!({"type": "object", "required": ["id"], "properties": {
+            "id": {"type": "string", "description": "Of the invoice."},
+            "lines": {"type": "array", "items": {"type": "object", "properties": {"amount": {"type": "number"}}}}},
+            "examples": [serde_json::from_str::<serde_json::Value>(PAYLOAD).unwrap()]});
+        let schemas = serde_json::Map::from_iter([("1".to_owned(), schema)]);
+        for (name, description, schemas) in
+            [("invoice.paid", "An invoice was paid in full.", Some(schemas)), ("order.shipped", "", None)]
+        {
+            let spec =
+                EventTypeSpec { name: name.into(), description: description.into(), schemas, ..Default::default() };
             world.store.create_event_type(&world.tenant(), spec, world.now).await.unwrap();
         }
         let endpoint = world.endpoint(&acme, "https://hooks.acme.example/sendoff/in?tenant=eu-1").await;
@@ -54,7 +67,7 @@ impl Story {
         };
         world.endpoint_with(&acme, asleep).await;
         let far = world.endpoint(&globex, &format!("https://a-very-long-host.example/{}", "receive/".repeat(30))).await;
-        for n in 0..30u32 {
+        for n in (0..30u32).rev() {
             let message = world.message(&acme, "invoice.paid", PAYLOAD, world.ago(MINUTE * n)).await;
             world.tries(&message, &endpoint, [Try::delivered(world.ago(MINUTE * n), 20 + u64::from(n))]).await;
         }
@@ -70,41 +83,12 @@ impl Story {
             .tries(&waiting, &far, [Try::failed(world.ago(MINUTE), Failure::Timeout, "no answer", 15_001, later)])
             .await;
         world.message(&acme, "invoice.paid", PAYLOAD, world.now).await;
-        world::execute(&world, "INSERT INTO outbox (application, event_type, payload) VALUES ('nobody', 'a.b', '{}')")
-            .await;
-        let visit = visit(&world, &acme).await;
-        Story { world, acme, endpoint, failed, visit }
-    }
-
-    /// Every page there is. A new one is added to [`PATHS`] or, if it is of something, to [`Story::single_pages`].
-    pub fn pages(&self) -> Vec<Page> {
-        let paths = PATHS.iter().map(|path| (*path).to_owned()).chain(self.single_pages());
-        paths.map(|path| Page { ok: !REFUSED.contains(&path.as_str()), path }).collect()
-    }
-
-    /// The pages of one thing.
-    pub fn single_pages(&self) -> Vec<String> {
-        let (app, endpoint) = (format!("/applications/{}", self.acme.id), self.endpoint.id);
-        let of_both = [
-            format!("/messages/{}", self.failed.id),
-            "/endpoints".to_owned(),
-            "/endpoints/new".to_owned(),
-            format!("/endpoints/{endpoint}"),
-            format!("/endpoints/{endpoint}/edit"),
-            format!("/endpoints/{endpoint}/rotate"),
-            format!("/endpoints/{endpoint}/delete"),
-            "/deliveries".to_owned(),
-            "/messages".to_owned(),
-            "/event-types".to_owned(),
-            "/event-types/invoice.paid".to_owned(),
-            String::new(),
-        ];
-        let both = [app.as_str(), "/portal"]
-            .into_iter()
-            .flat_map(|place| of_both.iter().map(move |path| format!("{place}{path}")));
-        let operators = ["edit", "delete", "send", "portal-link"].map(|page| format!("{app}/{page}"));
-        let portal = ["/portal/resend", "/portal/tail", "/portal/left"].map(str::to_owned);
-        both.chain(operators).chain(portal).collect()
+        site.add("endpoint", endpoint.id.to_string());
+        site.add("message", failed.id.to_string());
+        site.add("name", "invoice.paid".to_owned());
+        things(&mut site, &failed).await;
+        assert_eq!(site.without_address(), Vec::<String>::new(), "a story needs something for each part of a route");
+        Story { site, endpoint, failed }
     }
 
     /// The pages that show what there is one of: between them, every field.
@@ -116,75 +100,95 @@ impl Story {
         let edit = format!("{endpoint}/edit");
         vec![app, endpoint, edit, message, event_type, "/deliveries".to_owned(), "/endpoints".to_owned()]
     }
+}
 
-    /// A name for a page's picture: its path, with *one* for each id.
-    pub fn name(&self, path: &str) -> String {
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-        let words = path.split('/').filter(|part| !part.is_empty());
-        let name = words
-            .map(|part| if part.contains('_') { "one" } else { part })
-            .collect::<Vec<_>>()
-            .join("-")
-            .chars()
-            .map(plain)
-            .collect::<String>();
-        if path == "/" { "overview".to_owned() } else { name.trim_matches('-').to_owned() }
+/// An API key, a resend, an edited copy, a stuck row, a polling and a development endpoint, a chat channel, a saved view.
+async fn things(site: &mut Site, failed: &Message) {
+    let (world, now, acme) = (&site.world, site.world.now, site.acme.clone());
+    let (store, tenant) = (world.store.clone(), world.tenant());
+    let spec = KeySpec { name: "billing".into(), scopes: KeyScopes::of([KeyScope::Read]), expires_at: None };
+    let (key, text) = ApiKey::make(world.org.clone(), spec, now).unwrap();
+    store.add_api_key(&key, &api_key::hash(&text)).await.unwrap();
+
+    let poller = PollingEndpointSpec {
+        uid: Some(Uid::parse("uid", "warehouse", "poll_").unwrap()),
+        ..PollingEndpointSpec::default()
+    };
+    let poller = store.create_polling_endpoint(&tenant, acme.id, poller, now).await.unwrap();
+    let response = LocalResponse { status: Some(500), body: "no such table".into(), ..LocalResponse::default() };
+    let about = (acme.id, "adas-laptop", "http://localhost:3000/hooks");
+    store
+        .report_local_attempt(&tenant, about, Some(&(failed.id, response)), world.ago(MINUTE * 60), now)
+        .await
+        .unwrap();
+
+    let spec = BackgroundSpec {
+        kind: TaskKind::Recover,
+        scope: TaskScope::Application(acme.id),
+        selection: sendoff::store::jobs::background::TaskSelection::Messages(Default::default()),
+        by: "ada".into(),
+        total: None,
+    };
+    let StartResult::Started(work) = store.start_background(&tenant, spec, now).await.unwrap() else {
+        panic!("too many resends")
+    };
+
+    let spec = MessageSpec {
+        event_type: "order.shipped".into(),
+        payload: PAYLOAD.into(),
+        tags: vec![format!("{EDITED_FROM}{}", failed.id)],
+        ..MessageSpec::default()
+    };
+    accept(site, spec, now).await;
+
+    for application in ["nobody", "acme"] {
+        let row =
+            format!("INSERT INTO outbox (application, event_type, payload) VALUES ('{application}', 'a.b', '{{}}')");
+        world::execute(world, &row).await;
     }
+    store.relay(RelayRequest { limit: 100, now }).await.unwrap();
+    let stuck = store.outbox_stuck(10).await.unwrap();
+    let row = stuck.first().expect("a stuck row");
+    let (row, since) = (row.id.to_string(), row.stuck_since.micros().to_string());
 
-    pub fn url(&self, path: &str) -> String {
-        self.world.url.join(path).expect("a path").into()
+    let operator = world::Browser { world, cookie: format!("sendoff_session={}", site.session) };
+    let channel = [
+        ("format", "slack"),
+        ("url", "https://hooks.slack.com/services/T0/B0/x"),
+        ("description", "#ops"),
+        ("eventTypes", "endpoint.disabled"),
+    ];
+    let view = [("list", "deliveries"), ("query", "status=dead"), ("name", "Dead ones")];
+    for (page, action, fields) in
+        [("/operational/new", "/operational/new", &channel[..]), ("/deliveries?status=dead", "/views", &view[..])]
+    {
+        let answer = operator.submit(page, action, fields).await;
+        assert_eq!(answer.status(), 303, "{action}: {}", answer.text().await.unwrap());
     }
-
-    /// Signs an operator in and a customer as well: each has cookies of their own.
-    pub async fn enter(&self, browser: &Browser) {
-        browser.goto(self.url(&self.world.link().await)).await.unwrap();
-        browser.element("main form button").await.click().await.unwrap();
-        browser.until_it_says("In the last hour").await;
-        let mut cookie = thirtyfour::Cookie::new("sendoff_portal", self.visit.clone());
-        cookie.set_path("/");
-        browser.add_cookie(cookie).await.unwrap();
+    let made = [
+        ("key", key.id.to_string()),
+        ("poller", poller.id.to_string()),
+        ("listener", "adas-laptop".to_owned()),
+        ("work", work.id.to_string()),
+        ("row", row),
+        ("since", since),
+        // Sessions are in the paths of forms only.
+        ("session", "0".repeat(64)),
+    ];
+    for (part, value) in made {
+        site.add(part, value);
     }
 }
 
-/// The pages whose path is the same in every world.
-const PATHS: &[&str] = &[
-    "/",
-    "/?range=24h",
-    "/?range=30d",
-    "/deliveries",
-    "/deliveries?status=dead",
-    "/deliveries?status=retrying",
-    "/deliveries?q=nothing-of-the-kind&since=2026-01-01T00:00:00Z",
-    "/messages",
-    "/applications",
-    "/applications/new",
-    "/endpoints",
-    "/event-types",
-    "/event-types/new",
-    "/event-types/invoice.paid",
-    "/event-types/invoice.paid/edit",
-    "/keys",
-    "/audit",
-    "/operators",
-    "/resend",
-    "/resend?status=dead",
-    "/tail",
-    "/operational",
-    "/outbox",
-    "/login?token=spent",
-    "/nowhere",
-];
-
-/// Those that are not answered with 200.
-const REFUSED: [&str; 2] = ["/login?token=spent", "/nowhere"];
-
-/// A customer's cookie.
-async fn visit(world: &World, app: &Application) -> String {
-    let until = world.now.plus(Duration::from_secs(3_600));
-    let options = PortalOptions::all(until.micros());
-    let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: until };
-    let (code, token) = (api_key::hash("a code"), "a visit's token".replace([' ', '\''], "-"));
-    world.store.add_portal_link(&code, &link, world.now).await.unwrap();
-    world.store.redeem_portal_link(&code, &api_key::hash(&token), world.now).await.unwrap().expect("a session");
-    token
+async fn accept(site: &Site, spec: MessageSpec, at: Time) {
+    let item = AcceptItem {
+        tenant: Some(Tenant::org(site.acme.org.clone())),
+        app: site.acme.id.into(),
+        only_endpoint: None,
+        spec,
+        at,
+        idempotency_key: None,
+        audit: None,
+    };
+    site.world.store.accept(item).await.unwrap().unwrap();
 }

@@ -2,7 +2,7 @@
 //! without a row fails, and so does a row without a route.
 //!
 //! Users that must be refused come first, with the form token of their own session, and must leave no trace in the audit log. No
-//! answer to them contains the text that marks the organization's data.
+//! answer to them contains the text that marks the organization's data. No page of the portal names the product.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -386,6 +386,7 @@ async fn walk(scene: &mut Scene<'_>, page: &Page, wanted: &[String]) -> (Vec<Str
         if text.contains(MARK) && !open {
             wrong.push(format!("{page:?}: tells {} {text}", session.cookie));
         }
+        wrong.extend(named(page, &text));
     }
     let stranger = |column: usize| ["other-org", "other-app", "other-pages"].contains(&columns[column]);
     let names_a_thing = page.path.replace("{app}", "").contains('{') && !open;
@@ -400,6 +401,7 @@ async fn walk(scene: &mut Scene<'_>, page: &Page, wanted: &[String]) -> (Vec<Str
         if text.contains(MARK) {
             wrong.push(format!("{page:?}: tells {} {text}", columns[column]));
         }
+        wrong.extend(named(page, &text));
     }
     let after = scene.traces().await;
     if before != after && !["/login", "/logout"].contains(&&*page.path) {
@@ -416,9 +418,18 @@ async fn walk(scene: &mut Scene<'_>, page: &Page, wanted: &[String]) -> (Vec<Str
         if text.contains(MARK) && stranger(column) && !open && !common {
             wrong.push(format!("{page:?}: tells {} {text}", columns[column]));
         }
+        wrong.extend(named(page, &text));
     }
     scene.cancel_resends().await;
     (got, wrong)
+}
+
+/// A page of the portal that names Sendoff, one of its settings or its commands. The team's customers know only the team.
+fn named(page: &Page, text: &str) -> Option<String> {
+    let small = text.to_ascii_lowercase();
+    let at = small.find("sendoff").filter(|_| page.in_portal())?;
+    let near = small.get(at.saturating_sub(80)..(at + 40).min(small.len())).unwrap_or_default().to_owned();
+    Some(format!("{page:?}: names the product: {near}"))
 }
 
 async fn every_user_gets_the_answer_of_the_access_table(world: World) {

@@ -13,7 +13,7 @@ use sendoff::store::{Order, PageRequest, Tenant};
 
 use crate::pages::{link, rows, words};
 use crate::support::on_both;
-use crate::world::{Browser, MINUTE, Try, World, dead, location, retry};
+use crate::world::{Browser, MINUTE, Try, World, dead, field, location, retry};
 
 on_both! {
     what_is_chosen_is_counted_and_sent_and_nothing_else
@@ -23,6 +23,7 @@ on_both! {
     only_so_many_run_at_once_and_others_work_is_not_seen
     a_list_and_its_resend_are_one_query
     what_cannot_be_sent_is_said_and_not_counted
+    selected_deliveries_are_canceled_together
 }
 
 /// An application with so many dead messages, minutes apart.
@@ -343,4 +344,64 @@ async fn what_cannot_be_sent_is_said_and_not_counted(world: World) {
     world.message(&world.app("Initech").await, "a", "{}", world.now).await;
     let said = words(&browser.page(&format!("/resend?status=dead&app={}", acme.id)).await);
     assert!(said.contains("Nothing to resend") && !said.contains("Resend 0"), "{said}");
+}
+
+/// Rows of a list that are pending are canceled together, and the list says what became of each.
+async fn selected_deliveries_are_canceled_together(world: World) {
+    let acme = world.app("Acme").await;
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    let mut rows = Vec::new();
+    for tries in [
+        vec![],
+        vec![Try::answered(world.now, 503, "", retry(world.now.plus(MINUTE), 1))],
+        vec![Try::answered(world.now, 500, "", dead())],
+        vec![],
+    ] {
+        let message = world.message(&acme, "a.b", "{}", world.now).await;
+        world.tries(&message, &endpoint, tries).await;
+        rows.push(format!("{}.{}", message.id, endpoint.id));
+    }
+    let left_alone = rows.pop().unwrap();
+    let browser = world.sign_in().await;
+    let list = browser.page("/deliveries").await;
+    assert!(
+        list.contains("formaction=\"/cancel\">Cancel selected…") && list.contains(&format!("value=\"{}\"", rows[0]))
+    );
+    let query = rows.iter().map(|row| format!("row={row}")).collect::<Vec<_>>().join("&");
+    let page = browser.page(&format!("/cancel?{query}")).await;
+    let said = words(&page);
+    assert!(said.contains("Cancel 2 deliveries?") && said.contains("stay as they are: 1 delivery."), "{said}");
+    let form = |page: &str, rows: &[String]| {
+        let rows = rows.iter().map(|row| ("row", row.clone()));
+        rows.chain([("csrf", field(page, "csrf"))]).collect::<Vec<_>>()
+    };
+    // Another customer cancels nothing of Acme's.
+    let globex = world.app("Globex").await;
+    let stranger = world.portal_session(&globex, None, &[]).await;
+    let theirs = stranger.page("/portal/deliveries").await;
+    let refused = stranger.post("/portal/cancel", &form(&theirs, &rows)).await;
+    assert!(location(&refused).ends_with("&notice=selection-not-canceled"), "{}", location(&refused));
+    let empty = stranger.page(&format!("/portal/cancel?{query}")).await;
+    assert!(empty.contains("Nothing to cancel") && !empty.contains("a.b"), "{empty}");
+    assert_eq!(pending(&world).await, 3);
+
+    let done = browser.post("/cancel", &form(&page, &rows)).await;
+    assert_eq!((done.status(), pending(&world).await), (StatusCode::SEE_OTHER, 1));
+    let outcome = browser.page(location(&done)).await;
+    assert_eq!((self::rows(&outcome), outcome.matches("badge canceled").count()), (3, 2), "{outcome}");
+    assert!(
+        outcome.contains("badge dead") && words(&outcome).contains("Canceled. These are the selected"),
+        "{outcome}"
+    );
+    let again = browser.post("/cancel", &form(&page, &rows)).await;
+    assert!(location(&again).ends_with("&notice=selection-not-canceled"), "{}", location(&again));
+    assert!(words(&browser.page(location(&again)).await).contains("Nothing canceled."));
+    assert!(browser.page(&format!("/cancel?{query}")).await.contains("Nothing to cancel"));
+    for wrong in ["/cancel", "/cancel?row=x", "/cancel?row="] {
+        assert_eq!(browser.get(wrong).await.0, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    let customer = world.portal_session(&acme, None, &[]).await;
+    let page = customer.page(&format!("/portal/cancel?row={left_alone}")).await;
+    let done = customer.post("/portal/cancel", &form(&page, &[left_alone])).await;
+    assert!(location(&done).starts_with("/portal/deliveries?row=") && pending(&world).await == 0);
 }

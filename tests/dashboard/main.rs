@@ -16,6 +16,7 @@ mod world;
 
 mod find;
 mod html;
+mod languages;
 mod limits;
 mod lists;
 mod messages;

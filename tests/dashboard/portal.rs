@@ -1,12 +1,18 @@
 //! The customers' portal: how one gets in and out, what is there for whom, how it looks, and who may embed it.
 
+use std::collections::BTreeSet;
+
 use reqwest::{Method, StatusCode};
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions, PortalPage};
 use sendoff::domain::access::theme::{Theme, ThemeMode};
 use sendoff::domain::catalog::application::Application;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::attempt::Failure;
+use sendoff::domain::signing::signature::{ExtraSignature, KeyForm};
 
 use crate::support::on_both;
+use crate::support::pages::{Page, pages};
 use crate::world::{Browser, MINUTE, Try, World, at, dead, field, framed, location, set_cookie};
 
 on_both! {
@@ -19,6 +25,11 @@ on_both! {
     an_operator_sees_open_sessions_and_ends_one
     resends_and_the_live_view_are_found_and_a_state_is_the_same_everywhere
     an_operator_makes_a_link_that_is_good_once
+    no_page_of_the_portal_names_us_or_a_setting_of_ours
+    a_link_opens_at_an_endpoint
+    the_first_endpoint_is_four_steps_away
+    a_form_has_five_fields_and_the_rest_below_advanced
+    signatures_are_explained_by_the_names_of_the_headers
 }
 
 /// The path of a link into the portal of `app`.
@@ -388,4 +399,155 @@ async fn an_operator_makes_a_link_that_is_good_once(world: World) {
     assert!(opened.status() == StatusCode::SEE_OTHER && location(&opened).starts_with("/portal/enter/"));
     let told = world.store.ensure_operational_application(&world.tenant(), world.now).await.unwrap();
     assert_eq!(browser.get(&format!("/applications/{}/portal-link", told.id)).await.0, StatusCode::NOT_FOUND);
+}
+
+/// Every page of the portal, with failures of each kind on them, and errors of forms.
+async fn no_page_of_the_portal_names_us_or_a_setting_of_ours(world: World) {
+    let acme = world.app("Acme").await;
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    let mut messages = Vec::new();
+    for (failure, detail) in [
+        (Failure::Blocked, "the name resolves to a blocked address"),
+        (
+            Failure::Tls,
+            "the receiver's certificate is not trusted (self-signed, or an intermediate certificate is missing)",
+        ),
+        (Failure::Tls, "the receiver's certificate is not valid before 2027-01-01"),
+        (Failure::Dns, "the name does not exist in DNS"),
+        (Failure::Unreachable, "the host is unreachable"),
+    ] {
+        let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 3)).await;
+        world.tries(&message, &endpoint, [Try::failed(world.ago(MINUTE), failure, detail, 3, dead())]).await;
+        messages.push(message.id.to_string());
+    }
+    let customer = world.portal_session_with(&acme, hour(&world)).await;
+    let mut read = 0;
+    let check = |path: &str, page: &str| {
+        // The user agent of a request is what was sent.
+        let page = page.replace("Sendoff/", "");
+        for word in ["SENDOFF_", "SSL_CERT_FILE", "Sendoff", "this machine"] {
+            assert!(!page.contains(word), "{path} says {word}: {page}");
+        }
+    };
+    for page in pages().into_iter().filter(|page| page.in_portal() && page.method == "GET") {
+        let path = page.path.replace("{endpoint}", &endpoint.id.to_string());
+        for path in messages.iter().map(|message| path.replace("{message}", message)).collect::<BTreeSet<_>>() {
+            if path.contains("/events") || path.contains("{code}") {
+                continue;
+            }
+            let (_, page) = customer.get(&Page { path: path.clone(), ..page.clone() }.path_with("x")).await;
+            check(&path, &page);
+            read += 1;
+        }
+    }
+    assert!(read > 20, "{read} pages");
+    for url in ["http://10.0.0.1/", "http://127.0.0.1:1/", "ftp://a.example/", "http://user@a.example/"] {
+        let path = "/portal/endpoints/new";
+        let response = customer.submit(path, path, &[("url", url)]).await;
+        check(url, &response.text().await.unwrap());
+    }
+    // Rejected before any page.
+    for (name, value) in [("host", "evil.example"), ("origin", "https://evil.example")] {
+        let request = world.request(Method::POST, "/portal/preferences").header("cookie", &customer.cookie);
+        let response = request.header(name, value).send().await.unwrap();
+        assert!(response.status().is_client_error(), "{name}");
+        check(name, &response.text().await.unwrap());
+    }
+}
+
+async fn a_link_opens_at_an_endpoint(world: World) {
+    let (acme, globex) = (world.app("Acme").await, world.app("Globex").await);
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    let theirs = world.endpoint(&globex, "https://b.example/hook").await;
+    let operator = world.sign_in().await;
+    let page = operator.page(&format!("/applications/{}/endpoints/{}", acme.id, endpoint.id)).await;
+    let form = format!("/applications/{}/portal-link", acme.id);
+    assert!(page.contains(&format!("href=\"{form}?endpoint={}\"", endpoint.id)), "{page}");
+    let page = operator.page(&format!("{form}?endpoint={}", endpoint.id)).await;
+    assert!(page.contains(&format!("name=\"endpoint\" value=\"{}\"", endpoint.id)), "{page}");
+    let fields = |endpoint: &str, more: &[(&'static str, &str)]| {
+        let mut fields =
+            vec![("csrf", field(&page, "csrf")), ("expiry", "1h".into()), ("endpoint", endpoint.to_owned())];
+        fields.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        fields
+    };
+    for (wrong, more) in
+        [(theirs.id.to_string(), &[][..]), ("no such".into(), &[]), (endpoint.id.to_string(), &[("hide", "endpoints")])]
+    {
+        let refused = operator.post(&form, &fields(&wrong, more)).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
+    }
+    let made = operator.post(&form, &fields(&endpoint.id.to_string(), &[("open", "1")])).await;
+    let path = location(&made).to_owned();
+    assert!(path.ends_with(&format!("?next=%2Fportal%2Fendpoints%2F{}", endpoint.id)), "{path}");
+    let entry = world.request(Method::GET, &path).send().await.unwrap().text().await.unwrap();
+    let entered = [("csrf", field(&entry, "csrf")), ("next", field(&entry, "next"))];
+    let entered = world.post(path.split('?').next().unwrap(), &entered).send().await.unwrap();
+    assert_eq!(location(&entered), format!("/portal/endpoints/{}", endpoint.id));
+}
+
+async fn the_first_endpoint_is_four_steps_away(world: World) {
+    let acme = world.app("Acme").await;
+    let steps = |page: &str| {
+        page.split("<ol class=\"steps\">")
+            .nth(1)
+            .map_or(0, |list| list.split("</ol>").next().unwrap().matches("<li>").count())
+    };
+    let customer = world.portal_session(&acme, None, &[]).await;
+    let home = customer.page("/portal").await;
+    assert_eq!(steps(&home), 4, "{home}");
+    assert!(home.contains("href=\"/portal/endpoints/new\""), "{home}");
+    let reader = world.portal_session(&acme, Some(&[Capability::ViewBase]), &[]).await;
+    let home = reader.page("/portal").await;
+    assert!(steps(&home) == 0 && home.contains("No endpoints yet") && !home.contains("endpoints/new"), "{home}");
+    world.endpoint(&acme, "https://a.example/hook").await;
+    assert_eq!(steps(&customer.page("/portal").await), 0);
+}
+
+async fn a_form_has_five_fields_and_the_rest_below_advanced(world: World) {
+    let acme = world.app("Acme").await;
+    let customer = world.portal_session(&acme, None, &[]).await;
+    let page = customer.page("/portal/endpoints/new").await;
+    let (first, advanced) = page.split_once("<details class=\"advanced\">").expect("closed at first");
+    let fields = |html: &str| html.matches("id=\"f-").count();
+    assert_eq!((fields(first), fields(advanced)), (5, 8), "{page}");
+    // An error below *Advanced* is not hidden.
+    let wrong =
+        [("csrf", field(&page, "csrf")), ("url", "https://a.example/".into()), ("retrySchedule", "soon".into())];
+    let refused = customer.post("/portal/endpoints/new", &wrong).await;
+    assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let page = refused.text().await.unwrap();
+    assert!(
+        page.contains("<details class=\"advanced\" open>") && page.contains("id=\"retrySchedule-wrong\""),
+        "{page}"
+    );
+}
+
+async fn signatures_are_explained_by_the_names_of_the_headers(world: World) {
+    let acme = world.app("Acme").await;
+    let github = |header: &str| ExtraSignature::GitHub { header: header.into(), key: KeyForm::Text };
+    let stripe = ExtraSignature::Stripe { header: "Shop-Signature".into(), key: KeyForm::Bytes };
+    let spec = EndpointSpec {
+        url: "https://a.example/hook".into(),
+        extra_signatures: vec![github("X-Shop-Signature"), stripe],
+        ..EndpointSpec::default()
+    };
+    let endpoint = world.endpoint_with(&acme, spec).await;
+    let customer = world.portal_session(&acme, None, &[]).await;
+    let path = format!("/portal/endpoints/{}", endpoint.id);
+    let page = customer.page(&path).await;
+    for part in [
+        "<code>webhook-signature</code>",
+        "<code>X-Shop-Signature</code>",
+        "headers[&#34;x-shop-signature&#34;]",
+        "headers[&#34;shop-signature&#34;]",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let page = customer.page(&format!("{path}/rotate")).await;
+    assert!(page.contains("Signed with both secrets: webhook-signature, Shop-Signature."), "{page}");
+    assert!(page.contains("Signed with the new secret alone, from now on: X-Shop-Signature."), "{page}");
+    let plain = world.endpoint(&acme, "https://b.example/hook").await;
+    let page = customer.page(&format!("/portal/endpoints/{}/rotate", plain.id)).await;
+    assert!(page.contains("Signed with both secrets: webhook-signature.") && !page.contains("alone"), "{page}");
 }

@@ -10,7 +10,8 @@ use sendoff::domain::time::Clock;
 use sendoff::store::access::operators::OwnChange;
 
 use crate::passwords::{PASSWORD, Visitor, account, account_as, signed_in};
-use crate::support::on_both;
+use crate::support::pages::pages;
+use crate::support::{Kind, on_both};
 use crate::world::{Browser, World, field, hidden, location, set_cookie};
 
 on_both! {
@@ -19,6 +20,7 @@ on_both! {
     guessing_codes_is_limited_like_guessing_passwords
     a_ticket_belongs_to_its_browser_and_its_password
     an_admin_removes_a_lost_second_factor
+    a_required_second_factor_is_set_up_before_anything_else
 }
 
 const SETUP: &str = "/account/second-factor";
@@ -246,4 +248,60 @@ async fn an_admin_removes_a_lost_second_factor(world: World) {
     signed_in(&world, "bert").await;
     let log = admin.page("/audit?act=second+factor+removed").await;
     assert!(log.contains("anna") && log.contains("bert"), "{log}");
+}
+
+/// With `SENDOFF_REQUIRE_TOTP`: an account without a second factor gets no page but the one that sets it up.
+async fn a_required_second_factor_is_set_up_before_anything_else(kind: Kind) {
+    let world = World::requiring_totp(kind).await;
+    let anna = account(&world, "anna", None).await;
+    let app = world.app("Acme").await;
+    let browser = signed_in(&world, "anna").await;
+    let page = browser.page(SETUP).await;
+    assert!(page.contains("Your team requires a second factor") && !page.contains("<nav"), "{page}");
+    assert!(page.contains("action=\"/logout\"") && !page.contains("href=\"/account\""), "{page}");
+    let form = hidden(&page);
+    let mut tried = 0;
+    for page in pages().into_iter().filter(|page| !page.in_portal() && page.path != SETUP) {
+        let path = page.path.replace("{app}", &app.id.to_string());
+        if ["/login", "/reset", "/preferences", "/static", "/catalog", "/logout"]
+            .iter()
+            .any(|open| path.starts_with(open))
+        {
+            continue;
+        }
+        let path = crate::support::pages::Page { path, ..page.clone() }.path_with("x");
+        let request = match page.method {
+            "POST" => world.post(&path, &form),
+            _ => world.request(reqwest::Method::GET, &path),
+        };
+        let response = request.header("cookie", &browser.cookie).send().await.unwrap();
+        assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, SETUP), "{} {path}", page.method);
+        tried += 1;
+    }
+    assert!(tried > 80, "{tried} routes");
+    assert_eq!(world.store.operator(anna.id).await.unwrap().map(|anna| anna.second_factor), Some(false));
+
+    // A link is the way in for those who have no device.
+    let link = world.sign_in().await;
+    assert_eq!(link.get("/").await.0, StatusCode::OK);
+
+    set_up(&browser).await;
+    assert_eq!(browser.get("/").await.0, StatusCode::OK);
+    let page = browser.page("/account").await;
+    assert!(page.contains("Replace recovery codes") && !page.contains("Turn off"), "{page}");
+    let mut form = hidden(&page);
+    form.extend([("current", PASSWORD.to_owned()), ("do", "remove".to_owned())]);
+    assert_eq!(browser.post("/account/second-factor/change", &form).await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(world.store.operator(anna.id).await.unwrap().map(|anna| anna.second_factor), Some(true));
+
+    // An admin takes it away: the next page is the setup again.
+    let page = link.page(&format!("/operators/{}", anna.id)).await;
+    link.post(&format!("/operators/{}/second-factor/remove", anna.id), &hidden(&page)).await;
+    let again = signed_in(&world, "anna").await;
+    let (status, _) = again.get("/messages").await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    // Signing out is possible.
+    let page = again.page(SETUP).await;
+    let response = again.post("/logout", &hidden(&page)).await;
+    assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"));
 }

@@ -220,7 +220,7 @@ async fn lists_say_how_endpoints_do(world: World) {
     world.message(&other, "a.b", "{}", world.ago(MINUTE)).await;
 
     let all = browser.page("/endpoints").await;
-    for text in ["failing.example", "fine.example", "off.example", "100 %", "0.0 %", "manually", "Acme"] {
+    for text in ["failing.example", "fine.example", "off.example", "100 %", "0.0 %", "disabled <time", "Acme"] {
         assert!(all.contains(text), "{text}: {all}");
     }
     for (query, there) in [
@@ -238,7 +238,8 @@ async fn lists_say_how_endpoints_do(world: World) {
     }
     let page = browser.page(&format!("/applications/{}/endpoints/{}", acme.id, failing.id)).await;
     assert!(
-        page.contains("503 Service Unavailable") && page.contains("Every attempt has failed. First failure <time"),
+        page.contains("503 Service Unavailable")
+            && page.contains("No attempt has succeeded since the first failure <time"),
         "{page}"
     );
     assert!(page.contains("<strong>Waiting</strong> 1<"), "{page}");
@@ -271,7 +272,7 @@ async fn an_endpoint_that_fails_says_what_comes_of_it(world: World) {
     let page =
         async |endpoint: &Endpoint| browser.page(&format!("/applications/{}/endpoints/{}", acme.id, endpoint.id)).await;
     let html = page(&failing).await;
-    assert!(html.contains("Every attempt has failed. First failure <time"), "{html}");
+    assert!(html.contains("No attempt has succeeded since the first failure <time"), "{html}");
     assert!(html.contains("A warning was sent <time") && html.contains("it will be disabled <time"), "{html}");
     let html = page(&idle).await;
     assert!(html.contains("The next failure disables it.") && !html.contains("A warning"), "{html}");

@@ -101,11 +101,32 @@ pub fn dead() -> Transition {
     Transition::Dead(DeadReason::Exhausted)
 }
 
+/// How a world differs from the usual one.
+struct WorldOptions {
+    public_url: Option<String>,
+    frame_origins: Vec<String>,
+    traffic: Traffic,
+    signature_type: SignatureType,
+    oidc: Option<OidcOptions>,
+    require_totp: bool,
+}
+
+impl Default for WorldOptions {
+    fn default() -> WorldOptions {
+        WorldOptions {
+            public_url: None,
+            frame_origins: Vec::new(),
+            traffic: Traffic::default(),
+            signature_type: SignatureType::Hmac256,
+            oidc: None,
+            require_totp: false,
+        }
+    }
+}
+
 impl OnStore for World {
     async fn on(kind: Kind) -> World {
-        let Database { url, file } = Database::migrated(kind).await;
-        let location = Location::parse(&url).unwrap();
-        World::open(location, file, None, Vec::new(), Traffic::default(), SignatureType::Hmac256, None).await
+        World::with(kind, WorldOptions::default()).await
     }
 }
 
@@ -116,43 +137,32 @@ pub async fn at(public_url: &str) -> World {
 
 /// The same, whose portal these sites may put into a page of theirs.
 pub async fn framed(public_url: &str, origins: &[&str]) -> World {
-    let file = sqlite_file();
-    let origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
-    World::open(
-        Location::Sqlite(file.path()),
-        Some(file),
-        Some(public_url),
-        origins,
-        Traffic::default(),
-        SignatureType::Hmac256,
-        None,
-    )
-    .await
+    let frame_origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
+    on_sqlite(WorldOptions { public_url: Some(public_url.to_owned()), frame_origins, ..WorldOptions::default() }).await
 }
 
 /// A world on SQLite whose new endpoints sign like this.
-pub async fn signing(kind: SignatureType) -> World {
-    let file = sqlite_file();
-    World::open(Location::Sqlite(file.path()), Some(file), None, Vec::new(), Traffic::default(), kind, None).await
+pub async fn signing(signature_type: SignatureType) -> World {
+    on_sqlite(WorldOptions { signature_type, ..WorldOptions::default() }).await
 }
 
 /// A world on SQLite whose callers are known and limited like this.
 pub async fn with_traffic(traffic: Traffic) -> World {
+    on_sqlite(WorldOptions { traffic, ..WorldOptions::default() }).await
+}
+
+async fn on_sqlite(options: WorldOptions) -> World {
     let file = sqlite_file();
-    World::open(Location::Sqlite(file.path()), Some(file), None, Vec::new(), traffic, SignatureType::Hmac256, None)
-        .await
+    World::open(Location::Sqlite(file.path()), Some(file), options).await
 }
 
 impl World {
-    async fn open(
-        location: Location,
-        file: Option<SqliteFile>,
-        public_url: Option<&str>,
-        frame_origins: Vec<String>,
-        traffic: Traffic,
-        signature_type: SignatureType,
-        oidc: Option<OidcOptions>,
-    ) -> World {
+    async fn with(kind: Kind, options: WorldOptions) -> World {
+        let Database { url, file } = Database::migrated(kind).await;
+        World::open(Location::parse(&url).unwrap(), file, options).await
+    }
+
+    async fn open(location: Location, file: Option<SqliteFile>, world: WorldOptions) -> World {
         let log = tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).with_test_writer();
         let _ = log.try_init();
         let database = match &location {
@@ -173,7 +183,7 @@ impl World {
         let leases = store.heartbeat(&process, now).await.unwrap().leases;
         let port = free_port();
         let url: Url = format!("http://127.0.0.1:{port}/").parse().unwrap();
-        let public_url = public_url.map_or_else(|| url.clone(), |url| url.parse().unwrap());
+        let public_url = world.public_url.map_or_else(|| url.clone(), |url| url.parse().unwrap());
         let feeds = TailFeeds::default();
         let policy = AddressPolicy { allow: vec!["127.0.0.0/8".parse().unwrap()], https_only: false };
         let egress = Egress::new(policy).unwrap();
@@ -184,14 +194,15 @@ impl World {
             portal_url: public_url.clone(),
             api_url: public_url.clone(),
             public_url,
-            frame_origins,
-            signature_type,
+            frame_origins: world.frame_origins,
+            signature_type: world.signature_type,
             disable_after: std::time::Duration::from_secs(5 * 86_400),
             secret: [7; 32],
             feeds: feeds.clone(),
             passwords: Passwords::default(),
-            traffic,
-            oidc: oidc.map(|options| Arc::new(OidcProvider::new(options).unwrap())),
+            traffic: world.traffic,
+            oidc: world.oidc.map(|options| Arc::new(OidcProvider::new(options).unwrap())),
+            require_totp: world.require_totp,
         };
         let state = web::Data::new(state);
         // Mounted before a neighbour, which must be reached all the same.
@@ -293,9 +304,12 @@ impl World {
 
     /// A world whose operators sign in at an identity provider.
     pub async fn with_oidc(kind: Kind, options: OidcOptions) -> World {
-        let Database { url, file } = Database::migrated(kind).await;
-        let location = Location::parse(&url).unwrap();
-        World::open(location, file, None, Vec::new(), Traffic::default(), SignatureType::Hmac256, Some(options)).await
+        World::with(kind, WorldOptions { oidc: Some(options), ..WorldOptions::default() }).await
+    }
+
+    /// A world that requires second factors of its operators.
+    pub async fn requiring_totp(kind: Kind) -> World {
+        World::with(kind, WorldOptions { require_totp: true, ..WorldOptions::default() }).await
     }
 
     /// A request to another place.
@@ -417,6 +431,20 @@ pub async fn execute(world: &World, sql: &str) {
         let mut connection = sqlx::PgConnection::connect(&world.database).await.unwrap();
         connection.execute("SET search_path = sendoff").await.unwrap();
         connection.execute(sql).await.unwrap();
+    }
+}
+
+/// The number that a query gives, past the store's own code.
+pub async fn number(world: &World, sql: &str) -> i64 {
+    use sqlx::Row as _;
+    let sql = sqlx::AssertSqlSafe(sql.to_owned());
+    if world.database.starts_with("sqlite:") {
+        let mut connection = sqlx::SqliteConnection::connect(&world.database).await.unwrap();
+        connection.fetch_one(sql).await.unwrap().get(0)
+    } else {
+        let mut connection = sqlx::PgConnection::connect(&world.database).await.unwrap();
+        connection.execute("SET search_path = sendoff").await.unwrap();
+        connection.fetch_one(sql).await.unwrap().get(0)
     }
 }
 

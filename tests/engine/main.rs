@@ -15,6 +15,7 @@ mod organization;
 mod outage;
 mod pacing;
 mod python;
+mod rebinding;
 mod retrying;
 mod signing;
 mod upgrade;

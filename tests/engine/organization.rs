@@ -4,6 +4,7 @@ use sendoff::domain::catalog::organization_spec::OrganizationSpec;
 use sendoff::domain::deliveries::backoff::RetrySchedule;
 use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::time::Clock;
+use sendoff::store::catalog::organization_rows::OrganizationWrite;
 
 use crate::support::{Answer, Receiver};
 use crate::world::{Kind, World, on_both};
@@ -18,7 +19,8 @@ async fn an_organization_without_retries_gives_up_at_once(kind: Kind) {
         retry_schedule: Some(RetrySchedule::new("retrySchedule", Vec::new()).unwrap()),
         ..OrganizationSpec::default()
     };
-    assert!(world.store.put_organization(&world.tenant.org, &spec, None, Clock.now()).await.unwrap());
+    let written = world.store.put_organization(&world.tenant.org, &spec, None, Clock.now()).await.unwrap();
+    assert_eq!(written, OrganizationWrite::Written);
     let receiver = Receiver::start(|_| Answer::status(500));
     world.endpoint(receiver.url("/")).await;
     let message = world.send("{}").await;

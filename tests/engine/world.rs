@@ -91,7 +91,12 @@ impl World {
     }
 
     pub fn start(&mut self, options: EngineOptions) {
-        self.engine = Some(Engine::start(self.store.clone(), egress(), options));
+        self.start_with(egress(), options);
+    }
+
+    /// The same with another client.
+    pub fn start_with(&mut self, egress: Egress, options: EngineOptions) {
+        self.engine = Some(Engine::start(self.store.clone(), egress, options));
     }
 
     pub async fn stop(&mut self) {

@@ -33,6 +33,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
         &["hooks.example.com", "ftp://x", "https://x/y", "https://a:b@x"],
     ),
     ("SENDOFF_JWT_SECRET", &["0123456789abcdef"], &["0123456789abcde"]),
+    ("SENDOFF_JWT_SECRET_OTHER", &["0123456789abcdef"], &["0123456789abcde"]),
     (
         "SENDOFF_MASTER_KEY",
         &["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="],
@@ -54,7 +55,13 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
         &["a.example", ".internal.example, 10.0.0.0/8,::1"],
         &["*", "http://a.example", "a..b", "10.0.0.0/33"],
     ),
+    (
+        "SENDOFF_EGRESS_DNS",
+        &["192.0.2.53", "192.0.2.53:5353, [2001:db8::1]:53,2001:db8::1"],
+        &["dns.example", "192.0.2.53:x", "192.0.2.53;192.0.2.54"],
+    ),
     ("SENDOFF_HTTPS_ONLY", &["true", "false"], &["yes", "1", "True"]),
+    ("SENDOFF_REQUIRE_TOTP", &["true", "false"], &["yes", "1", "True"]),
     (
         "SENDOFF_RETRY_SCHEDULE",
         &["1s", "5s,5m,2h,1d", "500ms, 1s"],
@@ -151,6 +158,7 @@ fn a_wrong_setting_ends_it_with_one_line_that_says_which_what_and_how() {
                 assert!(line.contains("expected "), "{place}, {variable}={value} says how it should look: {line}");
                 let secret = [
                     "SENDOFF_JWT_SECRET",
+                    "SENDOFF_JWT_SECRET_OTHER",
                     "SENDOFF_JWT_PUBLIC_KEY",
                     "SENDOFF_MASTER_KEY",
                     "SENDOFF_SMTP_URL",

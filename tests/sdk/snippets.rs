@@ -116,6 +116,48 @@ except ValueError:
     run(&folder, &["python3", "main.py"]);
 }
 
+/// The snippets for an endpoint's own headers: each accepts what was signed, and refuses what was altered, is signed with another
+/// secret, or is too old.
+#[test]
+fn python_for_other_headers() {
+    let hex = |secret: &str, signed: &[u8]| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+        mac.update(signed);
+        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let body = |secret: &str, signed: &str| format!("sha256={}", hex(secret, signed.as_bytes()));
+    let timed = |secret: &str, at: u64| format!("t={at},v1={}", hex(secret, format!("{at}.{BODY}").as_bytes()));
+    let v1 = timed(OTHER, now).split(',').nth(1).unwrap().to_owned();
+    for (file, genuine, signature) in [
+        ("verify_body.py", true, body(SECRET, BODY)),
+        ("verify_body.py", false, body(OTHER, BODY)),
+        ("verify_body.py", false, body(SECRET, "{}")),
+        ("verify_body.py", false, String::new()),
+        ("verify_timed.py", true, timed(SECRET, now)),
+        ("verify_timed.py", true, timed(SECRET, now).replacen(",v1", &format!(",{v1},v1"), 1)),
+        ("verify_timed.py", false, timed(OTHER, now)),
+        ("verify_timed.py", false, timed(SECRET, now - 600)),
+        ("verify_timed.py", false, timed(SECRET, now - 1).replacen(&(now - 1).to_string(), &now.to_string(), 1)),
+        ("verify_timed.py", false, format!("t={now}")),
+    ] {
+        let folder = Folder::new("python-other");
+        let driver = "
+import os, sys
+try:
+    verify(os.environ['SECRET'], {'x-signature': os.environ['SIGNATURE']}, open('body', 'rb').read())
+except ValueError:
+    sys.exit(1)
+";
+        fs::write(folder.0.join("main.py"), snippet(file) + driver).unwrap();
+        fs::write(folder.0.join("body"), BODY).unwrap();
+        let mut command = Command::new("python3");
+        command.arg("main.py").current_dir(&folder.0).envs([("SECRET", SECRET), ("SIGNATURE", &signature)]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.success(), genuine, "{file} {signature}: {output:?}");
+    }
+}
+
 #[test]
 fn javascript() {
     let folder = Folder::new("javascript");

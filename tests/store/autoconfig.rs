@@ -13,7 +13,7 @@ use crate::home::*;
 use crate::support::on_both;
 
 async fn make(store: &Store, app: AppId) -> (AutoConfig, Secret, [u8; 32]) {
-    let (made, secret, token) = AutoConfig::make(OrgId::default_org(), app, NOW);
+    let (made, secret, token) = AutoConfig::make(OrgId::default_org(), app, vec!["beta".into()], NOW);
     let hash = api_key::hash(&token);
     store.create_autoconfig(&tenant(), &made, &secret, &hash).await.expect("the store");
     (made, secret, hash)
@@ -57,6 +57,7 @@ async fn a_subscription_knows_what_was_made_by_it(home: Home) {
     let both = read().await.unwrap();
     assert_eq!((both.endpoint, both.polling_endpoint), (Some(second.id), Some(polled.id)));
 
+    home.execute("CREATE TABLE earlier AS SELECT secret FROM autoconfig").await;
     let (token, other) = (autoconfig::new_token(), Secret::generate(SignatureType::Hmac256));
     let new = (&api_key::hash(&token), &*autoconfig::hint(&token));
     assert!(!store.rotate_autoconfig(&stranger(), &made, &other, new, NOW).await.unwrap());
@@ -65,6 +66,9 @@ async fn a_subscription_knows_what_was_made_by_it(home: Home) {
     assert_eq!(store.autoconfig_by_hash(new.0).await.unwrap().unwrap().hint, new.1);
     assert_eq!(store.autoconfig_secret(&made).await.unwrap().unwrap().text(), other.text());
     assert!(!store.delete_autoconfig(&stranger(), &made, NOW).await.unwrap());
+    // The ciphertext of the earlier token does not open in its place.
+    home.execute("UPDATE autoconfig SET secret = (SELECT secret FROM earlier)").await;
+    assert!(store.autoconfig_secret(&made).await.is_err());
     assert!(store.delete_autoconfig(&tenant(), &made, NOW).await.unwrap());
     assert!(!store.delete_autoconfig(&tenant(), &made, NOW).await.unwrap());
     assert_eq!(store.autoconfig_by_hash(new.0).await.unwrap(), None);
@@ -76,7 +80,7 @@ async fn an_application_has_so_many_and_takes_them_with_it(home: Home) {
     for _ in 0..limits::AUTOCONFIGS {
         make(store, app).await;
     }
-    let (one_more, secret, token) = AutoConfig::make(OrgId::default_org(), app, NOW);
+    let (one_more, secret, token) = AutoConfig::make(OrgId::default_org(), app, Vec::new(), NOW);
     let refused = store.create_autoconfig(&tenant(), &one_more, &secret, &api_key::hash(&token)).await;
     assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
     store.delete_application(&tenant(), app, NOW).await.unwrap();

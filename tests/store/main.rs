@@ -49,6 +49,7 @@ mod opening;
 mod operational;
 mod operators;
 mod ordering;
+mod organization_rows;
 mod organizations;
 mod outbox;
 mod outbox_watermark;

@@ -1,9 +1,10 @@
-//! What a receiver misses, by the ids that it has: found page by page, and sent again in steps.
+//! What a receiver misses, by the ids that it has or by a digest of them: found page by page, and sent again in steps.
 
 use sendoff::domain::TimeRange;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::background::TaskStage;
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus, Transition};
+use sendoff::domain::deliveries::id_digest::{IdBucket, IdDigest, IdHash};
 use sendoff::domain::{AppId, MessageId};
 use sendoff::store::jobs::background::StartResult;
 use sendoff::store::jobs::reconcile::{MissingPage, ReceivedMessageIds, ReconcileSpec};
@@ -61,6 +62,9 @@ on_both! {
     what_the_endpoint_does_not_want_is_not_missed
     a_page_looks_at_so_many_messages_and_goes_on
     what_is_missed_is_sent_again_once
+    a_digest_tells_what_is_missed
+    a_bucket_is_compared_as_a_whole
+    a_bucket_of_too_many_messages_is_sent_again_as_a_whole
 }
 
 async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) {
@@ -124,20 +128,8 @@ async fn what_the_endpoint_does_not_want_is_not_missed(home: Home) {
     assert_eq!(ids_of(&missed(store, &spec(&made, &none), 250).await), [ids[0], ids[2]]);
 }
 
-async fn a_page_looks_at_so_many_messages_and_goes_on(home: Home) {
-    let store = &home.store;
-    let (app, made) = customer(store, "acme").await;
-    // Delivered long ago: as rows, since so many are slow to send.
-    let last = offer(store, {
-        let mut one = item(app.id);
-        one.at = later(50);
-        one
-    })
-    .await
-    .unwrap()
-    .id;
-    settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
-    let count = sendoff::store::query::page::SCAN + 500;
+/// Copies of the first message, a second after the start: as rows, since so many are slow to send.
+async fn many_messages(home: &Home, count: usize) {
     let rows = home.either(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < COUNT)
          INSERT INTO message (id, app_id, org, event_type, occurred_at, accepted_at, payload)
@@ -149,6 +141,22 @@ async fn a_page_looks_at_so_many_messages_and_goes_on(home: Home) {
     );
     let rows = rows.replace("COUNT", &count.to_string()).replace("BASE", &later(1).millis().to_string());
     home.execute(&rows.replace("AT,", &format!("{},", later(1).micros()))).await;
+}
+
+async fn a_page_looks_at_so_many_messages_and_goes_on(home: Home) {
+    let store = &home.store;
+    let (app, made) = customer(store, "acme").await;
+    // Delivered long ago.
+    let last = offer(store, {
+        let mut one = item(app.id);
+        one.at = later(50);
+        one
+    })
+    .await
+    .unwrap()
+    .id;
+    settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
+    many_messages(&home, sendoff::store::query::page::SCAN + 500).await;
     let none = ReceivedMessageIds::default();
     let of_type_b = EndpointSpec { event_types: None, channels: Some(strings(&["none"])), ..made.spec.clone() };
     updated(store, &made, of_type_b, later(60)).await;
@@ -197,4 +205,106 @@ async fn what_is_missed_is_sent_again_once(home: Home) {
     assert!(store.cancel_background(&tenant(), third.id, later(1_000)).await.unwrap());
     store.delete_old_background(NOW).await.unwrap();
     assert_eq!(home.number("SELECT count(*) FROM background_received").await, 0, "of what was canceled");
+}
+
+/// A digest with one bucket: from the first to the last of `range`, with the ids `held`.
+fn one_bucket(range: &[MessageId], held: &[MessageId]) -> ReceivedMessageIds {
+    let (first, last) = (range[0], range[range.len() - 1]);
+    let xor = IdHash::of_all(held.iter().copied());
+    let bucket = IdBucket { first, last, count: held.len() as u32, xor };
+    ReceivedMessageIds::Digest(IdDigest::new("digest", vec![bucket]).expect("a digest"))
+}
+
+async fn a_digest_tells_what_is_missed(home: Home) {
+    let store = &home.store;
+    let (app, made) = customer(store, "acme").await;
+    let ids = seven(store, app.id, &made).await;
+    let missed_of = async |range: &[MessageId], held: &[MessageId]| {
+        let has = one_bucket(range, held);
+        let page = missed(store, &spec(&made, &has), 250).await;
+        assert_eq!((page.last, page.done), (Some(ids[6]), true));
+        ids_of(&page)
+    };
+    assert_eq!(missed_of(&ids, &[ids[0], ids[2]]).await, [ids[1], ids[3], ids[5]]);
+    // Fetched by an earlier reconciliation, without a delivery.
+    assert_eq!(missed_of(&ids, &[ids[5], ids[0]]).await, [ids[1], ids[2], ids[3]]);
+    // The last and the fifth are pending: the receiver may have them.
+    assert_eq!(missed_of(&ids, &ids).await, []);
+    assert_eq!(missed_of(&ids, &[ids[0], ids[1], ids[2], ids[3], ids[5], ids[6]]).await, []);
+    assert_eq!(missed_of(&ids[1..3], &ids[1..3]).await, [ids[0], ids[3], ids[5]], "ids in no bucket are not there");
+    assert!(store.delete_content(&tenant(), app.id, ids[2], later(8)).await.unwrap());
+    assert_eq!(missed_of(&ids, &[ids[0], ids[2], ids[3]]).await, [ids[1], ids[5]], "it has what was deleted here");
+    assert_eq!(missed_of(&ids, &[ids[0], ids[3]]).await, [ids[1], ids[5]]);
+
+    let has = one_bucket(&ids, &[ids[0]]);
+    let nobody = Tenant { only: Some(AppId::new(NOW)), ..tenant() };
+    for who in [stranger(), nobody] {
+        let page = store.missing_messages(&who, &spec(&made, &has), 250).await.unwrap();
+        assert_eq!((page.data, page.last), (vec![], None));
+        let task = store.start_reconciliation(&who, &spec(&made, &has), "a test", later(1_000)).await.unwrap();
+        assert_eq!(task, StartResult::NotFound);
+    }
+}
+
+/// A page or a period that begins or ends inside a bucket compares all of the bucket, and returns its own part.
+async fn a_bucket_is_compared_as_a_whole(home: Home) {
+    let store = &home.store;
+    let (app, made) = customer(store, "acme").await;
+    let ids = seven(store, app.id, &made).await;
+    let has = one_bucket(&ids, &[ids[1], ids[3]]);
+    let (mut page, mut found) = (MissingPage::default(), Vec::new());
+    while !page.done {
+        page = missed(store, &ReconcileSpec { after: page.last, ..spec(&made, &has) }, 1).await;
+        assert!(page.data.len() == 1, "{page:?}");
+        found.extend(ids_of(&page));
+    }
+    assert_eq!(found, [ids[0], ids[2], ids[5]]);
+    let of = async |since: u64, until: u64| {
+        let part = ReconcileSpec { since: later(since), until: later(until), ..spec(&made, &has) };
+        ids_of(&missed(store, &part, 250).await)
+    };
+    // The messages are a second apart, from the first second on.
+    assert_eq!(of(2, 4).await, [ids[2]]);
+    assert_eq!(of(1, 2).await, [ids[0]]);
+    assert_eq!(of(5, 99).await, [ids[5]]);
+    assert_eq!(of(50, 99).await, []);
+
+    // More than a step sends again at once.
+    let mut all = ids.clone();
+    for n in 0..250 {
+        let mut one = item(app.id);
+        one.at = later(20 + n % 7);
+        all.push(offer(store, one).await.unwrap().id);
+    }
+    settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
+    all.sort_unstable();
+    let has = one_bucket(&all, &all[..1]);
+    store.start_reconciliation(&tenant(), &spec(&made, &has), "a test", later(1_000)).await.unwrap();
+    assert_eq!(work_off(store).await, (2, TaskStage::Finished));
+    let mut sent: Vec<MessageId> = waiting(store, made.id).await.iter().map(|one| one.message_id).collect();
+    sent.sort_unstable();
+    assert_eq!(sent, all, "too many to tell which one it has");
+}
+
+async fn a_bucket_of_too_many_messages_is_sent_again_as_a_whole(home: Home) {
+    let store = &home.store;
+    let (app, made) = customer(store, "acme").await;
+    let mut last = item(app.id);
+    last.at = later(50);
+    let last = offer(store, last).await.unwrap().id;
+    settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
+    many_messages(&home, sendoff::store::query::page::SCAN + 500).await;
+    let none = EndpointSpec { channels: Some(strings(&["none"])), ..made.spec.clone() };
+    updated(store, &made, none, later(60)).await;
+    let first = MessageId::floor(later(1));
+    // It has all of the bucket, but there are more messages of other channels in it than a page reads.
+    let has = one_bucket(&[first, last], &[last]);
+    let (mut page, mut found, mut pages) = (MissingPage::default(), Vec::new(), 0);
+    while !page.done {
+        page = missed(store, &ReconcileSpec { after: page.last, ..spec(&made, &has) }, 1).await;
+        found.extend(ids_of(&page));
+        pages += 1;
+        assert!(pages < 5, "it goes on");
+    }
+    assert_eq!((found, pages), (vec![last], 2));
 }

@@ -10,6 +10,7 @@ pub mod database;
 pub mod delivery_writes;
 pub mod kind;
 pub mod mail_server;
+pub mod name_server;
 pub mod own_process;
 pub mod pages;
 pub mod postgres;

@@ -137,7 +137,8 @@ impl Credential {
         };
         let flags = match self {
             Credential::Token(grant) => grant.flags.clone(),
-            _ => Vec::new(),
+            Credential::AutoConfig(subscription) => subscription.feature_flags.clone(),
+            Credential::Key(_) | Credential::Poller(_) => Vec::new(),
         };
         let (limited_as, actor) = (self.limit_subject(), Arc::new(Actor::new(kind, name)));
         Caller { tenant, permissions, flags, credential, limited_as, actor }

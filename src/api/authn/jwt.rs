@@ -35,7 +35,8 @@ struct Inner {
     algorithm: Algorithm,
     /// `None` with a public key, which can only verify.
     signing: Option<EncodingKey>,
-    verifying: DecodingKey,
+    /// The key, and the one that it replaces, if its tokens are still accepted.
+    verifying: Vec<DecodingKey>,
     validation: Validation,
 }
 
@@ -129,11 +130,11 @@ struct Claims {
 impl Tokens {
     /// Tokens signed with HS256 and `secret`.
     pub fn new(secret: &[u8]) -> Tokens {
-        Tokens::with_key(&TokenKey::Shared(Algorithm::Hs256, Zeroizing::new(secret.to_vec())))
+        Tokens::with_key(&TokenKey::Shared(Algorithm::Hs256, Zeroizing::new(secret.to_vec())), None)
     }
 
-    /// Tokens signed with `key`.
-    pub fn with_key(key: &TokenKey) -> Tokens {
+    /// Tokens signed with `key`. Those signed with the shared secret `other` are accepted too.
+    pub fn with_key(key: &TokenKey, other: Option<&[u8]>) -> Tokens {
         jwt_crypto::install();
         let algorithm = key.algorithm();
         let mut validation = Validation::new(name_of(algorithm));
@@ -147,6 +148,8 @@ impl Tokens {
             TokenKey::Public(_, PublicKey::Rsa(der)) => (None, DecodingKey::from_rsa_der(der)),
             TokenKey::Public(_, PublicKey::Ed25519(bytes)) => (None, DecodingKey::from_ed_der(bytes)),
         };
+        let other = other.filter(|_| algorithm.is_shared()).map(DecodingKey::from_secret);
+        let verifying = [verifying].into_iter().chain(other).collect();
         Tokens { inner: Arc::new(Inner { algorithm, signing, verifying, validation }) }
     }
 
@@ -214,9 +217,8 @@ impl Tokens {
     /// A bad signature or subject.
     pub(in crate::api) fn verify(&self, token: &str) -> Result<Grant, TokenError> {
         let inner = &self.inner;
-        let claims = jsonwebtoken::decode::<Claims>(token, &inner.verifying, &inner.validation)
-            .map_err(|_| TokenError::Unreadable(inner.algorithm))?
-            .claims;
+        let decoded = |key| jsonwebtoken::decode::<Claims>(token, key, &inner.validation).ok();
+        let claims = inner.verifying.iter().find_map(decoded).ok_or(TokenError::Unreadable(inner.algorithm))?.claims;
         let org = claims.org.as_deref().map(str::parse::<OrgId>).transpose().map_err(|_| TokenError::Subject)?;
         let tenant = match (claims.sub.parse::<OrgId>(), claims.sub.parse::<AppId>(), org) {
             (Ok(org), _, None) => Tenant::org(org),

@@ -20,6 +20,7 @@ use crate::domain::catalog::endpoint::DisabledReason;
 use crate::domain::catalog::payload_schema::PayloadValidation;
 use crate::domain::deliveries::attempt::{Failure, STATUS_CLASSES, Trigger};
 use crate::domain::deliveries::backoff::WAIT_LIMIT;
+use crate::domain::notifications::chat::ChatFormat;
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::{
@@ -125,7 +126,7 @@ pub(in crate::api) struct JsonObject;
 /// An OpenAPI document as an object.
 pub(in crate::api) struct OpenApiDocument;
 
-/// An OpenAPI document as JSON text.
+/// An OpenAPI document as text.
 pub(in crate::api) struct OpenApiText;
 
 /// The payload of a message.
@@ -211,7 +212,7 @@ schema! {
     OpenApiDocument, "OpenApiDocument" => object("An OpenAPI 3.1 document: at most 2 MiB, within the limit of a request's body.")
         .additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", BODY_BYTES).build()));
-    OpenApiText, "OpenApiText" => text("An OpenAPI 3.1 document as JSON text: at most 2 MiB, within the limit of a request's body.")
+    OpenApiText, "OpenApiText" => text("An OpenAPI 3.1 document as text, JSON or YAML: at most 2 MiB, within the limit of a request's body.")
         .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", BODY_BYTES).build()));
     JsonObject, "JsonObject" => object("Any JSON object.").additional_properties(Some(AdditionalProperties::FreeForm(true)));
     NameText, "Name" => text("The name of an event type, feature flag or group.").pattern(Some(NAME)).min_length(Some(1)).max_length(Some(limits::NAME));
@@ -247,6 +248,7 @@ schema! {
         "Why the endpoint is disabled: manually, because it responded with 410, or because all attempts failed for too long.",
         [DisabledReason::Manual, DisabledReason::Gone, DisabledReason::Failing].map(DisabledReason::word),
     );
+    ChatFormat, "ChatFormat" => words("A chat system.", ChatFormat::ALL.map(ChatFormat::word));
     Failure, "Failure" => words("Why an attempt failed.", Failure::ALL.map(Failure::word));
     MessageStatus, "MessageStatus" => numbers("0 success, 1 pending, 2 fail, 3 sending.", [0, 1, 2, 3]);
     ExpandedMessageStatus, "ExpandedMessageStatus" => numbers("0 success, 1 pending, 2 fail, 3 sending; 4 canceled, if expanded statuses are requested.", [0, 1, 2, 3, 4]);

@@ -15,6 +15,8 @@ use crate::api::resources::endpoint;
 use crate::api::resources::endpoint::EndpointOut;
 use crate::api::resources::endpoint::endpoint_body::{EndpointIn, WriteMode, read as read_endpoint};
 use crate::api::resources::endpoint::endpoint_secret::{EndpointSecretRotateIn, read_rotation};
+use crate::api::resources::event_type;
+use crate::api::resources::event_type::check_visible;
 use crate::api::resources::polling::endpoint as polling;
 use crate::api::resources::polling::endpoint::{PollerIn, PollerOut};
 use crate::domain::access::api_key;
@@ -71,7 +73,8 @@ enum SubscriptionStatus {
 #[schema(rename_all = "camelCase", example = json!({}))]
 #[expect(dead_code, reason = "for the document alone: `create` reads it")]
 struct CreateAutoConfigSubscriptionIn {
-    /// Accepted without effect: the token cannot see event types.
+    /// Feature flags of the token: it subscribes only to event types that they show. An application's token passes on
+    /// its own flags only, and all of them by default.
     #[schema(value_type = Option<schemas::FeatureFlags>)]
     feature_flags: Option<Vec<String>>,
 }
@@ -104,14 +107,19 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     let act = async |call: &ApiCall| {
         // Some SDKs send neither a body nor a content type.
         let none = body.bytes().is_empty() && !call.request().headers().contains_key(header::CONTENT_TYPE);
+        let own = event_type::flags(call);
+        let mut flags = own.unwrap_or_default().to_vec();
         if !none {
             let mut fields = body.fields()?;
-            let flags = fields.names("featureFlags", limits::FEATURE_FLAGS).set().unwrap_or_default();
+            flags = fields.names("featureFlags", limits::FEATURE_FLAGS).set().unwrap_or(flags);
             let wrong = ids::names("featureFlags", &flags, limits::FEATURE_FLAGS, limits::NAME);
             wrong.into_iter().for_each(|wrong| fields.note(wrong));
+            if own.is_some_and(|own| flags.iter().any(|flag| !own.contains(flag))) {
+                fields.note(Invalid::new("featureFlags", "must be among the flags of this token"));
+            }
             fields.done(Ok(()))?;
         }
-        let (made, secret, token) = AutoConfig::make(app.org.clone(), app.id, call.now);
+        let (made, secret, token) = AutoConfig::make(app.org.clone(), app.id, flags, call.now);
         // Not under the idempotency key: the token could not be returned again.
         call.plain_store().create_autoconfig(&call.tenant, &made, &secret, &api_key::hash(&token)).await?;
         token_response(call, &made, &secret, &token)
@@ -258,10 +266,13 @@ pub(in crate::api) async fn subscribe_by_polling(call: ApiCall, body: JsonBody) 
     let base = |uid| PollingEndpointSpec { uid, ..PollingEndpointSpec::default() };
     if let Some(before) = bound_polling_endpoint(&call, &found).await? {
         let work = |before: &PollingEndpoint| polling::read(body.fields()?, base(before.spec.uid.clone()), true);
+        let wanted = work(&before)?.filter.event_types;
+        check_visible(&call, wanted.as_deref(), before.spec.filter.event_types.as_deref()).await?;
         let changed = store.update_polling_endpoint(&call.tenant, app, before.id, work, call.now).await?;
         return polling::out(StatusCode::OK, &change_result(changed, "polling endpoint")?);
     }
     let spec = polling::read(body.fields()?, base(None), true)?;
+    check_visible(&call, spec.filter.event_types.as_deref(), None).await?;
     let made = store.create_polling_endpoint(&call.tenant, app, spec, call.now).await?;
     if store.bind_autoconfig(&call.tenant, &found, CreatedEndpoint::PollingEndpoint(made.id), call.now).await? {
         return polling::out(StatusCode::OK, &made);

@@ -6,7 +6,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::api::authn::permissions::Permissions;
 use crate::api::http::body::{FieldValue, Fields, JsonBody};
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
@@ -169,8 +168,7 @@ pub(in crate::api) fn flags(call: &ApiCall) -> Option<&[String]> {
     call.tenant.only.map(|_| &call.caller.flags[..])
 }
 
-/// Checks that a customer's token names only event types that it sees, beside those that were chosen before. A token of
-/// an autoconfig subscription has no flags of its own and may name all.
+/// Checks that a customer's token names only event types that it sees, beside those that were chosen before.
 ///
 /// # Errors
 /// 422: the names. 503: the store is unavailable.
@@ -179,8 +177,7 @@ pub(in crate::api) async fn check_visible(
     wanted: Option<&[String]>,
     before: Option<&[String]>,
 ) -> Result<(), ApiError> {
-    let flags = flags(call).filter(|_| matches!(call.caller.permissions, Permissions::Application(_)));
-    let checked = event_types::check_visible(call.store(), &call.tenant, flags, wanted, before).await?;
+    let checked = event_types::check_visible(call.store(), &call.tenant, flags(call), wanted, before).await?;
     checked.map_err(|wrong| ApiError::from(vec![wrong]))
 }
 

@@ -28,7 +28,7 @@ pub(in crate::api) struct ImportIn {
     /// The OpenAPI 3.1 document. Each entry of its `webhooks` becomes an event type.
     #[schema(value_type = Option<schemas::OpenApiDocument>)]
     spec: Option<Value>,
-    /// The document as JSON text, instead of `spec`.
+    /// The document as text, JSON or YAML, instead of `spec`.
     #[schema(value_type = Option<schemas::OpenApiText>)]
     spec_raw: Option<String>,
     /// Returns the changes without making them.
@@ -88,7 +88,8 @@ async fn import_into(store: &Store, call: &ApiCall, body: &JsonBody) -> ApiResul
             Err(vec![Invalid::new("spec", format!("may have at most {DOCUMENT_BYTES} bytes"))])
         }
         (Some(document), None) => openapi_import::event_types(document),
-        (None, Some(raw)) => openapi_import::parse(raw),
+        (None, Some(raw)) => openapi_import::parse(raw)
+            .map_err(|wrong| wrong.into_iter().map(|one| Invalid { field: "specRaw".to_owned(), ..one }).collect()),
         _ => Err(vec![Invalid::new("spec", "must be given, either as an object or as text in specRaw")]),
     };
     fields.done(specs.as_ref().map(|_| ()).map_err(Clone::clone))?;

@@ -13,7 +13,7 @@ use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::api::resources::endpoint;
 use crate::api::resources::endpoint::EndpointOut;
-use crate::api::resources::endpoint::endpoint_body::{EndpointIn, EndpointUpdate};
+use crate::api::resources::endpoint::endpoint_body::{OperationalEndpointIn, OperationalEndpointUpdate};
 use crate::api::resources::endpoint::endpoint_headers;
 use crate::api::resources::endpoint::endpoint_headers::{EndpointHeadersIn, HeadersOut};
 use crate::api::resources::endpoint::endpoint_secret;
@@ -73,7 +73,7 @@ pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
 /// `message.attempt.recovered`, `message.expired`, `consumer.silent` and `outbox.stuck`. `channels` may be ids and uids of
 /// applications.
 #[utoipa::path(
-    post, path = "/operational-webhook/endpoint", request_body = EndpointIn,
+    post, path = "/operational-webhook/endpoint", request_body = OperationalEndpointIn,
     responses((status = 201, body = EndpointOut))
 )]
 pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
@@ -97,7 +97,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 /// Replaces all fields, or creates the endpoint if the path has a uid that does not exist. If the scheme, host or port
 /// of the URL changes, headers with secret values are dropped unless the request includes `headers`.
 #[utoipa::path(
-    put, path = "/operational-webhook/endpoint/{endpoint_id}", request_body = EndpointUpdate,
+    put, path = "/operational-webhook/endpoint/{endpoint_id}", request_body = OperationalEndpointUpdate,
     responses((status = 200, body = EndpointOut), (status = 201, body = EndpointOut))
 )]
 pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {

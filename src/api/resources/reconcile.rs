@@ -1,7 +1,8 @@
-//! Reconciliation: a receiver sends the ids of the messages it has, and gets those it is missing, or has them resent.
+//! Reconciliation: a receiver sends the ids of the messages it has, or a digest of them, and gets those it is missing, or
+//! has them resent.
 
 use actix_web::http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::authn::permissions::Permission;
@@ -16,13 +17,14 @@ use crate::api::resources::delivery::ApiStatus;
 use crate::api::resources::endpoint::require_enabled;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::catalog::endpoint::Endpoint;
+use crate::domain::deliveries::id_digest::{IdBucket, IdDigest, IdHash};
 use crate::domain::{Invalid, MessageId, Time, TimeRange, limits};
 use crate::store::jobs::reconcile::{MissingMessage, ReceivedMessageIds, ReconcileSpec};
 
 /// The default page size.
 const LIMIT: u64 = 50;
 
-/// The period to compare, and the message ids that the receiver has.
+/// The period to compare, and the message ids that the receiver has: as `has` or as `digest`.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"since": "2026-11-21T00:00:00Z", "has": ["msg_01kapvcrj2e8zvm4h6x0c5w9nd"]}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
@@ -33,6 +35,9 @@ struct ReconcileIn {
     /// The `webhook-id`s of the messages that the receiver has. Ids outside of the period are ignored.
     #[schema(value_type = Option<schemas::ReceivedIdList>)]
     has: Option<Vec<String>>,
+    /// In place of `has`: a digest of the ids. Ids in no bucket are those that the receiver does not have.
+    #[schema(max_items = 3000)]
+    digest: Option<Vec<DigestBucket>>,
     /// `true` if more ids follow these, which are then the smallest (ids sort as text). Messages after the last of them
     /// are not compared: send the next ids with `iterator` in another request.
     has_more: Option<bool>,
@@ -43,6 +48,34 @@ struct ReconcileIn {
     limit: Option<u16>,
     /// The `iterator` of the previous response: only later messages are compared.
     iterator: Option<MessageId>,
+}
+
+/// Some of the ids that the receiver has, in the order of their text: all from `first` to `last`. Buckets do not overlap.
+/// Sendoff computes which messages of a bucket are missing if there are at most 128 messages in its range; otherwise, if
+/// the bucket differs, all of them count as missing.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct DigestBucket {
+    /// The smallest id.
+    first: MessageId,
+    /// The greatest id.
+    last: MessageId,
+    /// The number of ids.
+    #[schema(minimum = 1, maximum = 1000)]
+    count: u32,
+    /// The XOR of the ids' SHA-256 hashes, in hexadecimal. An id is hashed as text: `msg_…`.
+    #[schema(pattern = "^[0-9a-fA-F]{64}$", min_length = 64, max_length = 64)]
+    xor: String,
+}
+
+impl DigestBucket {
+    fn bucket(self) -> Result<IdBucket, Invalid> {
+        let mut xor = [0; 32];
+        hex::decode_to_slice(&self.xor, &mut xor)
+            .map_err(|_| Invalid::new("digest", format!("bucket {}: xor must be 64 hexadecimal digits", self.first)))?;
+        let DigestBucket { first, last, count, .. } = self;
+        Ok(IdBucket { first, last, count, xor: IdHash::from_bytes(xor) })
+    }
 }
 
 /// A page of missing messages.
@@ -136,20 +169,10 @@ fn read(mut fields: Fields<'_>, now: Time) -> Result<ReconcileRequest, ApiError>
         fields.parsed(name, |text| text.parse().map_err(|_| Invalid::new(name, "must be the id of a message"))).set()
     };
     let after = of_message("iterator");
-    let named = fields.list("has").set().unwrap_or_default();
-    let mut received = Vec::with_capacity(named.len().min(limits::RECEIVED_IDS));
-    if named.len() > limits::RECEIVED_IDS {
-        let reason = format!("must be at most {} ids: send the first ones with hasMore", limits::RECEIVED_IDS);
-        fields.note(Invalid::new("has", reason));
-    } else {
-        match named.iter().map(|id| id.parse()).collect::<Result<Vec<MessageId>, _>>() {
-            Ok(ids) => received = ids,
-            Err(_) => fields.note(Invalid::new("has", "must be message ids (msg_…), as in webhook-id")),
-        }
-    }
+    let received = read_received(&mut fields);
     let bounded = fields.flag("hasMore").set().unwrap_or_default();
-    if bounded && named.is_empty() {
-        fields.note(Invalid::new("hasMore", "needs has, with the first ids"));
+    if bounded && received.as_ref().is_some_and(ReceivedMessageIds::is_empty) {
+        fields.note(Invalid::new("hasMore", "needs has or digest, with the first ids"));
     }
     let resend = fields.flag("resend").set().unwrap_or_default();
     let limit = fields.take::<u64>("limit", "a whole number").set().unwrap_or(LIMIT);
@@ -157,6 +180,36 @@ fn read(mut fields: Fields<'_>, now: Time) -> Result<ReconcileRequest, ApiError>
         fields.note(Invalid::new("limit", format!("must be 1 to {}", limits::PAGE)));
     }
     fields.done(Ok(()))?;
-    let (received, limit) = (ReceivedMessageIds::new(received), limit as usize);
+    let (received, limit) = (received.unwrap_or_default(), limit as usize);
     Ok(ReconcileRequest { accepted, received, bounded, resend, limit, after })
+}
+
+/// The ids that the receiver has: `has` or `digest`. `None`: invalid, which was noted.
+fn read_received(fields: &mut Fields<'_>) -> Option<ReceivedMessageIds> {
+    let listed = fields.list("has").set();
+    let digest = fields.take_with("digest", |text| {
+        let wrong = |error| format!("must be a list of buckets with first, last, count and xor: {error}");
+        serde_json::from_str::<Vec<DigestBucket>>(text).map_err(wrong)
+    });
+    let read = match (listed, digest.set()) {
+        (Some(_), Some(_)) => Err(Invalid::new("digest", "must be left out if there is has: send one of them")),
+        (Some(ids), None) => read_ids(&ids),
+        (None, Some(buckets)) => read_digest(buckets),
+        (None, None) => Ok(ReceivedMessageIds::default()),
+    };
+    read.map_err(|wrong| fields.note(wrong)).ok()
+}
+
+fn read_ids(ids: &[String]) -> Result<ReceivedMessageIds, Invalid> {
+    if ids.len() > limits::RECEIVED_IDS {
+        let reason = format!("must be at most {} ids: send the first ones with hasMore", limits::RECEIVED_IDS);
+        return Err(Invalid::new("has", reason));
+    }
+    let ids: Result<Vec<MessageId>, _> = ids.iter().map(|id| id.parse()).collect();
+    ids.map(ReceivedMessageIds::new).map_err(|_| Invalid::new("has", "must be message ids (msg_…), as in webhook-id"))
+}
+
+fn read_digest(buckets: Vec<DigestBucket>) -> Result<ReceivedMessageIds, Invalid> {
+    let buckets: Result<Vec<IdBucket>, Invalid> = buckets.into_iter().map(DigestBucket::bucket).collect();
+    IdDigest::new("digest", buckets?).map(ReceivedMessageIds::Digest)
 }

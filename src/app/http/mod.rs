@@ -83,6 +83,7 @@ pub(super) struct HttpServices {
     pub feeds: TailFeeds,
     pub passwords: Passwords,
     pub oidc: Option<Arc<OidcProvider>>,
+    pub require_totp: bool,
     pub draining: Arc<AtomicBool>,
     pub metrics: RenderMetrics,
 }
@@ -270,6 +271,7 @@ fn mount_pages(config: &mut ServiceConfig, services: &HttpServices, pages: PageS
             passwords: services.passwords.clone(),
             traffic: services.authenticator.traffic().clone(),
             oidc: services.oidc.clone(),
+            require_totp: services.require_totp,
         }))
         .configure(routes);
 }

@@ -1,5 +1,8 @@
-//! The past day: messages, deliveries and attempts of the last 24 hours, written through the store's methods before the
-//! engine starts. Responses are invented; the state transitions that follow from them are real.
+//! The past 30 days: messages, deliveries and attempts, written through the store's methods before the engine starts.
+//! Responses are invented; the state transitions that follow from them are real.
+//!
+//! The density of the messages ends at that of the live events, so no chart has a step where the demo began. It starts
+//! lower, as if the shop had grown: 30 days of today's traffic would take too long to write.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 use super::super::CliError;
 use super::customers::{Customer, DemoEndpoint, EVENT_TYPES, payload, tenant};
 use super::receiver::Behaviour;
+use super::shop::EVENT_INTERVAL;
 use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
 use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::deliveries::delivery;
@@ -23,33 +27,37 @@ use crate::store::ingest::accept::AcceptItem;
 use crate::store::recording::record::FinishedAttempt;
 use crate::store::{AppRef, Store};
 
-const DAY: Duration = Duration::from_secs(86_400);
+/// The age of the oldest message.
+pub(super) const SPAN: Duration = Duration::from_secs(30 * 86_400);
 /// The last minute stays empty: live events start there.
 const GAP: Duration = Duration::from_secs(60);
-const MESSAGES: u32 = 800;
+/// The share of today's traffic that the shop had at first.
+const FIRST_SHARE: f64 = 0.03;
+/// The time in which most of the growth took place.
+const GROWTH: Duration = Duration::from_secs(18 * 3_600);
 /// The age of the first failure of the warehouse's receiver.
-const OUTAGE: Duration = Duration::from_secs(5 * 3_600);
-/// Messages or attempts per batch.
-const BATCH: usize = 400;
+const OUTAGE: Duration = Duration::from_secs(90 * 60);
+/// Messages or attempts per batch. Each batch is a commit or two, and the start waits for all of them.
+const BATCH: usize = 1_000;
 
-/// Writes the day before `now` and returns the number of messages.
+/// Writes the 30 days before `now` and returns the number of messages.
 pub(super) async fn write(
     store: &Store,
     customers: &[Customer],
     schedule: &RetrySchedule,
     now: Time,
 ) -> Result<usize, CliError> {
-    let mut items = Vec::with_capacity(MESSAGES as usize);
+    let mut items = Vec::new();
     // Oldest first: ids grow in order of creation, regardless of their timestamps.
-    for number in 0..MESSAGES {
+    for (number, age) in (0_u64..).zip(ages()) {
         let customer = &customers[rand::random_range(0..customers.len())];
         let event_type = EVENT_TYPES[rand::random_range(0..EVENT_TYPES.len())].0;
         let spec = MessageSpec {
             event_type: event_type.to_owned(),
-            payload: Bytes::from(payload(event_type, u64::from(number)).to_string()),
+            payload: Bytes::from(payload(event_type, number).to_string()),
             ..MessageSpec::default()
         };
-        let at = now.minus(ago(MESSAGES - 1 - number));
+        let at = now.minus(age);
         items.push((
             customer,
             AcceptItem {
@@ -80,10 +88,14 @@ pub(super) async fn write(
     Ok(accepted.len())
 }
 
-/// The age of message `number`, counted from the newest. Later hours have more messages.
-fn ago(number: u32) -> Duration {
-    let share = (f64::from(number) + rand::random::<f64>()) / f64::from(MESSAGES);
-    GAP + (DAY - GAP).mul_f64(share * share.sqrt())
+/// The ages of all messages, from the oldest on.
+fn ages() -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(SPAN), |age| {
+        let grown = (-age.as_secs_f64() / GROWTH.as_secs_f64()).exp();
+        let share = FIRST_SHARE + (1.0 - FIRST_SHARE) * grown;
+        let wait = EVENT_INTERVAL.mul_f64(rand::random_range(0.2..1.8) / share);
+        age.checked_sub(wait).filter(|age| *age > GAP)
+    })
 }
 
 /// All attempts in rounds: the first attempts of all deliveries, then the second ones. Each record continues from the

@@ -2,7 +2,7 @@
 //! ways. Come here to change the first impression of a new user.
 //!
 //! * [`customers`] defines the event types and customers, and [`receiver`] is the HTTP server behind their endpoints.
-//! * [`history`] writes the past day, so the dashboard has data from the start.
+//! * [`history`] writes the past 30 days, so the dashboard has data from the start.
 //! * [`shop`] produces live events, over REST and through the outbox.
 //!
 //! # Invariants
@@ -125,7 +125,7 @@ impl DemoSetup {
             .map_err(|error| CliError::Failed(format!("the demo's receiver can't listen: {error}")))?;
         let opened = app::open(&config).await?;
         let now = Clock.now();
-        let customers = customers::create(&opened.store, &receiver, now.minus(DAY)).await?;
+        let customers = customers::create(&opened.store, &receiver, now.minus(history::SPAN)).await?;
         let messages = history::write(&opened.store, &customers, &config.delivery.settings.schedule, now).await?;
         Ok(DemoSetup { config, listener, opened, receiver, customers, messages })
     }
@@ -180,7 +180,10 @@ fn print_greeting(
         "  Receiver   {}, in this process; 127.0.0.1/32 is the only private network that endpoints may use",
         receiver.address
     ));
-    print_notice(&format!("  History    {messages} messages from the last 24 hours; about 3 new ones per second\n"));
+    print_notice(&format!(
+        "  History    {messages} messages from the last 30 days; about {} new ones per minute\n",
+        60 / shop::EVENT_INTERVAL.as_secs()
+    ));
 }
 
 /// Prints the time of the first delivery, then the counters periodically.

@@ -13,7 +13,16 @@ use url::Url;
 
 use super::customers::{EVENT_TYPES, payload};
 
-const EVENT_INTERVAL: Duration = Duration::from_millis(300);
+/// The mean time between two events.
+pub(super) const EVENT_INTERVAL: Duration = Duration::from_secs(30);
+/// The first events: every kind of receiver shows its behaviour soon.
+const OPENING: [(&str, &str); 4] = [
+    ("orbit-cycles", "order.created"),
+    ("pine-and-paper", "customer.updated"),
+    ("harbor-coffee", "invoice.paid"),
+    ("orbit-cycles", "order.shipped"),
+];
+const OPENING_INTERVAL: Duration = Duration::from_millis(300);
 /// Number of the first live order, above those of the history.
 const FIRST_NUMBER: u64 = 10_000;
 
@@ -45,8 +54,11 @@ impl Shop {
             }
         };
         for number in FIRST_NUMBER.. {
-            let customer = self.customers[rand::random_range(0..self.customers.len())];
-            let event_type = EVENT_TYPES[rand::random_range(0..EVENT_TYPES.len())].0;
+            let opening = usize::try_from(number - FIRST_NUMBER).ok().and_then(|turn| OPENING.get(turn));
+            let (customer, event_type) = opening.copied().unwrap_or_else(|| {
+                let customer = self.customers[rand::random_range(0..self.customers.len())];
+                (customer, EVENT_TYPES[rand::random_range(0..EVENT_TYPES.len())].0)
+            });
             let payload = payload(event_type, number).to_string();
             let (count, done) = match &mut connection {
                 Some(connection) if number % 2 == 1 => {
@@ -66,7 +78,11 @@ impl Shop {
                     before
                 }
             };
-            tokio::time::sleep(EVENT_INTERVAL).await;
+            let wait = match opening {
+                Some(_) => OPENING_INTERVAL,
+                None => EVENT_INTERVAL.mul_f64(rand::random_range(0.2..1.8)),
+            };
+            tokio::time::sleep(wait).await;
         }
     }
 

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
+use url::Position;
 
+use crate::dashboard::DashboardState;
 use crate::dashboard::applications::form_page;
 use crate::dashboard::components::form::{Form, FormField, FormPage, SelectOption, lines};
-use crate::dashboard::components::format::Line;
+use crate::dashboard::components::format::{Line, UrlQuery};
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::form_once::once;
@@ -19,6 +21,7 @@ use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::access::portal::{Capability, PortalOptions, PortalPage};
 use crate::domain::{Invalid, Time};
 use crate::service::portal_links;
+use crate::store::EndpointRef;
 
 /// Choices of the session's lifetime: value, label, seconds.
 const SESSION_LIVES: [(&str, &str, u64); 3] =
@@ -48,7 +51,8 @@ fn page_name(page: PortalPage) -> &'static str {
     }
 }
 
-fn form() -> Form {
+/// `endpoint` is the id of the endpoint to open; empty: the start page.
+fn form(endpoint: &str) -> Form {
     let choices = SESSION_LIVES.iter().map(|(word, name, _)| SelectOption::new(word, name, *word == "1h")).collect();
     let page = |page: PortalPage| SelectOption::new(page.word(), page_name(page), false);
     let hidden = PortalPage::ALL.into_iter().map(page).collect();
@@ -58,7 +62,31 @@ fn form() -> Form {
         FormField::ticks("hide", "Hide pages", hidden).help("Leave all unticked to show every page."),
         FormField::lines("featureFlags", "Feature flags", &[])
             .help("One per line. Event types that require other flags are hidden."),
+        FormField::text("endpoint", "Opens at endpoint", endpoint)
+            .help("Its id or uid. Leave empty for the start page."),
     ])
+}
+
+/// The portal's page of the endpoint that the form names; `None`: it names none.
+///
+/// # Errors
+/// The store is unavailable. The inner error: there is no such endpoint, or its page is hidden.
+async fn opened(
+    state: &DashboardState,
+    context: &AppContext,
+    submitted: &VerifiedForm,
+    options: &PortalOptions,
+) -> Result<Result<Option<String>, Invalid>, PageError> {
+    let Some(text) = submitted.given("endpoint") else { return Ok(Ok(None)) };
+    let refused = |reason| Ok(Err(Invalid::new("endpoint", reason)));
+    let Ok(named) = EndpointRef::parse(text.trim()) else { return refused("must be an endpoint's id or uid") };
+    let Some(endpoint) = state.store.endpoint(&context.tenant(), context.app.id, &named).await? else {
+        return refused("is no endpoint of this application");
+    };
+    if !options.shows(PortalPage::Endpoints) {
+        return refused("cannot be opened while the endpoints are hidden");
+    }
+    Ok(Ok(Some(format!("/portal/endpoints/{}", endpoint.id))))
 }
 
 /// The options that the form asks for.
@@ -86,11 +114,11 @@ fn link_page(context: &AppContext, form: Form) -> FormPage {
 }
 
 /// `GET /applications/{app}/portal-link`.
-pub async fn ask(_: CurrentOperator, context: AppContext) -> Result<HttpResponse, PageError> {
+pub async fn ask(_: CurrentOperator, context: AppContext, request: HttpRequest) -> Result<HttpResponse, PageError> {
     if context.operational {
         return Err(PageError::NotFound);
     }
-    link_page(&context, form()).answer()
+    link_page(&context, form(UrlQuery::of(&request).get("endpoint").unwrap_or_default())).answer()
 }
 
 /// `POST /applications/{app}/portal-link`: creates a link, which is shown once. With `open`, leads to it.
@@ -100,22 +128,30 @@ pub async fn make(
     if context.operational {
         return Err(PageError::NotFound);
     }
+    let refuse = |wrong: &[Invalid]| link_page(&context, form("").filled(&submitted).with_errors(wrong)).answer();
     let Some((_, lasts, seconds)) = SESSION_LIVES.into_iter().find(|(word, ..)| *word == submitted.get("expiry"))
     else {
         let wrong = [Invalid::new("expiry", "choose one of the options")];
-        return link_page(&context, form().filled(&submitted).with_errors(&wrong)).answer();
+        return refuse(&wrong);
     };
     let (now, read_only) = (state.clock.now(), submitted.has("readOnly"));
     let options = match options(&submitted, now.plus(Duration::from_secs(seconds))) {
         Ok(options) => options,
-        Err(wrong) => return link_page(&context, form().filled(&submitted).with_errors(&wrong)).answer(),
+        Err(wrong) => return refuse(&wrong),
+    };
+    let next = match opened(&state, &context, &submitted, &options).await? {
+        Ok(next) => next,
+        Err(wrong) => return refuse(&[wrong]),
     };
     let code = submitted.credential(&state);
-    let url = portal_links::url(&state.portal_url, &code);
+    let mut url = portal_links::url(&state.portal_url, &code);
+    if let Some(next) = &next {
+        url.query_pairs_mut().append_pair("next", next);
+    }
     let store = submitted.once(context.store(&state.store));
     // If the portal shares the dashboard's origin, a relative link works under any host name.
     let own_origin = state.portal_url == state.public_url;
-    let href = if own_origin { url.path() } else { url.as_str() }.to_owned();
+    let href = if own_origin { url[Position::BeforePath..].to_owned() } else { url.to_string() };
     let shown = || {
         // *Open portal*. A form must not lead to another origin: there, the page has a link.
         if submitted.has("open") && own_origin {

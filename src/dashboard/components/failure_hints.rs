@@ -2,9 +2,15 @@
 
 use crate::domain::deliveries::attempt::{Failure, Outcome};
 
-/// Advice on a failure. `None`: the attempt succeeded, or the failure explains itself.
-pub fn hint(outcome: &Outcome) -> Option<&'static str> {
+/// Advice on a failure, for an operator or a customer. `None`: the attempt succeeded, or the failure explains itself.
+pub fn hint(outcome: &Outcome, operator: bool) -> Option<&'static str> {
     Some(match outcome.failure? {
+        Failure::Blocked if operator => {
+            "The address is private, reserved or local, so nothing was sent. To allow it, add its range to SENDOFF_EGRESS_ALLOW."
+        }
+        Failure::Tls if operator && outcome.detail.contains("is not trusted") => {
+            "The receiver must send its full certificate chain. To trust your own root, set SSL_CERT_FILE."
+        }
         Failure::Status => return outcome.status.and_then(of_status),
         Failure::Timeout => {
             "No complete response in time. A receiver should store the event, respond at once and process it afterwards."
@@ -15,9 +21,7 @@ pub fn hint(outcome: &Outcome) -> Option<&'static str> {
         Failure::Unreachable => "No route to this host. Check routing, firewalls and outages.",
         Failure::Dns => "The host name does not resolve. Check for typos and missing DNS records.",
         Failure::Tls => of_tls(&outcome.detail),
-        Failure::Blocked => {
-            "The address is private, reserved or local, so nothing was sent. To allow it, add its range to SENDOFF_EGRESS_ALLOW."
-        }
+        Failure::Blocked => "The address is private, reserved or local, so nothing was sent. Use a public address.",
         Failure::Closed => {
             "The receiver closed the connection before responding. It may have crashed, or a proxy in front of it timed out."
         }
@@ -32,11 +36,11 @@ fn of_tls(detail: &str) -> &'static str {
     if of("expired") {
         "Renew the receiver's certificate. Retries continue and succeed once it is valid."
     } else if of("not valid before") {
-        "Check the clocks of the receiver and of this machine."
+        "Check the receiver's certificate and clock."
     } else if of("not for") {
         "The certificate is for another host. Check the endpoint's URL and the receiver's TLS setup."
-    } else if of("nobody that is trusted") || of("self-signed") {
-        "The receiver must send its full certificate chain. To trust your own root, set SSL_CERT_FILE."
+    } else if of("is not trusted") || of("self-signed") {
+        "The receiver must send its full certificate chain, up to a public root."
     } else if of("does not speak TLS") {
         "Check the port, and whether the URL should begin with http."
     } else {
@@ -89,14 +93,18 @@ mod tests {
     #[test]
     fn every_failure_has_a_hint() {
         for failure in Failure::ALL.into_iter().filter(|failure| *failure != Failure::Status) {
-            assert!(hint(&Outcome::failed(failure, "", Duration::ZERO)).is_some(), "{failure:?}");
+            let outcome = Outcome::failed(failure, "the receiver's certificate is not trusted", Duration::ZERO);
+            let (operator, customer) = (hint(&outcome, true).unwrap(), hint(&outcome, false).unwrap());
+            assert!(!operator.is_empty() && !customer.contains("SENDOFF_") && !customer.contains("SSL_"), "{customer}");
         }
+        let blocked = Outcome::failed(Failure::Blocked, "", Duration::ZERO);
+        assert!(hint(&blocked, true).is_some_and(|hint| hint.contains("SENDOFF_EGRESS_ALLOW")));
         let answered =
             |status| Outcome { status: Some(status), ..Outcome::failed(Failure::Status, "", Duration::ZERO) };
         for status in [301, 400, 401, 404, 410, 429, 500, 503, 599] {
-            assert!(hint(&answered(status)).is_some(), "{status}");
+            assert!(hint(&answered(status), false).is_some(), "{status}");
         }
         let delivered = Outcome { failure: None, ..answered(200) };
-        assert_eq!(hint(&delivered), None);
+        assert_eq!(hint(&delivered, false), None);
     }
 }

@@ -62,6 +62,8 @@ pub struct FormField {
     pub value: InputValue,
     pub control: Control,
     pub required: bool,
+    /// Shown below *Advanced*, which is closed at first.
+    pub advanced: bool,
     /// The validation error.
     pub wrong: Option<Line>,
 }
@@ -70,7 +72,8 @@ impl HtmlSafe for FormField {}
 
 impl FormField {
     fn new(name: &'static str, label: &'static str, value: &str, control: Control) -> FormField {
-        FormField { name, label, help: "", value: InputValue::new(value), control, required: false, wrong: None }
+        let value = InputValue::new(value);
+        FormField { name, label, help: "", value, control, required: false, advanced: false, wrong: None }
     }
 
     /// A text input.
@@ -119,6 +122,11 @@ impl FormField {
 
     pub fn required(self) -> FormField {
         FormField { required: true, ..self }
+    }
+
+    /// Moves the field below *Advanced*.
+    pub fn advanced(self) -> FormField {
+        FormField { advanced: true, ..self }
     }
 
     /// Sets the HTML type of a text input.
@@ -223,6 +231,21 @@ impl Form {
         ErrorSummary { wrong, elsewhere: &self.elsewhere }
     }
 
+    /// The fields that are always shown.
+    pub fn basic(&self) -> impl Iterator<Item = &FormField> {
+        self.fields.iter().filter(|field| !field.advanced)
+    }
+
+    /// The fields below *Advanced*.
+    pub fn advanced(&self) -> Vec<&FormField> {
+        self.fields.iter().filter(|field| field.advanced).collect()
+    }
+
+    /// Whether *Advanced* is open: a field there has an error.
+    pub fn opens_advanced(&self) -> bool {
+        self.fields.iter().any(|field| field.advanced && field.wrong.is_some())
+    }
+
     fn refused(&self) -> bool {
         !self.elsewhere.is_empty() || self.fields.iter().any(|field| field.wrong.is_some())
     }
@@ -258,6 +281,8 @@ pub struct FormPage {
     pub lead: &'static str,
     /// The name of the edited object, beside the title; empty: none.
     pub about: Line,
+    /// Consequences, as a list below the lead.
+    pub notes: Vec<Line>,
     pub action: String,
     pub form: Form,
     /// Links that prefill the form.
@@ -276,13 +301,19 @@ impl FormPage {
         (action, button): (String, &'static str),
         back: String,
     ) -> FormPage {
-        let (title, about, examples) = (Line::new(title), Line::default(), Vec::new());
-        FormPage { layout, title, lead: "", about, action, form, examples, button, back }
+        let (title, about) = (Line::new(title), Line::default());
+        let (notes, examples) = (Vec::new(), Vec::new());
+        FormPage { layout, title, lead: "", about, notes, action, form, examples, button, back }
     }
 
     /// Adds the line below the title.
     pub fn lead(self, lead: &'static str) -> FormPage {
         FormPage { lead, ..self }
+    }
+
+    /// Adds a list of consequences below the lead.
+    pub fn notes(self, notes: Vec<Line>) -> FormPage {
+        FormPage { notes, ..self }
     }
 
     /// Adds the name of the edited object.

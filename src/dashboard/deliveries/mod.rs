@@ -1,12 +1,13 @@
 //! The list of deliveries, across applications or within one.
 //!
-//! * [`resend`] – resends one delivery. [`cancel`] – cancels a pending one. [`delivery_export`] – the list as a file.
-//!   Bulk resends are in [`bulk`](crate::dashboard::bulk).
+//! * [`resend`] – resends one delivery. [`cancel`] – cancels a pending one. [`cancel_selected`] – cancels selected ones.
+//!   [`delivery_export`] – the list as a file. Bulk resends are in [`bulk`](crate::dashboard::bulk).
 //!
 //! Invariant: the list shows exactly the deliveries that a bulk resend with the same filters includes, because both use
 //! the same filter.
 
 pub(in crate::dashboard) mod cancel;
+pub(in crate::dashboard) mod cancel_selected;
 pub(in crate::dashboard) mod delivery_export;
 pub(in crate::dashboard) mod resend;
 
@@ -66,8 +67,8 @@ struct DeliveriesPage {
     list: FilteredList<Row>,
     /// The current page, to return to.
     back: String,
-    /// The page to resend selected rows; `None`: the user may not.
-    resend_selected: Option<String>,
+    /// The pages to resend and to cancel selected rows; `None`: the user may not.
+    selected: Option<(String, String)>,
     /// Path and label of the bulk resend of this list.
     resend_all: Option<(String, &'static str)>,
 }
@@ -90,7 +91,7 @@ pub async fn list(PageInput { state, request, user }: PageInput<ListUser>) -> Pa
     let key = |line: &ListedDelivery| (line.message_id, line.endpoint_id);
     let list = asked.list(&user, read, key, |line| Row::new(line, &user, now)).await?;
     let page = DeliveriesPage {
-        resend_selected: may_resend.then(|| format!("{}/resend", base(&user))),
+        selected: may_resend.then(|| (format!("{}/resend", base(&user)), format!("{}/cancel", base(&user)))),
         layout: PageLayout::of(&user, NavItem::Deliveries).with_notice(query.get("notice")),
         status,
         only_status,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
@@ -21,6 +21,8 @@ use crate::dashboard::endpoints::endpoint_backoff::NextProbe;
 use crate::dashboard::endpoints::endpoint_settings::{SettingRow, settings};
 use crate::dashboard::endpoints::endpoint_stats;
 use crate::dashboard::endpoints::endpoint_stats::ResponseTimes;
+use crate::dashboard::endpoints::signature_headers;
+use crate::dashboard::endpoints::signature_headers::ExtraSnippet;
 use crate::dashboard::endpoints::verify_snippets;
 use crate::dashboard::endpoints::verify_snippets::VerifySnippet;
 use crate::dashboard::event_types::visible_event_types;
@@ -73,6 +75,8 @@ struct EndpointLinks {
     deliveries: Option<String>,
     recover: Option<String>,
     replay: Option<String>,
+    /// The form for a portal link that opens this endpoint.
+    portal: Option<String>,
 }
 
 /// A failure streak and its consequence.
@@ -129,6 +133,9 @@ struct EndpointPage {
     public_key: bool,
     tabs: Vec<LanguageTab>,
     snippet: &'static VerifySnippet,
+    /// The headers of a delivery that carry signatures.
+    headers: Vec<Line>,
+    extra_snippets: Vec<ExtraSnippet>,
     settings: Vec<SettingRow>,
 }
 
@@ -199,6 +206,8 @@ pub async fn page_with(
         public_key: line.endpoint.spec.signature_type == SignatureType::Ed25519,
         tabs: verify_snippets::ALL.iter().map(|one| LanguageTab::new(one, &path, snippet)).collect(),
         snippet,
+        headers: signature_headers::all(&line.endpoint.spec),
+        extra_snippets: ExtraSnippet::all(&line.endpoint.spec),
         settings: settings(store, context, &line.endpoint).await?,
         path,
     };
@@ -228,7 +237,7 @@ impl StatusNotice {
         if !line.endpoint.spec.disabled {
             let since = line.failing_since?;
             return Some(StatusNotice {
-                what: "Every attempt has failed. First failure",
+                what: "No attempt has succeeded since the first failure",
                 at: Some(when(since)),
                 why: "",
             });
@@ -252,6 +261,10 @@ impl EndpointLinks {
             recover: resend("failed"),
             // A replay to a disabled endpoint would only wait.
             replay: resend("missing").filter(|_| !endpoint.spec.disabled),
+            portal: context
+                .rights()
+                .filter(|rights| rights.allow(&Method::GET, &context.paths.page("portal-link")) && !context.operational)
+                .map(|_| format!("{}?endpoint={}", context.paths.page("portal-link"), endpoint.id)),
         }
     }
 }
@@ -320,7 +333,7 @@ fn timeline(
     now: Time,
 ) -> Vec<TimelineStep> {
     let step = |attempt: &Attempt| {
-        let mut step = TimelineStep::new(attempt, &endpoint.spec.url, false, now);
+        let mut step = TimelineStep::new(attempt, &endpoint.spec.url, false, context, now);
         step.shorten();
         let href = format!("{}#{}", context.paths.message(attempt.message_id), attempt.id);
         let name = event_types.get(&attempt.id).map_or_else(|| Line::new("deleted message"), |name| Line::new(name));

@@ -124,7 +124,8 @@ async fn checked(
     let mut wrong = Vec::new();
     let made = read(submitted, before, &hidden, new).map_err(|all| wrong = all).ok();
     let url = submitted.get("url").trim();
-    wrong.extend(endpoints::check_url(&state.egress, url, Some(before)).await.err());
+    let refused = endpoints::check_url(&state.egress, url, Some(before)).await.err();
+    wrong.extend(refused);
     if let (Some((spec, _)), Some(_)) = (&made, context.flags()) {
         for name in spec.event_types.iter().flatten().filter(|name| !hidden.contains(name)) {
             // To a customer, a hidden event type does not exist.

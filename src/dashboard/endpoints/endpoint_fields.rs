@@ -24,12 +24,14 @@ pub fn form(spec: &EndpointSpec, catalog: &[String], new: bool) -> Form {
     let mut fields = vec![
         FormField::text("url", "URL", &spec.url).kind("url").required().help("Events are sent here by POST."),
         FormField::text("description", "Description", &spec.description),
-        FormField::text("uid", "Uid", uid).help("Your own identifier, accepted in place of the id."),
         event_types(spec.event_types.as_deref().unwrap_or_default(), catalog),
         FormField::lines("channels", "Channels", spec.channels.iter().flatten())
             .help("One per line. Leave empty for all messages."),
         FormField::number("throttleRate", "Rate limit", spec.throttle_rate.map(u64::from), 1, 65_535)
             .help("Messages per second. Leave empty for no limit."),
+    ];
+    let mut advanced = vec![
+        FormField::text("uid", "Uid", uid).help("Your own identifier, accepted in place of the id."),
         FormField::number("requestTimeoutSeconds", "Timeout (seconds)", spec.timeout.map(|span| span.as_secs()), 1, 30)
             .help("Per attempt. Leave empty for the default."),
         FormField::text("retrySchedule", "Retry schedule", &waits).help(
@@ -53,12 +55,13 @@ pub fn form(spec: &EndpointSpec, catalog: &[String], new: bool) -> Form {
             kind(SignatureType::Hmac256, "hmac256: a shared secret"),
             kind(SignatureType::Ed25519, "ed25519: a key pair"),
         ];
-        fields.push(
+        advanced.push(
             FormField::select("signatureType", "Signature type", kinds)
                 .help("Can't be changed later; the secret can be rotated."),
         );
-        fields.push(FormField::text("secret", "Secret", "").help("whsec_… or whsk_…. Leave empty to generate one."));
+        advanced.push(FormField::text("secret", "Secret", "").help("whsec_… or whsk_…. Leave empty to generate one."));
     }
+    fields.extend(advanced.into_iter().map(FormField::advanced));
     Form::new(fields)
 }
 

@@ -11,6 +11,7 @@ use crate::dashboard::components::form_errors::store_errors;
 use crate::dashboard::components::format::Line;
 use crate::dashboard::components::widgets::Address;
 use crate::dashboard::endpoints::endpoint_actions::{named, of_endpoint};
+use crate::dashboard::endpoints::signature_headers;
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
@@ -70,6 +71,7 @@ fn page(context: &AppContext, endpoint: &Endpoint, form: Form) -> FormPage {
         path,
     )
     .lead("Deliveries are signed with both secrets until the old one expires.")
+    .notes(signature_headers::in_rotation(&endpoint.spec))
     .about(Line::new(&endpoint.spec.url))
 }
 

@@ -1,7 +1,7 @@
 //! Lists of endpoints, across applications or within one.
 //!
-//! * [`endpoint`] – the page of an endpoint, with [`endpoint_settings`], [`endpoint_stats`], [`endpoint_backoff`]
-//!   and [`verify_snippets`].
+//! * [`endpoint`] – the page of an endpoint, with [`endpoint_settings`], [`endpoint_stats`], [`endpoint_backoff`],
+//!   [`verify_snippets`] and [`signature_headers`].
 //! * [`endpoint_actions`], [`endpoint_fields`] – create, edit, enable, disable, delete. [`endpoint_secret`] – reveal
 //!   and rotate.
 //! * [`test_event`] – sends an example. [`polling`] – polling endpoints. [`development_page`] – programs that `sendoff
@@ -22,6 +22,7 @@ pub(in crate::dashboard) mod endpoint_secret;
 pub(in crate::dashboard) mod endpoint_settings;
 pub(in crate::dashboard) mod endpoint_stats;
 pub(in crate::dashboard) mod polling;
+pub(in crate::dashboard) mod signature_headers;
 pub(in crate::dashboard) mod test_event;
 pub(in crate::dashboard) mod verify_snippets;
 
@@ -115,7 +116,7 @@ fn disabled(line: &ListedEndpoint, now: Time) -> Option<(RelativeTime, &'static 
     let why = match line.endpoint.disabled_reason {
         Some(DisabledReason::Gone) => "410 Gone",
         Some(DisabledReason::Failing) => "failures,",
-        Some(DisabledReason::Manual) | None => "manually",
+        Some(DisabledReason::Manual) | None => "disabled",
     };
     Some((RelativeTime::new(since, now), why))
 }

@@ -54,7 +54,7 @@ fn form() -> Form {
     Form::new(vec![
         FormField::code("spec", "OpenAPI 3.1 document", "", 14)
             .required()
-            .help("As JSON, at most 2 MiB. Each entry of its webhooks becomes an event type."),
+            .help("As JSON or YAML, at most 2 MiB. Each entry of its webhooks becomes an event type."),
         FormField::select("versions", "Changed schemas", versions)
             .help("What happens to a schema that exists already."),
         FormField::tick("replaceAll", "Archive all other event types", false)

@@ -20,6 +20,9 @@ pub enum PageError {
     /// Missing, or owned by another organization: the response must not reveal which.
     #[error("not found")]
     NotFound,
+    /// The account must set up a second factor first. Operators are redirected to that page.
+    #[error("second factor required")]
+    SecondFactorRequired,
     /// The portal session lacks the capability.
     #[error("not allowed")]
     NotAllowed,
@@ -55,7 +58,7 @@ impl ResponseError for PageError {
             PageError::NotSignedIn => StatusCode::UNAUTHORIZED,
             PageError::NotFound => StatusCode::NOT_FOUND,
             PageError::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            PageError::WrongToken | PageError::NotAllowed => StatusCode::FORBIDDEN,
+            PageError::WrongToken | PageError::NotAllowed | PageError::SecondFactorRequired => StatusCode::FORBIDDEN,
             PageError::BadRequest(_) => StatusCode::BAD_REQUEST,
             PageError::Store(StoreError::Crowded) => StatusCode::TOO_MANY_REQUESTS,
             PageError::Store(error) if error.transient() => StatusCode::SERVICE_UNAVAILABLE,
@@ -117,6 +120,11 @@ impl PageError {
                 "You don't have permission.",
                 "Your access does not include this action. Nothing was changed.",
                 "Ask the team that gave you access.",
+            ),
+            PageError::SecondFactorRequired => (
+                "Set up two-factor sign-in",
+                "Your account needs a second factor first. Nothing was changed.",
+                "Open your account and set it up.",
             ),
             PageError::WrongMethod => (
                 "Method not allowed",

@@ -38,6 +38,8 @@ notices! {
     ResendOver: false, "resend-over", "Not canceled.", "It had already ended.";
     Canceled: true, "canceled", "Canceled.", "It will not be sent; an attempt in flight may still arrive. You can resend it.";
     NotCanceled: false, "not-canceled", "Not canceled.", "It was already sent. The result is below.";
+    SelectionCanceled: true, "selection-canceled", "Canceled.", "These are the selected deliveries. Attempts in flight may still arrive. You can resend them.";
+    SelectionNotCanceled: false, "selection-not-canceled", "Nothing canceled.", "None of these was pending any more.";
     Created: true, "created", "Created.", "It is in use now.";
     Changed: true, "changed", "Saved.", "The change applies from the next attempt.";
     Deleted: true, "deleted", "Deleted.", "Its pending deliveries will not be sent.";

@@ -15,6 +15,7 @@ use crate::dashboard::http::form_once;
 use crate::dashboard::http::preferences::{ClockFace, Prefs, ThemePreference};
 use crate::dashboard::http::route_access::OperatorRights;
 use crate::dashboard::portal::branding::Brand;
+use crate::dashboard::portal::language::Language;
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::time::Clock;
 use crate::domain::{OrgId, Time};
@@ -191,6 +192,14 @@ impl PageLayout {
         PageLayout { prefs, brand, portal: true, ..PageLayout::bare() }
     }
 
+    /// Hides the header with the navigation.
+    pub fn without_head(mut self) -> PageLayout {
+        if let Some(menu) = &mut self.menu {
+            menu.head = false;
+        }
+        self
+    }
+
     /// Sets the CSRF token.
     pub fn with_token(mut self, csrf: String) -> PageLayout {
         self.csrf = csrf;
@@ -234,6 +243,11 @@ impl PageLayout {
 
     pub fn clocks(&self) -> [ClockFace; 2] {
         ClockFace::ALL
+    }
+
+    /// The languages to choose from; only the portal has several.
+    pub fn languages(&self) -> &'static [Language] {
+        if self.portal { &Language::ALL } else { &[] }
     }
 
     /// The entries of the navigation.

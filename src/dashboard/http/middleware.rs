@@ -18,7 +18,9 @@ use crate::dashboard::DashboardState;
 use crate::dashboard::http::current_user::limited_by;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::preferences::Prefs;
+use crate::dashboard::http::route_access::SECOND_FACTOR;
 use crate::dashboard::http::session::{Cookies, hash};
+use crate::dashboard::portal::language;
 use crate::store::StoreError;
 use crate::traffic::rate_limits::RateLimitExceeded;
 
@@ -61,10 +63,16 @@ pub async fn pass(
     let mut response = match admitted {
         // Handler errors arrive as responses. Nothing here may hold on to the request: the router still mutates it.
         Ok(()) => render_error(next.call(request).await?, &id),
-        Err(refusal) => request.into_response(refusal.answer(&id)),
+        Err(refusal) => {
+            let customer = Cookies::at(request.path()) == Cookies::Portal;
+            request.into_response(refusal.answer(customer, &id))
+        }
     };
     // Only the portal may be embedded, and only by the configured origins.
     let portal = Cookies::at(response.request().path()) == Cookies::Portal;
+    if portal {
+        response = language::translated(response);
+    }
     let frames: &[String] = if portal { &state.frame_origins } else { &[] };
     let images = response.request().extensions().get::<ImageOrigin>().map(|images| images.0.clone());
     let policy = policy(images.as_deref(), frames);
@@ -121,6 +129,9 @@ fn render_error(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse
         Some(PageError::NotSignedIn) if whose == Cookies::Operator => {
             HttpResponse::SeeOther().insert_header((header::LOCATION, "/login")).finish()
         }
+        Some(PageError::SecondFactorRequired) => {
+            HttpResponse::SeeOther().insert_header((header::LOCATION, SECOND_FACTOR)).finish()
+        }
         Some(error) => {
             if is_internal(error) {
                 tracing::error!(request_id = id, path = request.path(), %error, "page could not be rendered");
@@ -150,12 +161,20 @@ enum BlockedRequest {
 }
 
 impl BlockedRequest {
-    /// Plain text, because style sheets would be rejected too. Contains nothing from the request.
-    fn answer(&self, id: &str) -> HttpResponse {
+    /// Plain text, because style sheets would be rejected too. Contains nothing from the request. Customers are not told
+    /// about settings.
+    fn answer(&self, customer: bool, id: &str) -> HttpResponse {
         let (status, text) = match self {
             BlockedRequest::Limited(_) => {
                 (StatusCode::TOO_MANY_REQUESTS, "429: too many requests. Nothing was changed. Try again in a moment.\n")
             }
+            BlockedRequest::Host if customer => {
+                (StatusCode::MISDIRECTED_REQUEST, "421: these pages are not served under this host name.\n")
+            }
+            BlockedRequest::Origin if customer => (
+                StatusCode::FORBIDDEN,
+                "403: this request came from another site. Nothing was changed.\n\nOpen the page and use its button.\n",
+            ),
             BlockedRequest::Host => (
                 StatusCode::MISDIRECTED_REQUEST,
                 "421: the dashboard is not served under this host name.\n\n\

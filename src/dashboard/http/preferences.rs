@@ -1,4 +1,4 @@
-//! Display preferences: theme and time zone. They are in a short cookie, so they apply without JavaScript, before
+//! Display preferences: theme, time zone, and the portal's language. They are in a short cookie, so they apply without JavaScript, before
 //! sign-in and from the first byte of a page.
 
 use actix_web::cookie::time::Duration;
@@ -10,6 +10,7 @@ use crate::dashboard::DashboardState;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::session::set_cookie;
 use crate::dashboard::http::verified_form::own_path;
+use crate::dashboard::portal::language::Language;
 
 const COOKIE: &str = "sendoff_prefs";
 
@@ -39,6 +40,8 @@ pub struct Prefs {
     pub clock: ClockFace,
     /// The user chose the theme; otherwise the portal's theme applies.
     pub chosen: bool,
+    /// The language of the portal. `None`: the browser's.
+    pub language: Option<Language>,
 }
 
 impl ThemePreference {
@@ -73,22 +76,30 @@ impl ClockFace {
 }
 
 impl Prefs {
-    /// Reads the cookie: `dark.utc`, or `.utc` without a chosen theme. Missing parts get the default.
+    /// Reads the cookie: `dark.utc.de`; what was not chosen is empty. Missing parts get the default.
     pub fn of(request: &HttpRequest) -> Prefs {
         let cookie = request.cookie(COOKIE);
-        let (theme, clock) = cookie.as_ref().and_then(|cookie| cookie.value().split_once('.')).unwrap_or_default();
-        let theme = ThemePreference::from_word(theme);
+        let mut parts = cookie.as_ref().map(|cookie| cookie.value().split('.')).into_iter().flatten();
+        let mut part = || parts.next().unwrap_or_default();
+        let theme = ThemePreference::from_word(part());
         Prefs {
             theme: theme.unwrap_or_default(),
-            clock: ClockFace::from_word(clock).unwrap_or_default(),
+            clock: ClockFace::from_word(part()).unwrap_or_default(),
             chosen: theme.is_some(),
+            language: Language::from_tag(part()),
         }
+    }
+
+    /// Whether the user chose this language.
+    pub fn speaks(&self, language: &Language) -> bool {
+        self.language.as_ref() == Some(language)
     }
 
     fn cookie(self, secure: bool) -> Cookie<'static> {
         // Not secret, and needed when the portal is embedded.
         let theme = if self.chosen { self.theme.word() } else { "" };
-        Cookie::build(COOKIE, format!("{theme}.{}", self.clock.word()))
+        let language = self.language.map_or_else(String::new, |language| format!(".{}", language.tag()));
+        Cookie::build(COOKIE, format!("{theme}.{}{language}", self.clock.word()))
             .path("/")
             .http_only(true)
             .secure(secure)
@@ -103,6 +114,7 @@ impl Prefs {
 pub struct PreferencesForm {
     theme: Option<String>,
     clock: Option<String>,
+    language: Option<String>,
     /// The page to return to.
     #[serde(default)]
     back: String,
@@ -120,6 +132,7 @@ pub async fn choose(
         theme: theme.unwrap_or(before.theme),
         clock: form.clock.as_deref().and_then(ClockFace::from_word).unwrap_or(before.clock),
         chosen: theme.is_some() || before.chosen,
+        language: form.language.as_deref().and_then(Language::from_tag).or(before.language),
     };
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, own_path(&form.back).unwrap_or("/"))).finish();
     set_cookie(&mut response, &prefs.cookie(state.public_url.scheme() == "https"))?;

@@ -4,12 +4,13 @@
 //! It does not contain the portal: the [capabilities](crate::domain::access::portal) of a session determine the
 //! customer's pages.
 
-use actix_web::Error;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::middleware::Next;
+use actix_web::{Error, web};
 
+use crate::dashboard::DashboardState;
 use crate::dashboard::http::current_user::{CurrentUser, Principal};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::session::Cookies;
@@ -84,6 +85,8 @@ pub const TABLE: &[RouteAccess] = &[
     post("/resend", Operator),
     get("/resend/{work}", Viewer),
     post("/resend/{work}/cancel", Operator),
+    get("/cancel", Operator),
+    post("/cancel", Operator),
     // The hidden application of operational webhooks, and stuck rows of the outbox.
     get("/operational", Viewer),
     get("/operational/new", Operator),
@@ -259,7 +262,15 @@ impl OperatorRights {
     }
 }
 
+/// The page that sets up a second factor.
+pub const SECOND_FACTOR: &str = "/account/second-factor";
+
 impl CurrentUser {
+    /// Whether the account must set up a second factor before anything else.
+    pub fn lacks_second_factor(&self, state: &DashboardState) -> bool {
+        state.require_totp && self.account().is_some_and(|account| account.has_password && !account.second_factor)
+    }
+
     /// The operator's role: all rights for those who signed in by a one-time link. `None`: a customer.
     pub fn role(&self) -> Option<OperatorRole> {
         match &self.principal {
@@ -285,7 +296,12 @@ pub async fn check(request: ServiceRequest, next: Next<BoxBody>) -> Result<Servi
     let refused = match rule(request.method(), request.path()) {
         RouteRule::Rule(Access::Open) => None,
         RouteRule::Rule(access) => match CurrentUser::of(request.request().clone()).await {
-            Ok(user) => (!user.rights().is_some_and(|rights| rights.have(access))).then_some(PageError::NotAllowed),
+            Ok(user) if !user.rights().is_some_and(|rights| rights.have(access)) => Some(PageError::NotAllowed),
+            Ok(user) => {
+                let path = request.path();
+                let lacks = request.app_data::<web::Data<DashboardState>>().is_none_or(|s| user.lacks_second_factor(s));
+                (lacks && ![SECOND_FACTOR, "/logout"].contains(&path)).then_some(PageError::SecondFactorRequired)
+            }
             Err(error) => Some(error),
         },
         RouteRule::OtherMethod => Some(PageError::WrongMethod),

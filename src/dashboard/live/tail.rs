@@ -188,7 +188,7 @@ fn limit_reached(why: TailLimit) -> HttpResponse {
         ),
         TailLimit::Process => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "Too many live pages are open, or Sendoff is stopping. Reload the page instead.\n",
+            "Too many live pages are open, or the server is stopping. Reload the page instead.\n",
         ),
     };
     HttpResponse::build(status)

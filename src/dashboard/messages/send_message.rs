@@ -52,6 +52,7 @@ fn page(context: &AppContext, types: &[EventType], form: Form, origin: Option<&M
     };
     let examples = types.iter().filter(|one| one.spec.newest_schema().is_some()).map(start).collect();
     FormPage {
+        notes: Vec::new(),
         layout: PageLayout::of(context, NavItem::Applications).below(context, []),
         title: Line::new(if origin.is_some() { "Edit and resend" } else { "Send message" }),
         lead: "Sent to all endpoints that subscribe to it, signed and retried like any other message.",

@@ -2,6 +2,7 @@
 //! application](crate::dashboard::http::current_user::AppContext), which it shares with the dashboard.
 //!
 //! * [`entry`] – redeems a portal link and ends a session. [`home`] – the start page. [`branding`] – colors and logo.
+//! * [`language`] – translates pages, by the catalog `texts.tsv`.
 //! * [`opens`] – the pages that a session includes; checked for every request below `/portal`.
 //!
 //! Invariants:
@@ -13,6 +14,7 @@
 pub mod branding;
 mod entry;
 mod home;
+pub mod language;
 
 pub use home::failures;
 
@@ -49,7 +51,7 @@ pub fn opens(options: &PortalOptions, path: &str) -> bool {
         ("" | "enter" | "leave" | "left" | "preferences" | "theme.css", _) => return true,
         ("endpoints" | "polling" | "development", _) => &[Endpoints],
         ("event-types", _) => &[EventTypes],
-        ("deliveries" | "deliveries.csv" | "deliveries.jsonl", _) => &[Deliveries],
+        ("deliveries" | "deliveries.csv" | "deliveries.jsonl" | "cancel", _) => &[Deliveries],
         ("messages" | "messages.csv" | "messages.jsonl", "") => &[Messages],
         // A message's page shows its deliveries, and both lists link to it.
         ("messages", _) | ("tail", _) => &[Messages, Deliveries],

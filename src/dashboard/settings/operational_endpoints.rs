@@ -27,8 +27,6 @@ const URGENT: [OperationalKind; 5] = [
     OperationalKind::EndpointDisabled,
     OperationalKind::OutboxStuck,
 ];
-/// The rate of a chat channel: Slack accepts one message per second.
-const CHAT_RATE: u16 = 1;
 /// The option for a signed webhook.
 const SIGNED: &str = "signed";
 
@@ -105,7 +103,7 @@ fn read(submitted: &VerifiedForm) -> Result<EndpointSpec, Vec<Invalid>> {
         (SIGNED, _) => {}
         (_, Some(format)) => {
             spec.chat = Some(ChatHook::new(format, String::new()));
-            spec.throttle_rate = Some(CHAT_RATE);
+            spec.throttle_rate = Some(ChatHook::RATE);
         }
         (_, None) => wrong.push(Invalid::new("format", "must be one of the list")),
     }

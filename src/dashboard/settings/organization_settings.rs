@@ -18,6 +18,7 @@ use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::theme::{Theme, ThemeMode};
 use crate::domain::catalog::organization_spec::{Organization, OrganizationSpec};
 use crate::domain::{Invalid, OrgId, Time, duration_text};
+use crate::store::catalog::organization_rows::OrganizationWrite;
 
 const PATH: &str = "/settings/organization";
 const LIST: &str = "/settings/organizations";
@@ -138,12 +139,17 @@ pub async fn change(FormInput { state, user, submitted, .. }: FormInput<CurrentO
     };
     let seen = submitted.given("seen").and_then(|text| text.parse().ok()).map(Time::from_micros);
     let (store, now) = (user.store(&state.store), state.clock.now());
-    if store.put_organization(&user.org, &spec, seen, now).await? {
-        return Ok(done(PATH, FlashNotice::Changed));
-    }
-    let reason = "someone else changed it since you opened this form. Compare your entries with the current values, then save again";
+    let reason = match store.put_organization(&user.org, &spec, seen, now).await? {
+        OrganizationWrite::Written => return Ok(done(PATH, FlashNotice::Changed)),
+        OrganizationWrite::Stale => {
+            "someone else changed it since you opened this form. Compare your entries with the current values, then save again"
+        }
+        OrganizationWrite::TooMany => TOO_MANY,
+    };
     again(&[Invalid::new("Not saved", reason)])
 }
+
+const TOO_MANY: &str = "cannot be added: there are 10,000 organizations with a name or defaults of their own";
 
 /// An organization of the list.
 struct Row {
@@ -214,7 +220,8 @@ pub async fn create(FormInput { state, user, submitted, .. }: FormInput<CurrentO
     }
     let (store, now) = (user.store(&state.store), state.clock.now());
     match store.put_organization(&id, &spec, None, now).await? {
-        true => Ok(done(LIST, FlashNotice::Created)),
-        false => again(Invalid::new("org", "is already taken")),
+        OrganizationWrite::Written => Ok(done(LIST, FlashNotice::Created)),
+        OrganizationWrite::Stale => again(Invalid::new("org", "is already taken")),
+        OrganizationWrite::TooMany => again(Invalid::new("org", TOO_MANY)),
     }
 }

@@ -44,6 +44,8 @@ struct AccountPage {
 /// The second factor, as the page shows it.
 struct SecondFactorRow {
     since: RelativeTime,
+    /// It may be turned off.
+    optional: bool,
     /// Unused recovery codes: `8 recovery codes`.
     codes: String,
 }
@@ -89,6 +91,7 @@ pub(in crate::dashboard::settings) async fn page(
         password: operator.has_password,
         second: second.map(|second| SecondFactorRow {
             since: RelativeTime::new(second.since, now),
+            optional: !state.require_totp,
             codes: counted(second.recovery_codes, "recovery code", "recovery codes"),
         }),
         sessions,

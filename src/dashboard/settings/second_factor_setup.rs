@@ -39,6 +39,8 @@ struct SetupPage {
     secret: Line,
     qr: Option<QrPath>,
     wrong: Vec<Invalid>,
+    /// The account gets no other page before.
+    required: bool,
 }
 
 /// A QR code as an SVG path, one unit per module.
@@ -106,8 +108,10 @@ fn page(
     let status = if wrong.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     let text = secret.text();
     let groups: Vec<&str> = text.as_bytes().chunks(4).filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    let (required, layout) = (user.lacks_second_factor(state), PageLayout::of(user, NavItem::Account));
     let page = SetupPage {
-        layout: PageLayout::of(user, NavItem::Account).under("/account", "Your account"),
+        layout: if required { layout.without_head() } else { layout.under("/account", "Your account") },
+        required,
         name: Line::new(&operator.name),
         draft: Line::new(draft),
         secret: Line::new(&groups.join(" ")),
@@ -216,6 +220,7 @@ async fn changed(
             true => codes_page(user, codes.to_vec()),
             false => Err(PageError::NotFound),
         },
+        None if state.require_totp => Err(PageError::NotAllowed),
         None => match store.remove_second_factor(&user.org, operator, now).await? {
             true => Ok(done("/account", FlashNotice::SecondFactorRemoved)),
             false => Err(PageError::NotFound),

@@ -28,6 +28,8 @@ pub struct AutoConfig {
     pub app_id: AppId,
     /// The last characters of the bearer token.
     pub hint: String,
+    /// The token names only event types that these flags show.
+    pub feature_flags: Vec<String>,
     /// The endpoint created with the token, if it still exists.
     pub endpoint: Option<EndpointId>,
     pub polling_endpoint: Option<PollingEndpointId>,
@@ -46,13 +48,19 @@ struct Content<'a> {
 
 impl AutoConfig {
     /// A new subscription, its endpoint's signing secret and its bearer token. The token cannot be recovered later.
-    pub fn make(org: OrgId, app_id: AppId, now: Time) -> (AutoConfig, Secret, Zeroizing<String>) {
+    pub fn make(
+        org: OrgId,
+        app_id: AppId,
+        feature_flags: Vec<String>,
+        now: Time,
+    ) -> (AutoConfig, Secret, Zeroizing<String>) {
         let shown = new_token();
         let made = AutoConfig {
             id: AutoConfigId::new(now),
             org,
             app_id,
             hint: hint(&shown),
+            feature_flags,
             endpoint: None,
             polling_endpoint: None,
             created_at: now,
@@ -99,7 +107,7 @@ mod tests {
     #[test]
     fn a_token_is_the_dialect_s() {
         let now = Time::from_micros(1_763_800_000_000_000);
-        let (made, secret, shown) = AutoConfig::make(OrgId::default_org(), AppId::new(now), now);
+        let (made, secret, shown) = AutoConfig::make(OrgId::default_org(), AppId::new(now), Vec::new(), now);
         assert!(is_autoconfig_token(&shown) && shown.ends_with(&made.hint) && made.censored().len() < 20);
         let text = made.text("https://hooks.example.com/", &secret, &shown);
         let json = STANDARD_NO_PAD.decode(text.strip_prefix("auto_v2_").unwrap()).unwrap();

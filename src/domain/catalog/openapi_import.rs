@@ -1,7 +1,8 @@
 //! Event types from an OpenAPI 3.1 document: each entry of its `webhooks` becomes one. Schemas that an entry refers to
 //! are copied into its own `$defs`, so each schema is self-contained.
 //!
-//! The document is untrusted: the number of entries, the depth of references and the size of each result are bounded.
+//! The document is untrusted: the number of entries, the depth of references and the size of each result are bounded, and
+//! so is what aliases of YAML repeat.
 
 use std::collections::BTreeSet;
 
@@ -20,18 +21,43 @@ const REFERENCES: usize = 16;
 const DEFINITIONS: usize = 500;
 const SCHEMAS: &str = "#/components/schemas/";
 
-/// Parses a document as text.
+/// Maximum size of the values of a YAML document with its aliases expanded, in bytes.
+const YAML_BYTES: usize = 2 * DOCUMENT_BYTES;
+/// Maximum number of values of a YAML document with its aliases expanded.
+const YAML_VALUES: usize = 200_000;
+/// Maximum nesting of a YAML document, whose parser uses much of the stack; that of JSON is the parser's.
+const YAML_DEPTH: usize = 40;
+
+/// Parses a document as text: JSON, or YAML 1.2.
 ///
 /// # Errors
-/// It is too long, not JSON, or not a document that [`event_types`] accepts.
+/// It is too long, neither JSON nor YAML, or not a document that [`event_types`] accepts.
 pub fn parse(text: &str) -> Result<Vec<EventTypeSpec>, Vec<Invalid>> {
     let wrong = |reason: String| vec![Invalid::new("spec", reason)];
     if text.len() > DOCUMENT_BYTES {
         return Err(wrong(format!("may have at most {DOCUMENT_BYTES} bytes, got {}", text.len())));
     }
-    let document =
-        serde_json::from_str(text).map_err(|error| wrong(format!("must be an OpenAPI document as JSON: {error}")))?;
+    let document = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).map_err(|error| wrong(format!("must be an OpenAPI document as JSON: {error}")))?
+    } else {
+        yaml(text).map_err(|error| wrong(format!("must be an OpenAPI document as JSON or YAML: {error}")))?
+    };
     event_types(&document)
+}
+
+fn yaml(text: &str) -> Result<Value, serde_saphyr::Error> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: 1,
+            max_nodes: YAML_VALUES,
+            max_depth: YAML_DEPTH,
+            max_total_scalar_bytes: YAML_BYTES,
+        },
+        // As in YAML 1.2: `no` and `on` are text.
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options)
 }
 
 /// The event types of a document, in its order. Each has one schema, under version `1`.
@@ -227,5 +253,70 @@ mod tests {
         }
         assert!(parse("{").unwrap_err()[0].reason.contains("as JSON"));
         assert!(parse(&" ".repeat(DOCUMENT_BYTES + 1)).is_err());
+    }
+
+    const YAML: &str = "\
+# The events of a shop.
+openapi: 3.1.0
+x-shared: &shared
+  content:
+    application/json:
+      schema:
+        type: object
+        properties: {state: {enum: [no, on, 'true']}, amount: {minimum: 1, maximum: 2.5, default: null}}
+        additionalProperties: false
+webhooks:
+  invoice.paid:
+    post:
+      deprecated: true
+      description: |
+        An invoice
+        was paid.
+      requestBody: *shared
+      responses:
+        200: {description: Understood}
+";
+
+    #[test]
+    fn a_document_may_be_yaml() {
+        let found = parse(YAML).unwrap();
+        let [paid] = &found[..] else { panic!("one event type") };
+        assert_eq!(
+            (paid.name.as_str(), paid.description.as_str(), paid.deprecated),
+            ("invoice.paid", "An invoice\nwas paid.", true)
+        );
+        let schema = json!({"type": "object", "additionalProperties": false, "properties": {
+            "state": {"enum": ["no", "on", "true"]}, "amount": {"minimum": 1, "maximum": 2.5, "default": null}}});
+        assert_eq!(paid.schemas.as_ref().unwrap()["1"], schema);
+        let reason = |text: &str| parse(text).unwrap_err().swap_remove(0).reason;
+        for text in ["openapi: [", "openapi: 3.1.0\nopenapi: 3.1.0", "webhooks: *none", "a: 1\n---\nb: 2"] {
+            assert!(
+                reason(text).starts_with("must be an OpenAPI document as JSON or YAML: "),
+                "{text}: {}",
+                reason(text)
+            );
+        }
+        assert!(reason("just text").contains("3.1"), "{}", reason("just text"));
+    }
+
+    /// A few lines that would become gigabytes, or a stack that overflows.
+    #[test]
+    fn a_bomb_of_yaml_is_refused() {
+        let mut laughs = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
+        for n in 1..20 {
+            let row = vec![format!("*a{}", n - 1); 10].join(", ");
+            laughs += &format!("a{n}: &a{n} [{row}]\n");
+        }
+        let long = format!("text: &text {}\nall: [{}]\n", "x".repeat(1_000_000), vec!["*text"; 90].join(", "));
+        let nested = "[".repeat(10_000);
+        let blocks: String = (0..1_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+        let recursive = "a: &a [*a]\n".to_owned();
+        let many = "- 1\n".repeat(YAML_VALUES + 1);
+        for text in [laughs, long, nested, blocks, recursive, many] {
+            let begun = std::time::Instant::now();
+            let reason = parse(&text).unwrap_err().swap_remove(0).reason;
+            assert!(reason.contains("as JSON or YAML: ") || text.starts_with("a: &a"), "{reason}");
+            assert!(reason.len() < 1_000 && begun.elapsed().as_secs() < 10, "{reason}");
+        }
     }
 }

@@ -7,7 +7,8 @@
 //! * [`attempt`]: one POST and its **outcome**. [`backoff`]: the retry **schedule** and its jitter.
 //! * [`failure_streak`]: when a failing endpoint is warned about and disabled.
 //! * [`delivery_settings`]: the settings of an installation.
-//! * [`background`]: kinds, scopes and stages of **background tasks** (replay, recover, reconcile).
+//! * [`background`]: kinds, scopes and stages of **background tasks** (replay, recover, reconcile). [`id_digest`]: the
+//!   **digest** of the message ids that a receiver has.
 //!
 //! Invariants:
 //!
@@ -21,5 +22,6 @@ pub mod backoff;
 pub mod delivery;
 pub mod delivery_settings;
 pub mod failure_streak;
+pub mod id_digest;
 pub mod message;
 pub mod payload_condition;

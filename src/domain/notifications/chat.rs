@@ -68,6 +68,9 @@ impl std::fmt::Debug for ChatHook {
 }
 
 impl ChatHook {
+    /// The default rate limit, in messages per second: that of Slack.
+    pub const RATE: u16 = 1;
+
     pub fn new(format: ChatFormat, url: String) -> ChatHook {
         ChatHook { format, url }
     }

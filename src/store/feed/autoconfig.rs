@@ -7,6 +7,7 @@ use crate::domain::{AppId, AutoConfigId, EndpointId, Invalid, OrgId, PollingEndp
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::catalog::applications;
+use crate::store::db::codec;
 use crate::store::db::codec::from_row;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
@@ -23,25 +24,40 @@ from_row! {
         org: OrgId,
         app_id: AppId,
         hint: String,
+        feature_flags: String,
         endpoint_id: Option<EndpointId>,
         polling_endpoint_id: Option<PollingEndpointId>,
         created_at: Time,
     }
 }
 
-impl From<Row> for AutoConfig {
-    fn from(row: Row) -> AutoConfig {
-        let Row { id, org, app_id, hint, endpoint_id: endpoint, polling_endpoint_id: polling_endpoint, created_at } =
-            row;
-        AutoConfig { id, org, app_id, hint, endpoint, polling_endpoint, created_at }
+impl Row {
+    fn autoconfig(self) -> Result<AutoConfig, StoreError> {
+        Ok(AutoConfig {
+            id: self.id,
+            org: self.org,
+            app_id: self.app_id,
+            hint: self.hint,
+            feature_flags: codec::from_json(&self.feature_flags)?,
+            endpoint: self.endpoint_id,
+            polling_endpoint: self.polling_endpoint_id,
+            created_at: self.created_at,
+        })
     }
 }
 
 /// Deleted endpoints read as NULL.
-const COLUMNS: &str = "a.id, p.org, a.app_id, a.hint, e.id AS endpoint_id, q.id AS polling_endpoint_id, a.created_at";
+const COLUMNS: &str = "a.id, p.org, a.app_id, a.hint, a.feature_flags, e.id AS endpoint_id,
+     q.id AS polling_endpoint_id, a.created_at";
 const TABLES: &str = "autoconfig a JOIN application p ON p.id = a.app_id AND p.deleted_at IS NULL
      LEFT JOIN endpoint e ON e.id = a.endpoint_id AND e.deleted_at IS NULL
      LEFT JOIN polling_endpoint q ON q.id = a.polling_endpoint_id";
+
+/// The associated data of a subscription's secret, so the secret of an earlier token is not accepted as the
+/// current one.
+pub(in crate::store) fn secret_aad(id: AutoConfigId, token: &[u8]) -> Vec<u8> {
+    [b"autoconfig secret ", &id.0.as_bytes()[..], token].concat()
+}
 
 impl Store {
     /// Stores a new subscription with the hash of its token.
@@ -58,8 +74,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
             const COUNT: &str = "SELECT count(*) FROM autoconfig WHERE app_id = $1";
-            const ADD: &str = "INSERT INTO autoconfig (id, app_id, hash, hint, secret, created_at)
-                 VALUES ($1, $2, $3, $4, $5, $6)";
+            const ADD: &str = "INSERT INTO autoconfig (id, app_id, hash, hint, feature_flags, secret, created_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)";
             let mut tx = self.begin().await?;
             if !applications::lock_application(&mut tx, tenant, made.app_id).await? {
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
@@ -69,10 +85,11 @@ impl Store {
                 let reason = format!("the application has reached its limit of {count} autoconfig subscriptions");
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", reason)]));
             }
-            let sealed = self.sealed(made.id, secret);
+            let (sealed, flags) = (self.sealed(made.id, hash, secret), codec::json(&made.feature_flags)?);
             on!(tx, db => {
                 sqlx::query(ADD)
-                    .bind(made.id).bind(made.app_id).bind(&hash[..]).bind(&made.hint).bind(sealed).bind(made.created_at)
+                    .bind(made.id).bind(made.app_id).bind(&hash[..]).bind(&made.hint).bind(flags).bind(sealed)
+                    .bind(made.created_at)
                     .execute(db).await.map(drop)
             })?;
             self.commit_autoconfig(tx, tenant, made, action::AUTOCONFIG_CREATED, made.created_at).await
@@ -80,8 +97,8 @@ impl Store {
         .await
     }
 
-    fn sealed(&self, id: AutoConfigId, secret: &Secret) -> Vec<u8> {
-        self.inner.master.seal(id.0.as_bytes(), secret.text().as_bytes())
+    fn sealed(&self, id: AutoConfigId, hash: &TokenHash, secret: &Secret) -> Vec<u8> {
+        self.inner.master.seal(&secret_aad(id, hash), secret.text().as_bytes())
     }
 
     /// Commits a change of a subscription with its audit entry.
@@ -113,7 +130,7 @@ impl Store {
         ));
         let row: Option<Row> =
             read!(self, db => sqlx::query_as(sql).bind(id).bind(app).bind(org).fetch_optional(db).await)?;
-        Ok(row.map(AutoConfig::from))
+        row.map(Row::autoconfig).transpose()
     }
 
     /// Looks up a subscription by the hash of its token, for authentication. Timing reveals nothing about a token of
@@ -124,7 +141,7 @@ impl Store {
     pub async fn autoconfig_by_hash(&self, hash: &TokenHash) -> Result<Option<AutoConfig>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM {TABLES} WHERE a.hash = $1"));
         let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
-        Ok(row.map(AutoConfig::from))
+        row.map(Row::autoconfig).transpose()
     }
 
     /// The signing secret of a subscription.
@@ -132,11 +149,11 @@ impl Store {
     /// # Errors
     /// The store is unavailable, or the secret was sealed with another master key.
     pub async fn autoconfig_secret(&self, of: &AutoConfig) -> Result<Option<Secret>, StoreError> {
-        const SQL: &str = "SELECT secret FROM autoconfig WHERE id = $1 AND app_id = $2";
-        let sealed: Option<Vec<u8>> =
-            read!(self, db => sqlx::query_scalar(SQL).bind(of.id).bind(of.app_id).fetch_optional(db).await)?;
-        let Some(sealed) = sealed else { return Ok(None) };
-        let plain = self.inner.master.open(of.id.0.as_bytes(), &sealed)?;
+        const SQL: &str = "SELECT secret, hash FROM autoconfig WHERE id = $1 AND app_id = $2";
+        let row: Option<(Vec<u8>, Vec<u8>)> =
+            read!(self, db => sqlx::query_as(SQL).bind(of.id).bind(of.app_id).fetch_optional(db).await)?;
+        let Some((sealed, hash)) = row else { return Ok(None) };
+        let plain = self.inner.master.open(&secret_aad(of.id, &hash), &sealed)?;
         let damaged = || StoreError::Damaged("the secret of an autoconfig subscription is none".into());
         let text = std::str::from_utf8(&plain).map_err(|_| damaged())?;
         Secret::parse("secret", text).map(Some).map_err(|_| damaged())
@@ -160,7 +177,7 @@ impl Store {
             if !applications::lock_application(&mut tx, tenant, of.app_id).await? {
                 return Ok(false);
             }
-            let sealed = self.sealed(of.id, secret);
+            let sealed = self.sealed(of.id, hash, secret);
             let rotated = on!(tx, db => {
                 sqlx::query(SQL).bind(of.id).bind(of.app_id).bind(&hash[..]).bind(hint).bind(sealed)
                     .execute(db).await.map(|done| done.rows_affected())

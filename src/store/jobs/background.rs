@@ -11,7 +11,8 @@ use crate::domain::{AppId, BackgroundId, Time, TimeRange};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::codec;
 use crate::store::db::codec::from_row;
-use crate::store::jobs::reconcile::{self, ReconcileSpec};
+use crate::store::jobs::reconcile::{ReceivedMessageIds, ReconcileSpec};
+use crate::store::jobs::reconcile_task;
 use crate::store::jobs::resent_deliveries;
 use crate::store::jobs::task_data::TaskData;
 use crate::store::query::delivery_list::DeliveryFilter;
@@ -207,7 +208,8 @@ impl Store {
             if let Some(reconciles) = reconciles {
                 data.cursor = reconciles.after.map(|id| id.to_string());
                 data.bounded = reconciles.bounded;
-                reconcile::store_received_ids(&mut tx, id, reconciles.received).await?;
+                data.digest = matches!(reconciles.received, ReceivedMessageIds::Digest(_));
+                reconcile_task::store_received_ids(&mut tx, id, reconciles.received).await?;
             }
             let row = Row {
                 id,
@@ -318,7 +320,7 @@ impl Store {
     pub async fn delete_old_background(&self, before: Time) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            reconcile::delete_received_ids(&mut tx).await?;
+            reconcile_task::delete_received_ids(&mut tx).await?;
             tx.commit().await
         })
         .await?;

@@ -63,7 +63,7 @@ impl Store {
                 None => {
                     let from = place.unwrap_or_else(TaskPosition::beginning);
                     let Some(next) = self.endpoint_after(&mut tx, &tenant.org, spec.scope, from).await? else {
-                        return Ok(tally);
+                        return Ok(EstimateChunk { next: None, ..tally });
                     };
                     let at = TaskPosition::before(&next.endpoint);
                     (next, at)

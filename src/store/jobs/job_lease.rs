@@ -12,7 +12,6 @@ use crate::domain::{AppId, BackgroundId, EndpointId, OrgId, Time};
 use crate::store::db::{codec, skip_locked};
 use crate::store::jobs::background::kind;
 use crate::store::jobs::endpoint_cursor::{ScopedEndpoint, TaskPosition};
-use crate::store::jobs::reconcile;
 use crate::store::jobs::replay::{EndpointStep, ReplayBudget};
 use crate::store::jobs::resent_deliveries;
 use crate::store::jobs::task_data::TaskData;
@@ -95,6 +94,9 @@ impl Store {
         if let Some(work) = self.list_resend_task(turn.id).await? {
             return self.step_list_resend(turn, &work, now).await;
         }
+        if let Some(task) = self.reconcile_task(turn.id).await? {
+            return self.step_reconcile(turn, &task, now).await;
+        }
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let (next, row) = renew(&mut tx, turn, now).await?;
@@ -103,9 +105,6 @@ impl Store {
             };
             let work = StepTask { id: turn.id, org, kind: kind(&word)?, scope: data.scope(app)?, now };
             let (stage, woken) = self.step(&mut tx, &work, &mut data).await?;
-            if stage != TaskStage::Running && work.kind == TaskKind::Reconcile {
-                reconcile::drop_received_ids(&mut tx, work.id).await?;
-            }
             self.end_step(tx, next, (&data, stage), woken, now).await
         })
         .await
@@ -162,9 +161,9 @@ impl Store {
             let done = match work.kind {
                 TaskKind::Recover | TaskKind::BulkReplay => step.requeue_sent(tx, at.message).await?,
                 TaskKind::ReplayMissing => step.queue_missing(tx, at.message).await?,
+                // Without the ids, everything would be resent.
                 TaskKind::Reconcile => {
-                    let received = reconcile::received_ids_of(tx, work.id).await?;
-                    step.resend_missing(tx, at.message, &received, data.bounded).await?
+                    return Err(StoreError::Damaged("a reconciliation without received ids".into()));
                 }
             };
             resent_deliveries::record(tx, work.id, reached.endpoint.id, &done.sent, data.sent).await?;

@@ -4,8 +4,9 @@
 //! * [`background`]: creating, listing and canceling tasks. [`estimate`]: counting what a task would send.
 //! * [`job_lease`]: the **lease** by which one process at a time advances a task, **step** by step.
 //!   [`endpoint_cursor`]: the position of the next step.
-//! * [`replay`]: the steps of replay and recovery. [`list_resend`]: resending the deliveries of a list. [`reconcile`]:
-//!   resending messages that a receiver is missing.
+//! * [`replay`]: the steps of replay and recovery. [`list_resend`]: resending the deliveries of a list.
+//! * [`reconcile`]: the messages that a receiver is missing. [`missing_scan`]: the **scan** that finds them.
+//!   [`reconcile_task`]: resending them.
 //! * [`task_data`]: the stored form of a task. [`resent_deliveries`]: the deliveries a task has resent.
 //!
 //! Invariants:
@@ -22,7 +23,9 @@ pub mod estimate;
 mod estimate_many;
 pub mod job_lease;
 mod list_resend;
+mod missing_scan;
 pub mod reconcile;
+mod reconcile_task;
 pub(in crate::store) mod replay;
 pub mod resent_deliveries;
 mod task_data;

@@ -36,6 +36,8 @@ pub(in crate::store) struct TaskData {
     pub cursor: Option<String>,
     /// A reconciliation ends at the last id that the receiver listed.
     pub bounded: bool,
+    /// The receiver sent a digest of its ids.
+    pub digest: bool,
     pub looked: i64,
     pub sent: i64,
     pub reason: Option<String>,
@@ -84,9 +86,14 @@ impl TaskData {
         }
     }
 
+    /// The last scanned message.
+    pub fn last_message(&self) -> Result<Option<MessageId>, StoreError> {
+        self.cursor.as_deref().map(parse_id).transpose()
+    }
+
     /// The position to continue from; `None`: not started.
     pub fn position(&self, scope: TaskScope) -> Result<Option<TaskPosition>, StoreError> {
-        let message = self.cursor.as_deref().map(parse_id::<MessageId>).transpose()?.map_or(Uuid::nil(), |id| id.0);
+        let message = self.last_message()?.map_or(Uuid::nil(), |id| id.0);
         Ok(match (scope, &self.at) {
             (TaskScope::Endpoint(app, endpoint), _) => Some(TaskPosition { app, endpoint, message }),
             (_, None) => None,

@@ -5,8 +5,9 @@
 
 use uuid::Uuid;
 
-use crate::domain::{EndpointId, OperatorId, Time};
+use crate::domain::{AutoConfigId, EndpointId, OperatorId, Time};
 use crate::store::db::codec;
+use crate::store::feed::autoconfig;
 use crate::store::{MASTER_KEY_CHECK, Store, StoreError, Tx, on};
 
 /// Rows per step.
@@ -21,6 +22,8 @@ pub enum Reseal {
     Secrets(EndpointId, Time),
     /// Custom headers and chat hooks of endpoints after this one.
     Headers(EndpointId),
+    /// Secrets of autoconfig subscriptions after this one.
+    AutoConfigs(AutoConfigId),
     /// Second factors of operators. There are at most 500 accounts, so one step does them.
     SecondFactors,
     Done,
@@ -48,6 +51,7 @@ impl Store {
                 Reseal::Begin => self.reseal_secrets(&mut tx, EndpointId(Uuid::nil()), Time::ZERO).await?,
                 Reseal::Secrets(endpoint, made_at) => self.reseal_secrets(&mut tx, endpoint, made_at).await?,
                 Reseal::Headers(endpoint) => self.reseal_headers(&mut tx, endpoint).await?,
+                Reseal::AutoConfigs(after) => self.reseal_autoconfigs(&mut tx, after).await?,
                 Reseal::SecondFactors => self.reseal_second_factors(&mut tx).await?,
                 Reseal::Done => Resealed { next: Reseal::Done, rows: 0, unreadable: 0 },
             };
@@ -104,7 +108,23 @@ impl Store {
                 }
             }
         }
-        Ok(done.with(last.filter(|_| full).map_or(Reseal::SecondFactors, Reseal::Headers)))
+        let first = Reseal::AutoConfigs(AutoConfigId(Uuid::nil()));
+        Ok(done.with(last.filter(|_| full).map_or(first, Reseal::Headers)))
+    }
+
+    async fn reseal_autoconfigs(&self, tx: &mut Tx, after: AutoConfigId) -> Result<Resealed, StoreError> {
+        const ROWS: &str = "SELECT id, hash, secret FROM autoconfig WHERE id > $1 ORDER BY id LIMIT $2";
+        const SEAL: &str = "UPDATE autoconfig SET secret = $2 WHERE id = $1 AND secret = $3";
+        let rows: Vec<(AutoConfigId, Vec<u8>, Vec<u8>)> =
+            on!(tx, db => sqlx::query_as(ROWS).bind(after).bind(STEP).fetch_all(db).await)?;
+        let last = rows.last().map(|(id, ..)| *id);
+        let (mut done, full) = (ResealCounts::default(), rows.len() as i64 == STEP);
+        for (id, hash, sealed) in rows {
+            if let Some(again) = self.sealed_again(&autoconfig::secret_aad(id, &hash), &sealed, &mut done) {
+                on!(tx, db => sqlx::query(SEAL).bind(id).bind(again).bind(sealed).execute(db).await.map(drop))?;
+            }
+        }
+        Ok(done.with(last.filter(|_| full).map_or(Reseal::SecondFactors, Reseal::AutoConfigs)))
     }
 
     async fn reseal_second_factors(&self, tx: &mut Tx) -> Result<Resealed, StoreError> {

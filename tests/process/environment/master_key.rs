@@ -28,6 +28,7 @@ async fn a_master_key_is_changed_while_a_process_serves(kind: Kind) {
         api.post("/app/a/endpoint", endpoint(n)).await;
     }
     let rotated = api.post("/app/a/endpoint/e0/secret/rotate", json!({})).await;
+    let subscription = api.post("/app/a/autoconfig", json!({})).await["id"].as_str().unwrap().to_owned();
     let keys = async |api: &Api| {
         let mut keys: Vec<Value> = Vec::new();
         for n in [0, 1, ENDPOINTS - 1] {
@@ -71,6 +72,10 @@ async fn a_master_key_is_changed_while_a_process_serves(kind: Kind) {
     assert!(line.contains("another master key"), "the old one is of no use: {line}");
     let api = Api::at(&url, &[("SENDOFF_MASTER_KEY", NEW)]);
     assert_eq!(keys(&api).await, before);
+    // What the endpoint of a subscription signs with opens too.
+    let path = format!("/app/a/autoconfig/{subscription}/endpoint");
+    let (status, made) = api.ask(Method::PUT, &path, json!({"url": receiver.url("/"), "disabled": true})).await;
+    assert_eq!(status, 200, "{made}");
     assert_eq!(api.send().await.0, 202);
     let came = receiver.wait_for(ENDPOINTS + 1, SOON).await;
     let mut values: Vec<usize> =

@@ -9,5 +9,6 @@ mod file;
 mod master_key;
 mod pooler;
 mod portal;
+mod token_secret;
 mod way;
 mod wire;

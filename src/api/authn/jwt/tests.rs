@@ -70,11 +70,11 @@ fn header(algorithm: Algorithm) -> String {
 
 fn public(algorithm: Algorithm) -> Tokens {
     let pem = if algorithm == Algorithm::EdDsa { ED_PUBLIC } else { RSA_PUBLIC };
-    Tokens::with_key(&TokenKey::Public(algorithm, PublicKey::parse(pem).unwrap()))
+    Tokens::with_key(&TokenKey::Public(algorithm, PublicKey::parse(pem).unwrap()), None)
 }
 
 fn shared(algorithm: Algorithm, secret: &[u8]) -> Tokens {
-    Tokens::with_key(&TokenKey::Shared(algorithm, Zeroizing::new(secret.to_vec())))
+    Tokens::with_key(&TokenKey::Shared(algorithm, Zeroizing::new(secret.to_vec())), None)
 }
 
 #[test]
@@ -85,6 +85,24 @@ fn a_token_names_its_tenant() {
     assert_eq!(read(&tokens, &all, NOW), Ok(Tenant::org(org())));
     assert_eq!(read(&tokens, &one, NOW), Ok(Tenant { org: org(), only: Some(app) }));
     assert_ne!(tokens.mint_org(&org(), NOW, HOUR).unwrap(), all, "two of the same words are two");
+}
+
+#[test]
+fn tokens_of_the_other_secret_are_accepted_and_none_are_signed_with_it() {
+    let key = |secret: &[u8]| TokenKey::Shared(Algorithm::Hs256, Zeroizing::new(secret.to_vec()));
+    let (old, new) = (Tokens::new(b"old"), Tokens::new(b"new"));
+    let both = Tokens::with_key(&key(b"new"), Some(b"old"));
+    let mint = |tokens: &Tokens| tokens.mint_org(&org(), NOW, HOUR).unwrap();
+    let unreadable = Err(TokenError::Unreadable(Algorithm::Hs256));
+    for from in [&old, &new, &both] {
+        assert!(read(&both, &mint(from), NOW).is_ok());
+    }
+    assert_eq!(read(&both, &mint(&Tokens::new(b"third")), NOW), unreadable);
+    assert_eq!((read(&old, &mint(&both), NOW), read(&new, &mint(&both), NOW).is_ok()), (unreadable, true));
+    // A shared secret never verifies tokens of a key pair.
+    let pair =
+        Tokens::with_key(&TokenKey::Public(Algorithm::EdDsa, PublicKey::parse(ED_PUBLIC).unwrap()), Some(b"old"));
+    assert_eq!(read(&pair, &mint(&old), NOW), Err(TokenError::Unreadable(Algorithm::EdDsa)));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::api::resources::event_type::check_visible;
 use crate::domain::catalog::application::Metadata;
 use crate::domain::catalog::endpoint::{EndpointSpec, check_filter, masked_header, origin_changed};
 use crate::domain::deliveries::backoff::RetrySchedule;
+use crate::domain::notifications::chat::{ChatFormat, ChatHook};
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::{EndpointId, Invalid, Uid, ids, limits};
@@ -96,6 +97,41 @@ pub(in crate::api) struct EndpointIn {
     secret: Option<String>,
 }
 
+/// A new operational endpoint.
+#[derive(ToSchema)]
+#[schema(
+    rename_all = "camelCase",
+    example = json!({"url": "https://hooks.slack.com/services/T0/B0/x", "chatFormat": "slack", "eventTypes": ["endpoint.disabled"]})
+)]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+pub(in crate::api) struct OperationalEndpointIn {
+    #[serde(flatten)]
+    endpoint: EndpointIn,
+    #[serde(flatten)]
+    chat: ChatFields,
+}
+
+/// A replacement of an operational endpoint.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"url": "https://example.com/hook", "eventTypes": ["endpoint.disabled"]}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+pub(in crate::api) struct OperationalEndpointUpdate {
+    #[serde(flatten)]
+    endpoint: EndpointUpdate,
+    #[serde(flatten)]
+    chat: ChatFields,
+}
+
+/// The field that only operational endpoints have.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "for the document alone: `read_chat` reads it")]
+struct ChatFields {
+    /// The chat system, if `url` is the incoming webhook of a channel: events are posted as text with a link, unsigned,
+    /// by default one a second. The URL is then a secret: only its origin is returned. Cannot be changed later.
+    chat_format: Option<ChatFormat>,
+}
+
 /// A partial update of an endpoint.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"disabled": true}))]
@@ -162,6 +198,10 @@ pub(in crate::api) async fn read(
     } else {
         fields.require("url");
     }
+    // Only operational endpoints have no application in their path.
+    if call.request().match_info().get("app").is_none() {
+        read_chat(&mut fields, &mut spec, what.existing());
+    }
     fill(&mut fields, &mut spec);
     let headers_given = !matches!(fields.raw("headers"), FieldValue::Absent);
     if what.existing().is_some_and(|before| origin_changed(&before.url, &spec.url)) && !headers_given {
@@ -208,6 +248,26 @@ fn fill(fields: &mut Fields<'_>, spec: &mut EndpointSpec) {
     fields.take_with("retrySchedule", schedule).apply(&mut spec.retry_schedule);
     fields.flag("ordered").apply_or_default(&mut spec.ordered);
     fields.take_with("version", version).apply(&mut spec.version);
+}
+
+/// The chat system of an operational endpoint, set at creation.
+fn read_chat(fields: &mut Fields<'_>, spec: &mut EndpointSpec, before: Option<&EndpointSpec>) {
+    let wanted = fields.parsed("chatFormat", |word| {
+        ChatFormat::from_word(word).ok_or_else(|| Invalid::new("chatFormat", "must be slack, teams or discord"))
+    });
+    let Some(wanted) = wanted.set() else { return };
+    match before.map(|before| before.chat.as_ref().map(|hook| hook.format)) {
+        None => {
+            spec.chat = Some(ChatHook::new(wanted, String::new()));
+            spec.throttle_rate = Some(ChatHook::RATE);
+        }
+        Some(now) if now == Some(wanted) => {}
+        Some(now) => {
+            let now = now.map_or("null", ChatFormat::word);
+            let reason = format!("is {now} and cannot be changed: create another endpoint");
+            fields.note(Invalid::new("chatFormat", reason));
+        }
+    }
 }
 
 fn version(text: &str) -> Result<u32, String> {

@@ -35,6 +35,7 @@ use crate::api::resources::endpoint::endpoint_body::{EndpointIn, EndpointPatch, 
 use crate::domain::catalog::application::Metadata;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use crate::domain::deliveries::backoff::RetrySchedule;
+use crate::domain::notifications::chat::ChatFormat;
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::{AppId, EndpointId, Invalid, Time, Uid};
@@ -72,6 +73,9 @@ pub(in crate::api) struct EndpointOut<'a> {
     #[schema(value_type = SignatureType)]
     signature_type: &'static str,
     extra_signatures: &'a [ExtraSignature],
+    /// The chat system of an operational endpoint; `null`: it gets signed requests.
+    #[schema(value_type = Option<ChatFormat>)]
+    chat_format: Option<&'static str>,
     #[schema(value_type = schemas::MetadataPairs)]
     metadata: &'a Metadata,
     created_at: Time,
@@ -104,6 +108,7 @@ impl<'a> From<&'a Endpoint> for EndpointOut<'a> {
             ordered: spec.ordered,
             signature_type: spec.signature_type.word(),
             extra_signatures: &spec.extra_signatures,
+            chat_format: spec.chat.as_ref().map(|hook| hook.format.word()),
             metadata: &spec.metadata,
             created_at: endpoint.created_at,
             updated_at: endpoint.updated_at,

@@ -204,7 +204,7 @@ impl DeliveryCard {
         let of_it = attempts.iter().filter(|attempt| attempt.endpoint_id == view.endpoint_id);
         let pending = view.state.pending();
         let mut steps: Vec<TimelineStep> =
-            of_it.map(|attempt| TimelineStep::new(attempt, &view.url, pending, now)).collect();
+            of_it.map(|attempt| TimelineStep::new(attempt, &view.url, pending, context, now)).collect();
         // Only the latest attempt has advice and a next attempt.
         let latest = steps.first().is_some_and(|step| step.number == view.attempts);
         steps.iter_mut().skip(usize::from(latest)).for_each(TimelineStep::shorten);

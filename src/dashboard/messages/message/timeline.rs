@@ -6,6 +6,7 @@ use crate::dashboard::components::failure_hints::in_words;
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Block, Line};
 use crate::dashboard::components::widgets::{Address, Badge, RelativeTime};
+use crate::dashboard::http::current_user::CurrentUser;
 use crate::domain::Time;
 use crate::domain::deliveries::attempt::{Attempt, Failure, RESPONSE_BODY_LIMIT, Trigger};
 
@@ -39,7 +40,7 @@ pub(in crate::dashboard) struct TimelineStep {
 
 impl TimelineStep {
     /// `url` is the endpoint's current one. `pending`: the delivery has a next attempt.
-    pub fn new(attempt: &Attempt, url: &str, pending: bool, now: Time) -> TimelineStep {
+    pub fn new(attempt: &Attempt, url: &str, pending: bool, reader: &CurrentUser, now: Time) -> TimelineStep {
         let outcome = &attempt.outcome;
         let badge = match (outcome.delivered(), attempt.next_at) {
             (true, _) => Badge::Delivered,
@@ -56,6 +57,10 @@ impl TimelineStep {
         let lines = |headers: &[(String, String)]| {
             headers.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect::<Vec<_>>()
         };
+        // The user agent names the product, which the team's customers do not know.
+        let hidden = |name: &str| customer && name.eq_ignore_ascii_case("user-agent");
+        let shown: Vec<(String, String)> =
+            attempt.request_headers.iter().filter(|(name, _)| !hidden(name)).cloned().collect();
         TimelineStep {
             id: attempt.id.to_string(),
             badge,
@@ -65,11 +70,11 @@ impl TimelineStep {
             result: Line::new(&format!("{what} after {}", format::took(outcome.duration))),
             when: RelativeTime::new(attempt.at, now),
             detail: detail.then(|| Line::cut(&outcome.detail, 500)),
-            hint: failure_hints::hint(outcome),
+            hint: failure_hints::hint(outcome, reader.rights().is_some()),
             next: attempt.next_at.filter(|_| pending).map(|at| RelativeTime::new(at, now)),
             elsewhere: attempt.url != url,
             sent_to: Address::new(&attempt.url),
-            request_headers: lines(&attempt.request_headers),
+            request_headers: lines(&shown),
             response_headers: lines(&outcome.response_headers),
             body: Block::new(&outcome.response_body),
             body_note: body_note(&outcome.response_body),
