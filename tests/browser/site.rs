@@ -14,6 +14,7 @@ use sendoff::domain::catalog::organization_spec::OrganizationSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::access::operator_sessions::{NewSession, PasswordSignIn, SessionClient};
 use sendoff::store::access::second_factors::{NewSecondFactor, SecondFactorProof};
+use sendoff::store::catalog::organization_rows::OrganizationWrite;
 use zeroize::Zeroizing;
 
 use crate::driver::Browser;
@@ -71,6 +72,8 @@ const QUERIES: &[(&str, &[&str])] = &[
     ("/messages", &["", "payload=amount+%3E+100"]),
     ("/resend", &["", "status=dead"]),
     ("/portal/resend", &["", "status=dead"]),
+    ("/cancel", &["row={message}.{endpoint}"]),
+    ("/portal/cancel", &["row={message}.{endpoint}"]),
     ("/find", &["q=Acme", "q=nothing-of-the-kind"]),
     ("/applications/{app}/send", &["", "from={message}"]),
     ("/portal/messages/{message}", &["", "notice=resent"]),
@@ -101,7 +104,8 @@ impl Site {
         let visit = visit(&world, &acme).await;
         let catalog =
             OrganizationSpec { name: "Production".into(), public_catalog: true, ..OrganizationSpec::default() };
-        assert!(world.store.put_organization(&world.org, &catalog, None, world.now).await.unwrap());
+        let written = world.store.put_organization(&world.org, &catalog, None, world.now).await.unwrap();
+        assert_eq!(written, OrganizationWrite::Written);
         let parts = vec![("app", acme.id.to_string()), ("org", world.org.to_string())];
         let mut site = Site { world, acme, session: String::new(), visit, parts };
         site.people().await;
@@ -212,13 +216,9 @@ impl Site {
 
     /// The pages of an application, for its customer too.
     pub fn single_pages(&self) -> Vec<String> {
-        let routes = routes().into_iter().filter(|page| page.method == "GET");
-        let routes = routes.filter(|page| page.in_portal() || page.path.contains("{app}"));
-        let open = Site::open_routes();
-        routes
-            .filter(|page| !is_no_page(&page.path) && !open.contains(&page.path.as_str()))
-            .filter_map(|page| self.path(&page.path))
-            .collect()
+        let app = format!("/applications/{}", self.acme.id);
+        let paths = self.pages_of(false).into_iter().filter(|page| page.ok).map(|page| page.path);
+        paths.filter(|path| path.starts_with("/portal") || path.starts_with(&app)).collect()
     }
 
     /// The routes of which nothing is there to look at.

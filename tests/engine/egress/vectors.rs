@@ -169,7 +169,7 @@ fn v6(rng: &mut Rng) -> Ipv6Addr {
         1 => near.wrapping_add(rng.below(5) as u128).wrapping_sub(2),
         // Embedded: in the last 32 bits, behind the interface id of ISATAP, and in the bits after a prefix.
         2 => (near & !0xffff_ffff) | inner,
-        3 => (near >> 64 << 64) | 0x0200_5efe_0000_0000 * (rng.below(2) as u128) | 0x5efe_0000_0000 | inner,
+        3 => (near >> 64 << 64) | (0x0200_5efe_0000_0000 * (rng.below(2) as u128)) | 0x5efe_0000_0000 | inner,
         4 => (near >> 112 << 112) | inner << 80 | u128::from(rng.next()),
         5 => (near >> 96 << 96) | u128::from(rng.next()),
         _ => u128::from(rng.next()) << 64 | u128::from(rng.next()),

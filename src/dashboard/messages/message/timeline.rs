@@ -58,7 +58,7 @@ impl TimelineStep {
             headers.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect::<Vec<_>>()
         };
         // The user agent names the product, which the team's customers do not know.
-        let hidden = |name: &str| customer && name.eq_ignore_ascii_case("user-agent");
+        let hidden = |name: &str| reader.rights().is_none() && name.eq_ignore_ascii_case("user-agent");
         let shown: Vec<(String, String)> =
             attempt.request_headers.iter().filter(|(name, _)| !hidden(name)).cloned().collect();
         TimelineStep {
