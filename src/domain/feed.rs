@@ -113,6 +113,12 @@ impl FeedIterator {
         FeedIterator { position: before(Position::at(time)), complete_at: whole_seconds(time), moves: 0 }
     }
 
+    /// A cursor at the start of the retention period, for a reader that asked for an earlier time. It stays usable for
+    /// [`EDGE`] although the period moves on.
+    pub fn oldest(kept: Time) -> FeedIterator {
+        FeedIterator { complete_at: whole_seconds(kept.plus(EDGE)), ..FeedIterator::since(kept) }
+    }
+
     /// The cursor after everything up to `position` was read. `done`: the feed had nothing more at `now`.
     pub fn next(self, position: Position, done: bool, now: Time) -> FeedIterator {
         // A message may commit now with an earlier time.
@@ -168,6 +174,9 @@ impl FeedIterator {
         })
     }
 }
+
+/// The time in which a reader that starts with the oldest messages must continue, or gets 410.
+const EDGE: Duration = Duration::from_secs(600);
 
 /// The maximum time between a message's timestamp and its commit.
 const COMMIT_DELAY: Duration = Duration::from_secs(300);
@@ -290,6 +299,15 @@ mod tests {
         assert!(behind.check(hours(6), hours(10)).is_err());
         assert_eq!(FeedIterator::since(hours(2)).check(NOON, NOON), Err(PositionError::Ahead));
         assert_eq!(FeedIterator::since(hours(1)).check(NOON, NOON), Ok(()));
+    }
+
+    #[test]
+    fn a_reader_of_the_oldest_messages_has_time_to_begin() {
+        let later = |seconds| NOON.plus(Duration::from_secs(seconds));
+        let oldest = FeedIterator::oldest(NOON);
+        assert_eq!(oldest.position, FeedIterator::since(NOON).position, "nothing is skipped");
+        assert_eq!(oldest.check(later(EDGE.as_secs()), later(9_000)), Ok(()));
+        assert!(oldest.check(later(EDGE.as_secs() + 2), later(9_000)).is_err());
     }
 
     #[test]

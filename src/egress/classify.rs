@@ -13,9 +13,9 @@ use rustls::{AlertDescription, CertificateError};
 
 use super::NotSent;
 use super::connection::ReadLimitExceeded;
+use super::dns::resolver::ResolveError;
 use super::local::{NoPort, exhausted};
 use super::proxy::ProxyError;
-use super::resolver::ResolveError;
 use crate::domain::Time;
 use crate::domain::deliveries::attempt::{Failure, LocalFailure};
 

@@ -26,8 +26,8 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
+use super::dns::resolver::Resolver;
 use super::proxy::{EgressProxy, Route, RouteStream};
-use super::resolver::Resolver;
 
 /// Limit for opening a connection: the longest timeout of an endpoint. The pool finishes a connection even if its
 /// request already used another one, and does so without the request's deadline.

@@ -23,9 +23,9 @@ use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
 
 use super::connection::BoxError;
+use super::dns::resolver::{ResolveError, ResolvedAddresses, Resolver};
 use super::guard::Guard;
 use super::local::{NoPort, can_reach, exhausted, lacks_port};
-use super::resolver::{ResolveError, ResolvedAddresses, Resolver};
 
 /// Delay before the next address is tried ("Connection Attempt Delay").
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);

@@ -67,7 +67,7 @@ mod tests {
 
     use super::*;
     use crate::domain::deliveries::attempt::Failure;
-    use crate::egress::test_name_server::{DnsReply, guarded, post, server};
+    use crate::egress::dns::test_name_server::{DnsReply, guarded, post, server};
 
     /// Loopback stands in for a public address, so the test can listen on it.
     #[tokio::test]

@@ -3,8 +3,7 @@
 //!
 //! * [`Egress`] is the HTTP client. A [`Post`] is one request, its [`Outcome`] the recorded result, and [`NotSent`] a
 //!   failure of this machine.
-//! * `resolver`, `dns_config` and `hosts_file` look names up, `dns_health` distinguishes broken name servers from broken
-//!   names, and `guard` blocks addresses (SSRF protection).
+//! * `dns` looks names up, and `guard` blocks addresses (SSRF protection).
 //! * `dial` opens TCP connections, `proxy` tunnels through the operator's proxy, `connection` adds TLS and limits, and
 //!   `header_case` sets the case of header names.
 //! * `response` limits the recorded part of a response; `classify` turns errors into a [`Failure`] and a sentence.
@@ -26,19 +25,16 @@
 mod classify;
 mod connection;
 mod dial;
-mod dns_config;
-mod dns_health;
+mod dns;
 mod guard;
 mod header_case;
-mod hosts_file;
 mod local;
 pub mod provider_client;
 mod proxy;
-mod resolver;
 mod response;
 pub mod smtp;
 #[cfg(test)]
-mod test_name_server;
+mod test_receiver;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -59,10 +55,10 @@ use crate::domain::address::{AddressPolicy, UrlError};
 use crate::domain::deliveries::attempt::{Failure, LocalFailure, Outcome};
 use crate::domain::{Invalid, Time};
 use connection::{ConnectionHandle, Connector, MAX_AGE};
+use dns::resolver::{self, Resolver};
 use guard::Guard;
 use header_case::HeaderCase;
 pub use proxy::EgressProxy;
-use resolver::Resolver;
 
 /// Product name in the `user-agent` of every request, before the version. Custom headers cannot override it.
 pub const AGENT_NAME: &str = "Sendoff/";

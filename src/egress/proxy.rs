@@ -36,8 +36,8 @@ use url::Url;
 
 use super::connection::BoxError;
 use super::dial::{Dialer, set_options};
+use super::dns::resolver::Resolver;
 use super::local::exhausted;
-use super::resolver::Resolver;
 use crate::domain::deliveries::attempt::LocalFailure;
 
 /// Timeout for connecting to the proxy: well below the default timeout of an endpoint.

@@ -55,12 +55,13 @@ fn unbounded(place: &str, schema: &'static Value, bounded: &mut usize, found: &m
     };
     let fixed = schema["pattern"].as_str().is_some_and(|pattern| pattern.ends_with("}$"));
     let by_its_form = has("enum") || has("x-max-bytes") || schema["format"] == "date-time" || fixed;
+    let closed = schema.get("additionalProperties").is_none_or(|other| *other == false);
     let ok = types.iter().all(|kind| match *kind {
         "null" | "boolean" => true,
         "string" => by_its_form || has("maxLength"),
         "integer" | "number" => has("enum") || (has("minimum") && has("maximum")),
         "array" => has("maxItems"),
-        "object" => by_its_form || has("maxProperties") || (has("properties") && !has("additionalProperties")),
+        "object" => by_its_form || has("maxProperties") || (has("properties") && closed),
         other => panic!("{place} is of the type {other}"),
     });
     match ok && (!types.is_empty() || schema.get("allOf").is_some()) {

@@ -26,8 +26,8 @@ async fn screenshots() {
 async fn take(site: &Site, pages: Vec<Page>, inside: bool, prefix: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
     std::fs::create_dir_all(&folder).expect("a folder");
-    // SENDOFF_SCREENSHOTS=overview: only pages with that in their name.
-    let wanted = std::env::var("SENDOFF_SCREENSHOTS").unwrap_or_default();
+    // SENDOFF_TEST_SCREENSHOTS=overview: only pages with that in their name.
+    let wanted = std::env::var("SENDOFF_TEST_SCREENSHOTS").unwrap_or_default();
     let browser = Browser::open(Kind::WIDE).await;
     if inside {
         site.enter(&browser).await;

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 /// Page, start of the block, and the test that runs it.
-static RUN: [(&str, &str, &str); 27] = [
+static RUN: [(&str, &str, &str); 28] = [
     ("README.md", "cargo run --release -- demo", "it_delivers_within_five_seconds_and_leaves_nothing_behind"),
     ("README.md", "cargo install", "the_readme_delivers_to_a_receiver"),
     ("README.md", "export SECRET=", "the_readme_delivers_to_a_receiver"),
@@ -28,6 +28,7 @@ static RUN: [(&str, &str, &str); 27] = [
     ("docs/api.md", "import os", "the_api_pages_work_from_top_to_bottom"),
     ("docs/api.md", "import { Svix }", "the_api_pages_work_from_top_to_bottom"),
     ("docs/api.md", "MSG=", "the_api_pages_work_from_top_to_bottom"),
+    ("docs/api.md", "XOR=", "the_api_pages_work_from_top_to_bottom"),
     ("docs/api.md", "ask $API/app/acme/development-endpoint", "the_api_pages_work_from_top_to_bottom"),
     ("docs/polling.md", "ask $API/app/acme/destination", "the_api_pages_work_from_top_to_bottom"),
     ("docs/polling.md", "ask $API/app/acme/autoconfig", "the_api_pages_work_from_top_to_bottom"),
@@ -48,9 +49,10 @@ static RUN: [(&str, &str, &str); 27] = [
 ];
 
 /// Page, start of the block, and why no test runs it.
-static NOT_RUN: [(&str, &str, &str); 2] = [
+static NOT_RUN: [(&str, &str, &str); 3] = [
     ("CONTRIBUTING.md", "make demo", "runs this test suite, among others"),
     ("docs/performance.md", "cargo bench", "takes minutes to hours"),
+    ("docs/pull.md", "ulimit -n", "takes minutes, in a release build"),
 ];
 
 /// Languages of command blocks.
@@ -310,6 +312,7 @@ fn the_api_pages_work_from_top_to_bottom() {
     let script = [
         block("docs/api.md", "TOKEN="),
         block("docs/api.md", "MSG="),
+        block("docs/api.md", "XOR="),
         block("docs/api.md", "ask $API/app/acme/development-endpoint"),
         block("docs/polling.md", "ask $API/app/acme/destination").replace("wait=30", "wait=1"),
         block("docs/polling.md", "ask $API/app/acme/autoconfig"),

@@ -122,11 +122,12 @@ async fn what_another_master_key_has_sealed_is_sealed_again_and_what_neither_ope
     let new = MasterKey::generate();
     let both = open(&home.location, &new.clone().with_other(&home.master)).await;
     for rows in [6, 0] {
-        let secrets = both.reseal(Reseal::default()).await.unwrap();
-        let headers = both.reseal(secrets.next).await.unwrap();
-        let factors = both.reseal(headers.next).await.unwrap();
-        let sum = secrets.rows + headers.rows + factors.rows;
-        assert_eq!((sum, secrets.unreadable, factors.next), (rows, 1, Reseal::Done));
+        let (mut resealed, mut unreadable, mut next) = (0, 0, Reseal::default());
+        while next != Reseal::Done {
+            let done = both.reseal(next).await.unwrap();
+            (resealed, unreadable, next) = (resealed + done.rows, unreadable + done.unreadable, done.next);
+        }
+        assert_eq!((resealed, unreadable), (rows, 1));
     }
     let there = open(&home.location, &new).await;
     there.migrate().await.unwrap();

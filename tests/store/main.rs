@@ -65,6 +65,7 @@ mod retention;
 mod routing;
 mod saved_views;
 mod scans;
+mod search_terms;
 mod silence;
 mod slots;
 mod special;

@@ -13,6 +13,7 @@ use crate::support::on_both;
 
 on_both! {
     defaults_are_cached_and_a_theme_is_read_when_it_is_used
+    another_process_reads_them_again
     there_are_only_so_many
 }
 
@@ -39,6 +40,15 @@ async fn defaults_are_cached_and_a_theme_is_read_when_it_is_used(home: Home) {
     assert_eq!(store.put_organization(&id, &named, Some(NOW), later(9)).await.unwrap(), OrganizationWrite::Written);
     let cached = store.organization_defaults().of(&id).expect("an entry");
     assert_eq!((&*cached.name, &cached.retry_schedule), ("Globex", &None));
+}
+
+async fn another_process_reads_them_again(home: Home) {
+    let (id, other) = (org("org_a"), home.another().await);
+    let spec = OrganizationSpec { name: "Acme".into(), ..OrganizationSpec::default() };
+    assert_eq!(home.store.put_organization(&id, &spec, None, NOW).await.unwrap(), OrganizationWrite::Written);
+    assert!(other.organization_defaults().of(&id).is_none());
+    other.refresh_organizations().await;
+    assert_eq!(other.organization_defaults().of(&id).map(|one| one.name.to_string()).as_deref(), Some("Acme"));
 }
 
 async fn there_are_only_so_many(home: Home) {

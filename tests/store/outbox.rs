@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sendoff::domain::Time;
 use sendoff::store::ingest::outbox::outbox_actions::{OutboxAction, OutboxActionResult, StuckKey};
+use sendoff::store::ingest::outbox::relay_activity::RelayActivity;
 use sendoff::store::ingest::outbox::relay_batch_size::{RelayBatchSize, RelayStep};
 use sendoff::store::ingest::outbox::{OutboxDepth, RelayReport, RelayRequest};
 use sendoff::store::{MessageRef, Store, StoreError};
@@ -39,6 +40,8 @@ on_both! {
     a_row_that_cannot_be_routed_says_why
     a_stuck_row_goes_through_once_the_cause_is_gone
     people_retry_change_and_discard_stuck_rows
+    rows_belong_to_the_organization_of_their_application
+    the_relay_tells_what_it_did_in_the_last_hour
     a_setting_that_changed_lets_rows_through
     a_repeat_is_deleted_and_counted
     the_store_itself_may_refuse_a_row
@@ -228,6 +231,9 @@ async fn people_retry_change_and_discard_stuck_rows(home: Home) {
         let row = rows.iter().find(|row| row.application.as_deref() == Some(name)).unwrap();
         StuckKey { id: row.id, since: row.stuck_since }
     };
+    let one = store.outbox_stuck_row(key("wrong")).await.unwrap();
+    assert_eq!(one.and_then(|row| row.application).as_deref(), Some("wrong"));
+    assert!(store.outbox_stuck_row(StuckKey { since: later(1), ..key("wrong") }).await.unwrap().is_none());
     let act = async |key, what| store.act_on_outbox(&tenant().org, key, &what, NOW).await.unwrap();
     application(store, "acme").await;
     let change = OutboxAction::Change { application: "acme".into(), event_type: "b".into() };
@@ -249,6 +255,40 @@ async fn people_retry_change_and_discard_stuck_rows(home: Home) {
     );
     assert_eq!(depth(store).await, (0, 1));
     assert_eq!(home.number("SELECT count(*) FROM message WHERE event_type = 'b'").await, 1);
+}
+
+async fn rows_belong_to_the_organization_of_their_application(home: Home) {
+    let store = &home.store;
+    let acme = application(store, "acme").await;
+    for tenant in [tenant(), stranger()] {
+        store.create_application(&tenant, app_spec("both"), NOW).await.unwrap();
+    }
+    let id = acme.id.to_string();
+    let owners = store.outbox_owners(&[Some("acme"), Some(&id), Some("both"), Some("nobody"), None]).await.unwrap();
+    let own = Some(tenant().org);
+    assert_eq!(owners, [own.clone(), own, None, None, None]);
+}
+
+async fn the_relay_tells_what_it_did_in_the_last_hour(home: Home) {
+    let store = &home.store;
+    application(store, "acme").await;
+    let activity = async |at| {
+        let RelayActivity { last_hour, last } = store.relay_activity(at).await.unwrap();
+        (last_hour, last)
+    };
+    assert_eq!(activity(NOW).await, (0, None));
+    let row = "INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{}')";
+    for (at, rows) in [(NOW, 2), (later(1_800), 1)] {
+        for _ in 0..rows {
+            home.execute(row).await;
+        }
+        assert_eq!(relay(store, at).await.accepted, rows);
+    }
+    home.execute(&row.replace("acme", "nobody")).await;
+    assert_eq!(relay(store, later(1_900)).await.accepted, 0);
+    assert_eq!(activity(later(1_900)).await, (3, Some(later(1_800))), "a stuck row became no message");
+    assert_eq!(activity(later(4_000)).await, (1, Some(later(1_800))));
+    assert_eq!(activity(later(9_000)).await, (0, Some(later(1_800))));
 }
 
 async fn a_setting_that_changed_lets_rows_through(home: Home) {

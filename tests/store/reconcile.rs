@@ -260,7 +260,8 @@ async fn a_bucket_is_compared_as_a_whole(home: Home) {
     }
     assert_eq!(found, [ids[0], ids[2], ids[5]]);
     let of = async |since: u64, until: u64| {
-        let part = ReconcileSpec { since: later(since), until: later(until), ..spec(&made, &has) };
+        let accepted = TimeRange { since: later(since), until: later(until) };
+        let part = ReconcileSpec { accepted, ..spec(&made, &has) };
         ids_of(&missed(store, &part, 250).await)
     };
     // The messages are a second apart, from the first second on.

@@ -32,13 +32,10 @@ pub(in crate::api) struct ImportIn {
     #[schema(value_type = Option<schemas::OpenApiText>)]
     spec_raw: Option<String>,
     /// Returns the changes without making them.
-    #[schema(nullable = false)]
     dry_run: Option<bool>,
     /// Archives event types that the document does not have.
-    #[schema(nullable = false)]
     replace_all: Option<bool>,
     /// Adds a changed schema as a new version, instead of replacing the newest one.
-    #[schema(nullable = false)]
     new_versions: Option<bool>,
 }
 

@@ -14,7 +14,7 @@ use crate::domain::AppId;
 
 /// The user of a list: an operator who sees all applications, or a user within one.
 pub enum ListUser {
-    Organization(CurrentOperator),
+    Organization(Box<CurrentOperator>),
     Application(Box<AppContext>),
 }
 
@@ -55,7 +55,7 @@ impl FromRequest for ListUser {
             Box::pin(async move { Ok(ListUser::Application(Box::new(context.await?))) })
         } else {
             let user = CurrentOperator::from_request(request, payload);
-            Box::pin(async move { Ok(ListUser::Organization(user.await?)) })
+            Box::pin(async move { Ok(ListUser::Organization(Box::new(user.await?))) })
         }
     }
 }

@@ -7,7 +7,8 @@ use std::thread;
 
 use super::*;
 use crate::domain::deliveries::attempt::{Failure, LocalFailure};
-use crate::egress::test_name_server::{A, AAAA, DnsReply, NXDOMAIN, client, post};
+use crate::egress::dns::test_name_server::{A, AAAA, DnsReply, NXDOMAIN, client, post};
+use crate::egress::test_receiver::receiver;
 use crate::egress::{Egress, NotSent};
 
 const HERE: &[&str] = &["127.0.0.0/8", "::1/128"];
@@ -15,21 +16,6 @@ const HERE: &[&str] = &["127.0.0.0/8", "::1/128"];
 const USUAL: Duration = Duration::from_secs(15);
 /// Well below the default timeout, and enough for a busy machine.
 const QUICK: Duration = Duration::from_secs(5);
-
-/// A receiver that answers one request per connection; returns its port and connection count.
-fn receiver(ip: impl Into<IpAddr>, port: u16) -> (u16, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind(SocketAddr::new(ip.into(), port)).unwrap();
-    let (port, count) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
-    let counted = Arc::clone(&count);
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            counted.fetch_add(1, Ordering::SeqCst);
-            let _ = stream.read(&mut [0; 4_096]);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-        }
-    });
-    (port, count)
-}
 
 /// A receiver that keeps connections open; returns its port and connection count.
 fn patient(ip: Ipv4Addr, port: u16) -> (u16, Arc<AtomicUsize>) {

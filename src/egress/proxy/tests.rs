@@ -9,8 +9,8 @@ use std::thread;
 use super::*;
 use crate::domain::address::AddressPolicy;
 use crate::domain::deliveries::attempt::{Failure, Outcome};
+use crate::egress::dns::test_name_server::{A, DnsReply, guarded_through, post, server};
 use crate::egress::guard::Guard;
-use crate::egress::test_name_server::{A, DnsReply, guarded_through, post, server};
 use crate::egress::{Egress, NotSent};
 
 const USUAL: Duration = Duration::from_secs(10);

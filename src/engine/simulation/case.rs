@@ -32,7 +32,7 @@ pub struct Case {
     pub exhausted: u64,
     /// Processes only start and stop gracefully, so no delivery may be duplicated.
     pub gentle: bool,
-    /// More lanes than one step handles, and enough deliveries that backlogs yield.
+    /// More lanes than one step examines, and enough deliveries for backlogs to yield.
     pub wide: bool,
 }
 

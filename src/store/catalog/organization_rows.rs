@@ -97,16 +97,16 @@ from_row! {
 
 const COLUMNS: &str = Row::COLUMNS;
 
-struct DefaultRow {
-    id: OrgId,
-    name: String,
-    payload_retention_s: Option<i64>,
-    retry_schedule: Option<String>,
-    max_endpoints: Option<i32>,
-    public_catalog: bool,
+from_row! {
+    struct DefaultRow {
+        id: OrgId,
+        name: String,
+        payload_retention_s: Option<i64>,
+        retry_schedule: Option<String>,
+        max_endpoints: Option<i32>,
+        public_catalog: bool,
+    }
 }
-
-from_row!(DefaultRow { id, name, payload_retention_s, retry_schedule, max_endpoints, public_catalog });
 
 fn retention(seconds: Option<i64>) -> Option<Duration> {
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs)

@@ -18,7 +18,7 @@ use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::deliveries::id_digest::{IdBucket, IdDigest};
 use crate::domain::deliveries::message::Message;
 use crate::domain::limits::PAGE_BYTES;
-use crate::domain::{AppId, EndpointId, MessageId, Time, TimeRange};
+use crate::domain::{AppId, EndpointId, MessageId, TimeRange};
 use crate::store::jobs::background::scope_exists;
 use crate::store::jobs::missing_scan::CandidateRow;
 use crate::store::query::endpoint_messages::{EndpointDeliveryRow, EndpointMessageFilter};
@@ -168,6 +168,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Time;
     use crate::domain::deliveries::id_digest::IdHash;
 
     #[test]

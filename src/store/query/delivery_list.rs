@@ -1,5 +1,6 @@
 //! The filtered list of deliveries of an organization or an application, newest message first.
 
+mod delivery_filter;
 mod delivery_status_filter;
 
 use std::collections::HashMap;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::deliveries::attempt::Failure;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
-use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, TimeRange};
+use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::db::codec::from_row;
 use crate::store::db::statement::{SqlValue, Statement, query_of};
 use crate::store::query::list_scan::{ListScan, ScanRange, push_contents, push_rows, push_tenant, push_times};
@@ -16,32 +17,12 @@ use crate::store::query::messages::id_range;
 use crate::store::query::page::SCAN;
 use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
-pub use crate::store::query::delivery_list::delivery_status_filter::DeliveryStatusFilter;
 pub use crate::store::query::list_scan::DeliveryKey;
+pub use delivery_filter::DeliveryFilter;
+pub use delivery_status_filter::DeliveryStatusFilter;
 
 /// Rows per statement when a scan covers few rows.
 const CHUNK: usize = 500;
-
-/// Selects deliveries; an empty list or `None` selects all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeliveryFilter {
-    pub status: Option<DeliveryStatusFilter>,
-    pub app: Option<AppId>,
-    pub endpoint: Option<EndpointId>,
-    pub event_types: Vec<String>,
-    /// Status class of the last attempt: 100, 200, … 500; 0: no response.
-    pub class: Option<u16>,
-    /// The times at which the messages were accepted.
-    pub accepted: TimeRange,
-    /// Only these messages.
-    pub messages: Option<Vec<MessageId>>,
-    /// Substring of the payload, compared by bytes.
-    pub text: Option<String>,
-    /// Only deliveries resent by this background task.
-    pub resent: Option<BackgroundId>,
-    /// Only these deliveries. `messages` names their messages too.
-    pub rows: Option<Vec<DeliveryKey>>,
-}
 
 /// The last attempt of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]

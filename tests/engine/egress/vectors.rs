@@ -1,6 +1,6 @@
 //! Verdicts on URLs against an independent oracle (`tests/python/url_oracle.py`), which was written from the standards:
 //! the vectors that are listed in `vectors.txt`, and generated ones. The addresses of names are checked elsewhere
-//! (`src/egress/resolver/tests.rs`, `rebinding.rs`).
+//! (`src/egress/dns/resolver/tests.rs`, `rebinding.rs`).
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, BufWriter, Write};

@@ -272,7 +272,7 @@ fn retention_start(call: &ApiCall) -> Time {
 /// `from`, but not before the retention period. Only for readers that start at a time: a reader that continues would
 /// skip messages without noticing.
 pub(super) fn within_retention(call: &ApiCall, from: FeedIterator) -> FeedIterator {
-    let oldest = FeedIterator::since(retention_start(call));
+    let oldest = FeedIterator::oldest(retention_start(call));
     if from.position < oldest.position { FeedIterator { moves: from.moves, ..oldest } } else { from }
 }
 

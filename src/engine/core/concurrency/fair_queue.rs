@@ -48,13 +48,9 @@ impl FairQueue {
     /// Takes the oldest endpoint of the application whose turn it is.
     pub fn pop(&mut self) -> Option<EndpointId> {
         while let Some(app) = self.turns.pop_front() {
-            let Some((_, id)) = self.waiting.get_mut(&app).and_then(BTreeSet::pop_first) else {
-                self.waiting.remove(&app);
-                continue;
-            };
-            self.turns.push_back(app);
-            self.len -= 1;
-            return Some(id);
+            if let Some(id) = self.take_turn(app) {
+                return Some(id);
+            }
         }
         None
     }
@@ -63,12 +59,26 @@ impl FairQueue {
     /// this turn. `None`: none of the next [`SKIPS`] may.
     pub fn pop_of(&mut self, may: impl Fn(AppId) -> bool) -> Option<EndpointId> {
         for _ in 0..SKIPS.min(self.turns.len()) {
-            if may(*self.turns.front()?) {
-                return self.pop();
+            let app = self.turns.pop_front()?;
+            if !may(app) {
+                self.turns.push_back(app);
+            } else if let Some(id) = self.take_turn(app) {
+                return Some(id);
             }
-            self.turns.rotate_left(1);
         }
         None
+    }
+
+    /// Takes the oldest endpoint of an application that is not in `turns`, and puts the application at their end.
+    /// `None`: it has none and is dropped.
+    fn take_turn(&mut self, app: AppId) -> Option<EndpointId> {
+        let Some((_, id)) = self.waiting.get_mut(&app).and_then(BTreeSet::pop_first) else {
+            self.waiting.remove(&app);
+            return None;
+        };
+        self.turns.push_back(app);
+        self.len -= 1;
+        Some(id)
     }
 
     /// Removes an endpoint, if it is in the queue.
@@ -124,6 +134,17 @@ mod tests {
         assert_eq!(queue.pop_of(|one| one == app(3)), Some(endpoint(3)));
         assert_eq!(queue.pop_of(|one| one == app(3)), None, "all were passed over");
         assert_eq!((queue.len(), queue.pop_of(|_| true).is_some()), (SKIPS, true));
+
+        let mut queue = FairQueue::default();
+        let ticket = queue.push(app(1), endpoint(1));
+        queue.push(app(2), endpoint(2));
+        queue.remove(app(1), endpoint(1), ticket);
+        assert_eq!(
+            queue.pop_of(|one| one == app(1)),
+            None,
+            "an application with nothing left gives its turn to nobody"
+        );
+        assert_eq!((queue.pop(), queue.len()), (Some(endpoint(2)), 0));
     }
 
     #[test]

@@ -58,16 +58,16 @@ impl Lanes {
 
     /// The next queued lane, alternating between lanes without backlog and, as far as the throttle allows, backlogged
     /// ones. If room for results is scarce, lanes of applications with many of them stay queued.
-    fn next_queued(&mut self, now: ClockReading) -> Option<EndpointId> {
+    pub(super) fn next_queued(&mut self, now: ClockReading) -> Option<EndpointId> {
         let may = !self.lines[1].is_empty() && self.throttle_hold(now).is_none();
         let behind = may && (self.backlogged_next || self.lines[0].is_empty());
         if !self.record_room.is_scarce() {
             return self.lines[usize::from(behind)].pop();
         }
         let room = &self.record_room;
-        let [others, backlogged] = &mut self.lines;
-        let other = others.pop_of(|app| room.admits(app));
-        if other.is_none() && may { backlogged.pop_of(|app| room.admits(app)) } else { other }
+        let mut pop = |line: usize| self.lines[line].pop_of(|app| room.admits(app));
+        let other_line = if behind { Some(0) } else { may.then_some(1) };
+        pop(usize::from(behind)).or_else(|| other_line.and_then(pop))
     }
 
     /// The next delivery of a lane taken from its queue, if the lane may send.

@@ -29,9 +29,10 @@ mod queue;
 mod transaction;
 
 use std::sync::Weak;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::time::timeout_at;
 
 use self::batch::{BatchResult, store_batch};
 use self::lock_gaps::LockGaps;
@@ -80,20 +81,25 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
         let idle = left.is_empty() && queue.is_empty();
         let Some(gap) = lock_gaps.after_batch(backend, started.elapsed(), idle).await else { continue };
         drop(inner);
-        if !short {
-            tokio::time::sleep(gap).await;
-            continue;
-        }
-        let ends = tokio::time::Instant::now() + gap;
-        while let Ok(Some(write)) = tokio::time::timeout_at(ends, queue.recv()).await {
-            left.push(write);
-            if matches!(left.last(), Some(Write::Accept(..))) {
-                // Few callers send at this rate: they need not wait for the end of the gap.
-                lock_gaps.cut_short(ends.saturating_duration_since(tokio::time::Instant::now()));
-                break;
-            }
+        match short {
+            // Few callers send at this rate: they need not wait for the end of the gap.
+            true => lock_gaps.cut_short(wait_for_accept(gap, &mut left, &mut queue).await),
+            false => tokio::time::sleep(gap).await,
         }
     }
+}
+
+/// Waits for `gap`, or until a message is queued. Moves what is queued meanwhile to `left`: besides the message at most
+/// one record and one relay step, because their senders wait for the result. Returns the rest of the gap.
+async fn wait_for_accept(gap: Duration, left: &mut Vec<Write>, queue: &mut mpsc::Receiver<Write>) -> Duration {
+    let ends = tokio::time::Instant::now() + gap;
+    while let Ok(Some(write)) = timeout_at(ends, queue.recv()).await {
+        left.push(write);
+        if matches!(left.last(), Some(Write::Accept(..))) {
+            break;
+        }
+    }
+    ends.saturating_duration_since(tokio::time::Instant::now())
 }
 
 /// Stores the accepts of a batch in a transaction of their own, so their callers do not wait for its other writes.

@@ -98,3 +98,24 @@ fn an_application_with_many_unrecorded_results_leaves_room_for_the_others() {
     assert_eq!(world.delivered, 5_001, "records make room for the rest");
     assert!(world.lanes.settled());
 }
+
+#[test]
+fn backlogged_lanes_keep_their_turns_while_there_is_little_room() {
+    let mut world = LanesWorld::new(1, 64, 16);
+    let [wide, quiet, backlogged] = [1, 2, 3].map(|number| AppId(uuid::Uuid::from_u128(number)));
+    let id = |number| EndpointId(uuid::Uuid::from_u128(number));
+    while !world.lanes.record_room.is_scarce() {
+        world.lanes.record_room.take(wide);
+    }
+    for number in 1..=3 {
+        world.lanes.lines[0].push(quiet, id(number));
+        world.lanes.lines[1].push(wide, id(10 + number));
+    }
+    world.lanes.lines[1].push(backlogged, id(9));
+    let mut next = |backlogged_next| {
+        world.lanes.backlogged_next = backlogged_next;
+        world.lanes.next_queued(world.now)
+    };
+    let taken = [false, true, true, false, false].map(&mut next);
+    assert_eq!(taken, [Some(id(1)), Some(id(9)), Some(id(2)), Some(id(3)), None], "the wide application waits");
+}

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 
 use super::*;
 use crate::domain::deliveries::attempt::{Failure, LocalFailure, Outcome};
-use crate::egress::test_name_server::{self as server, DnsReply, NXDOMAIN, OK, QueryLog, SERVFAIL};
+use crate::egress::dns::test_name_server::{self as server, DnsReply, NXDOMAIN, OK, QueryLog, SERVFAIL};
 use crate::egress::{Egress, NotSent};
 
 const HERE: &[&str] = &["127.0.0.0/8"];

@@ -27,11 +27,11 @@ use tokio::time::{Instant, timeout};
 
 use super::dns_config::{DnsClients, DnsConfig};
 use super::dns_health::DnsHealth;
-use super::guard::Guard;
 use super::hosts_file;
-use super::local::exhausted;
 use crate::domain::address::BlockedAddress;
 use crate::domain::deliveries::attempt::LocalFailure;
+use crate::egress::guard::Guard;
+use crate::egress::local::exhausted;
 
 /// Watched for changes, with the hosts file.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -322,7 +322,7 @@ fn apply_limits(options: &mut ResolverOpts) {
     options.attempts = options.attempts.max(1);
     // Read by `DnsConfig`.
     options.use_hosts_file = ResolveHosts::Never;
-    // Of a name with a dot, the name itself was asked for before its search domains.
+    // `look_up` has already asked for a name with a dot as it is; only its search domains are left.
     options.ndots = 1;
     // Per name server connection. The default of 32 fails lookups when many endpoints wake up at once.
     options.max_active_requests = 1_024;

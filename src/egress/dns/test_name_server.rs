@@ -14,12 +14,12 @@ use hickory_resolver::proto::rr::Name;
 use http::HeaderMap;
 use url::Url;
 
-use super::guard::Guard;
 use super::resolver::Resolver;
-use super::{Egress, EgressProxy, NotSent, Post};
 use crate::domain::Time;
 use crate::domain::address::AddressPolicy;
 use crate::domain::deliveries::attempt::Outcome;
+use crate::egress::guard::Guard;
+use crate::egress::{Egress, EgressProxy, NotSent, Post};
 
 /// The reply to a query.
 #[derive(Clone)]
@@ -109,7 +109,7 @@ pub fn configured(
 }
 
 /// Like [`configured`], with a guard instead of a list of networks.
-pub(super) fn guarded(
+pub fn guarded(
     files: Vec<PathBuf>,
     read: impl Fn() -> Option<(u16, Option<Duration>)> + Send + Sync + 'static,
     guard: Guard,
@@ -118,7 +118,7 @@ pub(super) fn guarded(
 }
 
 /// Like [`guarded`], through `proxy` if there is one.
-pub(super) fn guarded_through(
+pub fn guarded_through(
     proxy: Option<EgressProxy>,
     files: Vec<PathBuf>,
     read: impl Fn() -> Option<(u16, Option<Duration>)> + Send + Sync + 'static,

@@ -3,35 +3,19 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::{Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::net::Ipv6Addr;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::domain::deliveries::attempt::{Failure, Outcome};
-use crate::egress::test_name_server::{AAAA, DnsReply, LocalNames, NXDOMAIN, client, client_in, post, server};
+use crate::egress::dns::test_name_server::{AAAA, DnsReply, LocalNames, NXDOMAIN, client, client_in, post, server};
+use crate::egress::test_receiver::receiver;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Opened in some tests; the canary is in neither.
 const OPENED: [u8; 4] = [127, 0, 21, 1];
 const CANARY: [u8; 4] = [127, 0, 21, 66];
-
-/// A listener on `ip` that answers 200, and its number of connections.
-fn listener(ip: impl Into<IpAddr>, port: u16) -> (u16, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind(SocketAddr::new(ip.into(), port)).unwrap();
-    let (port, count) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
-    let counted = Arc::clone(&count);
-    thread::spawn(move || {
-        use std::io::{Read, Write};
-        for mut stream in listener.incoming().flatten() {
-            counted.fetch_add(1, Ordering::SeqCst);
-            let _ = stream.read(&mut [0; 4_096]);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-        }
-    });
-    (port, count)
-}
 
 /// The customer's view of an outcome, without the time.
 fn told(outcome: &Outcome) -> (Option<Failure>, Option<u16>, String) {
@@ -40,8 +24,8 @@ fn told(outcome: &Outcome) -> (Option<Failure>, Option<u16>, String) {
 
 #[tokio::test]
 async fn names_of_the_operators_network_count_for_allowed_addresses_only() {
-    let (port, canary) = listener(CANARY, 0);
-    let (_, opened) = listener(OPENED, port);
+    let (port, canary) = receiver(CANARY, 0);
+    let (_, opened) = receiver(OPENED, port);
     let hosts = tempfile::NamedTempFile::new().unwrap();
     fs::write(
         hosts.path(),
@@ -93,7 +77,7 @@ async fn names_of_the_operators_network_count_for_allowed_addresses_only() {
 
 #[tokio::test]
 async fn a_changed_hosts_file_takes_effect() {
-    let (port, opened) = listener(OPENED, 0);
+    let (port, opened) = receiver(OPENED, 0);
     let hosts = tempfile::NamedTempFile::new().unwrap();
     let (name_server, _) = server(|_, _| NXDOMAIN);
     let names = LocalNames { hosts: Some(hosts.path().to_owned()), ..LocalNames::default() };
@@ -112,9 +96,9 @@ async fn a_changed_hosts_file_takes_effect() {
 /// A name that is public when an endpoint is saved and leads to the canary afterwards, in every order of answers.
 #[tokio::test]
 async fn rebinding_and_mixed_answers_never_reach_the_canary() {
-    let (port, canary) = listener(CANARY, 0);
-    let (_, opened) = listener(OPENED, port);
-    let (_, canary6) = listener(Ipv6Addr::LOCALHOST, port);
+    let (port, canary) = receiver(CANARY, 0);
+    let (_, opened) = receiver(OPENED, port);
+    let (_, canary6) = receiver(Ipv6Addr::LOCALHOST, port);
     let mapped: IpAddr = "::ffff:127.0.21.66".parse().unwrap();
     let nat64: IpAddr = "64:ff9b::127.0.21.66".parse().unwrap();
     let ours: Vec<IpAddr> = vec![CANARY.into(), Ipv6Addr::LOCALHOST.into(), mapped, nat64];
