@@ -133,8 +133,8 @@ impl App {
             dashboard_secret: opened.dashboard_secret,
             feeds: feeds.clone(),
             passwords: Passwords::default(),
-            oidc: config.oidc.clone().map(OidcProvider::new).transpose()?.map(Arc::new),
-            require_totp: config.require_totp,
+            oidc: config.sign_in.oidc.clone().map(OidcProvider::new).transpose()?.map(Arc::new),
+            require_totp: config.sign_in.require_totp,
             draining: draining.clone(),
             metrics: metrics(opened.store.supervisor())?,
         };

@@ -14,14 +14,13 @@
 mod http_config;
 mod key_config;
 mod mail_config;
-mod oidc_config;
 pub mod parsers;
 pub mod settings;
+mod sign_in_config;
 mod sources;
 
 use std::time::Duration;
 
-use crate::domain::access::oidc::OidcOptions;
 use crate::domain::address::AddressPolicy;
 use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::deliveries::delivery_settings::DeliverySettings;
@@ -32,6 +31,7 @@ pub use http_config::HttpConfig;
 pub use key_config::{KeyConfig, jwt_secret, master_key};
 pub use mail_config::MailConfig;
 use parsers::{count_within, size_within, span_within};
+pub use sign_in_config::SignInConfig;
 pub use sources::{ConfigError, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -53,10 +53,7 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// `None`: no mail is sent.
     pub mail: Option<MailConfig>,
-    /// `None`: no sign-in through an identity provider.
-    pub oidc: Option<OidcOptions>,
-    /// Accounts with a password need a second factor.
-    pub require_totp: bool,
+    pub sign_in: SignInConfig,
     pub log: LogConfig,
     /// Valid but risky settings, one line each.
     pub warnings: Vec<String>,
@@ -133,8 +130,7 @@ impl Config {
             egress: egress(settings)?,
             delivery: DeliveryConfig::new(settings)?,
             mail: MailConfig::new(settings)?,
-            oidc: oidc_config::options(settings)?,
-            require_totp: settings.parse("require_totp", parsers::boolean)?,
+            sign_in: SignInConfig::new(settings)?,
             log: LogConfig::new(settings)?,
             warnings: Vec::new(),
             store,
