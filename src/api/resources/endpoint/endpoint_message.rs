@@ -8,7 +8,7 @@ use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::query::{ListOut, Query};
 use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
+use crate::api::openapi::schemas::{ContentParams, MessageFilterParams, PageParams};
 use crate::api::resources::delivery::ApiStatus;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::deliveries::delivery::DeliveryStatus;
@@ -40,8 +40,6 @@ struct SentParams {
     status: Option<u8>,
     /// Only messages with this tag.
     tag: Option<String>,
-    /// `false` omits payloads.
-    with_content: Option<bool>,
     /// `true` reports canceled deliveries as canceled (4) instead of fail (2).
     expanded_statuses: Option<bool>,
 }
@@ -51,7 +49,8 @@ struct SentParams {
 /// Lists the messages sent to an endpoint, newest first, with the status of their delivery. A filtered page may be
 /// short or empty without being the last one: continue with `iterator` until `done`.
 #[utoipa::path(
-    get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg", params(PageParams, MessageFilterParams, SentParams),
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg",
+    params(PageParams, MessageFilterParams, SentParams, ContentParams),
     responses((status = 200, body = ListOut<EndpointMessageOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
