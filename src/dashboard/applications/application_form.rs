@@ -56,14 +56,9 @@ fn read(submitted: &VerifiedForm) -> Result<ApplicationSpec, Vec<Invalid>> {
 }
 
 fn new_page(user: &CurrentUser, form: Form) -> FormPage {
-    FormPage::new(
-        PageLayout::of(user, NavItem::Applications),
-        "New application",
-        form,
-        ("/applications/new".to_owned(), "Create application"),
-        "/applications".to_owned(),
-    )
-    .lead("One per customer.")
+    let layout = PageLayout::of(user, NavItem::Applications);
+    FormPage::for_new(layout, "New application", form, "Create application", "/applications".to_owned())
+        .lead("One per customer.")
 }
 
 fn edit_page(context: &AppContext, form: Form) -> FormPage {

@@ -42,15 +42,9 @@ async fn names(store: &Store, context: &AppContext) -> Result<Vec<String>, PageE
 }
 
 fn new_page(context: &AppContext, form: Form) -> FormPage {
-    FormPage::new(
-        PageLayout::of(context, NavItem::Endpoints)
-            .below(context, [(context.paths.page("endpoints"), Line::new("Endpoints"))]),
-        "New endpoint",
-        form,
-        (context.paths.page("endpoints/new"), "Create endpoint"),
-        context.paths.page("endpoints"),
-    )
-    .lead("A URL that receives events.")
+    let list = context.paths.page("endpoints");
+    let layout = PageLayout::of(context, NavItem::Endpoints).below(context, [(list.clone(), Line::new("Endpoints"))]);
+    FormPage::for_new(layout, "New endpoint", form, "Create endpoint", list).lead("A URL that receives events.")
 }
 
 /// The layout of a page below an endpoint.

@@ -33,14 +33,9 @@ fn form(spec: &PollingEndpointSpec) -> Form {
 }
 
 fn new_page(context: &AppContext, form: Form) -> FormPage {
-    FormPage::new(
-        crate::dashboard::endpoints::polling::layout(context),
-        "New polling endpoint",
-        form,
-        (context.paths.page("polling/new"), "Create polling endpoint"),
-        context.paths.page("polling"),
-    )
-    .lead("Your program fetches events from it. No public URL is needed.")
+    let (layout, list) = (crate::dashboard::endpoints::polling::layout(context), context.paths.page("polling"));
+    FormPage::for_new(layout, "New polling endpoint", form, "Create polling endpoint", list)
+        .lead("Your program fetches events from it. No public URL is needed.")
 }
 
 fn edit_page(context: &AppContext, endpoint: &PollingEndpoint, form: Form) -> FormPage {
