@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow as _, Row as _};
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use crate::domain::deliveries::message::{MessageSpec, parse_channels, too_large};
 use crate::domain::{AppId, Invalid, MessageId, Time, Uid};
@@ -75,6 +75,16 @@ pub(in crate::store) struct OutboxRow {
 }
 
 impl OutboxRow {
+    /// Reads a row. The column `place` identifies it.
+    fn read<'r, R: Row, P>(row: &'r R, id: fn(P) -> OutboxRowId) -> sqlx::Result<OutboxRow>
+    where
+        P: Decode<'r, R::Database> + Type<R::Database>,
+        RawRow: FromRow<'r, R>,
+        &'static str: ColumnIndex<R>,
+    {
+        Ok(OutboxRow { row: id(row.try_get("place")?), columns: RawRow::from_row(row)? })
+    }
+
     /// Validates the row.
     fn item(&self, max_payload: usize, now: Time) -> Result<AcceptItem, Invalid> {
         let row = &self.columns;
@@ -241,14 +251,14 @@ pub(in crate::store) async fn lock_due_rows(
                      substr(CAST(occurred_at AS BLOB), 1, $2) AS occurred_at,
                      CASE typeof(stuck_since) WHEN 'integer' THEN stuck_since END AS stuck_since
                  FROM outbox WHERE rowid IN (SELECT value FROM json_each($1)) ORDER BY rowid";
-            let rows: Vec<(i64, RawRow)> = sqlx::query(SQL)
+            let rows = sqlx::query(SQL)
                 .bind(codec::json(&fitting_prefix(next, max))?)
                 .bind(NAME_LIMIT)
                 .bind(max)
-                .try_map(|row: SqliteRow| Ok((row.try_get("place")?, RawRow::from_row(&row)?)))
+                .try_map(|row: SqliteRow| OutboxRow::read(&row, OutboxRowId::Id))
                 .fetch_all(&mut **tx)
                 .await?;
-            Ok(rows.into_iter().map(|(id, columns)| OutboxRow { row: OutboxRowId::Id(id), columns }).collect())
+            Ok(rows)
         }
         Tx::Postgres(tx) => {
             let from = inner.outbox_watermark.current();
@@ -275,14 +285,14 @@ pub(in crate::store) async fn lock_due_rows(
                      convert_to(left(channels, $2), 'UTF8') AS channels,
                      convert_to(left(occurred_at, $2), 'UTF8') AS occurred_at, stuck_since
                  FROM outbox WHERE ctid = ANY(CAST($1::text[] AS tid[])) ORDER BY id";
-            let rows: Vec<(String, RawRow)> = sqlx::query(SQL)
+            let rows = sqlx::query(SQL)
                 .bind(fitting_prefix(next, max))
                 .bind(NAME_LIMIT)
                 .bind(max)
-                .try_map(|row: PgRow| Ok((row.try_get("place")?, RawRow::from_row(&row)?)))
+                .try_map(|row: PgRow| OutboxRow::read(&row, OutboxRowId::Place))
                 .fetch_all(&mut **tx)
                 .await?;
-            Ok(rows.into_iter().map(|(place, columns)| OutboxRow { row: OutboxRowId::Place(place), columns }).collect())
+            Ok(rows)
         }
     }
 }
