@@ -1,4 +1,4 @@
-//! A portal link, created by an operator to open it or to hand it to the customer.
+//! A portal link, created by an operator to open the portal or to send to the customer.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ async fn opened(
     Ok(Ok(Some(format!("/portal/endpoints/{}", endpoint.id))))
 }
 
-/// The options that the form asks for.
+/// The options selected in the form.
 ///
 /// # Errors
 /// Every page is hidden, or a feature flag is invalid.
@@ -121,7 +121,7 @@ pub async fn ask(_: CurrentOperator, context: AppContext, request: HttpRequest) 
     link_page(&context, form(UrlQuery::of(&request).get("endpoint").unwrap_or_default())).answer()
 }
 
-/// `POST /applications/{app}/portal-link`: creates a link, which is shown once. With `open`, leads to it.
+/// `POST /applications/{app}/portal-link`: creates a link, which is shown once. With `open`, redirects to it.
 pub async fn make(
     FormInput { state, user: context, submitted, .. }: FormInput<AppContext>,
 ) -> Result<HttpResponse, PageError> {
@@ -153,7 +153,8 @@ pub async fn make(
     let own_origin = state.portal_url == state.public_url;
     let href = if own_origin { url[Position::BeforePath..].to_owned() } else { url.to_string() };
     let shown = || {
-        // *Open portal*. A form must not lead to another origin: there, the page has a link.
+        // *Open portal*. A form must not redirect to another origin; if the portal has one, the page shows a link
+        // instead.
         if submitted.has("open") && own_origin {
             return Ok(HttpResponse::SeeOther().insert_header((LOCATION, href.clone())).finish());
         }
@@ -172,6 +173,6 @@ pub async fn make(
         portal_links::create(&store, &context.app, options, &state.portal_url, &code, now).await?;
         shown()
     };
-    // Shown again even if the link was used: its page then says so.
+    // Shown again even if the link was used: the page behind it says so.
     once(&state, &submitted, act, async |_| shown()).await
 }

@@ -46,7 +46,7 @@ notices! {
     Enabled: true, "enabled", "Enabled.", "Pending deliveries are being sent.";
     Disabled: true, "disabled", "Disabled.", "Pending deliveries wait until it is enabled again.";
     Rotated: true, "rotated", "Secret rotated.", "The old secret stays valid for the period you chose.";
-    Imported: true, "imported", "Imported.", "The catalog has the event types of the document.";
+    Imported: true, "imported", "Imported.", "The event types of the document are in the catalog.";
     Sent: true, "sent", "Sent.", "It is queued. Reload to see the result.";
     TestNotSent: false, "test-not-sent", "Not sent.", "The endpoint is disabled or deleted. Enable it first.";
     Archived: true, "archived", "Archived.", "Customers can no longer subscribe to it. Its events are still delivered.";
@@ -59,13 +59,13 @@ notices! {
     PasswordChanged: true, "password-changed", "Password changed.", "Your other sessions have ended.";
     PasswordReset: true, "password-reset", "Password changed.", "Sign in with the new one.";
     SecondFactorThere: false, "second-factor-there", "Already set up.", "Turn it off first to use another device.";
-    SecondFactorRemoved: true, "second-factor-removed", "Second factor removed.", "The password alone signs in now.";
-    OtherSessionsEnded: true, "other-sessions-ended", "Other sessions ended.", "Only this one is still signed in.";
-    SessionEnded: true, "session-ended", "Session ended.", "Its pages no longer open.";
+    SecondFactorRemoved: true, "second-factor-removed", "Second factor removed.", "The password alone is enough now.";
+    OtherSessionsEnded: true, "other-sessions-ended", "Other sessions ended.", "Only this session is still open.";
+    SessionEnded: true, "session-ended", "Session ended.", "Its user is signed out.";
     SessionAlreadyEnded: false, "session-over", "Not ended.", "The session had already ended.";
     NoOrganization: false, "no-organization", "Not switched.", "This organization does not exist, or your account has no access to it.";
-    ViewSaved: true, "view-saved", "Saved.", "The view is above the list. Only you see it.";
-    ViewDeleted: true, "view-deleted", "Deleted.", "The view is no longer above the list.";
+    ViewSaved: true, "view-saved", "Saved.", "The view is shown above the list, to you only.";
+    ViewDeleted: true, "view-deleted", "Deleted.", "Your account no longer has the view.";
     ViewNotSaved: false, "view-not-saved", "Not saved.", "Set a filter and enter a name of up to 60 characters. An account keeps 50 views; delete one first.";
     RowRetried: true, "row-retried", "Retried.", "The relay is processing the row. If it is still stuck, it stays listed.";
     RowDiscarded: true, "row-discarded", "Discarded.", "The row is deleted.";

@@ -6,7 +6,7 @@
 //! # Invariants
 //!
 //! * A list reads one page; a search stops at the store's scan limit and says how far it looked.
-//! * A message that is sent here is accepted like one from the REST API, and noted in the audit log.
+//! * A message sent here is accepted like one from the REST API, and recorded in the audit log.
 
 pub(in crate::dashboard) mod message;
 pub(in crate::dashboard) mod message_export;

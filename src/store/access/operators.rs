@@ -33,7 +33,7 @@ from_row! {
     }
 }
 
-/// The account and its password hash: one that no password matches if it has none.
+/// The account and its password hash. An account without a password gets a hash that no password matches.
 fn operator(row: Row) -> Result<(Operator, PasswordHash), StoreError> {
     let operator = Operator {
         id: row.id,
@@ -280,7 +280,7 @@ impl Store {
         .await
     }
 
-    /// Whether the account alone manages accounts. Locks those that do, so two of them cannot remove each other.
+    /// Whether no other account can manage accounts. Locks all that can, so two of them cannot remove each other.
     async fn is_last_admin(&self, tx: &mut Tx, id: OperatorId) -> Result<bool, StoreError> {
         let lock = match &self.inner.backend {
             Backend::Sqlite(_) => "",

@@ -66,7 +66,7 @@ impl OrganizationDefaults {
         self.specs.read().unwrap_or_else(PoisonError::into_inner).get(org).cloned()
     }
 
-    /// Whether the rows should be read again. Says so to one caller.
+    /// Whether the caller should read the rows again: `true` once per [`FRESH`].
     fn is_due(&self, now: Instant) -> bool {
         let mut read_at = self.read_at.lock().unwrap_or_else(PoisonError::into_inner);
         let due = read_at.is_none_or(|read_at| now.saturating_duration_since(read_at) >= FRESH);

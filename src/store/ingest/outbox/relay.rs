@@ -45,7 +45,7 @@ pub(in crate::store) fn from_watermark(watermark: Option<i64>, place: &str) -> S
 from_row! {
     /// A row as read, not validated yet.
     struct RawRow {
-        /// As numbered by the database or the writer, for people.
+        /// The row's number, from the database or its writer; for display.
         number: Option<i64>,
         application: Option<Vec<u8>>,
         event_type: Option<Vec<u8>>,
@@ -110,12 +110,12 @@ impl OutboxRow {
         Ok(AcceptItem { tenant: None, app, only_endpoint: None, spec, at: now, idempotency_key: None, audit: None })
     }
 
-    /// The application as written, cut, for people.
+    /// The application as written, cut; for display.
     pub(super) fn name(&self) -> String {
         shown(self.columns.application.as_deref())
     }
 
-    /// The event type as written, cut, for people.
+    /// The event type as written, cut; for display.
     pub(super) fn event_type(&self) -> String {
         shown(self.columns.event_type.as_deref())
     }
