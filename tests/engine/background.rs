@@ -21,8 +21,8 @@ use crate::support::{Answer, Binary, Database, Receiver, SOON, eventually};
 use crate::world::{Kind, World, on_both};
 
 on_both! {
-    what_died_is_sent_again_and_what_was_missed_is_sent
-    what_is_new_does_not_wait_behind_what_is_sent_again
+    dead_deliveries_are_resent_and_missed_messages_are_sent
+    new_messages_do_not_wait_behind_resent_ones
     a_kill_loses_nothing_and_does_nothing_twice
 }
 
@@ -78,7 +78,7 @@ async fn until_standing(world: &World, endpoint: &Endpoint, wanted: impl Fn(&Del
     .await
 }
 
-async fn what_died_is_sent_again_and_what_was_missed_is_sent(kind: Kind) {
+async fn dead_deliveries_are_resent_and_missed_messages_are_sent(kind: Kind) {
     let world = World::busy(kind).await;
     let missed = world.send("{\"n\": 0}").await;
     let receiver = Receiver::start(|_| Answer::status(500));
@@ -100,7 +100,7 @@ async fn what_died_is_sent_again_and_what_was_missed_is_sent(kind: Kind) {
     assert_eq!(received, ["{\"n\": 1}", "{\"n\": 1}", "{\"n\": 0}"]);
 }
 
-async fn what_is_new_does_not_wait_behind_what_is_sent_again(kind: Kind) {
+async fn new_messages_do_not_wait_behind_resent_ones(kind: Kind) {
     const COUNT: usize = 200;
     let world = World::busy(kind).await;
     for _ in 0..COUNT {

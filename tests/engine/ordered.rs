@@ -20,7 +20,7 @@ on_both! {
     one_that_fails_holds_up_all_others_until_it_is_dead
     a_canceled_one_lets_the_others_go
     another_engine_goes_on_where_the_first_one_stopped
-    what_was_pending_before_comes_first_and_by_age
+    deliveries_pending_before_come_first_and_by_age
     one_that_is_scheduled_holds_up_nobody_and_comes_at_its_time
     many_ordered_endpoints_do_not_wait_for_each_other
 }
@@ -126,7 +126,7 @@ async fn another_engine_goes_on_where_the_first_one_stopped(kind: Kind) {
     assert_eq!(numbers(&receiver), (0..60).collect::<Vec<_>>());
 }
 
-async fn what_was_pending_before_comes_first_and_by_age(kind: Kind) {
+async fn deliveries_pending_before_come_first_and_by_age(kind: Kind) {
     let mut world = World::quiet(kind).await;
     let receiver = Receiver::ok();
     let free = EndpointSpec { ordered: false, ..ordered(receiver.url("/"), vec![SHORT]) };

@@ -45,14 +45,14 @@ fn event_type(name: &str) -> EventTypeSpec {
 }
 
 on_both! {
-    what_is_done_on_behalf_of_somebody_is_noted
+    acts_of_an_actor_are_audited
     people_and_keys_are_noted_too
     nothing_is_noted_of_what_is_not_done_or_nobody_did
     the_log_is_looked_through_page_by_page_and_forgotten_by_age
     a_filter_that_matches_little_looks_at_so_much_and_says_where_it_stopped
 }
 
-async fn what_is_done_on_behalf_of_somebody_is_noted(home: Home) {
+async fn acts_of_an_actor_are_audited(home: Home) {
     let (store, mut seen) = (anna(&home.store), 0);
     let (me, spec) = (tenant(), app_spec("acme"));
     let app = store.create_application(&me, spec.clone(), NOW).await.unwrap();

@@ -90,17 +90,17 @@ pub async fn found(store: &Store, id: BackgroundId) -> Background {
 }
 
 on_both! {
-    what_is_dead_is_sent_again_once
+    dead_deliveries_are_resent_once
     a_step_is_bounded_and_what_was_left_is_gone_on_with
     long_work_lets_short_work_have_its_turn
     two_steps_of_one_turn_at_once_are_one
-    what_was_missed_is_sent_as_the_filters_are_now
-    what_is_sent_again_in_bulk_is_what_the_filter_says
+    missed_messages_are_sent_by_the_current_filters
+    bulk_resends_follow_the_filter
     it_fails_with_its_endpoint_and_is_seen_by_whose_it_is
     an_application_may_have_only_so_much_of_it
 }
 
-async fn what_is_dead_is_sent_again_once(home: Home) {
+async fn dead_deliveries_are_resent_once(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let other = endpoint(store, app.id, endpoint_spec()).await;
@@ -188,7 +188,7 @@ async fn two_steps_of_one_turn_at_once_are_one(home: Home) {
     assert_eq!((lost, home.number("SELECT count(*) FROM delivery WHERE generation = 1").await), (1, 200));
 }
 
-async fn what_was_missed_is_sent_as_the_filters_are_now(home: Home) {
+async fn missed_messages_are_sent_by_the_current_filters(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await;
     let spec = EndpointSpec { channels: Some(strings(&["x"])), ..endpoint_spec() };
@@ -225,7 +225,7 @@ async fn what_was_missed_is_sent_as_the_filters_are_now(home: Home) {
     assert_eq!(waiting(store, made.id).await.len(), 3, "nothing is missing any more");
 }
 
-async fn what_is_sent_again_in_bulk_is_what_the_filter_says(home: Home) {
+async fn bulk_resends_follow_the_filter(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let of = async |event_type: &str, outcome, next| {

@@ -59,7 +59,7 @@ on_both! {
     an_application_s_work_stays_there_and_passes_what_is_deleted
     canceled_work_stops_and_what_it_did_stands
     failing_is_dead_or_waiting_for_the_schedule
-    what_is_counted_is_what_is_sent_however_long_it_is
+    estimates_equal_the_deliveries_sent_at_any_length
     nobody_counts_or_begins_what_is_another_s
     operational_endpoints_are_left_out
 }
@@ -164,7 +164,7 @@ async fn failing_is_dead_or_waiting_for_the_schedule(home: Home) {
     assert_eq!(count(store, &tenant(), &asked).await, 0, "what is sent again already is not sent a third time");
 }
 
-async fn what_is_counted_is_what_is_sent_however_long_it_is(home: Home) {
+async fn estimates_equal_the_deliveries_sent_at_any_length(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let second = endpoint(store, app.id, EndpointSpec { channels: Some(strings(&["b"])), ..endpoint_spec() }).await;

@@ -18,7 +18,7 @@ on_both! {
     a_lane_reads_a_few_of_each_kind_the_longest_due_first
     a_messages_deliveries_are_read_in_pages
     every_lane_with_something_pending_is_found
-    a_resend_sends_whatever_became_of_it
+    a_resend_sends_a_delivery_in_any_state
     a_resend_needs_a_message_and_an_endpoint_of_the_tenants
     deliveries_of_deleted_endpoints_end_a_few_at_a_time
     people_see_how_things_stand
@@ -147,7 +147,7 @@ async fn every_lane_with_something_pending_is_found(home: Home) {
     assert_eq!(store.pending_lanes(&others, 100).await.unwrap(), []);
 }
 
-async fn a_resend_sends_whatever_became_of_it(home: Home) {
+async fn a_resend_sends_a_delivery_in_any_state(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let mut signals = store.signals().listen().unwrap();

@@ -42,13 +42,13 @@ fn newest(limit: usize) -> PageRequest<MessageId> {
 }
 
 on_both! {
-    what_an_endpoint_was_sent_by_how_it_stands
+    messages_sent_to_an_endpoint_are_listed_by_status
     counts_of_deliveries_and_of_attempts
     counts_of_more_than_one_statement_takes
     a_filtered_page_looks_at_so_much_and_no_more
 }
 
-async fn what_an_endpoint_was_sent_by_how_it_stands(home: Home) {
+async fn messages_sent_to_an_endpoint_are_listed_by_status(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let other = endpoint(store, app.id, EndpointSpec { channels: Some(strings(&["z"])), ..endpoint_spec() }).await;

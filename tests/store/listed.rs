@@ -105,13 +105,13 @@ fn filters(of: &Customers) -> Vec<DeliveryFilter> {
 }
 
 on_both! {
-    what_is_counted_is_what_is_listed
-    what_is_passed_over_is_counted_by_its_reason
-    what_is_listed_is_sent_again_and_nothing_else
+    counts_equal_the_list
+    skipped_deliveries_are_counted_by_reason
+    only_listed_deliveries_are_resent
     a_long_list_is_sent_step_by_step_the_oldest_first
 }
 
-async fn what_is_counted_is_what_is_listed(home: Home) {
+async fn counts_equal_the_list(home: Home) {
     let store = &home.store;
     let of = two_customers(store).await;
     for filter in filters(&of) {
@@ -128,7 +128,7 @@ async fn what_is_counted_is_what_is_listed(home: Home) {
     assert!(cut.more && next.is_none() && cut.found() == 5, "one more than was asked for says so: {cut:?}");
 }
 
-async fn what_is_passed_over_is_counted_by_its_reason(home: Home) {
+async fn skipped_deliveries_are_counted_by_reason(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let gone = endpoint(store, app.id, endpoint_spec()).await;
@@ -149,7 +149,7 @@ async fn what_is_passed_over_is_counted_by_its_reason(home: Home) {
     assert_eq!(home.number("SELECT sum(generation) FROM delivery").await, before, "nothing of that is sent");
 }
 
-async fn what_is_listed_is_sent_again_and_nothing_else(home: Home) {
+async fn only_listed_deliveries_are_resent(home: Home) {
     let store = &home.store;
     let of = two_customers(store).await;
     for filter in filters(&of) {

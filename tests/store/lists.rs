@@ -99,13 +99,13 @@ on_both! {
     a_row_says_how_it_stands
     lists_show_nothing_of_others
     each_filter_of_messages_leaves_its_own
-    what_is_typed_is_found_by_any_of_its_names
+    search_terms_match_every_name
     a_search_stops_and_goes_on
     a_search_for_a_text_stops_after_so_many_bytes
-    what_is_canceled_is_not_sent_and_can_be_resent
-    of_two_attempts_of_one_number_the_newest_is_the_last
+    canceled_deliveries_are_not_sent_and_can_be_resent
+    the_newest_of_two_attempts_with_one_number_is_the_last
     the_newest_attempts_at_an_endpoint_are_its_tenants
-    what_is_replayed_has_not_failed_until_it_fails
+    a_replayed_delivery_counts_as_failed_only_after_a_failure
 }
 
 async fn each_filter_of_deliveries_leaves_its_own_and_they_combine(home: Home) {
@@ -235,7 +235,7 @@ async fn each_filter_of_messages_leaves_its_own(home: Home) {
     assert_eq!((row.standings.pending, row.standings.canceled, row.standings.delivered), (1, 1, 0));
 }
 
-async fn what_is_typed_is_found_by_any_of_its_names(home: Home) {
+async fn search_terms_match_every_name(home: Home) {
     let (store, of) = (&home.store, two_customers(&home.store).await);
     let sought = async |app, text: &str| store.resolve_search_term(&tenant(), app, text).await.unwrap();
     let message = SearchTarget::Messages(vec![of.ids[1]]);
@@ -321,7 +321,7 @@ async fn a_search_for_a_text_stops_after_so_many_bytes(home: Home) {
     assert_eq!(store.list_messages(&tenant(), &search, one.stopped, 5).await.unwrap().data.len(), 1);
 }
 
-async fn what_is_canceled_is_not_sent_and_can_be_resent(home: Home) {
+async fn canceled_deliveries_are_not_sent_and_can_be_resent(home: Home) {
     let (store, (app, made)) = (&home.store, customer(&home.store, "acme").await);
     let message = accept(store, app.id).await.id;
     let in_flight = only_waiting(store, made.id).await;
@@ -361,7 +361,7 @@ async fn what_is_canceled_is_not_sent_and_can_be_resent(home: Home) {
 }
 
 /// Who lost the slot and who got it have both sent it, and counted alike.
-async fn of_two_attempts_of_one_number_the_newest_is_the_last(home: Home) {
+async fn the_newest_of_two_attempts_with_one_number_is_the_last(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let message = accept(store, app.id).await.id;
@@ -401,7 +401,7 @@ async fn the_newest_attempts_at_an_endpoint_are_its_tenants(home: Home) {
     assert_eq!(newest(&tenant(), other.id, 9).await, []);
 }
 
-async fn what_is_replayed_has_not_failed_until_it_fails(home: Home) {
+async fn a_replayed_delivery_counts_as_failed_only_after_a_failure(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     for next in [Transition::Delivered, Transition::Dead(DeadReason::Exhausted)] {

@@ -32,7 +32,7 @@ on_both! {
     a_session_knows_whose_it_is
     a_new_password_or_a_removal_ends_what_is_open
     organizations_are_those_that_have_something
-    of_two_admins_who_remove_each_other_one_stays
+    two_admins_cannot_remove_each_other
 }
 
 async fn an_account_comes_back_as_it_was_made(home: Home) {
@@ -142,7 +142,7 @@ async fn organizations_are_those_that_have_something(home: Home) {
     }
 }
 
-async fn of_two_admins_who_remove_each_other_one_stays(home: Home) {
+async fn two_admins_cannot_remove_each_other(home: Home) {
     let store = &home.store;
     let account = |name: &str| Operator::new(name, OperatorRole::Admin, None, NOW).unwrap();
     let (anna, bert) = (account("anna"), account("bert"));

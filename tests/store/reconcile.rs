@@ -58,16 +58,16 @@ fn ids_of(page: &MissingPage) -> Vec<MessageId> {
 }
 
 on_both! {
-    what_was_meant_for_the_endpoint_and_is_not_named_is_missed
-    what_the_endpoint_does_not_want_is_not_missed
+    matching_messages_that_are_not_listed_are_missing
+    messages_outside_the_filters_are_not_missing
     a_page_looks_at_so_many_messages_and_goes_on
-    what_is_missed_is_sent_again_once
+    missing_messages_are_resent_once
     a_digest_tells_what_is_missed
     a_bucket_is_compared_as_a_whole
     a_bucket_of_too_many_messages_is_sent_again_as_a_whole
 }
 
-async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) {
+async fn matching_messages_that_are_not_listed_are_missing(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await;
     // Before the endpoint was created: never meant for it.
@@ -111,7 +111,7 @@ async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) 
 }
 
 /// The endpoint's filters decide about what it was never given.
-async fn what_the_endpoint_does_not_want_is_not_missed(home: Home) {
+async fn messages_outside_the_filters_are_not_missing(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await;
     let of_eu = EndpointSpec { channels: Some(strings(&["eu"])), ..endpoint_spec() };
@@ -166,7 +166,7 @@ async fn a_page_looks_at_so_many_messages_and_goes_on(home: Home) {
     assert_eq!((ids_of(&rest), rest.done), (vec![last], true));
 }
 
-async fn what_is_missed_is_sent_again_once(home: Home) {
+async fn missing_messages_are_resent_once(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let ids = seven(store, app.id, &made).await;

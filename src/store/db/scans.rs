@@ -131,7 +131,7 @@ mod tests {
 
     /// Pages cannot exhaust the readers of authentication, acceptance and the engine.
     #[tokio::test]
-    async fn pages_take_no_vital_reader() {
+    async fn pages_leave_the_readers_of_the_engine_free() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(crate::store::StoreOptions::in_folder(&folder)).await.unwrap();
         store.migrate().await.unwrap();

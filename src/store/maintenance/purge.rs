@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_url_nothing_is_left_but_where_it_led() {
+    fn a_purged_url_keeps_only_scheme_host_and_port() {
         for (url, left) in [
             ("https://example.com/hook/s3cret?token=x#y", "https://example.com/"),
             ("http://user:password@example.com:8080/", "http://example.com:8080/"),

@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_due_when_accepted_are_due_whatever_the_clock_says() {
+    fn deliveries_due_when_accepted_are_due_by_any_clock() {
         let accepted = Time::from_micros(1_763_800_000_123_456);
         let message_id = MessageId::floor(accepted);
         let minute = Duration::from_secs(60);

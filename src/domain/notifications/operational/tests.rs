@@ -12,7 +12,7 @@ fn failed(step: i32) -> Transition {
 }
 
 #[test]
-fn a_delivery_is_told_failing_once_exhausted_once_and_recovered_once() {
+fn failing_exhausted_and_recovered_are_each_reported_once() {
     let telling = |kind| Some(AttemptEvent::Emit(kind));
     for step in 0..10 {
         let wanted = (step == 3).then_some(AttemptEvent::Emit(OperationalKind::AttemptFailing));
@@ -44,7 +44,7 @@ fn a_delivery_is_told_failing_once_exhausted_once_and_recovered_once() {
 }
 
 #[test]
-fn the_past_knows_whether_a_failure_was_told() {
+fn past_attempts_show_whether_a_failure_was_reported() {
     // f: failed, retried; x: failed, dead; d: delivered; R before one of these: resent.
     let told = |text: &str| {
         let mut past = Vec::new();

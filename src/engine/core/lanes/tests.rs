@@ -24,7 +24,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_the_order_nothing_is_lost_and_nothing_is_in_flight_twice(
+    fn no_delivery_is_lost_or_in_flight_twice_for_any_order_of_events(
         seed in proptest::collection::vec(any::<u32>(), 1..300)
     ) {
         let mut world = LanesWorld::new(3, 8, 4);

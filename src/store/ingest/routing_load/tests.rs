@@ -85,7 +85,7 @@ async fn few_endpoints_are_read_inside_and_many_are_not() {
 }
 
 #[tokio::test]
-async fn of_many_endpoints_those_that_changed_are_read_inside() {
+async fn changed_endpoints_are_read_inside_the_transaction() {
     let many = Fixture::with_most(MAX_ENDPOINTS_READ + 1).await;
     many.load().await;
     let before = many.remembered();
@@ -102,14 +102,14 @@ async fn of_many_endpoints_those_that_changed_are_read_inside() {
 }
 
 #[tokio::test]
-async fn what_the_engine_has_asked_for_are_not_all_endpoints() {
+async fn endpoints_loaded_by_the_engine_are_not_all_endpoints() {
     let many = Fixture::with_most(MAX_ENDPOINTS_READ + 1).await;
     many.store.live_endpoints(&[many.endpoints[1].id]).await.unwrap();
     assert!(many.load_bounded().await.is_none());
 }
 
 #[tokio::test]
-async fn what_holds_for_all_endpoints_has_them_all_loaded_again() {
+async fn a_change_of_application_wide_values_reloads_all_endpoints() {
     for (column, value) in [("throttle_rate", 5), ("endpoints_made", 10_000), ("changes_from", 1_000)] {
         let many = Fixture::with_most(MAX_ENDPOINTS_READ + 1).await;
         many.set("throttle_rate", 1).await;

@@ -23,9 +23,9 @@ use crate::model::run::{Checked, World, process, said};
 use crate::support::on_both_alone;
 
 on_both_alone! {
-    of_two_with_one_name_exactly_one_gets_it
+    one_of_two_concurrent_objects_gets_a_name
     a_turn_a_row_and_a_slot_have_one_taker
-    what_is_accepted_after_a_change_of_endpoints_goes_by_it
+    messages_accepted_after_a_change_of_endpoints_follow_it
 }
 
 fn spec(url: &str) -> EndpointSpec {
@@ -36,7 +36,7 @@ fn check(holds: bool, what: impl Into<String>) -> Checked {
     if holds { Ok(()) } else { Err(what.into()) }
 }
 
-async fn of_two_with_one_name_exactly_one_gets_it(world: World) {
+async fn one_of_two_concurrent_objects_gets_a_name(world: World) {
     hold(world, async |world| {
         for round in 0..ROUNDS * 4 {
             let (tenant, app, endpoint, now) = furnish(world).await?;
@@ -129,7 +129,7 @@ fn rows(app: AppId) -> Vec<String> {
 }
 
 /// What is accepted after an endpoint was created goes there, and nothing that is accepted after it was disabled or deleted.
-async fn what_is_accepted_after_a_change_of_endpoints_goes_by_it(world: World) {
+async fn messages_accepted_after_a_change_of_endpoints_follow_it(world: World) {
     hold(world, async |world| {
         for round in 0..ROUNDS * 3 {
             let (tenant, app, endpoint, now) = furnish(world).await?;

@@ -19,7 +19,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_the_order_of_events_the_first_is_sent_and_no_other(
+    fn only_the_first_delivery_is_sent_for_any_order_of_events(
         seed in proptest::collection::vec(any::<u32>(), 1..400)
     ) {
         let mut world = OrderedWorld::new();

@@ -44,7 +44,7 @@ fn departures(world: &mut LanesWorld, seconds: u64) -> Vec<(Duration, EndpointId
 }
 
 #[test]
-fn an_application_rate_holds_whatever_its_endpoints_rates() {
+fn an_application_rate_holds_for_any_rates_of_its_endpoints() {
     let mut world = throttled(5, [Some(1), Some(3), Some(10)], 60);
     let sent = departures(&mut world, 20);
     for (dispatch, _) in &sent {
