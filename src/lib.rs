@@ -12,8 +12,8 @@
 //!   service                        use cases that api and dashboard share
 //!   store     egress               persistent state · outbound requests and mail
 //!   traffic                        rate limits and addresses of callers
-//!   domain                         types and rules, without I/O and without a clock
-//!   supervisor · crash             starts tasks and notices lost ones · crash points for tests
+//!   supervisor                     starts tasks and notices lost ones
+//!   domain · crash                 types and rules, without I/O and without a clock · crash points for tests
 //! ```
 
 pub mod api;

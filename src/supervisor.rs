@@ -10,136 +10,29 @@
 //!
 //! Invariant: no task that must outlive a request is spawned without supervision.
 
-use std::any::Any;
+mod component;
+
 use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-use crate::crash;
+use crate::domain::retry_backoff::RetryBackoff;
 
-/// The first and the longest wait before a restart.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+pub use component::Component;
+
+/// The waits before restarts.
+const BACKOFF: RetryBackoff = RetryBackoff::new(Duration::from_millis(100), Duration::from_secs(30));
 /// A task that ran this long is healthy: its backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(60);
 /// The wait of an essential task that ended without a panic. Usually another one panicked and closed its channels; that
 /// one is the cause, and the process is to name it.
 const PANIC_WAIT: Duration = Duration::from_secs(1);
-
-/// The supervised parts of a process. Their words are metric labels and appear in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Component {
-    EventLoop,
-    Recorder,
-    LeaseKeeper,
-    Writer,
-    Relay,
-    Listener,
-    Announcer,
-    Maintenance,
-    LocalUpkeep,
-    Background,
-    Mail,
-    Metrics,
-    /// A single attempt.
-    Send,
-    /// A single query of the event loop, like the next three.
-    Read,
-    Number,
-    Scan,
-    Load,
-}
-
-impl Component {
-    /// All of them.
-    pub const ALL: [Component; 17] = [
-        Component::EventLoop,
-        Component::Recorder,
-        Component::LeaseKeeper,
-        Component::Writer,
-        Component::Relay,
-        Component::Listener,
-        Component::Announcer,
-        Component::Maintenance,
-        Component::LocalUpkeep,
-        Component::Background,
-        Component::Mail,
-        Component::Metrics,
-        Component::Send,
-        Component::Read,
-        Component::Number,
-        Component::Scan,
-        Component::Load,
-    ];
-
-    /// The label, as in `sendoff_task_failures_total{task="event_loop"}`.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Component::EventLoop => "event_loop",
-            Component::Recorder => "recorder",
-            Component::LeaseKeeper => "lease_keeper",
-            Component::Writer => "writer",
-            Component::Relay => "relay",
-            Component::Listener => "listener",
-            Component::Announcer => "announcer",
-            Component::Maintenance => "maintenance",
-            Component::LocalUpkeep => "local_upkeep",
-            Component::Background => "background",
-            Component::Mail => "mail",
-            Component::Metrics => "metrics",
-            Component::Send => "send",
-            Component::Read => "read",
-            Component::Number => "number",
-            Component::Scan => "scan",
-            Component::Load => "load",
-        }
-    }
-
-    /// A place where a test can make a debug build panic.
-    #[inline(always)]
-    pub fn panic_point(self) {
-        crash::panics(self.word());
-    }
-
-    /// Awaits `work` and catches its panic.
-    ///
-    /// # Errors
-    /// The message of the panic, which is counted.
-    pub async fn guard<T>(self, work: impl Future<Output = T>) -> Result<T, String> {
-        AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
-            self.count();
-            message(&*panic)
-        })
-    }
-
-    fn count(self) {
-        metrics::counter!("sendoff_task_failures_total", "task" => self.word()).increment(1);
-    }
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("no message"))
-}
-
-/// The backoff of one task.
-struct Backoff(Duration);
-
-impl Backoff {
-    /// The wait after another failure.
-    fn failed(&mut self) -> Duration {
-        let wait = self.0;
-        self.0 = (wait * 2).min(BACKOFF.1);
-        wait
-    }
-}
 
 /// Starts and watches tasks. Cheap to clone; clones share the state.
 #[derive(Clone, Debug)]
@@ -151,7 +44,7 @@ pub struct Supervisor {
 struct Inner {
     /// The first essential task that was lost.
     down: watch::Sender<Option<Component>>,
-    ends_expected: watch::Sender<bool>,
+    ends_expected: CancellationToken,
     pulses: Mutex<Vec<PulseEntry>>,
 }
 
@@ -169,7 +62,7 @@ impl fmt::Debug for PulseEntry {
 
 impl Default for Supervisor {
     fn default() -> Supervisor {
-        let (down, ends_expected) = (watch::Sender::new(None), watch::Sender::new(false));
+        let (down, ends_expected) = (watch::Sender::new(None), CancellationToken::new());
         Supervisor { shared: Arc::new(Inner { down, ends_expected, pulses: Mutex::default() }) }
     }
 }
@@ -208,13 +101,13 @@ impl Supervisor {
     {
         let this = self.clone();
         tokio::spawn(async move {
-            let mut backoff = Backoff(BACKOFF.0);
+            let mut backoff = BACKOFF;
             loop {
                 let mut work = pin!(name.guard(make()));
                 let ended = tokio::select! {
                     ended = &mut work => ended,
                     () = tokio::time::sleep(HEALTHY) => {
-                        backoff = Backoff(BACKOFF.0);
+                        backoff.succeeded();
                         work.await
                     }
                 };
@@ -228,8 +121,7 @@ impl Supervisor {
                 };
                 let wait = backoff.failed();
                 tracing::error!(task = name.word(), again = ?wait, "a task failed and will be restarted: {why}");
-                let mut ends = this.shared.ends_expected.subscribe();
-                if tokio::time::timeout(wait, ends.wait_for(|expected| *expected)).await.is_ok() {
+                if tokio::time::timeout(wait, this.shared.ends_expected.cancelled()).await.is_ok() {
                     return;
                 }
             }
@@ -238,11 +130,11 @@ impl Supervisor {
 
     /// Allows tasks to end, because the process shuts down or the store closes. A panic still counts.
     pub fn expect_ends(&self) {
-        self.shared.ends_expected.send_replace(true);
+        self.shared.ends_expected.cancel();
     }
 
     fn ends_expected(&self) -> bool {
-        *self.shared.ends_expected.borrow()
+        self.shared.ends_expected.is_cancelled()
     }
 
     /// The first essential task that was lost, if any.

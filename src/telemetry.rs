@@ -105,61 +105,61 @@ pub fn count() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// The metrics listed in docs/operations.md.
-fn describe() {
-    describe_counter!("sendoff_accepted_total", "Messages accepted, through REST and the outbox.");
-    describe_counter!("sendoff_http_requests_total", "Requests to the REST API, by route, method and status.");
-    describe_counter!("sendoff_fanned_out_total", "Deliveries of wide messages moved into the queue.");
-    describe_counter!("sendoff_outbox_relayed_total", "Outbox rows that became messages.");
-    describe_counter!("sendoff_outbox_duplicates_total", "Outbox rows that repeated an event id.");
-    describe_counter!(
+/// The metrics listed in docs/operations.md. Names of durations and times end with `_seconds`.
+const COUNTERS: [(&str, &str); 13] = [
+    ("sendoff_accepted_total", "Messages accepted, through REST and the outbox."),
+    ("sendoff_http_requests_total", "Requests to the REST API, by route, method and status."),
+    ("sendoff_fanned_out_total", "Deliveries of wide messages moved into the queue."),
+    ("sendoff_outbox_relayed_total", "Outbox rows that became messages."),
+    ("sendoff_outbox_duplicates_total", "Outbox rows that repeated an event id."),
+    (
         "sendoff_payloads_invalid_total",
-        "Payloads that did not match the schema of their event type, by result and way."
-    );
-    describe_counter!("sendoff_attempts_total", "Attempts, by outcome.");
-    describe_counter!(
-        "sendoff_attempts_not_made_total",
-        "Attempts that could not be made for a local reason, by reason."
-    );
-    describe_counter!(
+        "Payloads that did not match the schema of their event type, by result and way.",
+    ),
+    ("sendoff_attempts_total", "Attempts, by outcome."),
+    ("sendoff_attempts_not_made_total", "Attempts that could not be made for a local reason, by reason."),
+    (
         "sendoff_log_lines_dropped_total",
-        "Log lines that were not written, by reason: the queue was full, or writing failed."
-    );
-    describe_counter!("sendoff_task_failures_total", "Tasks that panicked or ended unexpectedly, by task.");
-    describe_counter!("sendoff_deliveries_dead_total", "Deliveries that were given up, by reason.");
-    describe_counter!("sendoff_mails_total", "Attempts to send mail to a contact, by outcome.");
-    describe_gauge!("sendoff_dead_deliveries", "Deliveries whose attempts were exhausted in the last 24 hours.");
-    describe_gauge!(
-        "sendoff_engine_lanes",
-        "Endpoints in the engine's memory, with deliveries queued, in flight or recent."
-    );
-    describe_gauge!("sendoff_in_flight", "Requests in flight.");
-    describe_gauge!(
-        "sendoff_pace_behind",
-        "Rate limit of backlogged endpoints, together, in deliveries per second; 0: unlimited."
-    );
-    describe_gauge!("sendoff_pending", "Deliveries that wait for their first attempt or a retry.");
-    describe_gauge!("sendoff_oldest_pending_seconds", Unit::Seconds, "How long the oldest due delivery has waited.");
-    describe_gauge!("sendoff_outbox_waiting", "Outbox rows not yet taken by the relay.");
-    describe_gauge!("sendoff_partitions", "PostgreSQL: message partitions.");
-    describe_gauge!(
-        "sendoff_partitions_oldest_timestamp_seconds",
-        "PostgreSQL: start of the oldest partition except the first."
-    );
-    describe_gauge!("sendoff_partitions_newest_timestamp_seconds", "PostgreSQL: end of the newest partition.");
-    describe_gauge!("sendoff_outbox_stuck", "Outbox rows that cannot be routed.");
-    describe_gauge!(
+        "Log lines that were not written, by reason: the queue was full, or writing failed.",
+    ),
+    ("sendoff_task_failures_total", "Tasks that panicked or ended unexpectedly, by task."),
+    ("sendoff_deliveries_dead_total", "Deliveries that were given up, by reason."),
+    ("sendoff_mails_total", "Attempts to send mail to a contact, by outcome."),
+    ("sendoff_maintenance_failures_total", "Failed turns of maintenance tasks, by task."),
+];
+const GAUGES: [(&str, &str); 12] = [
+    ("sendoff_dead_deliveries", "Deliveries whose attempts were exhausted in the last 24 hours."),
+    ("sendoff_engine_lanes", "Endpoints in the engine's memory, with deliveries queued, in flight or recent."),
+    ("sendoff_in_flight", "Requests in flight."),
+    ("sendoff_pace_behind", "Rate limit of backlogged endpoints, together, in deliveries per second; 0: unlimited."),
+    ("sendoff_pending", "Deliveries that wait for their first attempt or a retry."),
+    ("sendoff_oldest_pending_seconds", "How long the oldest due delivery has waited."),
+    ("sendoff_outbox_waiting", "Outbox rows not yet taken by the relay."),
+    ("sendoff_partitions", "PostgreSQL: message partitions."),
+    ("sendoff_partitions_oldest_timestamp_seconds", "PostgreSQL: start of the oldest partition except the first."),
+    ("sendoff_partitions_newest_timestamp_seconds", "PostgreSQL: end of the newest partition."),
+    ("sendoff_outbox_stuck", "Outbox rows that cannot be routed."),
+    (
         "sendoff_maintenance_last_success_timestamp_seconds",
-        Unit::Seconds,
-        "When this process last completed a turn of a maintenance task, in Unix time; 0: never."
-    );
-    describe_counter!("sendoff_maintenance_failures_total", "Failed turns of maintenance tasks, by task.");
-    describe_histogram!("sendoff_attempt_duration_seconds", Unit::Seconds, "Duration of attempts.");
-    describe_histogram!(
-        "sendoff_engine_step_seconds",
-        Unit::Seconds,
-        "Duration of one step of the engine's event loop."
-    );
-    describe_histogram!("sendoff_store_write_seconds", Unit::Seconds, "Duration of write transactions, by kind.");
-    describe_histogram!("sendoff_batch_size", "Items per transaction, by kind.");
+        "When this process last completed a turn of a maintenance task, in Unix time; 0: never.",
+    ),
+];
+const HISTOGRAMS: [(&str, &str); 4] = [
+    ("sendoff_attempt_duration_seconds", "Duration of attempts."),
+    ("sendoff_engine_step_seconds", "Duration of one step of the engine's event loop."),
+    ("sendoff_store_write_seconds", "Duration of write transactions, by kind."),
+    ("sendoff_batch_size", "Items per transaction, by kind."),
+];
+
+fn describe() {
+    let unit = |name: &str| if name.ends_with("_seconds") { Unit::Seconds } else { Unit::Count };
+    for (name, text) in COUNTERS {
+        describe_counter!(name, text);
+    }
+    for (name, text) in GAUGES {
+        describe_gauge!(name, unit(name), text);
+    }
+    for (name, text) in HISTOGRAMS {
+        describe_histogram!(name, unit(name), text);
+    }
 }

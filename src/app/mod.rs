@@ -104,7 +104,7 @@ impl App {
     /// The HTTP client or server can't be set up.
     pub fn start(config: &Config, opened: &OpenStore, listeners: Listeners) -> Result<App, AppError> {
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let connections = open_files::raise_limit(config.delivery.max_in_flight);
+        let connections = open_files::raise_limit(config.delivery.settings.max_in_flight);
         let failed = |error: std::io::Error| AppError::Start(format!("can't serve HTTP: {error}"));
         let http::ListenAddresses { main: address, admin: admin_address, portal: portal_address } =
             listeners.addresses().map_err(failed)?;
@@ -127,18 +127,18 @@ impl App {
             public_url: public_url.clone(),
             portal_url,
             frame_origins: config.http.frame_origins.clone(),
-            disable_after: config.delivery.disable_after,
+            disable_after: config.delivery.settings.disable_after,
             retention: config.store.retention,
             signature_type: config.delivery.signature_type,
             dashboard_secret: opened.dashboard_secret,
             feeds: feeds.clone(),
             passwords: Passwords::default(),
-            oidc: config.oidc.clone().map(OidcProvider::new).transpose()?.map(Arc::new),
-            require_totp: config.require_totp,
+            oidc: config.sign_in.oidc.clone().map(OidcProvider::new).transpose()?.map(Arc::new),
+            require_totp: config.sign_in.require_totp,
             draining: draining.clone(),
             metrics: metrics(opened.store.supervisor())?,
         };
-        let server = http::server(services, listeners, connections, config.delivery.drain).map_err(failed)?;
+        let server = http::server(services, listeners, connections, config.delivery.settings.drain).map_err(failed)?;
         let engine = match config.role.sends() {
             true => Some(Engine::start(opened.store.clone(), egress, engine_options(config, public_url.clone())?)),
             false => None,
@@ -157,7 +157,7 @@ impl App {
             feeds,
             handle: server.handle(),
             server: tokio::spawn(server),
-            drain: config.delivery.drain,
+            drain: config.delivery.settings.drain,
         })
     }
 
@@ -233,13 +233,7 @@ fn engine_options(config: &Config, dashboard_url: Url) -> Result<EngineOptions, 
     let mail = config.mail.as_ref().map(|mail| Smtp::new(&mail.url, mail.from.clone())).transpose();
     let mail = mail.map_err(|error| AppError::Start(error.to_string()))?;
     Ok(EngineOptions {
-        schedule: config.delivery.schedule.clone(),
-        timeout: config.delivery.timeout,
-        max_in_flight: config.delivery.max_in_flight,
-        endpoint_max_in_flight: config.delivery.endpoint_max_in_flight,
-        drain: config.delivery.drain,
-        disable_after: config.delivery.disable_after,
-        consumer_silent_after: config.delivery.consumer_silent_after,
+        delivery: config.delivery.settings.clone(),
         retention: config.store.retention,
         deleted_retention: config.store.deleted_retention,
         process: format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),

@@ -14,16 +14,16 @@
 mod http_config;
 mod key_config;
 mod mail_config;
-mod oidc_config;
 pub mod parsers;
 pub mod settings;
+mod sign_in_config;
 mod sources;
 
 use std::time::Duration;
 
-use crate::domain::access::oidc::OidcOptions;
 use crate::domain::address::AddressPolicy;
 use crate::domain::deliveries::backoff::RetrySchedule;
+use crate::domain::deliveries::delivery_settings::DeliverySettings;
 use crate::domain::signing::secret::SignatureType;
 use crate::egress::{EgressOptions, EgressProxy};
 use crate::store::{Connections, Location, Tuning};
@@ -31,6 +31,7 @@ pub use http_config::HttpConfig;
 pub use key_config::{KeyConfig, jwt_secret, master_key};
 pub use mail_config::MailConfig;
 use parsers::{count_within, size_within, span_within};
+pub use sign_in_config::SignInConfig;
 pub use sources::{ConfigError, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -52,10 +53,7 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// `None`: no mail is sent.
     pub mail: Option<MailConfig>,
-    /// `None`: no sign-in through an identity provider.
-    pub oidc: Option<OidcOptions>,
-    /// Accounts with a password need a second factor.
-    pub require_totp: bool,
+    pub sign_in: SignInConfig,
     pub log: LogConfig,
     /// Valid but risky settings, one line each.
     pub warnings: Vec<String>,
@@ -100,16 +98,9 @@ impl Role {
 /// Settings of the delivery engine.
 #[derive(Debug)]
 pub struct DeliveryConfig {
-    pub schedule: RetrySchedule,
+    pub settings: DeliverySettings,
     /// For new endpoints that name neither a type nor a secret.
     pub signature_type: SignatureType,
-    pub timeout: Duration,
-    pub max_in_flight: usize,
-    pub endpoint_max_in_flight: usize,
-    pub drain: Duration,
-    pub disable_after: Duration,
-    /// Consumers of polling endpoints that have not polled for this long are reported.
-    pub consumer_silent_after: Duration,
 }
 
 /// Log filter and format.
@@ -139,8 +130,7 @@ impl Config {
             egress: egress(settings)?,
             delivery: DeliveryConfig::new(settings)?,
             mail: MailConfig::new(settings)?,
-            oidc: oidc_config::options(settings)?,
-            require_totp: settings.parse("require_totp", parsers::boolean)?,
+            sign_in: SignInConfig::new(settings)?,
             log: LogConfig::new(settings)?,
             warnings: Vec::new(),
             store,
@@ -151,14 +141,14 @@ impl Config {
 
     fn risk_warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let (drain, retention) = (self.delivery.drain, self.store.retention);
+        let (drain, retention) = (self.delivery.settings.drain, self.store.retention);
         if drain < MAX_REQUEST_TIMEOUT {
             warnings.push(format!(
                 "SENDOFF_DRAIN ({drain:?}) is shorter than the maximum timeout of an endpoint ({MAX_REQUEST_TIMEOUT:?}): \
                  attempts cut off at shutdown will be sent twice"
             ));
         }
-        let retries: Duration = self.delivery.schedule.waits().iter().sum();
+        let retries: Duration = self.delivery.settings.schedule.waits().iter().sum();
         if retries > retention {
             warnings.push(format!(
                 "SENDOFF_RETENTION ({retention:?}) is shorter than all of SENDOFF_RETRY_SCHEDULE ({retries:?}): messages \
@@ -233,12 +223,12 @@ impl DeliveryConfig {
         // fit.
         let most = if settings.is_set("endpoint_max_in_flight") { max_in_flight } else { usize::MAX };
         let endpoint_max_in_flight = settings.parse("endpoint_max_in_flight", count_within(1, most))?;
-        Ok(DeliveryConfig {
+        let signature_type = settings.parse("signature_type", |text| {
+            SignatureType::from_word(text).ok_or_else(|| "is not a signature type".to_owned())
+        })?;
+        let settings = DeliverySettings {
             schedule: settings.parse("retry_schedule", |text| {
                 RetrySchedule::new("", parsers::spans(text)?).map_err(|wrong| wrong.reason)
-            })?,
-            signature_type: settings.parse("signature_type", |text| {
-                SignatureType::from_word(text).ok_or_else(|| "is not a signature type".to_owned())
             })?,
             timeout: settings.parse("request_timeout", span_within(SECOND, MAX_REQUEST_TIMEOUT))?,
             max_in_flight,
@@ -246,7 +236,8 @@ impl DeliveryConfig {
             drain: settings.parse("drain", span_within(SECOND, 60 * MINUTE))?,
             disable_after: settings.parse("endpoint_disable_after", span_within(SECOND, 365 * DAY))?,
             consumer_silent_after: settings.parse("consumer_silent_after", span_within(5 * MINUTE, 365 * DAY))?,
-        })
+        };
+        Ok(DeliveryConfig { settings, signature_type })
     }
 }
 

@@ -141,12 +141,7 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
         .wrap(from_fn(route_access::check))
         .wrap(from_fn(middleware::pass))
         .service(page("/", read().to(overview::show)))
-        .service(page("/deliveries", read().to(deliveries::show)))
-        .service(page("/messages", read().to(messages::show)))
-        .service(page("/deliveries.csv", read().to(deliveries::delivery_export::show)))
-        .service(page("/deliveries.jsonl", read().to(deliveries::delivery_export::show)))
-        .service(page("/messages.csv", read().to(messages::message_export::show)))
-        .service(page("/messages.jsonl", read().to(messages::message_export::show)))
+        .configure(lists)
         .service(page("/views", web::post().to(list_views::save)))
         .service(page("/views/delete", web::post().to(list_views::delete)))
         .service(page("/find", read().to(find::show)))
@@ -274,15 +269,21 @@ fn application(config: &mut web::ServiceConfig) {
     shared_pages(config);
 }
 
+/// The lists across applications or within one, and their exports.
+fn lists(config: &mut web::ServiceConfig) {
+    config
+        .service(page("/deliveries", read().to(deliveries::list)))
+        .service(page("/messages", read().to(messages::list)))
+        .service(page("/deliveries.csv", read().to(deliveries::delivery_export::show)))
+        .service(page("/deliveries.jsonl", read().to(deliveries::delivery_export::show)))
+        .service(page("/messages.csv", read().to(messages::message_export::show)))
+        .service(page("/messages.jsonl", read().to(messages::message_export::show)));
+}
+
 /// An application's pages that operators and its customer share.
 fn shared_pages(config: &mut web::ServiceConfig) {
     config
-        .service(page("/deliveries", read().to(deliveries::in_application)))
-        .service(page("/messages", read().to(messages::in_application)))
-        .service(page("/deliveries.csv", read().to(deliveries::delivery_export::in_application)))
-        .service(page("/deliveries.jsonl", read().to(deliveries::delivery_export::in_application)))
-        .service(page("/messages.csv", read().to(messages::message_export::in_application)))
-        .service(page("/messages.jsonl", read().to(messages::message_export::in_application)))
+        .configure(lists)
         .configure(endpoint_pages)
         .configure(polling::routes)
         .service(page("/event-types", read().to(event_types::list_in_application)))
@@ -304,8 +305,8 @@ fn endpoint_pages(config: &mut web::ServiceConfig) {
         .service(page("/development/{listener}", read().to(development_page::show)))
         .service(page("/endpoints/{endpoint}", read().to(endpoint::show)))
         .service(page(&act("edit"), read().to(endpoint_actions::edit)).route(web::post().to(endpoint_actions::change)))
-        .service(page(&act("disable"), web::post().to(endpoint_actions::disable)))
-        .service(page(&act("enable"), web::post().to(endpoint_actions::enable)))
+        .service(page(&act("disable"), web::post().to(endpoint_actions::turn::<true>)))
+        .service(page(&act("enable"), web::post().to(endpoint_actions::turn::<false>)))
         .service(page(&act("delete"), read().to(endpoint_actions::ask)).route(web::post().to(endpoint_actions::delete)))
         .service(page(&act("secret"), web::post().to(endpoint_secret::reveal)))
         .service(page(&act("rotate"), read().to(endpoint_secret::ask)).route(web::post().to(endpoint_secret::rotate)))

@@ -139,7 +139,7 @@ fn why_special_v4(ip: Ipv4Addr) -> Option<&'static str> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// The host is an address Sendoff does not connect to. Customers read it: it repeats only what the URL says.
-    #[error("points to an address that is not allowed: {0}. Use a public one")]
+    #[error("points to a blocked address: {0}. Use a public address")]
     Address(#[from] BlockedAddress),
     /// Unsupported scheme, port, credentials or host.
     #[error("{0}")]
@@ -185,17 +185,17 @@ impl AddressPolicy {
             "https" => {}
             "http" if !self.https_only => {}
             "http" => {
-                return Err(UrlError::Invalid("must begin with https://, plain http:// is turned off"));
+                return Err(UrlError::Invalid("must begin with https://: http:// is disabled"));
             }
             _ => return Err(UrlError::Invalid("must begin with https:// or http://")),
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(UrlError::Invalid(
-                "must not hold a user name or password, use the header Authorization instead",
+                "must not contain a user name or password: use the header Authorization instead",
             ));
         }
         if url.port() == Some(0) {
-            return Err(UrlError::Invalid("must not use port 0, nothing can listen there"));
+            return Err(UrlError::Invalid("must not use port 0"));
         }
         match url.host() {
             Some(Host::Ipv4(ip)) => Ok(self.check(ip.into())?),

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn formatted_durations_are_parsed() {
         for text in ["0s", "250ms", "1500ms", "5s", "90s", "30m", "2h", "7d", "25h"] {
             assert_eq!(format(parse(text).unwrap()), text);
         }

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_at_a_time_follows_an_iterator_of_that_time() {
+    fn messages_accepted_at_a_time_follow_its_iterator() {
         let iterator = FeedIterator::since(NOON);
         let just_before = Position::at(Time::from_micros(NOON.micros() - 1));
         assert!(just_before <= iterator.position && iterator.position < Position::at(NOON));

@@ -39,7 +39,7 @@ limits! {
     /// Maximum bytes of metadata, names and values together.
     METADATA_BYTES = 4_096, "metadata, names and values together", "bytes";
     /// Maximum event types in the filter of an endpoint, a polling endpoint or a replay.
-    EVENT_TYPES = 500, "event types that an endpoint, a polling endpoint or a replay names", "names";
+    EVENT_TYPES = 500, "event types in the filter of an endpoint, a polling endpoint or a replay", "names";
     /// Maximum channels in the filter of an endpoint or a polling endpoint.
     ENDPOINT_CHANNELS = 10, "channels of an endpoint or a polling endpoint", "names";
     /// The longest channel, in characters.
@@ -68,14 +68,14 @@ limits! {
     ORGANIZATIONS = 10_000, "organizations with a name or defaults of their own", "organizations";
     /// Maximum active API keys of an organization.
     KEYS = 1_000, "API keys of an organization", "keys";
-    /// Maximum unused portal links of an application; a further one replaces the oldest.
-    PORTAL_LINKS = 1_000, "unused portal links of an application; a further one replaces the oldest", "links";
-    /// Maximum portal sessions of an application; a further one ends the oldest.
-    PORTAL_SESSIONS = 1_000, "portal sessions of an application; a further one ends the oldest", "sessions";
+    /// Maximum unused portal links of an application; a new one beyond that replaces the oldest.
+    PORTAL_LINKS = 1_000, "unused portal links of an application; a new one replaces the oldest", "links";
+    /// Maximum portal sessions of an application; a new one beyond that ends the oldest.
+    PORTAL_SESSIONS = 1_000, "portal sessions of an application; a new one ends the oldest", "sessions";
     /// Maximum portal sessions that one request can expire.
-    SESSION_IDS = 100, "portal sessions whose access one request ends", "sessions";
+    SESSION_IDS = 100, "portal sessions that one request can expire", "sessions";
     /// Maximum expired session ids an application remembers, for existing and future sessions.
-    ACCESS_ENDS = 1_000, "portal sessions of an application whose access ended within a week", "sessions";
+    ACCESS_ENDS = 1_000, "expired portal sessions of an application, remembered for a week", "sessions";
     /// Maximum channels of a message.
     MESSAGE_CHANNELS = 10, "channels of a message", "names";
     /// Maximum tags of a message.
@@ -96,14 +96,14 @@ limits! {
     CONSUMERS = 100, "consumers of a polling endpoint", "consumers";
     /// Maximum autoconfig subscriptions of an application.
     AUTOCONFIGS = 100, "autoconfig subscriptions of an application", "subscriptions";
-    /// Maximum development endpoints of an application; a further one replaces the one not seen for the longest time.
-    DEVELOPMENT_ENDPOINTS = 20, "development endpoints of an application; a further one replaces the oldest", "endpoints";
-    /// Maximum attempts that are kept of a development endpoint; a further one replaces the oldest.
-    LOCAL_ATTEMPTS = 200, "attempts of a development endpoint; a further one replaces the oldest", "attempts";
+    /// Maximum development endpoints of an application; a new one beyond that replaces the one with the oldest report.
+    DEVELOPMENT_ENDPOINTS = 20, "development endpoints of an application; a new one replaces the oldest", "endpoints";
+    /// Maximum attempts kept of a development endpoint; a new one beyond that replaces the oldest.
+    LOCAL_ATTEMPTS = 200, "attempts of a development endpoint; a new one replaces the oldest", "attempts";
     /// The longest reason that a development endpoint did not respond, in characters.
     DEVELOPMENT_ERROR = 256, "error of an attempt at a development endpoint", "characters";
     /// Maximum ids in one reconciliation request.
-    RECEIVED_IDS = 10_000, "ids that a reconciliation names", "ids";
+    RECEIVED_IDS = 10_000, "ids in one reconciliation request", "ids";
     /// Maximum buckets in the digest of one reconciliation request.
     DIGEST_BUCKETS = 3_000, "buckets in the digest of a reconciliation", "buckets";
     /// Maximum ids that one bucket of a digest counts.
@@ -113,9 +113,9 @@ limits! {
     /// Maximum bytes of items on a page, unless its first item alone is larger.
     PAGE_BYTES = 4 * 1024 * 1024, "page of a list, unless its first item is larger", "bytes";
     /// Maximum validation errors in one response.
-    ERRORS = 20, "refused values that an answer lists", "values";
+    ERRORS = 20, "invalid values that one response lists", "values";
     /// The longest reason of a validation error, in characters.
-    ERROR_TEXT = 1_000, "text about one refused value", "characters";
+    ERROR_TEXT = 1_000, "reason for one invalid value", "characters";
 }
 
 /// The first 5 of `names`, joined by commas, and the number of the others.

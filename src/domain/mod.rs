@@ -5,8 +5,8 @@
 //! * [`feed`]: positions, iterators and leases of polling readers.
 //! * [`signing`]: secrets and signatures. [`access`]: keys, tokens, sessions, roles, the audit log.
 //! * [`notifications`]: operational events and mails.
-//! * [`ids`], [`limits`], [`invalid`], [`time`], [`duration_text`], [`address`], [`column_type`]: used by all of the
-//!   above.
+//! * [`ids`], [`limits`], [`invalid`], [`time`], [`time_range`], [`duration_text`], [`address`], [`column_type`],
+//!   [`retry_backoff`]: used by all of the above.
 //!
 //! Invariants:
 //!
@@ -26,8 +26,10 @@ pub mod ids;
 pub mod invalid;
 pub mod limits;
 pub mod notifications;
+pub mod retry_backoff;
 pub mod signing;
 pub mod time;
+pub mod time_range;
 pub mod url_query;
 
 pub use ids::{
@@ -36,3 +38,4 @@ pub use ids::{
 };
 pub use invalid::Invalid;
 pub use time::Time;
+pub use time_range::TimeRange;

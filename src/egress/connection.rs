@@ -8,7 +8,7 @@
 //! * [`ConnectionHandle`] gives an attempt access to its connection; [`PendingWrite`] waits for the rest of a request,
 //!   or aborts it.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
+use super::connect_service::{BoxError, Connect, ConnectService};
 use super::dns::resolver::Resolver;
 use super::proxy::{EgressProxy, Route, RouteStream};
 
@@ -40,8 +41,6 @@ const READ_LIMIT: usize = 256 * 1024;
 /// Bytes per read.
 const READ_BLOCK: usize = 8 * 1024;
 
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 /// The receiver sent more than any valid response needs.
 #[derive(Debug, thiserror::Error)]
 #[error("the receiver sent more than {READ_LIMIT} bytes in response to one request")]
@@ -50,7 +49,7 @@ pub struct ReadLimitExceeded;
 /// Opens connections. Cheap to clone: the client clones it per request and rarely connects.
 #[derive(Clone, Debug)]
 pub struct Connector {
-    https: Arc<HttpsConnector<Route>>,
+    https: Arc<HttpsConnector<ConnectService<Route>>>,
     max_age: Duration,
 }
 
@@ -63,33 +62,25 @@ impl Connector {
     pub fn new(resolver: Resolver, proxy: Option<EgressProxy>, max_age: Duration) -> Result<Connector, rustls::Error> {
         let mut tls = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let route = Route::new(resolver, proxy, tls.clone());
+        let route = ConnectService(Route::new(resolver, proxy, tls.clone()));
         Ok(Connector { https: Arc::new(HttpsConnector::from((route, tls))), max_age })
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = ReceiverConnection;
+impl Connect for Connector {
+    type Connection = ReceiverConnection;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<ReceiverConnection, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let (mut https, max_age) = (HttpsConnector::clone(&self.https), self.max_age);
-        Box::pin(async move {
-            let connecting = https.call(uri);
-            match timeout(CONNECT_TIMEOUT, connecting).await {
-                Ok(Ok(stream)) => {
-                    let retires = Instant::now() + max_age.mul_f64(rand::random_range(0.75..1.25));
-                    Ok(ReceiverConnection { stream, read_since_write: 0, progress: WriteProgress::new(retires) })
-                }
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    async fn connect(self, uri: Uri) -> Result<ReceiverConnection, BoxError> {
+        let connecting = HttpsConnector::clone(&self.https).call(uri);
+        match timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(stream)) => {
+                let retires = Instant::now() + self.max_age.mul_f64(rand::random_range(0.75..1.25));
+                Ok(ReceiverConnection { stream, read_since_write: 0, progress: WriteProgress::new(retires) })
             }
-        })
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        }
     }
 }
 

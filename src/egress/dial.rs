@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Uri;
@@ -20,9 +20,8 @@ use hyper_util::rt::TokioIo;
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
-use tower_service::Service;
 
-use super::connection::BoxError;
+use super::connect_service::{BoxError, Connect};
 use super::dns::resolver::{ResolveError, ResolvedAddresses, Resolver};
 use super::guard::Guard;
 use super::local::{NoPort, can_reach, exhausted, lacks_port};
@@ -52,8 +51,13 @@ impl Dialer {
     pub fn new(resolver: Resolver) -> Dialer {
         Dialer { resolver, preference: AddressPreference::default() }
     }
+}
 
-    async fn dial(self, uri: Uri) -> Result<TokioIo<TcpStream>, BoxError> {
+impl Connect for Dialer {
+    type Connection = TokioIo<TcpStream>;
+    type Error = BoxError;
+
+    async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, BoxError> {
         let host = uri.host().unwrap_or_default();
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
         let ResolvedAddresses { addresses, late } = self.resolver.resolve_allowed(host).await?;
@@ -80,20 +84,6 @@ impl Dialer {
             Err(DialError(Some((_, _, error)))) => Err(error.into()),
             Err(DialError(None)) => Err(io::Error::from(io::ErrorKind::NotFound).into()),
         }
-    }
-}
-
-impl Service<Uri> for Dialer {
-    type Response = TokioIo<TcpStream>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<TcpStream>, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().dial(uri))
     }
 }
 

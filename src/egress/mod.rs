@@ -5,7 +5,7 @@
 //!   failure of this machine.
 //! * `dns` looks names up, and `guard` blocks addresses (SSRF protection).
 //! * `dial` opens TCP connections, `proxy` tunnels through the operator's proxy, `connection` adds TLS and limits, and
-//!   `header_case` sets the case of header names.
+//!   `header_case` sets the case of header names. `connect_service` makes them the services of hyper.
 //! * `response` limits the recorded part of a response; `classify` turns errors into a [`Failure`] and a sentence.
 //! * [`smtp`] hands mail to the operator's mail server. [`provider_client`] asks the operator's identity provider.
 //!
@@ -23,6 +23,7 @@
 //! * Nothing here uses the store, the engine or the HTTP server.
 
 mod classify;
+mod connect_service;
 mod connection;
 mod dial;
 mod dns;
@@ -54,6 +55,7 @@ use url::{Host, Url};
 use crate::domain::address::{AddressPolicy, UrlError};
 use crate::domain::deliveries::attempt::{Failure, LocalFailure, Outcome};
 use crate::domain::{Invalid, Time};
+use connect_service::ConnectService;
 use connection::{ConnectionHandle, Connector, MAX_AGE};
 use dns::resolver::{self, Resolver};
 use guard::Guard;
@@ -103,7 +105,7 @@ pub struct EgressOptions {
 /// The HTTP client. Clones are cheap and share connections.
 #[derive(Clone, Debug)]
 pub struct Egress {
-    client: Client<Connector, Full<Bytes>>,
+    client: Client<ConnectService<Connector>, Full<Bytes>>,
     header_case: HeaderCase,
     resolver: Resolver,
     guard: Guard,
@@ -156,7 +158,7 @@ impl Egress {
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .http1_max_buf_size(HEAD_LIMIT)
             .http1_title_case_headers(true)
-            .build(connector);
+            .build(ConnectService(connector));
         Ok(Egress { client, header_case: HeaderCase::default(), resolver, guard })
     }
 

@@ -13,12 +13,9 @@
 
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
@@ -34,7 +31,7 @@ use tokio_socks::tcp::Socks5Stream;
 use tower_service::Service;
 use url::Url;
 
-use super::connection::BoxError;
+use super::connect_service::{BoxError, Connect, ConnectService};
 use super::dial::{Dialer, set_options};
 use super::dns::resolver::Resolver;
 use super::local::exhausted;
@@ -148,27 +145,32 @@ pub struct Route {
 #[derive(Clone, Debug)]
 struct Proxied {
     proxy: EgressProxy,
-    connector: ProxyConnector,
+    connector: ConnectService<ProxyConnector>,
 }
 
 impl Route {
     /// Connects to addresses that `resolver` allows, through `proxy` if there is one; `tls` verifies an `https` proxy.
     pub fn new(resolver: Resolver, proxy: Option<EgressProxy>, tls: ClientConfig) -> Route {
-        let proxied =
-            proxy.map(|proxy| Proxied { proxy, connector: ProxyConnector(HttpsConnector::from((ProxyDialer, tls))) });
+        let connector = |tls| ConnectService(ProxyConnector(HttpsConnector::from((ConnectService(ProxyDialer), tls))));
+        let proxied = proxy.map(|proxy| Proxied { proxy, connector: connector(tls) });
         Route { direct: Dialer::new(resolver.clone()), resolver, proxied }
     }
+}
 
-    async fn connect(mut self, uri: Uri) -> Result<RouteStream, BoxError> {
+impl Connect for Route {
+    type Connection = RouteStream;
+    type Error = BoxError;
+
+    async fn connect(self, uri: Uri) -> Result<RouteStream, BoxError> {
         let Some((proxied, intercept)) =
             self.proxied.as_ref().and_then(|proxied| Some((proxied, proxied.proxy.for_uri(&uri)?)))
         else {
-            return Ok(MaybeHttpsStream::Http(self.direct.call(uri).await?));
+            return Ok(MaybeHttpsStream::Http(self.direct.connect(uri).await?));
         };
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
         let addresses = self.resolver.resolve_allowed(uri.host().unwrap_or_default()).await?.addresses;
         if addresses.iter().any(|&ip| proxied.proxy.bypasses(ip)) {
-            return Ok(MaybeHttpsStream::Http(self.direct.call(uri).await?));
+            return Ok(MaybeHttpsStream::Http(self.direct.connect(uri).await?));
         }
         for ip in addresses.into_iter().take(MAX_TUNNELS) {
             match proxied.tunnel(&intercept, SocketAddr::new(ip, port)).await {
@@ -177,20 +179,6 @@ impl Route {
             }
         }
         Err(ProxyError::NoTunnel.into())
-    }
-}
-
-impl Service<Uri> for Route {
-    type Response = RouteStream;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<RouteStream, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().connect(uri))
     }
 }
 
@@ -203,7 +191,7 @@ impl Proxied {
     }
 
     async fn http_tunnel(&self, intercept: &Intercept, address: SocketAddr) -> Result<RouteStream, ProxyError> {
-        type TunnelError = <Tunnel<ProxyConnector> as Service<Uri>>::Error;
+        type TunnelError = <Tunnel<ConnectService<ProxyConnector>> as Service<Uri>>::Error;
         let target = format!("http://{address}/").parse().map_err(|_| ProxyError::NoTunnel)?;
         let mut tunnel = Tunnel::new(intercept.uri().clone(), self.connector.clone());
         if let Some(credentials) = intercept.basic_auth() {
@@ -242,24 +230,16 @@ async fn socks_tunnel(intercept: &Intercept, address: SocketAddr) -> Result<Rout
 
 /// Connects to the proxy, with TLS if its URL is `https`, within [`PROXY_TIMEOUT`].
 #[derive(Clone, Debug)]
-struct ProxyConnector(HttpsConnector<ProxyDialer>);
+struct ProxyConnector(HttpsConnector<ConnectService<ProxyDialer>>);
 
-impl Service<Uri> for ProxyConnector {
-    type Response = RouteStream;
+impl Connect for ProxyConnector {
+    type Connection = RouteStream;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<RouteStream, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, proxy: Uri) -> Self::Future {
-        let connecting = self.0.call(proxy);
-        Box::pin(async move {
-            timeout(PROXY_TIMEOUT, connecting)
-                .await
-                .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
-        })
+    async fn connect(mut self, proxy: Uri) -> Result<RouteStream, BoxError> {
+        timeout(PROXY_TIMEOUT, self.0.call(proxy))
+            .await
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
     }
 }
 
@@ -267,17 +247,12 @@ impl Service<Uri> for ProxyConnector {
 #[derive(Clone, Copy, Debug)]
 struct ProxyDialer;
 
-impl Service<Uri> for ProxyDialer {
-    type Response = TokioIo<TcpStream>;
+impl Connect for ProxyDialer {
+    type Connection = TokioIo<TcpStream>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<TcpStream>>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, proxy: Uri) -> Self::Future {
-        Box::pin(async move { Ok(TokioIo::new(dial_proxy(&proxy).await?)) })
+    async fn connect(self, proxy: Uri) -> io::Result<TokioIo<TcpStream>> {
+        Ok(TokioIo::new(dial_proxy(&proxy).await?))
     }
 }
 

@@ -47,10 +47,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
-use crate::domain::deliveries::backoff::RetrySchedule;
+use crate::domain::deliveries::delivery_settings::DeliverySettings;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
@@ -68,18 +69,7 @@ use runtime::{background_worker, local_upkeep, mailer, notification_listener, re
 /// The settings that the engine uses.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// For endpoints without a schedule of their own.
-    pub schedule: RetrySchedule,
-    pub timeout: Duration,
-    /// The concurrency limits: all requests of this process, and requests to one endpoint.
-    pub max_in_flight: usize,
-    pub endpoint_max_in_flight: usize,
-    /// The longest wait of a shutdown for attempts in flight.
-    pub drain: Duration,
-    /// Endpoints that only fail for this long are disabled.
-    pub disable_after: Duration,
-    /// Consumers of polling endpoints that have not polled for this long are reported.
-    pub consumer_silent_after: Duration,
+    pub delivery: DeliverySettings,
     /// The retention of messages, deliveries and attempts.
     pub retention: Duration,
     /// The retention of the rows of deleted endpoints and applications.
@@ -116,7 +106,7 @@ pub struct Engine {
     process: Uuid,
     drain: Duration,
     events: mpsc::UnboundedSender<LoopInput>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     phase: watch::Sender<Phase>,
     relay: JoinHandle<()>,
     lease_keeper: JoinHandle<()>,
@@ -130,27 +120,28 @@ impl Engine {
         let clocks = Clocks::start(clock);
         let (events, inbox) = mpsc::unbounded_channel();
         let (finished, results) = mpsc::unbounded_channel();
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let (phase, phases) = watch::channel(Phase::Running);
         let (fleet, fleet_watch) = watch::channel(Fleet::default());
         let freed = Arc::new(Notify::new());
         let process = EngineProcess { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
         let id = process.id;
+        let DeliverySettings { schedule, timeout, max_in_flight, endpoint_max_in_flight, drain, .. } = options.delivery;
         let sender = AttemptSender {
             egress,
-            schedule: options.schedule,
+            schedule,
             organizations: store.organization_defaults(),
-            timeout: options.timeout,
+            timeout,
             dashboard_url: options.dashboard_url,
             episodes: FailureEpisodes::default(),
         };
-        let caps = (options.max_in_flight, options.endpoint_max_in_flight);
+        let caps = (max_in_flight, endpoint_max_in_flight);
         let event_loop = EventLoop::new(store.clone(), sender, clocks, caps, events.clone(), finished);
         let maintenance = Maintenance {
             retention: options.retention,
             deleted_retention: options.deleted_retention,
-            disable_after: options.disable_after,
-            consumer_silent_after: options.consumer_silent_after,
+            disable_after: options.delivery.disable_after,
+            consumer_silent_after: options.delivery.consumer_silent_after,
         };
         let supervisor = store.supervisor();
         let began = Instant::now().into_std();
@@ -162,33 +153,31 @@ impl Engine {
             supervisor.essential(Component::EventLoop, event_loop.run(inbox, loop_pulse)),
             supervisor.essential(Component::Recorder, recorder::run(store.clone(), results, events.clone())),
         ];
-        tasks.extend(start_workers(&store, clock, &fleet_watch, &stopped, options.mail));
+        tasks.extend(start_workers(&store, clock, &fleet_watch, &stop, options.mail));
         tasks.extend([
             supervisor.restarting(Component::Listener, {
-                let (store, events, stopped, id) = (store.clone(), events.clone(), stopped.clone(), id);
-                move || {
-                    notification_listener::run(store.clone(), id, events.clone(), Arc::clone(&freed), stopped.clone())
-                }
+                let (store, events, stop, id) = (store.clone(), events.clone(), stop.clone(), id);
+                move || notification_listener::run(store.clone(), id, events.clone(), Arc::clone(&freed), stop.clone())
             }),
             supervisor.restarting(Component::Maintenance, {
-                let (store, fleet_watch, stopped) = (store.clone(), fleet_watch.clone(), stopped.clone());
-                move || maintenance.run(store.clone(), clock, fleet_watch.clone(), stopped.clone())
+                let (store, fleet_watch, stop) = (store.clone(), fleet_watch.clone(), stop.clone());
+                move || maintenance.run(store.clone(), clock, fleet_watch.clone(), stop.clone())
             }),
             supervisor.restarting(Component::LocalUpkeep, {
-                let (store, stopped) = (store.clone(), stopped.clone());
-                move || local_upkeep::run(store.clone(), clock, stopped.clone())
+                let (store, stop) = (store.clone(), stop.clone());
+                move || local_upkeep::run(store.clone(), clock, stop.clone())
             }),
         ]);
         Engine {
             relay: supervisor.restarting(Component::Relay, {
-                let (store, stopped) = (store.clone(), stopped.clone());
-                move || relay_loop::run(store.clone(), clock, fleet_watch.clone(), stopped.clone())
+                let (store, stop) = (store.clone(), stop.clone());
+                move || relay_loop::run(store.clone(), clock, fleet_watch.clone(), stop.clone())
             }),
             lease_keeper: supervisor.essential(Component::LeaseKeeper, lease_keeper),
             tasks,
             store,
             process: id,
-            drain: options.drain,
+            drain,
             events,
             stop,
             phase,
@@ -217,7 +206,7 @@ impl Engine {
     /// Returns `true` if every result is recorded.
     async fn finish(&mut self, until: Instant) -> bool {
         self.store.supervisor().expect_ends();
-        let _ = self.stop.send(true);
+        self.stop.cancel();
         // The relay first: its transaction commits or rolls back, and adds nothing new.
         let _ = tokio::time::timeout_at(until, &mut self.relay).await;
         let (done, drained) = oneshot::channel();
@@ -248,17 +237,17 @@ fn start_workers(
     store: &Store,
     clock: Clock,
     fleet: &FleetWatch,
-    stopped: &watch::Receiver<bool>,
+    stop: &CancellationToken,
     mail: Option<Mailer>,
 ) -> Vec<JoinHandle<()>> {
     let supervisor = store.supervisor();
-    let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
+    let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stop.clone());
     let background = move || background_worker::run(ours.clone(), clock, fleet_watch.clone(), until.clone());
     let mut started = vec![supervisor.restarting(Component::Background, background)];
     if let Some(mailer) = mail {
         // Before the first record, or failing endpoints are missed.
         store.enable_mail();
-        let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
+        let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stop.clone());
         let mail = move || mailer::run(mailer.clone(), ours.clone(), clock, fleet_watch.clone(), until.clone());
         started.push(supervisor.restarting(Component::Mail, mail));
     }

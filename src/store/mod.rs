@@ -51,7 +51,7 @@ use db::postgres::{self, Postgres};
 pub use db::scans::ScanPermit;
 use db::sqlite::{self, Sqlite};
 pub use db::store_error::StoreError;
-pub(crate) use db::tx::{Connection, Tx, on, read, read_vital};
+pub(crate) use db::tx::{Connection, Tx, on, read, read_vital, write_one};
 use ingest::{idempotency, routing_cache, writer};
 pub use query::page::{Order, Page, PageRequest, Scanned};
 use queue::{notify, signals};
@@ -68,6 +68,15 @@ pub struct StoreOptions {
     pub queue: usize,
     /// Maximum endpoints of a message before its deliveries are [fanned out](ingest::fan_out) in steps.
     pub wide: usize,
+}
+
+#[cfg(test)]
+impl StoreOptions {
+    /// An SQLite file in `folder`, with a new key.
+    pub(crate) fn in_folder(folder: &tempfile::TempDir) -> StoreOptions {
+        let (location, master) = (Location::Sqlite(folder.path().join("store.db")), MasterKey::generate());
+        StoreOptions { location, master, max_payload: 1_024, queue: 10, wide: WIDE }
+    }
 }
 
 /// Connection settings.

@@ -77,7 +77,7 @@ async fn a_loop_that_panics_or_ends_is_restarted() {
 
 #[test]
 fn restart_backoff_grows_up_to_a_bound() {
-    let mut backoff = Backoff(BACKOFF.0);
+    let mut backoff = BACKOFF;
     let waits: Vec<u128> = (0..11).map(|_| backoff.failed().as_millis()).collect();
     assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]);
 }
@@ -85,16 +85,16 @@ fn restart_backoff_grows_up_to_a_bound() {
 #[tokio::test]
 async fn a_loop_may_end_once_expected() {
     let (supervisor, starts) = (Supervisor::default(), Arc::new(AtomicUsize::new(0)));
-    let (stop, stopped) = watch::channel(false);
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
     let noted = Arc::clone(&starts);
     let running = supervisor.restarting(Component::Relay, move || {
         noted.fetch_add(1, Ordering::SeqCst);
-        let mut stopped = stopped.clone();
-        async move { drop(stopped.wait_for(|stop| *stop).await) }
+        stopped.clone().cancelled_owned()
     });
     until("it runs", || starts.load(Ordering::SeqCst) == 1).await;
     supervisor.expect_ends();
-    stop.send_replace(true);
+    stop.cancel();
     running.await.unwrap();
     assert_eq!(starts.load(Ordering::SeqCst), 1);
 }

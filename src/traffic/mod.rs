@@ -1,12 +1,12 @@
 //! Limits on incoming traffic.
 //!
-//! Come here to change a caller's rate limit, the address of a caller behind proxies, or how a long response detects
-//! that its reader is gone.
+//! Come here to change a caller's rate limit, the address of a caller behind proxies, or how a long response is sent
+//! and detects that its reader is gone.
 //!
 //! * [`RateLimits`](rate_limits::RateLimits): a token bucket per key, application, session and address.
 //! * [`TrustedProxies`](proxies::TrustedProxies): the proxies that are trusted to report the caller's address.
 //! * [`BodyBudget`](body_budget::BodyBudget): the memory for request bodies, with a share for each caller.
-//! * [`Hangup`](hangup::Hangup): tells a long response that its reader is gone.
+//! * [`Hangup`](hangup::Hangup): tells a long response that its reader is gone. [`event_stream`]: server-sent events.
 //! * [`Traffic`]: all but the last, shared by the API and the dashboard.
 //!
 //! Invariants:
@@ -16,6 +16,7 @@
 //! * Nothing here depends on routes or the store.
 
 pub mod body_budget;
+pub mod event_stream;
 pub mod hangup;
 pub mod proxies;
 pub mod rate_limits;

@@ -24,7 +24,7 @@ on_both! {
     a_revoked_key_is_refused_within_seconds_of_another_process
     when_a_key_was_used_is_noted_behind_the_answer
     a_logged_out_token_is_refused
-    what_a_caller_changes_or_reveals_is_in_the_audit_log
+    changes_and_reveals_of_callers_are_audited
 }
 
 async fn a_key_is_as_good_as_a_token_of_its_organization(world: World) {
@@ -204,7 +204,7 @@ async fn with_a_public_key_others_sign_and_keys_go_on() {
     world.call_as(theirs, "GET", "/app", None).await.expect(401);
 }
 
-async fn what_a_caller_changes_or_reveals_is_in_the_audit_log(world: World) {
+async fn changes_and_reveals_of_callers_are_audited(world: World) {
     let (key, text) = world.key(&[KeyScope::Write], None).await;
     world.call_as(&text, "POST", "/app", Some(r#"{"name":"Acme","uid":"a"}"#)).await.expect(201);
     let url = r#"{"url":"https://example.com/hook"}"#;

@@ -11,7 +11,7 @@ use crate::world::{World, said};
 
 on_both! {
     every_method_is_described_or_refused
-    what_is_not_described_is_not_answered_yet
+    operations_without_a_description_return_501
     every_described_answer_is_given
     every_described_field_is_read
 }
@@ -54,7 +54,7 @@ async fn every_method_is_described_or_refused(world: World) {
     }
 }
 
-async fn what_is_not_described_is_not_answered_yet(world: World) {
+async fn operations_without_a_description_return_501(world: World) {
     let mut ids = BTreeSet::new();
     for (method, path, described) in operations() {
         assert!(ids.insert(described["operationId"].as_str()), "an id of its own: {described}");

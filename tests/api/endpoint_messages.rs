@@ -7,12 +7,12 @@ use crate::support::on_both;
 use crate::world::{HOUR, World};
 
 on_both! {
-    what_an_endpoint_was_sent
+    messages_sent_to_an_endpoint_are_listed
     counts
     a_resting_endpoint_says_how_many_wait_and_when_it_is_tried
 }
 
-async fn what_an_endpoint_was_sent(world: World) {
+async fn messages_sent_to_an_endpoint_are_listed(world: World) {
     let app = world.app("a").await;
     let (one, other) = (world.endpoint("a").await, world.endpoint("a").await);
     let mut ids = Vec::new();

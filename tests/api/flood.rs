@@ -71,7 +71,7 @@ fn flood(server: &Server, key: &str, round: usize) -> BTreeSet<u16> {
 }
 
 #[test]
-fn whatever_is_invented_makes_no_series() {
+fn unknown_methods_and_paths_create_no_metric_series() {
     let file = sqlite_file();
     let server = Binary::on(&file.url()).set("SENDOFF_LOG", "off").serve();
     let requests = || -> BTreeSet<String> {

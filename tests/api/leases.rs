@@ -10,8 +10,8 @@ use crate::support::{SOON, eventually};
 use crate::world::{HOUR, Said, World};
 
 on_both! {
-    what_a_consumer_is_given_is_its_own
-    what_was_not_committed_comes_again
+    leased_messages_belong_to_one_consumer
+    uncommitted_messages_are_returned_again
     bad_leases
     a_leased_consumer_waits_for_the_next_message
     a_program_subscribes_by_one_token
@@ -45,7 +45,7 @@ fn offsets(page: &Value) -> Vec<u64> {
     page["data"].as_array().expect("a page").iter().map(|one| one["offset"].as_u64().expect("an offset")).collect()
 }
 
-async fn what_a_consumer_is_given_is_its_own(world: World) {
+async fn leased_messages_belong_to_one_consumer(world: World) {
     polled(&world, json!({"channels": ["eu"]})).await;
     let mut sent = Vec::new();
     for n in 0..4 {
@@ -82,7 +82,7 @@ async fn what_a_consumer_is_given_is_its_own(world: World) {
     assert_eq!(ids(&receive(&world, "late").await.expect(200)), [next["id"].as_str().unwrap()]);
 }
 
-async fn what_was_not_committed_comes_again(world: World) {
+async fn uncommitted_messages_are_returned_again(world: World) {
     polled(&world, json!({})).await;
     let message = world.message("a", "t").await;
     let first = receive(&world, "c?lease_duration_ms=1").await.expect(200);

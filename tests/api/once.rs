@@ -95,7 +95,7 @@ async fn a_failure_is_not_remembered(world: World) {
     assert_eq!(post(&world, &world.token, "", path, &body).await.refused(), ["header.idempotency-key"]);
 }
 
-async fn of_twenty_at_once_one_acts(world: World) {
+async fn one_of_twenty_concurrent_requests_takes_effect(world: World) {
     let app = world.app("acme").await;
     let (path, body) = (format!("/app/{app}/msg"), json!({"eventType": "a", "payload": {}}).to_string());
     let all = (0..20).map(|_| post(&world, &world.token, "k", &path, &body));
@@ -114,5 +114,5 @@ on_both! {
     again_gives_the_first_answer
     a_key_is_bound_to_its_url_and_its_caller
     a_failure_is_not_remembered
-    of_twenty_at_once_one_acts
+    one_of_twenty_concurrent_requests_takes_effect
 }

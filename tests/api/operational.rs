@@ -13,8 +13,8 @@ on_both! {
     operational_endpoints
     filters_name_operational_events
     a_chat_channel_hides_its_url
-    only_the_organization_is_told
-    what_is_done_over_rest_is_told
+    only_the_organization_is_notified
+    changes_over_rest_emit_operational_events
     the_application_behind_them_is_hidden
 }
 
@@ -179,7 +179,7 @@ async fn a_chat_channel_hides_its_url(world: World) {
     has(&made, json!({"chatFormat": null, "url": url}));
 }
 
-async fn only_the_organization_is_told(world: World) {
+async fn only_the_organization_is_notified(world: World) {
     let app = world.app("acme").await;
     let listener = listener(&world, json!({"url": "http://127.0.0.1:1/", "uid": "ops"})).await;
     let own = world.tokens.mint_app(&world.org(), app.parse().unwrap(), world.now(), HOUR).unwrap();
@@ -206,7 +206,7 @@ async fn only_the_organization_is_told(world: World) {
     assert_eq!(world.call_as(&stranger, "GET", &format!("{ALL}/{listener}"), None).await.status, 404);
 }
 
-async fn what_is_done_over_rest_is_told(world: World) {
+async fn changes_over_rest_emit_operational_events(world: World) {
     let listener = listener(&world, json!({"url": "http://127.0.0.1:1/"})).await;
     let app = world.app("acme").await;
     let endpoint = world.endpoint("acme").await;

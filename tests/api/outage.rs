@@ -40,7 +40,7 @@ async fn without_its_store_it_says_503_and_goes_on_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_when_too_much_waits_is_turned_away_on_sqlite() {
+async fn a_full_queue_rejects_requests_on_sqlite() {
     let file = sqlite_file();
     let world = World::at(&file.url(), Settings { queue: 1, ..Settings::default() }).await;
     world.app("a").await;
@@ -53,7 +53,7 @@ async fn who_comes_when_too_much_waits_is_turned_away_on_sqlite() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_when_too_much_waits_is_turned_away_on_postgres() {
+async fn a_full_queue_rejects_requests_on_postgres() {
     let url = Postgres::shared().fresh_database();
     let world = World::at(&url, Settings { queue: 1, ..Settings::default() }).await;
     world.app("a").await;

@@ -16,7 +16,7 @@ use crate::world::{HOUR, Said, World, said};
 on_both! {
     destinations_are_polling_endpoints
     messages_are_fetched_in_pages
-    what_no_reader_can_go_on_from_is_refused
+    unusable_iterators_are_rejected
     a_consumer_s_position_is_kept
     a_token_opens_one_polling_endpoint
     a_reader_waits_for_the_next_message
@@ -131,7 +131,7 @@ async fn messages_are_fetched_in_pages(world: World) {
     assert_eq!(ids(&asked("").await), all[1..], "what has no content is left out");
 }
 
-async fn what_no_reader_can_go_on_from_is_refused(world: World) {
+async fn unusable_iterators_are_rejected(world: World) {
     let (app, _) = (world.app("a").await.parse().unwrap(), world.app("b").await);
     for name in ["a", "b"] {
         pull(&world, name, "pull", json!({})).await;

@@ -14,7 +14,7 @@ use crate::world::World;
 on_both! {
     a_customer_gets_a_token_and_a_link
     an_application_is_made_on_the_way
-    a_visit_does_what_its_options_say
+    a_portal_session_is_limited_to_its_options
     event_types_behind_flags
     bad_options
     the_portal_looks_as_the_team_says
@@ -111,7 +111,7 @@ async fn an_application_is_made_on_the_way(world: World) {
     assert_eq!(world.get("/app/raced").await.expect(200)["name"], "R");
 }
 
-async fn a_visit_does_what_its_options_say(world: World) {
+async fn a_portal_session_is_limited_to_its_options(world: World) {
     world.app("a").await;
     let endpoint = world.endpoint("a").await;
     let message = world.message("a", "t").await;

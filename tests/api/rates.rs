@@ -82,7 +82,7 @@ async fn an_application_s_tokens_share_a_bucket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_shows_nothing_good_is_limited_by_address() {
+async fn callers_without_a_valid_credential_are_limited_by_address() {
     let world = world(Rates { address: NonZeroU32::new(1), ..NONE }).await;
     let expired = world.tokens.mint_org(&world.org(), world.now().minus(2 * HOUR), HOUR).unwrap();
     let unknown = format!("sk_{}", "a".repeat(43));

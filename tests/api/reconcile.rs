@@ -10,9 +10,9 @@ use crate::support::{Kind, on_both};
 use crate::world::{HOUR, Settings, World, said};
 
 on_both! {
-    what_a_receiver_misses
+    missing_messages_are_listed
     what_a_receiver_misses_by_a_digest
-    what_it_misses_is_sent_again
+    missing_messages_are_resent
     bad_reconciliations
     who_may_reconcile
 }
@@ -40,7 +40,7 @@ fn ids_of(page: &Value) -> Vec<&str> {
     page["data"].as_array().expect("a page").iter().map(|one| one["id"].as_str().expect("an id")).collect()
 }
 
-async fn what_a_receiver_misses(world: World) {
+async fn missing_messages_are_listed(world: World) {
     let (path, ids) = three(&world).await;
     let ask = async |more: Value| world.call("POST", &path, since(&world, more)).await.expect(200);
     let all = ask(json!({})).await;
@@ -124,7 +124,7 @@ async fn what_a_receiver_misses_by_a_digest(world: World) {
     assert_eq!(pending, [&*ids[1], &ids[4]]);
 }
 
-async fn what_it_misses_is_sent_again(world: World) {
+async fn missing_messages_are_resent(world: World) {
     let (path, ids) = three(&world).await;
     let body = since(&world, json!({"has": [ids[0]], "resend": true}));
     // A client that tries again begins no second task.

@@ -173,7 +173,7 @@ async fn seen(browser: &Browser) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn nothing_that_others_wrote_runs_or_breaks_a_page() {
+async fn text_from_outside_neither_runs_nor_breaks_a_page() {
     let payloads = payloads();
     assert!(payloads.len() >= 200, "{}", payloads.len());
     let story = infest(&payloads).await;

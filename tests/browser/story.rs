@@ -125,8 +125,7 @@ async fn things(site: &mut Site, failed: &Message) {
     let spec = BackgroundSpec {
         kind: TaskKind::Recover,
         scope: TaskScope::Application(acme.id),
-        filter: Default::default(),
-        listed: None,
+        selection: sendoff::store::jobs::background::TaskSelection::Messages(Default::default()),
         by: "ada".into(),
         total: None,
     };

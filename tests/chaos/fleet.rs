@@ -136,7 +136,7 @@ fn stopped(pid: u32) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_worker_stopped_beyond_its_lease_changes_nothing_when_it_goes_on() {
+async fn a_worker_paused_beyond_its_lease_changes_nothing_afterwards() {
     stopped_beyond_its_lease("a worker stopped beyond its lease, and continued", None).await;
 }
 
@@ -193,7 +193,7 @@ async fn limits_hold_across_processes() {
 
 /// What the API accepted is announced to the worker; where the announcement is lost, its scan finds it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_others_accepted_arrives_at_once_and_without_notify_with_the_next_scan() {
+async fn messages_accepted_by_others_arrive_at_once_or_with_the_next_scan() {
     let mut world = fleet(1, 1).await;
     world.shared_by(1).await;
     let told = one_by_one(&world, 60).await;

@@ -24,7 +24,7 @@ use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::access::operator_sessions::{NewSession, PasswordSignIn, SessionClient};
 use sendoff::store::access::second_factors::SecondFactorProof;
 use sendoff::store::ingest::outbox::RelayRequest;
-use sendoff::store::jobs::background::{BackgroundSpec, StartResult};
+use sendoff::store::jobs::background::{BackgroundSpec, StartResult, TaskSelection};
 use sendoff::store::{Order, PageRequest, Tenant};
 
 use crate::support::on_both;
@@ -249,8 +249,7 @@ impl<'w> Scene<'w> {
             let spec = BackgroundSpec {
                 kind: TaskKind::Recover,
                 scope: TaskScope::Application(app.id),
-                filter: Default::default(),
-                listed: None,
+                selection: TaskSelection::Messages(Default::default()),
                 by: MARK.into(),
                 total: None,
             };

@@ -16,13 +16,13 @@ use crate::support::on_both;
 use crate::world::{Browser, MINUTE, Try, World, dead, field, location, retry};
 
 on_both! {
-    what_is_chosen_is_counted_and_sent_and_nothing_else
-    what_is_missing_is_sent_within_an_application
+    only_selected_deliveries_are_counted_and_sent
+    missing_messages_of_an_application_are_sent
     a_resend_is_canceled_once_and_what_it_did_stands
     wrong_choices_are_named_and_kept
     only_so_many_run_at_once_and_others_work_is_not_seen
     a_list_and_its_resend_are_one_query
-    what_cannot_be_sent_is_said_and_not_counted
+    deliveries_that_cannot_be_sent_are_named_and_not_counted
     selected_deliveries_are_canceled_together
 }
 
@@ -72,7 +72,7 @@ async fn press(browser: &Browser<'_>, page: &str) -> String {
     location(&response).to_owned()
 }
 
-async fn what_is_chosen_is_counted_and_sent_and_nothing_else(world: World) {
+async fn only_selected_deliveries_are_counted_and_sent(world: World) {
     let (acme, acmes) = failing(&world, "Acme", 7).await;
     failing(&world, "Globex", 3).await;
     let message = world.message(&acme, "even", "{}", world.ago(MINUTE * 2)).await;
@@ -132,7 +132,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else(world: World) {
     assert!(list.contains("dead deliveries") && list.contains("finished") && list.contains(" 3 "), "{list}");
 }
 
-async fn what_is_missing_is_sent_within_an_application(world: World) {
+async fn missing_messages_of_an_application_are_sent(world: World) {
     let acme = world.app("Acme").await;
     for n in 0..4 {
         world.message(&acme, "a.b", "{}", world.ago(MINUTE * (n + 1))).await;
@@ -223,9 +223,8 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen(world: World) {
     let spec = sendoff::store::jobs::background::BackgroundSpec {
         kind: sendoff::domain::deliveries::background::TaskKind::Recover,
         scope,
-        filter: Default::default(),
+        selection: sendoff::store::jobs::background::TaskSelection::Messages(Default::default()),
         by: "a stranger".into(),
-        listed: None,
         total: None,
     };
     let begun = world.store.start_background(&strangers, spec, Clock.now()).await.unwrap();
@@ -325,7 +324,7 @@ async fn a_list_and_its_resend_are_one_query(world: World) {
 }
 
 /// Not all that is listed can be sent: the page says how many cannot, and why.
-async fn what_cannot_be_sent_is_said_and_not_counted(world: World) {
+async fn deliveries_that_cannot_be_sent_are_named_and_not_counted(world: World) {
     let (acme, endpoint) = failing(&world, "Acme", 3).await;
     let gone = world.message(&acme, "even", "{}", world.ago(MINUTE * 20)).await;
     world.tries(&gone, &endpoint, [Try::answered(world.ago(MINUTE * 20), 500, "", dead())]).await;

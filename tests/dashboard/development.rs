@@ -10,10 +10,10 @@ use crate::support::on_both;
 use crate::world::{MINUTE, World};
 
 on_both! {
-    what_a_listener_reports_is_shown
+    reports_of_a_listener_are_shown
 }
 
-async fn what_a_listener_reports_is_shown(world: World) {
+async fn reports_of_a_listener_are_shown(world: World) {
     let (acme, other) = (world.app("Acme").await, world.app("Other").await);
     let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE)).await;
     let report = async |response: Option<LocalResponse>| {

@@ -14,7 +14,7 @@ use crate::support::on_both;
 use crate::world::{Browser, Try, World, location};
 
 on_both! {
-    whatever_has_a_name_is_found_in_its_own_organization
+    every_named_object_is_found_in_its_own_organization
 }
 
 /// The address that a search redirects to, or the words of the page.
@@ -33,7 +33,7 @@ async fn find(browser: &Browser<'_>, text: &str) -> Result<String, String> {
     }
 }
 
-async fn whatever_has_a_name_is_found_in_its_own_organization(world: World) {
+async fn every_named_object_is_found_in_its_own_organization(world: World) {
     let (tenant, other) = (world.tenant(), Tenant::org("org_b".parse().unwrap()));
     let uid = |text: &str, prefix| Some(Uid::parse("uid", text, prefix).unwrap());
     let spec = ApplicationSpec { uid: uid("acme", AppId::PREFIX), name: "Acme Corp".into(), ..Default::default() };

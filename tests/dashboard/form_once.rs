@@ -12,7 +12,7 @@ use crate::support::on_both;
 use crate::world::{Browser, MINUTE, Try, World, dead, hidden, location};
 
 on_both! {
-    every_form_that_makes_something_acts_once
+    every_form_takes_effect_once
     a_large_payload_is_sent_from_the_text_box
 }
 
@@ -51,7 +51,7 @@ async fn outcome(browser: &Browser<'_>, form: &Posted, fields: &[(&str, String)]
     (status, lines.collect::<Vec<_>>().join("\n"))
 }
 
-async fn every_form_that_makes_something_acts_once(world: World) {
+async fn every_form_takes_effect_once(world: World) {
     let (browser, acme) = (world.sign_in().await, world.app("Acme").await);
     let endpoint = world.endpoint(&acme, URL).await;
     let other = world.endpoint(&acme, "http://127.0.0.1:9/other").await;

@@ -10,9 +10,9 @@ use crate::support::on_both;
 use crate::world::{MINUTE, Try, World, dead, execute, retry};
 
 on_both! {
-    foreign_text_is_shown_as_text_wherever_it_comes_from
-    what_a_url_carries_is_not_written_into_a_page
-    what_is_typed_into_a_filter_stays_text
+    text_from_outside_is_shown_as_text_everywhere
+    text_of_a_url_is_not_written_into_a_page
+    filter_input_stays_text
     a_payload_of_any_shape_is_shown_within_bounds
 }
 
@@ -62,7 +62,7 @@ const TEXTS: [&str; 42] = [
     "{\"__proto__\":{\"x\":1},\"<b>\":\"</b>\"}",
 ];
 
-async fn foreign_text_is_shown_as_text_wherever_it_comes_from(world: World) {
+async fn text_from_outside_is_shown_as_text_everywhere(world: World) {
     let browser = world.sign_in().await;
     for (n, text) in TEXTS.iter().enumerate() {
         let app = world.app(text).await;
@@ -126,7 +126,7 @@ async fn foreign_text_is_shown_as_text_wherever_it_comes_from(world: World) {
     }
 }
 
-async fn what_a_url_carries_is_not_written_into_a_page(world: World) {
+async fn text_of_a_url_is_not_written_into_a_page(world: World) {
     let browser = world.sign_in().await;
     for text in TEXTS {
         let odd: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
@@ -154,7 +154,7 @@ async fn what_a_url_carries_is_not_written_into_a_page(world: World) {
 }
 
 /// What is typed into a filter stands there as text, and in links that keep it.
-async fn what_is_typed_into_a_filter_stays_text(world: World) {
+async fn filter_input_stays_text(world: World) {
     let browser = world.sign_in().await;
     for text in TEXTS {
         let odd: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();

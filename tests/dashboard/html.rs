@@ -272,7 +272,7 @@ fn read(text: &str) -> (Tag, &str) {
 }
 
 #[test]
-fn what_does_not_belong_is_noticed() {
+fn the_check_of_pages_rejects_bad_markup() {
     const OURS: &str = "<script src=\"/static/a\" defer></script><script src=\"/static/b\" defer></script>";
     check(&format!("<!doctype html>{OURS}<p class=\"a\">x &lt;script&gt;</p><br>"), "good");
     for bad in [

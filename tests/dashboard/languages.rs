@@ -141,7 +141,7 @@ async fn every_text_of_the_portal_is_in_the_catalog(world: World) {
         world.tries(&message, &bad, [failed]).await;
         messages.push(message.id);
     }
-    world.store.cancel(&world.tenant(), acme.id, messages[0], one.id, world.now).await.unwrap();
+    world.store.cancel(&world.tenant(), acme.id, (messages[0], one.id), world.now).await.unwrap();
     let app = customer.page("/portal/resend?status=dead").await;
     let job = customer.post("/portal/resend", &[("csrf", field(&app, "csrf")), ("status", "dead".into())]).await;
     let job = crate::world::location(&job).to_owned();

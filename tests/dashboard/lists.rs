@@ -24,7 +24,7 @@ on_both! {
     rows_are_selected_and_resent
     an_account_keeps_views_under_names
     a_chip_takes_its_own_filter_away_and_keeps_the_others
-    what_is_typed_wrong_is_said_at_its_field
+    errors_are_shown_at_their_field
     an_application_is_named_as_people_call_it
     pages_show_each_row_once
     a_search_that_stops_says_how_far_it_came_and_goes_on
@@ -171,7 +171,7 @@ async fn a_chip_takes_its_own_filter_away_and_keeps_the_others(world: World) {
     assert_eq!(link(&dead, "Resend all…").as_deref(), Some("/resend?status=dead&since=2h"));
 }
 
-async fn what_is_typed_wrong_is_said_at_its_field(world: World) {
+async fn errors_are_shown_at_their_field(world: World) {
     seeded(&world).await;
     let browser = world.sign_in().await;
     for (query, name, why) in [

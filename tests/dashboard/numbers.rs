@@ -56,7 +56,7 @@ async fn by_chance(world: &World, mut seed: u64, messages: usize) -> (Applicatio
             let untried = tries.is_empty();
             world.tries(&message, endpoint, tries).await;
             if untried && random(2) == 0 {
-                world.store.cancel(&world.tenant(), app.id, message.id, endpoint.id, world.now).await.unwrap();
+                world.store.cancel(&world.tenant(), app.id, (message.id, endpoint.id), world.now).await.unwrap();
             }
         }
     }

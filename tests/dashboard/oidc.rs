@@ -18,7 +18,7 @@ use crate::support::{Kind, npm, on_both};
 use crate::world::{Browser, World, location};
 
 on_both! {
-    people_sign_in_at_the_provider_and_their_groups_give_the_role
+    users_of_the_provider_sign_in_with_the_role_of_their_groups
     responses_that_the_provider_did_not_give_to_this_browser_are_rejected
     keys_are_fetched_again_and_a_provider_that_is_down_locks_nobody_out
 }
@@ -178,7 +178,7 @@ fn anna(groups: &[&str]) -> Value {
     json!({"email": "Anna@example.com", "email_verified": true, "groups": groups})
 }
 
-async fn people_sign_in_at_the_provider_and_their_groups_give_the_role(sso: SingleSignOn) {
+async fn users_of_the_provider_sign_in_with_the_role_of_their_groups(sso: SingleSignOn) {
     let world = &sso.world;
     let page = world.request(Method::GET, "/login").send().await.unwrap();
     assert_eq!(page.status(), StatusCode::OK);

@@ -8,7 +8,7 @@ use crate::support::on_both;
 use crate::world::{World, field, hidden, location};
 
 on_both! {
-    operators_see_and_end_their_sessions_and_admins_everybodys
+    operators_end_their_own_sessions_and_admins_all_sessions
     a_reset_link_sets_a_password_once_and_ends_the_sessions
 }
 
@@ -19,7 +19,7 @@ fn ends(page: &str, base: &str) -> Vec<String> {
     found.filter(|path| path.ends_with("/end")).map(|path| format!("{base}/{path}")).collect()
 }
 
-async fn operators_see_and_end_their_sessions_and_admins_everybodys(world: World) {
+async fn operators_end_their_own_sessions_and_admins_all_sessions(world: World) {
     account(&world, "anna", None).await;
     let bert = account_as(&world, "bert", OperatorRole::Viewer, None).await;
     let (one, two, three) =

@@ -16,15 +16,15 @@ use crate::world::{MINUTE, Try, World, dead, field, location, retry};
 
 on_both! {
     the_overview_counts_what_was_recorded
-    an_empty_house_says_how_to_begin
+    an_empty_dashboard_explains_the_first_steps
     attempts_go_on_from_page_to_page
     a_message_tells_its_story
     resend_puts_a_delivery_back_and_needs_the_forms_token
-    what_is_scheduled_says_when_and_what_lost_its_content_says_so
-    nothing_of_another_organization_is_seen_or_resent
+    scheduled_messages_and_deleted_contents_are_labeled
+    deliveries_of_another_organization_are_neither_seen_nor_resent
     stuck_rows_are_shown_with_their_reason
-    what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other
-    what_is_not_there_has_a_page_and_what_is_not_ours_is_left_alone
+    operational_webhooks_have_their_own_page_and_appear_on_no_other
+    unknown_pages_have_an_error_page_and_other_routes_are_not_affected
 }
 
 async fn the_overview_counts_what_was_recorded(world: World) {
@@ -91,7 +91,7 @@ async fn the_overview_counts_what_was_recorded(world: World) {
     assert!(page.contains("Oldest due</strong> <a href=\"/applications/"), "{page}");
 }
 
-async fn an_empty_house_says_how_to_begin(world: World) {
+async fn an_empty_dashboard_explains_the_first_steps(world: World) {
     let browser = world.sign_in().await;
     let page = browser.page("/").await;
     assert!(page.contains("No attempts yet"));
@@ -224,7 +224,7 @@ async fn resend_puts_a_delivery_back_and_needs_the_forms_token(world: World) {
     assert!(location(&response).starts_with("/applications/"), "not to another site");
 }
 
-async fn what_is_scheduled_says_when_and_what_lost_its_content_says_so(world: World) {
+async fn scheduled_messages_and_deleted_contents_are_labeled(world: World) {
     let acme = world.app("Acme").await;
     let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
     let spec = MessageSpec {
@@ -263,7 +263,7 @@ async fn what_is_scheduled_says_when_and_what_lost_its_content_says_so(world: Wo
     assert!(location(&response).ends_with("not-resent"));
 }
 
-async fn nothing_of_another_organization_is_seen_or_resent(mut world: World) {
+async fn deliveries_of_another_organization_are_neither_seen_nor_resent(mut world: World) {
     let theirs = Tenant::org("org_other".parse().unwrap());
     let app = world.app_of(&theirs, "Their customer").await;
     let endpoint = world.endpoint(&app, "https://their.example/hook").await;
@@ -312,7 +312,7 @@ async fn insert_into_outbox(world: &World) {
     crate::world::execute(world, rows).await;
 }
 
-async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(world: World) {
+async fn operational_webhooks_have_their_own_page_and_appear_on_no_other(world: World) {
     let browser = world.sign_in().await;
     assert!(!browser.page("/").await.contains("<strong>Operational webhooks"), "nobody listens");
     assert!(words(&browser.page("/operational").await).contains("No operational endpoints"));
@@ -353,7 +353,7 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
     assert_eq!(location(&done), format!("{path}?notice=resent"));
 }
 
-async fn what_is_not_there_has_a_page_and_what_is_not_ours_is_left_alone(world: World) {
+async fn unknown_pages_have_an_error_page_and_other_routes_are_not_affected(world: World) {
     let browser = world.sign_in().await;
     for path in ["/nowhere", "/applications/a/nothing", "/static/x/none.css", "/apiary", "/login/x", "/%ff"] {
         let response = world.request(Method::GET, path).send().await.unwrap();

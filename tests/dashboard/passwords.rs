@@ -12,11 +12,11 @@ use crate::world::{Browser, World, field, location, set_cookie, with_traffic};
 
 on_both! {
     the_right_password_lets_in_and_nothing_else_does
-    a_session_is_a_new_one_whatever_the_browser_brings
+    every_sign_in_opens_a_new_session
     the_form_belongs_to_the_browser_that_was_shown_it
-    too_many_tries_are_not_looked_at
-    wrong_passwords_under_invented_names_lock_nobody_out
-    a_browser_that_has_signed_in_before_has_tries_of_its_own
+    too_many_attempts_are_rejected_without_verification
+    wrong_passwords_for_unknown_names_lock_nobody_out
+    a_known_browser_has_its_own_limit_of_attempts
     a_new_password_ends_the_other_sessions_and_no_more
 }
 
@@ -98,7 +98,7 @@ async fn the_right_password_lets_in_and_nothing_else_does(world: World) {
     assert!(log.contains(">signed in</td>") && log.contains("an unknown name") && !log.contains(">bert<"));
 }
 
-async fn a_session_is_a_new_one_whatever_the_browser_brings(world: World) {
+async fn every_sign_in_opens_a_new_session(world: World) {
     account(&world, "anna", None).await;
     let visitor = Visitor::at(&world).await;
     let planted = Visitor { cookie: format!("{}; sendoff_session=planted", visitor.cookie), ..visitor };
@@ -128,7 +128,7 @@ async fn the_form_belongs_to_the_browser_that_was_shown_it(world: World) {
     assert_eq!(mine.types("anna", PASSWORD).await.status(), StatusCode::SEE_OTHER);
 }
 
-async fn too_many_tries_are_not_looked_at(world: World) {
+async fn too_many_attempts_are_rejected_without_verification(world: World) {
     account(&world, "anna", None).await;
     account(&world, "bert", None).await;
     let visitor = Visitor::at(&world).await;
@@ -154,7 +154,7 @@ fn cookies(response: &Response) -> Vec<String> {
     all.map(|cookie| cookie.to_str().unwrap().split(';').next().unwrap_or_default().to_owned()).collect()
 }
 
-async fn wrong_passwords_under_invented_names_lock_nobody_out(world: World) {
+async fn wrong_passwords_for_unknown_names_lock_nobody_out(world: World) {
     account(&world, "anna", None).await;
     let visitor = Visitor::at(&world).await;
     for n in 0..120 {
@@ -170,7 +170,7 @@ async fn wrong_passwords_under_invented_names_lock_nobody_out(world: World) {
     assert_eq!(visitor.types("anna", PASSWORD).await.status(), StatusCode::SEE_OTHER);
 }
 
-async fn a_browser_that_has_signed_in_before_has_tries_of_its_own(world: World) {
+async fn a_known_browser_has_its_own_limit_of_attempts(world: World) {
     account(&world, "anna", None).await;
     account(&world, "bert", None).await;
     let visitor = Visitor::at(&world).await;

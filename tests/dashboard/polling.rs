@@ -15,7 +15,7 @@ use crate::world::{Browser, MINUTE, World, field, location};
 
 on_both! {
     a_polling_endpoint_is_made_changed_and_deleted_by_operators_and_customers_alike
-    a_visit_does_what_its_capabilities_say
+    a_portal_session_is_limited_to_its_capabilities
 }
 
 async fn all(world: &World, app: &sendoff::domain::catalog::application::Application) -> Vec<PollingEndpoint> {
@@ -137,7 +137,7 @@ async fn goes_through(
     assert_eq!(browser.get(&path).await.0, StatusCode::NOT_FOUND);
 }
 
-async fn a_visit_does_what_its_capabilities_say(world: World) {
+async fn a_portal_session_is_limited_to_its_capabilities(world: World) {
     let (acme, other) = (world.app("Acme").await, world.app("Other").await);
     let make = async |app: &sendoff::domain::catalog::application::Application| {
         world.store.create_polling_endpoint(&world.tenant(), app.id, Default::default(), world.now).await.unwrap()

@@ -17,9 +17,9 @@ use crate::world::{Browser, MINUTE, Try, World, at, dead, field, framed, locatio
 
 on_both! {
     a_link_is_used_up_by_its_button_and_opens_one_application
-    a_visit_has_the_pages_and_the_looks_that_the_team_decided
-    who_may_only_look_finds_no_button_and_every_post_is_refused
-    a_visit_is_over_when_its_time_or_its_application_is
+    a_portal_session_has_the_pages_and_theme_of_its_options
+    read_only_sessions_have_no_buttons_and_every_post_is_rejected
+    a_portal_session_ends_with_its_time_or_its_application
     a_theme_is_there_before_one_enters_and_gives_way_to_the_customer_s_choice
     a_list_of_deliveries_leads_to_messages_also_where_they_have_no_list_of_their_own
     an_operator_sees_open_sessions_and_ends_one
@@ -125,7 +125,7 @@ async fn over_tls_the_cookie_goes_along_into_a_frame_and_is_kept_apart_there() {
     assert_eq!(page.headers()["x-frame-options"], "DENY", "without origins nobody may");
 }
 
-async fn a_visit_has_the_pages_and_the_looks_that_the_team_decided(world: World) {
+async fn a_portal_session_has_the_pages_and_theme_of_its_options(world: World) {
     let acme = world.app("Acme").await;
     let theme = Theme {
         accent: Some("#c0ffee".parse().unwrap()),
@@ -161,7 +161,7 @@ async fn a_visit_has_the_pages_and_the_looks_that_the_team_decided(world: World)
     assert!(!page.contains("<header class=\"top\">"), "no navigation of ours: {page}");
 }
 
-async fn who_may_only_look_finds_no_button_and_every_post_is_refused(world: World) {
+async fn read_only_sessions_have_no_buttons_and_every_post_is_rejected(world: World) {
     let acme = world.app("Acme").await;
     let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
     let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE)).await;
@@ -197,7 +197,7 @@ async fn framing(world: &World, path: &str, cookie: &str) -> (String, Option<Str
 }
 
 #[tokio::test]
-async fn every_page_of_the_portal_is_embedded_by_whom_the_team_named_and_no_other_page_is() {
+async fn only_portal_pages_can_be_embedded_and_only_by_listed_origins() {
     let named = framed("http://localhost", &["https://app.example.com", "http://localhost:3000"]).await;
     let plain = at("http://localhost").await;
     for (world, wanted) in [(&named, "https://app.example.com http://localhost:3000"), (&plain, "'none'")] {
@@ -217,7 +217,7 @@ async fn every_page_of_the_portal_is_embedded_by_whom_the_team_named_and_no_othe
     }
 }
 
-async fn a_visit_is_over_when_its_time_or_its_application_is(world: World) {
+async fn a_portal_session_ends_with_its_time_or_its_application(world: World) {
     let acme = world.app("Acme").await;
     let over = world.portal_session_with(&acme, PortalOptions::all(world.ago(MINUTE).micros())).await;
     let visitor = world.portal_session_with(&acme, hour(&world)).await;
@@ -232,7 +232,7 @@ async fn a_visit_is_over_when_its_time_or_its_application_is(world: World) {
 }
 
 #[tokio::test]
-async fn a_link_goes_on_to_a_page_of_its_visit_for_as_long_as_that_lasts() {
+async fn a_link_continues_to_a_page_of_its_session_until_that_ends() {
     for (public, tls) in [("http://127.0.0.1:8071", false), ("https://hooks.example.com", true)] {
         let world = at(public).await;
         let acme = world.app("Acme").await;

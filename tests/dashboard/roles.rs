@@ -15,8 +15,8 @@ use crate::support::pages::{Page, pages};
 use crate::world::{Browser, MINUTE, Try, World, dead, execute, field, hidden, location};
 
 on_both! {
-    every_role_reaches_what_the_table_says_and_nothing_else
-    pages_offer_nothing_that_the_role_may_not_do
+    every_role_reaches_exactly_the_pages_of_the_table
+    pages_offer_no_action_beyond_the_role
     a_role_changes_from_the_next_page_on_and_the_last_admin_stays
 }
 
@@ -48,7 +48,7 @@ fn is_open(page: &Page) -> bool {
     ROUTE_ACCESS.iter().any(|row| row.method == page.method && row.path == page.path && row.access == Access::Open)
 }
 
-async fn every_role_reaches_what_the_table_says_and_nothing_else(world: World) {
+async fn every_role_reaches_exactly_the_pages_of_the_table(world: World) {
     let app = world.app("Acme").await.id.to_string();
     let mut pairs = 0;
     for role in OperatorRole::ALL {
@@ -117,7 +117,7 @@ fn offered(page: &str) -> (Vec<String>, Vec<String>) {
     (links.collect(), forms.filter_map(|tag| value(tag, "action")).collect())
 }
 
-async fn pages_offer_nothing_that_the_role_may_not_do(world: World) {
+async fn pages_offer_no_action_beyond_the_role(world: World) {
     filled(&world).await;
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     for role in OperatorRole::ALL {

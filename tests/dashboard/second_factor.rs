@@ -7,6 +7,7 @@ use sendoff::domain::Time;
 use sendoff::domain::access::operator::OperatorRole;
 use sendoff::domain::access::totp::TotpSecret;
 use sendoff::domain::time::Clock;
+use sendoff::store::access::operators::OwnChange;
 
 use crate::passwords::{PASSWORD, Visitor, account, account_as, signed_in};
 use crate::support::pages::pages;
@@ -14,8 +15,8 @@ use crate::support::{Kind, on_both};
 use crate::world::{Browser, World, field, hidden, location, set_cookie};
 
 on_both! {
-    a_second_factor_is_set_up_and_asked_for_at_the_next_sign_in
-    a_code_works_once_and_a_recovery_code_too
+    a_second_factor_is_set_up_and_required_at_the_next_sign_in
+    codes_and_recovery_codes_work_once
     guessing_codes_is_limited_like_guessing_passwords
     a_ticket_belongs_to_its_browser_and_its_password
     an_admin_removes_a_lost_second_factor
@@ -89,7 +90,7 @@ impl Visitor<'_> {
     }
 }
 
-async fn a_second_factor_is_set_up_and_asked_for_at_the_next_sign_in(world: World) {
+async fn a_second_factor_is_set_up_and_required_at_the_next_sign_in(world: World) {
     account(&world, "anna", None).await;
     let (browser, other) = (signed_in(&world, "anna").await, signed_in(&world, "anna").await);
     let page = browser.page(SETUP).await;
@@ -149,7 +150,7 @@ async fn a_second_factor_is_set_up_and_asked_for_at_the_next_sign_in(world: Worl
     signed_in(&world, "anna").await;
 }
 
-async fn a_code_works_once_and_a_recovery_code_too(world: World) {
+async fn codes_and_recovery_codes_work_once(world: World) {
     account(&world, "anna", None).await;
     let browser = signed_in(&world, "anna").await;
     let (secret, recovery) = set_up(&browser).await;
@@ -224,7 +225,8 @@ async fn a_ticket_belongs_to_its_browser_and_its_password(world: World) {
     // A changed password makes it worthless.
     let (_, before) = world.store.operator_named("anna").await.unwrap().unwrap();
     let (_, after) = world.store.operator_named("bert").await.unwrap().unwrap();
-    let changed = world.store.change_password(&world.org, &anna, &before, &after, &[0; 32], Time::ZERO).await.unwrap();
+    let own = OwnChange { from: &world.org, operator: &anna, password: &before, keep: &[0; 32] };
+    let changed = world.store.change_password(own, &after, Time::ZERO).await.unwrap();
     assert!(changed);
     let response = visitor.code(&ticket, &recovery[0]).await;
     assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"));

@@ -12,7 +12,7 @@ use crate::world::{Browser, World, at, field, location, set_cookie};
 
 on_both! {
     a_link_is_used_up_by_its_button_and_by_nothing_else
-    what_is_too_old_opens_nothing
+    expired_links_and_sessions_open_nothing
     a_session_is_asked_for_everywhere_and_ends_when_its_owner_says
 }
 
@@ -45,7 +45,7 @@ async fn a_link_is_used_up_by_its_button_and_by_nothing_else(world: World) {
     assert_eq!(world.request(Method::GET, &link).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
 }
 
-async fn what_is_too_old_opens_nothing(world: World) {
+async fn expired_links_and_sessions_open_nothing(world: World) {
     let old = world.ago(Duration::from_secs(16 * 60));
     let link = sendoff::dashboard::sign_in::login::new_link(&world.store, &world.org, &world.url, old).await.unwrap();
     let response = world.request(Method::GET, &link).send().await.unwrap();
@@ -133,7 +133,7 @@ async fn cookies_are_as_tight_as_the_address_allows() {
 }
 
 #[tokio::test]
-async fn only_our_host_and_our_pages_are_listened_to() {
+async fn other_hosts_and_other_sites_are_rejected() {
     let world = at("https://hooks.example.com").await;
     let link = world.link().await;
     for host in ["evil.example", "127.0.0.1", "hooks.example.com:8071", "hooks.example.com.evil.example"] {

@@ -21,12 +21,12 @@ on_both! {
     lists_say_how_endpoints_do
     an_endpoint_that_fails_says_what_comes_of_it
     a_secret_is_shown_by_a_button_and_that_is_noted
-    a_visit_does_what_its_capabilities_say_and_reaches_nothing_else
+    a_portal_session_is_limited_to_its_capabilities_and_application
     the_catalog_is_written_by_operators_and_read_by_customers
     a_message_is_sent_by_hand_and_a_test_event_to_one_endpoint
     pages_of_things_need_a_session
     long_lists_go_on_where_they_ended
-    a_form_that_was_filled_in_on_something_older_is_not_saved
+    a_form_of_an_outdated_object_is_not_saved
 }
 
 const URL: &str = "http://127.0.0.1:9/hook";
@@ -326,7 +326,7 @@ async fn a_secret_is_shown_by_a_button_and_that_is_noted(world: World) {
     assert_eq!(secret().await, last, "five old ones sign along already");
 }
 
-async fn a_visit_does_what_its_capabilities_say_and_reaches_nothing_else(world: World) {
+async fn a_portal_session_is_limited_to_its_capabilities_and_application(world: World) {
     let (acme, other) = (world.app("Acme").await, world.app("Other").await);
     let (own, foreign) = (world.endpoint(&acme, URL).await, world.endpoint(&other, URL).await);
     event_type(&world, "a.b", &[], Some(serde_json::json!({"examples": [{"n": 1}]}))).await;
@@ -478,7 +478,7 @@ async fn long_lists_go_on_where_they_ended(world: World) {
 }
 
 /// Two people open the same form. The second to save would undo what the first has saved, without having seen it.
-async fn a_form_that_was_filled_in_on_something_older_is_not_saved(world: World) {
+async fn a_form_of_an_outdated_object_is_not_saved(world: World) {
     let browser = world.sign_in().await;
     event_type(&world, "invoice.paid", &[], None).await;
     let acme = world.app("Acme").await;

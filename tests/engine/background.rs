@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use sendoff::domain::TimeRange;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::backoff::RetrySchedule;
@@ -11,7 +12,7 @@ use sendoff::domain::deliveries::delivery::{DeliveryState, DeliveryStatus};
 use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{BackgroundId, Time};
-use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult};
+use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult, TaskSelection};
 use sendoff::store::query::endpoint_messages::{DeliveryStatusCounts, EndpointMessageFilter};
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -20,8 +21,8 @@ use crate::support::{Answer, Binary, Database, Receiver, SOON, eventually};
 use crate::world::{Kind, World, on_both};
 
 on_both! {
-    what_died_is_sent_again_and_what_was_missed_is_sent
-    what_is_new_does_not_wait_behind_what_is_sent_again
+    dead_deliveries_are_resent_and_missed_messages_are_sent
+    new_messages_do_not_wait_behind_resent_ones
     a_kill_loses_nothing_and_does_nothing_twice
 }
 
@@ -35,12 +36,17 @@ async fn begin(world: &World, endpoint: &Endpoint, work: TaskKind) -> Background
     let standings = if work == TaskKind::Recover { vec![DeliveryStatus::Dead] } else { Vec::new() };
     let filter = EndpointMessageFilter {
         standings,
-        since: world.app.created_at,
-        until: Clock.now(),
+        accepted: TimeRange { since: world.app.created_at, until: Clock.now() },
         ..EndpointMessageFilter::default()
     };
     let scope = TaskScope::Endpoint(world.app.id, endpoint.id);
-    let spec = BackgroundSpec { kind: work, scope, filter, by: "a test".into(), listed: None, total: None };
+    let spec = BackgroundSpec {
+        kind: work,
+        scope,
+        selection: TaskSelection::Messages(filter),
+        by: "a test".into(),
+        total: None,
+    };
     match world.store.start_background(&world.tenant, spec, Clock.now()).await {
         Ok(StartResult::Started(work)) => work.id,
         other => panic!("{other:?}"),
@@ -72,7 +78,7 @@ async fn until_standing(world: &World, endpoint: &Endpoint, wanted: impl Fn(&Del
     .await
 }
 
-async fn what_died_is_sent_again_and_what_was_missed_is_sent(kind: Kind) {
+async fn dead_deliveries_are_resent_and_missed_messages_are_sent(kind: Kind) {
     let world = World::busy(kind).await;
     let missed = world.send("{\"n\": 0}").await;
     let receiver = Receiver::start(|_| Answer::status(500));
@@ -94,7 +100,7 @@ async fn what_died_is_sent_again_and_what_was_missed_is_sent(kind: Kind) {
     assert_eq!(received, ["{\"n\": 1}", "{\"n\": 1}", "{\"n\": 0}"]);
 }
 
-async fn what_is_new_does_not_wait_behind_what_is_sent_again(kind: Kind) {
+async fn new_messages_do_not_wait_behind_resent_ones(kind: Kind) {
     const COUNT: usize = 200;
     let world = World::busy(kind).await;
     for _ in 0..COUNT {

@@ -15,10 +15,10 @@ use crate::support::{Answer, Database, Receiver, SOON, eventually};
 use crate::world::{Kind, World, on_both, options};
 
 on_both! {
-    what_is_scheduled_goes_at_its_time_and_holds_nothing_up
-    what_is_scheduled_outlives_a_restart
+    scheduled_messages_are_sent_on_time_and_delay_no_others
+    scheduled_messages_survive_a_restart
     a_raw_payload_arrives_as_it_was_written
-    what_waits_without_content_is_never_sent
+    pending_deliveries_without_content_are_never_sent
     pending_without_content_holds_up_nobody
     a_content_that_is_kept_no_longer_goes_by_itself
 }
@@ -48,7 +48,7 @@ async fn in_time(world: &World, message: MessageId, due: Time) {
     assert!(sent.since(due) < Duration::from_secs(2), "{:?} late", sent.since(due));
 }
 
-async fn what_is_scheduled_goes_at_its_time_and_holds_nothing_up(kind: Kind) {
+async fn scheduled_messages_are_sent_on_time_and_delay_no_others(kind: Kind) {
     let world = World::busy(kind).await;
     let receiver = Receiver::ok();
     world.endpoint(receiver.url("/")).await;
@@ -66,7 +66,7 @@ async fn what_is_scheduled_goes_at_its_time_and_holds_nothing_up(kind: Kind) {
     assert_eq!(receiver.count(), 2);
 }
 
-async fn what_is_scheduled_outlives_a_restart(kind: Kind) {
+async fn scheduled_messages_survive_a_restart(kind: Kind) {
     let mut world = World::quiet(kind).await;
     let receiver = Receiver::ok();
     world.endpoint(receiver.url("/")).await;
@@ -95,7 +95,7 @@ async fn a_raw_payload_arrives_as_it_was_written(kind: Kind) {
     assert!(recorded.contains(&("content-type".into(), "text/plain; charset=utf-8".into())), "{recorded:?}");
 }
 
-async fn what_waits_without_content_is_never_sent(kind: Kind) {
+async fn pending_deliveries_without_content_are_never_sent(kind: Kind) {
     let world = World::busy(kind).await;
     let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(500)));
     let one_a_second = EndpointSpec { url: receiver.url("/"), throttle_rate: Some(1), ..Default::default() };
@@ -118,7 +118,7 @@ async fn what_waits_without_content_is_never_sent(kind: Kind) {
         assert_eq!(view.reason, Some(DeadReason::ContentDeleted));
     }
     assert_eq!(world.attempts(first.id).await.len(), 1, "what was in flight is recorded all the same");
-    assert!(!world.store.resend(&world.tenant, world.app.id, first.id, endpoint.id, Clock.now()).await.unwrap());
+    assert!(!world.store.resend(&world.tenant, world.app.id, (first.id, endpoint.id), Clock.now()).await.unwrap());
 }
 
 /// What only two processes bring about: more than a lane reads at a time is pending, and has nothing to send.

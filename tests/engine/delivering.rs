@@ -16,7 +16,7 @@ on_both! {
     filters_choose_who_gets_it
     disabling_pauses_and_enabling_goes_on
     gone_disables_the_endpoint
-    what_was_pending_at_a_stop_is_sent_after_the_start
+    deliveries_pending_at_shutdown_are_sent_after_the_start
     a_shutdown_finishes_what_is_in_flight
     nothing_is_sent_twice_under_load
     an_endpoint_that_changes_its_url_is_followed
@@ -112,7 +112,7 @@ async fn gone_disables_the_endpoint(kind: Kind) {
     assert_eq!(receiver.count(), 1, "410 is for good: no retry");
 }
 
-async fn what_was_pending_at_a_stop_is_sent_after_the_start(kind: Kind) {
+async fn deliveries_pending_at_shutdown_are_sent_after_the_start(kind: Kind) {
     let mut world = World::quiet(kind).await;
     let receiver = Receiver::ok();
     world.endpoint(receiver.url("/")).await;

@@ -21,7 +21,7 @@ use crate::world::{Kind, World, on_both};
 
 on_both! {
     each_of_the_seven_arrives_once_though_its_receiver_fails_first
-    an_operational_endpoint_that_is_gone_is_disabled_and_nobody_is_told
+    an_operational_endpoint_that_responds_410_is_disabled_without_an_event
     a_dead_delivery_and_a_stuck_row_reach_a_channel
 }
 
@@ -104,7 +104,7 @@ async fn each_of_the_seven_arrives_once_though_its_receiver_fails_first(kind: Ki
     assert_eq!(events, wanted);
 }
 
-async fn an_operational_endpoint_that_is_gone_is_disabled_and_nobody_is_told(kind: Kind) {
+async fn an_operational_endpoint_that_responds_410_is_disabled_without_an_event(kind: Kind) {
     let world = World::busy(kind).await;
     let (well, gone) = (Receiver::ok(), Receiver::start(|_| Answer::status(410)));
     listener(&world, &well).await;

@@ -20,7 +20,7 @@ on_both! {
     one_that_fails_holds_up_all_others_until_it_is_dead
     a_canceled_one_lets_the_others_go
     another_engine_goes_on_where_the_first_one_stopped
-    what_was_pending_before_comes_first_and_by_age
+    deliveries_pending_before_come_first_and_by_age
     one_that_is_scheduled_holds_up_nobody_and_comes_at_its_time
     many_ordered_endpoints_do_not_wait_for_each_other
 }
@@ -85,7 +85,7 @@ async fn one_that_fails_holds_up_all_others_until_it_is_dead(kind: Kind) {
     assert_eq!(all, [0, 1, 1, 1, 2, 3]);
     // Resent, it comes after what waits.
     let next = send(&world, 4..5).await;
-    world.store.resend(&world.tenant, world.app.id, sent[0].id, dead.endpoint_id, Clock.now()).await.unwrap();
+    world.store.resend(&world.tenant, world.app.id, (sent[0].id, dead.endpoint_id), Clock.now()).await.unwrap();
     world.until(next[0].id, DeliveryState::Delivered).await;
     world.until(sent[0].id, DeliveryState::Delivered).await;
     eventually("the resent one", SOON, async || (receiver.count() == 8).then_some(())).await;
@@ -105,7 +105,7 @@ async fn a_canceled_one_lets_the_others_go(kind: Kind) {
     // Behind it others have been accepted, and nothing has been sent.
     send(&world, 3..5).await;
     assert_eq!(numbers(&receiver), [0]);
-    assert!(world.store.cancel(&world.tenant, world.app.id, sent[0].id, endpoint.id, Clock.now()).await.unwrap());
+    assert!(world.store.cancel(&world.tenant, world.app.id, (sent[0].id, endpoint.id), Clock.now()).await.unwrap());
     eventually("the others arrive", SOON, async || (receiver.count() == 5).then_some(())).await;
     assert_eq!(numbers(&receiver), [0, 1, 2, 3, 4]);
 }
@@ -126,7 +126,7 @@ async fn another_engine_goes_on_where_the_first_one_stopped(kind: Kind) {
     assert_eq!(numbers(&receiver), (0..60).collect::<Vec<_>>());
 }
 
-async fn what_was_pending_before_comes_first_and_by_age(kind: Kind) {
+async fn deliveries_pending_before_come_first_and_by_age(kind: Kind) {
     let mut world = World::quiet(kind).await;
     let receiver = Receiver::ok();
     let free = EndpointSpec { ordered: false, ..ordered(receiver.url("/"), vec![SHORT]) };

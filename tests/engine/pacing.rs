@@ -14,7 +14,7 @@ on_both! {
     a_throttle_holds_and_slows_nobody_else
     an_applications_throttle_holds_over_its_endpoints
     a_hanging_endpoint_holds_up_nobody
-    who_comes_back_is_not_trampled_and_what_is_new_does_not_wait
+    a_recovering_receiver_is_not_flooded_and_new_deliveries_do_not_wait
 }
 
 /// The most that arrived within any second.
@@ -82,7 +82,7 @@ async fn a_hanging_endpoint_holds_up_nobody(kind: Kind) {
     assert!(hangs.most_in_flight() < 256, "never all there is");
 }
 
-async fn who_comes_back_is_not_trampled_and_what_is_new_does_not_wait(kind: Kind) {
+async fn a_recovering_receiver_is_not_flooded_and_new_deliveries_do_not_wait(kind: Kind) {
     let world = World::busy(kind).await;
     // Two hundred that have failed once, and are due again when it is away.
     let receiver = Receiver::start(|_| Answer::status(500));

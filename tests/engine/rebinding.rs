@@ -14,7 +14,6 @@ use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::deliveries::attempt::Failure;
 use sendoff::domain::deliveries::backoff::RetrySchedule;
 use sendoff::egress::{Egress, EgressOptions};
-use sendoff::engine::EngineOptions;
 
 use crate::support::name_server::name_server;
 use crate::support::{SOON, eventually, on_both};
@@ -78,9 +77,9 @@ async fn names_that_change_and_mixed_answers_never_lead_to_the_canary(kind: Kind
         let spec = EndpointSpec { url: url(name), channels: Some(vec![name.to_owned()]), ..EndpointSpec::default() };
         endpoints.insert(name, world.endpoint_with(spec).await.0.id);
     }
-    let waits = vec![Duration::from_millis(400); 6];
-    let schedule = RetrySchedule::new("schedule", waits).unwrap();
-    world.start_with(egress, EngineOptions { schedule, ..options() });
+    let mut options = options();
+    options.delivery.schedule = RetrySchedule::new("schedule", vec![Duration::from_millis(400); 6]).unwrap();
+    world.start_with(egress, options);
     let mut sent = Vec::new();
     let times = |name: &str| asked.lock().unwrap().get(&format!("{name}.example")).copied().unwrap_or(0);
     // Until the name has changed twice.

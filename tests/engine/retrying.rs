@@ -43,7 +43,7 @@ async fn failures_walk_the_schedule_and_a_resend_begins_anew(kind: Kind) {
     assert!(last.outcome.response_headers.contains(&("x-request-id".into(), "r-1".into())));
 
     receiver.answer_with(|_| Answer::ok());
-    assert!(world.store.resend(&world.tenant, world.app.id, message.id, endpoint.id, Clock.now()).await.unwrap());
+    assert!(world.store.resend(&world.tenant, world.app.id, (message.id, endpoint.id), Clock.now()).await.unwrap());
     world.until(message.id, DeliveryState::Delivered).await;
     let attempts = world.attempts(message.id).await;
     let last = attempts.last().unwrap();
@@ -120,7 +120,7 @@ async fn a_resend_during_an_attempt_is_an_attempt_of_its_own(kind: Kind) {
     let endpoint = world.endpoint(receiver.url("/")).await;
     let message = world.send("{}").await;
     eventually("it is in flight", SOON, async || (receiver.count() == 1).then_some(())).await;
-    world.store.resend(&world.tenant, world.app.id, message.id, endpoint.id, Clock.now()).await.unwrap();
+    world.store.resend(&world.tenant, world.app.id, (message.id, endpoint.id), Clock.now()).await.unwrap();
     eventually("the resend arrives as well", SOON, async || (receiver.count() == 2).then_some(())).await;
     let attempts = eventually("both are recorded", SOON, async || {
         let attempts = world.attempts(message.id).await;

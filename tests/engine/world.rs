@@ -8,6 +8,7 @@ use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::attempt::Attempt;
 use sendoff::domain::deliveries::backoff::RetrySchedule;
 use sendoff::domain::deliveries::delivery::DeliveryState;
+use sendoff::domain::deliveries::delivery_settings::DeliverySettings;
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::domain::signing::secret::Secret;
@@ -37,13 +38,16 @@ pub struct World {
 /// The default options: retries come soon, but with measurable delays.
 pub fn options() -> EngineOptions {
     EngineOptions {
-        schedule: RetrySchedule::new("schedule", vec![Duration::from_millis(40), Duration::from_millis(80)]).unwrap(),
-        timeout: Duration::from_secs(2),
-        max_in_flight: 256,
-        endpoint_max_in_flight: 32,
-        drain: Duration::from_secs(10),
-        disable_after: Duration::from_secs(5 * 86_400),
-        consumer_silent_after: Duration::from_secs(2 * 86_400),
+        delivery: DeliverySettings {
+            schedule: RetrySchedule::new("schedule", vec![Duration::from_millis(40), Duration::from_millis(80)])
+                .unwrap(),
+            timeout: Duration::from_secs(2),
+            max_in_flight: 256,
+            endpoint_max_in_flight: 32,
+            drain: Duration::from_secs(10),
+            disable_after: Duration::from_secs(5 * 86_400),
+            consumer_silent_after: Duration::from_secs(2 * 86_400),
+        },
         retention: Duration::from_secs(90 * 86_400),
         deleted_retention: Duration::from_secs(7 * 86_400),
         process: "test".into(),

@@ -66,7 +66,7 @@ async fn a_live_tail_whose_reader_has_gone_gives_its_place_back_at_once() {
 const PIPELINES: (usize, usize, usize) = (200, 256 * 1024, 192);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_whose_answers_are_not_read_cost_a_bounded_number_of_bytes() {
+async fn unread_responses_cost_a_bounded_number_of_bytes() {
     let world = World::start(&[]).await;
     let address = world.address();
     let page = reqwest::get(format!("http://{address}/docs"))

@@ -99,7 +99,7 @@ async fn long_memory_does_not_grow_over_ten_thousand_attempts() {
 /// A receiver that answers and then reads no more of what it is sent would keep a connection, with all that is still to be written, for as
 /// long as it likes; and such an attempt is a delivery, which no breaker slows down.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_stops_reading_keeps_no_connection() {
+async fn receivers_that_stop_reading_keep_no_connection() {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let mut world = World::start(&[("SENDOFF_REQUEST_TIMEOUT", "1s")]).await;
     let before = world.belongings();

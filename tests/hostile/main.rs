@@ -42,7 +42,7 @@ fn trap() -> Receiver {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_receivers_do_is_recorded_as_the_table_says() {
+async fn behaviors_of_receivers_are_recorded_as_in_the_table() {
     let trap = trap();
     let table = table(&trap.url("/"));
     assert!(table.len() >= 40);

@@ -8,8 +8,8 @@ use crate::source::{Path, declarations, paths, tokens, without_tests};
 /// The layers of the crate. A layer may use itself and the layers that are listed beside it.
 pub const LAYERS: [(&str, &[&str]); 14] = [
     ("crash", &[]),
-    ("supervisor", &["crash"]),
     ("domain", &[]),
+    ("supervisor", &["domain", "crash"]),
     ("traffic", &["domain"]),
     ("egress", &["domain"]),
     ("store", &["domain", "crash", "supervisor"]),

@@ -18,7 +18,7 @@ on_both! {
 }
 
 #[test]
-fn what_is_typed_wrong_is_one_line_too() {
+fn invalid_arguments_print_one_line() {
     let file = sqlite_file();
     let binary = Binary::on(&file.url());
     for (arguments, said) in [
@@ -93,7 +93,7 @@ async fn migrate_can_be_repeated_and_refuses_a_newer_schema(kind: Kind) {
 }
 
 #[test]
-fn what_is_in_the_way_of_a_start_is_said_in_one_line() {
+fn failed_starts_print_one_line() {
     let file = sqlite_file();
     let line = complaint(&Binary::on("sqlite:none/such/sendoff.db").run(&["migrate"]), 1);
     assert!(line.contains("there is no folder none/such"), "{line}");
@@ -366,7 +366,7 @@ fn status(address: &str, path: &str) -> Option<u16> {
 }
 
 #[test]
-fn probes_have_a_port_of_their_own_where_one_is_set() {
+fn probes_can_have_their_own_port() {
     let (file, port) = (sqlite_file(), free_port());
     let admin = format!("127.0.0.1:{port}");
     let mut server = Binary::on(&file.url()).set("SENDOFF_ADMIN_LISTEN", &admin).launch();
@@ -399,7 +399,7 @@ fn probes_have_a_port_of_their_own_where_one_is_set() {
 }
 
 #[tokio::test]
-async fn files_are_their_owners_and_a_link_is_not_printed_once_there_is_an_account() {
+async fn files_are_private_and_no_link_is_printed_once_there_is_an_account() {
     let file = sqlite_file();
     let server = Binary::on(&file.url()).serve();
     let path = file.path();

@@ -9,7 +9,7 @@ use crate::support::{
 };
 use serde_json::{Value, json};
 
-on_both! { an_endpoint_that_fails_is_disabled_told_and_mailed_once }
+on_both! { a_failing_endpoint_is_disabled_reported_and_mailed_once }
 
 /// A team that speaks REST.
 struct Team {
@@ -75,7 +75,7 @@ fn told(ears: &Receiver) -> Vec<(String, Value)> {
     events.map(|event: Value| (event["type"].as_str().unwrap().to_owned(), event["data"].clone())).collect()
 }
 
-async fn an_endpoint_that_fails_is_disabled_told_and_mailed_once(kind: Kind) {
+async fn a_failing_endpoint_is_disabled_reported_and_mailed_once(kind: Kind) {
     let database = Database::on(kind);
     let mail = MailServer::start(|session| match session {
         0 => Manner::Refuse("MAIL", "451 4.3.0 come later"),
@@ -171,7 +171,7 @@ async fn over_tls_and_a_mail_that_comes_twice_has_one_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_tls_a_password_is_not_told_where_it_is_required() {
+async fn without_required_tls_no_password_is_sent() {
     let mail = MailServer::start(|_| Manner::Take);
     let smtp = format!("smtp://hooks:s3cret@localhost:{}?tls=required", mail.port());
     let file = sqlite_file();

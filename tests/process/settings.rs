@@ -195,7 +195,7 @@ fn a_public_key_takes_the_place_of_the_secret() {
 }
 
 #[test]
-fn a_mail_server_needs_somebody_whom_mail_comes_from() {
+fn a_mail_server_needs_a_sender() {
     let file = sqlite_file();
     let secret = "smtp://user:hidden@mail.example.com:587?tls=required";
     let line = complaint(&Binary::on(&file.url()).set("SENDOFF_SMTP_URL", secret).run(&["serve"]), 2);
@@ -353,7 +353,7 @@ fn key_files(file: &SqliteFile) -> [PathBuf; 2] {
 
 /// The descriptor table is grown in advance: see src/app/open_files.rs.
 #[test]
-fn what_may_be_in_flight_has_its_descriptors_from_the_start() {
+fn descriptors_for_requests_in_flight_exist_from_the_start() {
     let file = sqlite_file();
     let server = Binary::on(&file.url()).set("SENDOFF_MAX_IN_FLIGHT", "200").serve();
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
@@ -363,7 +363,7 @@ fn what_may_be_in_flight_has_its_descriptors_from_the_start() {
 }
 
 #[test]
-fn keys_are_made_once_beside_the_database_for_the_owner_alone() {
+fn keys_are_created_once_for_the_owner_only() {
     let file = sqlite_file();
     let keys = || key_files(&file).map(|path| fs::read_to_string(path).unwrap());
     let started = bare(&file).run(&["migrate"]);

@@ -36,9 +36,9 @@ on_both! {
     without_an_organization_a_uid_must_be_the_only_one
     a_message_goes_to_the_endpoints_that_want_it
     a_message_for_one_endpoint_goes_there_and_nowhere_else
-    what_another_process_changed_counts
+    changes_by_another_process_take_effect
     an_event_id_comes_in_once_for_each_application
-    of_many_who_bring_the_same_at_once_one_is_let_in
+    one_of_many_concurrent_duplicates_is_accepted
 }
 
 /// One transaction is bounded in deliveries: what finds no room goes with the next, and nobody is turned away.
@@ -184,7 +184,7 @@ async fn a_message_for_one_endpoint_goes_there_and_nowhere_else(home: Home) {
 }
 
 /// What another process changed a moment ago is known, whatever this one remembers.
-async fn what_another_process_changed_counts(home: Home) {
+async fn changes_by_another_process_take_effect(home: Home) {
     let (here, there) = (&home.store, home.another().await);
     let app = application(here, "acme").await;
     accept(here, app.id).await;
@@ -219,7 +219,7 @@ async fn an_event_id_comes_in_once_for_each_application(home: Home) {
 }
 
 /// Eight callers bring the same ids at once, each in another order and, on PostgreSQL, through processes of their own.
-async fn of_many_who_bring_the_same_at_once_one_is_let_in(home: Home) {
+async fn one_of_many_concurrent_duplicates_is_accepted(home: Home) {
     let (app, made) = customer(&home.store, "acme").await;
     let stores = [&home.store, &home.another().await];
     let callers = (0..8u64).map(|caller| {

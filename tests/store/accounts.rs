@@ -25,10 +25,10 @@ static HASHES: LazyLock<[PasswordHash; 2]> = LazyLock::new(|| {
 
 on_both! {
     a_second_factor_is_kept_sealed_and_its_codes_work_once
-    sessions_are_listed_and_ended_by_whom_they_belong_to
+    sessions_are_listed_and_ended_by_their_owners
     an_account_has_a_bounded_number_of_sessions
     a_reset_link_works_once_and_for_an_hour
-    an_identity_keeps_its_account_and_brings_its_role
+    an_identity_keeps_its_account_and_sets_its_role
 }
 
 /// A session that is opened elsewhere would miss its bound or its audit entry.
@@ -63,9 +63,15 @@ async fn a_second_factor_is_kept_sealed_and_its_codes_work_once(home: Home) {
             store.open_session(by_password(&anna, &HASHES[0]), new_session(&[n; 32], later(60)), NOW).await.unwrap()
         );
     }
-    assert!(!store.add_second_factor(&from(), &anna, &HASHES[1], &new, &keep, NOW).await.unwrap(), "another password");
-    assert!(store.add_second_factor(&from(), &anna, &HASHES[0], &new, &keep, later(1)).await.unwrap());
-    assert!(!store.add_second_factor(&from(), &anna, &HASHES[0], &new, &keep, NOW).await.unwrap(), "there is one");
+    assert!(
+        !store.add_second_factor(own_change(&from(), &anna, &HASHES[1], &keep), &new, NOW).await.unwrap(),
+        "another password"
+    );
+    assert!(store.add_second_factor(own_change(&from(), &anna, &HASHES[0], &keep), &new, later(1)).await.unwrap());
+    assert!(
+        !store.add_second_factor(own_change(&from(), &anna, &HASHES[0], &keep), &new, NOW).await.unwrap(),
+        "there is one"
+    );
     let found = store.second_factor(anna.id).await.unwrap().unwrap();
     assert_eq!((found.secret, found.used, found.since, found.recovery_codes), (new.secret, 10, later(1), 3));
     assert!(store.operator(anna.id).await.unwrap().unwrap().second_factor);
@@ -110,7 +116,7 @@ async fn a_second_factor_is_kept_sealed_and_its_codes_work_once(home: Home) {
     assert!(!enter(SecondFactorProof::Recovery([6; 32]), 42).await);
 }
 
-async fn sessions_are_listed_and_ended_by_whom_they_belong_to(home: Home) {
+async fn sessions_are_listed_and_ended_by_their_owners(home: Home) {
     let store = &home.store;
     let (anna, bert) = (account(&home, "anna").await, account(&home, "bert").await);
     let client = SessionClient { agent: format!("Browser\0{}", "x".repeat(300)), address: "192.0.2.1".into() };
@@ -187,7 +193,7 @@ async fn a_reset_link_works_once_and_for_an_hour(home: Home) {
     assert!(!store.add_password_reset(&from(), &bert, &[13; 32], NOW).await.unwrap());
 }
 
-async fn an_identity_keeps_its_account_and_brings_its_role(home: Home) {
+async fn an_identity_keeps_its_account_and_sets_its_role(home: Home) {
     let store = &home.store;
     account(&home, "bert").await;
     let who = |subject: &str, name: &str, role| OidcIdentity {

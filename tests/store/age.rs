@@ -13,13 +13,13 @@ fn at(seconds: u64) -> Time {
 }
 
 on_both_alone! {
-    what_is_older_goes_in_steps_with_all_that_hangs_on_it
+    old_messages_are_deleted_in_steps_with_their_data
     no_step_deletes_more_than_a_few_thousand_rows
-    what_is_scheduled_is_kept_until_it_was_sent
-    what_goes_unsent_is_told
+    scheduled_messages_are_kept_until_they_are_sent
+    expired_deliveries_are_reported
 }
 
-async fn what_is_older_goes_in_steps_with_all_that_hangs_on_it(home: Home) {
+async fn old_messages_are_deleted_in_steps_with_their_data(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     for second in 0..121u64 {
@@ -137,7 +137,7 @@ async fn no_step_deletes_more_than_a_few_thousand_rows(home: Home) {
 }
 
 /// A message may be scheduled for later than its retention: what still waits is not old.
-async fn what_is_scheduled_is_kept_until_it_was_sent(home: Home) {
+async fn scheduled_messages_are_kept_until_they_are_sent(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let scheduled = async |n: u64, deliver_at| {
@@ -171,7 +171,7 @@ async fn what_is_scheduled_is_kept_until_it_was_sent(home: Home) {
 }
 
 /// What is still pending when it is too old is gone: that is told, once for each delivery.
-async fn what_goes_unsent_is_told(home: Home) {
+async fn expired_deliveries_are_reported(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let paused = endpoint(store, app.id, endpoint_spec()).await.id;

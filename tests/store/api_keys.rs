@@ -16,14 +16,14 @@ fn made(name: &str, scopes: KeyScopes) -> (ApiKey, [u8; 32]) {
 }
 
 on_both! {
-    a_key_comes_back_as_it_was_made_by_its_hash_alone
+    a_key_is_found_unchanged_by_its_hash
     a_key_is_revoked_once_and_by_its_own_organization
     keys_are_listed_for_their_organization
     the_last_use_never_goes_back
     a_revoked_token_is_remembered_until_its_end
 }
 
-async fn a_key_comes_back_as_it_was_made_by_its_hash_alone(home: Home) {
+async fn a_key_is_found_unchanged_by_its_hash(home: Home) {
     let store = &home.store;
     for scopes in [KeyScopes::EVERYTHING, KeyScopes::of([KeyScope::Read, KeyScope::Send]), KeyScopes::of([])] {
         let (key, hash) = made("billing ☂", scopes);

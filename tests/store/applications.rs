@@ -13,7 +13,7 @@ on_both! {
     an_application_comes_back_as_it_was_made
     a_change_replaces_everything_but_the_birth
     a_uid_is_taken_in_its_own_organization_only_and_until_it_is_given_up
-    nobody_sees_or_changes_what_is_another_tenants
+    data_of_another_tenant_is_neither_seen_nor_changed
     a_list_is_walked_both_ways_in_either_order
 }
 
@@ -65,7 +65,7 @@ async fn a_uid_is_taken_in_its_own_organization_only_and_until_it_is_given_up(ho
     }
 }
 
-async fn nobody_sees_or_changes_what_is_another_tenants(home: Home) {
+async fn data_of_another_tenant_is_neither_seen_nor_changed(home: Home) {
     let store = &home.store;
     let (mine, sister) = (application(store, "mine").await, application(store, "sister").await);
     let only_sister = Tenant { only: Some(sister.id), ..tenant() };

@@ -45,14 +45,14 @@ fn event_type(name: &str) -> EventTypeSpec {
 }
 
 on_both! {
-    what_is_done_on_behalf_of_somebody_is_noted
+    acts_of_an_actor_are_audited
     people_and_keys_are_noted_too
     nothing_is_noted_of_what_is_not_done_or_nobody_did
     the_log_is_looked_through_page_by_page_and_forgotten_by_age
     a_filter_that_matches_little_looks_at_so_much_and_says_where_it_stopped
 }
 
-async fn what_is_done_on_behalf_of_somebody_is_noted(home: Home) {
+async fn acts_of_an_actor_are_audited(home: Home) {
     let (store, mut seen) = (anna(&home.store), 0);
     let (me, spec) = (tenant(), app_spec("acme"));
     let app = store.create_application(&me, spec.clone(), NOW).await.unwrap();
@@ -81,7 +81,7 @@ async fn what_is_done_on_behalf_of_somebody_is_noted(home: Home) {
 
     let message = accept(&store, app.id).await;
     assert!(acts(&store, &mut seen).await.is_empty(), "messages are not in the log");
-    assert!(store.resend(&me, app.id, message.id, fourth.id, NOW).await.unwrap());
+    assert!(store.resend(&me, app.id, (message.id, fourth.id), NOW).await.unwrap());
     assert!(store.delete_content(&me, app.id, message.id, NOW).await.unwrap());
     assert_eq!(acts(&store, &mut seen).await, [format!("delivery resent: {}", fourth.id), "content deleted".into()]);
 
@@ -139,7 +139,7 @@ async fn people_and_keys_are_noted_too(home: Home) {
     assert!(store.create_operator(&org, &bert, &hashes[0], NOW).await.is_err());
     assert!(store.open_session(by_password(&bert, &hashes[0]), new_session(&[5; 32], later(60)), NOW).await.unwrap());
     assert!(!store.open_session(by_password(&bert, &hashes[1]), new_session(&[6; 32], later(60)), NOW).await.unwrap());
-    assert!(store.change_password(&org, &bert, &hashes[0], &hashes[1], &[5; 32], NOW).await.unwrap());
+    assert!(store.change_password(own_change(&org, &bert, &hashes[0], &[5; 32]), &hashes[1], NOW).await.unwrap());
     assert_eq!(store.remove_operator(&org, bert.id, NOW).await.unwrap(), AccountChange::Done);
     let wanted = ["operator created: viewer, all organizations", "signed in", "password changed", "operator removed"];
     assert_eq!(acts(&store, &mut seen).await, wanted);

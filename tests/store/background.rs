@@ -5,7 +5,7 @@ use sendoff::domain::deliveries::attempt::Trigger;
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus, Transition};
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId};
-use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult};
+use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult, TaskSelection};
 use sendoff::store::jobs::job_lease::{StepResult, TaskLease};
 use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::queue::signals::Signal;
@@ -40,7 +40,7 @@ pub async fn settle(
 }
 
 pub fn since(since: u64, until: u64) -> EndpointMessageFilter {
-    EndpointMessageFilter { since: later(since), until: later(until), ..EndpointMessageFilter::default() }
+    EndpointMessageFilter { accepted: span(since, until), ..EndpointMessageFilter::default() }
 }
 
 pub fn failed(since_s: u64, until: u64) -> EndpointMessageFilter {
@@ -48,7 +48,7 @@ pub fn failed(since_s: u64, until: u64) -> EndpointMessageFilter {
 }
 
 pub fn spec(scope: TaskScope, kind: TaskKind, filter: EndpointMessageFilter) -> BackgroundSpec {
-    BackgroundSpec { kind, scope, filter, by: "a test".into(), listed: None, total: None }
+    BackgroundSpec { kind, scope, selection: TaskSelection::Messages(filter), by: "a test".into(), total: None }
 }
 
 async fn begin(
@@ -90,17 +90,17 @@ pub async fn found(store: &Store, id: BackgroundId) -> Background {
 }
 
 on_both! {
-    what_is_dead_is_sent_again_once
+    dead_deliveries_are_resent_once
     a_step_is_bounded_and_what_was_left_is_gone_on_with
     long_work_lets_short_work_have_its_turn
     two_steps_of_one_turn_at_once_are_one
-    what_was_missed_is_sent_as_the_filters_are_now
-    what_is_sent_again_in_bulk_is_what_the_filter_says
+    missed_messages_are_sent_by_the_current_filters
+    bulk_resends_follow_the_filter
     it_fails_with_its_endpoint_and_is_seen_by_whose_it_is
     an_application_may_have_only_so_much_of_it
 }
 
-async fn what_is_dead_is_sent_again_once(home: Home) {
+async fn dead_deliveries_are_resent_once(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let other = endpoint(store, app.id, endpoint_spec()).await;
@@ -188,7 +188,7 @@ async fn two_steps_of_one_turn_at_once_are_one(home: Home) {
     assert_eq!((lost, home.number("SELECT count(*) FROM delivery WHERE generation = 1").await), (1, 200));
 }
 
-async fn what_was_missed_is_sent_as_the_filters_are_now(home: Home) {
+async fn missed_messages_are_sent_by_the_current_filters(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await;
     let spec = EndpointSpec { channels: Some(strings(&["x"])), ..endpoint_spec() };
@@ -199,7 +199,7 @@ async fn what_was_missed_is_sent_as_the_filters_are_now(home: Home) {
         ids.push(offer(store, one).await.unwrap().id);
     }
     let made = endpoint(store, app.id, spec).await;
-    store.resend(&tenant(), app.id, ids[3], made.id, NOW).await.unwrap();
+    store.resend(&tenant(), app.id, (ids[3], made.id), NOW).await.unwrap();
     settle(store, app.id, made.id, answered(200), Transition::Delivered).await;
     home.execute(&format!(
         "UPDATE message SET deliver_at = {} WHERE id = {}",
@@ -225,7 +225,7 @@ async fn what_was_missed_is_sent_as_the_filters_are_now(home: Home) {
     assert_eq!(waiting(store, made.id).await.len(), 3, "nothing is missing any more");
 }
 
-async fn what_is_sent_again_in_bulk_is_what_the_filter_says(home: Home) {
+async fn bulk_resends_follow_the_filter(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let of = async |event_type: &str, outcome, next| {
@@ -260,14 +260,14 @@ async fn what_is_sent_again_in_bulk_is_what_the_filter_says(home: Home) {
     let settled =
         || EndpointMessageFilter { standings: vec![DeliveryStatus::Delivered, DeliveryStatus::Dead], ..since(0, 900) };
     assert_eq!(again(settled()).await, [delivered, gone, error]);
-    assert_eq!(again(EndpointMessageFilter { event_types: strings(&["a"]), ..settled() }).await, [delivered, gone]);
+    assert_eq!(again(EndpointMessageFilter { topics: of_types(&["a"]), ..settled() }).await, [delivered, gone]);
     assert_eq!(again(EndpointMessageFilter { status_class: Some(500), ..settled() }).await, [error]);
     assert_eq!(
         again(EndpointMessageFilter { standings: vec![DeliveryStatus::Delivered], ..settled() }).await,
         [delivered]
     );
     assert_eq!(again(EndpointMessageFilter { standings: vec![DeliveryStatus::Pending], ..settled() }).await, [retried]);
-    assert_eq!(again(EndpointMessageFilter { channel: Some("x".into()), ..settled() }).await, []);
+    assert_eq!(again(EndpointMessageFilter { topics: on_channel("x"), ..settled() }).await, []);
 }
 
 async fn it_fails_with_its_endpoint_and_is_seen_by_whose_it_is(home: Home) {

@@ -59,7 +59,7 @@ on_both! {
     an_application_s_work_stays_there_and_passes_what_is_deleted
     canceled_work_stops_and_what_it_did_stands
     failing_is_dead_or_waiting_for_the_schedule
-    what_is_counted_is_what_is_sent_however_long_it_is
+    estimates_equal_the_deliveries_sent_at_any_length
     nobody_counts_or_begins_what_is_another_s
     operational_endpoints_are_left_out
 }
@@ -164,7 +164,7 @@ async fn failing_is_dead_or_waiting_for_the_schedule(home: Home) {
     assert_eq!(count(store, &tenant(), &asked).await, 0, "what is sent again already is not sent a third time");
 }
 
-async fn what_is_counted_is_what_is_sent_however_long_it_is(home: Home) {
+async fn estimates_equal_the_deliveries_sent_at_any_length(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let second = endpoint(store, app.id, EndpointSpec { channels: Some(strings(&["b"])), ..endpoint_spec() }).await;
@@ -178,17 +178,17 @@ async fn what_is_counted_is_what_is_sent_however_long_it_is(home: Home) {
     });
     futures_util::future::join_all(sends).await.into_iter().for_each(|sent| drop(sent.unwrap().unwrap()));
     home.execute("UPDATE delivery SET state = 3, reason = 'exhausted', attempts = 1").await;
-    let of_a = EndpointMessageFilter { event_types: strings(&["a"]), ..failed(0, 900) };
+    let of_a = EndpointMessageFilter { topics: of_types(&["a"]), ..failed(0, 900) };
     for (kind, filter, wanted) in [
         (TaskKind::ReplayMissing, since(0, 900), 1_767),
         (TaskKind::BulkReplay, of_a, 3_533),
         (TaskKind::BulkReplay, failed(100, 200), 1_000),
     ] {
         home.execute("UPDATE delivery SET state = 3, reason = 'exhausted', attempts = 1, generation = 0").await;
-        let asked = spec(TaskScope::Application(app.id), kind, filter);
+        let asked = spec(TaskScope::Application(app.id), kind, filter.clone());
         let counted = count(store, &tenant(), &asked).await;
         assert_eq!(counted, wanted, "{asked:?}");
-        let work = begin_at(store, asked.scope, kind, asked.filter.clone()).await;
+        let work = begin_at(store, asked.scope, kind, filter).await;
         assert_eq!(work_off(store).await.1, TaskStage::Finished);
         assert_eq!(found(store, work.id).await.sent, counted);
         home.execute(&format!("DELETE FROM delivery WHERE endpoint_id = {}", literal(&home, MessageId(second.id.0))))

@@ -30,9 +30,9 @@ fn link(app: &sendoff::domain::catalog::application::Application, n: u64) -> ([u
 
 on_both! {
     an_application_has_so_many_endpoints_and_no_more
-    the_oldest_link_and_the_oldest_visit_of_an_application_go
+    the_oldest_link_and_portal_session_of_an_application_are_removed
     a_customer_s_access_ends_and_no_other
-    access_ends_after_a_grace_and_of_sessions_alone
+    access_can_end_after_a_grace_period_and_for_single_sessions
     the_catalog_and_the_keys_of_an_organization_are_bounded
 }
 
@@ -66,7 +66,7 @@ async fn an_application_has_so_many_endpoints_and_no_more(home: Home) {
     assert!(one_more().await.is_ok());
 }
 
-async fn the_oldest_link_and_the_oldest_visit_of_an_application_go(home: Home) {
+async fn the_oldest_link_and_portal_session_of_an_application_are_removed(home: Home) {
     let store = &home.store;
     let (app, other) = (application(store, "acme").await, application(store, "other").await);
     let theirs = link(&other, 0);
@@ -116,7 +116,7 @@ async fn a_customer_s_access_ends_and_no_other(home: Home) {
     assert!(expired(app.id, NOW).await && !expired(app.id, later(1)).await && !expired(other.id, NOW).await);
 }
 
-async fn access_ends_after_a_grace_and_of_sessions_alone(home: Home) {
+async fn access_can_end_after_a_grace_period_and_for_single_sessions(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await;
     for (n, name) in [(1, "anna"), (2, "bert"), (3, "anna")] {

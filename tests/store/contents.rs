@@ -27,7 +27,7 @@ async fn keep(store: &Store, app: AppId, span: Duration) -> MessageId {
 on_both! {
     without_content_nothing_more_is_sent
     a_resend_and_a_deletion_come_one_after_the_other
-    what_is_pending_without_a_content_is_ended
+    pending_deliveries_without_content_are_ended
     a_content_goes_when_its_time_is_over
     many_contents_go_in_steps
     an_attempts_answer_is_deleted_and_nothing_else_of_it
@@ -70,10 +70,10 @@ async fn without_content_nothing_more_is_sent(home: Home) {
     assert_eq!(done, [RecordOutcome::Superseded]);
     assert_eq!(stands(second.id).await, dead);
     for endpoint in [made.id, second.id] {
-        assert!(!store.resend(&tenant(), app.id, message.id, endpoint, NOW).await.unwrap());
+        assert!(!store.resend(&tenant(), app.id, (message.id, endpoint), NOW).await.unwrap());
     }
     assert!(store.delete_content(&tenant(), app.id, message.id, later(9)).await.unwrap(), "again is as good");
-    assert!(store.resend(&tenant(), app.id, other.id, made.id, NOW).await.unwrap());
+    assert!(store.resend(&tenant(), app.id, (other.id, made.id), NOW).await.unwrap());
 }
 
 /// Of many who resend and one who deletes, whoever comes last sees what the other did.
@@ -84,7 +84,7 @@ async fn a_resend_and_a_deletion_come_one_after_the_other(home: Home) {
     for _ in 0..20 {
         let message = accept(&home.store, app.id).await.id;
         let owner = tenant();
-        let resends = (0..4).map(|_| there.resend(&owner, app.id, message, made.id, NOW));
+        let resends = (0..4).map(|_| there.resend(&owner, app.id, (message, made.id), NOW));
         let deletes = home.store.delete_content(&owner, app.id, message, NOW);
         let (resends, deleted) = tokio::join!(futures_util::future::join_all(resends), deletes);
         assert!(deleted.unwrap() && resends.iter().all(Result::is_ok));
@@ -94,7 +94,7 @@ async fn a_resend_and_a_deletion_come_one_after_the_other(home: Home) {
 }
 
 /// What only two processes bring about: pending, and nothing there to send.
-async fn what_is_pending_without_a_content_is_ended(home: Home) {
+async fn pending_deliveries_without_content_are_ended(home: Home) {
     let (store, (app, made)) = (&home.store, customer(&home.store, "acme").await);
     let (gone, whole) = (accept(store, app.id).await.id, accept(store, app.id).await.id);
     let first = "id = (SELECT id FROM message ORDER BY id LIMIT 1)";

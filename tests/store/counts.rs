@@ -40,7 +40,7 @@ async fn widen(store: &Store, now: Time) {
 }
 
 on_both! {
-    what_is_moved_is_neither_lost_nor_counted_twice
+    moved_rollups_are_neither_lost_nor_counted_twice
     a_step_moves_so_much_and_no_more
     a_range_begins_with_a_whole_bucket_and_ends_now
     each_sees_what_is_its_own
@@ -48,7 +48,7 @@ on_both! {
     records_go_on_while_counts_are_moved
 }
 
-async fn what_is_moved_is_neither_lost_nor_counted_twice(home: Home) {
+async fn moved_rollups_are_neither_lost_nor_counted_twice(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let now = later(20 * DAY);

@@ -18,7 +18,7 @@ on_both! {
     a_lane_reads_a_few_of_each_kind_the_longest_due_first
     a_messages_deliveries_are_read_in_pages
     every_lane_with_something_pending_is_found
-    a_resend_sends_whatever_became_of_it
+    a_resend_sends_a_delivery_in_any_state
     a_resend_needs_a_message_and_an_endpoint_of_the_tenants
     deliveries_of_deleted_endpoints_end_a_few_at_a_time
     people_see_how_things_stand
@@ -147,13 +147,13 @@ async fn every_lane_with_something_pending_is_found(home: Home) {
     assert_eq!(store.pending_lanes(&others, 100).await.unwrap(), []);
 }
 
-async fn a_resend_sends_whatever_became_of_it(home: Home) {
+async fn a_resend_sends_a_delivery_in_any_state(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let mut signals = store.signals().listen().unwrap();
     let message = accept(store, app.id).await.id;
     assert!(matches!(signals.recv().await.map(Signal::from), Some(Signal::Accepted(_))));
-    let resend = async |at| store.resend(&tenant(), app.id, message, made.id, at).await.unwrap();
+    let resend = async |at| store.resend(&tenant(), app.id, (message, made.id), at).await.unwrap();
     let mut generation = 0;
     for (round, ended) in
         [Transition::Delivered, Transition::Dead(DeadReason::Exhausted), retry(500, 3)].into_iter().enumerate()
@@ -177,7 +177,7 @@ async fn a_resend_sends_whatever_became_of_it(home: Home) {
     assert_eq!(only_waiting(store, made.id).await.progress.generation, generation + 1);
 
     let never = endpoint(store, app.id, EndpointSpec { channels: Some(strings(&["x"])), ..endpoint_spec() }).await;
-    assert!(store.resend(&tenant(), app.id, message, never.id, NOW).await.unwrap(), "also where it never went");
+    assert!(store.resend(&tenant(), app.id, (message, never.id), NOW).await.unwrap(), "also where it never went");
     assert_eq!(only_waiting(store, never.id).await.progress, progress(0, 0, 0, Trigger::Manual));
 }
 
@@ -196,10 +196,10 @@ async fn a_resend_needs_a_message_and_an_endpoint_of_the_tenants(home: Home) {
         (tenant(), app.id, MessageId::new(NOW), made.id),
         (tenant(), AppId::new(NOW), message, made.id),
     ] {
-        assert!(!store.resend(&who, of, message, to, NOW).await.unwrap());
+        assert!(!store.resend(&who, of, (message, to), NOW).await.unwrap());
     }
     store.delete_endpoint(&tenant(), app.id, made.id, NOW).await.unwrap();
-    assert!(!store.resend(&tenant(), app.id, message, made.id, NOW).await.unwrap(), "nobody is there any more");
+    assert!(!store.resend(&tenant(), app.id, (message, made.id), NOW).await.unwrap(), "nobody is there any more");
     assert_eq!(home.number("SELECT count(*) FROM delivery WHERE generation > 0").await, 0);
 }
 

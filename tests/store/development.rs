@@ -39,13 +39,13 @@ async fn listeners(store: &Store, app: AppId, at: Time) -> Vec<String> {
 }
 
 on_both! {
-    what_a_listener_reports_is_kept
+    reports_of_a_listener_are_stored
     reports_are_of_the_tenant_s_own
     listeners_and_attempts_are_bounded
     a_development_endpoint_goes_with_its_listener_or_its_application
 }
 
-async fn what_a_listener_reports_is_kept(home: Home) {
+async fn reports_of_a_listener_are_stored(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let message = accept(store, app.id).await.id;

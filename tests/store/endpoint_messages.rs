@@ -42,13 +42,13 @@ fn newest(limit: usize) -> PageRequest<MessageId> {
 }
 
 on_both! {
-    what_an_endpoint_was_sent_by_how_it_stands
+    messages_sent_to_an_endpoint_are_listed_by_status
     counts_of_deliveries_and_of_attempts
     counts_of_more_than_one_statement_takes
     a_filtered_page_looks_at_so_much_and_no_more
 }
 
-async fn what_an_endpoint_was_sent_by_how_it_stands(home: Home) {
+async fn messages_sent_to_an_endpoint_are_listed_by_status(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let other = endpoint(store, app.id, EndpointSpec { channels: Some(strings(&["z"])), ..endpoint_spec() }).await;
@@ -72,10 +72,10 @@ async fn what_an_endpoint_was_sent_by_how_it_stands(home: Home) {
         list(EndpointMessageFilter { standings: vec![DeliveryStatus::Dead, DeliveryStatus::Canceled], ..all() }).await,
         [3, 2]
     );
-    assert_eq!(list(EndpointMessageFilter { event_types: strings(&["b", "c"]), ..all() }).await, [3, 1]);
-    assert_eq!(list(EndpointMessageFilter { channel: Some("y".into()), ..all() }).await, [3, 2]);
-    assert_eq!(list(EndpointMessageFilter { tag: Some("y".into()), ..all() }).await, [] as [usize; 0]);
-    assert_eq!(list(EndpointMessageFilter { since: later(1), until: later(3), ..all() }).await, [2, 1]);
+    assert_eq!(list(EndpointMessageFilter { topics: of_types(&["b", "c"]), ..all() }).await, [3, 1]);
+    assert_eq!(list(EndpointMessageFilter { topics: on_channel("y"), ..all() }).await, [3, 2]);
+    assert_eq!(list(EndpointMessageFilter { topics: with_tag("y"), ..all() }).await, [] as [usize; 0]);
+    assert_eq!(list(EndpointMessageFilter { accepted: span(1, 3), ..all() }).await, [2, 1]);
     assert_eq!(list(EndpointMessageFilter { status_class: Some(500), ..all() }).await, [1]);
     assert_eq!(
         list(EndpointMessageFilter { status_class: Some(0), ..all() }).await,
@@ -83,7 +83,7 @@ async fn what_an_endpoint_was_sent_by_how_it_stands(home: Home) {
         "the fresh one was not tried at all"
     );
     home.execute("UPDATE message SET tags = '[\"urgent\"]' WHERE event_type = 'b'").await;
-    assert_eq!(list(EndpointMessageFilter { tag: Some("urgent".into()), ..all() }).await, [1]);
+    assert_eq!(list(EndpointMessageFilter { topics: with_tag("urgent"), ..all() }).await, [1]);
 
     let page = store.endpoint_messages(&tenant(), app.id, made.id, &all(), &newest(2)).await.unwrap();
     assert_eq!((page.data.len(), page.more, page.stopped), (2, true, None));
@@ -151,7 +151,7 @@ async fn a_filtered_page_looks_at_so_much_and_no_more(home: Home) {
     assert_eq!(count(NOW, second).await, DeliveryStatusCounts::default());
     assert_eq!(count(second.plus(millisecond), later(2)).await, DeliveryStatusCounts::default());
 
-    let rare_only = EndpointMessageFilter { event_types: strings(&["rare"]), ..EndpointMessageFilter::default() };
+    let rare_only = EndpointMessageFilter { topics: of_types(&["rare"]), ..EndpointMessageFilter::default() };
     let one = store.endpoint_messages(&tenant(), app.id, made.id, &rare_only, &newest(5)).await.unwrap();
     assert!(one.data.is_empty() && one.more);
     let next = PageRequest { after: one.stopped, ..newest(5) };
@@ -161,7 +161,7 @@ async fn a_filtered_page_looks_at_so_much_and_no_more(home: Home) {
     let three = store.endpoint_messages(&tenant(), app.id, made.id, &rare_only, &back).await.unwrap();
     assert!(three.data.is_empty() && three.more && three.stopped.is_some_and(|stopped| stopped > rare));
 
-    let rare_only = MessageFilter { event_types: strings(&["rare"]), ..MessageFilter::default() };
+    let rare_only = MessageFilter { topics: of_types(&["rare"]), ..MessageFilter::default() };
     let one = store.messages(&tenant(), app.id, &rare_only, &newest(5)).await.unwrap();
     assert!(one.data.is_empty() && one.more && one.stopped.is_some());
     let next = PageRequest { after: one.stopped, ..newest(5) };

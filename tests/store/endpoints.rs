@@ -45,7 +45,7 @@ async fn full_spec(store: &Store) -> EndpointSpec {
 }
 
 on_both! {
-    a_change_worked_out_on_what_is_no_more_is_not_made
+    a_change_of_outdated_values_is_not_made
     headers_change_and_nothing_else_does
     an_endpoint_comes_back_as_it_was_made
     a_uid_is_taken_in_its_application_and_a_filter_names_what_is_in_the_catalog
@@ -57,7 +57,7 @@ on_both! {
     nothing_secret_lies_in_the_tables_as_it_is
 }
 
-async fn a_change_worked_out_on_what_is_no_more_is_not_made(home: Home) {
+async fn a_change_of_outdated_values_is_not_made(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     accept(store, app.id).await;

@@ -57,10 +57,10 @@ fn dead() -> EndpointMessageFilter {
 const WANTED: i64 = (ENDPOINTS * 2 + DEEP + 3 * 4) as i64;
 
 on_both! {
-    what_many_endpoints_have_is_counted_once
+    deliveries_of_many_endpoints_are_counted_once
 }
 
-async fn what_many_endpoints_have_is_counted_once(home: Home) {
+async fn deliveries_of_many_endpoints_are_counted_once(home: Home) {
     town(&home).await;
     let of = |filter| spec(TaskScope::Organization, TaskKind::BulkReplay, filter);
     assert_eq!(count(&home.store, &tenant(), &of(dead())).await, WANTED);

@@ -18,7 +18,7 @@ on_both! {
     a_name_is_taken_until_it_is_archived
     a_put_makes_or_replaces
     the_list_is_sorted_by_bytes
-    names_that_flags_hide_are_told_from_those_that_they_show
+    names_hidden_by_flags_are_distinguished_from_visible_ones
 }
 
 async fn a_page_ends_before_it_takes_too_much_memory(home: Home) {
@@ -107,7 +107,7 @@ async fn the_list_is_sorted_by_bytes(home: Home) {
     assert!(home.store.event_types(&stranger(), true, &first()).await.unwrap().data.is_empty());
 }
 
-async fn names_that_flags_hide_are_told_from_those_that_they_show(home: Home) {
+async fn names_hidden_by_flags_are_distinguished_from_visible_ones(home: Home) {
     let store = &home.store;
     let flagged = |name: &str, flags: &[&str]| EventTypeSpec { feature_flags: strings(flags), ..spec(name) };
     for one in [flagged("open", &[]), flagged("beta", &["beta"]), flagged("both", &["beta", "gamma"])] {

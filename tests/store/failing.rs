@@ -69,10 +69,10 @@ on_both! {
     two_processes_warn_and_disable_once
     all_of_it_is_noted_or_nothing
     more_than_fit_into_one_transaction_come_with_the_next
-    who_is_sent_nothing_is_in_nobodys_way
-    what_was_disabled_by_itself_is_in_the_audit_log
-    an_operational_endpoint_is_disabled_too_and_nobody_is_told
-    a_content_that_was_kept_no_longer_is_told_and_one_that_was_deleted_is_not
+    idle_endpoints_do_not_delay_others
+    automatic_disabling_is_audited
+    an_operational_endpoint_is_disabled_without_an_event
+    expired_contents_are_reported_and_deleted_ones_are_not
     the_dead_of_a_day_are_read_from_the_counts
 }
 
@@ -249,7 +249,7 @@ async fn more_than_fit_into_one_transaction_come_with_the_next(home: Home) {
 }
 
 /// However many endpoints have failed and been sent nothing since, they keep nobody else from being looked at.
-async fn who_is_sent_nothing_is_in_nobodys_way(home: Home) {
+async fn idle_endpoints_do_not_delay_others(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await;
     for _ in 0..101 {
@@ -262,7 +262,7 @@ async fn who_is_sent_nothing_is_in_nobodys_way(home: Home) {
     assert_eq!(judge(store, 240).await, warned(busy, 1));
 }
 
-async fn what_was_disabled_by_itself_is_in_the_audit_log(home: Home) {
+async fn automatic_disabling_is_audited(home: Home) {
     let store = &home.store;
     let (app, id) = failing(store, "acme", 120).await;
     judge(store, 120).await;
@@ -278,7 +278,7 @@ async fn what_was_disabled_by_itself_is_in_the_audit_log(home: Home) {
     assert!(store.audit_log(&stranger(), &AuditFilter::default(), &first()).await.unwrap().data.is_empty());
 }
 
-async fn an_operational_endpoint_is_disabled_too_and_nobody_is_told(home: Home) {
+async fn an_operational_endpoint_is_disabled_without_an_event(home: Home) {
     let store = &home.store;
     store.enable_mail();
     let ears = listener(store, endpoint_spec()).await;
@@ -294,7 +294,7 @@ async fn an_operational_endpoint_is_disabled_too_and_nobody_is_told(home: Home) 
     assert_eq!(home.number("SELECT count(*) FROM mail").await, 0);
 }
 
-async fn a_content_that_was_kept_no_longer_is_told_and_one_that_was_deleted_is_not(home: Home) {
+async fn expired_contents_are_reported_and_deleted_ones_are_not(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let ears = listener(store, endpoint_spec()).await;

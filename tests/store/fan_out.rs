@@ -64,8 +64,8 @@ fn ids(endpoints: &[Endpoint]) -> BTreeSet<EndpointId> {
 
 on_both! {
     a_wide_message_is_packed_and_another_process_can_move_it
-    the_engine_is_told_what_was_moved
-    what_changes_before_a_delivery_is_moved
+    moved_deliveries_are_signaled_to_the_engine
+    endpoint_changes_before_a_delivery_is_moved
     content_that_was_deleted_is_not_sent
     content_that_was_deleted_is_not_sent_even_if_a_step_fails_in_the_middle
     a_scheduled_message_waits_for_its_time_and_retention_for_what_is_packed
@@ -102,7 +102,7 @@ async fn a_wide_message_is_packed_and_another_process_can_move_it(home: Home) {
     assert_eq!(fan_out(&home.store).await, None);
 }
 
-async fn the_engine_is_told_what_was_moved(home: Home) {
+async fn moved_deliveries_are_signaled_to_the_engine(home: Home) {
     let packing = home.another_that_packs(0).await;
     let mut signals = packing.signals().listen().unwrap();
     let (app, endpoints) = wide(&packing, 3).await;
@@ -123,7 +123,7 @@ async fn the_engine_is_told_what_was_moved(home: Home) {
     assert_eq!(where_to.into_iter().collect::<BTreeSet<_>>(), ids(&endpoints));
 }
 
-async fn what_changes_before_a_delivery_is_moved(home: Home) {
+async fn endpoint_changes_before_a_delivery_is_moved(home: Home) {
     let packing = home.another_that_packs(1).await;
     let (app, endpoints) = wide(&packing, 5).await;
     let message = accept(&packing, app).await;

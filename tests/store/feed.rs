@@ -50,16 +50,16 @@ fn names(list: &[&str]) -> Option<Vec<String>> {
 }
 
 on_both! {
-    messages_come_in_the_order_in_which_they_were_accepted_whatever_their_times
+    messages_come_in_the_order_of_acceptance_regardless_of_their_times
     a_page_that_ends_on_a_filter_moves_on
-    what_was_delivered_everywhere_is_told_from_what_was_not
-    what_has_no_content_is_passed_over_and_a_page_has_so_many_bytes
+    messages_delivered_everywhere_are_distinguished_from_others
+    messages_without_content_are_skipped_and_a_page_has_a_byte_limit
     ids_stay_near_the_clock
     a_reader_sees_all_that_is_committed_once_and_in_order
     a_page_looks_at_so_many_messages
 }
 
-async fn messages_come_in_the_order_in_which_they_were_accepted_whatever_their_times(home: Home) {
+async fn messages_come_in_the_order_of_acceptance_regardless_of_their_times(home: Home) {
     let store = &home.store;
     let (app, other) = (application(store, "acme").await.id, application(store, "other").await.id);
     let another = home.another().await;
@@ -118,7 +118,7 @@ async fn a_page_that_ends_on_a_filter_moves_on(home: Home) {
     assert_eq!(ids(&ask(&both, Position::START, 10).await.messages), [last]);
 }
 
-async fn what_was_delivered_everywhere_is_told_from_what_was_not(home: Home) {
+async fn messages_delivered_everywhere_are_distinguished_from_others(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let deleted = endpoint(store, app.id, endpoint_spec()).await;
@@ -152,7 +152,7 @@ async fn what_was_delivered_everywhere_is_told_from_what_was_not(home: Home) {
     assert_eq!(read(store, app.id, Position::of(ids[3]), 9, later(9)).await.messages[0].id, packed);
 }
 
-async fn what_has_no_content_is_passed_over_and_a_page_has_so_many_bytes(home: Home) {
+async fn messages_without_content_are_skipped_and_a_page_has_a_byte_limit(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await.id;
     let gone = accept_at(store, app, NOW).await;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sendoff::domain::TimeRange;
 use sendoff::domain::access::operator::Operator;
 use sendoff::domain::access::password::PasswordHash;
 use sendoff::domain::catalog::application::{Application, ApplicationSpec};
@@ -20,11 +21,14 @@ use sendoff::domain::signing::master_key::MasterKey;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
 use sendoff::store::access::operator_sessions::{NewSession, PasswordSignIn, SessionClient};
+use sendoff::store::access::operators::OwnChange;
 use sendoff::store::access::second_factors::SecondFactorProof;
+use sendoff::store::access::sign_in_links::TokenHash;
 use sendoff::store::catalog::change::UpdateResult;
 use sendoff::store::catalog::endpoint_update::OptimisticUpdate;
 use sendoff::store::ingest::accept::{AcceptItem, AcceptResult};
 use sendoff::store::query::deliveries::DeliveryView;
+use sendoff::store::query::topic_filter::TopicFilter;
 use sendoff::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{AppRef, Location, Order, PageRequest, Store, StoreError, StoreOptions, Tenant, Tuning};
@@ -216,6 +220,26 @@ pub fn named(text: &str) -> AppRef {
     AppRef::parse(text).expect("a name")
 }
 
+/// From `since` seconds after [`NOW`] up to `until` seconds after it.
+pub fn span(since: u64, until: u64) -> TimeRange {
+    TimeRange { since: later(since), until: later(until) }
+}
+
+/// Messages of these event types.
+pub fn of_types(names: &[&str]) -> TopicFilter {
+    TopicFilter { event_types: strings(names), ..TopicFilter::default() }
+}
+
+/// Messages on a channel.
+pub fn on_channel(channel: &str) -> TopicFilter {
+    TopicFilter { channel: Some(channel.into()), ..TopicFilter::default() }
+}
+
+/// Messages with a tag.
+pub fn with_tag(tag: &str) -> TopicFilter {
+    TopicFilter { tag: Some(tag.into()), ..TopicFilter::default() }
+}
+
 pub fn strings(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
@@ -384,4 +408,14 @@ pub fn new_session(hash: &[u8; 32], until: Time) -> NewSession<'_> {
 /// A sign-in by password alone.
 pub fn by_password<'a>(operator: &'a Operator, password: &'a PasswordHash) -> PasswordSignIn<'a> {
     PasswordSignIn { operator, password, second: &SecondFactorProof::NotNeeded }
+}
+
+/// A change that the operator confirms by the password, in the session `keep`.
+pub fn own_change<'a>(
+    from: &'a OrgId,
+    operator: &'a Operator,
+    password: &'a PasswordHash,
+    keep: &'a TokenHash,
+) -> OwnChange<'a> {
+    OwnChange { from, operator, password, keep }
 }

@@ -11,7 +11,7 @@ const SESSION: [u8; 32] = [2; 32];
 
 on_both! {
     a_link_into_the_portal_is_good_once
-    a_visit_lasts_as_long_as_the_link_says_and_its_application
+    a_portal_session_lasts_as_long_as_its_link_says_and_its_application
     a_link_opens_one_session_once
     a_session_ends_by_time_or_by_hand
 }
@@ -54,7 +54,7 @@ async fn a_link_into_the_portal_is_good_once(home: Home) {
     assert_eq!(home.number("SELECT count(*) FROM portal_link").await, 0);
 }
 
-async fn a_visit_lasts_as_long_as_the_link_says_and_its_application(home: Home) {
+async fn a_portal_session_lasts_as_long_as_its_link_says_and_its_application(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await;
     let options = PortalOptions::all(later(3_600).micros());

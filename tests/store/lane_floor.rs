@@ -20,10 +20,10 @@ async fn due(store: &Store, want: LaneRequest) -> Vec<Time> {
 }
 
 on_both! {
-    what_is_due_before_the_floor_of_its_kind_is_left_out
+    deliveries_due_before_the_watermark_of_their_kind_are_skipped
 }
 
-async fn what_is_due_before_the_floor_of_its_kind_is_left_out(home: Home) {
+async fn deliveries_due_before_the_watermark_of_their_kind_are_skipped(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     for second in 1..=4 {

@@ -52,13 +52,13 @@ async fn clock(home: &Home) -> Time {
 }
 
 on_both! {
-    what_is_leased_is_nobody_else_s_until_it_is_committed
-    what_was_not_committed_in_time_is_given_out_again
+    leased_messages_belong_to_one_request_until_the_commit
+    messages_not_committed_in_time_are_returned_again
     a_consumer_keeps_to_one_way
-    what_nobody_wants_is_passed_over
+    messages_that_match_no_filter_are_skipped
 }
 
-async fn what_is_leased_is_nobody_else_s_until_it_is_committed(home: Home) {
+async fn leased_messages_belong_to_one_request_until_the_commit(home: Home) {
     let store = &home.store;
     let now = clock(&home).await;
     let app = application(store, "acme").await.id;
@@ -98,7 +98,7 @@ async fn what_is_leased_is_nobody_else_s_until_it_is_committed(home: Home) {
     assert_eq!(store.lease_state(&stranger(), &endpoint, "c", from, now).await.unwrap(), LeaseState::NotFound);
 }
 
-async fn what_was_not_committed_in_time_is_given_out_again(home: Home) {
+async fn messages_not_committed_in_time_are_returned_again(home: Home) {
     let store = &home.store;
     let now = clock(&home).await;
     let app = application(store, "acme").await.id;
@@ -145,7 +145,7 @@ async fn a_consumer_keeps_to_one_way(home: Home) {
 }
 
 /// What its filters keep back moves it on; where there is nothing, nothing is written but once a minute that it came.
-async fn what_nobody_wants_is_passed_over(home: Home) {
+async fn messages_that_match_no_filter_are_skipped(home: Home) {
     let store = &home.store;
     let now = clock(&home).await;
     let app = application(store, "acme").await.id;

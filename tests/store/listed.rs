@@ -3,11 +3,10 @@
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{BackgroundId, EndpointId, MessageId, Time};
-use sendoff::store::jobs::background::{BackgroundSpec, StartResult};
+use sendoff::store::jobs::background::{BackgroundSpec, StartResult, TaskSelection};
 use sendoff::store::jobs::job_lease::StepResult;
 use sendoff::store::query::delivery_counts::DeliveryCounts;
 use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter, ListedDelivery};
-use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::{Store, Tenant};
 
 use crate::background::{dead, literal, settle};
@@ -21,12 +20,10 @@ fn then() -> Time {
 }
 
 fn spec(scope: TaskScope, listed: &DeliveryFilter) -> BackgroundSpec {
-    let filter = EndpointMessageFilter::default();
     BackgroundSpec {
         kind: TaskKind::BulkReplay,
         scope,
-        filter,
-        listed: Some(listed.clone()),
+        selection: TaskSelection::Listed(listed.clone()),
         by: "a test".into(),
         total: None,
     }
@@ -99,7 +96,7 @@ fn filters(of: &Customers) -> Vec<DeliveryFilter> {
         DeliveryFilter { endpoint: Some(of.two), ..with(DeliveryStatusFilter::Canceled) },
         DeliveryFilter { event_types: strings(&["b", "c"]), ..with(DeliveryStatusFilter::Failed) },
         DeliveryFilter { class: Some(400), ..all() },
-        DeliveryFilter { since: later(1), until: later(3), ..all() },
+        DeliveryFilter { accepted: span(1, 3), ..all() },
         DeliveryFilter { messages: Some(vec![of.ids[0], of.ids[2]]), ..with(DeliveryStatusFilter::Dead) },
         DeliveryFilter { text: Some("\"n\": 2".into()), ..with(DeliveryStatusFilter::Dead) },
         DeliveryFilter { text: Some("no such".into()), ..all() },
@@ -108,13 +105,13 @@ fn filters(of: &Customers) -> Vec<DeliveryFilter> {
 }
 
 on_both! {
-    what_is_counted_is_what_is_listed
-    what_is_passed_over_is_counted_by_its_reason
-    what_is_listed_is_sent_again_and_nothing_else
+    counts_equal_the_list
+    skipped_deliveries_are_counted_by_reason
+    only_listed_deliveries_are_resent
     a_long_list_is_sent_step_by_step_the_oldest_first
 }
 
-async fn what_is_counted_is_what_is_listed(home: Home) {
+async fn counts_equal_the_list(home: Home) {
     let store = &home.store;
     let of = two_customers(store).await;
     for filter in filters(&of) {
@@ -131,7 +128,7 @@ async fn what_is_counted_is_what_is_listed(home: Home) {
     assert!(cut.more && next.is_none() && cut.found() == 5, "one more than was asked for says so: {cut:?}");
 }
 
-async fn what_is_passed_over_is_counted_by_its_reason(home: Home) {
+async fn skipped_deliveries_are_counted_by_reason(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let gone = endpoint(store, app.id, endpoint_spec()).await;
@@ -152,7 +149,7 @@ async fn what_is_passed_over_is_counted_by_its_reason(home: Home) {
     assert_eq!(home.number("SELECT sum(generation) FROM delivery").await, before, "nothing of that is sent");
 }
 
-async fn what_is_listed_is_sent_again_and_nothing_else(home: Home) {
+async fn only_listed_deliveries_are_resent(home: Home) {
     let store = &home.store;
     let of = two_customers(store).await;
     for filter in filters(&of) {
@@ -163,7 +160,7 @@ async fn what_is_listed_is_sent_again_and_nothing_else(home: Home) {
         let after = home.number("SELECT sum(generation) FROM delivery").await;
         assert_eq!(after - before, wanted.len() as i64, "{filter:?}");
         let done = store.background(&tenant(), work).await.unwrap().unwrap();
-        assert_eq!((done.sent, done.spec.listed.as_ref()), (wanted.len() as i64, Some(&filter)));
+        assert_eq!((done.sent, done.spec.selection.listed()), (wanted.len() as i64, Some(&filter)));
         let resent = rows(store, &tenant(), &DeliveryFilter { resent: Some(work), ..all() }).await;
         assert!(resent.iter().all(|row| row.state == DeliveryState::Retry), "{filter:?}");
         let mut keys: Vec<Key> = resent.iter().map(|row| (row.message_id, row.endpoint_id)).collect();

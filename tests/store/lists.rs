@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use sendoff::domain::TimeRange;
 use sendoff::domain::deliveries::attempt::{Failure, Outcome};
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
@@ -64,7 +65,7 @@ pub async fn two_customers(store: &Store) -> Customers {
         finished(acme.id, &of(&second, 3), silent, retry(90, 1)),
     ];
     store.record(done).await.unwrap();
-    assert!(store.cancel(&tenant(), acme.id, ids[1], two.id, later(9)).await.unwrap());
+    assert!(store.cancel(&tenant(), acme.id, (ids[1], two.id), later(9)).await.unwrap());
     Customers { acme: acme.id, globex: globex.id, one: one.id, two: two.id, three: three.id, ids }
 }
 
@@ -98,13 +99,13 @@ on_both! {
     a_row_says_how_it_stands
     lists_show_nothing_of_others
     each_filter_of_messages_leaves_its_own
-    what_is_typed_is_found_by_any_of_its_names
+    search_terms_match_every_name
     a_search_stops_and_goes_on
     a_search_for_a_text_stops_after_so_many_bytes
-    what_is_canceled_is_not_sent_and_can_be_resent
-    of_two_attempts_of_one_number_the_newest_is_the_last
+    canceled_deliveries_are_not_sent_and_can_be_resent
+    the_newest_of_two_attempts_with_one_number_is_the_last
     the_newest_attempts_at_an_endpoint_are_its_tenants
-    what_is_replayed_has_not_failed_until_it_fails
+    a_replayed_delivery_counts_as_failed_only_after_a_failure
 }
 
 async fn each_filter_of_deliveries_leaves_its_own_and_they_combine(home: Home) {
@@ -141,7 +142,7 @@ async fn each_filter_of_deliveries_leaves_its_own_and_they_combine(home: Home) {
     {
         assert_eq!(list(DeliveryFilter { class: Some(class), ..all() }).await, wanted, "{class}");
     }
-    assert_eq!(list(DeliveryFilter { since: later(1), until: later(3), ..all() }).await, everything[3..7]);
+    assert_eq!(list(DeliveryFilter { accepted: span(1, 3), ..all() }).await, everything[3..7]);
     assert_eq!(
         list(DeliveryFilter { messages: Some(vec![of.ids[0], of.ids[4]]), ..all() }).await,
         [(4, 3), (0, 2), (0, 1)]
@@ -154,7 +155,10 @@ async fn each_filter_of_deliveries_leaves_its_own_and_they_combine(home: Home) {
     let both =
         DeliveryFilter { status: Some(Failed), class: Some(500), event_types: strings(&["a"]), ..text("Zürich") };
     assert_eq!(list(both.clone()).await, [(0, 2)]);
-    assert_eq!(list(DeliveryFilter { since: later(1), ..both }).await, []);
+    assert_eq!(
+        list(DeliveryFilter { accepted: TimeRange { since: later(1), ..TimeRange::default() }, ..both }).await,
+        []
+    );
 }
 
 async fn a_row_says_how_it_stands(home: Home) {
@@ -222,7 +226,7 @@ async fn each_filter_of_messages_leaves_its_own(home: Home) {
     assert_eq!(list(all()).await, [4, 3, 2, 1, 0]);
     assert_eq!(list(MessageSearch { app: Some(of.acme), ..all() }).await, [3, 2, 1, 0]);
     assert_eq!(list(MessageSearch { event_types: strings(&["b", "c"]), ..all() }).await, [3, 1]);
-    assert_eq!(list(MessageSearch { since: later(1), until: later(3), ..all() }).await, [2, 1]);
+    assert_eq!(list(MessageSearch { accepted: span(1, 3), ..all() }).await, [2, 1]);
     assert_eq!(list(MessageSearch { messages: Some(vec![of.ids[1]]), ..all() }).await, [1]);
     assert_eq!(list(MessageSearch { text: Some("\"n\": 3".into()), ..all() }).await, [3]);
     assert_eq!(list(MessageSearch { text: Some("Zürich".into()), app: Some(of.globex), ..all() }).await, [4]);
@@ -231,7 +235,7 @@ async fn each_filter_of_messages_leaves_its_own(home: Home) {
     assert_eq!((row.standings.pending, row.standings.canceled, row.standings.delivered), (1, 1, 0));
 }
 
-async fn what_is_typed_is_found_by_any_of_its_names(home: Home) {
+async fn search_terms_match_every_name(home: Home) {
     let (store, of) = (&home.store, two_customers(&home.store).await);
     let sought = async |app, text: &str| store.resolve_search_term(&tenant(), app, text).await.unwrap();
     let message = SearchTarget::Messages(vec![of.ids[1]]);
@@ -317,7 +321,7 @@ async fn a_search_for_a_text_stops_after_so_many_bytes(home: Home) {
     assert_eq!(store.list_messages(&tenant(), &search, one.stopped, 5).await.unwrap().data.len(), 1);
 }
 
-async fn what_is_canceled_is_not_sent_and_can_be_resent(home: Home) {
+async fn canceled_deliveries_are_not_sent_and_can_be_resent(home: Home) {
     let (store, (app, made)) = (&home.store, customer(&home.store, "acme").await);
     let message = accept(store, app.id).await.id;
     let in_flight = only_waiting(store, made.id).await;
@@ -329,10 +333,10 @@ async fn what_is_canceled_is_not_sent_and_can_be_resent(home: Home) {
         (tenant(), app.id, MessageId::new(NOW), made.id),
         (tenant(), app.id, message, EndpointId::new(NOW)),
     ] {
-        assert!(!store.cancel(&who, of, message, to, NOW).await.unwrap());
+        assert!(!store.cancel(&who, of, (message, to), NOW).await.unwrap());
     }
     assert_eq!(waiting(store, made.id).await.len(), 1);
-    let cancel = async || store.cancel(&tenant(), app.id, message, made.id, later(5)).await.unwrap();
+    let cancel = async || store.cancel(&tenant(), app.id, (message, made.id), later(5)).await.unwrap();
     assert!(cancel().await);
     let Some(Signal::Withdrawn(ended)) = signals.recv().await.map(Signal::from) else { panic!("the engine is told") };
     assert_eq!(ended, [(made.id, message)]);
@@ -349,7 +353,7 @@ async fn what_is_canceled_is_not_sent_and_can_be_resent(home: Home) {
     assert_eq!((done, stands().await), (vec![RecordOutcome::Superseded], canceled));
     assert_eq!(home.number("SELECT count(*) FROM attempt").await, 1);
 
-    assert!(store.resend(&tenant(), app.id, message, made.id, later(9)).await.unwrap());
+    assert!(store.resend(&tenant(), app.id, (message, made.id), later(9)).await.unwrap());
     let again = only_waiting(store, made.id).await;
     let failed = store.record(vec![finished(app.id, &again, answered(500), retry(60, 1))]).await.unwrap();
     assert!(failed.len() == 1 && cancel().await, "a retry is canceled just so");
@@ -357,7 +361,7 @@ async fn what_is_canceled_is_not_sent_and_can_be_resent(home: Home) {
 }
 
 /// Who lost the slot and who got it have both sent it, and counted alike.
-async fn of_two_attempts_of_one_number_the_newest_is_the_last(home: Home) {
+async fn the_newest_of_two_attempts_with_one_number_is_the_last(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let message = accept(store, app.id).await.id;
@@ -388,7 +392,7 @@ async fn the_newest_attempts_at_an_endpoint_are_its_tenants(home: Home) {
         settle(store, app.id, made.id, answered(status), next).await;
     }
     let newest = async |who: &Tenant, app, limit| {
-        let lines = store.newest_attempts_to(who, app, made.id, limit).await.unwrap();
+        let lines = store.newest_attempts_to(who, app, made.id, false, limit).await.unwrap();
         lines.into_iter().map(|line| line.status).collect::<Vec<_>>()
     };
     assert_eq!(newest(&tenant(), app.id, 9).await, [Some(200), Some(500)]);
@@ -397,7 +401,7 @@ async fn the_newest_attempts_at_an_endpoint_are_its_tenants(home: Home) {
     assert_eq!(newest(&tenant(), other.id, 9).await, []);
 }
 
-async fn what_is_replayed_has_not_failed_until_it_fails(home: Home) {
+async fn a_replayed_delivery_counts_as_failed_only_after_a_failure(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     for next in [Transition::Delivered, Transition::Dead(DeadReason::Exhausted)] {

@@ -39,13 +39,13 @@ async fn take(store: &Store, now: Time) -> Mail {
 
 on_both! {
     nothing_is_written_where_no_mail_is_sent_or_nobody_is_named
-    a_mail_says_what_became_of_whom
+    a_mail_names_the_endpoints_and_their_changes
     a_410_is_told_too
     one_sweep_writes_one_mail_for_an_application
     an_application_gets_one_mail_an_hour
     a_mail_lists_so_many_and_counts_the_others
     one_at_a_time_and_who_was_too_slow_changes_nothing
-    what_was_not_taken_is_tried_again_or_given_up_and_forgotten_in_the_end
+    rejected_mails_are_retried_or_given_up_and_deleted_later
 }
 
 async fn nothing_is_written_where_no_mail_is_sent_or_nobody_is_named(home: Home) {
@@ -60,7 +60,7 @@ async fn nothing_is_written_where_no_mail_is_sent_or_nobody_is_named(home: Home)
     assert_eq!(store.lease_mail(NOW).await.unwrap(), None);
 }
 
-async fn a_mail_says_what_became_of_whom(home: Home) {
+async fn a_mail_names_the_endpoints_and_their_changes(home: Home) {
     let store = &home.store;
     store.enable_mail();
     let spec = ApplicationSpec {
@@ -222,7 +222,7 @@ async fn one_at_a_time_and_who_was_too_slow_changes_nothing(home: Home) {
     assert_eq!(store.lease_mail(later(9_999)).await.unwrap(), None);
 }
 
-async fn what_was_not_taken_is_tried_again_or_given_up_and_forgotten_in_the_end(home: Home) {
+async fn rejected_mails_are_retried_or_given_up_and_deleted_later(home: Home) {
     let store = &home.store;
     store.enable_mail();
     failing_with(&home, "acme", Some("ops@example.com")).await;

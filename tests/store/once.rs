@@ -23,8 +23,8 @@ async fn counts(home: &Home) -> (i64, i64) {
 
 on_both! {
     a_message_comes_twice_and_is_there_once
-    of_many_at_once_in_several_processes_one_is_the_first
-    what_is_refused_leaves_nothing_behind
+    one_of_many_concurrent_calls_in_several_processes_is_the_first
+    rejected_calls_leave_no_key_behind
     everything_that_a_post_makes_is_made_once
     a_key_is_forgotten_after_its_life
     one_at_a_time_is_under_way
@@ -48,7 +48,7 @@ async fn a_message_comes_twice_and_is_there_once(home: Home) {
     assert_eq!(counts(&home).await, (1, 2), "without a key there is none");
 }
 
-async fn of_many_at_once_in_several_processes_one_is_the_first(home: Home) {
+async fn one_of_many_concurrent_calls_in_several_processes_is_the_first(home: Home) {
     let (app, _) = customer(&home.store, "acme").await;
     // SQLite has one process; its handles queue all the same.
     let stores = [home.another().await, home.another().await];
@@ -68,7 +68,7 @@ async fn of_many_at_once_in_several_processes_one_is_the_first(home: Home) {
     assert_eq!(counts(&home).await, (10, 10));
 }
 
-async fn what_is_refused_leaves_nothing_behind(home: Home) {
+async fn rejected_calls_leave_no_key_behind(home: Home) {
     let (app, _) = customer(&home.store, "acme").await;
     let mut twice = item(app.id);
     twice.spec.event_id = Some(uid("order-1"));
@@ -101,7 +101,7 @@ async fn everything_that_a_post_makes_is_made_once(home: Home) {
                 .rotate_secret(&tenant(), app.id, endpoint.id, &secret(), IDEMPOTENCY_TTL, later(1))
                 .await
                 .map(drop),
-            store(5).resend(&tenant(), app.id, message.id, endpoint.id, later(2)).await.map(drop),
+            store(5).resend(&tenant(), app.id, (message.id, endpoint.id), later(2)).await.map(drop),
         ];
         for (n, result) in results.iter().enumerate() {
             let as_expected = match round {

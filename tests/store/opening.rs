@@ -22,7 +22,7 @@ on_both! {
     migrating_again_changes_nothing
     a_newer_schema_is_refused
     another_master_key_is_refused
-    what_may_be_large_is_read_only_for_itself
+    large_columns_come_last_in_rowid_tables
     one_process_serves_a_file
 }
 
@@ -60,7 +60,7 @@ async fn another_master_key_is_refused(home: Home) {
 
 /// In a table without rowids SQLite compares whole rows, and reads a payload of 256 KiB for each comparison of a search. And it reads
 /// all of a payload to get at a column behind it.
-async fn what_may_be_large_is_read_only_for_itself(home: Home) {
+async fn large_columns_come_last_in_rowid_tables(home: Home) {
     if home.is_sqlite() {
         for (table, column) in [("message", "payload"), ("attempt", "response_body"), ("outbox", "payload")] {
             let without_rowid = format!("SELECT wr FROM pragma_table_list WHERE name = '{table}'");
@@ -114,7 +114,7 @@ async fn processes_that_start_together_make_one_schema() {
 }
 
 #[tokio::test]
-async fn what_is_no_database_of_ours_is_refused_with_a_reason() {
+async fn foreign_databases_are_rejected_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text.db");
     std::fs::write(&path, "this is no database at all, and long enough to look at").unwrap();

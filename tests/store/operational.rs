@@ -80,23 +80,23 @@ pub async fn allow(home: &crate::home::Home, table: &str) {
 }
 
 on_both! {
-    what_is_done_to_an_endpoint_is_told
-    a_delivery_is_told_failing_exhausted_and_recovered_each_once
-    a_resend_that_arrives_recovers_from_what_was_told_before
-    a_410_is_told_of_each_delivery_that_it_ends_and_once_of_the_endpoint
-    nothing_is_told_of_operational_endpoints_and_messages_themselves
+    changes_of_an_endpoint_emit_events
+    a_delivery_is_reported_as_failing_exhausted_and_recovered_once_each
+    a_delivered_resend_is_reported_as_recovered
+    a_410_is_reported_for_each_delivery_and_once_for_the_endpoint
+    operational_endpoints_and_messages_emit_no_events
     both_are_stored_or_neither
     an_event_that_cannot_be_stored_costs_nothing_but_itself
-    what_was_rolled_back_is_not_remembered
+    rolled_back_changes_are_not_cached
     operational_endpoints_choose_by_event_and_by_application
-    who_does_not_listen_pays_nothing_and_hears_nothing
+    organizations_without_subscription_cost_nothing_and_get_nothing
     the_operational_application_is_hidden
     two_who_begin_to_listen_at_once_share_one_application
-    what_happens_at_once_is_told_once_each
+    concurrent_changes_are_reported_once_each
     counts_and_lists_for_people_are_of_the_customers_deliveries
 }
 
-async fn what_is_done_to_an_endpoint_is_told(home: Home) {
+async fn changes_of_an_endpoint_emit_events(home: Home) {
     let store = &home.store;
     let ears = listener(store, endpoint_spec()).await;
     let app = application(store, "acme").await;
@@ -128,7 +128,7 @@ async fn what_is_done_to_an_endpoint_is_told(home: Home) {
     }
 }
 
-async fn a_delivery_is_told_failing_exhausted_and_recovered_each_once(home: Home) {
+async fn a_delivery_is_reported_as_failing_exhausted_and_recovered_once_each(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let ears = listener(store, endpoint_spec()).await;
@@ -172,12 +172,12 @@ async fn a_delivery_is_told_failing_exhausted_and_recovered_each_once(home: Home
 }
 
 /// Only its past knows whether a resent delivery recovers from something that was told.
-async fn a_resend_that_arrives_recovers_from_what_was_told_before(home: Home) {
+async fn a_delivered_resend_is_reported_as_recovered(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let ears = listener(store, endpoint_spec()).await;
     let message = accept(store, app.id).await.id;
-    let resend = async || assert!(store.resend(&tenant(), app.id, message, made.id, NOW).await.unwrap());
+    let resend = async || assert!(store.resend(&tenant(), app.id, (message, made.id), NOW).await.unwrap());
     deliver(store, app.id, made.id).await;
     resend().await;
     fail(store, app.id, made.id, false).await;
@@ -195,7 +195,7 @@ async fn a_resend_that_arrives_recovers_from_what_was_told_before(home: Home) {
     assert_eq!(kinds(store, ears.id).await, both, "it had recovered");
 }
 
-async fn a_410_is_told_of_each_delivery_that_it_ends_and_once_of_the_endpoint(home: Home) {
+async fn a_410_is_reported_for_each_delivery_and_once_for_the_endpoint(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let ears = listener(store, endpoint_spec()).await;
@@ -214,7 +214,7 @@ async fn a_410_is_told_of_each_delivery_that_it_ends_and_once_of_the_endpoint(ho
     assert_eq!((&data["trigger"], &data["failSince"]), (&json!("automatic"), &json!(NOW.to_string())));
 }
 
-async fn nothing_is_told_of_operational_endpoints_and_messages_themselves(home: Home) {
+async fn operational_endpoints_and_messages_emit_no_events(home: Home) {
     let store = &home.store;
     let ears = listener(store, endpoint_spec()).await;
     let house = store.operational_application(&tenant()).await.unwrap().unwrap().id;
@@ -280,7 +280,7 @@ async fn an_event_that_cannot_be_stored_costs_nothing_but_itself(home: Home) {
 }
 
 /// A transaction that changes the operational application and then fails leaves nothing behind in this process's memory either.
-async fn what_was_rolled_back_is_not_remembered(home: Home) {
+async fn rolled_back_changes_are_not_cached(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let ears = listener(store, endpoint_spec()).await;
@@ -327,7 +327,7 @@ async fn operational_endpoints_choose_by_event_and_by_application(home: Home) {
     assert!(store.create_endpoint(&tenant(), app.id, typed, &secret(), NOW).await.is_err(), "not in the catalog");
 }
 
-async fn who_does_not_listen_pays_nothing_and_hears_nothing(home: Home) {
+async fn organizations_without_subscription_cost_nothing_and_get_nothing(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     accept(store, app.id).await;
@@ -382,7 +382,7 @@ async fn two_who_begin_to_listen_at_once_share_one_application(home: Home) {
 }
 
 /// Everybody at once, in two processes: nobody waits in a circle, and nothing is told twice or left out.
-async fn what_happens_at_once_is_told_once_each(home: Home) {
+async fn concurrent_changes_are_reported_once_each(home: Home) {
     let (one, two) = (home.store.clone(), home.another().await);
     let (acme, made) = customer(&one, "acme").await;
     let beta = application(&one, "beta").await;

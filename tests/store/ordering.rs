@@ -60,7 +60,7 @@ async fn admitted(signals: &mut tokio::sync::mpsc::Receiver<QueuedSignal>) -> Ve
 
 /// All of a batch's numbers are drawn in the order of the endpoints' ids: two batches never wait for each other in a circle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_postgres_whoever_waits_for_the_first_endpoint_holds_no_other() {
+async fn on_postgres_a_wait_for_the_first_endpoint_locks_no_other() {
     let home = Home::postgres().await;
     let app = application(&home.store, "acme").await;
     let mut endpoints = Vec::new();
@@ -97,10 +97,10 @@ fn literal(home: &Home, endpoint: EndpointId) -> String {
 
 on_both! {
     deliveries_are_numbered_in_the_order_of_acceptance
-    what_is_scheduled_goes_to_the_end_when_its_time_has_come
+    scheduled_deliveries_go_to_the_end_when_they_become_due
     an_endpoint_that_becomes_ordered_sends_what_is_pending_by_age_and_first
-    what_was_accepted_without_knowing_of_the_order_is_found
-    what_waits_keeps_its_turn_when_it_is_resent_and_what_had_ended_goes_to_the_end
+    deliveries_accepted_before_the_order_was_known_are_numbered
+    resent_pending_deliveries_keep_their_place_and_ended_ones_go_to_the_end
     many_callers_of_two_processes_agree_on_one_order
     rows_of_one_writer_keep_their_order
 }
@@ -150,7 +150,7 @@ async fn deliveries_are_numbered_in_the_order_of_acceptance(home: Home) {
     assert_eq!(read(store, first.id, NOW).await.up_to, 4);
 }
 
-async fn what_is_scheduled_goes_to_the_end_when_its_time_has_come(home: Home) {
+async fn scheduled_deliveries_go_to_the_end_when_they_become_due(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await;
     let made = endpoint(store, app.id, ordered()).await;
@@ -172,7 +172,7 @@ async fn what_is_scheduled_goes_to_the_end_when_its_time_has_come(home: Home) {
     assert_eq!(line(store, made.id).await, [first, soon, second, late]);
     // One that is sent now instead of then.
     let early = scheduled(600).await;
-    assert!(store.resend(&tenant(), app.id, early, made.id, later(61)).await.unwrap());
+    assert!(store.resend(&tenant(), app.id, (early, made.id), later(61)).await.unwrap());
     assert!(read(store, made.id, later(61)).await.unnumbered);
     store.number_pending(made.id, later(61)).await.unwrap();
     assert_eq!(line(store, made.id).await, [first, soon, second, late, early]);
@@ -215,7 +215,7 @@ async fn an_endpoint_that_becomes_ordered_sends_what_is_pending_by_age_and_first
 }
 
 /// A transaction that began before the endpoint became ordered, and was committed after.
-async fn what_was_accepted_without_knowing_of_the_order_is_found(home: Home) {
+async fn deliveries_accepted_before_the_order_was_known_are_numbered(home: Home) {
     let store = &home.store;
     let (app, free) = customer(store, "acme").await;
     let made = switch(store, &free, true, later(0)).await;
@@ -231,7 +231,7 @@ async fn what_was_accepted_without_knowing_of_the_order_is_found(home: Home) {
     assert!(!read(store, made.id, later(10_000)).await.unnumbered, "by then no such transaction is left");
 }
 
-async fn what_waits_keeps_its_turn_when_it_is_resent_and_what_had_ended_goes_to_the_end(home: Home) {
+async fn resent_pending_deliveries_keep_their_place_and_ended_ones_go_to_the_end(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await;
     let made = endpoint(store, app.id, ordered()).await;
@@ -239,7 +239,7 @@ async fn what_waits_keeps_its_turn_when_it_is_resent_and_what_had_ended_goes_to_
     for seconds in 0..5 {
         sent.push(accept_at(store, app.id, seconds).await);
     }
-    let again = async |message| assert!(store.resend(&tenant(), app.id, message, made.id, later(9)).await.unwrap());
+    let again = async |message| assert!(store.resend(&tenant(), app.id, (message, made.id), later(9)).await.unwrap());
     again(sent[1]).await;
     assert_eq!(line(store, made.id).await, sent);
     let head = first_of(store, made.id).await;
@@ -247,14 +247,14 @@ async fn what_waits_keeps_its_turn_when_it_is_resent_and_what_had_ended_goes_to_
     assert_eq!(store.head(&stranger(), app.id, made.id).await.unwrap(), None);
     store.record(vec![finished(app.id, &head, answered(200), Transition::Delivered)]).await.unwrap();
     assert_eq!(store.head(&tenant(), app.id, made.id).await.unwrap(), Some(sent[1]));
-    assert!(store.cancel(&tenant(), app.id, sent[2], made.id, later(9)).await.unwrap());
+    assert!(store.cancel(&tenant(), app.id, (sent[2], made.id), later(9)).await.unwrap());
     assert_eq!(line(store, made.id).await, [sent[1], sent[3], sent[4]]);
     again(sent[0]).await;
     again(sent[2]).await;
     assert_eq!(line(store, made.id).await, [sent[1], sent[3], sent[4], sent[0], sent[2]]);
     // In bulk: those that had ended, by age.
     for message in [sent[3], sent[1]] {
-        assert!(store.cancel(&tenant(), app.id, message, made.id, later(9)).await.unwrap());
+        assert!(store.cancel(&tenant(), app.id, (message, made.id), later(9)).await.unwrap());
     }
     let scope = sendoff::domain::deliveries::background::TaskScope::Endpoint(app.id, made.id);
     let begin = async |of: BackgroundSpec| drop(store.start_background(&tenant(), of, later(1_000)).await.unwrap());

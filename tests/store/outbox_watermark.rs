@@ -75,7 +75,7 @@ async fn a_look_reads_few_rows_although_a_snapshot_is_held() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_below_the_floor_is_found_by_the_next_look_at_everything() {
+async fn rows_below_the_watermark_are_found_by_the_next_full_scan() {
     let home = Home::postgres().await;
     application(&home.store, "acme").await;
     let Raw::Postgres(mut writer) = home.connect().await else { panic!("PostgreSQL") };
@@ -95,7 +95,7 @@ async fn what_comes_below_the_floor_is_found_by_the_next_look_at_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_new_application_sets_free_is_found_at_once() {
+async fn rows_unblocked_by_a_new_application_are_found_at_once() {
     let home = Home::postgres().await;
     application(&home.store, "acme").await;
     home.execute("INSERT INTO outbox (application, event_type, payload) VALUES ('new', 'a', '{}')").await;

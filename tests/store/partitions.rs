@@ -18,7 +18,7 @@ alone! {
     they_are_made_ahead_of_time
     a_clock_far_ahead_or_behind_finds_a_partition
     jumps_of_a_clock_do_not_make_any_number_of_them
-    what_was_dropped_meanwhile_is_made_anew
+    partitions_dropped_meanwhile_are_created_again
     generic_plans_leave_out_the_other_partitions
     their_tables_are_analyzed_when_there_is_something_in_them
 }
@@ -142,7 +142,7 @@ async fn jumps_of_a_clock_do_not_make_any_number_of_them() {
 }
 
 /// A partition that this process has seen is dropped by another one.
-async fn what_was_dropped_meanwhile_is_made_anew() {
+async fn partitions_dropped_meanwhile_are_created_again() {
     let home = Home::postgres().await;
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
@@ -193,7 +193,7 @@ async fn generic_plans_leave_out_the_other_partitions() {
     let one = [ids[3]];
     assert_eq!(store.load_messages_within(&one, 1_000).await.unwrap().len(), 1);
     assert_eq!(store.end_without_content(&one, at(6 * DAY)).await.unwrap(), 0);
-    assert!(store.resend(&tenant(), app.id, ids[3], made.id, at(6 * DAY)).await.unwrap());
+    assert!(store.resend(&tenant(), app.id, (ids[3], made.id), at(6 * DAY)).await.unwrap());
     let again = only_waiting(&store, made.id).await;
     let done = || finished(app.id, &again, answered(200), Transition::Delivered);
     assert_eq!(store.record(vec![done()]).await.unwrap(), [RecordOutcome::Applied]);

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use sendoff::domain::TimeRange;
 use sendoff::domain::deliveries::attempt::Trigger;
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
 use sendoff::store::Store;
-use sendoff::store::jobs::background::BackgroundSpec;
+use sendoff::store::jobs::background::{BackgroundSpec, TaskSelection};
 use sendoff::store::jobs::job_lease::StepResult;
 use sendoff::store::maintenance::retention::RetentionStep;
 use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
@@ -185,7 +186,7 @@ async fn nothing_below_the_horizon_is_sent_again() {
     for one in waiting(store, made.id).await.iter().filter(|one| one.message_id != late) {
         store.record(vec![delivered(app.id, one)]).await.unwrap();
     }
-    let resend = async |id| store.resend(&tenant(), app.id, id, made.id, at(2 * DAY)).await.unwrap();
+    let resend = async |id| store.resend(&tenant(), app.id, (id, made.id), at(2 * DAY)).await.unwrap();
     assert!(resend(old).await);
     store.record(vec![delivered(app.id, &resent(store, made.id).await.remove(0))]).await.unwrap();
     while store.retain(at(DAY), at(2 * DAY)).await.unwrap().more {}
@@ -204,11 +205,14 @@ async fn nothing_below_the_horizon_is_sent_again() {
     assert_eq!([resend(past).await, resend(late).await, resend(new).await], [false, false, true]);
     store.record(vec![delivered(app.id, &resent(store, made.id).await.remove(0))]).await.unwrap();
     // Background work passes it over as well.
-    let filter = EndpointMessageFilter { since: at(0), until: at(2 * DAY), ..EndpointMessageFilter::default() };
+    let filter = EndpointMessageFilter {
+        accepted: TimeRange { since: at(0), until: at(2 * DAY) },
+        ..EndpointMessageFilter::default()
+    };
     for kind in [TaskKind::ReplayMissing, TaskKind::BulkReplay] {
         let scope = TaskScope::Endpoint(app.id, made.id);
-        let spec =
-            BackgroundSpec { kind, scope, filter: filter.clone(), by: "a test".into(), listed: None, total: None };
+        let selection = TaskSelection::Messages(filter.clone());
+        let spec = BackgroundSpec { kind, scope, selection, by: "a test".into(), total: None };
         store.start_background(&tenant(), spec, at(2 * DAY)).await.unwrap();
         let mut turn = store.lease_background(at(2 * DAY)).await.unwrap().expect("a turn");
         while let StepResult::More(next) = store.step_background(turn, at(2 * DAY)).await.unwrap() {

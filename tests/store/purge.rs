@@ -39,7 +39,7 @@ async fn end_deleted(home: &Home, now: u64) {
 }
 
 on_both_alone! {
-    what_is_secret_goes_some_days_after_the_deletion
+    secrets_are_purged_some_days_after_the_deletion
     the_row_goes_when_the_retention_has_removed_its_history
     nothing_is_accepted_for_an_endpoint_whose_row_is_gone
     a_deleted_application_goes_with_everything_of_it
@@ -49,7 +49,7 @@ on_both_alone! {
     keys_that_are_no_longer_good_go_long_after
 }
 
-async fn what_is_secret_goes_some_days_after_the_deletion(home: Home) {
+async fn secrets_are_purged_some_days_after_the_deletion(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await;
     let (gone, kept) = (endpoint(store, app.id, secretive()).await, endpoint(store, app.id, secretive()).await);

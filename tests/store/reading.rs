@@ -7,6 +7,7 @@ use sendoff::domain::deliveries::delivery::Transition;
 use sendoff::domain::{AppId, AttemptId, MessageId};
 use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::messages::MessageFilter;
+use sendoff::store::query::topic_filter::TopicFilter;
 use sendoff::store::{Order, PageRequest, Tenant};
 
 use crate::home::*;
@@ -38,8 +39,8 @@ async fn messages_by_what_they_are(home: Home) {
     };
     let all = MessageFilter::default;
     assert_eq!(list(all()).await, [0, 1, 2, 3]);
-    assert_eq!(list(MessageFilter { event_types: strings(&["a", "c"]), ..all() }).await, [0, 2, 3]);
-    let on = |channel: &str| MessageFilter { channel: Some(channel.into()), ..all() };
+    assert_eq!(list(MessageFilter { topics: of_types(&["a", "c"]), ..all() }).await, [0, 2, 3]);
+    let on = |channel: &str| MessageFilter { topics: on_channel(channel), ..all() };
     assert_eq!(list(on("x")).await, [1], "a channel is its bytes");
     assert_eq!(list(on("a_c")).await, [2], "and no pattern");
     assert_eq!(list(on("a")).await, [] as [usize; 0]);
@@ -98,12 +99,15 @@ async fn attempts_by_what_came_of_them(home: Home) {
     assert_eq!(list(AttemptFilter { status_class: Some(400), ..any() }).await, [1]);
     assert_eq!(list(AttemptFilter { status_class: Some(500), ..any() }).await, [2]);
     assert_eq!(list(AttemptFilter { status_class: Some(0), ..any() }).await, [3]);
-    assert_eq!(list(AttemptFilter { event_types: strings(&["a", "z"]), ..any() }).await, [0, 2]);
-    assert_eq!(list(AttemptFilter { channel: Some("x".into()), ..any() }).await, [0, 2]);
-    assert_eq!(list(AttemptFilter { channel: Some("X".into()), ..any() }).await, [] as [usize; 0]);
+    assert_eq!(list(AttemptFilter { topics: of_types(&["a", "z"]), ..any() }).await, [0, 2]);
+    assert_eq!(list(AttemptFilter { topics: on_channel("x"), ..any() }).await, [0, 2]);
+    assert_eq!(list(AttemptFilter { topics: on_channel("X"), ..any() }).await, [] as [usize; 0]);
     assert_eq!(list(AttemptFilter { before: Some(later(2)), after: Some(later(1)), ..any() }).await, [1, 2]);
-    let both =
-        AttemptFilter { event_types: strings(&["a"]), channel: Some("x".into()), endpoint: Some(ends[0]), ..any() };
+    let both = AttemptFilter {
+        topics: TopicFilter { event_types: strings(&["a"]), ..on_channel("x") },
+        endpoint: Some(ends[0]),
+        ..any()
+    };
     assert_eq!(list(both).await, [0]);
 
     let message = kept.message_id;
@@ -130,13 +134,13 @@ async fn attempts_by_what_came_of_them(home: Home) {
     assert_eq!(failed.iter().map(|line| line.id).collect::<Vec<_>>(), [all[2], all[1]]);
     assert!(store.newest_attempts(&stranger(), false, None, 9).await.unwrap().is_empty());
     let (owner, at) = (lines[0].app_id, lines[0].endpoint_id);
-    let there = store.newest_failures(&tenant(), owner, at, 9).await.unwrap();
+    let there = store.newest_attempts_to(&tenant(), owner, at, true, 9).await.unwrap();
     assert_eq!(there.first().map(|line| line.id), Some(all[3]), "the newest first");
     assert!(there.iter().all(|line| line.endpoint_id == at && line.failure.is_some()));
-    assert_eq!(store.newest_failures(&tenant(), owner, at, 1).await.unwrap().len(), 1);
+    assert_eq!(store.newest_attempts_to(&tenant(), owner, at, true, 1).await.unwrap().len(), 1);
     let elsewhere = [(stranger(), owner), (Tenant { only: Some(AppId::new(NOW)), ..tenant() }, owner)];
     for (who, app) in elsewhere {
-        assert!(store.newest_failures(&who, app, at, 9).await.unwrap().is_empty());
+        assert!(store.newest_attempts_to(&who, app, at, true, 9).await.unwrap().is_empty());
     }
     assert!(list(AttemptFilter { endpoint: Some(sendoff::domain::EndpointId::new(NOW)), ..any() }).await.is_empty());
     assert!(AppId::new(NOW) != app.id);

@@ -1,5 +1,6 @@
 //! What a receiver misses, by the ids that it has or by a digest of them: found page by page, and sent again in steps.
 
+use sendoff::domain::TimeRange;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::background::TaskStage;
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus, Transition};
@@ -44,8 +45,8 @@ async fn seven(store: &Store, app: AppId, to: &Endpoint) -> Vec<MessageId> {
 }
 
 fn spec<'r>(to: &Endpoint, received: &'r ReceivedMessageIds) -> ReconcileSpec<'r> {
-    let (since, until) = (NOW.minus(std::time::Duration::from_secs(60)), later(100));
-    ReconcileSpec { app: to.app_id, endpoint: to.id, since, until, after: None, received, bounded: false }
+    let accepted = TimeRange { since: NOW.minus(std::time::Duration::from_secs(60)), until: later(100) };
+    ReconcileSpec { app: to.app_id, endpoint: to.id, accepted, after: None, received, bounded: false }
 }
 
 async fn missed(store: &Store, spec: &ReconcileSpec<'_>, limit: usize) -> MissingPage {
@@ -57,16 +58,16 @@ fn ids_of(page: &MissingPage) -> Vec<MessageId> {
 }
 
 on_both! {
-    what_was_meant_for_the_endpoint_and_is_not_named_is_missed
-    what_the_endpoint_does_not_want_is_not_missed
+    matching_messages_that_are_not_listed_are_missing
+    messages_outside_the_filters_are_not_missing
     a_page_looks_at_so_many_messages_and_goes_on
-    what_is_missed_is_sent_again_once
+    missing_messages_are_resent_once
     a_digest_tells_what_is_missed
     a_bucket_is_compared_as_a_whole
     a_bucket_of_too_many_messages_is_sent_again_as_a_whole
 }
 
-async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) {
+async fn matching_messages_that_are_not_listed_are_missing(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await;
     // Before the endpoint was created: never meant for it.
@@ -91,7 +92,7 @@ async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) 
     assert_eq!((ids_of(&first), first.done), (vec![ids[2]], false));
     let rest = missed(store, &ReconcileSpec { after: first.last, ..all }, 1).await;
     assert_eq!((ids_of(&rest), rest.done), (vec![ids[3]], true));
-    let between = ReconcileSpec { since: later(4), until: later(6), ..all };
+    let between = ReconcileSpec { accepted: span(4, 6), ..all };
     assert_eq!(ids_of(&missed(store, &between, 250).await), [ids[3]]);
     // The ids are the first of more: what follows the last of them is not compared yet.
     let some = ReceivedMessageIds::new(vec![ids[0], ids[2]]);
@@ -110,7 +111,7 @@ async fn what_was_meant_for_the_endpoint_and_is_not_named_is_missed(home: Home) 
 }
 
 /// The endpoint's filters decide about what it was never given.
-async fn what_the_endpoint_does_not_want_is_not_missed(home: Home) {
+async fn messages_outside_the_filters_are_not_missing(home: Home) {
     let store = &home.store;
     let app = application(store, "acme").await;
     let of_eu = EndpointSpec { channels: Some(strings(&["eu"])), ..endpoint_spec() };
@@ -165,7 +166,7 @@ async fn a_page_looks_at_so_many_messages_and_goes_on(home: Home) {
     assert_eq!((ids_of(&rest), rest.done), (vec![last], true));
 }
 
-async fn what_is_missed_is_sent_again_once(home: Home) {
+async fn missing_messages_are_resent_once(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let ids = seven(store, app.id, &made).await;
@@ -259,7 +260,8 @@ async fn a_bucket_is_compared_as_a_whole(home: Home) {
     }
     assert_eq!(found, [ids[0], ids[2], ids[5]]);
     let of = async |since: u64, until: u64| {
-        let part = ReconcileSpec { since: later(since), until: later(until), ..spec(&made, &has) };
+        let accepted = TimeRange { since: later(since), until: later(until) };
+        let part = ReconcileSpec { accepted, ..spec(&made, &has) };
         ids_of(&missed(store, &part, 250).await)
     };
     // The messages are a second apart, from the first second on.

@@ -36,11 +36,11 @@ fn failing_since(home: &crate::home::Home) -> impl Future<Output = i64> {
 
 on_both! {
     a_record_moves_the_delivery_and_keeps_the_attempt
-    whatever_a_receiver_sends_is_kept
+    responses_with_any_bytes_are_stored
     the_same_batch_twice_changes_nothing
     two_attempts_of_one_delivery_in_one_batch_are_two_steps
-    what_others_did_meanwhile_stands
-    who_lost_the_slot_changes_nothing_and_is_kept
+    concurrent_changes_are_kept
+    an_attempt_after_the_slot_was_lost_is_stored_and_changes_nothing
     gone_disables_the_endpoint_for_everybody
     failing_since_is_the_first_failure_after_the_last_delivery
     the_counts_are_what_was_recorded
@@ -65,7 +65,7 @@ async fn a_record_moves_the_delivery_and_keeps_the_attempt(home: Home) {
     assert_eq!(attempts(store, app.id, message).await, [first.attempt, second.attempt]);
 }
 
-async fn whatever_a_receiver_sends_is_kept(home: Home) {
+async fn responses_with_any_bytes_are_stored(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let message = accept(store, app.id).await.id;
@@ -139,12 +139,12 @@ async fn two_attempts_of_one_delivery_in_one_batch_are_two_steps(home: Home) {
     assert_eq!((view.state, view.attempts), (DeliveryState::Delivered, 2));
 }
 
-async fn what_others_did_meanwhile_stands(home: Home) {
+async fn concurrent_changes_are_kept(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let message = accept(store, app.id).await.id;
     let sent = only_waiting(store, made.id).await;
-    store.resend(&tenant(), app.id, message, made.id, later(5)).await.unwrap();
+    store.resend(&tenant(), app.id, (message, made.id), later(5)).await.unwrap();
     let done = finished(app.id, &sent, answered(200), Transition::Delivered);
     assert_eq!(record(store, done).await, RecordOutcome::Superseded);
     let again = only_waiting(store, made.id).await;
@@ -176,7 +176,7 @@ async fn what_others_did_meanwhile_stands(home: Home) {
     assert_eq!(home.number("SELECT count(*) FROM attempt").await, 4);
 }
 
-async fn who_lost_the_slot_changes_nothing_and_is_kept(home: Home) {
+async fn an_attempt_after_the_slot_was_lost_is_stored_and_changes_nothing(home: Home) {
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let message = accept(store, app.id).await.id;

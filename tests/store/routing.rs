@@ -120,10 +120,10 @@ async fn a_throttle_of_the_application_reaches_endpoints_that_did_not_change(hom
     let store = &home.store;
     let (app, made) = customer(store, "acme").await;
     let there = home.another().await;
-    assert_eq!(there.live_endpoints(&[made.id]).await.unwrap()[0].app_throttle, None);
+    assert_eq!(there.live_endpoints(&[made.id]).await.unwrap()[0].app_rate, None);
     let spec = sendoff::domain::catalog::application::ApplicationSpec { throttle_rate: Some(5), ..app_spec("acme") };
     changed_app(store, &tenant(), app.id, spec, later(1)).await.unwrap();
-    assert_eq!(there.live_endpoints(&[made.id]).await.unwrap()[0].app_throttle, Some(5));
+    assert_eq!(there.live_endpoints(&[made.id]).await.unwrap()[0].app_rate.map(|rate| rate.per_second), Some(5));
 }
 
 /// How many endpoints an application may have is known from how many were ever made.

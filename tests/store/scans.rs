@@ -10,7 +10,7 @@ use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
 use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::catalog::endpoint_list::EndpointListFilter;
-use sendoff::store::jobs::background::BackgroundSpec;
+use sendoff::store::jobs::background::{BackgroundSpec, TaskSelection};
 use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::counts::{ChartRange, CountScope};
 use sendoff::store::query::delivery_list::DeliveryFilter;
@@ -27,14 +27,13 @@ use crate::support::on_both;
 async fn scan_all(home: &Home, tenant: &Tenant, endpoint: &Endpoint) -> Vec<(&'static str, Result<(), StoreError>)> {
     let store = &home.store;
     let (app, id) = (endpoint.app_id, endpoint.id);
-    let messages = MessageFilter { event_types: vec!["none".into()], ..MessageFilter::default() };
+    let messages = MessageFilter { topics: of_types(&["none"]), ..MessageFilter::default() };
     let attempts = AttemptFilter { delivered: Some(false), ..AttemptFilter::default() };
     let work = BackgroundSpec {
         kind: TaskKind::Recover,
         scope: TaskScope::Endpoint(app, id),
-        filter: EndpointMessageFilter::default(),
+        selection: TaskSelection::Messages(EndpointMessageFilter::default()),
         by: String::new(),
-        listed: None,
         total: None,
     };
     macro_rules! all {
@@ -49,7 +48,7 @@ async fn scan_all(home: &Home, tenant: &Tenant, endpoint: &Endpoint) -> Vec<(&'s
         endpoint_messages(tenant, app, id, &EndpointMessageFilter::default(), &first()),
         delivery_status_counts(tenant, app, id, NOW, later(1)),
         attempts(tenant, app, &attempts, &first()),
-        newest_failures(tenant, app, id, 10),
+        newest_attempts_to(tenant, app, id, true, 10),
         oldest_due(tenant, NOW),
         count_in_state(tenant, DeliveryState::Retry, 10),
         buckets(tenant, CountScope::Application(app), ChartRange::Hour, NOW),

@@ -60,8 +60,8 @@ fn epochs(leases: &Leases) -> (usize, i64, i64) {
 on_both! {
     one_process_owns_all_and_keeps_them
     slots_that_are_handed_back_get_a_new_epoch_with_their_next_owner
-    who_was_away_takes_over_nothing_that_ran_out
-    who_leaves_keeps_what_it_has_and_stands_in_nobodys_way
+    a_process_after_an_outage_takes_no_expired_slots
+    a_leaving_process_keeps_its_slots_and_delays_no_other
     a_process_that_died_is_forgotten
     the_endpoints_of_a_throttled_application_share_a_slot
 }
@@ -103,7 +103,7 @@ async fn slots_that_are_handed_back_get_a_new_epoch_with_their_next_owner(home: 
     assert!(store.processes(later(900)).await.unwrap().is_empty());
 }
 
-async fn who_was_away_takes_over_nothing_that_ran_out(home: Home) {
+async fn a_process_after_an_outage_takes_no_expired_slots(home: Home) {
     let store = &home.store;
     let first = beat(store, &process(1), NOW).await;
     store.release_slots(process(1).id, &[7]).await.unwrap();
@@ -120,7 +120,7 @@ async fn who_was_away_takes_over_nothing_that_ran_out(home: Home) {
     assert_eq!(beat(store, &process(3), later(900)).await.len(), if home.is_sqlite() { SLOTS } else { 85 });
 }
 
-async fn who_leaves_keeps_what_it_has_and_stands_in_nobodys_way(home: Home) {
+async fn a_leaving_process_keeps_its_slots_and_delays_no_other(home: Home) {
     let store = &home.store;
     let mine = beat(store, &process(1), NOW).await;
     store.release_slots(process(1).id, &[7]).await.unwrap();
@@ -155,15 +155,22 @@ async fn the_endpoints_of_a_throttled_application_share_a_slot(home: Home) {
     }
     let lives = store.live_endpoints(&ids).await.unwrap();
     assert_eq!(lives.len(), 5);
-    assert!(lives.iter().all(|live| slot_of(live) == throttled.id.0.as_bytes()[15] && live.app_throttle == Some(10)));
-    assert!(lives.iter().all(|live| live.app_slots == 1), "all of the rate is for this slot");
+    assert!(lives.iter().all(|live| slot_of(live) == throttled.id.0.as_bytes()[15]
+        && live.app_rate.is_some_and(|rate| rate.per_second == 10)));
+    assert!(
+        lives.iter().all(|live| live.app_rate.is_some_and(|rate| rate.slots == 1)),
+        "all of the rate is for this slot"
+    );
     for _ in 0..62 {
         ids.push(endpoint(store, throttled.id, endpoint_spec()).await.id);
     }
     let lives = store.live_endpoints(&ids).await.unwrap();
     let slots: BTreeSet<u8> = lives.iter().map(|live| slot_of(live)).collect();
     assert_eq!((lives.len(), slots.len()), (67, 2), "64 of them share a slot");
-    assert!(lives.iter().all(|live| live.app_slots == 2), "each slot has half of the rate");
+    assert!(
+        lives.iter().all(|live| live.app_rate.is_some_and(|rate| rate.slots == 2)),
+        "each slot has half of the rate"
+    );
     let (_, free) = customer(store, "free").await;
     let live = store.live_endpoints(&[free.id]).await.unwrap().remove(0);
     assert_eq!(slot_of(&live), free.app_id.0.as_bytes()[15]);

@@ -84,7 +84,7 @@ async fn a_scheduled_delivery_is_due_at_its_time(home: Home) {
     let Err(Rejection::Invalid(wrong)) = offer(store, too_far).await else { panic!("let in") };
     assert_eq!(wrong[0].field, "deliverAt");
     // Whoever resends it before its time does not wait for it.
-    assert!(store.resend(&tenant(), app.id, ahead.id, made.id, later(5)).await.unwrap());
+    assert!(store.resend(&tenant(), app.id, (ahead.id, made.id), later(5)).await.unwrap());
     assert_eq!(states(&waiting(store, made.id).await), [fresh(NOW), fresh(later(5))]);
 }
 
@@ -98,11 +98,11 @@ async fn lists_are_filtered_by_tag(home: Home) {
         store.record(vec![finished(app.id, &one, answered(200), Transition::Delivered)]).await.unwrap();
     }
     let messages = async |tag: &str, request: &PageRequest<_>| {
-        let filter = MessageFilter { tag: Some(tag.into()), ..MessageFilter::default() };
+        let filter = MessageFilter { topics: with_tag(tag), ..MessageFilter::default() };
         store.messages(&tenant(), app.id, &filter, request).await.unwrap()
     };
     let attempts = async |tag: &str, request: &PageRequest<_>| {
-        let filter = AttemptFilter { endpoint: Some(made.id), tag: Some(tag.into()), ..AttemptFilter::default() };
+        let filter = AttemptFilter { endpoint: Some(made.id), topics: with_tag(tag), ..AttemptFilter::default() };
         store.attempts(&tenant(), app.id, &filter, request).await.unwrap()
     };
     for (tag, count) in [("even", 5), ("x", 5), ("odd", 4), ("eve", 0), ("EVEN", 0), ("even\",\"x", 0), ("\0", 0)] {

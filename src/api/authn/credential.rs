@@ -13,7 +13,7 @@ use crate::domain::access::api_key::ApiKey;
 use crate::domain::access::audit::{Actor, ActorKind};
 use crate::domain::catalog::autoconfig::AutoConfig;
 use crate::domain::catalog::polling::PollingToken;
-use crate::domain::{KeyId, Time};
+use crate::domain::{KeyId, OrgId, Time};
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::{StoreError, Tenant};
 use crate::traffic::rate_limits::{CallerId, RateLimitExceeded};
@@ -112,40 +112,35 @@ impl Credential {
 
     /// The caller with this credential, whose hash is `hash`.
     pub(in crate::api::authn) fn caller(&self, hash: TokenHash) -> Caller {
-        let limited_as = self.limit_subject();
-        match self {
-            Credential::Token(grant) => Caller {
-                tenant: grant.tenant.clone(),
-                permissions: grant.permissions.clone(),
-                flags: grant.flags.clone(),
-                limited_as,
-                credential: CredentialRef::Token { hash, expires: grant.expires },
-                actor: Arc::new(Actor::new(ActorKind::Token, grant.subject())),
-            },
-            Credential::Key(key) => Caller {
-                tenant: Tenant::org(key.org.clone()),
-                permissions: Permissions::Key(key.scopes),
-                flags: Vec::new(),
-                limited_as,
-                credential: CredentialRef::Key(key.id),
-                actor: Arc::new(Actor::new(ActorKind::Key, key.label())),
-            },
-            Credential::Poller(token) => Caller {
-                tenant: Tenant { org: token.org.clone(), only: Some(token.app_id) },
-                permissions: Permissions::Poller(token.polling_endpoint_id),
-                flags: Vec::new(),
-                limited_as,
-                credential: CredentialRef::Token { hash, expires: token.expires_at },
-                actor: Arc::new(Actor::new(ActorKind::Token, token.censored())),
-            },
-            Credential::AutoConfig(subscription) => Caller {
-                tenant: Tenant { org: subscription.org.clone(), only: Some(subscription.app_id) },
-                permissions: Permissions::AutoConfig(subscription.id),
-                flags: subscription.feature_flags.clone(),
-                limited_as,
-                credential: CredentialRef::Token { hash, expires: None },
-                actor: Arc::new(Actor::new(ActorKind::Token, subscription.censored())),
-            },
-        }
+        let token = |expires| CredentialRef::Token { hash, expires };
+        let within = |org: &OrgId, app| Tenant { org: org.clone(), only: Some(app) };
+        let (tenant, permissions, credential, kind, name) = match self {
+            Credential::Token(grant) => (
+                grant.tenant.clone(),
+                grant.permissions.clone(),
+                token(grant.expires),
+                ActorKind::Token,
+                grant.subject(),
+            ),
+            Credential::Key(key) => {
+                let permissions = Permissions::Key(key.scopes);
+                (Tenant::org(key.org.clone()), permissions, CredentialRef::Key(key.id), ActorKind::Key, key.label())
+            }
+            Credential::Poller(one) => {
+                let permissions = Permissions::Poller(one.polling_endpoint_id);
+                (within(&one.org, one.app_id), permissions, token(one.expires_at), ActorKind::Token, one.censored())
+            }
+            Credential::AutoConfig(one) => {
+                let permissions = Permissions::AutoConfig(one.id);
+                (within(&one.org, one.app_id), permissions, token(None), ActorKind::Token, one.censored())
+            }
+        };
+        let flags = match self {
+            Credential::Token(grant) => grant.flags.clone(),
+            Credential::AutoConfig(subscription) => subscription.feature_flags.clone(),
+            Credential::Key(_) | Credential::Poller(_) => Vec::new(),
+        };
+        let (limited_as, actor) = (self.limit_subject(), Arc::new(Actor::new(kind, name)));
+        Caller { tenant, permissions, flags, credential, limited_as, actor }
     }
 }

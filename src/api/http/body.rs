@@ -309,6 +309,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Requires the field of a whole object; of a change, rejects `null`.
+    pub fn require_if(&mut self, whole: bool, name: &str) {
+        match whole {
+            true => self.require(name),
+            false => self.not_null(name),
+        }
+    }
+
     /// Rejects `null` where it has no meaning.
     pub fn not_null(&mut self, name: &str) {
         if matches!(self.raw(name), FieldValue::Null) {

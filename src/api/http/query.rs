@@ -9,9 +9,8 @@
 //! the last page too, since more items may follow later. A filtered page may be short or empty without being the last
 //! one: only `done` tells.
 
-use std::borrow::Cow;
-
 use actix_web::http::Uri;
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
@@ -21,6 +20,7 @@ use crate::domain::url_query::UrlQuery;
 use crate::domain::{
     AppId, AttemptId, BackgroundId, EndpointId, Invalid, MessageId, PollingEndpointId, Time, ids, limits,
 };
+use crate::store::query::topic_filter::TopicFilter;
 use crate::store::{Order, Page, PageRequest, Scanned};
 
 /// Checks the URL's encoding. NUL is rejected here as well: PostgreSQL cannot store it in text, so no resource has it
@@ -30,30 +30,21 @@ use crate::store::{Order, Page, PageRequest, Scanned};
 /// 400: a malformed escape, invalid UTF-8 or a NUL.
 pub(in crate::api) fn check_encoding(uri: &Uri) -> Result<(), ApiError> {
     for (place, text) in [("path", uri.path()), ("query", uri.query().unwrap_or_default())] {
-        let wrong = match percent_decoded(text).as_deref().map(std::str::from_utf8) {
-            None => "has a % without two hexadecimal digits after it",
-            Some(Err(_)) => "is not UTF-8",
-            Some(Ok(text)) if text.contains('\0') => "contains the character U+0000",
-            Some(Ok(_)) => continue,
+        let wrong = match percent_decode_str(text).decode_utf8() {
+            _ if !is_escaped(text) => "has a % without two hexadecimal digits after it",
+            Err(_) => "is not UTF-8",
+            Ok(text) if text.contains('\0') => "contains the character U+0000",
+            Ok(_) => continue,
         };
         return Err(ApiError::malformed(format!("the {place} of the URL {wrong}")));
     }
     Ok(())
 }
 
-/// The percent-decoded bytes of `text`; `None` on a malformed escape.
-fn percent_decoded(text: &str) -> Option<Cow<'_, [u8]>> {
-    if !text.contains('%') {
-        return Some(Cow::Borrowed(text.as_bytes()));
-    }
-    let mut pieces = text.split('%');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        let (digits, rest) = piece.as_bytes().split_at_checked(2)?;
-        bytes.extend(hex::decode(digits).ok()?);
-        bytes.extend(rest);
-    }
-    Some(Cow::Owned(bytes))
+/// Whether every `%` begins an escape. Decoding leaves others as they are.
+fn is_escaped(text: &str) -> bool {
+    let digits = |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    text.split('%').skip(1).all(digits)
 }
 
 /// Items per page: default and maximum.
@@ -104,6 +95,18 @@ impl<'a> Query<'a> {
             Some("false" | "0") => Ok(false),
             Some(_) => Err(ApiError::query(name, "must be true or false")),
         }
+    }
+
+    /// The filter of lists of messages and attempts.
+    ///
+    /// # Errors
+    /// 422: a value is invalid.
+    pub fn topics(&self) -> Result<TopicFilter, ApiError> {
+        Ok(TopicFilter {
+            event_types: self.list("event_types"),
+            channel: self.checked("channel", ids::channel)?,
+            tag: self.checked("tag", ids::tag)?,
+        })
     }
 
     /// A text that passes a rule such as [`ids::channel`].

@@ -362,6 +362,15 @@ pub(in crate::api) struct MessageFilterParams {
     event_types: Option<Vec<String>>,
 }
 
+/// Whether messages are answered with their payloads.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone: the handlers read it")]
+pub(in crate::api) struct ContentParams {
+    /// `false` omits payloads.
+    with_content: Option<bool>,
+}
+
 /// The sort orders.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]

@@ -114,11 +114,7 @@ pub(in crate::api) fn read(
     whole: bool,
 ) -> Result<ApplicationSpec, ApiError> {
     let mut spec = base;
-    if whole {
-        fields.require("name");
-    } else {
-        fields.not_null("name");
-    }
+    fields.require_if(whole, "name");
     fields.text("name").apply_or_default(&mut spec.name);
     fields.parsed("uid", |text| Uid::parse("uid", text, AppId::PREFIX)).apply(&mut spec.uid);
     throttle_rate(&mut fields).apply(&mut spec.throttle_rate);

@@ -15,7 +15,7 @@ use crate::api::resources::delivery::ApiStatus;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::deliveries::attempt::{Attempt, Failure, STATUS_CLASSES, Trigger};
 use crate::domain::deliveries::message::Message;
-use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time, ids};
+use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::query::attempts::AttemptFilter;
 use crate::store::{EndpointRef, Order, Page, PageRequest};
 
@@ -112,9 +112,7 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
         endpoint: None,
         delivered: status.map(|status| status == 0),
         status_class: query.one_of("status_code_class", &STATUS_CLASSES)?,
-        event_types: query.list("event_types"),
-        channel: query.checked("channel", ids::channel)?,
-        tag: query.checked("tag", ids::tag)?,
+        topics: query.topics()?,
         before: query.time("before")?,
         after: query.time("after")?,
     };

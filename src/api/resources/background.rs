@@ -19,10 +19,11 @@ use crate::api::resources::endpoint::require_enabled;
 use crate::domain::deliveries::attempt::STATUS_CLASSES;
 use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::deliveries::delivery::DeliveryStatus;
-use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time, ids, limits};
+use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time, TimeRange, ids, limits};
 use crate::store::Order;
-use crate::store::jobs::background::{Background, BackgroundSpec, StartResult};
+use crate::store::jobs::background::{Background, BackgroundSpec, StartResult, TaskSelection};
 use crate::store::query::endpoint_messages::EndpointMessageFilter;
+use crate::store::query::topic_filter::TopicFilter;
 
 /// The maximum age of messages that a recovery covers.
 const RECOVER_LIMIT: Duration = Duration::from_secs(14 * 86_400);
@@ -65,6 +66,7 @@ struct DataOut<'a> {
 
 impl<'a> From<&'a Background> for TaskOut<'a> {
     fn from(work: &'a Background) -> TaskOut<'a> {
+        let accepted = work.spec.selection.accepted();
         TaskOut {
             id: work.id,
             status: status(work.stage),
@@ -72,8 +74,8 @@ impl<'a> From<&'a Background> for TaskOut<'a> {
             data: DataOut {
                 app_id: work.spec.scope.app(),
                 endpoint_id: work.spec.scope.endpoint(),
-                since: work.spec.filter.since,
-                until: work.spec.filter.until,
+                since: accepted.since,
+                until: accepted.until,
                 looked: work.looked,
                 sent: work.sent,
                 reason: work.reason.as_deref(),
@@ -178,7 +180,7 @@ struct BulkReplayIn {
 )]
 pub(in crate::api) async fn recover(call: ApiCall, body: JsonBody) -> ApiResult {
     let read = |fields: &mut Fields<'_>, filter: EndpointMessageFilter, now: Time| {
-        if now.since(filter.since) > RECOVER_LIMIT {
+        if now.since(filter.accepted.since) > RECOVER_LIMIT {
             let days = RECOVER_LIMIT.as_secs() / 86_400;
             fields.note(Invalid::new("since", format!("must be at most {days} days ago")));
         }
@@ -237,8 +239,8 @@ fn read_filter(fields: &mut Fields<'_>, filter: EndpointMessageFilter) -> Endpoi
         let known = STATUS_CLASSES.map(|class| class.to_string()).join(", ");
         fields.note(Invalid::new("statusCodeClass", format!("must be one of {known}")));
     }
-    let event_types = event_types.unwrap_or_default();
-    EndpointMessageFilter { event_types, channel, tag, standings, status_class, ..filter }
+    let topics = TopicFilter { event_types: event_types.unwrap_or_default(), channel, tag };
+    EndpointMessageFilter { topics, standings, status_class, ..filter }
 }
 
 /// Starts a background task for the endpoint in the path. `read` reads the fields beyond the period.
@@ -251,20 +253,26 @@ async fn start(
     let act = async |call: &ApiCall| {
         let endpoint = call.endpoint().await?;
         let mut fields = body.fields()?;
-        let (since, until) = read_period(&mut fields, call.now);
+        let accepted = read_period(&mut fields, call.now);
         let filter =
-            read(&mut fields, EndpointMessageFilter { since, until, ..EndpointMessageFilter::default() }, call.now);
+            read(&mut fields, EndpointMessageFilter { accepted, ..EndpointMessageFilter::default() }, call.now);
         fields.done(Ok(()))?;
         require_enabled(&endpoint)?;
         let scope = TaskScope::Endpoint(endpoint.app_id, endpoint.id);
-        let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), listed: None, total: None };
+        let spec = BackgroundSpec {
+            kind,
+            scope,
+            selection: TaskSelection::Messages(filter),
+            by: "the REST API".to_owned(),
+            total: None,
+        };
         task_response(call.store().start_background(&call.tenant, spec, call.now).await?)
     };
     idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
 /// Reads `since` and `until`. `until` defaults to now and is never later: future messages are delivered anyway.
-pub(in crate::api) fn read_period(fields: &mut Fields<'_>, now: Time) -> (Time, Time) {
+pub(in crate::api) fn read_period(fields: &mut Fields<'_>, now: Time) -> TimeRange {
     fields.require("since");
     let mut time = |name: &'static str| {
         fields.parsed(name, |text| Time::parse(text).map_err(|error| Invalid::new(name, error.to_string()))).set()
@@ -274,7 +282,7 @@ pub(in crate::api) fn read_period(fields: &mut Fields<'_>, now: Time) -> (Time, 
     if since.is_some_and(|since| since >= end) {
         fields.note(Invalid::new("since", "must be in the past, and before until"));
     }
-    (since.unwrap_or(now), end)
+    TimeRange { since: since.unwrap_or(now), until: end }
 }
 
 /// The response to a repeated request.

@@ -17,7 +17,7 @@ use crate::domain::{EndpointId, Time};
 use crate::store::query::deliveries::DeliveryView;
 use crate::store::{Order, Page};
 
-/// The dialect's codes and words for the status of an attempt or delivery.
+/// Svix's codes and words for the status of an attempt or delivery.
 #[derive(Clone, Copy)]
 pub(in crate::api) enum ApiStatus {
     Success,
@@ -30,7 +30,7 @@ pub(in crate::api) enum ApiStatus {
 
 impl ApiStatus {
     /// The status of a delivery; `failing`: its last attempt failed. Clients that do not request `expanded` statuses
-    /// know no canceled deliveries and see them as failed.
+    /// see canceled deliveries as failed.
     pub const fn of(standing: DeliveryStatus, failing: bool, expanded: bool) -> ApiStatus {
         match standing {
             DeliveryStatus::Delivered => ApiStatus::Success,
@@ -151,11 +151,11 @@ pub(in crate::api) async fn resend(call: ApiCall) -> ApiResult {
     let message = call.message().await?;
     let endpoint = call.endpoint_of(message.app_id).await?;
     if message.payload.is_none() {
-        return Err(ApiError::conflict("the message's content was deleted or has expired: nothing is left to send"));
+        return Err(ApiError::conflict("the message's content was deleted or has expired: there is nothing to send"));
     }
     let act = async |call: &ApiCall| match call
         .store()
-        .resend(&call.tenant, message.app_id, message.id, endpoint.id, call.now)
+        .resend(&call.tenant, message.app_id, (message.id, endpoint.id), call.now)
         .await?
     {
         true => json(StatusCode::ACCEPTED, &EmptyOut {}),

@@ -168,7 +168,7 @@ pub(in crate::api) fn flags(call: &ApiCall) -> Option<&[String]> {
     call.tenant.only.map(|_| &call.caller.flags[..])
 }
 
-/// Checks that a customer's token names only event types that it sees, beside those that were chosen before.
+/// Checks that a customer's token names only event types that are visible to it or were selected before.
 ///
 /// # Errors
 /// 422: the names. 503: the store is unavailable.

@@ -18,11 +18,11 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::{ListOut, Query};
 use crate::api::http::request::{ApiCall, json, no_content_if, require};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
+use crate::api::openapi::schemas::{ContentParams, MessageFilterParams, PageParams};
 use crate::api::resources::application;
 use crate::domain::catalog::application::ApplicationSpec;
 use crate::domain::deliveries::message::{Message, MessageSpec};
-use crate::domain::{Invalid, MessageId, Time, Uid, ids};
+use crate::domain::{Invalid, MessageId, Time, Uid};
 use crate::store::ingest::accept::AcceptItem;
 use crate::store::query::messages::MessageFilter;
 use crate::store::{AppRef, MessageRef, Order};
@@ -322,8 +322,7 @@ pub(in crate::api) async fn accepted(call: &ApiCall, made: &str, with_content: b
 ///
 /// Retrieves a message by its id or `eventId`.
 #[utoipa::path(
-    get, path = "/app/{app_id}/msg/{msg_id}",
-    params(("with_content" = Option<bool>, Query, description = "`false` omits the payload.")),
+    get, path = "/app/{app_id}/msg/{msg_id}", params(ContentParams),
     responses((status = 200, body = MessageOut))
 )]
 pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
@@ -336,12 +335,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 ///
 /// Lists the messages of an application, newest first.
 #[utoipa::path(
-    get, path = "/app/{app_id}/msg",
-    params(
-        PageParams,
-        MessageFilterParams,
-        ("with_content" = Option<bool>, Query, description = "`false` omits payloads."),
-    ),
+    get, path = "/app/{app_id}/msg", params(PageParams, MessageFilterParams, ContentParams),
     responses((status = 200, body = ListOut<MessageOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
@@ -370,11 +364,5 @@ pub(in crate::api) async fn delete_content(call: ApiCall) -> ApiResult {
 }
 
 fn filter(query: &Query<'_>) -> Result<MessageFilter, ApiError> {
-    Ok(MessageFilter {
-        event_types: query.list("event_types"),
-        channel: query.checked("channel", ids::channel)?,
-        tag: query.checked("tag", ids::tag)?,
-        before: query.time("before")?,
-        after: query.time("after")?,
-    })
+    Ok(MessageFilter { topics: query.topics()?, before: query.time("before")?, after: query.time("after")? })
 }

@@ -7,7 +7,7 @@
 //! * [`event_type`]: the catalog; [`event_type_import_op`] imports it. [`message`]: accepting and reading messages.
 //!   [`delivery`], [`attempt`]: their deliveries and attempts.
 //! * [`background`], [`reconcile`]: replays and other background tasks. [`stats`]: counts.
-//! * [`development_report`]: how programs on developers' machines responded.
+//! * [`development_report`]: responses of programs on developers' machines.
 //! * [`polling`]: polling endpoints and their consumers. [`autoconfig`]: subscriptions that receivers configure
 //!   themselves.
 //!

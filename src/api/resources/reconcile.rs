@@ -18,7 +18,7 @@ use crate::api::resources::endpoint::require_enabled;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::deliveries::id_digest::{IdBucket, IdDigest, IdHash};
-use crate::domain::{Invalid, MessageId, Time, limits};
+use crate::domain::{Invalid, MessageId, Time, TimeRange, limits};
 use crate::store::jobs::reconcile::{MissingMessage, ReceivedMessageIds, ReconcileSpec};
 
 /// The default page size.
@@ -116,8 +116,7 @@ impl<'a> From<&'a MissingMessage> for MissedMessageOut<'a> {
 
 /// The body of the request.
 struct ReconcileRequest {
-    since: Time,
-    until: Time,
+    accepted: TimeRange,
     received: ReceivedMessageIds,
     bounded: bool,
     resend: bool,
@@ -145,8 +144,7 @@ async fn compare(call: &ApiCall, body: &JsonBody) -> ApiResult {
     let spec = ReconcileSpec {
         app: endpoint.app_id,
         endpoint: endpoint.id,
-        since: request.since,
-        until: request.until,
+        accepted: request.accepted,
         after: request.after,
         received: &request.received,
         bounded: request.bounded,
@@ -166,7 +164,7 @@ async fn resend(call: &ApiCall, endpoint: &Endpoint, spec: &ReconcileSpec<'_>) -
 }
 
 fn read(mut fields: Fields<'_>, now: Time) -> Result<ReconcileRequest, ApiError> {
-    let (since, until) = read_period(&mut fields, now);
+    let accepted = read_period(&mut fields, now);
     let mut of_message = |name: &'static str| {
         fields.parsed(name, |text| text.parse().map_err(|_| Invalid::new(name, "must be the id of a message"))).set()
     };
@@ -183,7 +181,7 @@ fn read(mut fields: Fields<'_>, now: Time) -> Result<ReconcileRequest, ApiError>
     }
     fields.done(Ok(()))?;
     let (received, limit) = (received.unwrap_or_default(), limit as usize);
-    Ok(ReconcileRequest { since, until, received, bounded, resend, limit, after })
+    Ok(ReconcileRequest { accepted, received, bounded, resend, limit, after })
 }
 
 /// The ids that the receiver has: `has` or `digest`. `None`: invalid, which was noted.

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_line_feed_is_no_line_end() {
+    fn a_bare_line_feed_does_not_end_a_line() {
         for text in ["GET / HTTP/1.1\n\r\n\r\n", "GET / HTTP/1.1\r\na: b\nc: d\r\n\r\n", "\nGET / HTTP/1.1\r\n\r\n"] {
             let (end, bytes) = head(text);
             assert_eq!(end.map(|end| end.at), Some(text.len()), "{text:?}");

@@ -126,7 +126,7 @@ impl DemoSetup {
         let opened = app::open(&config).await?;
         let now = Clock.now();
         let customers = customers::create(&opened.store, &receiver, now.minus(history::SPAN)).await?;
-        let messages = history::write(&opened.store, &customers, &config.delivery.schedule, now).await?;
+        let messages = history::write(&opened.store, &customers, &config.delivery.settings.schedule, now).await?;
         Ok(DemoSetup { config, listener, opened, receiver, customers, messages })
     }
 }

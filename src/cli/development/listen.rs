@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::local_reports::{LocalReports, default_name};
-use super::{ApiArgs, ApiClient, names, signing_secret, time_of_day};
+use super::{ApiArgs, ApiClient, ApiOperation, names, signing_secret, time_of_day};
 use crate::cli::{CliError, print_result, print_stderr};
 use crate::config::{Config, parsers};
 use crate::domain::catalog::development::{LocalResponse, check_listener};
@@ -169,7 +169,7 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
     loop {
         reports.renew().await;
         let query = [(from.0, &*from.1), ("wait", POLL_WAIT)];
-        let page: EventPage = api.request_with_retry(Method::GET, &path, &query, None).await?;
+        let page: EventPage = api.request_with_retry(&ApiOperation::get(&path, &query)).await?;
         for event in page.data.iter().filter(|event| forwarder.matches(event)) {
             let response = forwarder.forward(event).await;
             reports.report(&event.id, &response).await;
@@ -187,7 +187,7 @@ async fn start_position(
 ) -> Result<String, CliError> {
     let body = json!({"type": "pollingEndpoint", "metadata": {"for": "sendoff listen"}}).to_string();
     let path = api.app_path(&["destination", POLLER_UID]);
-    let made: PollerEndpoint = api.request_with_retry(Method::PUT, &path, &[], Some(&body)).await?;
+    let made: PollerEndpoint = api.request_with_retry(&ApiOperation::with_body(Method::PUT, &path, &body)).await?;
     if let Some(last) = last {
         let (limit, events, channels) = (last.to_string(), forwarder.events.join(","), forwarder.channels.join(","));
         let mut query = vec![("limit", &*limit), ("with_content", "false")];
@@ -195,7 +195,7 @@ async fn start_position(
         // The list accepts a single channel. With several it returns more than needed, never less.
         query.extend((forwarder.channels.len() == 1).then_some(("channel", &*channels)));
         let list: MessageTimestamps =
-            api.request_with_retry(Method::GET, &api.app_path(&["msg"]), &query, None).await?;
+            api.request_with_retry(&ApiOperation::get(&api.app_path(&["msg"]), &query)).await?;
         return Ok(list.data.last().map_or(made.updated_at, |oldest| oldest.timestamp.clone()));
     }
     let now = Time::parse(&made.updated_at).unwrap_or_else(|_| Clock.now());

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
-use super::{ApiClient, ClientError};
+use super::{ApiClient, ApiOperation, ClientError};
 use crate::cli::print_stderr;
 use crate::domain::catalog::development::{LocalResponse, MAX_DURATION, display_url};
 use crate::domain::limits;
@@ -62,7 +62,8 @@ impl<'a> LocalReports<'a> {
     async fn send(&mut self, body: serde_json::Value) {
         let Some(path) = &self.path else { return };
         self.last = Some(Instant::now());
-        match self.api.request::<RenewedEndpoint>(Method::POST, path, &[], Some(&body.to_string())).await {
+        let text = body.to_string();
+        match self.api.request::<RenewedEndpoint>(&ApiOperation::with_body(Method::POST, path, &text)).await {
             Ok(_) => self.failing = false,
             Err(ClientError::Rejected(status, why)) if status.is_client_error() && body["attempt"].is_null() => {
                 print_stderr(&format!("the responses are not recorded: {why}"));

@@ -92,25 +92,19 @@ impl ApiClient {
         ["app", &self.app].iter().chain(path).map(|part| (*part).to_owned()).collect()
     }
 
-    /// Calls the operation at `path` under `/api/v1`, with a JSON text as its body. Segments are escaped, so no name can
-    /// change the path.
-    async fn request<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &[String],
-        query: &[(&str, &str)],
-        body: Option<&str>,
-    ) -> Result<T, ClientError> {
+    /// Calls an operation. Segments are escaped, so no name can change the path.
+    async fn request<T: DeserializeOwned>(&self, operation: &ApiOperation<'_>) -> Result<T, ClientError> {
+        let ApiOperation { method, path, query, body } = operation;
         let mut url = self.base.clone();
         if let Ok(mut parts) = url.path_segments_mut() {
-            parts.clear().extend(["api", "v1"]).extend(path);
+            parts.clear().extend(["api", "v1"]).extend(*path);
         }
         if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
+            url.query_pairs_mut().extend_pairs(*query);
         }
-        let mut request = self.client.request(method, url).bearer_auth(&self.token);
+        let mut request = self.client.request(method.clone(), url).bearer_auth(&self.token);
         if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_owned());
+            request = request.header("content-type", "application/json").body((*body).to_owned());
         }
         let away = |error: reqwest::Error| {
             let why = root_cause(&error);
@@ -130,19 +124,13 @@ impl ApiClient {
     }
 
     /// Like `request`, but retries until the server is available.
-    async fn request_with_retry<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &[String],
-        query: &[(&str, &str)],
-        body: Option<&str>,
-    ) -> Result<T, ClientError> {
+    async fn request_with_retry<T: DeserializeOwned>(&self, operation: &ApiOperation<'_>) -> Result<T, ClientError> {
         let mut failures = 0_usize;
         loop {
             // After a failure, drops the long-poll parameter to notice the recovery at once.
             let asked: Vec<(&str, &str)> =
-                query.iter().copied().filter(|(name, _)| failures == 0 || *name != "wait").collect();
-            match self.request(method.clone(), path, &asked, body).await {
+                operation.query.iter().copied().filter(|(name, _)| failures == 0 || *name != "wait").collect();
+            match self.request(&ApiOperation { query: &asked, ..operation.clone() }).await {
                 Err(ClientError::Unavailable(why)) => {
                     if failures == 1 {
                         print_stderr(&format!("{why} (retrying)"));
@@ -158,6 +146,27 @@ impl ApiClient {
                 }
             }
         }
+    }
+}
+
+/// An operation of the REST API.
+#[derive(Clone)]
+struct ApiOperation<'o> {
+    method: Method,
+    /// The segments below `/api/v1`.
+    path: &'o [String],
+    query: &'o [(&'o str, &'o str)],
+    /// JSON.
+    body: Option<&'o str>,
+}
+
+impl<'o> ApiOperation<'o> {
+    fn get(path: &'o [String], query: &'o [(&'o str, &'o str)]) -> ApiOperation<'o> {
+        ApiOperation { method: Method::GET, path, query, body: None }
+    }
+
+    fn with_body(method: Method, path: &'o [String], body: &'o str) -> ApiOperation<'o> {
+        ApiOperation { method, path, query: &[], body: Some(body) }
     }
 }
 

@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use reqwest::Method;
 use serde::Deserialize;
 
-use super::{ApiArgs, ApiClient, names, time_of_day};
+use super::{ApiArgs, ApiClient, ApiOperation, names, time_of_day};
 use crate::cli::{CliError, print_result};
 use crate::config::Config;
 use crate::domain::Time;
@@ -112,7 +111,7 @@ async fn endpoints(api: &ApiClient, named: Option<&str>) -> Result<Vec<String>, 
         return Ok(vec![named.to_owned()]);
     }
     let list: ApiPage<TailEndpoint> =
-        api.request_with_retry(Method::GET, &api.app_path(&["endpoint"]), &[("limit", "250")], None).await?;
+        api.request_with_retry(&ApiOperation::get(&api.app_path(&["endpoint"]), &[("limit", "250")])).await?;
     if list.data.len() > MAX_ENDPOINTS {
         let why = format!("{} has more than {MAX_ENDPOINTS} endpoints: name one with --endpoint", api.app);
         return Err(CliError::Usage(why));
@@ -144,7 +143,7 @@ impl EndpointTail {
             let mut query: Vec<(&str, &str)> = filter.iter().map(|(name, value)| (*name, value.as_str())).collect();
             query.extend(after.iter().map(|after| ("after", after.as_str())));
             query.extend(iterator.iter().map(|iterator| ("iterator", iterator.as_str())));
-            let list: ApiPage<TailAttempt> = api.request_with_retry(Method::GET, &path, &query, None).await?;
+            let list: ApiPage<TailAttempt> = api.request_with_retry(&ApiOperation::get(&path, &query)).await?;
             found.extend(list.data);
             iterator = list.iterator;
             if list.done || iterator.is_none() {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::to_raw_value;
 use serde_json::{Map, Value};
 
-use super::{ApiArgs, ApiClient, ClientError, payload_editor};
+use super::{ApiArgs, ApiClient, ApiOperation, ClientError, payload_editor};
 use crate::cli::send::{CreatedMessage, MessageRequest};
 use crate::cli::{CliError, print_result};
 use crate::config::Config;
@@ -84,7 +84,7 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
     let api = ApiClient::new(&config, &options.api)?;
     let name = &options.event_type;
     let path = ["event-type".to_owned(), name.clone()];
-    let spec = match api.request::<EventTypeResponse>(Method::GET, &path, &[], None).await {
+    let spec = match api.request::<EventTypeResponse>(&ApiOperation::get(&path, &[])).await {
         Ok(found) => EventTypeSpec { name: name.clone(), schemas: found.schemas, ..EventTypeSpec::default() },
         Err(ClientError::Rejected(http::StatusCode::NOT_FOUND, _)) => EventTypeSpec::ping(name).ok_or_else(|| {
             CliError::Failed(format!("{name} is not in the catalog; use `sendoff send` for any payload"))
@@ -101,7 +101,8 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
         false => to_raw_value(&payload).map_err(|error| CliError::Failed(error.to_string()))?,
     };
     let body = MessageRequest { event_type: name, event_id: None, channels: &channels, payload: &payload }.text()?;
-    let message: CreatedMessage = api.request(Method::POST, &api.app_path(&["msg"]), &[], Some(&body)).await?;
+    let message: CreatedMessage =
+        api.request(&ApiOperation::with_body(Method::POST, &api.app_path(&["msg"]), &body)).await?;
     print_result(&message.id);
     Ok(())
 }

@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::source::{RowHead, SourceRow};
+use crate::domain::retry_backoff::RetryBackoff;
 
 /// Rejected rows whose backoff is remembered. Beyond this number, rejected rows are retried in every pass.
 const MAX_REJECTED: usize = 10_000;
-/// Bounds of the backoff of a rejected row, which doubles each time.
-const MIN_BACKOFF: Duration = Duration::from_secs(5);
-const MAX_BACKOFF: Duration = Duration::from_secs(600);
+/// The waits of a rejected row.
+const BACKOFF: RetryBackoff = RetryBackoff::new(Duration::from_secs(5), Duration::from_secs(600));
 
 /// The next retry of a rejected row.
 struct RowBackoff {
     until: Instant,
-    backoff: Duration,
+    backoff: RetryBackoff,
 }
 
 /// The backoff of rejected rows, and the ordering keys that wait for one.
@@ -49,11 +49,12 @@ impl Schedule {
     /// Delays a row that was rejected, and blocks its ordering key for the rest of the pass. Returns the delay.
     pub(super) fn reject(&mut self, head: &RowHead, now: Instant) -> Duration {
         self.blocked_keys.extend(head.ordering_key.clone());
-        let backoff = self.rejected.get(&head.id).map_or(MIN_BACKOFF, |before| (before.backoff * 2).min(MAX_BACKOFF));
+        let mut backoff = self.rejected.get(&head.id).map_or(BACKOFF, |before| before.backoff);
+        let wait = backoff.failed();
         if self.rejected.len() < MAX_REJECTED || self.rejected.contains_key(&head.id) {
-            self.rejected.insert(head.id, RowBackoff { until: now + backoff, backoff });
+            self.rejected.insert(head.id, RowBackoff { until: now + wait, backoff });
         }
-        backoff
+        wait
     }
 
     /// Forgets a row that was sent.
@@ -102,22 +103,22 @@ mod tests {
 
     #[test]
     fn a_rejected_row_holds_back_its_key_and_nothing_else() {
-        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        let (mut schedule, now, first) = (Schedule::default(), Instant::now(), Duration::from_secs(5));
         let rows = [head(1, Some("a")), head(2, Some("a")), head(3, Some("b")), head(4, None)];
         let admitted = |schedule: &mut Schedule, now| -> Vec<i64> {
             schedule.begin_pass();
             rows.iter().filter(|row| schedule.admits(row, now)).map(|row| row.id).collect()
         };
         assert_eq!(admitted(&mut schedule, now), [1, 2, 3, 4]);
-        assert_eq!(schedule.reject(&rows[0], now), MIN_BACKOFF);
+        assert_eq!(schedule.reject(&rows[0], now), first);
         assert!(!schedule.admits(&rows[1], now), "the rest of its key waits in the same pass too");
         assert_eq!(admitted(&mut schedule, now), [3, 4]);
-        assert_eq!(admitted(&mut schedule, now + MIN_BACKOFF), [1, 2, 3, 4]);
-        assert_eq!(schedule.reject(&rows[0], now), MIN_BACKOFF * 2);
+        assert_eq!(admitted(&mut schedule, now + first), [1, 2, 3, 4]);
+        assert_eq!(schedule.reject(&rows[0], now), first * 2);
         for _ in 0..10 {
             schedule.reject(&rows[0], now);
         }
-        assert_eq!(schedule.reject(&rows[0], now), MAX_BACKOFF);
+        assert_eq!(schedule.reject(&rows[0], now), Duration::from_secs(600));
         schedule.forget(1);
         assert_eq!((admitted(&mut schedule, now), schedule.rejected()), (vec![1, 2, 3, 4], 0));
     }

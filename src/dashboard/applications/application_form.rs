@@ -2,6 +2,7 @@
 
 use actix_web::http::StatusCode;
 
+use crate::dashboard::applications::form_page;
 use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage, number};
 use crate::dashboard::components::form_errors::{change_result, check_revision, store_errors};
 use crate::dashboard::components::format::{Line, counted};
@@ -55,25 +56,13 @@ fn read(submitted: &VerifiedForm) -> Result<ApplicationSpec, Vec<Invalid>> {
 }
 
 fn new_page(user: &CurrentUser, form: Form) -> FormPage {
-    FormPage::new(
-        PageLayout::of(user, NavItem::Applications),
-        "New application",
-        form,
-        ("/applications/new".to_owned(), "Create application"),
-        "/applications".to_owned(),
-    )
-    .lead("One per customer.")
+    let layout = PageLayout::of(user, NavItem::Applications);
+    FormPage::for_new(layout, "New application", form, "Create application", "/applications".to_owned())
+        .lead("One per customer.")
 }
 
 fn edit_page(context: &AppContext, form: Form) -> FormPage {
-    FormPage::new(
-        PageLayout::of(context, NavItem::Applications).below(context, []),
-        "Edit application",
-        form,
-        (context.paths.page("edit"), "Save"),
-        context.paths.home().to_owned(),
-    )
-    .about(Line::new(&context.app.name))
+    form_page(context, "Edit application", ("edit", "Save"), form)
 }
 
 /// `GET /applications/new`.

@@ -16,6 +16,7 @@ use super::endpoints::{self, EndpointTableRow};
 use super::overview::AttemptRow;
 use super::portal::failures;
 use crate::dashboard::components::chart::{Chart, second};
+use crate::dashboard::components::form::{Form, FormPage};
 use crate::dashboard::components::format::{InputValue, Line, UrlQuery, count};
 use crate::dashboard::components::range;
 use crate::dashboard::components::range::RangeLink;
@@ -45,6 +46,18 @@ const LINES: usize = 50;
 const SESSIONS: i64 = 50;
 /// Number of endpoints shown.
 const ENDPOINTS: usize = 10;
+
+/// A form below the application's page, at the path `segment`.
+fn form_page(
+    context: &AppContext,
+    title: &'static str,
+    (segment, button): (&str, &'static str),
+    form: Form,
+) -> FormPage {
+    let layout = PageLayout::of(context, NavItem::Applications).below(context, []);
+    FormPage::new(layout, title, form, (context.paths.page(segment), button), context.paths.home().to_owned())
+        .about(Line::new(&context.app.name))
+}
 
 struct Row {
     href: String,

@@ -1,4 +1,4 @@
-//! A portal link, created by an operator to open it or to hand it to the customer.
+//! A portal link, created by an operator to open the portal or to send to the customer.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use askama::Template;
 use url::Position;
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::applications::form_page;
 use crate::dashboard::components::form::{Form, FormField, FormPage, SelectOption, lines};
 use crate::dashboard::components::format::{Line, UrlQuery};
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator};
@@ -88,7 +89,7 @@ async fn opened(
     Ok(Ok(Some(format!("/portal/endpoints/{}", endpoint.id))))
 }
 
-/// The options that the form asks for.
+/// The options selected in the form.
 ///
 /// # Errors
 /// Every page is hidden, or a feature flag is invalid.
@@ -107,16 +108,9 @@ fn options(submitted: &VerifiedForm, until: Time) -> Result<PortalOptions, Vec<I
     options.check().map(|()| options)
 }
 
-fn form_page(context: &AppContext, form: Form) -> FormPage {
-    FormPage::new(
-        PageLayout::of(context, NavItem::Applications).below(context, []),
-        "Portal link",
-        form,
-        (context.paths.page("portal-link"), "Create link"),
-        context.paths.home().to_owned(),
-    )
-    .lead("Opens the portal as this customer sees it. Works once, within 15 minutes.")
-    .about(Line::new(&context.app.name))
+fn link_page(context: &AppContext, form: Form) -> FormPage {
+    form_page(context, "Portal link", ("portal-link", "Create link"), form)
+        .lead("Opens the portal as this customer sees it. Works once, within 15 minutes.")
 }
 
 /// `GET /applications/{app}/portal-link`.
@@ -124,17 +118,17 @@ pub async fn ask(_: CurrentOperator, context: AppContext, request: HttpRequest) 
     if context.operational {
         return Err(PageError::NotFound);
     }
-    form_page(&context, form(UrlQuery::of(&request).get("endpoint").unwrap_or_default())).answer()
+    link_page(&context, form(UrlQuery::of(&request).get("endpoint").unwrap_or_default())).answer()
 }
 
-/// `POST /applications/{app}/portal-link`: creates a link, which is shown once. With `open`, leads to it.
+/// `POST /applications/{app}/portal-link`: creates a link, which is shown once. With `open`, redirects to it.
 pub async fn make(
     FormInput { state, user: context, submitted, .. }: FormInput<AppContext>,
 ) -> Result<HttpResponse, PageError> {
     if context.operational {
         return Err(PageError::NotFound);
     }
-    let refuse = |wrong: &[Invalid]| form_page(&context, form("").filled(&submitted).with_errors(wrong)).answer();
+    let refuse = |wrong: &[Invalid]| link_page(&context, form("").filled(&submitted).with_errors(wrong)).answer();
     let Some((_, lasts, seconds)) = SESSION_LIVES.into_iter().find(|(word, ..)| *word == submitted.get("expiry"))
     else {
         let wrong = [Invalid::new("expiry", "choose one of the options")];
@@ -159,7 +153,8 @@ pub async fn make(
     let own_origin = state.portal_url == state.public_url;
     let href = if own_origin { url[Position::BeforePath..].to_owned() } else { url.to_string() };
     let shown = || {
-        // *Open portal*. A form must not lead to another origin: there, the page has a link.
+        // *Open portal*. A form must not redirect to another origin; if the portal has one, the page shows a link
+        // instead.
         if submitted.has("open") && own_origin {
             return Ok(HttpResponse::SeeOther().insert_header((LOCATION, href.clone())).finish());
         }
@@ -178,6 +173,6 @@ pub async fn make(
         portal_links::create(&store, &context.app, options, &state.portal_url, &code, now).await?;
         shown()
     };
-    // Shown again even if the link was used: its page then says so.
+    // Shown again even if the link was used: the page behind it says so.
     once(&state, &submitted, act, async |_| shown()).await
 }

@@ -5,10 +5,11 @@ use crate::dashboard::components::filters::{FilterParams, Filters};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::error::PageError;
 use crate::domain::deliveries::background::{TaskKind, TaskScope};
-use crate::domain::{AppId, Time};
-use crate::store::jobs::background::{BackgroundSpec, ExpectedCount};
+use crate::domain::{AppId, Time, TimeRange};
+use crate::store::jobs::background::{BackgroundSpec, ExpectedCount, TaskSelection};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::query::endpoint_messages::EndpointMessageFilter;
+use crate::store::query::topic_filter::TopicFilter;
 use crate::store::{EndpointRef, Store, Tenant};
 
 /// The selected deliveries or messages.
@@ -23,8 +24,7 @@ pub enum BulkTarget {
 /// The deliveries to resend.
 pub struct BulkFilter {
     pub which: BulkTarget,
-    since: Time,
-    until: Time,
+    accepted: TimeRange,
 }
 
 impl BulkFilter {
@@ -39,8 +39,9 @@ impl BulkFilter {
         filters: &mut Filters,
         now: Time,
     ) -> Result<Option<BulkFilter>, PageError> {
-        let (since, until) = (filters.since.unwrap_or(Time::ZERO), filters.until.unwrap_or(now).min(now));
-        if since >= until {
+        let given = filters.accepted();
+        let accepted = TimeRange { until: given.until.min(now), ..given };
+        if accepted.since >= accepted.until {
             filters.refuse("since", "Must be in the past and before Until.");
         }
         let chosen = filters.status.is_some() || filters.missing || filters.rows.is_some();
@@ -56,31 +57,33 @@ impl BulkFilter {
         }
         let which = match missing {
             Some(scope) => {
-                let event_types = filters.event_types.clone();
+                let topics = TopicFilter { event_types: filters.event_types.clone(), ..TopicFilter::default() };
                 BulkTarget::Missing(
                     scope,
-                    Box::new(EndpointMessageFilter { since, until, event_types, ..EndpointMessageFilter::default() }),
+                    Box::new(EndpointMessageFilter { accepted, topics, ..EndpointMessageFilter::default() }),
                 )
             }
-            None => BulkTarget::Listed(Box::new(DeliveryFilter { since, until, ..filters.deliveries() })),
+            None => BulkTarget::Listed(Box::new(DeliveryFilter { accepted, ..filters.deliveries() })),
         };
-        Ok(Some(BulkFilter { which, since, until }))
+        Ok(Some(BulkFilter { which, accepted }))
     }
 
     /// The background job.
     pub fn spec(&self, by: &str, total: Option<ExpectedCount>) -> BackgroundSpec {
-        let (kind, scope, filter, listed) = match &self.which {
-            BulkTarget::Missing(scope, filter) => (TaskKind::ReplayMissing, *scope, (**filter).clone(), None),
+        let (kind, scope, selection) = match &self.which {
+            BulkTarget::Missing(scope, filter) => {
+                (TaskKind::ReplayMissing, *scope, TaskSelection::Messages((**filter).clone()))
+            }
             BulkTarget::Listed(filter) => {
                 let scope = match (filter.app, filter.endpoint) {
                     (Some(app), Some(endpoint)) => TaskScope::Endpoint(app, endpoint),
                     (Some(app), None) => TaskScope::Application(app),
                     (None, _) => TaskScope::Organization,
                 };
-                (TaskKind::BulkReplay, scope, EndpointMessageFilter::default(), Some((**filter).clone()))
+                (TaskKind::BulkReplay, scope, TaskSelection::Listed((**filter).clone()))
             }
         };
-        BackgroundSpec { kind, scope, filter, listed, by: by.to_owned(), total }
+        BackgroundSpec { kind, scope, selection, by: by.to_owned(), total }
     }
 
     /// The button's label before and after the number of deliveries.
@@ -94,7 +97,8 @@ impl BulkFilter {
 
     /// Form fields that repeat the selection, with relative times resolved.
     pub fn fields(&self, params: &FilterParams) -> Vec<(&'static str, Line)> {
-        let times = [("since", self.since), ("until", self.until)].into_iter().filter(|(_, time)| *time > Time::ZERO);
+        let TimeRange { since, until } = self.accepted;
+        let times = [("since", since), ("until", until)].into_iter().filter(|(_, time)| *time > Time::ZERO);
         let others = params.given().filter(|(name, _)| !matches!(*name, "since" | "until"));
         others
             .map(|(name, value)| (name, Line::new(value)))

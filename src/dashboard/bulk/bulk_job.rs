@@ -17,8 +17,8 @@ use crate::dashboard::http::verified_form::done;
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::deliveries::delivery::DeliveryStatus;
-use crate::domain::{BackgroundId, Time};
-use crate::store::jobs::background::{Background, BackgroundSpec};
+use crate::domain::{BackgroundId, Time, TimeRange};
+use crate::store::jobs::background::{Background, BackgroundSpec, TaskSelection};
 use crate::store::jobs::resent_deliveries;
 use crate::store::query::delivery_counts::DeliveryCounts;
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
@@ -69,7 +69,8 @@ fn badge(stage: TaskStage) -> Badge {
 
 /// A description of the deliveries.
 fn what(spec: &BackgroundSpec) -> &'static str {
-    let listed = spec.listed.as_ref().and_then(|filter| filter.status);
+    let listed = spec.selection.listed().and_then(|filter| filter.status);
+    let dead = spec.selection.messages().is_some_and(|filter| filter.standings == [DeliveryStatus::Dead]);
     match (spec.kind, listed) {
         (TaskKind::ReplayMissing, _) => "never-sent deliveries",
         (TaskKind::Recover, _) => "dead deliveries",
@@ -79,7 +80,7 @@ fn what(spec: &BackgroundSpec) -> &'static str {
         (_, Some(DeliveryStatusFilter::Dead)) => "dead deliveries",
         (_, Some(DeliveryStatusFilter::Failed)) => "failed deliveries",
         (_, Some(DeliveryStatusFilter::Canceled)) => "canceled deliveries",
-        (TaskKind::BulkReplay, None) if spec.filter.standings == [DeliveryStatus::Dead] => "dead deliveries",
+        (TaskKind::BulkReplay, None) if dead => "dead deliveries",
         (TaskKind::BulkReplay, None) => "filtered deliveries",
         (TaskKind::Reconcile, None) => "deliveries missing at the receiver",
     }
@@ -97,7 +98,7 @@ fn progress(job: &Background) -> String {
 
 /// The target: an endpoint's URL, an application or all of them.
 async fn target(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Line, StoreError> {
-    let listed = spec.listed.as_ref().and_then(|filter| filter.endpoint);
+    let listed = spec.selection.listed().and_then(|filter| filter.endpoint);
     let scope = match (spec.scope, listed) {
         (TaskScope::Organization, Some(endpoint)) => match store.application_of(tenant, endpoint).await? {
             Some(app) => TaskScope::Endpoint(app, endpoint),
@@ -122,23 +123,25 @@ async fn target(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result
 /// # Errors
 /// The store is unavailable.
 pub async fn facts(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Vec<Line>, StoreError> {
-    let none = DeliveryFilter::default();
-    let (filter, listed) = (&spec.filter, spec.listed.as_ref().unwrap_or(&none));
     let mut facts = vec![Line::new(what(spec)), target(store, tenant, spec).await?];
-    let times = spec.listed.as_ref().map_or((filter.since, filter.until), |listed| (listed.since, listed.until));
-    facts.push(Line::new(&match times {
-        (Time::ZERO, until) => format!("accepted before {}", utc(until)),
-        (since, until) => format!("accepted {} – {}", utc(since), utc(until)),
+    facts.push(Line::new(&match spec.selection.accepted() {
+        TimeRange { since: Time::ZERO, until } => format!("accepted before {}", utc(until)),
+        TimeRange { since, until } => format!("accepted {} – {}", utc(since), utc(until)),
     }));
-    let event_types = filter.event_types.iter().chain(&listed.event_types);
-    facts.extend(event_types.map(|name| Line::cut(&format!("event type {name}"), 120)));
-    let wanted = filter.status_class.or(listed.class.map(i32::from));
+    let (event_types, wanted, listed) = match &spec.selection {
+        TaskSelection::Messages(filter) => (&filter.topics.event_types, filter.status_class, None),
+        TaskSelection::Listed(filter) => (&filter.event_types, filter.class.map(i32::from), Some(filter)),
+    };
+    facts.extend(event_types.iter().map(|name| Line::cut(&format!("event type {name}"), 120)));
     let class = CLASSES.into_iter().find(|(_, class)| Some(i32::from(*class)) == wanted);
     facts.extend(class.map(|(name, _)| Line::new(&format!("last response {name}"))));
-    facts.extend(listed.text.as_deref().map(|text| Line::cut(&format!("payload contains “{text}”"), 120)));
-    let rows = listed.rows.as_ref().map(|rows| counted(rows.len() as i64, "selected delivery", "selected deliveries"));
-    let messages = || listed.messages.as_ref().map(|ids| counted(ids.len() as i64, "message", "messages"));
-    facts.extend(rows.or_else(messages).map(|text| Line::new(&text)));
+    if let Some(listed) = listed {
+        facts.extend(listed.text.as_deref().map(|text| Line::cut(&format!("payload contains “{text}”"), 120)));
+        let rows =
+            listed.rows.as_ref().map(|rows| counted(rows.len() as i64, "selected delivery", "selected deliveries"));
+        let messages = || listed.messages.as_ref().map(|ids| counted(ids.len() as i64, "message", "messages"));
+        facts.extend(rows.or_else(messages).map(|text| Line::new(&text)));
+    }
     Ok(facts)
 }
 

@@ -306,6 +306,11 @@ impl FormPage {
         FormPage { layout, title, lead: "", about, notes, action, form, examples, button, back }
     }
 
+    /// A page that creates an object of `list`: its form posts to `{list}/new`, and *Cancel* leads back to the list.
+    pub fn for_new(layout: PageLayout, title: &str, form: Form, button: &'static str, list: String) -> FormPage {
+        FormPage::new(layout, title, form, (format!("{list}/new"), button), list)
+    }
+
     /// Adds the line below the title.
     pub fn lead(self, lead: &'static str) -> FormPage {
         FormPage { lead, ..self }

@@ -20,6 +20,11 @@ pub fn store_errors(error: StoreError, unique: &str) -> FormRejection {
     }
 }
 
+/// The reason why a field was refused, if it was.
+pub fn why<'w>(wrong: &'w [Invalid], field: &str) -> Option<&'w str> {
+    wrong.iter().find(|wrong| wrong.field == field).map(|wrong| wrong.reason.as_str())
+}
+
 /// The object after a change. `Err`: the change was rejected.
 ///
 /// # Errors

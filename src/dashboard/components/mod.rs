@@ -2,7 +2,8 @@
 //!
 //! * [`form`] – forms, with their [`form_errors`]. [`picker`] – selects for an application and an endpoint.
 //!   [`time_input`] – times as typed.
-//! * [`filters`] – filters of a list. [`pagination`] – pages of a list. [`range`] – time range of a page.
+//! * [`filters`] – filters of a list. [`pagination`] – pages of a list. [`filtered_list`] – a list with both. [`range`] –
+//!   time range of a page.
 //! * [`format`] – outside text, counts, durations. [`widgets`] – states, times, ids, addresses. [`payload`] –
 //!   pretty-printed JSON.
 //! * [`export`] – a list as a file. [`list_tools`] – saved views and exports of a list.
@@ -17,6 +18,7 @@
 pub(in crate::dashboard) mod chart;
 pub(in crate::dashboard) mod export;
 pub(in crate::dashboard) mod failure_hints;
+pub(in crate::dashboard) mod filtered_list;
 pub(in crate::dashboard) mod filters;
 pub(in crate::dashboard) mod form;
 pub(in crate::dashboard) mod form_errors;

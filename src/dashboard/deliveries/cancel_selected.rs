@@ -6,6 +6,7 @@ use askama::Template;
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::bulk::base;
+use crate::dashboard::components::filtered_list::ListCursor;
 use crate::dashboard::components::filters::{FilterParams, Filters};
 use crate::dashboard::components::format::{UrlQuery, counted};
 use crate::dashboard::components::pagination::LINES;
@@ -72,7 +73,7 @@ pub async fn ask(PageInput { state, request, user }: PageInput<CurrentUser>) -> 
     let page = CancelPage {
         layout: PageLayout::of(&user, NavItem::Deliveries),
         action: format!("{}/cancel", base(&user)),
-        rows: selected.found.iter().map(|one| format!("{}.{}", one.message_id, one.endpoint_id)).collect(),
+        rows: selected.found.iter().map(|one| (one.message_id, one.endpoint_id).text()).collect(),
         pending: deliveries(pending),
         others: deliveries(selected.found.len() - pending),
         back: selected.list,
@@ -87,7 +88,7 @@ pub async fn cancel(FormInput { state, user, submitted, .. }: FormInput<CurrentU
     let (store, tenant, now) = (user.store(&state.store), user.tenant(), state.clock.now());
     let mut canceled = 0;
     for one in selected.pending() {
-        if store.cancel(&tenant, one.app_id, one.message_id, one.endpoint_id, now).await? {
+        if store.cancel(&tenant, one.app_id, (one.message_id, one.endpoint_id), now).await? {
             canceled += 1;
         }
     }

@@ -1,46 +1,20 @@
 //! The list of deliveries as a file.
 
-use actix_web::HttpRequest;
 use serde_json::Value;
 
-use crate::dashboard::DashboardState;
-use crate::dashboard::components::export::{ExportSource, PAGE, format_of, respond};
+use crate::dashboard::components::export::{ExportSource, PAGE, respond_filtered};
 use crate::dashboard::components::failure_hints::in_words;
-use crate::dashboard::components::filters;
-use crate::dashboard::components::filters::OF_DELIVERIES;
-use crate::dashboard::components::format::UrlQuery;
-use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
-use crate::dashboard::http::error::PageError;
+use crate::dashboard::components::filters::{Filters, OF_DELIVERIES};
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
-use crate::domain::Time;
+use crate::dashboard::http::list_user::ListUser;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, ListedDelivery};
 use crate::store::{Scanned, Store, StoreError, Tenant};
 
-/// `GET /deliveries.csv`, `GET /deliveries.jsonl`: the filters are those of the list.
-pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
-    export(&state, &request, &user, None).await
-}
-
-/// The same within one application.
-pub async fn in_application(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
-    export(&state, &request, &context, Some(&context)).await
-}
-
-async fn export(
-    state: &DashboardState,
-    request: &HttpRequest,
-    user: &CurrentUser,
-    context: Option<&AppContext>,
-) -> PageResult {
-    let (query, now, format) = (UrlQuery::of(request), state.clock.now(), format_of(request)?);
-    let (_, filters, _) =
-        filters::read(&state.store, user, context, ("deliveries", &OF_DELIVERIES), &query, now).await?;
-    if !filters.good() {
-        return Err(PageError::BadRequest("A filter is invalid. Open the list to see which one."));
-    }
-    let source = DeliveryExport { store: state.store.clone(), tenant: user.tenant(), filter: filters.deliveries() };
-    Ok(respond(source, format, now))
+/// `GET /deliveries.csv`, `GET /deliveries.jsonl`, and the same below `{base}`: the filters are those of the list.
+pub async fn show(input: PageInput<ListUser>) -> PageResult {
+    let source = |store, tenant, filters: Filters| DeliveryExport { store, tenant, filter: filters.deliveries() };
+    respond_filtered(input, &OF_DELIVERIES, source).await
 }
 
 struct DeliveryExport {
@@ -76,10 +50,6 @@ impl ExportSource for DeliveryExport {
 
     fn key(one: &ListedDelivery) -> DeliveryKey {
         (one.message_id, one.endpoint_id)
-    }
-
-    fn time((message, _): DeliveryKey) -> Time {
-        message.time()
     }
 
     fn values(one: &ListedDelivery) -> Vec<Value> {

@@ -1,7 +1,7 @@
 //! The list of deliveries, across applications or within one.
 //!
 //! * [`resend`] – resends one delivery. [`cancel`] – cancels a pending one. [`cancel_selected`] – cancels selected ones.
-//!   [`delivery_export`] – the list as a file. Bulk resends are in [`bulk`](crate::dashboard::bulk).
+//!   [`delivery_export`] – the list as a file. [`bulk`](crate::dashboard::bulk) has the bulk resends.
 //!
 //! Invariant: the list shows exactly the deliveries that a bulk resend with the same filters includes, because both use
 //! the same filter.
@@ -11,32 +11,29 @@ pub(in crate::dashboard) mod cancel_selected;
 pub(in crate::dashboard) mod delivery_export;
 pub(in crate::dashboard) mod resend;
 
-use std::str::FromStr;
-
 use actix_web::HttpRequest;
-use actix_web::http::StatusCode;
 use askama::Template;
 
 use super::DashboardState;
 use super::bulk::base;
 use crate::dashboard::components::failure_hints::in_words;
-use crate::dashboard::components::filters;
-use crate::dashboard::components::filters::{FilterForm, FilterParams, OF_DELIVERIES};
+use crate::dashboard::components::filtered_list::{FilteredList, ListCursor, ListRequest};
+use crate::dashboard::components::filters::{FilterParams, Filters, OF_DELIVERIES};
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, counted};
-use crate::dashboard::components::list_tools::ListTools;
-use crate::dashboard::components::pagination::{LINES, Pagination};
+use crate::dashboard::components::pagination::LINES;
 use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
-use crate::dashboard::http::app_paths::AppPaths;
-use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser, part};
+use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::list_user::ListUser;
 use crate::dashboard::http::verified_form::VerifiedForm;
+use crate::domain::Time;
 use crate::domain::access::portal::Capability;
 use crate::domain::access::saved_view::ViewList;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
-use crate::domain::{EndpointId, MessageId, Time};
+use crate::store::Store;
 use crate::store::query::delivery_list::{DeliveryKey, DeliveryStatusFilter, ListedDelivery};
 
 struct Row {
@@ -67,87 +64,49 @@ struct DeliveriesPage {
     status: Option<DeliveryStatusFilter>,
     /// There is no other filter.
     only_status: bool,
-    /// The list covers one application.
-    in_application: bool,
-    form: FilterForm,
-    good: bool,
-    note: Option<&'static str>,
-    rows: Vec<Row>,
-    pagination: Pagination,
+    list: FilteredList<Row>,
     /// The current page, to return to.
     back: String,
-    tools: ListTools,
     /// The pages to resend and to cancel selected rows; `None`: the user may not.
     selected: Option<(String, String)>,
     /// Path and label of the bulk resend of this list.
     resend_all: Option<(String, &'static str)>,
 }
 
-/// `GET /deliveries`.
-pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
-    list(&state, &request, &user, None).await
-}
-
-/// `GET {base}/deliveries`.
-pub async fn in_application(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
-    list(&state, &request, &context, Some(&context)).await
-}
-
-async fn list(
-    state: &DashboardState,
-    request: &HttpRequest,
-    user: &CurrentUser,
-    context: Option<&AppContext>,
-) -> PageResult {
-    let (query, now, store) = (UrlQuery::of(request), state.clock.now(), &state.store);
-    let (params, filters, form) =
-        filters::read(store, user, context, ("deliveries", &OF_DELIVERIES), &query, now).await?;
-    let after = query.get("after").and_then(cursor);
-    let (good, status, note) = (filters.good(), filters.status, filters.note);
-    let (rows, pagination) = if good {
-        let found = store.list_deliveries(&user.tenant(), &filters.deliveries(), after, LINES).await?;
-        let text = |(message, endpoint): DeliveryKey| format!("{message}.{endpoint}");
-        let last = found.data.last().map(|row| text((row.message_id, row.endpoint_id)));
-        let stopped = found.stopped.map(|key| (text(key), key.0.time()));
-        let pagination = Pagination::of(&params, after.is_some(), found.more.then_some(last).flatten(), stopped, now);
-        let row = |one: &ListedDelivery| Row::new(one, user, context, now);
-        (found.data.iter().map(row).collect(), pagination)
-    } else {
-        (Vec::new(), Pagination::of(&params, after.is_some(), None, None, now))
-    };
+/// `GET /deliveries`, `GET {base}/deliveries`.
+pub async fn list(PageInput { state, request, user }: PageInput<ListUser>) -> PageResult {
+    let query = UrlQuery::of(&request);
+    let asked: ListRequest<DeliveryKey> =
+        ListRequest::read(&state, &query, &user, (ViewList::Deliveries, &OF_DELIVERIES)).await?;
+    let (store, tenant, now) = (&state.store, user.tenant(), asked.now);
+    let (status, only_status) = (asked.filters.status, asked.params.only("status"));
+    let back = asked.after.map_or_else(|| asked.params.first(), |after| asked.params.after(&after.text()));
     let resend_all = status
-        .filter(|_| !rows.is_empty() && user.can(Capability::CreateAttempts))
-        .and_then(|status| resend_all(user, context, &params, status));
-    let may_resend = user.can(Capability::CreateAttempts) && context.is_none_or(|context| !context.operational);
+        .filter(|_| user.can(Capability::CreateAttempts))
+        .and_then(|status| resend_all(&user, &asked.params, status));
+    let operational = user.context().is_some_and(|context| context.operational);
+    let may_resend = user.can(Capability::CreateAttempts) && !operational;
+    let read =
+        async |filters: &Filters, after| store.list_deliveries(&tenant, &filters.deliveries(), after, LINES).await;
+    let key = |line: &ListedDelivery| (line.message_id, line.endpoint_id);
+    let list = asked.list(&user, read, key, |line| Row::new(line, &user, now)).await?;
     let page = DeliveriesPage {
-        tools: ListTools::of(store, user, ViewList::Deliveries, context.is_none(), &params).await?,
-        selected: may_resend.then(|| (format!("{}/resend", base(user)), format!("{}/cancel", base(user)))),
-        layout: PageLayout::of(user, NavItem::Deliveries).with_notice(query.get("notice")),
+        selected: may_resend.then(|| (format!("{}/resend", base(&user)), format!("{}/cancel", base(&user)))),
+        layout: PageLayout::of(&user, NavItem::Deliveries).with_notice(query.get("notice")),
         status,
-        only_status: params.only("status"),
-        in_application: context.is_some(),
-        form,
-        good,
-        note,
-        rows,
-        pagination,
-        back: after
-            .map_or_else(|| params.first(), |(message, endpoint)| params.after(&format!("{message}.{endpoint}"))),
-        resend_all,
+        only_status,
+        back,
+        resend_all: resend_all.filter(|_| !list.rows.is_empty()),
+        list,
     };
-    answer(if good { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }, &page)
+    answer(page.list.status(), &page)
 }
 
 /// The bulk resend of the list. `None`: operational webhooks cannot be resent in bulk.
-fn resend_all(
-    user: &CurrentUser,
-    context: Option<&AppContext>,
-    params: &FilterParams,
-    status: DeliveryStatusFilter,
-) -> Option<(String, &'static str)> {
+fn resend_all(user: &ListUser, params: &FilterParams, status: DeliveryStatusFilter) -> Option<(String, &'static str)> {
     let name = if status == DeliveryStatusFilter::Pending { "Send all now…" } else { "Resend all…" };
     let path = format!("{}/resend", base(user));
-    match context {
+    match user.context() {
         Some(context) if context.operational => None,
         // Customers have only one application.
         Some(context) if user.tenant().only.is_none() => {
@@ -158,8 +117,8 @@ fn resend_all(
 }
 
 impl Row {
-    fn new(line: &ListedDelivery, user: &CurrentUser, context: Option<&AppContext>, now: Time) -> Row {
-        let paths = context.map_or_else(|| AppPaths::of_application(line.app_id), |context| context.paths.clone());
+    fn new(line: &ListedDelivery, user: &ListUser, now: Time) -> Row {
+        let paths = user.paths(line.app_id);
         let href = paths.message(line.message_id);
         let failed = matches!(line.state, DeliveryState::Retry | DeliveryState::Dead);
         let resend = failed && line.sendable && user.can(Capability::CreateAttempts);
@@ -179,7 +138,7 @@ impl Row {
             address: Address::new(&line.url),
             description: Line::cut(&line.description, 80),
             endpoint: line.endpoint_id.to_string(),
-            key: format!("{}.{}", line.message_id, line.endpoint_id),
+            key: (line.message_id, line.endpoint_id).text(),
             answer: Line::new(&result(line)),
             attempts: if line.attempts > 1 {
                 counted(line.attempts.into(), "attempt", "attempts")
@@ -211,15 +170,20 @@ fn result(line: &ListedDelivery) -> String {
     }
 }
 
-/// Parses a cursor. An invalid one starts at the first page.
-fn cursor(text: &str) -> Option<DeliveryKey> {
-    let (message, endpoint) = text.split_once('.')?;
-    Some((MessageId::from_str(message).ok()?, EndpointId::from_str(endpoint).ok()?))
-}
-
-/// The delivery that a button belongs to: the message in the path, and the form's field `endpoint`.
-fn named(request: &HttpRequest, submitted: &VerifiedForm) -> Result<(MessageId, EndpointId), PageError> {
+/// The delivery that a button belongs to (the message in the path, and the form's field `endpoint`), and the store to
+/// change it.
+///
+/// # Errors
+/// The user may not make attempts, or the form names no delivery.
+fn deliverable(
+    state: &DashboardState,
+    request: &HttpRequest,
+    context: &AppContext,
+    submitted: &VerifiedForm,
+) -> Result<(Store, DeliveryKey), PageError> {
+    context.need(Capability::CreateAttempts)?;
     let message = part(request, "message")?.parse().map_err(|_| PageError::NotFound)?;
     let no_endpoint = |_| PageError::BadRequest("The form has no endpoint.");
-    Ok((message, submitted.get("endpoint").parse().map_err(no_endpoint)?))
+    let endpoint = submitted.get("endpoint").parse().map_err(no_endpoint)?;
+    Ok((context.store(&state.store), (message, endpoint)))
 }

@@ -36,9 +36,9 @@ use crate::domain::catalog::endpoint::{DisabledReason, Endpoint};
 use crate::domain::deliveries::attempt::Attempt;
 use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::signing::secret::SignatureType;
-use crate::domain::{AttemptId, Invalid, Time};
+use crate::domain::{AttemptId, Invalid, Time, TimeRange};
 use crate::store::catalog::endpoint_list::{LastFailure, ListedEndpoint};
-use crate::store::jobs::background::{BackgroundSpec, ExpectedCount};
+use crate::store::jobs::background::{BackgroundSpec, ExpectedCount, TaskSelection};
 use crate::store::query::attempts::AttemptFilter;
 use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::query::endpoint_messages::EndpointMessageFilter;
@@ -168,7 +168,7 @@ pub async fn page_with(
     let newest = store.attempts(&tenant, app, &filter, &PageRequest::first(ATTEMPTS, Order::Descending)).await?;
     let path = context.paths.endpoint(id);
     let snippet = verify_snippets::of(query.get("snippet"));
-    let lines = store.newest_attempts_to(&tenant, app, id, ATTEMPTS as i64).await?;
+    let lines = store.newest_attempts_to(&tenant, app, id, false, ATTEMPTS as i64).await?;
     let event_types: HashMap<AttemptId, String> =
         lines.into_iter().filter_map(|line| Some((line.id, line.event_type?))).collect();
     let links = EndpointLinks::new(context, endpoint);
@@ -285,8 +285,10 @@ impl MissedMessages {
         let spec = BackgroundSpec {
             kind: TaskKind::ReplayMissing,
             scope: TaskScope::Endpoint(endpoint.app_id, endpoint.id),
-            filter: EndpointMessageFilter { since, until: now, ..EndpointMessageFilter::default() },
-            listed: None,
+            selection: TaskSelection::Messages(EndpointMessageFilter {
+                accepted: TimeRange { since, until: now },
+                ..EndpointMessageFilter::default()
+            }),
             by: String::new(),
             total: None,
         };

@@ -42,15 +42,9 @@ async fn names(store: &Store, context: &AppContext) -> Result<Vec<String>, PageE
 }
 
 fn new_page(context: &AppContext, form: Form) -> FormPage {
-    FormPage::new(
-        PageLayout::of(context, NavItem::Endpoints)
-            .below(context, [(context.paths.page("endpoints"), Line::new("Endpoints"))]),
-        "New endpoint",
-        form,
-        (context.paths.page("endpoints/new"), "Create endpoint"),
-        context.paths.page("endpoints"),
-    )
-    .lead("A URL that receives events.")
+    let list = context.paths.page("endpoints");
+    let layout = PageLayout::of(context, NavItem::Endpoints).below(context, [(list.clone(), Line::new("Endpoints"))]);
+    FormPage::for_new(layout, "New endpoint", form, "Create endpoint", list).lead("A URL that receives events.")
 }
 
 /// The layout of a page below an endpoint.
@@ -187,28 +181,22 @@ async fn save(
     changed.map_err(|error| store_errors(error, "uid")).and_then(change_result).map(drop)
 }
 
-/// `POST {base}/endpoints/{endpoint}/disable`.
-pub async fn disable(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
-    turn(&state, &request, &context, true).await
-}
-
-/// `POST {base}/endpoints/{endpoint}/enable`.
-pub async fn enable(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
-    turn(&state, &request, &context, false).await
-}
-
-async fn turn(state: &DashboardState, request: &HttpRequest, context: &AppContext, disabled: bool) -> PageResult {
+/// `POST {base}/endpoints/{endpoint}/disable` and `…/enable`.
+pub async fn turn<const DISABLED: bool>(
+    FormInput { state, request, user: context, .. }: FormInput<AppContext>,
+) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
     let (store, now) = (context.store(&state.store), state.clock.now());
-    let before = named(&store, request, context).await?;
+    let before = named(&store, &request, &context).await?;
     let id = before.id;
     let line = store.listed_endpoint(&context.tenant(), context.app.id, id).await?;
-    let disabled_at = line.and_then(|line| line.disabled_at).filter(|_| before.spec.disabled && !disabled);
-    let work = async |before: &Endpoint| Ok::<_, FormRejection>(EndpointSpec { disabled, ..before.spec.clone() });
+    let disabled_at = line.and_then(|line| line.disabled_at).filter(|_| before.spec.disabled && !DISABLED);
+    let work =
+        async |before: &Endpoint| Ok::<_, FormRejection>(EndpointSpec { disabled: DISABLED, ..before.spec.clone() });
     let changed = store.change_endpoint(&context.tenant(), before, work, now).await?;
     match change_result(changed) {
         Ok(_) => {
-            let notice = if disabled { FlashNotice::Disabled } else { FlashNotice::Enabled };
+            let notice = if DISABLED { FlashNotice::Disabled } else { FlashNotice::Enabled };
             // The page then offers to replay messages since that time.
             let since = disabled_at.map(|at| format!("?since={at}")).unwrap_or_default();
             Ok(done(&format!("{}{since}", context.paths.endpoint(id)), notice))

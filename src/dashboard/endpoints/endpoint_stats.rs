@@ -74,9 +74,20 @@ pub fn about(value: Duration) -> String {
     if value >= last { format!("{} s or more", last.as_secs()) } else { took(value) }
 }
 
-/// The p95.
-pub fn p95(counts: &Counts) -> Option<String> {
-    ResponseTimes::of(counts)?.p95.map(about)
+/// The deliveries of an endpoint in one line of a table.
+pub struct DeliveryStats {
+    /// The success rate; `None`: no attempts.
+    pub rate: Option<String>,
+    pub counts: String,
+    /// The p95 of the response times; `None`: too few attempts.
+    pub p95: Option<String>,
+}
+
+impl DeliveryStats {
+    pub fn of(counts: &Counts) -> DeliveryStats {
+        let p95 = ResponseTimes::of(counts).and_then(|times| times.p95).map(about);
+        DeliveryStats { rate: rate(counts), counts: in_words(counts), p95 }
+    }
 }
 
 /// `1,204 delivered, 3 failed`.

@@ -34,6 +34,7 @@ use crate::dashboard::applications::app_lookup;
 use crate::dashboard::applications::app_lookup::AppLookup;
 use crate::dashboard::components::format::{InputValue, Line, UrlQuery, count_up_to};
 use crate::dashboard::components::widgets::{Address, Badge, RelativeTime};
+use crate::dashboard::endpoints::endpoint_stats::DeliveryStats;
 use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::error::PageError;
@@ -59,9 +60,7 @@ pub struct EndpointTableRow {
     pub description: Line,
     pub app: Line,
     pub app_href: String,
-    pub rate: Option<String>,
-    pub counts: String,
-    pub within: Option<String>,
+    pub deliveries: DeliveryStats,
     pub throttle: Option<u16>,
     pub waiting: String,
     pub failure: Option<(RelativeTime, String)>,
@@ -101,9 +100,7 @@ pub async fn rows(
             description: Line::cut(&spec.description, 120),
             app: Line::new(&line.app_name),
             app_href: paths.home().to_owned(),
-            rate: endpoint_stats::rate(&own),
-            counts: endpoint_stats::in_words(&own),
-            within: endpoint_stats::p95(&own),
+            deliveries: DeliveryStats::of(&own),
             throttle: spec.throttle_rate,
             waiting: count_up_to(waiting.get(&endpoint.id).copied().unwrap_or(0), MOST),
             failure: failure.map(failed),

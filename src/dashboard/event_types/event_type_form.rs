@@ -94,14 +94,9 @@ fn read(submitted: &VerifiedForm, before: EventTypeSpec) -> Result<EventTypeSpec
 }
 
 fn new_page(user: &CurrentOperator, form: Form) -> FormPage {
-    FormPage::new(
-        PageLayout::of(user, NavItem::EventTypes),
-        "New event type",
-        form,
-        ("/event-types/new".to_owned(), "Create event type"),
-        "/event-types".to_owned(),
-    )
-    .lead("An event you publish and its payload.")
+    let layout = PageLayout::of(user, NavItem::EventTypes);
+    FormPage::for_new(layout, "New event type", form, "Create event type", "/event-types".to_owned())
+        .lead("An event you publish and its payload.")
 }
 
 fn edit_page(user: &CurrentOperator, name: &str, form: Form) -> FormPage {

@@ -1,4 +1,4 @@
-//! Imports event types from an OpenAPI document: a form, a preview of what changes, and then the change.
+//! Imports event types from an OpenAPI document: a form, a preview of the changes, and their confirmation.
 
 use actix_web::http::StatusCode;
 use askama::Template;
@@ -55,10 +55,9 @@ fn form() -> Form {
         FormField::code("spec", "OpenAPI 3.1 document", "", 14)
             .required()
             .help("As JSON or YAML, at most 2 MiB. Each entry of its webhooks becomes an event type."),
-        FormField::select("versions", "Changed schemas", versions)
-            .help("What happens to a schema that exists already."),
+        FormField::select("versions", "Changed schemas", versions).help("For event types that already have a schema."),
         FormField::tick("replaceAll", "Archive all other event types", false)
-            .help("Event types that the document does not have are no longer offered."),
+            .help("Event types that are not in the document are no longer offered."),
     ])
 }
 
@@ -147,7 +146,7 @@ fn preview(
     answer(StatusCode::OK, &page)
 }
 
-/// Identifies a plan: what it does to which event types, and their contents afterwards.
+/// Identifies a plan by its actions, the event types and their new contents.
 fn digest(changes: &[ImportChange]) -> String {
     let mut hash = Sha256::new();
     for ImportChange { action, spec, fields } in changes {

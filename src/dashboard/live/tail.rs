@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpResponse, web};
 use askama::Template;
 use askama::filters::HtmlSafe;
 use bytes::Bytes;
+use futures_util::stream::unfold;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 
@@ -32,6 +33,7 @@ use crate::domain::{AttemptId, Time};
 use crate::store::query::attempts::ListedAttempt;
 use crate::store::query::tail::TailFilter;
 use crate::store::{EndpointRef, StoreError};
+use crate::traffic::event_stream;
 use crate::traffic::hangup::Hangup;
 
 /// Rows on the page.
@@ -175,15 +177,7 @@ pub async fn events(PageInput { state, request, user }: PageInput<CurrentUser>) 
     };
     let hangup = request.conn_data::<Hangup>().cloned().unwrap_or_default();
     let stream = TailStream::new(state, user, filter, subscription, hangup);
-    let events = futures_util::stream::unfold(stream, async |mut stream| {
-        let event = stream.next().await?;
-        Some((Ok::<Bytes, actix_web::Error>(event), stream))
-    });
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
-        // Keeps proxies from buffering the stream.
-        .insert_header(("x-accel-buffering", "no"))
-        .streaming(Box::pin(events)))
+    Ok(event_stream::respond(unfold(stream, async |mut stream| Some((stream.next().await?, stream)))))
 }
 
 fn limit_reached(why: TailLimit) -> HttpResponse {

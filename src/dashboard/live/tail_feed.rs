@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn customers_of_one_application_leave_tails_to_the_others() {
+    fn customers_of_one_application_leave_tails_for_others() {
         let feeds = TailFeeds::default();
         let apps: Vec<AppId> = (0..4).map(|_| AppId::new(Time::ZERO)).collect();
         let mut held: Vec<TailPermit> = Vec::new();

@@ -1,44 +1,20 @@
 //! The list of messages as a file, without payloads.
 
-use actix_web::HttpRequest;
 use serde_json::Value;
 
-use crate::dashboard::DashboardState;
-use crate::dashboard::components::export::{ExportSource, PAGE, format_of, respond};
-use crate::dashboard::components::filters;
-use crate::dashboard::components::filters::OF_MESSAGES;
-use crate::dashboard::components::format::UrlQuery;
-use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
-use crate::dashboard::http::error::PageError;
+use crate::dashboard::components::export::{ExportSource, PAGE, respond_filtered};
+use crate::dashboard::components::filters::{Filters, OF_MESSAGES};
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
+use crate::dashboard::http::list_user::ListUser;
 use crate::dashboard::messages::wanted;
-use crate::domain::{MessageId, Time};
+use crate::domain::MessageId;
 use crate::store::query::message_list::{ListedMessage, MessageSearch};
 use crate::store::{Scanned, Store, StoreError, Tenant};
 
-/// `GET /messages.csv`, `GET /messages.jsonl`: the filters are those of the list.
-pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
-    export(&state, &request, &user, None).await
-}
-
-/// The same within one application.
-pub async fn in_application(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
-    export(&state, &request, &context, Some(&context)).await
-}
-
-async fn export(
-    state: &DashboardState,
-    request: &HttpRequest,
-    user: &CurrentUser,
-    context: Option<&AppContext>,
-) -> PageResult {
-    let (query, now, format) = (UrlQuery::of(request), state.clock.now(), format_of(request)?);
-    let (_, filters, _) = filters::read(&state.store, user, context, ("messages", &OF_MESSAGES), &query, now).await?;
-    if !filters.good() {
-        return Err(PageError::BadRequest("A filter is invalid. Open the list to see which one."));
-    }
-    let source = MessageExport { store: state.store.clone(), tenant: user.tenant(), search: wanted(filters) };
-    Ok(respond(source, format, now))
+/// `GET /messages.csv`, `GET /messages.jsonl`, and the same below `{base}`: the filters are those of the list.
+pub async fn show(input: PageInput<ListUser>) -> PageResult {
+    let source = |store, tenant, filters: Filters| MessageExport { store, tenant, search: wanted(&filters) };
+    respond_filtered(input, &OF_MESSAGES, source).await
 }
 
 struct MessageExport {
@@ -71,10 +47,6 @@ impl ExportSource for MessageExport {
 
     fn key(one: &ListedMessage) -> MessageId {
         one.id
-    }
-
-    fn time(cursor: MessageId) -> Time {
-        cursor.time()
     }
 
     fn values(one: &ListedMessage) -> Vec<Value> {

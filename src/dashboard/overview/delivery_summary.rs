@@ -3,7 +3,7 @@
 
 use crate::dashboard::bulk::tally;
 use crate::dashboard::components::format::count;
-use crate::domain::{AppId, Time};
+use crate::domain::{AppId, Time, TimeRange};
 use crate::store::query::delivery_counts::DeliveryCounts;
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::{Store, StoreError, Tenant};
@@ -51,7 +51,8 @@ impl DeliverySummary {
         scope: &SummaryScope<'_>,
         now: Time,
     ) -> Result<DeliverySummary, StoreError> {
-        let filter = DeliveryFilter { app: scope.app, since: scope.since, ..DeliveryFilter::default() };
+        let accepted = TimeRange { since: scope.since, ..TimeRange::default() };
+        let filter = DeliveryFilter { app: scope.app, accepted, ..DeliveryFilter::default() };
         let all = tally(store, tenant, &filter, now).await?;
         let mut by_state = Vec::new();
         for (status, word, always) in [

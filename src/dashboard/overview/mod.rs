@@ -30,7 +30,7 @@ use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
 use crate::dashboard::overview::health_card::HealthCard;
 use crate::domain::deliveries::delivery::DeliveryState;
-use crate::domain::{AttemptId, Time};
+use crate::domain::{AttemptId, Time, TimeRange};
 use crate::store::ingest::outbox::OutboxDepth;
 use crate::store::query::attempts::ListedAttempt;
 use crate::store::query::counts::{ChartRange, CountScope, FailingEndpoint};
@@ -189,7 +189,7 @@ impl FailingEndpointRow {
         let filter = DeliveryFilter {
             status: Some(DeliveryStatusFilter::Failed),
             endpoint: Some(*endpoint_id),
-            since,
+            accepted: TimeRange { since, ..TimeRange::default() },
             ..DeliveryFilter::default()
         };
         let tally = tally(store, tenant, &filter, now).await?;

@@ -119,7 +119,7 @@ pub async fn failures(
     failing.sort_by_key(|(id, counts)| (std::cmp::Reverse(counts.failed), *id));
     let mut lines = Vec::new();
     for (endpoint, _) in failing.into_iter().take(FAILING) {
-        lines.extend(store.newest_failures(&context.tenant(), context.app.id, endpoint, FAILURES).await?);
+        lines.extend(store.newest_attempts_to(&context.tenant(), context.app.id, endpoint, true, FAILURES).await?);
     }
     lines.sort_by_key(|line| std::cmp::Reverse(line.id));
     lines.truncate(FAILURES as usize);

@@ -9,7 +9,7 @@ use askama::Template;
 use zeroize::Zeroizing;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form_errors::store_errors;
+use crate::dashboard::components::form_errors::{store_errors, why};
 use crate::dashboard::components::format::{Line, UrlQuery};
 use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::http::current_user::{CurrentOperator, part};
@@ -97,7 +97,7 @@ impl NewKeyForm {
     }
 
     fn why(&self, field: &str) -> Option<&str> {
-        self.wrong.iter().find(|wrong| wrong.field == field).map(|wrong| wrong.reason.as_str())
+        why(&self.wrong, field)
     }
 }
 

@@ -48,14 +48,9 @@ fn form() -> Form {
 }
 
 fn page(user: &CurrentOperator, form: Form) -> FormPage {
-    FormPage::new(
-        PageLayout::of(user, NavItem::Operational).under("/operational", "Operational webhooks"),
-        "New operational endpoint",
-        form,
-        ("/operational/new".to_owned(), "Create endpoint"),
-        "/operational".to_owned(),
-    )
-    .lead("Notifies a receiver or a chat channel about your endpoints, deliveries and outbox.")
+    let layout = PageLayout::of(user, NavItem::Operational).under("/operational", "Operational webhooks");
+    FormPage::for_new(layout, "New operational endpoint", form, "Create endpoint", "/operational".to_owned())
+        .lead("Notifies a receiver or a chat channel about your endpoints, deliveries and outbox.")
 }
 
 /// `GET /operational/new`.

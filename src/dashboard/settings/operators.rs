@@ -6,6 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::components::form_errors::why;
 use crate::dashboard::components::format::{Line, UrlQuery};
 use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::http::current_user::CurrentOperator;
@@ -123,7 +124,7 @@ impl AccessForm {
     }
 
     pub fn why(&self, field: &str) -> Option<&str> {
-        self.wrong.iter().find(|wrong| wrong.field == field).map(|wrong| wrong.reason.as_str())
+        why(&self.wrong, field)
     }
 }
 

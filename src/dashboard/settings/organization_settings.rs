@@ -193,14 +193,9 @@ fn new_form() -> Form {
 }
 
 fn new_page(user: &CurrentOperator, form: Form) -> FormPage {
-    FormPage::new(
-        PageLayout::of(user, NavItem::Organizations).under(LIST, "Organizations"),
-        "New organization",
-        form,
-        (format!("{LIST}/new"), "Create organization"),
-        LIST.to_owned(),
-    )
-    .lead("One environment of your team, with its own applications, event types and API keys.")
+    let layout = PageLayout::of(user, NavItem::Organizations).under(LIST, "Organizations");
+    FormPage::for_new(layout, "New organization", form, "Create organization", LIST.to_owned())
+        .lead("One environment of your team, with its own applications, event types and API keys.")
 }
 
 /// `GET /settings/organizations/new`.

@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use askama::Template;
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::components::form_errors::why;
 use crate::dashboard::components::format::{UrlQuery, counted, roughly};
 use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::http::current_user::CurrentOperator;
@@ -21,6 +22,7 @@ use crate::domain::Invalid;
 use crate::domain::access::operator::Operator;
 use crate::domain::access::password;
 use crate::domain::access::password::PasswordHash;
+use crate::store::access::operators::OwnChange;
 
 #[derive(Template)]
 #[template(path = "account.html")]
@@ -55,7 +57,7 @@ impl AccountPage {
     }
 
     fn why(&self, field: &str) -> Option<&str> {
-        self.wrong.as_ref().filter(|wrong| wrong.field == field).map(|wrong| wrong.reason.as_str())
+        why(self.wrong.as_slice(), field)
     }
 }
 
@@ -143,11 +145,20 @@ async fn changed(
         Ok(after) => after,
         Err(wrong) => return Ok(Err(wrong)),
     };
-    let store = user.store(&state.store);
-    match store.change_password(&user.org, operator, &before, &after, &user.hash, now).await? {
+    let (store, own) = (user.store(&state.store), own_change(user, operator, &before));
+    match store.change_password(own, &after, now).await? {
         true => Ok(Ok(())),
         false => Ok(Err(Invalid::new("current", "was just changed elsewhere"))),
     }
+}
+
+/// A change that the operator confirmed by the password with this hash.
+pub(in crate::dashboard::settings) fn own_change<'a>(
+    user: &'a CurrentOperator,
+    operator: &'a Operator,
+    password: &'a PasswordHash,
+) -> OwnChange<'a> {
+    OwnChange { from: &user.org, operator, password, keep: &user.hash }
 }
 
 /// Verifies the field `current`. Guesses from an unattended browser are limited; the session counts as its own device,

@@ -9,6 +9,7 @@ use qrcodegen::{QrCode, QrCodeEcc};
 use zeroize::Zeroizing;
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::components::form_errors::why;
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::current_user::CurrentOperator;
 use crate::dashboard::http::error::PageError;
@@ -19,7 +20,7 @@ use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::session;
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::dashboard::settings::own_account;
-use crate::dashboard::settings::own_account::{current_password, own};
+use crate::dashboard::settings::own_account::{current_password, own, own_change};
 use crate::domain::Invalid;
 use crate::domain::access::api_key;
 use crate::domain::access::operator::Operator;
@@ -50,7 +51,7 @@ struct QrPath {
 
 impl SetupPage {
     fn why(&self, field: &str) -> Option<&str> {
-        self.wrong.iter().find(|wrong| wrong.field == field).map(|wrong| wrong.reason.as_str())
+        why(&self.wrong, field)
     }
 }
 
@@ -177,7 +178,7 @@ async fn confirmed(
     };
     let new = NewSecondFactor { secret, used, recovery_codes: hashes(codes) };
     let store = submitted.once(user.store(&state.store));
-    match store.add_second_factor(&user.org, operator, &password, &new, &user.hash, now).await? {
+    match store.add_second_factor(own_change(user, operator, &password), &new, now).await? {
         true => Ok(Ok(())),
         false => Ok(Err(vec![Invalid::new("current", "was just changed, or a second factor was added elsewhere")])),
     }

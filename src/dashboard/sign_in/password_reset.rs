@@ -6,6 +6,7 @@ use askama::Template;
 use serde::Deserialize;
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::components::form_errors::why;
 use crate::dashboard::components::format::{Line, UrlQuery};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
@@ -35,7 +36,7 @@ struct ResetPage<'a> {
 
 impl ResetPage<'_> {
     fn why(&self, field: &str) -> Option<&str> {
-        self.wrong.as_ref().filter(|wrong| wrong.field == field).map(|wrong| wrong.reason.as_str())
+        why(self.wrong.as_slice(), field)
     }
 }
 

@@ -36,8 +36,13 @@ pub fn text_of(seed: [u8; 32]) -> Zeroizing<String> {
 
 /// The text of an API key with this secret part.
 pub fn key_text(secret: &str) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(KEY_PREFIX.len() + secret.len()));
-    text.push_str(KEY_PREFIX);
+    credential(KEY_PREFIX, secret)
+}
+
+/// A credential: `prefix`, which tells its kind, and its secret part.
+pub fn credential(prefix: &str, secret: &str) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + secret.len()));
+    text.push_str(prefix);
     text.push_str(secret);
     text
 }

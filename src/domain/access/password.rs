@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_or_too_long_is_refused() {
+    fn passwords_that_are_too_short_or_too_long_are_rejected() {
         assert!(check("p", "äöüäöüäöüäöü").is_ok(), "characters, not bytes");
         for bad in ["", "elevenchars", &"x".repeat(LONGEST + 1)] {
             assert_eq!(PasswordHash::make("p", bad).unwrap_err().field, "p");

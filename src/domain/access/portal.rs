@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_older_release_stored_means_what_it_meant() {
+    fn options_stored_by_an_older_release_keep_their_meaning() {
         let old = r#"{"feature_flags":["beta"],"capabilities":["ViewBase"],"session_id":null,"until":7}"#;
         let read: PortalOptions = serde_json::from_str(old).unwrap();
         let capabilities = Some(vec![Capability::ViewBase]);

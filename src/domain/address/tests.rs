@@ -160,7 +160,7 @@ fn urls_are_judged_by_their_text() {
         assert!(invalid.reason.contains(wanted) && !invalid.reason.contains("hush"), "{url}: {invalid}");
     }
     let refused = check_syntax(&open, "http://10.0.0.1/").unwrap_err().reason;
-    assert_eq!(refused, "points to an address that is not allowed: 10.0.0.1 is private. Use a public one");
+    assert_eq!(refused, "points to a blocked address: 10.0.0.1 is private. Use a public address");
 }
 
 /// An independent copy of the ranges of IANA's registry of special IPv4 addresses that are not public, and multicast.

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::domain::access::api_key::random_text;
+use crate::domain::access::api_key::{credential, random_text};
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::{AppId, AutoConfigId, EndpointId, OrgId, PollingEndpointId, Time};
 
@@ -87,11 +87,7 @@ impl AutoConfig {
 
 /// Generates a bearer token.
 pub fn new_token() -> Zeroizing<String> {
-    let random = random_text();
-    let mut shown = Zeroizing::new(String::with_capacity(TOKEN_PREFIX.len() + random.len()));
-    shown.push_str(TOKEN_PREFIX);
-    shown.push_str(&random);
-    shown
+    credential(TOKEN_PREFIX, &random_text())
 }
 
 /// The token's last characters.

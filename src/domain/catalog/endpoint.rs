@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_merge_whatever_the_case_of_their_names() {
+    fn headers_merge_regardless_of_case() {
         let of = |list: &[(&str, &str)]| -> Headers {
             list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };

@@ -142,7 +142,7 @@ mod tests {
     use crate::domain::catalog::example::*;
 
     #[test]
-    fn what_was_written_down_comes_first() {
+    fn declared_examples_take_precedence() {
         let schema = json!({"examples": [{"n": 1}, {"n": 2}], "example": {"n": 3}, "default": {"n": 4}});
         assert_eq!(example(&schema, None), Ok(json!({"n": 1})));
         assert_eq!(example(&schema, Some(1)), Ok(json!({"n": 2})));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stays_small_whatever_the_schema_says() {
+    fn examples_stay_small_for_every_schema() {
         let circle = json!({"type": "object", "properties": {"next": {"$ref": "#"}, "n": {"type": "integer"}}});
         let text = example(&circle, None).unwrap().to_string();
         assert!(text.contains("\"n\":0") && text.len() < 1_000, "{text}");

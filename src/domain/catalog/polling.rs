@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::domain::access::api_key::random_text;
+use crate::domain::access::api_key::{credential, random_text};
 use crate::domain::catalog::application::{Metadata, check_metadata};
 use crate::domain::catalog::endpoint::check_filter;
 use crate::domain::feed::{FeedFilter, FeedIterator};
@@ -106,10 +106,7 @@ pub struct PollingToken {
 
 /// The text of a token with this secret part.
 pub fn token_text(secret: &str) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(TOKEN_PREFIX.len() + secret.len()));
-    text.push_str(TOKEN_PREFIX);
-    text.push_str(secret);
-    text
+    credential(TOKEN_PREFIX, secret)
 }
 
 impl PollingToken {

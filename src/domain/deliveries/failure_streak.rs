@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_not_looked_at_is_told_what_is_true_now() {
+    fn missed_warnings_are_skipped() {
         assert_eq!(action_due(hours(80), 0, hours(120)), Some(StreakAction::Warn(2)));
         assert_eq!(action_due(hours(80), 2, hours(120)), None);
     }

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_one_json_object_whatever_is_in_it() {
+    fn a_payload_is_one_json_object_with_any_content() {
         for good in [
             r#"{}"#,
             " {\"a\": 1e400} ",

@@ -6,6 +6,7 @@
 //! * [`delivery`]: the state machine: [`delivery::after`] is the only transition after an attempt.
 //! * [`attempt`]: one POST and its **outcome**. [`backoff`]: the retry **schedule** and its jitter.
 //! * [`failure_streak`]: when a failing endpoint is warned about and disabled.
+//! * [`delivery_settings`]: the settings of an installation.
 //! * [`background`]: kinds, scopes and stages of **background tasks** (replay, recover, reconcile). [`id_digest`]: the
 //!   **digest** of the message ids that a receiver has.
 //!
@@ -19,6 +20,7 @@ pub mod attempt;
 pub mod background;
 pub mod backoff;
 pub mod delivery;
+pub mod delivery_settings;
 pub mod failure_streak;
 pub mod id_digest;
 pub mod message;

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions_are_told_from_texts() {
+    fn conditions_are_distinguished_from_plain_text() {
         let parsed = |text: &str| {
             let PayloadCondition { path, comparison, value } = PayloadCondition::parse(text)?;
             let segment = |one: PathSegment| match one {

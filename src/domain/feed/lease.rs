@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_out_is_held_until_it_is_committed_or_the_lease_ends() {
+    fn leased_messages_are_held_until_the_commit_or_the_end_of_the_lease() {
         assert!(three().is_held(at(29)) && !three().is_held(at(30)));
         assert!(
             ConsumerLease { committed: 7, ..three() }.is_held(at(1))

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_with_its_key_and_row_only() {
+    fn sealed_data_opens_only_with_its_key_and_row() {
         let key = MasterKey::generate();
         let sealed = key.seal(b"ep_1", HMAC.as_bytes());
         assert_eq!((sealed[0], sealed.len()), (1, 1 + 4 + 24 + HMAC.len() + 16));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_of_what_is_sealed_can_be_changed_or_missing() {
+    fn no_byte_of_sealed_data_can_be_changed_or_missing() {
         let key = MasterKey::generate();
         let sealed = key.seal(b"row", b"plain");
         for at in 0..sealed.len() {

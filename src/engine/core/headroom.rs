@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use crate::domain::retry_backoff::wait_after;
+
 /// The first and the longest wait before a retry.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// The interval at which the bound doubles.
@@ -16,8 +18,7 @@ const UNBOUNDED: usize = 1 << 20;
 
 /// The wait after the `failures`th failure in a row, counted from 1. `jitter` (0 to 1) shortens it by up to a quarter.
 pub fn backoff(failures: u32, jitter: f64) -> Duration {
-    let wait = BACKOFF.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(BACKOFF.1);
-    wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0)
+    wait_after(failures, BACKOFF.0, BACKOFF.1).mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0)
 }
 
 /// The bound. All times are monotonic.

@@ -18,6 +18,7 @@ use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 
 use crate::domain::AppId;
+use crate::store::ingest::message_routing::AppRate;
 
 /// The clock that governor reads, set before each use.
 #[derive(Clone, Debug, Default)]
@@ -71,9 +72,10 @@ impl AppRateLimits {
         self.by_part.get(&part).map(|(_, limit)| limit)
     }
 
-    /// Sets the rate of an application, divided among `parts` slots. A limit with the same rate and `lease` keeps its
-    /// level; otherwise a new one starts empty at `since`.
-    pub fn set(&mut self, part: AppSlot, lease: u64, (rate, parts): (u16, u16), since: Duration) {
+    /// Sets the rate of an application, divided among its slots. A limit with the same rate and `lease` keeps its level;
+    /// otherwise a new one starts empty at `since`.
+    pub fn set(&mut self, part: AppSlot, lease: u64, rate: AppRate, since: Duration) {
+        let AppRate { per_second: rate, slots: parts } = rate;
         let same = |(of, limit): &(u64, RateLimit)| *of == lease && limit.is_part(rate, parts);
         if !self.by_part.get(&part).is_some_and(same) {
             self.by_part.insert(part, (lease, RateLimit::part(rate, parts, since)));
@@ -82,7 +84,7 @@ impl AppRateLimits {
 
     /// The slot has a new lease since `since`: replaces the limit of an older lease. A limit of this lease stays, at
     /// any rate.
-    pub fn renew(&mut self, part: AppSlot, lease: u64, rate: (u16, u16), since: Duration) {
+    pub fn renew(&mut self, part: AppSlot, lease: u64, rate: AppRate, since: Duration) {
         if self.by_part.get(&part).is_none_or(|(of, _)| *of != lease) {
             self.set(part, lease, rate, since);
         }

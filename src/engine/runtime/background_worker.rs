@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::fleet::FleetWatch;
 use super::periodic::{self, PollSettings};
@@ -20,15 +20,15 @@ const STEP_PAUSE: Duration = Duration::from_millis(5);
 /// The longest poll interval of one process, and the longest wait while the store is unavailable.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Runs until `stop` is true. After an error, the lease of the work expires and the work is retried; other work
+/// Runs until `stop` is cancelled. After an error, the lease of the work expires and the work is retried; other work
 /// continues meanwhile.
-pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
+pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, stop: CancellationToken) {
     let settings = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
     periodic::run(settings, "background work waits", stop.clone(), || turn(&store, clock, &stop)).await;
 }
 
 /// Runs one turn. Returns `false` if there was no work.
-async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Result<bool, StoreError> {
+async fn turn(store: &Store, clock: Clock, stop: &CancellationToken) -> Result<bool, StoreError> {
     let Some(mut turn) = store.lease_background(clock.now()).await? else { return Ok(false) };
     Component::Background.panic_point();
     for _ in 0..STEPS {
@@ -40,7 +40,7 @@ async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Resu
             }
             StepResult::Lost => return Ok(true),
         }
-        if *stop.borrow() {
+        if stop.is_cancelled() {
             break;
         }
         tokio::time::sleep(STEP_PAUSE).await;

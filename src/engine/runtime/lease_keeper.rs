@@ -120,10 +120,9 @@ mod tests {
 
     use super::*;
     use crate::domain::Time;
-    use crate::domain::signing::master_key::MasterKey;
     use crate::domain::time::Clock;
+    use crate::store::StoreOptions;
     use crate::store::queue::slots::LEASE;
-    use crate::store::{Location, StoreOptions};
     use crate::supervisor::Supervisor;
 
     /// The time until which the leases of the next heartbeat may be relied on.
@@ -140,15 +139,7 @@ mod tests {
     #[tokio::test]
     async fn freed_slots_do_not_wait_for_the_next_heartbeat() {
         let folder = tempfile::tempdir().unwrap();
-        let location = Location::Sqlite(folder.path().join("store.db"));
-        let options = StoreOptions {
-            location,
-            master: MasterKey::generate(),
-            max_payload: 1,
-            queue: 1,
-            wide: crate::store::WIDE,
-        };
-        let store = Store::open(options).await.unwrap();
+        let store = Store::open(StoreOptions::in_folder(&folder)).await.unwrap();
         store.migrate().await.unwrap();
         let process = EngineProcess { id: Uuid::from_u128(1), name: "here".into(), started_at: Time::ZERO };
         let (events, mut heard) = mpsc::unbounded_channel();

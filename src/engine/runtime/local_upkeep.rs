@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::time::Clock;
 use crate::store::Store;
@@ -16,11 +16,11 @@ const CLOCK_ROUNDS: u64 = 30;
 /// The clock difference in seconds that is logged.
 const CLOCK_GAP: f64 = 10.0;
 
-/// Runs until `stop` is true.
-pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
+/// Runs until `stop` is cancelled.
+pub async fn run(store: Store, clock: Clock, stop: CancellationToken) {
     let mut round = 0u64;
     let mut failing = false;
-    while !*stop.borrow() {
+    while !stop.is_cancelled() {
         Component::LocalUpkeep.panic_point();
         store.refresh_organizations().await;
         let done = store.checkpoint().await;
@@ -34,7 +34,7 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
         round += 1;
         tokio::select! {
             _ = tokio::time::sleep(ROUND) => {}
-            _ = stop.changed() => {}
+            () = stop.cancelled() => {}
         }
     }
 }

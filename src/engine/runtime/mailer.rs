@@ -4,7 +4,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use askama::Template;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::fleet::FleetWatch;
@@ -30,8 +30,8 @@ pub struct Mailer {
     pub portal_url: Option<Url>,
 }
 
-/// Sends mail until `stop` is true.
-pub(crate) async fn run(mailer: Mailer, store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
+/// Sends mail until `stop` is cancelled.
+pub(crate) async fn run(mailer: Mailer, store: Store, clock: Clock, fleet: FleetWatch, stop: CancellationToken) {
     let settings = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
     periodic::run(settings, "mail waits for the store", stop, || mailer.next(&store, clock)).await;
 }

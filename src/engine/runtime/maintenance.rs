@@ -10,8 +10,8 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::fleet::FleetWatch;
 use super::maintenance_schedule::MaintenanceSchedule;
@@ -174,13 +174,13 @@ impl MaintenanceKind {
 }
 
 impl Maintenance {
-    /// Runs due tasks while this process has the lease, until `stop` is true.
-    pub async fn run(self, store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch::Receiver<bool>) {
+    /// Runs due tasks while this process has the lease, until `stop` is cancelled.
+    pub async fn run(self, store: Store, clock: Clock, fleet: FleetWatch, stop: CancellationToken) {
         store.set_retention(self.retention);
         let mut schedule = MaintenanceSchedule::new(Instant::now());
         let (mut changes, mut held) = (fleet.clone(), false);
         MaintenanceKind::ALL.iter().for_each(|task| succeeded(*task, 0.0));
-        while !*stop.borrow() {
+        while !stop.is_cancelled() {
             Component::Maintenance.panic_point();
             let maintains = fleet.borrow().maintains();
             if held && !maintains {
@@ -200,7 +200,7 @@ impl Maintenance {
                         return;
                     }
                 }
-                _ = stop.changed() => {}
+                () = stop.cancelled() => {}
             }
         }
     }
@@ -211,11 +211,11 @@ impl Maintenance {
         task: MaintenanceKind,
         store: &Store,
         clock: Clock,
-        (fleet, stop): (&FleetWatch, &watch::Receiver<bool>),
+        (fleet, stop): (&FleetWatch, &CancellationToken),
     ) -> Result<bool, StoreError> {
         let until = Instant::now() + TURN;
         while self.step(task, store, clock.now()).await? {
-            if Instant::now() >= until || *stop.borrow() || !fleet.borrow().maintains() {
+            if Instant::now() >= until || stop.is_cancelled() || !fleet.borrow().maintains() {
                 return Ok(true);
             }
             tokio::time::sleep(STEP_PAUSE).await;

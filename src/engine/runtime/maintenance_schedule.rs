@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::maintenance::MaintenanceKind;
+use crate::domain::retry_backoff::wait_after;
 
-/// The longest backoff after failures, unless the task's interval is longer.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// The first and the longest wait after failures. A longer interval of the task is the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// The next run of each task.
 #[derive(Debug)]
@@ -52,9 +53,8 @@ impl MaintenanceSchedule {
     /// `task` failed. The backoff doubles with each failure in a row. Returns `true` for the first one.
     pub fn failed(&mut self, task: MaintenanceKind, interval: Duration, now: Instant) -> bool {
         let entry = self.entry(task);
-        let wait = Duration::from_secs(1) * 2u32.saturating_pow(entry.failures.min(16));
-        entry.at = now + wait.min(LONGEST_BACKOFF.max(interval));
-        entry.failures += 1;
+        entry.failures = entry.failures.saturating_add(1);
+        entry.at = now + wait_after(entry.failures, BACKOFF.0, BACKOFF.1.max(interval));
         entry.failures == 1
     }
 

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::domain::retry_backoff::RetryBackoff;
 use crate::engine::LoopInput;
 use crate::engine::core::event::CoreEvent;
 use crate::store::queue::notify::{Notification, NotificationListener};
@@ -14,48 +16,50 @@ use crate::store::{Store, StoreError};
 use crate::supervisor::Component;
 
 /// The wait before listening again after the connection was lost.
-const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+const RECONNECT: Duration = Duration::from_millis(100);
+/// The waits while the store is unavailable.
+const BACKOFF: RetryBackoff = RetryBackoff::new(Duration::from_millis(200), Duration::from_millis(500));
 
-/// Listens until `stop` is true, on behalf of `process`. Notifies `freed` when there may be free slots.
+/// Listens until `stop` is cancelled, on behalf of `process`. Notifies `freed` when there may be free slots.
 pub async fn run(
     store: Store,
     process: Uuid,
     events: mpsc::UnboundedSender<LoopInput>,
     freed: Arc<Notify>,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) {
-    let mut wait = RETRY_BACKOFF.0;
-    while !*stop.borrow() {
+    let mut backoff = BACKOFF;
+    while !stop.is_cancelled() {
         match store.listen(process).await {
             // No other process uses the store: nothing to listen for.
             Ok(None) => {
-                let _ = stop.wait_for(|stop| *stop).await;
+                stop.cancelled().await;
                 return;
             }
             Ok(Some(listener)) => {
-                wait = RETRY_BACKOFF.0;
-                if let Err(error) = forward(listener, &events, &freed, &mut stop).await {
+                backoff.succeeded();
+                if let Err(error) = forward(listener, &events, &freed, &stop).await {
                     tracing::debug!(%error, "the connection for notifications was lost");
                 }
             }
             Err(error) => {
                 tracing::debug!(%error, "listening for notifications failed and will be retried");
-                wait = (wait * 2).min(RETRY_BACKOFF.1);
+                backoff.failed();
             }
         }
         tokio::select! {
-            _ = tokio::time::sleep(wait) => {}
-            _ = stop.changed() => {}
+            _ = tokio::time::sleep(backoff.wait().unwrap_or(RECONNECT)) => {}
+            () = stop.cancelled() => {}
         }
     }
 }
 
-/// Forwards notifications until the connection is lost or `stop` changes.
+/// Forwards notifications until the connection is lost or `stop` is cancelled.
 async fn forward(
     mut listener: NotificationListener,
     events: &mpsc::UnboundedSender<LoopInput>,
     freed: &Notify,
-    stop: &mut watch::Receiver<bool>,
+    stop: &CancellationToken,
 ) -> Result<(), StoreError> {
     // Notifications sent before we listened are lost: anything may have happened.
     let mut notification = Notification::AnyEndpoint;
@@ -69,7 +73,7 @@ async fn forward(
         }
         notification = tokio::select! {
             notification = listener.next() => notification?,
-            _ = stop.changed() => return Ok(()),
+            () = stop.cancelled() => return Ok(()),
         };
     }
 }

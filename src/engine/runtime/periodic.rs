@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::fleet::FleetWatch;
+use crate::domain::retry_backoff::RetryBackoff;
 use crate::store::StoreError;
 
 /// The poll interval of a process in its fleet.
@@ -17,35 +18,31 @@ pub struct PollSettings {
     pub fleet: FleetWatch,
 }
 
-/// Runs turns until `stop` is true: without a pause while there is work, otherwise at the poll interval. The first of
-/// several errors is logged as `waits`.
-pub async fn run<T>(
-    settings: PollSettings,
-    waits: &'static str,
-    mut stop: watch::Receiver<bool>,
-    mut turn: impl FnMut() -> T,
-) where
+/// Runs turns until `stop` is cancelled: without a pause while there is work, otherwise at the poll interval. The first
+/// of several errors is logged as `waits`.
+pub async fn run<T>(settings: PollSettings, waits: &'static str, stop: CancellationToken, mut turn: impl FnMut() -> T)
+where
     T: Future<Output = Result<bool, StoreError>>,
 {
-    let mut backoff = None::<Duration>;
-    while !*stop.borrow() {
+    let mut backoff = RetryBackoff::new(settings.poll * 2, settings.longest);
+    while !stop.is_cancelled() {
         match turn().await {
             Ok(true) => {
-                backoff = None;
+                backoff.succeeded();
                 continue;
             }
-            Ok(false) => backoff = None,
+            Ok(false) => backoff.succeeded(),
             Err(error) => {
-                if backoff.is_none() {
+                if backoff.wait().is_none() {
                     tracing::warn!(%error, "{waits}");
                 }
-                backoff = Some((backoff.unwrap_or(settings.poll) * 2).min(settings.longest));
+                backoff.failed();
             }
         }
         let idle = settings.fleet.borrow().interval(settings.poll, settings.longest);
         tokio::select! {
-            _ = tokio::time::sleep(backoff.unwrap_or(idle)) => {}
-            _ = stop.changed() => {}
+            _ = tokio::time::sleep(backoff.wait().unwrap_or(idle)) => {}
+            () = stop.cancelled() => {}
         }
     }
 }

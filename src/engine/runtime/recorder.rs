@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::deliveries::delivery::Transition;
+use crate::domain::retry_backoff::RetryBackoff;
 use crate::engine::LoopInput;
 use crate::engine::core::event::{CoreEvent, RecordResult};
 use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
@@ -24,7 +25,7 @@ const FULL: usize = 256;
 /// The shortest and the longest pause between a transaction and the next small one.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(20));
 /// The first and the longest wait before a failed batch is retried: short enough to catch up within 3 s.
-const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const RETRY_BACKOFF: RetryBackoff = RetryBackoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// Records until the channel closes, and reports to the event loop.
 pub async fn run(
@@ -84,16 +85,15 @@ fn fitting(pending: &[FinishedAttempt], most: usize) -> usize {
 
 /// Records a batch, retrying for as long as the store is unavailable.
 async fn record(store: &Store, batch: &Arc<[FinishedAttempt]>) -> Vec<RecordOutcome> {
-    let mut wait = RETRY_BACKOFF.0;
+    let mut backoff = RETRY_BACKOFF;
     loop {
         match store.record(batch.clone()).await {
             Ok(results) => return results,
             Err(error) => {
-                if wait == RETRY_BACKOFF.0 {
+                if backoff.wait().is_none() {
                     tracing::warn!(%error, attempts = batch.len(), "recording results failed and will be retried");
                 }
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(RETRY_BACKOFF.1);
+                tokio::time::sleep(backoff.failed()).await;
                 if matches!(error, StoreError::Damaged(_) | StoreError::Sealed(_)) {
                     tracing::error!(%error, "results cannot be recorded");
                 }

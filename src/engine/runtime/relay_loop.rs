@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::fleet::{FleetWatch, until_turn};
+use crate::domain::retry_backoff::RetryBackoff;
 use crate::domain::time::Clock;
 use crate::store::Store;
 use crate::store::ingest::fan_out_scheduler::FanOutScheduler;
@@ -27,19 +28,19 @@ const FAN_OUT_POLL: Duration = Duration::from_secs(1);
 const LONGEST_FAN_OUT_POLL: Duration = Duration::from_secs(10);
 /// The outbox is polled after this much fan-out: small steps alone would wait for a poll each.
 const FAN_OUT_TURN: Duration = Duration::from_millis(20);
-/// The longest wait while the store is unavailable.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// The waits while the store is unavailable.
+const BACKOFF: RetryBackoff = RetryBackoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
-/// Runs until `stop` is true.
-pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch::Receiver<bool>) {
+/// Runs until `stop` is cancelled.
+pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, stop: CancellationToken) {
     // A changed setting may have fixed the cause, so stuck rows are retried at startup.
     if let Err(error) = store.outbox_retry_all().await {
         tracing::warn!(%error, "retrying stuck outbox rows failed");
     }
-    let (mut pace, mut backoff) = (RelayBatchSize::default(), None::<Duration>);
+    let (mut pace, mut backoff) = (RelayBatchSize::default(), BACKOFF);
     let (mut turns, mut failing, mut fan_out_at) = (FanOutScheduler::default(), false, Instant::now());
     let mut last_row = Instant::now();
-    while !*stop.borrow() {
+    while !stop.is_cancelled() {
         Component::Relay.panic_point();
         let wide = store.take_packed_flag() || Instant::now() >= fan_out_at;
         let turn_ends = Instant::now() + FAN_OUT_TURN;
@@ -53,30 +54,31 @@ pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch:
         }
         match store.relay_next(&mut pace, clock.now()).await {
             Ok(RelayStep::Nothing) => {
-                backoff = None;
+                backoff.succeeded();
                 if more {
                     continue;
                 }
             }
             Ok(step) => {
                 report(&step);
+                backoff.succeeded();
                 // The step may have accepted a wide message.
-                (backoff, fan_out_at) = (None, Instant::now());
+                fan_out_at = Instant::now();
                 last_row = Instant::now();
                 continue;
             }
             Err(error) => {
-                if backoff.is_none() {
+                if backoff.wait().is_none() {
                     tracing::warn!(%error, "the relay cannot reach the store and will retry");
                 }
-                backoff = Some(backoff.map_or(POLL * 2, |wait| wait * 2).min(LONGEST_WAIT));
+                backoff.failed();
             }
         }
         let rank = fleet.borrow().rank;
         let poll = if last_row.elapsed() < QUIET { POLL } else { idle_poll(rank) };
         tokio::select! {
-            _ = tokio::time::sleep(backoff.unwrap_or_else(|| until_turn(rank, poll, clock.now()))) => {}
-            _ = stop.changed() => {}
+            _ = tokio::time::sleep(backoff.wait().unwrap_or_else(|| until_turn(rank, poll, clock.now()))) => {}
+            () = stop.cancelled() => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A case: the size of the fleet, its endpoints and receivers, and the world made of them.
+//! A case of the simulation: the number of processes, the endpoints and their receivers, and the world built from them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,30 +13,30 @@ use super::world::World;
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, EndpointId, OrgId};
 use crate::engine::core::scanning::{PAGE, SCAN_OWN, SCAN_SHARED};
-use crate::store::ingest::message_routing::LiveEndpoint;
+use crate::store::ingest::message_routing::{AppRate, LiveEndpoint};
 
 /// The parameters of a case.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub shared: bool,
     pub scan_every: Duration,
-    /// Maximum lanes in one page of a scan.
+    /// Maximum lanes per page of a scan.
     pub page: usize,
-    /// The concurrency limits: in total, and per endpoint.
+    /// The concurrency limits of a process: all requests, and requests to one endpoint.
     pub caps: (usize, usize),
     pub waits: [Duration; 3],
-    /// No faults, and no lost or late signals.
+    /// No faults are injected, and signals are neither lost nor late.
     pub calm: bool,
-    /// Seconds of every 40 in which almost no request can be made; in the others a few fail locally. 0: none ever
-    /// fails.
+    /// The process cannot make most requests during this many of every 40 seconds, and a few of them otherwise. 0: no
+    /// local failures.
     pub exhausted: u64,
-    /// Processes start and stop gracefully, so there must be no duplicates.
+    /// Processes only start and stop gracefully, so no delivery may be duplicated.
     pub gentle: bool,
     /// More lanes than one step examines, and enough deliveries for backlogs to yield.
     pub wide: bool,
 }
 
-/// A world at its start. `size` (0 to 100) scales the number of everything.
+/// A world at its start. `size` (0 to 100) scales the numbers of processes, endpoints and events.
 pub fn world(seed: u64, size: u64) -> World {
     let mut rng = SeededRng::new(seed);
     let shared = rng.chance(70);
@@ -119,8 +119,7 @@ pub fn endpoint(rng: &mut SeededRng, number: u64, app: u64, app_throttle: Option
         version: 1,
         slot: of.as_bytes()[15] % SLOTS as u8,
         endpoint,
-        app_throttle,
-        app_slots: 1,
+        app_rate: app_throttle.map(|per_second| AppRate { per_second, slots: 1 }),
         url: None,
         signing: Err("the simulation does not sign"),
     })

@@ -135,7 +135,7 @@ impl Checks {
         }
         let fresh = self.started.insert(key) && attempt.dispatch.delivery.message.deliver_at.is_none();
         let free =
-            attempt.dispatch.live.endpoint.spec.throttle_rate.is_none() && attempt.dispatch.live.app_throttle.is_none();
+            attempt.dispatch.live.endpoint.spec.throttle_rate.is_none() && attempt.dispatch.live.app_rate.is_none();
         let waited = attempt.now - row.accepted;
         let alone = !self.ordered.contains(&key.0);
         let judged = self.calm && row.resent == 0 && fresh && free && alone && attempt.receiver.always_working;
@@ -148,7 +148,7 @@ impl Checks {
         let (live, lease) = (&dispatch.live, (dispatch.slot, dispatch.epoch));
         let since = attempt.process.leased.get(&lease).copied().unwrap_or(now);
         let endpoint = (live.endpoint.spec.throttle_rate, live.endpoint.id.0);
-        let app = (live.app_throttle, live.endpoint.app_id.0);
+        let app = (live.app_rate.map(|rate| rate.per_second), live.endpoint.app_id.0);
         for (rate, id) in [endpoint, app] {
             let Some(rate) = rate.map(usize::from) else { continue };
             let pace = self.pace.entry(id).or_default();
@@ -188,7 +188,7 @@ impl Checks {
     /// throttled.
     pub fn breaker_closes(&self, store: &ModelStore, process: &SimProcess, endpoint: EndpointId) -> CheckResult {
         let live = &store.lives[&endpoint];
-        let free = live.endpoint.spec.throttle_rate.is_none() && live.app_throttle.is_none();
+        let free = live.endpoint.spec.throttle_rate.is_none() && live.app_rate.is_none();
         let (fresh, retries) = process.core.queued(endpoint);
         let room = self.caps.0.saturating_sub(process.all_in_flight) >= 12 && self.caps.1 > 1;
         let well = process.well.get(&endpoint).copied().unwrap_or(0);

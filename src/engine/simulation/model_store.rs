@@ -220,8 +220,7 @@ impl ModelStore {
                 version: live.version + 1,
                 endpoint,
                 slot: live.slot,
-                app_throttle: live.app_throttle,
-                app_slots: 1,
+                app_rate: live.app_rate,
                 url: None,
                 signing: Err(""),
             });

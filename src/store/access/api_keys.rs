@@ -7,23 +7,23 @@ use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
 use crate::store::db::codec::from_row;
-use crate::store::{Page, PageRequest, Store, StoreError, Tenant, on, read, read_vital};
+use crate::store::{Page, PageRequest, Store, StoreError, Tenant, on, read, read_vital, write_one};
 
-const COLUMNS: &str = "id, org, name, hint, scopes, created_at, expires_at, last_used_at, revoked_at";
+const COLUMNS: &str = Row::COLUMNS;
 
-struct Row {
-    id: KeyId,
-    org: OrgId,
-    name: String,
-    hint: String,
-    scopes: Option<String>,
-    created_at: Time,
-    expires_at: Option<Time>,
-    last_used_at: Option<Time>,
-    revoked_at: Option<Time>,
+from_row! {
+    struct Row {
+        id: KeyId,
+        org: OrgId,
+        name: String,
+        hint: String,
+        scopes: Option<String>,
+        created_at: Time,
+        expires_at: Option<Time>,
+        last_used_at: Option<Time>,
+        revoked_at: Option<Time>,
+    }
 }
-
-from_row!(Row { id, org, name, hint, scopes, created_at, expires_at, last_used_at, revoked_at });
 
 impl Row {
     fn key(self) -> Result<ApiKey, StoreError> {
@@ -74,8 +74,7 @@ impl Store {
             })?;
             let (target, detail) = (key.id.to_string(), format!("{}, {}", key.label(), key.scopes));
             let created = NewAuditEntry::of(&key.org, action::KEY_CREATED, &target).with(&detail);
-            self.audit(&mut tx, created, key.created_at).await?;
-            tx.commit().await
+            self.commit_audited(tx, created, key.created_at).await
         })
         .await
     }
@@ -135,8 +134,7 @@ impl Store {
                 return Ok(self.api_key(tenant, id).await?.is_some());
             };
             let (target, detail) = (id.to_string(), key.label());
-            self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::KEY_REVOKED, &target).with(&detail), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(&tenant.org, action::KEY_REVOKED, &target).with(&detail), now).await?;
             Ok(true)
         })
         .await
@@ -170,13 +168,8 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn revoke_token(&self, hash: &TokenHash, until: Time) -> Result<(), StoreError> {
-        self.retry_conflicts(|| async {
-            const SQL: &str = "INSERT INTO revoked_token (hash, until) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-            let mut tx = self.begin().await?;
-            on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(until).execute(db).await.map(drop))?;
-            tx.commit().await
-        })
-        .await
+        const SQL: &str = "INSERT INTO revoked_token (hash, until) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        write_one!(self, sqlx::query(SQL).bind(&hash[..]).bind(until)).map(drop)
     }
 
     /// Whether a token was revoked.

@@ -9,7 +9,7 @@ use crate::domain::access::audit::{ACTIONS, Actor, ActorKind};
 use crate::domain::{AppId, AuditId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::query::page::SCAN;
-use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, Tx, on, read};
+use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, Tx, on, read, write_one};
 
 /// Maximum characters of a detail.
 const DETAIL: usize = 500;
@@ -85,15 +85,28 @@ impl Store {
         write(tx, actor, entry, now).await
     }
 
+    /// Commits a change with its entry.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub(in crate::store) async fn commit_audited(
+        &self,
+        mut tx: Tx,
+        entry: NewAuditEntry<'_>,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        self.audit(&mut tx, entry, now).await?;
+        tx.commit().await
+    }
+
     /// Writes an entry before an act that changes nothing in the store, such as revealing a secret.
     ///
     /// # Errors
     /// The store is unavailable; the caller must not act.
     pub async fn write_audit_entry(&self, entry: NewAuditEntry<'_>, now: Time) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
-            let mut tx = self.begin().await?;
-            self.audit(&mut tx, entry, now).await?;
-            tx.commit().await
+            let tx = self.begin().await?;
+            self.commit_audited(tx, entry, now).await
         })
         .await
     }
@@ -165,16 +178,8 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn delete_old_audit_entries(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
-        self.retry_conflicts(|| async {
-            const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
-            let mut tx = self.begin().await?;
-            let gone = on!(tx, db => {
-                sqlx::query(SQL).bind(before).bind(limit).execute(db).await.map(|done| done.rows_affected())
-            })?;
-            tx.commit().await?;
-            Ok(gone)
-        })
-        .await
+        const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
+        write_one!(self, sqlx::query(SQL).bind(before).bind(limit))
     }
 }
 

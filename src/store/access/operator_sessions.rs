@@ -62,19 +62,19 @@ pub struct ListedSession {
     pub until: Time,
 }
 
-struct Row {
-    org: OrgId,
-    operator_id: Option<OperatorId>,
-    name: Option<String>,
-    role: Option<String>,
-    orgs: Option<String>,
-    created_at: Option<Time>,
-    seen_at: Option<Time>,
-    has_password: bool,
-    second_factor: bool,
+from_row! {
+    struct Row {
+        org: OrgId,
+        operator_id: Option<OperatorId>,
+        name: Option<String>,
+        role: Option<String>,
+        orgs: Option<String>,
+        created_at: Option<Time>,
+        seen_at: Option<Time>,
+        has_password: bool,
+        second_factor: bool,
+    }
 }
-
-from_row!(Row { org, operator_id, name, role, orgs, created_at, seen_at, has_password, second_factor });
 
 impl Store {
     /// Opens a session after the password and the second factor were verified. `false`: the account was changed or
@@ -208,8 +208,7 @@ impl Store {
             })?;
             let Some(name) = ended else { return Ok(false) };
             let target = name.as_deref().unwrap_or("a login link");
-            self.audit(&mut tx, NewAuditEntry::of(from, action::SESSION_ENDED, target), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::SESSION_ENDED, target), now).await?;
             Ok(true)
         })
         .await

@@ -20,20 +20,20 @@ use crate::store::{Backend, Store, StoreError, Tx, on, read, read_vital};
 /// Maximum accounts of an installation.
 const MOST: i64 = 500;
 
-struct Row {
-    id: OperatorId,
-    name: String,
-    role: String,
-    orgs: Option<String>,
-    created_at: Time,
-    seen_at: Option<Time>,
-    password: Option<PasswordHash>,
-    second_factor: bool,
+from_row! {
+    struct Row {
+        id: OperatorId,
+        name: String,
+        role: String,
+        orgs: Option<String>,
+        created_at: Time,
+        seen_at: Option<Time>,
+        password: Option<PasswordHash>,
+        second_factor: bool,
+    }
 }
 
-from_row!(Row { id, name, role, orgs, created_at, seen_at, password, second_factor });
-
-/// The account and its password hash: one that no password matches if it has none.
+/// The account and its password hash. An account without a password gets a hash that no password matches.
 fn operator(row: Row) -> Result<(Operator, PasswordHash), StoreError> {
     let operator = Operator {
         id: row.id,
@@ -59,6 +59,18 @@ pub enum AccountChange {
     Conflict,
     /// Nothing was changed: no other account could manage accounts.
     LastAdmin,
+}
+
+/// A change to one's own account, confirmed by the password. It ends the account's other sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnChange<'a> {
+    /// The organization of the audit entry.
+    pub from: &'a OrgId,
+    pub operator: &'a Operator,
+    /// The hash that the password was verified against.
+    pub password: &'a PasswordHash,
+    /// The session that stays open.
+    pub keep: &'a TokenHash,
 }
 
 /// Lists all organizations with data. Steps from one organization to the next along the indexes, so the cost does not
@@ -185,32 +197,24 @@ impl Store {
         row.map(operator).transpose()
     }
 
-    /// Changes a password if the stored hash is still `before`, and ends the operator's other sessions. `false`: the
+    /// Changes a password to `to` if it is still the confirmed one, and ends the operator's other sessions. `false`: the
     /// password was changed concurrently, or the account was removed.
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn change_password(
-        &self,
-        from: &OrgId,
-        operator: &Operator,
-        before: &PasswordHash,
-        after: &PasswordHash,
-        keep: &TokenHash,
-        now: Time,
-    ) -> Result<bool, StoreError> {
+    pub async fn change_password(&self, own: OwnChange<'_>, to: &PasswordHash, now: Time) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE operator SET password = $3 WHERE id = $1 AND password = $2";
+            let OwnChange { from, operator, password, keep } = own;
             let mut tx = self.begin().await?;
             let changed = on!(tx, db => {
-                sqlx::query(SQL).bind(operator.id).bind(before).bind(after).execute(db).await.map(|done| done.rows_affected())
+                sqlx::query(SQL).bind(operator.id).bind(password).bind(to).execute(db).await.map(|done| done.rows_affected())
             })?;
             if changed == 0 {
                 return Ok(false);
             }
             end_sessions(&mut tx, operator.id, keep).await?;
-            self.audit(&mut tx, NewAuditEntry::of(from, action::PASSWORD_CHANGED, &operator.name), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::PASSWORD_CHANGED, &operator.name), now).await?;
             Ok(true)
         })
         .await
@@ -234,8 +238,7 @@ impl Store {
             delete_codes(&mut tx, id).await?;
             const RESETS: &str = "DELETE FROM password_reset WHERE operator_id = $1";
             on!(tx, db => sqlx::query(RESETS).bind(id).execute(db).await.map(drop))?;
-            self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_REMOVED, &name), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::OPERATOR_REMOVED, &name), now).await?;
             Ok(AccountChange::Done)
         })
         .await
@@ -270,15 +273,14 @@ impl Store {
                 return Ok(AccountChange::Conflict);
             }
             let access = access(after);
-            self.audit(&mut tx, NewAuditEntry::of(from, action::OPERATOR_CHANGED, &before.name).with(&access), now)
+            self.commit_audited(tx, NewAuditEntry::of(from, action::OPERATOR_CHANGED, &before.name).with(&access), now)
                 .await?;
-            tx.commit().await?;
             Ok(AccountChange::Done)
         })
         .await
     }
 
-    /// Whether the account alone manages accounts. Locks those that do, so two of them cannot remove each other.
+    /// Whether no other account can manage accounts. Locks all that can, so two of them cannot remove each other.
     async fn is_last_admin(&self, tx: &mut Tx, id: OperatorId) -> Result<bool, StoreError> {
         let lock = match &self.inner.backend {
             Backend::Sqlite(_) => "",

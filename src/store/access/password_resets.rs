@@ -40,8 +40,7 @@ impl Store {
             if made == 0 {
                 return Ok(false);
             }
-            self.audit(&mut tx, NewAuditEntry::of(from, action::RESET_LINK_MADE, &operator.name), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::RESET_LINK_MADE, &operator.name), now).await?;
             Ok(true)
         })
         .await
@@ -83,8 +82,7 @@ impl Store {
                 on!(tx, db => sqlx::query_scalar(SET).bind(id).bind(password).fetch_optional(db).await)?;
             let Some(name) = name else { return Ok(false) };
             end_sessions(&mut tx, id, &[0; 32]).await?;
-            self.audit(&mut tx, NewAuditEntry::of(from, action::PASSWORD_RESET, &name), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::PASSWORD_RESET, &name), now).await?;
             Ok(true)
         })
         .await

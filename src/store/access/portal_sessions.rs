@@ -6,7 +6,7 @@ use crate::domain::{AppId, OrgId, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
-use crate::store::{Store, StoreError, Tenant, on, read, read_vital};
+use crate::store::{Store, StoreError, Tenant, on, read, read_vital, write_one};
 
 /// A portal session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,11 +120,9 @@ impl Store {
         const SQL: &str = "SELECT hash, options, created_at, expires_at FROM visit
              WHERE app_id = $1 AND org = $2 AND expires_at > $3 ORDER BY created_at DESC, hash LIMIT $4";
         type Row = (Vec<u8>, String, Time, Time);
-        if !tenant.sees(app) {
-            return Ok(Vec::new());
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(Vec::new()) };
         let rows: Vec<Row> = read!(self, db => {
-            sqlx::query_as(SQL).bind(app).bind(&tenant.org).bind(now).bind(limit).fetch_all(db).await
+            sqlx::query_as(SQL).bind(app).bind(org).bind(now).bind(limit).fetch_all(db).await
         })?;
         let session = |(hash, options, since, until): Row| {
             let hash = hash.try_into().map_err(|_| StoreError::Damaged("the hash of a portal session".to_owned()))?;
@@ -147,22 +145,16 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM visit WHERE hash = $1 AND app_id = $2 AND org = $3 RETURNING options";
-            if !tenant.sees(app) {
-                return Ok(false);
-            }
+            let Some(org) = tenant.org_of(app) else { return Ok(false) };
             let mut tx = self.begin().await?;
             let found: Option<String> = on!(tx, db => {
-                sqlx::query_scalar(SQL).bind(&hash[..]).bind(app).bind(&tenant.org).fetch_optional(db).await
+                sqlx::query_scalar(SQL).bind(&hash[..]).bind(app).bind(org).fetch_optional(db).await
             })?;
             let Some(options) = found else { return Ok(false) };
             let options: PortalOptions = codec::from_json(&options)?;
             let session = options.session_id.unwrap_or_default();
-            self.audit(
-                &mut tx,
-                NewAuditEntry::of(&tenant.org, action::PORTAL_SESSION_ENDED, &session).within(app),
-                now,
-            )
-            .await?;
+            self.audit(&mut tx, NewAuditEntry::of(org, action::PORTAL_SESSION_ENDED, &session).within(app), now)
+                .await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -174,12 +166,6 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn end_portal_session(&self, hash: &TokenHash) -> Result<(), StoreError> {
-        self.retry_conflicts(|| async {
-            const SQL: &str = "DELETE FROM visit WHERE hash = $1";
-            let mut tx = self.begin().await?;
-            on!(tx, db => sqlx::query(SQL).bind(&hash[..]).execute(db).await.map(drop))?;
-            tx.commit().await
-        })
-        .await
+        write_one!(self, sqlx::query("DELETE FROM visit WHERE hash = $1").bind(&hash[..])).map(drop)
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::domain::access::audit::action;
 use crate::domain::access::operator::Operator;
-use crate::domain::access::password::PasswordHash;
 use crate::domain::access::totp::TotpSecret;
 use crate::domain::{OperatorId, OrgId, Time};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::operator_sessions::end_sessions;
+use crate::store::access::operators::OwnChange;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
 use crate::store::{Store, StoreError, Tx, on, read_vital};
@@ -62,21 +62,19 @@ impl Store {
         Ok(Some(SecondFactor { secret, used, since, recovery_codes }))
     }
 
-    /// Adds a second factor to an account that has none, if its password hash is still `password`, and ends its other
+    /// Adds a second factor to an account that has none, if its password is still the confirmed one, and ends its other
     /// sessions. `false`: the account was changed meanwhile.
     ///
     /// # Errors
     /// The store is unavailable.
     pub async fn add_second_factor(
         &self,
-        from: &OrgId,
-        operator: &Operator,
-        password: &PasswordHash,
+        own: OwnChange<'_>,
         new: &NewSecondFactor,
-        keep: &TokenHash,
         now: Time,
     ) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
+            let OwnChange { from, operator, password, keep } = own;
             const SQL: &str = "UPDATE operator SET totp = $3, totp_step = $4, totp_since = $5
                  WHERE id = $1 AND password = $2 AND totp IS NULL";
             let sealed = self.inner.master.seal(&codec::totp_aad(operator.id), new.secret.bytes());
@@ -92,8 +90,7 @@ impl Store {
             }
             replace_codes(&mut tx, operator.id, &new.recovery_codes).await?;
             end_sessions(&mut tx, operator.id, keep).await?;
-            self.audit(&mut tx, NewAuditEntry::of(from, action::SECOND_FACTOR_ADDED, &operator.name), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::SECOND_FACTOR_ADDED, &operator.name), now).await?;
             Ok(true)
         })
         .await
@@ -122,8 +119,8 @@ impl Store {
                 return Ok(false);
             }
             replace_codes(&mut tx, operator.id, codes).await?;
-            self.audit(&mut tx, NewAuditEntry::of(from, action::RECOVERY_CODES_REPLACED, &operator.name), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::RECOVERY_CODES_REPLACED, &operator.name), now)
+                .await?;
             Ok(true)
         })
         .await
@@ -145,8 +142,8 @@ impl Store {
                 return Ok(false);
             }
             replace_codes(&mut tx, operator.id, &[]).await?;
-            self.audit(&mut tx, NewAuditEntry::of(from, action::SECOND_FACTOR_REMOVED, &operator.name), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(from, action::SECOND_FACTOR_REMOVED, &operator.name), now)
+                .await?;
             Ok(true)
         })
         .await

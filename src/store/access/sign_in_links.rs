@@ -7,7 +7,7 @@ use crate::domain::{OrgId, Time, limits};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::operator_sessions::NewSession;
 use crate::store::db::codec;
-use crate::store::{Store, StoreError, on, read_vital};
+use crate::store::{Store, StoreError, on, read_vital, write_one};
 
 /// The SHA-256 of a credential: a link's code, a session token, an API key or a JWT.
 pub type TokenHash = [u8; 32];
@@ -18,13 +18,8 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn add_login_link(&self, hash: &TokenHash, org: &OrgId, expires_at: Time) -> Result<(), StoreError> {
-        self.retry_conflicts(|| async {
-            const SQL: &str = "INSERT INTO login_link (hash, org, expires_at) VALUES ($1, $2, $3)";
-            let mut tx = self.begin().await?;
-            on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(org).bind(expires_at).execute(db).await.map(drop))?;
-            tx.commit().await
-        })
-        .await
+        const SQL: &str = "INSERT INTO login_link (hash, org, expires_at) VALUES ($1, $2, $3)";
+        write_one!(self, sqlx::query(SQL).bind(&hash[..]).bind(org).bind(expires_at)).map(drop)
     }
 
     /// Whether a sign-in link is still valid. Does not use it.
@@ -83,8 +78,7 @@ impl Store {
             on!(tx, db => sqlx::query(OLDEST).bind(link.app_id).bind(most).execute(db).await.map(drop))?;
             let visitor = link.options.session_id.as_deref().unwrap_or_default();
             let made = NewAuditEntry::of(&link.org, action::PORTAL_LINK_MADE, visitor).within(link.app_id);
-            self.audit(&mut tx, made, now).await?;
-            tx.commit().await
+            self.commit_audited(tx, made, now).await
         })
         .await
     }

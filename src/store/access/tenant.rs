@@ -20,6 +20,11 @@ impl Tenant {
     pub fn sees(&self, app: AppId) -> bool {
         self.only.is_none_or(|only| only == app)
     }
+
+    /// The organization to look for the application in; `None`: it is not visible.
+    pub fn org_of(&self, app: AppId) -> Option<&OrgId> {
+        self.sees(app).then_some(&self.org)
+    }
 }
 
 macro_rules! reference {

@@ -156,14 +156,12 @@ impl Store {
     /// The store is unavailable.
     pub async fn delete_application(&self, tenant: &Tenant, id: AppId, now: Time) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
-            if !tenant.sees(id) {
-                return Ok(false);
-            }
+            let Some(org) = tenant.org_of(id) else { return Ok(false) };
             let mut tx = self.begin().await?;
             const APP: &str = "UPDATE application SET deleted_at = $3, uid = NULL, version = version + 1
              WHERE org = $1 AND id = $2 AND deleted_at IS NULL AND operational = FALSE RETURNING name";
             let name: Option<String> = on!(tx, db => {
-                sqlx::query_scalar(APP).bind(&tenant.org).bind(id).bind(now).fetch_optional(db).await
+                sqlx::query_scalar(APP).bind(org).bind(id).bind(now).fetch_optional(db).await
             })?;
             if let Some(name) = &name {
                 const ENDPOINTS: &str = "UPDATE endpoint SET deleted_at = $2, uid = NULL, pending_cleanup = 1
@@ -171,7 +169,7 @@ impl Store {
                 on!(tx, db => sqlx::query(ENDPOINTS).bind(id).bind(now).execute(db).await.map(drop))?;
                 polling_endpoints::delete_of_application(&mut tx, id).await?;
                 development_endpoints::delete_of_application(&mut tx, id).await?;
-                self.audit_application(&mut tx, &tenant.org, action::APPLICATION_DELETED, id, name, now).await?;
+                self.audit_application(&mut tx, org, action::APPLICATION_DELETED, id, name, now).await?;
             }
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(id));
@@ -294,11 +292,9 @@ async fn locked_application(tx: &mut Tx, tenant: &Tenant, id: AppId) -> Result<O
 /// Increments the version of one application and locks its row. `false` if the tenant does not have it.
 pub(in crate::store) async fn lock_application(tx: &mut Tx, tenant: &Tenant, app: AppId) -> Result<bool, StoreError> {
     const SQL: &str = "UPDATE application SET version = version + 1 WHERE id = $1 AND org = $2 AND deleted_at IS NULL";
-    if !tenant.sees(app) {
-        return Ok(false);
-    }
+    let Some(org) = tenant.org_of(app) else { return Ok(false) };
     let changed = on!(tx, db => {
-        sqlx::query(SQL).bind(app).bind(&tenant.org).execute(db).await.map(|done| done.rows_affected())
+        sqlx::query(SQL).bind(app).bind(org).execute(db).await.map(|done| done.rows_affected())
     })?;
     Ok(changed > 0)
 }

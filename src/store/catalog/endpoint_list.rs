@@ -1,6 +1,5 @@
 //! Endpoints as shown in lists: with their application, health, backlog and last failure.
 
-use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use sqlx::QueryBuilder;
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::db::codec::{ENDPOINT, EndpointRow};
 use crate::store::query::page::{SCAN, read_within};
 use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, read};
@@ -84,28 +84,29 @@ pub struct EndpointListFilter {
     pub url: Option<String>,
 }
 
-/// The last failure of an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastFailure {
-    pub id: AttemptId,
-    pub message_id: MessageId,
-    pub at: Time,
-    pub detail: String,
-    pub status: Option<i32>,
+from_row! {
+    /// The last failure of an endpoint.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct LastFailure {
+        pub id: AttemptId,
+        pub message_id: MessageId,
+        pub at: Time,
+        pub detail: String,
+        pub status: Option<i32>,
+    }
 }
 
-from_row!(LastFailure { id, message_id, at, detail, status });
-
-struct Row {
-    endpoint: EndpointRow,
-    app_name: String,
-    disabled_at: Option<Time>,
-    failing_since: Option<Time>,
-    warned_at: Option<Time>,
-    rests_until: Option<Time>,
+from_row! {
+    struct Row {
+        app_name: String,
+        disabled_at: Option<Time>,
+        failing_since: Option<Time>,
+        warned_at: Option<Time>,
+        rests_until: Option<Time>,
+    } with {
+        endpoint: EndpointRow,
+    }
 }
-
-from_row!(Row { app_name, disabled_at, failing_since, warned_at, rests_until } with { endpoint });
 
 impl ListedEndpoint {
     /// The pause of its circuit breaker, if open.
@@ -215,16 +216,14 @@ impl Store {
         app: AppId,
         id: EndpointId,
     ) -> Result<Option<ListedEndpoint>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {} FROM endpoint e JOIN application p ON p.id = e.app_id
              WHERE p.org = $1 AND p.deleted_at IS NULL AND e.deleted_at IS NULL AND e.app_id = $2 AND e.id = $3",
             columns()
         ));
         let row: Option<Row> = read!(self, db => {
-            sqlx::query_as(sql).bind(&tenant.org).bind(app).bind(id).fetch_optional(db).await
+            sqlx::query_as(sql).bind(org).bind(app).bind(id).fetch_optional(db).await
         })?;
         Ok(row.map(|row| self.line(row)))
     }
@@ -310,12 +309,10 @@ impl Store {
                      AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
                  ORDER BY id DESC LIMIT $4) AS newest
              WHERE failure IS NOT NULL ORDER BY id DESC LIMIT 1";
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         Ok(read!(self, db => {
             sqlx::query_as(SQL)
-                .bind(endpoint).bind(app).bind(&tenant.org).bind(LOOKED_AT)
+                .bind(endpoint).bind(app).bind(org).bind(LOOKED_AT)
                 .fetch_optional(db).await
         })?)
     }

@@ -12,8 +12,6 @@ use crate::store::access::audit::NewAuditEntry;
 use crate::store::catalog::endpoints::endpoint_event;
 use crate::store::db::codec;
 use crate::store::ingest::live_endpoints::open_secret;
-use crate::store::queue::signals::Signal;
-use crate::store::recording::operational;
 use crate::store::{EndpointRef, Store, StoreError, Tenant, Tx, on, read};
 
 impl Store {
@@ -102,10 +100,7 @@ impl Store {
             self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::SECRET_ROTATED, &target).within(app), now)
                 .await?;
             let changed = endpoint_event(OperationalKind::EndpointUpdated, &endpoint);
-            let emitted = self.emit_endpoint_events(&mut tx, tenant, &endpoint, now, vec![changed]).await?;
-            tx.commit().await?;
-            self.inner.signals.send(Signal::Changed(app));
-            operational::signal_emitted(&self.inner, emitted);
+            self.commit_endpoint_change(tx, tenant, &endpoint, vec![changed], now).await?;
             Ok(true)
         })
         .await

@@ -8,8 +8,6 @@ use crate::domain::{AppId, EndpointId, Time};
 use crate::store::catalog::endpoints::{check_event_types, endpoint_event};
 use crate::store::db::codec;
 use crate::store::queue::ordering;
-use crate::store::queue::signals::Signal;
-use crate::store::recording::operational;
 use crate::store::recording::operational_event::EventDetail;
 use crate::store::{Store, StoreError, Tenant, on};
 
@@ -74,10 +72,7 @@ impl Store {
             self.write_endpoint(&mut tx, SQL, &endpoint, None).await?;
             ordering::prepare_endpoint(&mut tx, &endpoint, Some(ordered)).await?;
             self.audit_endpoint(&mut tx, tenant, &endpoint, act, "", now).await?;
-            let emitted = self.emit_endpoint_events(&mut tx, tenant, &endpoint, now, what).await?;
-            tx.commit().await?;
-            self.inner.signals.send(Signal::Changed(app));
-            operational::signal_emitted(&self.inner, emitted);
+            self.commit_endpoint_change(tx, tenant, &endpoint, what, now).await?;
             Ok(OptimisticUpdate::Updated(Box::new(endpoint)))
         })
         .await
@@ -107,10 +102,7 @@ impl Store {
             on!(tx, db => sqlx::query(SQL).bind(id).bind(app).bind(sealed).bind(now).execute(db).await.map(drop))?;
             let what = vec![endpoint_event(OperationalKind::EndpointUpdated, &before)];
             self.audit_endpoint(&mut tx, tenant, &before, action::ENDPOINT_CHANGED, "headers", now).await?;
-            let emitted = self.emit_endpoint_events(&mut tx, tenant, &before, now, what).await?;
-            tx.commit().await?;
-            self.inner.signals.send(Signal::Changed(app));
-            operational::signal_emitted(&self.inner, emitted);
+            self.commit_endpoint_change(tx, tenant, &before, what, now).await?;
             Ok(true)
         })
         .await

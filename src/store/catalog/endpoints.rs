@@ -12,7 +12,7 @@ use crate::store::catalog::applications;
 use crate::store::db::codec::{self, ENDPOINT, EndpointRow};
 use crate::store::db::store_error::is_taken;
 use crate::store::queue::ordering;
-use crate::store::queue::signals::{Admission, Signal};
+use crate::store::queue::signals::Signal;
 use crate::store::queue::slots::slot_for;
 use crate::store::recording::operational;
 use crate::store::recording::operational_event::{EventDetail, OperationalEvent};
@@ -65,10 +65,7 @@ impl Store {
             self.add_secret(&mut tx, endpoint.id, secret, now).await?;
             let created = endpoint_event(OperationalKind::EndpointCreated, &endpoint);
             self.audit_endpoint(&mut tx, tenant, &endpoint, action::ENDPOINT_CREATED, "", now).await?;
-            let emitted = self.emit_endpoint_events(&mut tx, tenant, &endpoint, now, vec![created]).await?;
-            tx.commit().await?;
-            self.inner.signals.send(Signal::Changed(app));
-            operational::signal_emitted(&self.inner, emitted);
+            self.commit_endpoint_change(tx, tenant, &endpoint, vec![created], now).await?;
             Ok(endpoint)
         })
         .await
@@ -97,18 +94,21 @@ impl Store {
         self.audit(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(&detail), now).await
     }
 
-    /// Emits operational events about an endpoint inside `tx`. The result must be
-    /// [admitted](operational::signal_emitted) after the commit.
-    pub(in crate::store) async fn emit_endpoint_events(
+    /// Commits a change of an endpoint with the operational events about it, and signals both to the engine.
+    pub(in crate::store::catalog) async fn commit_endpoint_change(
         &self,
-        tx: &mut Tx,
+        mut tx: Tx,
         tenant: &Tenant,
         endpoint: &Endpoint,
-        at: Time,
         what: Vec<EventDetail>,
-    ) -> Result<Vec<Admission>, StoreError> {
+        at: Time,
+    ) -> Result<(), StoreError> {
         let event = |what| OperationalEvent { org: tenant.org.clone(), app: endpoint.app_id, at, what };
-        operational::emit(&self.inner, tx, what.into_iter().map(event).collect()).await
+        let emitted = operational::emit(&self.inner, &mut tx, what.into_iter().map(event).collect()).await?;
+        tx.commit().await?;
+        self.inner.signals.send(Signal::Changed(endpoint.app_id));
+        operational::signal_emitted(&self.inner, emitted);
+        Ok(())
     }
 
     /// The endpoint, with its application locked until the end of `tx`.
@@ -200,12 +200,10 @@ impl Store {
             "SELECT {ENDPOINT} FROM endpoint WHERE app_id = $1 AND {column} = $2 AND deleted_at IS NULL
              AND EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $3 AND deleted_at IS NULL)"
         ));
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         let row: Option<EndpointRow> = read!(self, db => match endpoint {
-            EndpointRef::Id(id) => sqlx::query_as(sql).bind(app).bind(id).bind(&tenant.org).fetch_optional(db).await,
-            EndpointRef::Uid(uid) => sqlx::query_as(sql).bind(app).bind(uid).bind(&tenant.org).fetch_optional(db).await,
+            EndpointRef::Id(id) => sqlx::query_as(sql).bind(app).bind(id).bind(org).fetch_optional(db).await,
+            EndpointRef::Uid(uid) => sqlx::query_as(sql).bind(app).bind(uid).bind(org).fetch_optional(db).await,
         })?;
         Ok(row.map(|row| row.endpoint(&self.inner.master)))
     }
@@ -220,9 +218,7 @@ impl Store {
         app: AppId,
         page: &PageRequest<EndpointId>,
     ) -> Result<Page<Endpoint>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(Page { data: Vec::new(), more: false });
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(Page { data: Vec::new(), more: false }) };
         let (compare, direction) = page.sql();
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {ENDPOINT} FROM endpoint WHERE app_id = $1 AND deleted_at IS NULL AND id {compare} $2
@@ -235,7 +231,7 @@ impl Store {
             Ok((endpoint, size))
         };
         read!(self, db => {
-            let rows = sqlx::query_as(sql).bind(app).bind(page.bound()).bind(page.rows()).bind(&tenant.org).fetch(db);
+            let rows = sqlx::query_as(sql).bind(app).bind(page.bound()).bind(page.rows()).bind(org).fetch(db);
             page.fill(rows, made).await
         })
     }
@@ -277,10 +273,7 @@ impl Store {
             on!(tx, db => sqlx::query(ONE_LESS).bind(app).execute(db).await.map(drop))?;
             let deleted = endpoint_event(OperationalKind::EndpointDeleted, &before);
             self.audit_endpoint(&mut tx, tenant, &before, action::ENDPOINT_DELETED, "", now).await?;
-            let emitted = self.emit_endpoint_events(&mut tx, tenant, &before, now, vec![deleted]).await?;
-            tx.commit().await?;
-            self.inner.signals.send(Signal::Changed(app));
-            operational::signal_emitted(&self.inner, emitted);
+            self.commit_endpoint_change(tx, tenant, &before, vec![deleted], now).await?;
             Ok(changed > 0)
         })
         .await

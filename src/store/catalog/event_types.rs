@@ -12,33 +12,21 @@ use crate::store::db::codec::from_row;
 use crate::store::db::store_error::is_taken;
 use crate::store::{Backend, Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
-struct Row {
-    org: OrgId,
-    name: String,
-    description: String,
-    archived: bool,
-    deprecated: bool,
-    feature_flags: String,
-    group_name: Option<String>,
-    schemas: Option<String>,
-    validation: String,
-    created_at: Time,
-    updated_at: Time,
+from_row! {
+    struct Row {
+        org: OrgId,
+        name: String,
+        description: String,
+        archived: bool,
+        deprecated: bool,
+        feature_flags: String,
+        group_name: Option<String>,
+        schemas: Option<String>,
+        validation: String,
+        created_at: Time,
+        updated_at: Time,
+    }
 }
-
-from_row!(Row {
-    org,
-    name,
-    description,
-    archived,
-    deprecated,
-    feature_flags,
-    group_name,
-    schemas,
-    validation,
-    created_at,
-    updated_at
-});
 
 impl Row {
     fn event_type(self) -> Result<EventType, StoreError> {
@@ -56,7 +44,7 @@ impl Row {
     }
 }
 
-const COLUMNS: &str = "org, name, description, archived, deprecated, feature_flags, group_name, schemas, validation, created_at, updated_at";
+const COLUMNS: &str = Row::COLUMNS;
 const INSERT: &str = "INSERT INTO event_type
          (org, name, description, archived, deprecated, feature_flags, group_name, schemas, created_at, updated_at,
           validation)
@@ -203,8 +191,7 @@ impl Store {
         }
         let detail = if sql == INSERT { "created" } else { "" };
         let changed = NewAuditEntry::of(&tenant.org, action::EVENT_TYPE_CHANGED, &spec.name).with(detail);
-        self.audit(&mut tx, changed, now).await?;
-        tx.commit().await?;
+        self.commit_audited(tx, changed, now).await?;
         self.inner.payload_checks.forget(&tenant.org, &spec.name);
         Ok(())
     }

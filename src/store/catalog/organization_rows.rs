@@ -66,7 +66,7 @@ impl OrganizationDefaults {
         self.specs.read().unwrap_or_else(PoisonError::into_inner).get(org).cloned()
     }
 
-    /// Whether the rows should be read again. Says so to one caller.
+    /// Whether the caller should read the rows again: `true` once per [`FRESH`].
     fn is_due(&self, now: Instant) -> bool {
         let mut read_at = self.read_at.lock().unwrap_or_else(PoisonError::into_inner);
         let due = read_at.is_none_or(|read_at| now.saturating_duration_since(read_at) >= FRESH);
@@ -81,43 +81,32 @@ impl OrganizationDefaults {
     }
 }
 
-struct Row {
-    id: OrgId,
-    name: String,
-    theme: Option<String>,
-    payload_retention_s: Option<i64>,
-    retry_schedule: Option<String>,
-    max_endpoints: Option<i32>,
-    public_catalog: bool,
-    created_at: Time,
-    updated_at: Time,
+from_row! {
+    struct Row {
+        id: OrgId,
+        name: String,
+        theme: Option<String>,
+        payload_retention_s: Option<i64>,
+        retry_schedule: Option<String>,
+        max_endpoints: Option<i32>,
+        public_catalog: bool,
+        created_at: Time,
+        updated_at: Time,
+    }
 }
 
-from_row!(Row {
-    id,
-    name,
-    theme,
-    payload_retention_s,
-    retry_schedule,
-    max_endpoints,
-    public_catalog,
-    created_at,
-    updated_at
-});
+const COLUMNS: &str = Row::COLUMNS;
 
-const COLUMNS: &str =
-    "id, name, theme, payload_retention_s, retry_schedule, max_endpoints, public_catalog, created_at, updated_at";
-
-struct DefaultRow {
-    id: OrgId,
-    name: String,
-    payload_retention_s: Option<i64>,
-    retry_schedule: Option<String>,
-    max_endpoints: Option<i32>,
-    public_catalog: bool,
+from_row! {
+    struct DefaultRow {
+        id: OrgId,
+        name: String,
+        payload_retention_s: Option<i64>,
+        retry_schedule: Option<String>,
+        max_endpoints: Option<i32>,
+        public_catalog: bool,
+    }
 }
-
-from_row!(DefaultRow { id, name, payload_retention_s, retry_schedule, max_endpoints, public_catalog });
 
 fn retention(seconds: Option<i64>) -> Option<Duration> {
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs)

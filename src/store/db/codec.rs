@@ -19,11 +19,32 @@ use crate::domain::signing::secret::SignatureType;
 use crate::domain::{AppId, EndpointId, MessageId, OperatorId, OrgId, Time, Uid};
 use crate::store::StoreError;
 
-/// Implements [`sqlx::FromRow`] for rows of both databases. Each field is read from the column of its name; the fields
-/// after `with` are structs that are read from the same row. A missing field does not compile.
+/// Declares a struct that is read from a row of either database: each field from the column of its name, the fields after
+/// `with`, which are such structs themselves, from the same row. `COLUMNS` lists the columns for a `SELECT`. With only
+/// names of fields, it reads a struct that is declared elsewhere.
 ///
 /// sqlx's derive does the same, but compiles all database drivers a second time, because its macros contain them.
 macro_rules! from_row {
+    ($(#[$attribute:meta])* $vis:vis struct $name:ident {
+        $($(#[$about:meta])* $seen:vis $column:ident: $type:ty),* $(,)?
+    } $(with { $($(#[$part_about:meta])* $part_seen:vis $part:ident: $part_type:ty),* $(,)? })?) => {
+        $(#[$attribute])*
+        $vis struct $name {
+            $($(#[$about])* $seen $column: $type,)*
+            $($($(#[$part_about])* $part_seen $part: $part_type,)*)?
+        }
+
+        impl $name {
+            #[allow(dead_code, reason = "not every row is read by the list of its columns")]
+            pub(in crate::store) const COLUMNS: &str = $crate::store::db::codec::from_row!(@columns $($column)*);
+        }
+
+        $crate::store::db::codec::from_row!($name { $($column),* } $(with { $($part),* })?);
+    };
+    (@columns $first:ident $($column:ident)*) => {
+        concat!(stringify!($first) $(, ", ", stringify!($column))*)
+    };
+    (@columns) => { "" };
     ($name:ident { $($column:ident),* } $(with { $($part:ident),* })?) => {
         $crate::store::db::codec::from_row!(@ sqlx::sqlite::SqliteRow, $name { $($column),* } { $($($part),*)? });
         $crate::store::db::codec::from_row!(@ sqlx::postgres::PgRow, $name { $($column),* } { $($($part),*)? });
@@ -98,23 +119,22 @@ pub(in crate::store) fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// A row of `application`, with the columns [`APPLICATION`].
-pub(in crate::store) struct ApplicationRow {
-    id: AppId,
-    org: OrgId,
-    uid: Option<Uid>,
-    name: String,
-    throttle_rate: Option<i32>,
-    metadata: String,
-    contact_email: Option<String>,
-    created_at: Time,
-    updated_at: Time,
+from_row! {
+    /// A row of `application`, with the columns [`APPLICATION`].
+    pub(in crate::store) struct ApplicationRow {
+        id: AppId,
+        org: OrgId,
+        uid: Option<Uid>,
+        name: String,
+        throttle_rate: Option<i32>,
+        metadata: String,
+        contact_email: Option<String>,
+        created_at: Time,
+        updated_at: Time,
+    }
 }
 
-from_row!(ApplicationRow { id, org, uid, name, throttle_rate, metadata, contact_email, created_at, updated_at });
-
-pub(in crate::store) const APPLICATION: &str =
-    "id, org, uid, name, throttle_rate, metadata, contact_email, created_at, updated_at";
+pub(in crate::store) const APPLICATION: &str = ApplicationRow::COLUMNS;
 
 impl ApplicationRow {
     pub(in crate::store) fn application(self) -> Result<Application, StoreError> {
@@ -132,60 +152,35 @@ impl ApplicationRow {
     }
 }
 
-/// A row of `endpoint`, with the columns [`ENDPOINT`].
-pub(in crate::store) struct EndpointRow {
-    pub(in crate::store) id: EndpointId,
-    app_id: AppId,
-    slot: i16,
-    uid: Option<Uid>,
-    pub(in crate::store) url: String,
-    chat: Option<Vec<u8>>,
-    description: String,
-    disabled: bool,
-    disabled_reason: Option<String>,
-    event_types: Option<String>,
-    channels: Option<String>,
-    throttle_rate: Option<i32>,
-    timeout_s: Option<i32>,
-    retry_schedule: Option<String>,
-    ordered: bool,
-    signature_type: String,
-    api_version: Option<i32>,
-    extra_signatures: String,
-    headers: Option<Vec<u8>>,
-    metadata: String,
-    created_at: Time,
-    updated_at: Time,
+from_row! {
+    /// A row of `endpoint`, with the columns [`ENDPOINT`].
+    pub(in crate::store) struct EndpointRow {
+        pub(in crate::store) id: EndpointId,
+        app_id: AppId,
+        slot: i16,
+        uid: Option<Uid>,
+        pub(in crate::store) url: String,
+        chat: Option<Vec<u8>>,
+        description: String,
+        disabled: bool,
+        disabled_reason: Option<String>,
+        event_types: Option<String>,
+        channels: Option<String>,
+        throttle_rate: Option<i32>,
+        timeout_s: Option<i32>,
+        retry_schedule: Option<String>,
+        ordered: bool,
+        signature_type: String,
+        api_version: Option<i32>,
+        extra_signatures: String,
+        headers: Option<Vec<u8>>,
+        metadata: String,
+        created_at: Time,
+        updated_at: Time,
+    }
 }
 
-from_row!(EndpointRow {
-    id,
-    app_id,
-    slot,
-    uid,
-    url,
-    chat,
-    description,
-    disabled,
-    disabled_reason,
-    event_types,
-    channels,
-    throttle_rate,
-    timeout_s,
-    retry_schedule,
-    ordered,
-    signature_type,
-    api_version,
-    extra_signatures,
-    headers,
-    metadata,
-    created_at,
-    updated_at
-});
-
-pub(in crate::store) const ENDPOINT: &str = "id, app_id, slot, uid, url, chat, description, disabled, disabled_reason, \
-     event_types, channels, throttle_rate, timeout_s, retry_schedule, ordered, signature_type, api_version, \
-     extra_signatures, headers, metadata, created_at, updated_at";
+pub(in crate::store) const ENDPOINT: &str = EndpointRow::COLUMNS;
 
 impl EndpointRow {
     pub(in crate::store) fn slot(&self) -> u8 {
@@ -314,39 +309,25 @@ fn open_chat(master: &MasterKey, id: EndpointId, sealed: Option<&[u8]>) -> Resul
     serde_json::from_slice(&plain).map(Some).map_err(|_| StoreError::Damaged("a chat hook is not readable".into()))
 }
 
-/// A row of `message`, with the columns [`MESSAGE`].
-pub(in crate::store) struct MessageRow {
-    id: MessageId,
-    app_id: AppId,
-    event_type: String,
-    event_id: Option<Uid>,
-    channels: Option<String>,
-    tags: Option<String>,
-    payload: Option<Vec<u8>>,
-    raw_type: Option<String>,
-    occurred_at: Time,
-    accepted_at: Time,
-    deliver_at: Option<Time>,
-    content_until: Option<Time>,
+from_row! {
+    /// A row of `message`, with the columns [`MESSAGE`].
+    pub(in crate::store) struct MessageRow {
+        id: MessageId,
+        app_id: AppId,
+        event_type: String,
+        event_id: Option<Uid>,
+        channels: Option<String>,
+        tags: Option<String>,
+        payload: Option<Vec<u8>>,
+        raw_type: Option<String>,
+        occurred_at: Time,
+        accepted_at: Time,
+        deliver_at: Option<Time>,
+        content_until: Option<Time>,
+    }
 }
 
-from_row!(MessageRow {
-    id,
-    app_id,
-    event_type,
-    event_id,
-    channels,
-    tags,
-    payload,
-    raw_type,
-    occurred_at,
-    accepted_at,
-    deliver_at,
-    content_until
-});
-
-pub(in crate::store) const MESSAGE: &str = "id, app_id, event_type, event_id, channels, tags, payload, raw_type, \
-     occurred_at, accepted_at, deliver_at, content_until";
+pub(in crate::store) const MESSAGE: &str = MessageRow::COLUMNS;
 
 impl MessageRow {
     pub(in crate::store) fn message(self) -> Result<Message, StoreError> {

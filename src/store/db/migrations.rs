@@ -20,6 +20,7 @@ use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migratio
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
 
+use crate::domain::retry_backoff::RetryBackoff;
 use crate::store::db::postgres;
 use crate::store::db::store_error::{is_missing_table, sentence};
 use crate::store::{Backend, Store, StoreError, read_vital};
@@ -31,8 +32,8 @@ static POSTGRES_MIGRATIONS: LazyLock<Migrator> =
 
 const TABLE: &str = "_sqlx_migrations";
 const LOCK_TIMEOUT: &str = "2s";
-/// Backoff after a lock timeout: first and maximum.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The waits after lock timeouts.
+const BACKOFF: RetryBackoff = RetryBackoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// Interval of checks for the end of another process's migration, and for blocking sessions.
 const POLL: Duration = Duration::from_millis(250);
 /// The advisory lock of the migrating process: an arbitrary number, unlikely to be used by another program.
@@ -227,7 +228,7 @@ impl MigrationSession {
     async fn apply(&mut self, migration: &Migration) -> Result<(), StoreError> {
         let (version, name) = (migration.version, &migration.description);
         let timeout = if migration.no_tx { "0" } else { LOCK_TIMEOUT };
-        let mut wait = BACKOFF.0;
+        let mut backoff = BACKOFF;
         loop {
             if migration.no_tx {
                 self.drop_invalid_indexes().await?;
@@ -237,15 +238,15 @@ impl MigrationSession {
             match done {
                 Ok(_) => return Ok(()),
                 Err(error) if is_lock_conflict(&error) => {
+                    let wait = backoff.failed();
                     tracing::warn!(
                         "migration {version} ({name}) cannot lock a table{in_the_way}. Wait for that transaction or \
                          end it; the migration will be retried in {wait:?}"
                     );
+                    tokio::time::sleep(wait).await;
                 }
                 Err(error) => return Err(failed(error)),
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(BACKOFF.1);
         }
     }
 

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
+use crate::domain::retry_backoff::RetryBackoff;
 use crate::store::{Store, StoreError};
 
 /// Maximum tries of a transaction.
 pub const TRIES: u32 = 4;
-/// The wait before the second try; doubled before each further one. Half of it is jitter, so two transactions do not
-/// conflict again.
-const BACKOFF: Duration = Duration::from_millis(10);
+/// The waits between tries. Half of each is jitter, so two transactions do not conflict again.
+const BACKOFF: RetryBackoff = RetryBackoff::new(Duration::from_millis(10), Duration::from_millis(40));
 
 /// An error that may be a conflict with another transaction.
 pub(in crate::store) trait ConflictError {
@@ -38,8 +38,7 @@ pub(in crate::store) async fn retry_conflicts<T, E: ConflictError, F: Future<Out
             Err(error) if error.is_conflict() => tracing::debug!(tries, "retrying a transaction after a conflict"),
             done => return done,
         }
-        tokio::time::sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
-        backoff *= 2;
+        tokio::time::sleep(backoff.failed().mul_f64(rand::random_range(0.5..1.0))).await;
     }
     transaction().await
 }

@@ -131,12 +131,9 @@ mod tests {
 
     /// Pages cannot exhaust the readers of authentication, acceptance and the engine.
     #[tokio::test]
-    async fn pages_take_no_vital_reader() {
+    async fn pages_leave_the_readers_of_the_engine_free() {
         let folder = tempfile::tempdir().unwrap();
-        let location = crate::store::Location::Sqlite(folder.path().join("sendoff.db"));
-        let master = crate::domain::signing::master_key::MasterKey::generate();
-        let options = crate::store::StoreOptions { location, master, max_payload: 1_024, queue: 10, wide: 10 };
-        let store = Store::open(options).await.unwrap();
+        let store = Store::open(crate::store::StoreOptions::in_folder(&folder)).await.unwrap();
         store.migrate().await.unwrap();
         let crate::store::Backend::Sqlite(backend) = &store.inner.backend else { panic!("SQLite") };
         let mut held = Vec::new();

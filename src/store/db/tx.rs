@@ -1,5 +1,6 @@
 //! Transactions and reads on either database. The macros run one statement, written once, on whichever database is in
-//! use: on a pool ([`read!`], [`read_vital!`]) or in a transaction ([`on!`]).
+//! use: on a pool ([`read!`], [`read_vital!`]) or in a transaction ([`on!`]), or
+//! in a transaction of its own ([`write_one!`]).
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -55,7 +56,22 @@ macro_rules! on {
     };
 }
 
-pub(crate) use {on, read, read_from, read_vital};
+/// Runs one statement in a transaction of its own, again after a conflict. Evaluates to the number of affected rows.
+macro_rules! write_one {
+    ($store:expr, $query:expr) => {
+        $store
+            .retry_conflicts(|| async {
+                let mut tx = $store.begin().await?;
+                let affected =
+                    $crate::store::on!(tx, db => $query.execute(db).await.map(|done| done.rows_affected()))?;
+                tx.commit().await?;
+                Ok(affected)
+            })
+            .await
+    };
+}
+
+pub(crate) use {on, read, read_from, read_vital, write_one};
 
 /// A write transaction; rolled back on drop.
 pub(crate) enum Tx {

@@ -18,18 +18,18 @@ pub enum CreatedEndpoint {
     PollingEndpoint(PollingEndpointId),
 }
 
-struct Row {
-    id: AutoConfigId,
-    org: OrgId,
-    app_id: AppId,
-    hint: String,
-    feature_flags: String,
-    endpoint_id: Option<EndpointId>,
-    polling_endpoint_id: Option<PollingEndpointId>,
-    created_at: Time,
+from_row! {
+    struct Row {
+        id: AutoConfigId,
+        org: OrgId,
+        app_id: AppId,
+        hint: String,
+        feature_flags: String,
+        endpoint_id: Option<EndpointId>,
+        polling_endpoint_id: Option<PollingEndpointId>,
+        created_at: Time,
+    }
 }
-
-from_row!(Row { id, org, app_id, hint, feature_flags, endpoint_id, polling_endpoint_id, created_at });
 
 impl Row {
     fn autoconfig(self) -> Result<AutoConfig, StoreError> {
@@ -92,8 +92,7 @@ impl Store {
                     .bind(made.created_at)
                     .execute(db).await.map(drop)
             })?;
-            self.audit_autoconfig(&mut tx, tenant, made, action::AUTOCONFIG_CREATED, made.created_at).await?;
-            tx.commit().await
+            self.commit_autoconfig(tx, tenant, made, action::AUTOCONFIG_CREATED, made.created_at).await
         })
         .await
     }
@@ -102,16 +101,17 @@ impl Store {
         self.inner.master.seal(&secret_aad(id, hash), secret.text().as_bytes())
     }
 
-    async fn audit_autoconfig(
+    /// Commits a change of a subscription with its audit entry.
+    async fn commit_autoconfig(
         &self,
-        tx: &mut Tx,
+        tx: Tx,
         tenant: &Tenant,
         of: &AutoConfig,
         act: &'static str,
         now: Time,
     ) -> Result<(), StoreError> {
         let target = of.id.to_string();
-        self.audit(tx, NewAuditEntry::of(&tenant.org, act, &target).within(of.app_id), now).await
+        self.commit_audited(tx, NewAuditEntry::of(&tenant.org, act, &target).within(of.app_id), now).await
     }
 
     /// The subscription, if the tenant's application has it.
@@ -124,14 +124,12 @@ impl Store {
         app: AppId,
         id: AutoConfigId,
     ) -> Result<Option<AutoConfig>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM {TABLES} WHERE a.id = $1 AND a.app_id = $2 AND p.org = $3"
         ));
         let row: Option<Row> =
-            read!(self, db => sqlx::query_as(sql).bind(id).bind(app).bind(&tenant.org).fetch_optional(db).await)?;
+            read!(self, db => sqlx::query_as(sql).bind(id).bind(app).bind(org).fetch_optional(db).await)?;
         row.map(Row::autoconfig).transpose()
     }
 
@@ -184,8 +182,7 @@ impl Store {
                 sqlx::query(SQL).bind(of.id).bind(of.app_id).bind(&hash[..]).bind(hint).bind(sealed)
                     .execute(db).await.map(|done| done.rows_affected())
             })?;
-            self.audit_autoconfig(&mut tx, tenant, of, action::AUTOCONFIG_ROTATED, now).await?;
-            tx.commit().await?;
+            self.commit_autoconfig(tx, tenant, of, action::AUTOCONFIG_ROTATED, now).await?;
             Ok(rotated > 0)
         })
         .await
@@ -224,8 +221,7 @@ impl Store {
             if bound == 0 {
                 return Ok(false);
             }
-            self.audit_autoconfig(&mut tx, tenant, of, action::AUTOCONFIG_SUBSCRIBED, now).await?;
-            tx.commit().await?;
+            self.commit_autoconfig(tx, tenant, of, action::AUTOCONFIG_SUBSCRIBED, now).await?;
             Ok(true)
         })
         .await
@@ -246,9 +242,8 @@ impl Store {
                 sqlx::query(SQL).bind(of.id).bind(of.app_id).execute(db).await.map(|done| done.rows_affected())
             })?;
             if deleted > 0 {
-                self.audit_autoconfig(&mut tx, tenant, of, action::AUTOCONFIG_DELETED, now).await?;
+                self.commit_autoconfig(tx, tenant, of, action::AUTOCONFIG_DELETED, now).await?;
             }
-            tx.commit().await?;
             Ok(deleted > 0)
         })
         .await

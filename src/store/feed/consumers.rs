@@ -6,14 +6,14 @@
 //! Two programs that share a consumer may get the same messages. The one that falls behind is rejected
 //! ([`ConsumerPosition::Behind`]).
 
-use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use crate::domain::catalog::polling::{Consumer, PollingEndpoint};
 use crate::domain::feed::{FeedIterator, Position};
 use crate::domain::{PollingEndpointId, Time, limits};
 use crate::store::catalog::applications;
-use crate::store::{Store, StoreError, Tenant, Tx, on, read};
+use crate::store::db::codec::from_row;
+use crate::store::{Store, StoreError, Tenant, Tx, on, read, write_one};
 
 /// The interval of updating the last request of a consumer that has not moved.
 pub(super) const NOTE_INTERVAL: Duration = Duration::from_secs(60);
@@ -32,19 +32,19 @@ pub enum ConsumerPosition {
     NotFound,
 }
 
-struct Row {
-    name: String,
-    position: i64,
-    complete_at: Time,
-    moves: i32,
-    leased_until: Option<Time>,
-    polled_at: Time,
-    silence_reported: Time,
+from_row! {
+    struct Row {
+        name: String,
+        position: i64,
+        complete_at: Time,
+        moves: i32,
+        leased_until: Option<Time>,
+        polled_at: Time,
+        silence_reported: Time,
+    }
 }
 
-from_row!(Row { name, position, complete_at, moves, leased_until, polled_at, silence_reported });
-
-const COLUMNS: &str = "name, position, complete_at, moves, leased_until, polled_at, silence_reported";
+const COLUMNS: &str = Row::COLUMNS;
 
 impl Row {
     fn consumer(self) -> Consumer {
@@ -90,9 +90,7 @@ impl Store {
         endpoint: &PollingEndpoint,
         name: Option<&str>,
     ) -> Result<Vec<Consumer>, StoreError> {
-        if !tenant.sees(endpoint.app_id) {
-            return Ok(Vec::new());
-        }
+        let Some(org) = tenant.org_of(endpoint.app_id) else { return Ok(Vec::new()) };
         let named = if name.is_some() { "AND name = $4" } else { "AND CAST($4 AS TEXT) IS NULL" };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM polling_consumer WHERE polling_endpoint_id = $1 {named}
@@ -100,7 +98,7 @@ impl Store {
              ORDER BY name"
         ));
         let rows: Vec<Row> = read!(self, db => {
-            sqlx::query_as(sql).bind(endpoint.id).bind(endpoint.app_id).bind(&tenant.org).bind(name).fetch_all(db).await
+            sqlx::query_as(sql).bind(endpoint.id).bind(endpoint.app_id).bind(org).bind(name).fetch_all(db).await
         })?;
         Ok(rows.into_iter().map(Row::consumer).collect())
     }
@@ -119,7 +117,12 @@ impl Store {
         now: Time,
     ) -> Result<ConsumerPosition, StoreError> {
         let Some(before) = self.consumer(tenant, endpoint, name).await? else {
-            return self.create_consumer(tenant, endpoint, name, asked, now).await;
+            let from = asked.unwrap_or_else(|| endpoint.beginning());
+            return match self.create_consumer(tenant, endpoint, name, from, now).await? {
+                Some(created) => Ok(created),
+                // Created concurrently: continue from its position.
+                None => Box::pin(self.consume(tenant, endpoint, name, asked, now)).await,
+            };
         };
         if before.leased_until.is_some() {
             return Ok(ConsumerPosition::Leased);
@@ -137,48 +140,34 @@ impl Store {
                  complete_at = CASE WHEN complete_at > $4 THEN complete_at ELSE $4 END, polled_at = $5
              WHERE polling_endpoint_id = $1 AND name = $2 AND moves = $6 AND position <= $3
                  AND leased_until IS NULL";
-        let moved = self
-            .retry_conflicts(|| async {
-                let mut tx = self.begin().await?;
-                let moved = on!(tx, db => {
-                    sqlx::query(SQL)
-                        .bind(endpoint.id).bind(name).bind(asked.position.number()).bind(asked.complete_at).bind(now)
-                        .bind(i32::from(asked.moves))
-                        .execute(db).await.map(|done| done.rows_affected())
-                })?;
-                tx.commit().await?;
-                Ok(moved)
-            })
-            .await?;
+        let (position, moves) = (asked.position.number(), i32::from(asked.moves));
+        let moved = write_one!(
+            self,
+            sqlx::query(SQL).bind(endpoint.id).bind(name).bind(position).bind(asked.complete_at).bind(now).bind(moves)
+        )?;
         Ok(if moved > 0 { ConsumerPosition::From(asked) } else { ConsumerPosition::Behind })
     }
 
-    /// Creates a consumer on its first request.
+    /// Creates a consumer on its first request, which continues `from` there. `None`: it was created concurrently.
     async fn create_consumer(
         &self,
         tenant: &Tenant,
         endpoint: &PollingEndpoint,
         name: &str,
-        asked: Option<FeedIterator>,
+        from: FeedIterator,
         now: Time,
-    ) -> Result<ConsumerPosition, StoreError> {
-        let from = asked.unwrap_or_else(|| endpoint.beginning());
+    ) -> Result<Option<ConsumerPosition>, StoreError> {
         if from.moves != 0 {
-            return Ok(ConsumerPosition::Behind);
+            return Ok(Some(ConsumerPosition::Behind));
         }
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             if let Some(refused) = check_capacity(&mut tx, tenant, endpoint).await? {
-                return Ok(refused);
+                return Ok(Some(refused));
             }
             let entered = insert_consumer(&mut tx, endpoint, name, from, now).await?;
             tx.commit().await?;
-            // Created concurrently: continue from its position.
-            if entered {
-                Ok(ConsumerPosition::From(from))
-            } else {
-                Box::pin(self.consume(tenant, endpoint, name, asked, now)).await
-            }
+            Ok(entered.then_some(ConsumerPosition::From(from)))
         })
         .await
     }

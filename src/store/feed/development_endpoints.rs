@@ -26,17 +26,17 @@ pub enum ReportResult {
     NoMessage,
 }
 
-struct DevelopmentEndpointRow {
-    app_id: AppId,
-    name: String,
-    url: String,
-    created_at: Time,
-    seen_at: Time,
+from_row! {
+    struct DevelopmentEndpointRow {
+        app_id: AppId,
+        name: String,
+        url: String,
+        created_at: Time,
+        seen_at: Time,
+    }
 }
 
-from_row!(DevelopmentEndpointRow { app_id, name, url, created_at, seen_at });
-
-const COLUMNS: &str = "app_id, name, url, created_at, seen_at";
+const COLUMNS: &str = DevelopmentEndpointRow::COLUMNS;
 
 impl DevelopmentEndpointRow {
     fn endpoint(self) -> DevelopmentEndpoint {
@@ -45,17 +45,17 @@ impl DevelopmentEndpointRow {
     }
 }
 
-struct ReportedAttemptRow {
-    id: AttemptId,
-    message_id: MessageId,
-    event_type: String,
-    status: Option<i32>,
-    duration_us: i64,
-    response_body: String,
-    error: String,
+from_row! {
+    struct ReportedAttemptRow {
+        id: AttemptId,
+        message_id: MessageId,
+        event_type: String,
+        status: Option<i32>,
+        duration_us: i64,
+        response_body: String,
+        error: String,
+    }
 }
-
-from_row!(ReportedAttemptRow { id, message_id, event_type, status, duration_us, response_body, error });
 
 impl ReportedAttemptRow {
     fn attempt(self) -> LocalAttempt {
@@ -118,9 +118,7 @@ impl Store {
         app: AppId,
         now: Time,
     ) -> Result<Vec<DevelopmentEndpoint>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(Vec::new());
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(Vec::new()) };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM development_endpoint WHERE app_id = $1 AND seen_at > $2
                  AND EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $3 AND deleted_at IS NULL)
@@ -128,7 +126,7 @@ impl Store {
         ));
         let most = limits::DEVELOPMENT_ENDPOINTS as i64;
         let rows: Vec<DevelopmentEndpointRow> = read!(self, db => {
-            sqlx::query_as(sql).bind(app).bind(now.minus(LIFETIME)).bind(&tenant.org).bind(most).fetch_all(db).await
+            sqlx::query_as(sql).bind(app).bind(now.minus(LIFETIME)).bind(org).bind(most).fetch_all(db).await
         })?;
         Ok(rows.into_iter().map(DevelopmentEndpointRow::endpoint).collect())
     }
@@ -143,16 +141,14 @@ impl Store {
         app: AppId,
         listener: &str,
     ) -> Result<Vec<LocalAttempt>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(Vec::new());
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(Vec::new()) };
         const SQL: &str = "SELECT id, message_id, event_type, status, duration_us, response_body, error
              FROM local_attempt WHERE app_id = $1 AND listener = $2
                  AND EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $3 AND deleted_at IS NULL)
              ORDER BY id DESC LIMIT $4";
         let most = limits::LOCAL_ATTEMPTS as i64;
         let rows: Vec<ReportedAttemptRow> = read!(self, db => {
-            sqlx::query_as(SQL).bind(app).bind(listener).bind(&tenant.org).bind(most).fetch_all(db).await
+            sqlx::query_as(SQL).bind(app).bind(listener).bind(org).bind(most).fetch_all(db).await
         })?;
         Ok(rows.into_iter().map(ReportedAttemptRow::attempt).collect())
     }

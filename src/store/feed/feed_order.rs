@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_grow_whatever_the_times_are() {
+    fn ids_grow_for_any_order_of_times() {
         let at = |micros: i64| Time::from_micros(1_763_800_000_000_000 + micros);
         let mut order = FeedOrder { last: Position::at(at(10)) };
         let ids = [0, 0, 5, 3_000, 2_000, 3_000].map(|micros| order.next(at(micros)));

@@ -1,6 +1,5 @@
 //! Reading the feed: a page of messages after a position.
 
-use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use sqlx::QueryBuilder;
@@ -9,6 +8,7 @@ use crate::domain::deliveries::message::Message;
 use crate::domain::feed::{FeedFilter, MAX_READ_LEAD, Position};
 use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, MessageId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::db::codec::{self, MESSAGE, MessageRow};
 use crate::store::query::messages::{in_order_of_application, within_application};
 use crate::store::{Store, StoreError, Tenant, read};
@@ -45,18 +45,18 @@ pub struct FeedPage {
     pub done: bool,
 }
 
-/// The columns that a filter needs.
-struct Row {
-    id: MessageId,
-    event_type: String,
-    channels: Option<String>,
-    /// Payload size in bytes; `None`: the content is deleted.
-    size: Option<i64>,
-    /// 1: no delivery is pending or dead; always 1 if the request does not filter by it.
-    delivered: i32,
+from_row! {
+    /// The columns that a filter needs.
+    struct Row {
+        id: MessageId,
+        event_type: String,
+        channels: Option<String>,
+        /// Payload size in bytes; `None`: the content is deleted.
+        size: Option<i64>,
+        /// 1: no delivery is pending or dead; always 1 if the request does not filter by it.
+        delivered: i32,
+    }
 }
-
-from_row!(Row { id, event_type, channels, size, delivered });
 
 impl Store {
     /// A page of the feed of the tenant's application. It scans at most [`MAX_SCANNED`] messages and contains at most
@@ -114,9 +114,7 @@ impl Store {
         position: Position,
         now: Time,
     ) -> Result<i64, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(0);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(0) };
         let within = within_application(self.kind(), "$1", [">= $2", "< $3"]);
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT count(*) FROM (SELECT 1 FROM message WHERE {within}
@@ -125,7 +123,7 @@ impl Store {
         let (first, end) = (position.next().first_id(), Position::at(now.plus(MAX_READ_LEAD)).first_id());
         Ok(read!(self, db => {
             sqlx::query_scalar(sql)
-                .bind(app).bind(first).bind(end).bind(&tenant.org).bind(MAX_LAG)
+                .bind(app).bind(first).bind(end).bind(org).bind(MAX_LAG)
                 .fetch_one(db).await
         })?)
     }

@@ -4,13 +4,13 @@
 //! Leased consumers are rows of `polling_consumer`, like [other consumers](super::consumers), with a lease. On
 //! PostgreSQL, leases use the database's clock.
 
-use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use crate::domain::Time;
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::domain::feed::lease::{CommitOutcome, ConsumerLease, Offset};
 use crate::domain::feed::{FeedIterator, Position};
+use crate::store::db::codec::from_row;
 use crate::store::feed::consumers::{ConsumerPosition, NOTE_INTERVAL, check_capacity, insert_consumer};
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
@@ -38,21 +38,21 @@ pub enum LeaseResult {
     Lost,
 }
 
-struct Row {
-    position: i64,
-    complete_at: Time,
-    moves: i32,
-    given: i64,
-    committed: i64,
-    lapsed: i64,
-    leased: Option<Vec<u8>>,
-    /// `None`: not a leased consumer.
-    leased_until: Option<Time>,
+from_row! {
+    struct Row {
+        position: i64,
+        complete_at: Time,
+        moves: i32,
+        given: i64,
+        committed: i64,
+        lapsed: i64,
+        leased: Option<Vec<u8>>,
+        /// `None`: not a leased consumer.
+        leased_until: Option<Time>,
+    }
 }
 
-from_row!(Row { position, complete_at, moves, given, committed, lapsed, leased, leased_until });
-
-const COLUMNS: &str = "position, complete_at, moves, given, committed, lapsed, leased, leased_until";
+const COLUMNS: &str = Row::COLUMNS;
 
 impl Row {
     fn iterator(&self) -> FeedIterator {
@@ -84,15 +84,13 @@ impl Store {
         beginning: FeedIterator,
         now: Time,
     ) -> Result<LeaseState, StoreError> {
-        if !tenant.sees(endpoint.app_id) {
-            return Ok(LeaseState::NotFound);
-        }
+        let Some(org) = tenant.org_of(endpoint.app_id) else { return Ok(LeaseState::NotFound) };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM polling_consumer WHERE polling_endpoint_id = $1 AND name = $2
                  AND EXISTS (SELECT 1 FROM application WHERE id = $3 AND org = $4 AND deleted_at IS NULL)"
         ));
         let row: Option<Row> = read!(self, db => {
-            sqlx::query_as(sql).bind(endpoint.id).bind(name).bind(endpoint.app_id).bind(&tenant.org).fetch_optional(db).await
+            sqlx::query_as(sql).bind(endpoint.id).bind(name).bind(endpoint.app_id).bind(org).fetch_optional(db).await
         })?;
         if let Some(row) = row {
             return Ok(match row.leased() {
@@ -243,16 +241,14 @@ async fn locked_consumer(
     endpoint: &PollingEndpoint,
     name: &str,
 ) -> Result<Option<(Row, ConsumerLease)>, StoreError> {
-    if !tenant.sees(endpoint.app_id) {
-        return Ok(None);
-    }
+    let Some(org) = tenant.org_of(endpoint.app_id) else { return Ok(None) };
     let hold = if matches!(tx, Tx::Postgres(_)) { "FOR UPDATE" } else { "" };
     let sql = sqlx::AssertSqlSafe(format!(
         "SELECT {COLUMNS} FROM polling_consumer WHERE polling_endpoint_id = $1 AND app_id = $3 AND name = $2
              AND EXISTS (SELECT 1 FROM application WHERE id = $3 AND org = $4 AND deleted_at IS NULL) {hold}"
     ));
     let row: Option<Row> = on!(tx, db => {
-        sqlx::query_as(sql).bind(endpoint.id).bind(name).bind(endpoint.app_id).bind(&tenant.org).fetch_optional(db).await
+        sqlx::query_as(sql).bind(endpoint.id).bind(name).bind(endpoint.app_id).bind(org).fetch_optional(db).await
     })?;
     Ok(row.and_then(|row| row.leased().map(|leased| (row, leased))))
 }

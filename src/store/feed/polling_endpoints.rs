@@ -18,21 +18,21 @@ use crate::store::db::store_error::is_taken;
 use crate::store::feed::silent_consumers;
 use crate::store::{Page, PageRequest, PollingEndpointRef, Store, StoreError, Tenant, Tx, on, read};
 
-struct Row {
-    id: PollingEndpointId,
-    app_id: AppId,
-    uid: Option<Uid>,
-    disabled: bool,
-    event_types: Option<String>,
-    channels: Option<String>,
-    metadata: String,
-    created_at: Time,
-    updated_at: Time,
+from_row! {
+    struct Row {
+        id: PollingEndpointId,
+        app_id: AppId,
+        uid: Option<Uid>,
+        disabled: bool,
+        event_types: Option<String>,
+        channels: Option<String>,
+        metadata: String,
+        created_at: Time,
+        updated_at: Time,
+    }
 }
 
-from_row!(Row { id, app_id, uid, disabled, event_types, channels, metadata, created_at, updated_at });
-
-const COLUMNS: &str = "id, app_id, uid, disabled, event_types, channels, metadata, created_at, updated_at";
+const COLUMNS: &str = Row::COLUMNS;
 /// The condition that the application ($1) belongs to the organization ($2).
 const OWNED: &str = "EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL)";
 
@@ -209,9 +209,7 @@ impl Store {
         app: AppId,
         named: &PollingEndpointRef,
     ) -> Result<Option<PollingEndpoint>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         let column = match named {
             PollingEndpointRef::Id(_) => "id",
             PollingEndpointRef::Uid(_) => "uid",
@@ -219,8 +217,8 @@ impl Store {
         let sql = format!("SELECT {COLUMNS} FROM polling_endpoint WHERE app_id = $1 AND {OWNED} AND {column} = $3");
         let sql = sqlx::AssertSqlSafe(sql);
         let row: Option<Row> = read!(self, db => match named {
-            PollingEndpointRef::Id(id) => sqlx::query_as(sql).bind(app).bind(&tenant.org).bind(id).fetch_optional(db).await,
-            PollingEndpointRef::Uid(uid) => sqlx::query_as(sql).bind(app).bind(&tenant.org).bind(uid).fetch_optional(db).await,
+            PollingEndpointRef::Id(id) => sqlx::query_as(sql).bind(app).bind(org).bind(id).fetch_optional(db).await,
+            PollingEndpointRef::Uid(uid) => sqlx::query_as(sql).bind(app).bind(org).bind(uid).fetch_optional(db).await,
         })?;
         row.map(Row::polling_endpoint).transpose()
     }
@@ -235,16 +233,14 @@ impl Store {
         app: AppId,
         page: &PageRequest<PollingEndpointId>,
     ) -> Result<Page<PollingEndpoint>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(Page { data: Vec::new(), more: false });
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(Page { data: Vec::new(), more: false }) };
         let (compare, direction) = page.sql();
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM polling_endpoint WHERE app_id = $1 AND {OWNED} AND id {compare} $3
              ORDER BY id {direction} LIMIT $4"
         ));
         let rows: Vec<Row> = read!(self, db => {
-            sqlx::query_as(sql).bind(app).bind(&tenant.org).bind(page.bound()).bind(page.rows()).fetch_all(db).await
+            sqlx::query_as(sql).bind(app).bind(org).bind(page.bound()).bind(page.rows()).fetch_all(db).await
         })?;
         let found: Result<Vec<_>, _> = rows.into_iter().map(Row::polling_endpoint).collect();
         Ok(page.page(found?))

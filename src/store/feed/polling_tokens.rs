@@ -1,36 +1,18 @@
 //! Tokens of polling endpoints. Only hashes are stored.
 
-use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use crate::domain::access::audit::action;
 use crate::domain::catalog::polling::{PollingEndpoint, PollingToken};
-use crate::domain::{AppId, OrgId, PollingEndpointId, PollingTokenId, Time};
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::catalog::applications;
+use crate::store::db::codec::from_row;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
 /// Maximum tokens kept per polling endpoint; the oldest are deleted first.
 const KEPT: i64 = 10;
 
-struct Row {
-    id: PollingTokenId,
-    org: OrgId,
-    app_id: AppId,
-    polling_endpoint_id: PollingEndpointId,
-    hint: String,
-    created_at: Time,
-    expires_at: Option<Time>,
-}
-
-from_row!(Row { id, org, app_id, polling_endpoint_id, hint, created_at, expires_at });
-
-impl From<Row> for PollingToken {
-    fn from(row: Row) -> PollingToken {
-        let Row { id, org, app_id, polling_endpoint_id, hint, created_at, expires_at } = row;
-        PollingToken { id, org, app_id, polling_endpoint_id, hint, created_at, expires_at }
-    }
-}
+from_row!(PollingToken { id, org, app_id, polling_endpoint_id, hint, created_at, expires_at });
 
 const COLUMNS: &str = "t.id, p.org, t.app_id, t.polling_endpoint_id, t.hint, t.created_at, t.expires_at";
 const TABLES: &str = "polling_token t JOIN application p ON p.id = t.app_id AND p.deleted_at IS NULL";
@@ -111,9 +93,9 @@ impl Store {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM {TABLES} WHERE t.polling_endpoint_id = $1 AND p.org = $2 ORDER BY t.id DESC LIMIT 1"
         ));
-        let row: Option<Row> =
+        let token: Option<PollingToken> =
             read!(self, db => sqlx::query_as(sql).bind(endpoint.id).bind(&tenant.org).fetch_optional(db).await)?;
-        Ok(row.map(PollingToken::from).filter(|token| tenant.sees(token.app_id)))
+        Ok(token.filter(|token| tenant.sees(token.app_id)))
     }
 
     /// Looks up a token by its hash, valid or not, for authentication. Timing reveals nothing about a token of 256
@@ -123,7 +105,6 @@ impl Store {
     /// The store is unavailable.
     pub async fn polling_token_by_hash(&self, hash: &TokenHash) -> Result<Option<PollingToken>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM {TABLES} WHERE t.hash = $1"));
-        let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
-        Ok(row.map(PollingToken::from))
+        Ok(read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?)
     }
 }

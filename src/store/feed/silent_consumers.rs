@@ -25,18 +25,18 @@ pub struct SilenceReport {
     pub more: bool,
 }
 
-/// A consumer that is due.
-struct Row {
-    polling_endpoint_id: PollingEndpointId,
-    name: String,
-    app_id: AppId,
-    polled_at: Time,
-    org: OrgId,
-    uid: Option<Uid>,
-    disabled: bool,
+from_row! {
+    /// A consumer that is due.
+    struct Row {
+        polling_endpoint_id: PollingEndpointId,
+        name: String,
+        app_id: AppId,
+        polled_at: Time,
+        org: OrgId,
+        uid: Option<Uid>,
+        disabled: bool,
+    }
 }
-
-from_row!(Row { polling_endpoint_id, name, app_id, polled_at, org, uid, disabled });
 
 impl Store {
     /// Reports consumers that have not polled for `after`. Handles a limited number, see [`SilenceReport::more`].

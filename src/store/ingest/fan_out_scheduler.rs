@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fan_out::{PACK, STEP};
+use crate::domain::retry_backoff::RetryBackoff;
 use crate::domain::{AppId, Time};
 
-/// Backoff after the first failure; doubled after each further one.
-const MIN_BACKOFF: Duration = Duration::from_secs(1);
-const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// The waits of an application whose steps fail.
+const BACKOFF: RetryBackoff = RetryBackoff::new(Duration::from_secs(1), Duration::from_secs(300));
 /// Maximum applications that back off at once. Beyond that, the one whose backoff ends first is retried early.
 const MAX_FAILING: usize = 1_024;
 
@@ -42,7 +42,7 @@ impl Default for FanOutScheduler {
 #[derive(Clone, Copy, Debug)]
 struct FailingApp {
     until: Time,
-    backoff: Duration,
+    backoff: RetryBackoff,
     /// Maximum packs of its next step.
     packs: usize,
 }
@@ -71,12 +71,13 @@ impl FanOutScheduler {
     /// A step of up to `packs` packs failed.
     pub(super) fn failed(&mut self, app: AppId, packs: usize, now: Time) {
         let before = self.failing.get(&app).map(|failing| failing.backoff);
-        let backoff = before.map_or(MIN_BACKOFF, |backoff| (backoff * 2).clamp(MIN_BACKOFF, MAX_BACKOFF));
+        let mut backoff = before.unwrap_or(BACKOFF);
+        let wait = backoff.failed();
         if before.is_none() && self.failing.len() >= MAX_FAILING {
             let first = self.failing.iter().min_by_key(|(_, failing)| failing.until).map(|(app, _)| *app);
             first.and_then(|app| self.failing.remove(&app));
         }
-        self.failing.insert(app, FailingApp { until: now.plus(backoff), backoff, packs: (packs / 2).max(1) });
+        self.failing.insert(app, FailingApp { until: now.plus(wait), backoff, packs: (packs / 2).max(1) });
     }
 
     /// A step of up to `packs` packs succeeded and took `took`. After a failure the application's next step may be
@@ -90,7 +91,7 @@ impl FanOutScheduler {
         if packs >= self.packs {
             self.failing.remove(&app);
         } else if let Some(failing) = self.failing.get_mut(&app) {
-            *failing = FailingApp { until: now, backoff: Duration::ZERO, packs: packs * 2 };
+            *failing = FailingApp { until: now, backoff: BACKOFF, packs: packs * 2 };
         }
     }
 

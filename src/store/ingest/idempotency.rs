@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::domain::Time;
 use crate::store::db::sqlite;
 use crate::store::ingest::accept::{AcceptItem, Rejection};
-use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
+use crate::store::{Inner, Store, StoreError, Tx, on, read_vital, write_one};
 
 /// The lifetime of a key.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(12 * 3_600);
@@ -95,18 +95,8 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn delete_expired_idempotency_keys(&self, now: Time, limit: i64) -> Result<u64, StoreError> {
-        self.retry_conflicts(|| async {
-            const SQL: &str =
-                "DELETE FROM once WHERE hash IN (SELECT hash FROM once WHERE at <= $1 ORDER BY at LIMIT $2)";
-            let cutoff = now.minus(IDEMPOTENCY_TTL);
-            let mut tx = self.begin().await?;
-            let deleted = on!(tx, db => {
-                sqlx::query(SQL).bind(cutoff).bind(limit).execute(db).await.map(|done| done.rows_affected())
-            })?;
-            tx.commit().await?;
-            Ok(deleted)
-        })
-        .await
+        const SQL: &str = "DELETE FROM once WHERE hash IN (SELECT hash FROM once WHERE at <= $1 ORDER BY at LIMIT $2)";
+        write_one!(self, sqlx::query(SQL).bind(now.minus(IDEMPOTENCY_TTL)).bind(limit))
     }
 
     /// Inserts this handle's key, if it has one, with a reference to the object to be created. Must come first in a

@@ -4,7 +4,6 @@
 //! `endpoint.version` is the application's version at the last change of the endpoint, its headers or its secrets. An
 //! endpoint that was read at that version or a later one is current.
 
-use crate::store::db::codec::from_row;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use crate::domain::signing::master_key::MasterKey;
 use crate::domain::signing::secret::Secret;
 use crate::domain::signing::signature::Signing;
 use crate::domain::{AppId, EndpointId, Invalid, Time};
+use crate::store::db::codec::from_row;
 use crate::store::db::codec::{self, EndpointRow};
 use crate::store::db::sqlite;
 use crate::store::ingest::message_routing::{AppRow, LiveEndpoint, apps};
@@ -31,15 +31,15 @@ const CHUNK: usize = 1_000;
 const UNREADABLE: &str =
     "nothing was sent: this endpoint's signing secret or headers cannot be read; see the server's log for the reason";
 
-/// An endpoint and the version of its application at its last change.
-pub(in crate::store) struct EndpointVersion {
-    pub(in crate::store) id: EndpointId,
-    pub(in crate::store) app_id: AppId,
-    version: i64,
-    pub(in crate::store) deleted: bool,
+from_row! {
+    /// An endpoint and the version of its application at its last change.
+    pub(in crate::store) struct EndpointVersion {
+        pub(in crate::store) id: EndpointId,
+        pub(in crate::store) app_id: AppId,
+        version: i64,
+        pub(in crate::store) deleted: bool,
+    }
 }
-
-from_row!(EndpointVersion { id, app_id, version, deleted });
 
 /// The result of [`load`].
 #[derive(Default)]
@@ -191,8 +191,7 @@ fn live_endpoint(
         org: app.org.clone(),
         version: app.version,
         slot,
-        app_throttle: app.throttle(),
-        app_slots: app.slots(),
+        app_rate: app.rate(),
         url: Url::parse(endpoint.spec.request_url()).ok(),
         endpoint,
         signing,

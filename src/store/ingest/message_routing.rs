@@ -7,7 +7,6 @@
 //! Invariant: no cached view is used before [`resolve`] has compared its version with the store's **inside the
 //! accepting transaction**. An endpoint that another process created a moment ago gets its delivery.
 
-use crate::store::db::codec::from_row;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use crate::domain::signing::master_key::MasterKey;
 use crate::domain::signing::signature::Signing;
 use crate::domain::{AppId, EndpointId, OrgId, Uid};
 use crate::store::db::codec;
+use crate::store::db::codec::from_row;
 use crate::store::db::sqlite;
 use crate::store::ingest::accept::Rejection;
 use crate::store::ingest::routing_cache::RoutingCache;
@@ -33,23 +33,30 @@ pub struct LiveEndpoint {
     /// version while that of the application grows.
     pub version: i64,
     pub endpoint: Endpoint,
-    /// Assigned when the endpoint was created.
-    pub slot: u8,
-    /// Messages per second to all endpoints of its application together.
-    pub app_throttle: Option<u16>,
-    /// The number of slots that the application's endpoints are spread over; each slot gets an equal share of the rate.
-    pub app_slots: u16,
     /// `None`: the stored URL does not parse, and every attempt fails.
     pub url: Option<Url>,
     /// `Err`: its secret or headers are unreadable; every attempt fails with this detail. Other endpoints are not
     /// affected.
     pub signing: Result<Signing, &'static str>,
+    /// Assigned when the endpoint was created.
+    pub slot: u8,
+    /// `None`: its application has no limit.
+    pub app_rate: Option<AppRate>,
+}
+
+/// The rate limit of an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppRate {
+    /// Messages per second to all its endpoints together.
+    pub per_second: u16,
+    /// The number of slots that its endpoints are spread over; each slot gets an equal share of the rate.
+    pub slots: u16,
 }
 
 impl LiveEndpoint {
     /// Whether its application-wide values are those of `app`.
     pub(in crate::store) fn agrees_with(&self, app: &AppRow) -> bool {
-        (self.app_throttle, self.app_slots) == (app.throttle(), app.slots())
+        self.app_rate == app.rate()
     }
 }
 
@@ -151,30 +158,26 @@ pub(in crate::store) async fn view_in_transaction(
     Ok(routing_load::load_whole(tx, cache, master, &[row]).await?.pop().map(Arc::new))
 }
 
-#[derive(Clone)]
-pub(in crate::store) struct AppRow {
-    pub(in crate::store) id: AppId,
-    pub(in crate::store) org: OrgId,
-    uid: Option<Uid>,
-    throttle_rate: Option<i32>,
-    endpoints_made: i32,
-    pub(in crate::store) version: i64,
-    /// Changes up to this version cannot be listed: the rows of deleted endpoints may be gone.
-    changes_from: i64,
-    operational: bool,
+from_row! {
+    #[derive(Clone)]
+    pub(in crate::store) struct AppRow {
+        pub(in crate::store) id: AppId,
+        pub(in crate::store) org: OrgId,
+        uid: Option<Uid>,
+        throttle_rate: Option<i32>,
+        endpoints_made: i32,
+        pub(in crate::store) version: i64,
+        /// Changes up to this version cannot be listed: the rows of deleted endpoints may be gone.
+        changes_from: i64,
+        operational: bool,
+    }
 }
 
-from_row!(AppRow { id, org, uid, throttle_rate, endpoints_made, version, changes_from, operational });
-
 impl AppRow {
-    /// Messages per second to all its endpoints together.
-    pub(in crate::store) fn throttle(&self) -> Option<u16> {
-        self.throttle_rate.and_then(|rate| u16::try_from(rate).ok())
-    }
-
-    /// The number of slots that its endpoints are spread over.
-    pub(in crate::store) fn slots(&self) -> u16 {
-        slots_for(i64::from(self.endpoints_made))
+    /// Its rate limit.
+    pub(in crate::store) fn rate(&self) -> Option<AppRate> {
+        let per_second = self.throttle_rate.and_then(|rate| u16::try_from(rate).ok())?;
+        Some(AppRate { per_second, slots: slots_for(i64::from(self.endpoints_made)) })
     }
 
     /// An upper bound of its current number of endpoints.

@@ -20,14 +20,14 @@ pub mod relay_batch_size;
 mod row_checks;
 pub(in crate::store) mod stuck_rows;
 
-use crate::store::db::codec::from_row;
 use std::collections::BTreeSet;
 
 use crate::domain::{AppId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::ingest::outbox::outbox_actions::StuckKey;
 use crate::store::ingest::outbox::relay::{POSTGRES_LOOK_AT, SQLITE_LOOK_AT, from_watermark};
 use crate::store::recording::operational;
-use crate::store::{Backend, Store, StoreError, Tx, on, read, read_vital};
+use crate::store::{Backend, Store, StoreError, Tx, on, read, read_vital, write_one};
 
 /// One step of the relay.
 #[derive(Clone, Copy, Debug)]
@@ -80,17 +80,17 @@ pub struct StuckRow {
     pub look_at: Time,
 }
 
-/// A stuck row as read. Text is read as bytes, because SQLite's text columns accept any value.
-struct StuckColumns {
-    id: i64,
-    application: Option<Vec<u8>>,
-    event_type: Option<Vec<u8>>,
-    stuck_reason: Vec<u8>,
-    stuck_since: Time,
-    look_at: Time,
+from_row! {
+    /// A stuck row as read. Text is read as bytes, because SQLite's text columns accept any value.
+    struct StuckColumns {
+        id: i64,
+        application: Option<Vec<u8>>,
+        event_type: Option<Vec<u8>>,
+        stuck_reason: Vec<u8>,
+        stuck_since: Time,
+        look_at: Time,
+    }
 }
-
-from_row!(StuckColumns { id, application, event_type, stuck_reason, stuck_since, look_at });
 
 impl From<StuckColumns> for StuckRow {
     fn from(row: StuckColumns) -> StuckRow {
@@ -184,15 +184,9 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn outbox_retry_all(&self) -> Result<(), StoreError> {
-        self.retry_conflicts(|| async {
-            let mut tx = self.begin().await?;
-            const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL";
-            on!(tx, db => sqlx::query(SQL).execute(db).await.map(drop))?;
-            tx.commit().await?;
-            self.reset_outbox_watermark();
-            Ok(())
-        })
-        .await
+        write_one!(self, sqlx::query("UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL"))?;
+        self.reset_outbox_watermark();
+        Ok(())
     }
 
     /// Counts waiting and stuck rows, up to 100,000 of each.

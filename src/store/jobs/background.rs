@@ -1,16 +1,16 @@
 //! Background tasks: start, read, list, cancel, delete.
 //!
-//! * [`BackgroundSpec`]: the request: kind, scope, filter, requester and expected size.
+//! * [`BackgroundSpec`]: the request: kind, scope, selection, requester and expected size.
 //! * [`Background`]: the task with its stage and progress.
 
-use crate::store::db::codec::from_row;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::access::audit::action;
 use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
-use crate::domain::{AppId, BackgroundId, Time};
+use crate::domain::{AppId, BackgroundId, Time, TimeRange};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::codec;
+use crate::store::db::codec::from_row;
 use crate::store::jobs::reconcile::{ReceivedMessageIds, ReconcileSpec};
 use crate::store::jobs::reconcile_task;
 use crate::store::jobs::resent_deliveries;
@@ -36,13 +36,46 @@ pub struct ExpectedCount {
 pub struct BackgroundSpec {
     pub kind: TaskKind,
     pub scope: TaskScope,
-    pub filter: EndpointMessageFilter,
-    /// `Some`: the deliveries of a list with this filter, instead of `filter`.
-    pub listed: Option<DeliveryFilter>,
+    pub selection: TaskSelection,
     /// Display name of the requester.
     pub by: String,
     /// `None`: not counted.
     pub total: Option<ExpectedCount>,
+}
+
+/// The deliveries of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskSelection {
+    /// Those of messages that match, within the task's scope.
+    Messages(EndpointMessageFilter),
+    /// Those of a list.
+    Listed(DeliveryFilter),
+}
+
+impl TaskSelection {
+    /// The times at which the messages were accepted.
+    pub fn accepted(&self) -> TimeRange {
+        match self {
+            TaskSelection::Messages(filter) => filter.accepted,
+            TaskSelection::Listed(filter) => filter.accepted,
+        }
+    }
+
+    /// The filter of messages; `None`: a list.
+    pub fn messages(&self) -> Option<&EndpointMessageFilter> {
+        match self {
+            TaskSelection::Messages(filter) => Some(filter),
+            TaskSelection::Listed(_) => None,
+        }
+    }
+
+    /// The filter of a list; `None`: messages.
+    pub fn listed(&self) -> Option<&DeliveryFilter> {
+        match self {
+            TaskSelection::Messages(_) => None,
+            TaskSelection::Listed(filter) => Some(filter),
+        }
+    }
 }
 
 /// A background task.
@@ -71,19 +104,19 @@ pub enum StartResult {
     NotFound,
 }
 
-struct Row {
-    id: BackgroundId,
-    app_id: Option<AppId>,
-    kind: String,
-    state: String,
-    data: String,
-    created_at: Time,
-    updated_at: Time,
+from_row! {
+    struct Row {
+        id: BackgroundId,
+        app_id: Option<AppId>,
+        kind: String,
+        state: String,
+        data: String,
+        created_at: Time,
+        updated_at: Time,
+    }
 }
 
-from_row!(Row { id, app_id, kind, state, data, created_at, updated_at });
-
-const COLUMNS: &str = "id, app_id, kind, state, data, created_at, updated_at";
+const COLUMNS: &str = Row::COLUMNS;
 
 impl Row {
     /// Whether the tenant can see the task. A token of one application does not see tasks of the organization scope.
@@ -93,11 +126,14 @@ impl Row {
 
     fn background(self) -> Result<Background, StoreError> {
         let data: TaskData = codec::from_json(&self.data)?;
-        let (scope, filter) = (data.scope(self.app_id)?, data.filter());
-        let listed = data.listed.as_ref().map(|listed| listed.filter(self.app_id));
+        let scope = data.scope(self.app_id)?;
+        let selection = match &data.listed {
+            None => TaskSelection::Messages(data.filter()),
+            Some(listed) => TaskSelection::Listed(listed.filter(self.app_id)),
+        };
         Ok(Background {
             id: self.id,
-            spec: BackgroundSpec { kind: kind(&self.kind)?, scope, filter, listed, by: data.by, total: data.total },
+            spec: BackgroundSpec { kind: kind(&self.kind)?, scope, selection, by: data.by, total: data.total },
             stage: TaskStage::from_word(&self.state)
                 .ok_or_else(|| StoreError::Damaged(format!("background task with stage {:?}", self.state)))?,
             looked: data.looked,
@@ -140,9 +176,8 @@ impl Store {
         now: Time,
     ) -> Result<StartResult, StoreError> {
         let scope = TaskScope::Endpoint(spec.app, spec.endpoint);
-        let filter = spec.filter();
-        let work =
-            BackgroundSpec { kind: TaskKind::Reconcile, scope, filter, listed: None, by: by.to_owned(), total: None };
+        let selection = TaskSelection::Messages(spec.filter());
+        let work = BackgroundSpec { kind: TaskKind::Reconcile, scope, selection, by: by.to_owned(), total: None };
         self.start_task(tenant, &work, Some(spec), now).await
     }
 

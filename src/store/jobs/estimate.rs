@@ -5,10 +5,11 @@ use uuid::Uuid;
 
 use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::{MessageId, OrgId, Time};
-use crate::store::jobs::background::BackgroundSpec;
+use crate::store::jobs::background::{BackgroundSpec, TaskSelection};
 use crate::store::jobs::endpoint_cursor::{ScopedEndpoint, TaskPosition};
 use crate::store::jobs::estimate_many;
 use crate::store::jobs::replay::{EndpointStep, ReplayBudget};
+use crate::store::query::endpoint_messages::EndpointMessageFilter;
 use crate::store::{Backend, Store, StoreError, Tenant, Tx, on};
 
 /// Maximum deliveries or messages scanned per chunk.
@@ -37,6 +38,8 @@ impl Store {
         from: Option<TaskPosition>,
     ) -> Result<EstimateChunk, StoreError> {
         let mut tally = EstimateChunk { found: 0, next: None };
+        // A list is counted by its own statement.
+        let TaskSelection::Messages(filter) = &spec.selection else { return Ok(tally) };
         let seen = spec.scope.app().map_or(tenant.only.is_none(), |app| tenant.sees(app));
         if !seen {
             return Ok(tally);
@@ -45,7 +48,7 @@ impl Store {
         let mut tx = self.read_tx().await?;
         let begins = from.is_none_or(|at| at.message.is_max());
         if let (Tx::Postgres(_), true, TaskKind::Recover | TaskKind::BulkReplay) = (&tx, begins, spec.kind)
-            && let Some(tally) = self.count_many(&mut tx, tenant, spec, from).await?
+            && let Some(tally) = self.count_many(&mut tx, tenant, (spec.scope, filter), from).await?
         {
             return Ok(tally);
         }
@@ -66,7 +69,7 @@ impl Store {
                     (next, at)
                 }
             };
-            let chunk = count(&mut tx, &tenant.org, spec, (&reached, at.message), looks).await?;
+            let chunk = count(&mut tx, &tenant.org, (spec.kind, filter), (&reached, at.message), looks).await?;
             tally.found += chunk.found;
             if let (TaskScope::Endpoint(..), None) = (spec.scope, chunk.next) {
                 tally.next = None;
@@ -89,13 +92,13 @@ impl Store {
         &self,
         tx: &mut Tx,
         tenant: &Tenant,
-        spec: &BackgroundSpec,
+        (scope, filter): (TaskScope, &EndpointMessageFilter),
         from: Option<TaskPosition>,
     ) -> Result<Option<EstimateChunk>, StoreError> {
         let from = from.unwrap_or_else(TaskPosition::beginning);
-        let reached = self.endpoints_after(tx, &tenant.org, spec.scope, from, estimate_many::MANY).await?;
+        let reached = self.endpoints_after(tx, &tenant.org, scope, from, estimate_many::MANY).await?;
         let Tx::Postgres(connection) = tx else { return Ok(None) };
-        let counted = estimate_many::count_sent(connection, &tenant.org, &spec.filter, &reached).await?;
+        let counted = estimate_many::count_sent(connection, &tenant.org, filter, &reached).await?;
         let all = counted.endpoints == reached.len();
         Ok(match counted.endpoints.checked_sub(1).and_then(|last| reached.get(last)) {
             None if all => Some(EstimateChunk { found: 0, next: None }),
@@ -128,20 +131,19 @@ struct Chunk {
 async fn count(
     tx: &mut Tx,
     org: &OrgId,
-    spec: &BackgroundSpec,
+    (kind, filter): (TaskKind, &EndpointMessageFilter),
     (reached, from): (&ScopedEndpoint, Uuid),
     looks: usize,
 ) -> Result<Chunk, StoreError> {
     let room = ReplayBudget { looks, sends: 0 };
     let ScopedEndpoint { endpoint, slot } = reached;
-    let step =
-        EndpointStep { org, app: endpoint.app_id, endpoint, slot: *slot, filter: &spec.filter, room, now: Time::ZERO };
+    let step = EndpointStep { org, app: endpoint.app_id, endpoint, slot: *slot, filter, room, now: Time::ZERO };
     let mut found = 0;
-    match spec.kind {
+    match kind {
         TaskKind::Recover | TaskKind::BulkReplay => {
             let last = nth(tx, &step, from).await?;
-            let end = last.map_or(spec.filter.ids().1, after);
-            for row in step.read_sent(tx, spec.filter.sql_of_states(tx.kind()), from, end).await? {
+            let end = last.map_or(filter.ids().1, after);
+            for row in step.read_sent(tx, filter.sql_of_states(tx.kind()), from, end).await? {
                 found += i64::from(step.should_resend(&row)?);
             }
             Ok(Chunk { found, looked: if last.is_some() { looks } else { 1 }, next: last.map(|last| last.0) })

@@ -1,15 +1,15 @@
 //! Resending the deliveries of a list. A step first reads deliveries by the list's own statement (oldest first), then
 //! requeues them in a short transaction. Deliveries that changed in between are skipped.
 
-use crate::store::db::codec::from_row;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::deliveries::background::TaskStage;
 use crate::domain::deliveries::delivery::DeliveryState;
-use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
+use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time, TimeRange};
 use crate::store::db::codec;
+use crate::store::db::codec::from_row;
 use crate::store::db::statement::query_of;
 use crate::store::jobs::job_lease::{RenewedTask, StepResult, TaskLease, ended, renew};
 use crate::store::jobs::resent_deliveries;
@@ -49,8 +49,8 @@ impl ListResendData {
             endpoint: filter.endpoint,
             event_types: filter.event_types.clone(),
             class: filter.class,
-            since: filter.since.micros(),
-            until: filter.until.micros(),
+            since: filter.accepted.since.micros(),
+            until: filter.accepted.until.micros(),
             messages: filter.messages.clone(),
             text: filter.text.clone(),
             resent: filter.resent,
@@ -67,8 +67,7 @@ impl ListResendData {
             endpoint: self.endpoint,
             event_types: self.event_types.clone(),
             class: self.class,
-            since: Time::from_micros(self.since),
-            until: Time::from_micros(self.until),
+            accepted: TimeRange { since: Time::from_micros(self.since), until: Time::from_micros(self.until) },
             messages: self.messages.clone(),
             text: self.text.clone(),
             resent: self.resent,
@@ -83,17 +82,17 @@ pub(super) struct ListResendTask {
     listed: ListResendData,
 }
 
-/// A delivery to resend.
-struct Row {
-    message_id: MessageId,
-    endpoint_id: EndpointId,
-    app_id: AppId,
-    slot: i16,
-    state: i16,
-    generation: i32,
+from_row! {
+    /// A delivery to resend.
+    struct Row {
+        message_id: MessageId,
+        endpoint_id: EndpointId,
+        app_id: AppId,
+        slot: i16,
+        state: i16,
+        generation: i32,
+    }
 }
-
-from_row!(Row { message_id, endpoint_id, app_id, slot, state, generation });
 
 impl Row {
     fn key(&self) -> DeliveryKey {

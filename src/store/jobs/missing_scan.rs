@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::deliveries::id_digest::{BucketMessage, IdBucket};
-use crate::domain::{MessageId, OrgId, Time};
+use crate::domain::{MessageId, OrgId, Time, TimeRange};
 use crate::store::jobs::reconcile::{ReceivedMessageIds, ReconcileSpec};
 use crate::store::jobs::replay::{EndpointStep, MissingRow, ReplayBudget};
 use crate::store::query::endpoint_messages::{EndpointDeliveryRow, EndpointMessageFilter};
@@ -76,10 +76,11 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// The period of the comparison, extended to whole buckets.
 fn whole_buckets(spec: &ReconcileSpec<'_>) -> EndpointMessageFilter {
-    let begin = spec.received.bucket_of(MessageId::floor(spec.since)).map(|bucket| bucket.first.time());
-    let end = spec.received.bucket_of(ceiling(spec.until)).map(|bucket| bucket.last.time().plus(MILLISECOND));
-    let (since, until) = (begin.unwrap_or(spec.since), end.unwrap_or(spec.until));
-    EndpointMessageFilter { since: since.min(spec.since), until: until.max(spec.until), ..spec.filter() }
+    let TimeRange { since, until } = spec.accepted;
+    let begin = spec.received.bucket_of(MessageId::floor(since)).map(|bucket| bucket.first.time());
+    let end = spec.received.bucket_of(ceiling(until)).map(|bucket| bucket.last.time().plus(MILLISECOND));
+    let accepted = TimeRange { since: begin.unwrap_or(since).min(since), until: end.unwrap_or(until).max(until) };
+    EndpointMessageFilter { accepted, ..spec.filter() }
 }
 
 impl EndpointStep<'_> {
@@ -153,7 +154,7 @@ impl EndpointStep<'_> {
                 continue;
             }
             let missing = !held
-                && (spec.since..spec.until).contains(&row.message.accepted_at)
+                && (spec.accepted.since..spec.accepted.until).contains(&row.message.accepted_at)
                 && self.is_missing_unless_received(&row)?;
             if missing && found.rows.len() == limit {
                 return Ok(false);

@@ -18,7 +18,7 @@ use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::deliveries::id_digest::{IdBucket, IdDigest};
 use crate::domain::deliveries::message::Message;
 use crate::domain::limits::PAGE_BYTES;
-use crate::domain::{AppId, EndpointId, MessageId, Time};
+use crate::domain::{AppId, EndpointId, MessageId, TimeRange};
 use crate::store::jobs::background::scope_exists;
 use crate::store::jobs::missing_scan::CandidateRow;
 use crate::store::query::endpoint_messages::{EndpointDeliveryRow, EndpointMessageFilter};
@@ -90,10 +90,7 @@ impl ReceivedMessageIds {
 pub struct ReconcileSpec<'r> {
     pub app: AppId,
     pub endpoint: EndpointId,
-    /// Accepted at this time or later.
-    pub since: Time,
-    /// Accepted before this time.
-    pub until: Time,
+    pub accepted: TimeRange,
     /// After this message.
     pub after: Option<MessageId>,
     pub received: &'r ReceivedMessageIds,
@@ -104,7 +101,7 @@ pub struct ReconcileSpec<'r> {
 impl ReconcileSpec<'_> {
     /// The time range as a filter.
     pub(in crate::store) fn filter(&self) -> EndpointMessageFilter {
-        EndpointMessageFilter { since: self.since, until: self.until, ..EndpointMessageFilter::default() }
+        EndpointMessageFilter { accepted: self.accepted, ..EndpointMessageFilter::default() }
     }
 }
 
@@ -171,6 +168,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Time;
     use crate::domain::deliveries::id_digest::IdHash;
 
     #[test]

@@ -54,8 +54,7 @@ impl Store {
         let spec = ReconcileSpec {
             app: task.app,
             endpoint: task.endpoint,
-            since: task.filter.since,
-            until: task.filter.until,
+            accepted: task.filter.accepted,
             after: task.after,
             received: &task.received,
             bounded: task.bounded,

@@ -52,17 +52,17 @@ pub(in crate::store) struct EndpointStep<'a> {
     pub now: Time,
 }
 
-/// A message of the endpoint's application, with the fields that decide whether the endpoint is missing it.
-pub(in crate::store) struct MissingRow {
-    pub id: MessageId,
-    event_type: String,
-    channels: Option<String>,
-    pub accepted_at: Time,
-    /// The message already has a delivery, or its content is deleted.
-    passed: i32,
+from_row! {
+    /// A message of the endpoint's application, with the fields that decide whether the endpoint is missing it.
+    pub(in crate::store) struct MissingRow {
+        pub id: MessageId,
+        event_type: String,
+        channels: Option<String>,
+        pub accepted_at: Time,
+        /// The message already has a delivery, or its content is deleted.
+        passed: i32,
+    }
 }
-
-from_row!(MissingRow { id, event_type, channels, accepted_at, passed });
 
 /// The result of one step.
 pub(in crate::store) struct EndpointStepResult {
@@ -169,10 +169,10 @@ impl EndpointStep<'_> {
     /// Whether a message matches the endpoint's filters and has no delivery. If the endpoint is disabled, the delivery
     /// stays pending.
     pub(in crate::store) fn is_missing(&self, row: &MissingRow) -> Result<bool, StoreError> {
-        let filter = self.filter;
+        let event_types = &self.filter.topics.event_types;
         let meant = row.passed == 0
-            && (filter.since..filter.until).contains(&row.accepted_at)
-            && (filter.event_types.is_empty() || filter.event_types.contains(&row.event_type));
+            && self.filter.accepted.contains(row.accepted_at)
+            && (event_types.is_empty() || event_types.contains(&row.event_type));
         if !meant {
             return Ok(false);
         }

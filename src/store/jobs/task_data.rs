@@ -5,12 +5,13 @@ use uuid::Uuid;
 
 use crate::domain::deliveries::background::TaskScope;
 use crate::domain::deliveries::delivery::DeliveryStatus;
-use crate::domain::{AppId, EndpointId, MessageId, Time};
+use crate::domain::{AppId, EndpointId, MessageId, Time, TimeRange};
 use crate::store::StoreError;
 use crate::store::jobs::background::{BackgroundSpec, ExpectedCount};
 use crate::store::jobs::endpoint_cursor::TaskPosition;
 use crate::store::jobs::list_resend::ListResendData;
 use crate::store::query::endpoint_messages::EndpointMessageFilter;
+use crate::store::query::topic_filter::TopicFilter;
 
 /// The column `data`: request and progress, as JSON.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -44,20 +45,20 @@ pub(in crate::store) struct TaskData {
 
 impl TaskData {
     pub fn new(spec: &BackgroundSpec) -> TaskData {
-        let filter = &spec.filter;
+        let filter = spec.selection.messages().cloned().unwrap_or_default();
         TaskData {
             endpoint: spec.scope.endpoint().map(|id| id.to_string()).unwrap_or_default(),
             by: spec.by.clone(),
             total: spec.total,
-            since: filter.since.micros(),
-            until: filter.until.micros(),
-            event_types: filter.event_types.clone(),
-            channel: filter.channel.clone(),
-            tag: filter.tag.clone(),
+            since: filter.accepted.since.micros(),
+            until: filter.accepted.until.micros(),
+            event_types: filter.topics.event_types,
+            channel: filter.topics.channel,
+            tag: filter.topics.tag,
             standings: filter.standings.iter().map(|standing| standing.word().to_owned()).collect(),
             failing: filter.failing == Some(true),
             status_class: filter.status_class,
-            listed: spec.listed.as_ref().map(ListResendData::new),
+            listed: spec.selection.listed().map(ListResendData::new),
             ..TaskData::default()
         }
     }
@@ -73,11 +74,12 @@ impl TaskData {
 
     pub fn filter(&self) -> EndpointMessageFilter {
         EndpointMessageFilter {
-            since: Time::from_micros(self.since),
-            until: Time::from_micros(self.until),
-            event_types: self.event_types.clone(),
-            channel: self.channel.clone(),
-            tag: self.tag.clone(),
+            accepted: TimeRange { since: Time::from_micros(self.since), until: Time::from_micros(self.until) },
+            topics: TopicFilter {
+                event_types: self.event_types.clone(),
+                channel: self.channel.clone(),
+                tag: self.tag.clone(),
+            },
             standings: self.standings.iter().filter_map(|word| DeliveryStatus::from_word(word)).collect(),
             failing: self.failing.then_some(true),
             status_class: self.status_class,

@@ -31,22 +31,20 @@ impl Store {
         now: Time,
     ) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
-            if !tenant.sees(app) {
-                return Ok(false);
-            }
+            let Some(org) = tenant.org_of(app) else { return Ok(false) };
             const SQL: &str = "UPDATE message SET payload = NULL, content_until = NULL WHERE id = $1 AND app_id = $2
                  AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)";
             let mut tx = self.begin().await?;
             let found = on!(tx, db => {
-                sqlx::query(SQL).bind(message).bind(app).bind(&tenant.org).execute(db).await.map(|done| done.rows_affected())
+                sqlx::query(SQL).bind(message).bind(app).bind(org).execute(db).await.map(|done| done.rows_affected())
             })?;
             if found == 0 {
                 return Ok(false);
             }
-            let ended = end_pending(&mut tx, PendingFilter::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
+            let ended =
+                end_pending(&mut tx, PendingFilter::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
             let target = message.to_string();
-            self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::CONTENT_DELETED, &target).within(app), now).await?;
-            tx.commit().await?;
+            self.commit_audited(tx, NewAuditEntry::of(org, action::CONTENT_DELETED, &target).within(app), now).await?;
             self.ended(&ended);
             Ok(true)
         })
@@ -66,22 +64,19 @@ impl Store {
         now: Time,
     ) -> Result<bool, StoreError> {
         self.retry_conflicts(|| async {
-            if !tenant.sees(app) {
-                return Ok(false);
-            }
+            let Some(org) = tenant.org_of(app) else { return Ok(false) };
             const SQL: &str = "UPDATE attempt SET response_headers = '', response_body = $5
              WHERE message_id = $2 AND id = $1 AND app_id = $3
                  AND EXISTS (SELECT 1 FROM application WHERE id = $3 AND org = $4 AND deleted_at IS NULL)";
             let mut tx = self.begin().await?;
             let changed = on!(tx, db => {
                 sqlx::query(SQL)
-                    .bind(attempt).bind(message).bind(app).bind(&tenant.org).bind(EXPUNGED.as_bytes())
+                    .bind(attempt).bind(message).bind(app).bind(org).bind(EXPUNGED.as_bytes())
                     .execute(db).await.map(|done| done.rows_affected())
             })?;
             if changed > 0 {
                 let (target, detail) = (message.to_string(), format!("of {attempt}"));
-                let deleted =
-                    NewAuditEntry::of(&tenant.org, action::CONTENT_DELETED, &target).within(app).with(&detail);
+                let deleted = NewAuditEntry::of(org, action::CONTENT_DELETED, &target).within(app).with(&detail);
                 self.audit(&mut tx, deleted, now).await?;
             }
             tx.commit().await?;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::domain::{AppId, EndpointId, Time};
 use crate::store::db::{codec, sqlite};
 use crate::store::queue::ordering;
-use crate::store::{Store, StoreError, Tx, on};
+use crate::store::{Store, StoreError, Tx, on, write_one};
 
 /// Maximum rows per transaction.
 const STEP: i64 = 200;
@@ -48,7 +48,7 @@ impl Store {
     pub async fn delete_expired_secrets(&self, now: Time, limit: i64) -> Result<u64, StoreError> {
         const SQL: &str = "DELETE FROM endpoint_secret WHERE (endpoint_id, made_at) IN
              (SELECT endpoint_id, made_at FROM endpoint_secret WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)";
-        self.delete(SQL, now, limit).await
+        write_one!(self, sqlx::query(SQL).bind(now).bind(limit))
     }
 
     /// Deletes up to `limit` API keys that were revoked or expired before `before`. Returns their number.
@@ -58,19 +58,7 @@ impl Store {
     pub async fn delete_old_api_keys(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
         const SQL: &str = "DELETE FROM api_key WHERE id IN
              (SELECT id FROM api_key WHERE revoked_at < $1 OR expires_at < $1 ORDER BY id LIMIT $2)";
-        self.delete(SQL, before, limit).await
-    }
-
-    async fn delete(&self, sql: &'static str, before: Time, limit: i64) -> Result<u64, StoreError> {
-        self.retry_conflicts(|| async {
-            let mut tx = self.begin().await?;
-            let gone = on!(tx, db => {
-                sqlx::query(sql).bind(before).bind(limit).execute(db).await.map(|done| done.rows_affected())
-            })?;
-            tx.commit().await?;
-            Ok(gone)
-        })
-        .await
+        write_one!(self, sqlx::query(SQL).bind(before).bind(limit))
     }
 
     /// Purges endpoints without pending deliveries. Returns their number.
@@ -104,18 +92,10 @@ impl Store {
 
     /// Purges applications. Returns their number.
     async fn purge_applications(&self, deleted: Time, now: Time) -> Result<u64, StoreError> {
-        self.retry_conflicts(|| async {
-            const SQL: &str = "UPDATE application SET purged_at = $3, metadata = '{}', contact_email = NULL, throttle_rate = NULL
-                 WHERE id IN (SELECT id FROM application WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL
-                              ORDER BY deleted_at LIMIT $2)";
-            let mut tx = self.begin().await?;
-            let purged = on!(tx, db => {
-                sqlx::query(SQL).bind(deleted).bind(STEP).bind(now).execute(db).await.map(|done| done.rows_affected())
-            })?;
-            tx.commit().await?;
-            Ok(purged)
-        })
-        .await
+        const SQL: &str = "UPDATE application SET purged_at = $3, metadata = '{}', contact_email = NULL, throttle_rate = NULL
+             WHERE id IN (SELECT id FROM application WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL
+                          ORDER BY deleted_at LIMIT $2)";
+        write_one!(self, sqlx::query(SQL).bind(deleted).bind(STEP).bind(now))
     }
 
     /// Removes purged endpoints without history. Returns their number.
@@ -150,7 +130,7 @@ impl Store {
                   AND NOT EXISTS (SELECT 1 FROM endpoint WHERE endpoint.app_id = application.id)
                   AND NOT EXISTS (SELECT 1 FROM message WHERE message.app_id = application.id)
               ORDER BY deleted_at LIMIT $2)";
-        self.delete(SQL, history, STEP).await
+        write_one!(self, sqlx::query(SQL).bind(history).bind(STEP))
     }
 }
 
@@ -184,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_url_nothing_is_left_but_where_it_led() {
+    fn a_purged_url_keeps_only_scheme_host_and_port() {
         for (url, left) in [
             ("https://example.com/hook/s3cret?token=x#y", "https://example.com/"),
             ("http://user:password@example.com:8080/", "http://example.com:8080/"),

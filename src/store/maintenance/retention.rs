@@ -9,6 +9,7 @@ use crate::domain::{MessageId, Time};
 use crate::store::ingest::sent_by_hand;
 use crate::store::maintenance::rollup_compaction;
 use crate::store::queue::dead::EndedDelivery;
+use crate::store::queue::signals::Admission;
 use crate::store::recording::{operational, operational_event, record};
 use crate::store::{Store, StoreError, Tx, on};
 
@@ -52,14 +53,27 @@ impl Store {
                 expired.messages = step.delete_messages(&mut tx, table).await?;
                 expired.rows += expired.messages;
             }
-            rollup_compaction::delete_old_rollups(&mut tx, cutoff).await?;
-            sent_by_hand::delete_old_copies(&mut tx, cutoff).await?;
-            tx.commit().await?;
-            record::count_dead(DeadReason::Expired, unsent.len() as u64);
-            operational::signal_emitted(&self.inner, emitted);
+            self.commit_expired(tx, cutoff, unsent.len(), emitted).await?;
             Ok(expired)
         })
         .await
+    }
+
+    /// Commits a step of retention, without rollups before `cutoff`. Counts the `unsent` deliveries, and signals the
+    /// operational events about them.
+    pub(in crate::store) async fn commit_expired(
+        &self,
+        mut tx: Tx,
+        cutoff: Time,
+        unsent: usize,
+        emitted: Vec<Admission>,
+    ) -> Result<(), StoreError> {
+        rollup_compaction::delete_old_rollups(&mut tx, cutoff).await?;
+        sent_by_hand::delete_old_copies(&mut tx, cutoff).await?;
+        tx.commit().await?;
+        record::count_dead(DeadReason::Expired, unsent as u64);
+        operational::signal_emitted(&self.inner, emitted);
+        Ok(())
     }
 }
 

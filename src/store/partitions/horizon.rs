@@ -10,13 +10,10 @@
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{Layout, Partition, PartitionedTable, detach};
-use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
-use crate::store::ingest::sent_by_hand;
 use crate::store::maintenance::retention::{MESSAGES, ROWS, RetentionStep};
-use crate::store::maintenance::rollup_compaction;
 use crate::store::queue::dead::EndedDelivery;
-use crate::store::recording::{operational, operational_event, record};
+use crate::store::recording::{operational, operational_event};
 use crate::store::{Backend, Store, StoreError, Tx};
 
 impl Store {
@@ -31,10 +28,7 @@ impl Store {
             let Backend::Postgres(backend) = &self.inner.backend else { return self.expire(cutoff, now).await };
             let layout = Layout::read(&backend.engine).await?;
             let Some(horizon) = layout.expired_before(cutoff) else {
-                let mut tx = self.begin().await?;
-                rollup_compaction::delete_old_rollups(&mut tx, cutoff).await?;
-                sent_by_hand::delete_old_copies(&mut tx, cutoff).await?;
-                tx.commit().await?;
+                self.commit_expired(self.begin().await?, cutoff, 0, Vec::new()).await?;
                 return Ok(RetentionStep::default());
             };
             // Committed separately, before anything is deleted, because resends lock this row.
@@ -55,11 +49,7 @@ impl Store {
                 // Deliveries still queued below the horizon are scheduled and keep their message.
                 delete_rest(tx, &layout, horizon, &mut expired).await?;
             }
-            rollup_compaction::delete_old_rollups(&mut tx, cutoff).await?;
-            sent_by_hand::delete_old_copies(&mut tx, cutoff).await?;
-            tx.commit().await?;
-            record::count_dead(DeadReason::Expired, unsent.len() as u64);
-            operational::signal_emitted(&self.inner, emitted);
+            self.commit_expired(tx, cutoff, unsent.len(), emitted).await?;
             Ok(expired)
         })
         .await

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_leaving_covers_nothing_and_leaves_no_gap() {
+    fn a_detaching_partition_covers_nothing_and_leaves_no_gap() {
         let layout = messages(&[(0, 10, false), (10, 20, true), (30, 40, false)]);
         let covers = |minutes: &[u64]| {
             layout

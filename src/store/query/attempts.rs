@@ -1,6 +1,5 @@
 //! Reading attempts: of a message, of an endpoint, or the newest of an organization.
 
-use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use sqlx::QueryBuilder;
@@ -8,7 +7,8 @@ use sqlx::QueryBuilder;
 use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::db::codec;
-use crate::store::query::messages::{on_channel, on_tag, quoted};
+use crate::store::db::codec::from_row;
+use crate::store::query::topic_filter::TopicFilter;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, read};
 
 /// Selects attempts; an empty list or `None` selects all.
@@ -16,13 +16,11 @@ use crate::store::{Page, PageRequest, Store, StoreError, Tenant, read};
 pub struct AttemptFilter {
     pub message: Option<MessageId>,
     pub endpoint: Option<EndpointId>,
+    pub topics: TopicFilter,
     /// `true`: delivered; `false`: failed.
     pub delivered: Option<bool>,
     /// 100, 200, … 500: responses of that class; 0: no response.
     pub status_class: Option<i32>,
-    pub event_types: Vec<String>,
-    pub channel: Option<String>,
-    pub tag: Option<String>,
     pub before: Option<Time>,
     pub after: Option<Time>,
 }
@@ -35,43 +33,26 @@ impl AttemptFilter {
     }
 }
 
-struct Row {
-    id: AttemptId,
-    message_id: MessageId,
-    endpoint_id: EndpointId,
-    app_id: AppId,
-    number: i32,
-    trigger: i16,
-    at: Time,
-    url: String,
-    request_headers: String,
-    failure: Option<String>,
-    detail: String,
-    status: Option<i32>,
-    duration_us: i64,
-    response_headers: String,
-    response_body: Vec<u8>,
-    next_at: Option<Time>,
+from_row! {
+    struct Row {
+        id: AttemptId,
+        message_id: MessageId,
+        endpoint_id: EndpointId,
+        app_id: AppId,
+        number: i32,
+        trigger: i16,
+        at: Time,
+        url: String,
+        request_headers: String,
+        failure: Option<String>,
+        detail: String,
+        status: Option<i32>,
+        duration_us: i64,
+        response_headers: String,
+        response_body: Vec<u8>,
+        next_at: Option<Time>,
+    }
 }
-
-from_row!(Row {
-    id,
-    message_id,
-    endpoint_id,
-    app_id,
-    number,
-    trigger,
-    at,
-    url,
-    request_headers,
-    failure,
-    detail,
-    status,
-    duration_us,
-    response_headers,
-    response_body,
-    next_at
-});
 
 impl From<Row> for Attempt {
     fn from(row: Row) -> Attempt {
@@ -107,42 +88,27 @@ pub(in crate::store) const LINES: &str =
          a.duration_us, a.next_at, m.event_type, p.name AS app_name
      FROM attempt a JOIN application p ON p.id = a.app_id LEFT JOIN message m ON m.id = a.message_id";
 
-/// An attempt in a dashboard list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedAttempt {
-    pub id: AttemptId,
-    pub message_id: MessageId,
-    pub endpoint_id: EndpointId,
-    pub app_id: AppId,
-    pub number: i32,
-    pub at: Time,
-    pub url: String,
-    pub failure: Option<String>,
-    pub detail: String,
-    pub status: Option<i32>,
-    pub duration_us: i64,
-    pub next_at: Option<Time>,
-    /// `None`: the message is already deleted.
-    pub event_type: Option<String>,
-    pub app_name: String,
+from_row! {
+    /// An attempt in a dashboard list.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ListedAttempt {
+        pub id: AttemptId,
+        pub message_id: MessageId,
+        pub endpoint_id: EndpointId,
+        pub app_id: AppId,
+        pub number: i32,
+        pub at: Time,
+        pub url: String,
+        pub failure: Option<String>,
+        pub detail: String,
+        pub status: Option<i32>,
+        pub duration_us: i64,
+        pub next_at: Option<Time>,
+        /// `None`: the message is already deleted.
+        pub event_type: Option<String>,
+        pub app_name: String,
+    }
 }
-
-from_row!(ListedAttempt {
-    id,
-    message_id,
-    endpoint_id,
-    app_id,
-    number,
-    at,
-    url,
-    failure,
-    detail,
-    status,
-    duration_us,
-    next_at,
-    event_type,
-    app_name
-});
 
 impl Store {
     /// Attempts of the tenant's application, in the order of the page.
@@ -194,21 +160,9 @@ impl Store {
             if let Some(after) = filter.after {
                 sql.push(" AND at >= ").push_bind(after);
             }
-            if !filter.event_types.is_empty() || filter.channel.is_some() || filter.tag.is_some() {
+            if !filter.topics.is_any() {
                 sql.push(" AND EXISTS (SELECT 1 FROM message WHERE message.id = attempt.message_id");
-                if !filter.event_types.is_empty() {
-                    let mut list = sql.push(" AND event_type IN (").separated(", ");
-                    for name in &filter.event_types {
-                        list.push_bind(name.clone());
-                    }
-                    sql.push(")");
-                }
-                if let Some(channel) = &filter.channel {
-                    sql.push(on_channel(self)).push_bind(quoted(channel)).push(") > 0");
-                }
-                if let Some(tag) = &filter.tag {
-                    sql.push(on_tag(self)).push_bind(quoted(tag)).push(") > 0");
-                }
+                filter.topics.push(self, &mut sql);
                 sql.push(")");
             }
             sql.push(format!(" ORDER BY id {direction} LIMIT ")).push_bind(page.rows());
@@ -228,32 +182,16 @@ impl Store {
         message: MessageId,
         id: AttemptId,
     ) -> Result<Option<Attempt>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         const SQL: &str = "SELECT * FROM attempt WHERE id = $1 AND message_id = $2 AND app_id = $3
              AND EXISTS (SELECT 1 FROM application WHERE id = $3 AND org = $4 AND deleted_at IS NULL)";
         let row: Option<Row> = read!(self, db => {
-            sqlx::query_as(SQL).bind(id).bind(message).bind(app).bind(&tenant.org).fetch_optional(db).await
+            sqlx::query_as(SQL).bind(id).bind(message).bind(app).bind(org).fetch_optional(db).await
         })?;
         Ok(row.map(Attempt::from))
     }
 
-    /// The newest failed attempts to one endpoint.
-    ///
-    /// # Errors
-    /// The store is unavailable.
-    pub async fn newest_failures(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        endpoint: EndpointId,
-        limit: i64,
-    ) -> Result<Vec<ListedAttempt>, StoreError> {
-        self.newest_of_endpoint(tenant, app, endpoint, " AND a.failure IS NOT NULL", limit).await
-    }
-
-    /// The newest attempts to one endpoint.
+    /// The newest attempts to one endpoint; only failed ones if `failed`.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -262,33 +200,19 @@ impl Store {
         tenant: &Tenant,
         app: AppId,
         endpoint: EndpointId,
+        failed: bool,
         limit: i64,
     ) -> Result<Vec<ListedAttempt>, StoreError> {
-        self.newest_of_endpoint(tenant, app, endpoint, "", limit).await
-    }
-
-    async fn newest_of_endpoint(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        endpoint: EndpointId,
-        and: &str,
-        limit: i64,
-    ) -> Result<Vec<ListedAttempt>, StoreError> {
+        let only = if failed { " AND a.failure IS NOT NULL" } else { "" };
         let sql = format!(
-            "SELECT a.id, a.message_id, a.endpoint_id, a.app_id, a.number, a.at, a.url, a.failure, a.detail,
-                 a.status, a.duration_us, a.next_at, m.event_type, p.name AS app_name
-             FROM attempt a JOIN application p ON p.id = a.app_id LEFT JOIN message m ON m.id = a.message_id
-             WHERE a.endpoint_id = $1{and} AND p.id = $2 AND p.org = $3 AND p.deleted_at IS NULL
+            "{LINES} WHERE a.endpoint_id = $1{only} AND p.id = $2 AND p.org = $3 AND p.deleted_at IS NULL
              ORDER BY a.id DESC LIMIT $4"
         );
-        if !tenant.sees(app) {
-            return Ok(Vec::new());
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(Vec::new()) };
         let _scan = self.scan(tenant).await?;
         Ok(read!(self, db => {
             sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
-                .bind(endpoint).bind(app).bind(&tenant.org).bind(limit)
+                .bind(endpoint).bind(app).bind(org).bind(limit)
                 .fetch_all(db).await
         })?)
     }

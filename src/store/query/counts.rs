@@ -3,13 +3,13 @@
 //! Each minute is counted in exactly one of three tables, by minute, hour or day, so every count is the sum over the
 //! three. A row counts for a range if it overlaps it.
 
-use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::domain::{AppId, EndpointId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::db::sqlite;
 use crate::store::recording::rollups::{Bucket, Counts, CountsRow, HOURS, MINUTES, ROLLUP_LEVELS, RollupLevel, names};
 use crate::store::{Backend, Store, StoreError, Tenant, read, read_vital};
@@ -79,29 +79,31 @@ pub struct FailingEndpoint {
     pub counts: Counts,
 }
 
-/// Counts of attempts in a time range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AttemptCounts {
-    pub delivered: i64,
-    pub failed: i64,
+from_row! {
+    /// Counts of attempts in a time range.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct AttemptCounts {
+        pub delivered: i64,
+        pub failed: i64,
+    }
 }
 
-from_row!(AttemptCounts { delivered, failed });
-
-pub(super) struct BucketRow {
-    /// The number of the bucket. A rollup that began before the first bucket may have a negative one.
-    pub place: i64,
-    pub counts: CountsRow,
+from_row! {
+    pub(super) struct BucketRow {
+        /// The number of the bucket. A rollup that began before the first bucket may have a negative one.
+        pub place: i64,
+    } with {
+        pub counts: CountsRow,
+    }
 }
 
-from_row!(BucketRow { place } with { counts });
-
-struct EndpointCountsRow {
-    endpoint_id: EndpointId,
-    counts: CountsRow,
+from_row! {
+    struct EndpointCountsRow {
+        endpoint_id: EndpointId,
+    } with {
+        counts: CountsRow,
+    }
 }
-
-from_row!(EndpointCountsRow { endpoint_id } with { counts });
 
 /// The organization's ($1) endpoints, with application and endpoint between the bounds $4–$7.
 const BETWEEN: &str = "endpoint_id IN (SELECT e.id FROM endpoint e JOIN application p ON p.id = e.app_id
@@ -319,9 +321,7 @@ impl Store {
         since: Time,
         until: Time,
     ) -> Result<AttemptCounts, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(AttemptCounts::default());
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(AttemptCounts::default()) };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT CAST(COALESCE(SUM(delivered), 0) AS BIGINT) AS delivered, CAST(COALESCE(SUM(failed), 0) AS BIGINT) AS failed
              FROM ({}) AS counted WHERE at < $3",
@@ -331,7 +331,7 @@ impl Store {
         let _scan = self.scan(tenant).await?;
         Ok(read!(self, db => {
             sqlx::query_as(sql)
-                .bind(&tenant.org).bind(since).bind(until).bind(app).bind(app).bind(least).bind(most)
+                .bind(org).bind(since).bind(until).bind(app).bind(app).bind(least).bind(most)
                 .fetch_one(db).await
         })?)
     }

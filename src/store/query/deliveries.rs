@@ -1,13 +1,14 @@
 //! Deliveries of a message, and operations on them: resend, and ending those of deleted endpoints. The engine reads its
 //! lanes from [`pending_deliveries`](crate::store::queue::pending_deliveries) instead.
 
-use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use crate::domain::access::audit::action;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::access::audit::NewAuditEntry;
+use crate::store::db::codec::from_row;
+use crate::store::query::delivery_list::DeliveryKey;
 use crate::store::queue::dead::{self, PendingFilter};
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, RequeueTarget};
@@ -31,21 +32,19 @@ pub struct DeliveryView {
     pub endpoint_deleted: bool,
 }
 
-/// A due delivery in a dashboard list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DueDelivery {
-    pub message_id: MessageId,
-    pub endpoint_id: EndpointId,
-    pub app_id: AppId,
-    pub due_at: Time,
-    pub attempts: i32,
-    pub reason: Option<String>,
-    pub url: String,
-    pub event_type: Option<String>,
-    pub app_name: String,
+from_row! {
+    /// The delivery that has been due longest.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DueDelivery {
+        pub message_id: MessageId,
+        pub endpoint_id: EndpointId,
+        pub app_id: AppId,
+        pub due_at: Time,
+        pub url: String,
+        /// `None`: the message is already deleted.
+        pub event_type: Option<String>,
+    }
 }
-
-from_row!(DueDelivery { message_id, endpoint_id, app_id, due_at, attempts, reason, url, event_type, app_name });
 
 impl Store {
     /// The deliveries of a message on one page.
@@ -76,9 +75,7 @@ impl Store {
         message: MessageId,
         page: &PageRequest<EndpointId>,
     ) -> Result<Page<DeliveryView>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(Page { data: Vec::new(), more: false });
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(Page { data: Vec::new(), more: false }) };
         let (compare, direction) = page.sql();
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT d.endpoint_id, d.state, d.due_at, d.attempts, d.reason, e.url, e.description, e.disabled,
@@ -91,7 +88,7 @@ impl Store {
         type Row = (EndpointId, i16, Time, i32, Option<String>, String, String, bool, Option<Time>);
         let rows: Vec<Row> = read!(self, db => {
             sqlx::query_as(sql)
-                .bind(message).bind(app).bind(&tenant.org).bind(page.bound()).bind(page.rows())
+                .bind(message).bind(app).bind(org).bind(page.bound()).bind(page.rows())
                 .fetch_all(db).await
         })?;
         let view =
@@ -133,9 +130,7 @@ impl Store {
                  JOIN endpoint e ON e.id = first.endpoint_id JOIN application p ON p.id = e.app_id
              WHERE p.org = $1 AND NOT p.operational AND NOT e.disabled AND e.deleted_at IS NULL AND first.due_at <= $2
              ORDER BY first.due_at LIMIT 1";
-        const LINE: &str =
-            "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, CAST(NULL AS TEXT) AS reason, e.url,
-                 m.event_type, p.name AS app_name
+        const LINE: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, e.url, m.event_type
              FROM due d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
                  LEFT JOIN message m ON m.id = d.message_id
              WHERE d.message_id = $1 AND d.endpoint_id = $2 AND p.org = $3";
@@ -177,18 +172,10 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn resend(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        message: MessageId,
-        endpoint: EndpointId,
-        now: Time,
-    ) -> Result<bool, StoreError> {
+    pub async fn resend(&self, tenant: &Tenant, app: AppId, key: DeliveryKey, now: Time) -> Result<bool, StoreError> {
+        let (message, endpoint) = key;
         self.retry_conflicts(|| async {
-            if !tenant.sees(app) {
-                return Ok(false);
-            }
+            let Some(org) = tenant.org_of(app) else { return Ok(false) };
             // Serializes with a concurrent deletion of the content.
             let lock = match &self.inner.backend {
                 Backend::Sqlite(_) => "",
@@ -202,7 +189,7 @@ impl Store {
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, "").await?;
             let slot: Option<i16> = on!(tx, db => {
-                sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
+                sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(org).fetch_optional(db).await
             })?;
             let Some(slot) = slot else { return Ok(false) };
             if !requeue::resend(&mut tx, RequeueTarget { endpoint, app, slot: slot as u8 }, message, now).await? {
@@ -210,9 +197,8 @@ impl Store {
             }
             ordering::number_at_end(&mut tx, endpoint, vec![message], now).await?;
             let (target, to) = (message.to_string(), endpoint.to_string());
-            let resent = NewAuditEntry::of(&tenant.org, action::DELIVERY_RESENT, &target).within(app).with(&to);
-            self.audit(&mut tx, resent, now).await?;
-            tx.commit().await?;
+            let resent = NewAuditEntry::of(org, action::DELIVERY_RESENT, &target).within(app).with(&to);
+            self.commit_audited(tx, resent, now).await?;
             self.inner.signals.send(crate::store::queue::signals::Signal::Look(vec![endpoint]));
             Ok(true)
         })

@@ -107,14 +107,14 @@ impl SkipReason {
     }
 }
 
-struct CountedGroup {
-    state: i16,
-    reason: Option<String>,
-    passed: i32,
-    count: i64,
+from_row! {
+    struct CountedGroup {
+        state: i16,
+        reason: Option<String>,
+        passed: i32,
+        count: i64,
+    }
 }
-
-from_row!(CountedGroup { state, reason, passed, count });
 
 impl Store {
     /// Counts up to `most` deliveries that match `filter`, newest first, after `from`. Returns the key to continue

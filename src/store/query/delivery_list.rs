@@ -13,7 +13,7 @@ use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::db::codec::from_row;
 use crate::store::db::statement::{SqlValue, Statement, query_of};
 use crate::store::query::list_scan::{ListScan, ScanRange, push_contents, push_rows, push_tenant, push_times};
-use crate::store::query::messages::ceiling;
+use crate::store::query::messages::id_range;
 use crate::store::query::page::SCAN;
 use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
@@ -57,39 +57,24 @@ pub struct ListedDelivery {
     pub last: Option<LastAttempt>,
 }
 
-struct Row {
-    message_id: MessageId,
-    endpoint_id: EndpointId,
-    app_id: AppId,
-    app_name: String,
-    state: i16,
-    due_at: Time,
-    attempts: i32,
-    reason: Option<String>,
-    event_type: String,
-    accepted_at: Time,
-    sendable: bool,
-    url: String,
-    description: String,
-    disabled: bool,
+from_row! {
+    struct Row {
+        message_id: MessageId,
+        endpoint_id: EndpointId,
+        app_id: AppId,
+        app_name: String,
+        state: i16,
+        due_at: Time,
+        attempts: i32,
+        reason: Option<String>,
+        event_type: String,
+        accepted_at: Time,
+        sendable: bool,
+        url: String,
+        description: String,
+        disabled: bool,
+    }
 }
-
-from_row!(Row {
-    message_id,
-    endpoint_id,
-    app_id,
-    app_name,
-    state,
-    due_at,
-    attempts,
-    reason,
-    event_type,
-    accepted_at,
-    sendable,
-    url,
-    description,
-    disabled
-});
 
 impl Row {
     fn listed(self, last: &mut HashMap<AttemptKey, LastAttempt>) -> ListedDelivery {
@@ -152,7 +137,7 @@ impl DeliveryFilter {
                 class => format!(" AND {status} BETWEEN {class} AND {}", class.saturating_add(99)),
             });
         }
-        push_times(&mut sql, self.since, self.until);
+        push_times(&mut sql, self.accepted);
         push_contents(store, &mut sql, &self.event_types, self.text.as_deref());
         sql.push(and).push(&scan.order(range)).push(&format!(" LIMIT {limit}"));
         sql
@@ -164,8 +149,7 @@ impl DeliveryFilter {
     }
 
     pub(in crate::store) fn scan_range(&self, order: Order, after: Option<DeliveryKey>) -> ScanRange {
-        let top = if self.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(self.until) };
-        let floor = MessageId::floor(self.since);
+        let (floor, top) = id_range(self.accepted);
         let (from, last) = match order {
             Order::Descending => {
                 let first = (top, EndpointId(Uuid::max()));

@@ -5,19 +5,17 @@
 //! * [`EndpointMessage`] is a message and the status of its delivery.
 //! * [`DeliveryStatusCounts`] are counts by status.
 
-use crate::store::db::codec::from_row;
 use std::collections::HashMap;
-
-use uuid::Uuid;
 
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus};
 use crate::domain::deliveries::message::Message;
 use crate::domain::limits::PAGE_BYTES;
-use crate::domain::{AppId, EndpointId, MessageId, Time};
-use crate::store::db::codec;
+use crate::domain::{AppId, EndpointId, MessageId, Time, TimeRange};
+use crate::store::db::codec::from_row;
 use crate::store::query::delivery_list::of_last_attempt;
-use crate::store::query::messages::{Readers, ceiling};
+use crate::store::query::messages::{Readers, id_range};
 use crate::store::query::page::SCAN;
+use crate::store::query::topic_filter::TopicFilter;
 use crate::store::queue::requeue::DeliverySnapshot;
 use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, read};
 
@@ -25,35 +23,15 @@ use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, read};
 const CHUNK: usize = 1_000;
 
 /// Selects messages with a delivery to an endpoint; an empty list or `None` selects all.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointMessageFilter {
-    /// Accepted at this time or later.
-    pub since: Time,
-    /// Accepted before this time.
-    pub until: Time,
-    pub event_types: Vec<String>,
-    pub channel: Option<String>,
-    pub tag: Option<String>,
+    pub accepted: TimeRange,
+    pub topics: TopicFilter,
     pub standings: Vec<DeliveryStatus>,
     /// Whether the last attempt failed (dead, or waiting for a retry).
     pub failing: Option<bool>,
     /// Status class of the last attempt: 100, 200, … 500; 0: no response.
     pub status_class: Option<i32>,
-}
-
-impl Default for EndpointMessageFilter {
-    fn default() -> EndpointMessageFilter {
-        EndpointMessageFilter {
-            since: Time::ZERO,
-            until: Time::MAX,
-            event_types: Vec::new(),
-            channel: None,
-            tag: None,
-            standings: Vec::new(),
-            failing: None,
-            status_class: None,
-        }
-    }
 }
 
 impl EndpointMessageFilter {
@@ -64,13 +42,11 @@ impl EndpointMessageFilter {
             Some(0) => row.attempts > 0 && row.last_status.is_none(),
             Some(class) => row.last_status.is_some_and(|status| (class..class + 100).contains(&status)),
         };
-        Ok((self.since..self.until).contains(&row.accepted_at)
+        Ok(self.accepted.contains(row.accepted_at)
             && answered
             && (self.standings.is_empty() || self.standings.contains(&row.standing()))
             && self.failing.is_none_or(|failing| failing == row.failing())
-            && (self.event_types.is_empty() || self.event_types.contains(&row.event_type))
-            && among(self.channel.as_deref(), row.channels.as_deref())?
-            && among(self.tag.as_deref(), row.tags.as_deref())?)
+            && self.topics.takes(&row.event_type, row.channels.as_deref(), row.tags.as_deref())?)
     }
 
     /// The statement that reads an endpoint's candidate deliveries in `direction`. Parameters: endpoint, application,
@@ -122,51 +98,29 @@ impl EndpointMessageFilter {
 
     /// The first candidate id and the end of the range.
     pub(in crate::store) fn ids(&self) -> (MessageId, MessageId) {
-        let end = if self.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(self.until) };
-        (MessageId::floor(self.since), end)
+        id_range(self.accepted)
     }
 }
 
-/// Whether a JSON list column contains `wanted`; `true` if nothing is wanted.
-fn among(wanted: Option<&str>, column: Option<&str>) -> Result<bool, StoreError> {
-    let Some(wanted) = wanted else { return Ok(true) };
-    let list: Option<Vec<String>> = codec::from_json_opt(column)?;
-    Ok(list.is_some_and(|list| list.iter().any(|one| one == wanted)))
+from_row! {
+    /// A delivery and the filtered fields of its message.
+    pub(in crate::store) struct EndpointDeliveryRow {
+        pub message_id: MessageId,
+        pub state: i16,
+        due_at: Time,
+        attempts: i32,
+        step: i32,
+        pub generation: i32,
+        reason: Option<String>,
+        accepted_at: Time,
+        event_type: String,
+        channels: Option<String>,
+        tags: Option<String>,
+        /// Whether the message still has its content.
+        pub content: bool,
+        last_status: Option<i32>,
+    }
 }
-
-/// A delivery and the filtered fields of its message.
-pub(in crate::store) struct EndpointDeliveryRow {
-    pub message_id: MessageId,
-    pub state: i16,
-    due_at: Time,
-    attempts: i32,
-    step: i32,
-    pub generation: i32,
-    reason: Option<String>,
-    accepted_at: Time,
-    event_type: String,
-    channels: Option<String>,
-    tags: Option<String>,
-    /// Whether the message still has its content.
-    pub content: bool,
-    last_status: Option<i32>,
-}
-
-from_row!(EndpointDeliveryRow {
-    message_id,
-    state,
-    due_at,
-    attempts,
-    step,
-    generation,
-    reason,
-    accepted_at,
-    event_type,
-    channels,
-    tags,
-    content,
-    last_status
-});
 
 impl EndpointDeliveryRow {
     /// The delivery, for requeueing.
@@ -255,9 +209,7 @@ impl Store {
         filter: &EndpointMessageFilter,
         page: &PageRequest<MessageId>,
     ) -> Result<Scanned<EndpointMessage, MessageId>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(Scanned::nothing());
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(Scanned::nothing()) };
         let _scan = self.scan(tenant).await?;
         let (compare, direction) = page.sql();
         let (sql, (first, end)) = (filter.sql(self.kind(), compare, direction), filter.ids());
@@ -267,7 +219,7 @@ impl Store {
         let stopped = loop {
             let rows: Vec<EndpointDeliveryRow> = read!(self, db => {
                 sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
-                    .bind(endpoint).bind(app).bind(&tenant.org).bind(from).bind(first).bind(end).bind(size as i64).bind(slot)
+                    .bind(endpoint).bind(app).bind(org).bind(from).bind(first).bind(end).bind(size as i64).bind(slot)
                     .fetch_all(db).await
             })?;
             let last = rows.last().map(|row| row.message_id).filter(|_| rows.len() == size);
@@ -326,20 +278,18 @@ impl Store {
              WHERE {OWNED} AND $6 > 0 GROUP BY 1, 2"
         );
         let mut counts = DeliveryStatusCounts::default();
-        if !tenant.sees(app) {
-            return Ok(counts);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(counts) };
         let _scan = self.scan(tenant).await?;
         let (floor, mut end, mut counted) = (MessageId::floor(since), MessageId::floor(until), 0);
         loop {
             let begin: Option<MessageId> = read!(self, db => {
                 sqlx::query_scalar(sqlx::AssertSqlSafe(nth.as_str()))
-                    .bind(endpoint).bind(app).bind(&tenant.org).bind(floor).bind(end).bind(DeliveryStatusCounts::CHUNK - 1).bind(slot)
+                    .bind(endpoint).bind(app).bind(org).bind(floor).bind(end).bind(DeliveryStatusCounts::CHUNK - 1).bind(slot)
                     .fetch_optional(db).await
             })?;
             let rows: Vec<(i16, i32, i64)> = read!(self, db => {
                 sqlx::query_as(sqlx::AssertSqlSafe(count.as_str()))
-                    .bind(endpoint).bind(app).bind(&tenant.org).bind(begin.unwrap_or(floor)).bind(end).bind(DeliveryStatusCounts::CHUNK).bind(slot)
+                    .bind(endpoint).bind(app).bind(org).bind(begin.unwrap_or(floor)).bind(end).bind(DeliveryStatusCounts::CHUNK).bind(slot)
                     .fetch_all(db).await
             })?;
             for (state, canceled, count) in rows {

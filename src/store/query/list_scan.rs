@@ -7,7 +7,7 @@
 //! [`TEXT_BYTES`] of payloads.
 
 use crate::domain::deliveries::delivery::DeliveryState;
-use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
+use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time, TimeRange};
 use crate::store::db::statement::{SqlValue, Statement, query_of};
 use crate::store::query::page::SCAN;
 use crate::store::query::payload_search;
@@ -362,7 +362,7 @@ pub(in crate::store) fn push_rows(sql: &mut Statement, rows: Option<&[DeliveryKe
 }
 
 /// Appends the acceptance times of a filter as a condition on `m`.
-pub(in crate::store) fn push_times(sql: &mut Statement, since: Time, until: Time) {
+pub(in crate::store) fn push_times(sql: &mut Statement, TimeRange { since, until }: TimeRange) {
     if since > Time::ZERO {
         sql.push(" AND m.accepted_at >= ").bind(SqlValue::Number(since.micros()));
     }

@@ -1,47 +1,31 @@
 //! The filtered list of messages of an organization or an application, newest first, with counts of their deliveries.
 
-use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use uuid::Uuid;
 
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus};
-use crate::domain::{AppId, MessageId, OrgId, Time};
+use crate::domain::{AppId, MessageId, OrgId, Time, TimeRange};
+use crate::store::db::codec::from_row;
 use crate::store::db::statement::{SqlValue, Statement, query_of};
 use crate::store::query::endpoint_messages::DeliveryStatusCounts;
 use crate::store::query::list_scan::{
     MESSAGES_SCANNED, SIZED_MESSAGES, end_of_ids, push_contents, push_tenant, push_times,
 };
-use crate::store::query::messages::ceiling;
+use crate::store::query::messages::id_range;
 use crate::store::query::page::SCAN;
 use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
 /// Selects messages; an empty list or `None` selects all.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageSearch {
     pub app: Option<AppId>,
     pub event_types: Vec<String>,
-    /// Accepted at this time or later.
-    pub since: Time,
-    /// Accepted before this time.
-    pub until: Time,
+    pub accepted: TimeRange,
     /// Only these messages.
     pub messages: Option<Vec<MessageId>>,
     /// Substring of the payload, compared by bytes.
     pub text: Option<String>,
-}
-
-impl Default for MessageSearch {
-    fn default() -> MessageSearch {
-        MessageSearch {
-            app: None,
-            event_types: Vec::new(),
-            since: Time::ZERO,
-            until: Time::MAX,
-            messages: None,
-            text: None,
-        }
-    }
 }
 
 /// A message in a list.
@@ -58,17 +42,17 @@ pub struct ListedMessage {
     pub standings: DeliveryStatusCounts,
 }
 
-struct Row {
-    id: MessageId,
-    app_id: AppId,
-    app_name: String,
-    event_type: String,
-    event_id: Option<String>,
-    accepted_at: Time,
-    size: Option<i64>,
+from_row! {
+    struct Row {
+        id: MessageId,
+        app_id: AppId,
+        app_name: String,
+        event_type: String,
+        event_id: Option<String>,
+        accepted_at: Time,
+        size: Option<i64>,
+    }
 }
-
-from_row!(Row { id, app_id, app_name, event_type, event_id, accepted_at, size });
 
 impl MessageSearch {
     /// `select` from the messages `m` and `more` tables, between `from` and `oldest`, of the filter's application or of
@@ -106,8 +90,8 @@ impl Store {
         }
         let _scan = self.scan(tenant).await?;
         search.app = search.app.or(tenant.only);
-        let top = if search.until == Time::MAX { Uuid::max() } else { ceiling(search.until).0 };
-        let (from, oldest) = (after.map_or(top, |after| after.0.min(top)), MessageId::floor(search.since));
+        let (oldest, top) = id_range(search.accepted);
+        let from = after.map_or(top, |after| after.min(top)).0;
         let stopped = self.end_of_search(&tenant.org, &search, from, oldest).await?;
         const SELECT: &str = "SELECT m.id, m.app_id, p.name AS app_name, m.event_type, m.event_id, m.accepted_at,
              CAST(length(m.payload) AS BIGINT) AS size FROM message m";
@@ -115,7 +99,7 @@ impl Store {
             search.statement(&tenant.org, SELECT, " CROSS JOIN application p", from, stopped.unwrap_or(oldest));
         sql.push(" AND p.id = m.app_id");
         push_tenant(&mut sql, tenant, search.app);
-        push_times(&mut sql, search.since, search.until);
+        push_times(&mut sql, search.accepted);
         push_contents(self, &mut sql, &search.event_types, search.text.as_deref());
         sql.push(&format!(" ORDER BY m.id DESC LIMIT {}", limit + 1));
         let rows: Vec<Row> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;

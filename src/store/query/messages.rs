@@ -7,19 +7,18 @@ use uuid::Uuid;
 
 use crate::domain::deliveries::message::Message;
 use crate::domain::feed::MAX_ID_LEAD;
-use crate::domain::{AppId, MessageId, Time};
+use crate::domain::{AppId, MessageId, Time, TimeRange};
 use crate::store::db::codec::{self, MESSAGE, MessageRow};
 use crate::store::db::postgres::Postgres;
 use crate::store::db::sqlite::Sqlite;
 use crate::store::query::page::SCAN;
+use crate::store::query::topic_filter::TopicFilter;
 use crate::store::{Backend, MessageRef, Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
 /// Selects messages of an application; an empty list or `None` selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageFilter {
-    pub event_types: Vec<String>,
-    pub channel: Option<String>,
-    pub tag: Option<String>,
+    pub topics: TopicFilter,
     /// Accepted before this time.
     pub before: Option<Time>,
     /// Accepted after this time.
@@ -76,23 +75,21 @@ impl Store {
         app: AppId,
         message: &MessageRef,
     ) -> Result<Option<Message>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         const OWNED: &str = "EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $3 AND deleted_at IS NULL)";
         let row: Option<MessageRow> = match message {
             MessageRef::Id(id) => {
                 let sql = sqlx::AssertSqlSafe(format!(
                     "SELECT {MESSAGE} FROM message WHERE app_id = $1 AND id = $2 AND {OWNED}"
                 ));
-                read!(self, db => sqlx::query_as(sql).bind(app).bind(id).bind(&tenant.org).fetch_optional(db).await)?
+                read!(self, db => sqlx::query_as(sql).bind(app).bind(id).bind(org).fetch_optional(db).await)?
             }
             MessageRef::Uid(uid) => {
                 let sql = sqlx::AssertSqlSafe(format!(
                     "SELECT {MESSAGE} FROM message WHERE {OWNED} AND id =
                          (SELECT message_id FROM message_key WHERE app_id = $1 AND event_id = $2)"
                 ));
-                read!(self, db => sqlx::query_as(sql).bind(app).bind(uid).bind(&tenant.org).fetch_optional(db).await)?
+                read!(self, db => sqlx::query_as(sql).bind(app).bind(uid).bind(org).fetch_optional(db).await)?
             }
         };
         row.map(MessageRow::message).transpose()
@@ -143,19 +140,7 @@ impl Store {
             }
             sql.push(" AND EXISTS (SELECT 1 FROM application WHERE id = message.app_id AND deleted_at IS NULL AND org = ");
             sql.push_bind(tenant.org.clone()).push(")");
-            if !filter.event_types.is_empty() {
-                let mut list = sql.push(" AND event_type IN (").separated(", ");
-                for name in &filter.event_types {
-                    list.push_bind(name.clone());
-                }
-                sql.push(")");
-            }
-            if let Some(channel) = &filter.channel {
-                sql.push(on_channel(self)).push_bind(quoted(channel)).push(") > 0");
-            }
-            if let Some(tag) = &filter.tag {
-                sql.push(on_tag(self)).push_bind(quoted(tag)).push(") > 0");
-            }
+            filter.topics.push(self, &mut sql);
             if let Some(before) = filter.before {
                 sql.push(" AND accepted_at <= ").push_bind(before);
             }
@@ -294,28 +279,13 @@ pub(in crate::store) fn in_order_of_application(store: &str, direction: &str) ->
     if store == Store::POSTGRES { format!("app_id {direction}, id {direction}") } else { format!("id {direction}") }
 }
 
+/// The first id and an upper bound of the ids of messages accepted in `range`.
+pub(in crate::store) fn id_range(range: TimeRange) -> (MessageId, MessageId) {
+    let end = if range.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(range.until) };
+    (MessageId::floor(range.since), end)
+}
+
 /// An upper bound for the ids of messages accepted before `time`.
 pub(in crate::store) fn ceiling(time: Time) -> MessageId {
     MessageId::floor(time.plus(MAX_ID_LEAD))
-}
-
-/// The condition that the JSON column of channels contains one. LIKE is case-insensitive on SQLite and cannot be used.
-pub(in crate::store) fn on_channel(store: &Store) -> &'static str {
-    match store.inner.backend {
-        crate::store::Backend::Sqlite(_) => " AND instr(channels, ",
-        crate::store::Backend::Postgres(_) => " AND strpos(channels, ",
-    }
-}
-
-/// The condition that the JSON column of tags contains one.
-pub(in crate::store) fn on_tag(store: &Store) -> &'static str {
-    match store.inner.backend {
-        crate::store::Backend::Sqlite(_) => " AND instr(tags, ",
-        crate::store::Backend::Postgres(_) => " AND strpos(tags, ",
-    }
-}
-
-/// A channel or tag as a JSON string. Other texts never occur in the column.
-pub(in crate::store) fn quoted(name: &str) -> String {
-    serde_json::Value::from(name).to_string()
 }

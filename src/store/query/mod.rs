@@ -5,7 +5,7 @@
 //! * [`message_list`], [`delivery_list`]: filtered lists across applications, read by a [`list_scan`].
 //! * [`counts`]: rollups by time; [`period_totals`] compares two periods. [`tail`]: the newest attempts.
 //!   [`search_terms`]: resolving a typed id or name.
-//! * [`page`]: pages, their limits and cursors.
+//! * [`page`]: pages, their limits and cursors. [`topic_filter`]: the filter that lists of messages and attempts share.
 //!
 //! Invariants:
 //!
@@ -27,3 +27,4 @@ pub(in crate::store) mod payload_search;
 pub mod period_totals;
 pub mod search_terms;
 pub mod tail;
+pub mod topic_filter;

@@ -3,13 +3,13 @@
 //! * [`insert`]: deliveries that were ended by their last attempt. The record has deleted them from the queue already.
 //! * [`end_pending`]: pending deliveries that were canceled, or whose content or endpoint was deleted.
 
-use crate::store::db::codec::from_row;
 use std::fmt::Write as _;
 
 use uuid::Uuid;
 
 use crate::domain::deliveries::delivery::{DeadReason, Progress, Transition};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::db::sqlite;
 use crate::store::recording::record::{FinishedAttempt, count_dead};
 use crate::store::{StoreError, Tx};
@@ -90,17 +90,17 @@ pub(in crate::store) enum PendingFilter<'e> {
     Endpoint(EndpointId, i64),
 }
 
-/// A delivery that was ended while pending.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::store) struct EndedDelivery {
-    pub endpoint_id: EndpointId,
-    pub message_id: MessageId,
-    pub app_id: AppId,
-    pub org: OrgId,
-    pub attempts: i32,
+from_row! {
+    /// A delivery that was ended while pending.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(in crate::store) struct EndedDelivery {
+        pub endpoint_id: EndpointId,
+        pub message_id: MessageId,
+        pub app_id: AppId,
+        pub org: OrgId,
+        pub attempts: i32,
+    }
 }
-
-from_row!(EndedDelivery { endpoint_id, message_id, app_id, org, attempts });
 
 /// Moves pending deliveries from `due` to `dead` and returns them. They get the next generation, so an attempt in
 /// flight cannot change them.

@@ -1,10 +1,10 @@
 //! Reading the queue of **ordered** endpoints: their first pending deliveries by [sequence
 //! number](crate::store::queue::ordering), regardless of state and due time.
 
-use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use crate::domain::{AppId, EndpointId, MessageId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::db::{codec, sqlite};
 use crate::store::queue::pending_deliveries::{LONGEST_SCHEDULE, PendingDelivery, PendingDeliveryRow};
 use crate::store::{Backend, Store, StoreError, Tenant, read};
@@ -25,12 +25,13 @@ pub struct OrderedHead {
     pub scheduled: Option<Time>,
 }
 
-struct NumberedRow {
-    seq: i64,
-    waiting: PendingDeliveryRow,
+from_row! {
+    struct NumberedRow {
+        seq: i64,
+    } with {
+        waiting: PendingDeliveryRow,
+    }
 }
-
-from_row!(NumberedRow { seq } with { waiting });
 
 /// Endpoint, next sequence number, time of the next search for unnumbered deliveries, due time of the next scheduled
 /// one.
@@ -87,14 +88,12 @@ impl Store {
         app: AppId,
         endpoint: EndpointId,
     ) -> Result<Option<MessageId>, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(None);
-        }
+        let Some(org) = tenant.org_of(app) else { return Ok(None) };
         const SQL: &str = "SELECT message_id FROM due WHERE endpoint_id = $1 AND app_id = $2 AND seq > 0
                  AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
              ORDER BY seq LIMIT 1";
         Ok(read!(self, db => {
-            sqlx::query_scalar(SQL).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
+            sqlx::query_scalar(SQL).bind(endpoint).bind(app).bind(org).fetch_optional(db).await
         })?)
     }
 

@@ -34,22 +34,15 @@ const STEP: usize = 2_000;
 /// unordered.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The range to allocate numbers from.
+/// The deliveries to number, and the range of their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SequenceRange {
-    /// After all allocated numbers.
-    End,
-    /// The range reserved for deliveries that were pending when the endpoint became ordered.
-    Early,
-}
-
-/// The deliveries to number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unnumbered {
-    /// Deliveries that were never numbered.
-    Never,
-    /// Scheduled deliveries, with the number 0.
+enum Numbering {
+    /// Deliveries without a number, after all allocated numbers.
+    New,
+    /// Scheduled deliveries, which have the number 0, after all allocated numbers.
     Scheduled,
+    /// Deliveries that were pending when the endpoint became ordered, in the range reserved for them.
+    Early,
 }
 
 /// Prepares an endpoint that was just written. `before`: whether it was ordered; `None` if it is new.
@@ -189,7 +182,7 @@ pub(in crate::store) async fn number_at_end(
     let ordered: Option<i32> = on!(tx, db => sqlx::query_scalar(SQL).bind(endpoint).fetch_optional(db).await)?;
     if ordered.is_some() {
         messages.sort_unstable();
-        number(tx, endpoint, &messages, Unnumbered::Never, SequenceRange::End, now).await?;
+        number(tx, endpoint, &messages, Numbering::New, now).await?;
     }
     Ok(())
 }
@@ -199,13 +192,12 @@ async fn number(
     tx: &mut Tx,
     endpoint: EndpointId,
     messages: &[MessageId],
-    lacking: Unnumbered,
-    range: SequenceRange,
+    how: Numbering,
     now: Time,
 ) -> Result<(), StoreError> {
-    let which = match lacking {
-        Unnumbered::Never => "seq IS NULL",
-        Unnumbered::Scheduled => "seq = 0",
+    let which = match how {
+        Numbering::New | Numbering::Early => "seq IS NULL",
+        Numbering::Scheduled => "seq = 0",
     };
     // The second column: scheduled for later, and neither attempted nor resent.
     let read = format!(
@@ -232,11 +224,11 @@ async fn number(
     let due: Vec<MessageId> = due.copied().collect();
     let mut seqs: Vec<(MessageId, i64)> = later.into_iter().map(|id| (id, 0)).collect();
     if !due.is_empty() {
-        let first = match range {
-            SequenceRange::End => {
+        let first = match how {
+            Numbering::New | Numbering::Scheduled => {
                 allocate(tx, &BTreeMap::from([(endpoint, due.len() as i64)])).await?.remove(&endpoint)
             }
-            SequenceRange::Early => allocate_early(tx, endpoint, due.len() as i64).await?,
+            Numbering::Early => allocate_early(tx, endpoint, due.len() as i64).await?,
         };
         let first = first.ok_or_else(|| {
             StoreError::Damaged(format!("ordered endpoint {endpoint} has no row in the table ordering"))
@@ -296,12 +288,12 @@ impl Store {
         const LACKING: &str = "SELECT message_id FROM due
              WHERE slot = (SELECT slot FROM endpoint WHERE id = $1) AND endpoint_id = $1 AND seq IS NULL";
         let scheduled = self.unnumbered(DUE, endpoint, Some(now)).await?;
-        self.number_in_steps(endpoint, &scheduled, Unnumbered::Scheduled, SequenceRange::End, now).await?;
+        self.number_in_steps(endpoint, &scheduled, Numbering::Scheduled, now).await?;
         let look = self.orderings(&[endpoint]).await?.pop().and_then(|(_, _, number_at, _)| number_at);
         if look.is_some_and(|at| at <= now) {
             let mut early = self.unnumbered(LACKING, endpoint, None).await?;
             early.sort_unstable();
-            self.number_in_steps(endpoint, &early, Unnumbered::Never, SequenceRange::Early, now).await?;
+            self.number_in_steps(endpoint, &early, Numbering::Early, now).await?;
             const LOOKED: &str = "UPDATE ordering SET number_at = CASE WHEN ordered_at < $2 THEN NULL ELSE $3 END
                  WHERE endpoint_id = $1";
             let looked = self.retry_conflicts(|| async {
@@ -338,14 +330,13 @@ impl Store {
         &self,
         endpoint: EndpointId,
         messages: &[MessageId],
-        lacking: Unnumbered,
-        range: SequenceRange,
+        how: Numbering,
         now: Time,
     ) -> Result<(), StoreError> {
         for chunk in messages.chunks(STEP) {
             let step = self.retry_conflicts(|| async {
                 let mut tx = self.begin().await?;
-                number(&mut tx, endpoint, chunk, lacking, range, now).await?;
+                number(&mut tx, endpoint, chunk, how, now).await?;
                 tx.commit().await
             });
             step.await?;

@@ -1,6 +1,5 @@
 //! Reading the queue: pending deliveries of the engine's lanes by due time, and the lanes that have any.
 
-use crate::store::db::codec::from_row;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use crate::domain::deliveries::backoff::WAIT_LIMIT;
 use crate::domain::deliveries::delivery::{DeliveryState, Progress};
 use crate::domain::deliveries::message::SCHEDULE_LIMIT;
 use crate::domain::{EndpointId, MessageId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::db::{codec, sqlite};
 use crate::store::{Backend, Store, StoreError, read_vital};
 
@@ -80,18 +80,18 @@ impl PendingLane {
     }
 }
 
-pub(in crate::store) struct PendingDeliveryRow {
-    message_id: MessageId,
-    pub(in crate::store) endpoint_id: EndpointId,
-    kind: i16,
-    due_at: Time,
-    attempts: i32,
-    step: i32,
-    generation: i32,
-    trigger: i16,
+from_row! {
+    pub(in crate::store) struct PendingDeliveryRow {
+        message_id: MessageId,
+        pub(in crate::store) endpoint_id: EndpointId,
+        kind: i16,
+        due_at: Time,
+        attempts: i32,
+        step: i32,
+        generation: i32,
+        trigger: i16,
+    }
 }
-
-from_row!(PendingDeliveryRow { message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger });
 
 impl From<PendingDeliveryRow> for PendingDelivery {
     fn from(row: PendingDeliveryRow) -> PendingDelivery {
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_due_when_accepted_are_due_whatever_the_clock_says() {
+    fn deliveries_due_when_accepted_are_due_by_any_clock() {
         let accepted = Time::from_micros(1_763_800_000_123_456);
         let message_id = MessageId::floor(accepted);
         let minute = Duration::from_secs(60);

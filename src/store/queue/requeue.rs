@@ -9,7 +9,6 @@
 //!    lock was acquired.
 //! 3. Continue its counters: the next generation, and the number of attempts.
 
-use crate::store::db::codec::from_row;
 use std::collections::HashMap;
 
 use sqlx::postgres::PgRow;
@@ -19,6 +18,7 @@ use uuid::Uuid;
 use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::db::{codec, sqlite};
 use crate::store::ingest::due_insert::INSERT_DUE;
 use crate::store::{StoreError, Tx, on, partitions};
@@ -39,14 +39,14 @@ pub(in crate::store) struct DeliverySnapshot {
     pub generation: i32,
 }
 
-/// The counters of an ended delivery.
-struct EndedCounters {
-    message_id: MessageId,
-    generation: i32,
-    attempts: i32,
+from_row! {
+    /// The counters of an ended delivery.
+    struct EndedCounters {
+        message_id: MessageId,
+        generation: i32,
+        attempts: i32,
+    }
 }
-
-from_row!(EndedCounters { message_id, generation, attempts });
 
 /// SQL of the due time: now, or when a scheduled message is due.
 const AT_ONCE: &str = "$4";
@@ -144,14 +144,8 @@ async fn requeue_pending(
                 .iter()
                 .map(|one| (one.message.0.simple().to_string(), one.state.code(), one.generation))
                 .collect();
-            sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-                .bind(kind)
-                .bind(now)
-                .bind(trigger)
-                .bind(to.endpoint)
-                .bind(codec::json(&read)?)
-                .fetch_all(&mut **tx)
-                .await?
+            let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(kind).bind(now).bind(trigger);
+            query.bind(to.endpoint).bind(codec::json(&read)?).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
             let sql = format!(
@@ -159,10 +153,8 @@ async fn requeue_pending(
                  WHERE due.endpoint_id = $4 AND due.message_id = read.message_id AND due.kind = read.kind
                      AND due.generation = read.generation RETURNING due.message_id"
             );
-            sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-                .bind(kind)
-                .bind(now)
-                .bind(trigger)
+            let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(kind).bind(now).bind(trigger);
+            query
                 .bind(to.endpoint)
                 .bind(snapshots.iter().map(|one| one.message.0).collect::<Vec<Uuid>>())
                 .bind(snapshots.iter().map(|one| one.state.code()).collect::<Vec<i16>>())
@@ -191,30 +183,16 @@ async fn insert_retries(
         Tx::Sqlite(tx) => {
             let sql =
                 format!("{INSERT_DUE} {SELECT} {due_at}{ROWS} IN (SELECT unhex(value) FROM json_each($6)) {CONFLICT}");
-            sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-                .bind(to.endpoint)
-                .bind(i16::from(to.slot))
-                .bind(kind)
-                .bind(now)
-                .bind(trigger)
-                .bind(sqlite::id_list(messages.iter().copied()))
-                .fetch_all(&mut **tx)
-                .await?
+            let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(to.endpoint).bind(i16::from(to.slot));
+            let ids = sqlite::id_list(messages.iter().copied());
+            query.bind(kind).bind(now).bind(trigger).bind(ids).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
             let sql = format!("{INSERT_DUE} {SELECT} {due_at}{ROWS} = ANY($6) AND id BETWEEN $7 AND $8 {CONFLICT}");
             let (messages, least, greatest) = codec::with_bounds(messages);
-            sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-                .bind(to.endpoint)
-                .bind(i16::from(to.slot))
-                .bind(kind)
-                .bind(now)
-                .bind(trigger)
-                .bind(messages)
-                .bind(least)
-                .bind(greatest)
-                .fetch_all(&mut **tx)
-                .await?
+            let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(to.endpoint).bind(i16::from(to.slot));
+            let query = query.bind(kind).bind(now).bind(trigger);
+            query.bind(messages).bind(least).bind(greatest).fetch_all(&mut **tx).await?
         }
     })
 }

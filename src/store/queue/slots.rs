@@ -4,7 +4,6 @@
 //! A heartbeat renews all leases of a process. Each change of owner increments the slot's **epoch**. A lease that
 //! expired but was not taken keeps its owner and epoch, no matter how long the store was unavailable.
 
-use crate::store::db::codec::from_row;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,9 +11,10 @@ use uuid::Uuid;
 
 use crate::crash::CrashPoint;
 use crate::domain::{AppId, Time};
+use crate::store::db::codec::from_row;
 use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::notify::notify_slots_released;
-use crate::store::{Backend, DATABASE_CLOCK, Store, StoreError, Tx, on, read};
+use crate::store::{Backend, DATABASE_CLOCK, Store, StoreError, Tx, on, read, write_one};
 
 /// The number of slots.
 pub const SLOTS: usize = 256;
@@ -74,19 +74,19 @@ pub struct Heartbeat {
     pub rank: Rank,
 }
 
-/// A process as displayed to operators.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcessView {
-    /// Host and pid.
-    pub name: String,
-    pub started_at: Time,
-    /// The process's leases have not expired.
-    pub alive: bool,
-    /// The number of slots it owns.
-    pub slots: i64,
+from_row! {
+    /// A process as displayed to operators.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ProcessView {
+        /// Host and pid.
+        pub name: String,
+        pub started_at: Time,
+        /// The process's leases have not expired.
+        pub alive: bool,
+        /// The number of slots it owns.
+        pub slots: i64,
+    }
 }
-
-from_row!(ProcessView { name, started_at, alive, slots });
 
 /// The slots that a process owns: slot → epoch.
 pub type Leases = BTreeMap<u8, i64>;
@@ -218,13 +218,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn delete_dead_processes(&self, before: Time) -> Result<(), StoreError> {
-        self.retry_conflicts(|| async {
-            let mut tx = self.begin().await?;
-            const SQL: &str = "DELETE FROM process WHERE expires_at < $1";
-            on!(tx, db => sqlx::query(SQL).bind(before).execute(db).await.map(drop))?;
-            tx.commit().await
-        })
-        .await
+        write_one!(self, sqlx::query("DELETE FROM process WHERE expires_at < $1").bind(before)).map(drop)
     }
 
     /// The processes that are alive or died recently, oldest first.

@@ -6,7 +6,6 @@
 //!   [`failure_streak`](crate::domain::deliveries::failure_streak) has the rule.
 //! * [`disable_gone`]: disables endpoints that answered 410, when the attempt is recorded.
 
-use crate::store::db::codec::from_row;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::domain::notifications::operational::{DisabledBy, Warning};
 use crate::domain::{AppId, EndpointId, OrgId, Time, Uid};
 use crate::store::access::audit::{self, NewAuditEntry};
 use crate::store::catalog::applications;
+use crate::store::db::codec::from_row;
 use crate::store::queue::signals::Signal;
 use crate::store::recording::operational_event::{self, EventDetail, OperationalEvent};
 use crate::store::recording::record::FinishedAttempt;
@@ -39,19 +39,19 @@ pub struct FailingReport {
     pub more: bool,
 }
 
-/// An endpoint that is due for a warning or for being disabled.
-struct Row {
-    id: EndpointId,
-    app_id: AppId,
-    org: OrgId,
-    uid: Option<Uid>,
-    url: String,
-    failing_since: Time,
-    warned: i16,
-    failed_at: Time,
+from_row! {
+    /// An endpoint that is due for a warning or for being disabled.
+    struct Row {
+        id: EndpointId,
+        app_id: AppId,
+        org: OrgId,
+        uid: Option<Uid>,
+        url: String,
+        failing_since: Time,
+        warned: i16,
+        failed_at: Time,
+    }
 }
-
-from_row!(Row { id, app_id, org, uid, url, failing_since, warned, failed_at });
 
 /// Notices by application: one mail lists all notices of an application.
 type Notices = BTreeMap<AppId, Vec<MailNotice>>;
@@ -196,14 +196,14 @@ pub(in crate::store) async fn disable_gone<'f>(
     Ok(events)
 }
 
-/// An endpoint that was just disabled.
-struct DisabledEndpoint {
-    uid: Option<Uid>,
-    url: String,
-    failing_since: Option<Time>,
+from_row! {
+    /// An endpoint that was just disabled.
+    struct DisabledEndpoint {
+        uid: Option<Uid>,
+        url: String,
+        failing_since: Option<Time>,
+    }
 }
-
-from_row!(DisabledEndpoint { uid, url, failing_since });
 
 /// Disables an enabled endpoint; if `since` is given, only if its streak began then. Pending deliveries wait until it
 /// is enabled again.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::domain::notifications::mail::{APART, MailContent, MailNotice, line};
 use crate::domain::{AppId, MailId, OrgId, Time};
 use crate::store::db::{codec, skip_locked};
-use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
+use crate::store::{Inner, Store, StoreError, Tx, on, read_vital, write_one};
 
 /// The lease of a mail being sent; longer than the timeout of an attempt to send it.
 const LEASE: Duration = Duration::from_secs(60);
@@ -160,26 +160,19 @@ impl Store {
     /// # Errors
     /// The store is unavailable: the mail will be sent again after its lease.
     pub async fn record_mail_outcome(&self, mail: &Mail, tried: &MailOutcome) -> Result<bool, StoreError> {
-        self.retry_conflicts(|| async {
-            const SQL: &str =
-                "UPDATE mail SET state = $3, due_at = COALESCE($4, due_at), failure = $5, leased_until = 0
+        const SQL: &str = "UPDATE mail SET state = $3, due_at = COALESCE($4, due_at), failure = $5, leased_until = 0
              WHERE id = $1 AND state = 0 AND (attempts = $2 OR $3 = 1)";
-            let said = |failure: &str| Some(codec::without_nul(failure).chars().take(FAILURE).collect::<String>());
-            let (state, due, failure) = match tried {
-                MailOutcome::Sent => (SENT, None, None),
-                MailOutcome::Retry { due, failure } => (WAITS, Some(*due), said(failure)),
-                MailOutcome::GivenUp { failure } => (GIVEN_UP, None, said(failure)),
-            };
-            let mut tx = self.begin().await?;
-            let noted = on!(tx, db => {
-                sqlx::query(SQL)
-                    .bind(mail.id).bind(mail.attempts).bind(state).bind(due).bind(failure)
-                    .execute(db).await.map(|done| done.rows_affected())
-            })?;
-            tx.commit().await?;
-            Ok(noted > 0)
-        })
-        .await
+        let said = |failure: &str| Some(codec::without_nul(failure).chars().take(FAILURE).collect::<String>());
+        let (state, due, failure) = match tried {
+            MailOutcome::Sent => (SENT, None, None),
+            MailOutcome::Retry { due, failure } => (WAITS, Some(*due), said(failure)),
+            MailOutcome::GivenUp { failure } => (GIVEN_UP, None, said(failure)),
+        };
+        let recorded = write_one!(
+            self,
+            sqlx::query(SQL).bind(mail.id).bind(mail.attempts).bind(state).bind(due).bind(failure.as_deref())
+        )?;
+        Ok(recorded > 0)
     }
 
     /// Deletes up to `limit` mails created before `before` that were sent or given up. Returns the number deleted.
@@ -187,18 +180,8 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn delete_old_mails(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
-        self.retry_conflicts(|| async {
-            const SQL: &str = "DELETE FROM mail WHERE id IN
-                 (SELECT id FROM mail WHERE id < $1 AND state <> 0 ORDER BY id LIMIT $2)";
-            let mut tx = self.begin().await?;
-            let deleted = on!(tx, db => {
-                sqlx::query(SQL)
-                    .bind(MailId::floor(before)).bind(limit)
-                    .execute(db).await.map(|done| done.rows_affected())
-            })?;
-            tx.commit().await?;
-            Ok(deleted)
-        })
-        .await
+        const SQL: &str = "DELETE FROM mail WHERE id IN
+             (SELECT id FROM mail WHERE id < $1 AND state <> 0 ORDER BY id LIMIT $2)";
+        write_one!(self, sqlx::query(SQL).bind(MailId::floor(before)).bind(limit))
     }
 }

@@ -10,7 +10,6 @@
 //!
 //! Invariant: changes of operational endpoints and messages emit no events, because that could loop forever.
 
-use crate::store::db::codec::from_row;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -20,10 +19,11 @@ use crate::domain::catalog::application::Application;
 use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::message::Message;
 use crate::domain::notifications::operational::{
-    AttemptData, AttemptEvent, ConsumerData, EndpointData, ExpiredData, OperationalData, OperationalPayload,
-    OutboxRowData, PastAttempt, failure_reported,
+    AppData, AttemptData, AttemptEvent, ConsumerData, DeliveryData, EndpointData, ExpiredData, OperationalData,
+    OperationalPayload, OutboxRowData, PastAttempt, failure_reported,
 };
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid, limits};
+use crate::store::db::codec::from_row;
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
 use crate::store::db::sqlite;
 use crate::store::ingest::due_insert;
@@ -203,16 +203,22 @@ impl EventContext {
     }
 
     fn data<'a>(&'a self, one: &'a OperationalEvent) -> OperationalData<'a> {
+        let app = AppData { app_id: one.app, app_uid: self.app_uid(one.app) };
         let endpoint_data = |endpoint: &EndpointId, endpoint_uid, fail_since, trigger, warning| {
             OperationalData::Endpoint(EndpointData {
-                app_id: one.app,
-                app_uid: self.app_uid(one.app),
+                app,
                 endpoint_id: *endpoint,
                 endpoint_uid,
                 fail_since,
                 trigger,
                 warning,
             })
+        };
+        let delivery = |endpoint: &EndpointId, message: &MessageId| DeliveryData {
+            app,
+            endpoint_id: *endpoint,
+            msg_id: *message,
+            msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
         };
         match &one.what {
             EventDetail::Endpoint { endpoint, uid, .. } => endpoint_data(endpoint, uid.as_ref(), None, None, None),
@@ -222,29 +228,18 @@ impl EventContext {
             EventDetail::Failing { endpoint, uid, fail_since, warning } => {
                 endpoint_data(endpoint, uid.as_ref(), Some(*fail_since), None, Some(*warning))
             }
-            EventDetail::Expired { endpoint, message, attempts } => OperationalData::Expired(ExpiredData {
-                app_id: one.app,
-                app_uid: self.app_uid(one.app),
-                endpoint_id: *endpoint,
-                msg_id: *message,
-                msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
-                attempts: *attempts,
-            }),
+            EventDetail::Expired { endpoint, message, attempts } => {
+                OperationalData::Expired(ExpiredData { delivery: delivery(endpoint, message), attempts: *attempts })
+            }
             EventDetail::OutboxStuck { row, application, event_type, reason } => {
                 OperationalData::OutboxRow(OutboxRowData { row: *row, application, event_type, reason })
             }
-            EventDetail::Attempt { endpoint, message, last, .. } => OperationalData::Attempt(AttemptData {
-                app_id: one.app,
-                app_uid: self.app_uid(one.app),
-                endpoint_id: *endpoint,
-                msg_id: *message,
-                msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
-                last_attempt: *last,
-            }),
+            EventDetail::Attempt { endpoint, message, last, .. } => {
+                OperationalData::Attempt(AttemptData { delivery: delivery(endpoint, message), last_attempt: *last })
+            }
             EventDetail::ConsumerSilent { endpoint, uid, consumer, polled_at } => {
                 OperationalData::Consumer(ConsumerData {
-                    app_id: one.app,
-                    app_uid: self.app_uid(one.app),
+                    app,
                     endpoint_id: *endpoint,
                     endpoint_uid: uid.as_ref(),
                     consumer_id: consumer,
@@ -274,16 +269,16 @@ async fn select_uids(tx: &mut Tx, select: &str, ids: BTreeSet<Uuid>) -> Result<H
     Ok(rows.into_iter().collect())
 }
 
-struct EarlierAttemptRow {
-    message_id: MessageId,
-    endpoint_id: EndpointId,
-    number: i32,
-    trigger: i16,
-    failure: Option<String>,
-    next_at: Option<Time>,
+from_row! {
+    struct EarlierAttemptRow {
+        message_id: MessageId,
+        endpoint_id: EndpointId,
+        number: i32,
+        trigger: i16,
+        failure: Option<String>,
+        next_at: Option<Time>,
+    }
 }
-
-from_row!(EarlierAttemptRow { message_id, endpoint_id, number, trigger, failure, next_at });
 
 /// The recorded attempts of `deliveries`. Only for resent deliveries, which are rare.
 async fn earlier_attempts(

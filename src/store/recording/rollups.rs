@@ -4,7 +4,6 @@
 //! [`rollup_compaction`](crate::store::maintenance::rollup_compaction) merges old minutes into hours and old hours
 //! into days; [`counts`](crate::store::query::counts) reads all three.
 
-use crate::store::db::codec::from_row;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use uuid::Uuid;
 
 use crate::domain::Time;
 use crate::domain::deliveries::delivery::Transition;
+use crate::store::db::codec::from_row;
 use crate::store::db::sqlite;
 use crate::store::recording::record::FinishedAttempt;
 use crate::store::{StoreError, Tx};
@@ -190,27 +190,27 @@ pub(in crate::store) async fn add(tx: &mut Tx, finished: &[&FinishedAttempt]) ->
     Ok(())
 }
 
-/// The counter columns of a row, or their sums.
-pub(in crate::store) struct CountsRow {
-    delivered: i64,
-    failed: i64,
-    retried: i64,
-    dead: i64,
-    le0: i64,
-    le1: i64,
-    le2: i64,
-    le3: i64,
-    le4: i64,
-    le5: i64,
-    le6: i64,
-    le7: i64,
-    le8: i64,
-    le9: i64,
-    le10: i64,
-    le11: i64,
+from_row! {
+    /// The counter columns of a row, or their sums.
+    pub(in crate::store) struct CountsRow {
+        delivered: i64,
+        failed: i64,
+        retried: i64,
+        dead: i64,
+        le0: i64,
+        le1: i64,
+        le2: i64,
+        le3: i64,
+        le4: i64,
+        le5: i64,
+        le6: i64,
+        le7: i64,
+        le8: i64,
+        le9: i64,
+        le10: i64,
+        le11: i64,
+    }
 }
-
-from_row!(CountsRow { delivered, failed, retried, dead, le0, le1, le2, le3, le4, le5, le6, le7, le8, le9, le10, le11 });
 
 impl From<CountsRow> for Counts {
     fn from(row: CountsRow) -> Counts {

@@ -123,7 +123,7 @@ async fn a_connection_is_used_again_after_an_answer_that_ended() {
 }
 
 #[tokio::test]
-async fn of_a_huge_body_the_beginning_is_kept_and_the_connection_is_closed() {
+async fn the_start_of_a_huge_body_is_kept_and_the_connection_is_closed() {
     for (status, delivered) in [(200, true), (500, false)] {
         let sent = Arc::new(AtomicUsize::new(0));
         let counter = sent.clone();
@@ -145,7 +145,7 @@ async fn of_a_huge_body_the_beginning_is_kept_and_the_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn whatever_hangs_ends_at_the_deadline() {
+async fn hanging_receivers_end_at_the_deadline() {
     let deadline = Duration::from_millis(300);
     for beginning in ["", "HTTP/1.1 20", "HTTP/1.1 200 OK\r\nx: "] {
         let receiver = Receiver::new(move |stream, receiver| {
@@ -199,7 +199,7 @@ async fn a_connection_that_is_refused_closed_or_reset() {
 }
 
 #[tokio::test]
-async fn what_may_have_been_received_is_never_sent_again() {
+async fn requests_that_may_have_arrived_are_never_sent_again() {
     let receiver = Receiver::new(|stream, receiver| {
         receiver.read_request(stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
@@ -215,7 +215,7 @@ async fn what_may_have_been_received_is_never_sent_again() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_or_beyond_all_bounds_is_a_protocol_failure() {
+async fn invalid_http_and_exceeded_limits_are_protocol_failures() {
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(1_000));
     let huge = format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "x".repeat(1_000_000));
     for answer in ["SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 banana\r\n\r\n", "\0\0\0\0\0\0\0\0\r\n\r\n", &many, &huge] {
@@ -234,7 +234,7 @@ async fn a_name_that_does_not_resolve_fails_quickly_and_may_be_saved() {
 }
 
 #[tokio::test]
-async fn what_can_never_be_requested_is_neither_saved_nor_tried() {
+async fn urls_that_cannot_be_requested_are_neither_saved_nor_tried() {
     let (label, long) = ("x".repeat(64), format!("{}example", "abcdefgh.".repeat(28)));
     let hosts = ["{tenant}.example", "a\"b.example", "a`b.example", "a..example", &format!("{label}.example"), &long];
     for host in hosts {
@@ -254,7 +254,7 @@ async fn what_can_never_be_requested_is_neither_saved_nor_tried() {
 }
 
 #[tokio::test]
-async fn no_connection_is_made_to_an_address_that_is_refused() {
+async fn no_connection_is_made_to_a_refused_address() {
     let receiver = Receiver::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let closed = Egress::new(AddressPolicy::default()).unwrap();
     let port = receiver.port;

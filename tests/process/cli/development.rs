@@ -226,7 +226,7 @@ fn the_secret_is_made_once() {
 }
 
 #[test]
-fn what_the_server_refuses_ends_the_command() {
+fn requests_rejected_by_the_server_end_the_command() {
     let (server, _file) = server();
     for (arguments, said) in [
         (&["listen", "nobody", "--forward-to", "http://127.0.0.1:9/"][..], "application not found"),

@@ -43,7 +43,7 @@ async fn a_server_with_a_private_ca_is_verified() {
 
 /// The same database by several ways, of which one is open at a time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_several_hosts_the_one_that_answers_is_used_and_another_when_it_goes() {
+async fn the_host_that_answers_is_used_with_failover_to_another() {
     let url = Postgres::shared().fresh_database();
     let parsed: url::Url = url.parse().expect("a URL");
     let address = parsed.socket_addrs(|| None).expect("an address")[0];

@@ -23,7 +23,7 @@ async fn run(connection: &mut SqliteConnection, sql: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_waits_for_a_locked_file_waits_for_one_busy_timeout() {
+async fn callers_wait_one_busy_timeout_for_a_locked_file() {
     let api = Api::on(Kind::Sqlite, &[("SENDOFF_SQLITE_BUSY_TIMEOUT", "1s")]);
     api.customer(Receiver::ok().url("/")).await;
     let mut locker = other(&api).await;

@@ -7,10 +7,10 @@ use super::api::Api;
 use crate::support::{Binary, Kind, SOON, complaint, eventually, free_port, on_both, sqlite_file};
 
 on_both! {
-    the_portal_has_a_port_of_its_own_where_one_is_set
+    the_portal_can_have_its_own_port
 }
 
-async fn the_portal_has_a_port_of_its_own_where_one_is_set(kind: Kind) {
+async fn the_portal_can_have_its_own_port(kind: Kind) {
     let portal = format!("http://127.0.0.1:{}", free_port());
     let api = Api::on(kind, &[("SENDOFF_PORTAL_LISTEN", portal.trim_start_matches("http://"))]);
     let client = reqwest::Client::builder().redirect(Policy::none()).build().expect("a client");

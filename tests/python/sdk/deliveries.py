@@ -126,7 +126,7 @@ async def attempts(svix, receiver):
         await svix.message_attempt.get("tried", "tried-1", message.id.replace("msg_", "atmpt_"))
 
 
-async def what_an_endpoint_was_sent(svix, receiver):
+async def messages_sent_to_an_endpoint_are_listed(svix, receiver):
     (endpoint,) = (await svix.endpoint.list("tried")).data
 
     async def listed(**options):

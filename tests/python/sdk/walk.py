@@ -23,7 +23,7 @@ STEPS = [
     messages.messages_of_all_kinds,
     deliveries.what_arrives,
     deliveries.attempts,
-    deliveries.what_an_endpoint_was_sent,
+    deliveries.messages_sent_to_an_endpoint_are_listed,
     deliveries.background_tasks,
     deliveries.examples,
     team.operational_webhooks,

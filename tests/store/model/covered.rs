@@ -101,7 +101,7 @@ const NOT_MODELLED: [(&str, &[&str]); 28] = [
     ("changes how secrets lie in the store, and no secret: tests/process/environment/master_key.rs", &["reseal"]),
     (
         "what pages count and lead to, held against the lists themselves: tests/store/listed.rs, tests/store/resting.rs",
-        &["count_deliveries", "paused_endpoints", "newest_attempts_to", "period_totals"],
+        &["count_deliveries", "paused_endpoints", "period_totals"],
     ),
     (
         "messages that a person sends, accepted like any other: tests/dashboard/form_once.rs, tests/dashboard/messages.rs",

@@ -17,6 +17,7 @@ use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId, Time, Uid};
 use sendoff::store::catalog::endpoint_update::OptimisticUpdate;
 use sendoff::store::ingest::accept::AcceptItem;
+use sendoff::store::jobs::background::TaskSelection;
 use sendoff::store::jobs::background::{BackgroundSpec, StartResult};
 use sendoff::store::jobs::job_lease::{StepResult, TaskLease};
 use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
@@ -123,10 +124,9 @@ async fn scene(world: &mut World) -> Result<Scene, String> {
     let (message, ends) = world.model.draft(&item, None, 1_000).map_err(|refusal| refusal.to_string())?;
     let accepted = said(world.store().accept(item).await)?.map_err(|refusal| refusal.to_string())?;
     world.model.take_in(sendoff::domain::deliveries::message::Message { id: accepted.id, ..message }, ends);
-    let filter = EndpointMessageFilter::default();
+    let selection = TaskSelection::Messages(EndpointMessageFilter::default());
     let scope = TaskScope::Endpoint(app, endpoint);
-    let spec =
-        BackgroundSpec { kind: TaskKind::BulkReplay, scope, filter, by: String::new(), listed: None, total: None };
+    let spec = BackgroundSpec { kind: TaskKind::BulkReplay, scope, selection, by: String::new(), total: None };
     let StartResult::Started(work) = said(world.store().start_background(&tenant, spec.clone(), now).await)? else {
         return Err("no work".to_owned());
     };
@@ -188,8 +188,8 @@ impl Scene {
             Deed::Deliver | Deed::Fail | Deed::Refuse => {
                 format!("{:?}", said(store.record(vec![self.finished(by, deed)]).await)?)
             }
-            Deed::Cancel => said(store.cancel(tenant, app, message, endpoint, now).await)?.to_string(),
-            Deed::Resend => said(store.resend(tenant, app, message, endpoint, now).await)?.to_string(),
+            Deed::Cancel => said(store.cancel(tenant, app, (message, endpoint), now).await)?.to_string(),
+            Deed::Resend => said(store.resend(tenant, app, (message, endpoint), now).await)?.to_string(),
             Deed::DeleteContent => said(store.delete_content(tenant, app, message, now).await)?.to_string(),
             Deed::DeleteEndpoint => said(store.delete_endpoint(tenant, app, endpoint, now).await)?.to_string(),
             Deed::Disable => match said(store.update_endpoint(tenant, &self.endpoint, self.disabled(), now).await)? {
@@ -216,7 +216,7 @@ impl Scene {
         match deed {
             Deed::Deliver | Deed::Fail | Deed::Refuse => format!("{:?}", model.record(&[self.finished(by, deed)])),
             Deed::Cancel => model.cancel(tenant, app, (message, endpoint), now).to_string(),
-            Deed::Resend => model.resend(tenant, app, message, endpoint, now).to_string(),
+            Deed::Resend => model.resend(tenant, app, (message, endpoint), now).to_string(),
             Deed::DeleteContent => model.delete_content(tenant, app, message, now).to_string(),
             Deed::DeleteEndpoint => model.delete_end(tenant, app, endpoint).to_string(),
             Deed::Disable => match model.update_end(tenant, &self.endpoint, self.disabled(), now) {

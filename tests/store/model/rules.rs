@@ -236,10 +236,10 @@ impl Model {
         content && self.has_end(tenant, app, endpoint)
     }
 
-    pub fn resend(&mut self, tenant: &Tenant, app: AppId, message: MessageId, endpoint: EndpointId, now: Time) -> bool {
-        let can = self.can_resend(tenant, app, message, endpoint);
+    pub fn resend(&mut self, tenant: &Tenant, app: AppId, key: (MessageId, EndpointId), now: Time) -> bool {
+        let can = self.can_resend(tenant, app, key.0, key.1);
         if can {
-            self.send_again(app, (message, endpoint), DeliveryState::Fresh, now);
+            self.send_again(app, key, DeliveryState::Fresh, now);
         }
         can
     }

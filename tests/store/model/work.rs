@@ -11,6 +11,7 @@ use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
+use sendoff::store::query::topic_filter::TopicFilter;
 use sendoff::store::queue::slots::{Heartbeat, Leases, Rank};
 
 use super::state::{Delivery, Model, Work};
@@ -136,12 +137,13 @@ impl Model {
 
     /// How many messages are looked at for an endpoint, and which are to be sent there.
     fn chosen(&self, spec: &BackgroundSpec, app: AppId, end: EndpointId) -> (i64, Vec<MessageId>) {
-        let filter = &spec.filter;
-        let from = MessageId::floor(filter.since);
+        let filter = &spec.selection.messages().cloned().unwrap_or_default();
+        let (from, types) = (MessageId::floor(filter.accepted.since), &filter.topics.event_types);
         // Ids may run ahead of the times in which things are accepted, by two hours at most.
         let ahead = Duration::from_secs(2 * 3_600);
         let near = |id: MessageId| {
-            id >= from && (filter.until == Time::MAX || id < MessageId::floor(filter.until.plus(ahead)))
+            let until = filter.accepted.until;
+            id >= from && (until == Time::MAX || id < MessageId::floor(until.plus(ahead)))
         };
         let all = self.messages_of(app).filter(|message| near(message.id));
         let endpoint = &self.ends[&end].endpoint.spec;
@@ -151,8 +153,8 @@ impl Model {
             let missed = |message: &&&Message| {
                 message.payload.is_some()
                     && !self.deliveries.contains_key(&(message.id, end))
-                    && (filter.since..filter.until).contains(&message.accepted_at)
-                    && (filter.event_types.is_empty() || filter.event_types.contains(&message.event_type))
+                    && filter.accepted.contains(message.accepted_at)
+                    && (types.is_empty() || types.contains(&message.event_type))
                     && enabled.wants(&message.event_type, &message.channels)
             };
             return (messages.len() as i64, messages.iter().filter(missed).map(|message| message.id).collect());
@@ -180,14 +182,11 @@ impl Model {
             (Some(class), Some(Some(status))) => (class..class + 100).contains(&i32::from(status)),
             (Some(_), _) => false,
         };
-        let among = |wanted: &Option<String>, list: &[String]| wanted.as_ref().is_none_or(|one| list.contains(one));
         answered
-            && (filter.since..filter.until).contains(&message.accepted_at)
+            && filter.accepted.contains(message.accepted_at)
             && (filter.standings.is_empty() || filter.standings.contains(&delivery.standing()))
             && filter.failing.is_none_or(|failing| failing == delivery.failing())
-            && (filter.event_types.is_empty() || filter.event_types.contains(&message.event_type))
-            && among(&filter.channel, &message.channels)
-            && among(&filter.tag, &message.tags)
+            && topics_take(&filter.topics, message)
     }
 
     pub fn cancel_work(&mut self, tenant: &Tenant, id: BackgroundId, now: Time) -> bool {
@@ -284,4 +283,12 @@ impl Model {
             row.look_at = now.plus(wait);
         }
     }
+}
+
+/// Whether a filter takes a message.
+pub fn topics_take(topics: &TopicFilter, message: &Message) -> bool {
+    let among = |wanted: &Option<String>, list: &[String]| wanted.as_ref().is_none_or(|one| list.contains(one));
+    (topics.event_types.is_empty() || topics.event_types.contains(&message.event_type))
+        && among(&topics.channel, &message.channels)
+        && among(&topics.tag, &message.tags)
 }

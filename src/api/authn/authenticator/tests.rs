@@ -3,8 +3,7 @@
 use crate::api::authn::authenticator::*;
 use crate::domain::OrgId;
 use crate::domain::access::api_key::{ApiKey, KeyScopes, KeySpec};
-use crate::domain::signing::master_key::MasterKey;
-use crate::store::{Location, StoreOptions};
+use crate::store::StoreOptions;
 
 const NOW: Time = Time::from_micros(1_763_800_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -17,15 +16,7 @@ async fn authenticator(folder: &tempfile::TempDir) -> Authenticator {
 
 /// Without tables, so every query fails.
 async fn without_tables(folder: &tempfile::TempDir) -> Authenticator {
-    let location = Location::Sqlite(folder.path().join("sendoff.db"));
-    let options = StoreOptions {
-        location,
-        master: MasterKey::generate(),
-        max_payload: 1_024,
-        queue: 10,
-        wide: crate::store::WIDE,
-    };
-    let store = Store::open(options).await.unwrap();
+    let store = Store::open(StoreOptions::in_folder(folder)).await.unwrap();
     Authenticator::new(store, Tokens::new(b"secret"), Traffic::default())
 }
 

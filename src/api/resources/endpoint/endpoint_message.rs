@@ -8,11 +8,11 @@ use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::query::{ListOut, Query};
 use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
+use crate::api::openapi::schemas::{ContentParams, MessageFilterParams, PageParams};
 use crate::api::resources::delivery::ApiStatus;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::deliveries::delivery::DeliveryStatus;
-use crate::domain::{MessageId, Time, ids};
+use crate::domain::{MessageId, Time, TimeRange};
 use crate::store::Order;
 use crate::store::query::endpoint_messages::{EndpointMessage, EndpointMessageFilter};
 
@@ -40,8 +40,6 @@ struct SentParams {
     status: Option<u8>,
     /// Only messages with this tag.
     tag: Option<String>,
-    /// `false` omits payloads.
-    with_content: Option<bool>,
     /// `true` reports canceled deliveries as canceled (4) instead of fail (2).
     expanded_statuses: Option<bool>,
 }
@@ -51,7 +49,8 @@ struct SentParams {
 /// Lists the messages sent to an endpoint, newest first, with the status of their delivery. A filtered page may be
 /// short or empty without being the last one: continue with `iterator` until `done`.
 #[utoipa::path(
-    get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg", params(PageParams, MessageFilterParams, SentParams),
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg",
+    params(PageParams, MessageFilterParams, SentParams, ContentParams),
     responses((status = 200, body = ListOut<EndpointMessageOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
@@ -86,18 +85,13 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<EndpointMessageFilter, Ap
         Some(3) => Some(true),
         _ => None,
     };
-    let usual = EndpointMessageFilter::default();
-    Ok(EndpointMessageFilter {
-        since: query.time("after")?.unwrap_or(usual.since),
+    let all = TimeRange::default();
+    let accepted = TimeRange {
+        since: query.time("after")?.unwrap_or(all.since),
         // `before` is inclusive, `until` is not.
-        until: query.time("before")?.map_or(usual.until, |before| before.plus(std::time::Duration::from_micros(1))),
-        event_types: query.list("event_types"),
-        channel: query.checked("channel", ids::channel)?,
-        tag: query.checked("tag", ids::tag)?,
-        standings,
-        failing,
-        ..usual
-    })
+        until: query.time("before")?.map_or(all.until, |before| before.plus(std::time::Duration::from_micros(1))),
+    };
+    Ok(EndpointMessageFilter { accepted, topics: query.topics()?, standings, failing, status_class: None })
 }
 
 /// The delivery status for a status code of Svix. Pending deliveries are 1, or 3 after a failed attempt.

@@ -146,11 +146,7 @@ pub(in crate::api) fn read(
     whole: bool,
 ) -> Result<PollingEndpointSpec, ApiError> {
     let mut spec = base;
-    if whole {
-        fields.require("type");
-    } else {
-        fields.not_null("type");
-    }
+    fields.require_if(whole, "type");
     if let FieldValue::Set(other) = fields.text("type")
         && other != TYPE
     {

@@ -14,8 +14,8 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::request::{ApiCall, json, no_content};
 use crate::api::resources::polling::message::PollingEndpointMessageOut;
 use crate::api::resources::polling::poll::{
-    PollParams, PollRequest, check_enabled, consumer, page_behind, set_poll_headers, too_many_consumers,
-    within_retention,
+    PollParams, PollRequest, check_enabled, consumer, endpoint_and_consumer, page_behind, set_poll_headers,
+    too_many_consumers, within_retention,
 };
 use crate::domain::Invalid;
 use crate::domain::catalog::polling::PollingEndpoint;
@@ -170,8 +170,7 @@ struct CommitIn {
     )
 )]
 pub(in crate::api) async fn commit(call: ApiCall, body: JsonBody) -> ApiResult {
-    let endpoint = call.polling_endpoint().await?;
-    let name = consumer(&call)?;
+    let (endpoint, name) = endpoint_and_consumer(&call).await?;
     let act = async |call: &ApiCall| {
         let mut fields = body.fields()?;
         fields.require("offset");

@@ -220,8 +220,7 @@ struct PollingEndpointConsumerSeekOut {
     )
 )]
 pub(in crate::api) async fn consumer_seek(call: ApiCall, body: JsonBody) -> ApiResult {
-    let endpoint = call.polling_endpoint().await?;
-    let name = consumer(&call)?;
+    let (endpoint, name) = endpoint_and_consumer(&call).await?;
     let act = async |call: &ApiCall| {
         let mut fields = body.fields()?;
         fields.require("after");
@@ -257,6 +256,12 @@ pub(super) fn consumer(call: &ApiCall) -> Result<String, ApiError> {
     let name = call.path_param("consumer");
     check_consumer(name).map_err(|wrong| ApiError::path("consumer_id", wrong))?;
     Ok(name.to_owned())
+}
+
+/// The polling endpoint and the name of the consumer, whether or not the endpoint is enabled.
+pub(super) async fn endpoint_and_consumer(call: &ApiCall) -> Result<(PollingEndpoint, String), ApiError> {
+    let endpoint = call.polling_endpoint().await?;
+    Ok((endpoint, consumer(call)?))
 }
 
 /// The start of the retention period.

@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_web::HttpResponse;
-use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Bytes;
+use futures_util::stream::unfold;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
@@ -27,6 +26,7 @@ use crate::domain::{AppId, ids};
 use crate::store::StoreError;
 use crate::store::feed::feed_page::FeedRequest;
 use crate::store::feed::wakeups::FeedListener;
+use crate::traffic::event_stream;
 use crate::traffic::hangup::Hangup;
 
 /// Maximum number of streams per process.
@@ -134,16 +134,7 @@ pub(in crate::api) async fn stream(call: ApiCall) -> ApiResult {
         beat: now + HEARTBEAT_INTERVAL,
         _slot: slot,
     };
-    let events = futures_util::stream::unfold(stream, async |mut stream| {
-        let piece = stream.next().await?;
-        Some((Ok::<Bytes, actix_web::Error>(piece), stream))
-    });
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
-        .insert_header(("cache-control", "no-store"))
-        // Buffering proxies would delay the events.
-        .insert_header(("x-accel-buffering", "no"))
-        .streaming(Box::pin(events)))
+    Ok(event_stream::respond(unfold(stream, async |mut stream| Some((stream.next().await?, stream)))))
 }
 
 /// One reader's stream.

@@ -33,6 +33,14 @@ fn pair(
     (TimedConnection::new(ours, permit, deadlines), theirs)
 }
 
+/// A connection whose peer has sent the first bytes of a request.
+async fn begun_request() -> (TimedConnection<DuplexStream>, DuplexStream) {
+    let (mut ours, mut theirs) = pair(1_024, SOON, NEVER);
+    theirs.write_all(b"POST").await.unwrap();
+    assert_eq!(ours.read(&mut [0; 64]).await.unwrap(), 4);
+    (ours, theirs)
+}
+
 fn timed_out<T: std::fmt::Debug>(result: io::Result<T>) {
     assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
@@ -70,21 +78,15 @@ async fn a_blocked_reader_is_woken_when_the_peer_reads() {
 
 #[tokio::test]
 async fn an_endless_request_is_cut_off() {
-    let (mut ours, mut theirs) = pair(1_024, SOON, NEVER);
-    theirs.write_all(b"POST").await.unwrap();
-    let mut buffer = [0; 64];
-    assert_eq!(ours.read(&mut buffer).await.unwrap(), 4);
-    timed_out(ours.read(&mut buffer).await);
+    let (mut ours, _theirs) = begun_request().await;
+    timed_out(ours.read(&mut [0; 64]).await);
 }
 
 #[tokio::test]
 async fn asking_for_a_body_does_not_end_its_request() {
-    let (mut ours, mut theirs) = pair(1_024, SOON, NEVER);
-    theirs.write_all(b"POST").await.unwrap();
-    let mut buffer = [0; 64];
-    assert_eq!(ours.read(&mut buffer).await.unwrap(), 4);
+    let (mut ours, _theirs) = begun_request().await;
     ours.write_all(CONTINUE).await.unwrap();
-    timed_out(ours.read(&mut buffer).await);
+    timed_out(ours.read(&mut [0; 64]).await);
 }
 
 #[tokio::test]

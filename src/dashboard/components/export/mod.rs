@@ -19,10 +19,15 @@ use futures_util::stream::unfold;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use crate::dashboard::components::format::count;
+use crate::dashboard::components::filtered_list::ListCursor;
+use crate::dashboard::components::filters;
+use crate::dashboard::components::filters::Filters;
+use crate::dashboard::components::format::{UrlQuery, count};
 use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::handler_input::{PageInput, PageResult};
+use crate::dashboard::http::list_user::ListUser;
 use crate::domain::Time;
-use crate::store::{Scanned, StoreError};
+use crate::store::{Scanned, Store, StoreError, Tenant};
 
 /// Maximum rows of an export.
 pub const MAX_ROWS: usize = 10_000;
@@ -93,7 +98,7 @@ impl ExportFormat {
 /// A list to export.
 pub trait ExportSource: 'static {
     type Item;
-    type Cursor: Copy;
+    type Cursor: ListCursor;
 
     /// The name of the file, and of the list.
     const NAME: &'static str;
@@ -105,9 +110,6 @@ pub trait ExportSource: 'static {
 
     fn key(item: &Self::Item) -> Self::Cursor;
 
-    /// The time at which the message at the cursor was accepted.
-    fn time(cursor: Self::Cursor) -> Time;
-
     /// One value per column; null: none.
     fn values(item: &Self::Item) -> Vec<Value>;
 }
@@ -116,13 +118,30 @@ pub trait ExportSource: 'static {
 ///
 /// # Errors
 /// There is no such format.
-pub fn format_of(request: &HttpRequest) -> Result<ExportFormat, PageError> {
+fn format_of(request: &HttpRequest) -> Result<ExportFormat, PageError> {
     let word = request.path().rsplit('.').next().unwrap_or_default();
     ExportFormat::from_word(word).ok_or(PageError::NotFound)
 }
 
+/// Responds with the export of a list, with the filters of the request; `names` are their URL parameters.
+///
+/// # Errors
+/// A filter is invalid, there is no such format, or the store is unavailable.
+pub async fn respond_filtered<S: ExportSource>(
+    PageInput { state, request, user }: PageInput<ListUser>,
+    names: &[&'static str],
+    source: impl FnOnce(Store, Tenant, Filters) -> S,
+) -> PageResult {
+    let (query, now, format) = (UrlQuery::of(&request), state.clock.now(), format_of(&request)?);
+    let (_, filters, _) = filters::read(&state.store, &user, user.context(), (S::NAME, names), &query, now).await?;
+    if !filters.good() {
+        return Err(PageError::BadRequest("A filter is invalid. Open the list to see which one."));
+    }
+    Ok(respond(source(state.store.clone(), user.tenant(), filters), format, now))
+}
+
 /// Responds with the export of a list.
-pub fn respond<S: ExportSource>(source: S, format: ExportFormat, now: Time) -> HttpResponse {
+fn respond<S: ExportSource>(source: S, format: ExportFormat, now: Time) -> HttpResponse {
     let day = now.to_string();
     let name = format!("{}-{}.{}", S::NAME, day.get(..10).unwrap_or_default(), format.word());
     let export =
@@ -197,7 +216,7 @@ impl<S: ExportSource> Export<S> {
     fn cut(&mut self, mut text: String) -> String {
         self.next = Part::End;
         // Until is exclusive. The deliveries of the last message are exported again.
-        let until = self.after.map(|key| S::time(key).plus(Duration::from_millis(1)));
+        let until = self.after.map(|key| key.time().plus(Duration::from_millis(1)));
         let continued =
             until.map(|until| format!(" To continue, export with Until set to {until}.")).unwrap_or_default();
         text.push_str(&self.format.note(&format!("Cut off after {} rows.{continued}", count(self.rows as i64))));
@@ -228,10 +247,6 @@ mod tests {
 
         fn key(item: &Self::Item) -> MessageId {
             item.0
-        }
-
-        fn time(cursor: MessageId) -> Time {
-            cursor.time()
         }
 
         fn values(item: &Self::Item) -> Vec<Value> {

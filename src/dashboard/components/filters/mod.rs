@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use crate::dashboard::applications::app_lookup;
 use crate::dashboard::applications::app_lookup::AppLookup;
+use crate::dashboard::components::filtered_list::ListCursor;
 pub use crate::dashboard::components::filters::filter_form::FilterForm;
 use crate::dashboard::components::format::UrlQuery;
 use crate::dashboard::components::time_input::parse_time;
 use crate::dashboard::http::current_user::{AppContext, CurrentUser};
 use crate::dashboard::http::error::PageError;
 use crate::domain::url_query::{encode, with_query};
-use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, ids};
+use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, TimeRange, ids};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatusFilter};
 use crate::store::query::search_terms::SearchTarget;
 use crate::store::{EndpointRef, Store, Tenant};
@@ -252,6 +253,12 @@ impl Filters {
         Ok(filters)
     }
 
+    /// The times at which the messages were accepted.
+    pub fn accepted(&self) -> TimeRange {
+        let all = TimeRange::default();
+        TimeRange { since: self.since.unwrap_or(all.since), until: self.until.unwrap_or(all.until) }
+    }
+
     /// The filter of deliveries.
     pub fn deliveries(&self) -> DeliveryFilter {
         DeliveryFilter {
@@ -260,8 +267,7 @@ impl Filters {
             endpoint: self.endpoint,
             event_types: self.event_types.clone(),
             class: self.class,
-            since: self.since.unwrap_or(Time::ZERO),
-            until: self.until.unwrap_or(Time::MAX),
+            accepted: self.accepted(),
             messages: self.messages.clone(),
             text: self.text.clone(),
             resent: self.resent,
@@ -304,12 +310,8 @@ impl Filters {
                 self.refuse("class", "Unknown response class.");
             }
         }
-        let row = |text: &str| -> Option<DeliveryKey> {
-            let (message, endpoint) = text.split_once('.')?;
-            Some((message.parse().ok()?, endpoint.parse().ok()?))
-        };
         let rows: Vec<Option<DeliveryKey>> =
-            params.given().filter(|(name, _)| *name == "row").map(|(_, text)| row(text)).collect();
+            params.given().filter(|(name, _)| *name == "row").map(|(_, text)| DeliveryKey::parse(text)).collect();
         if rows.len() > ROWS || rows.contains(&None) {
             self.refuse("row", format!("Select up to {ROWS} rows of the list."));
         } else if !rows.is_empty() {

@@ -1,13 +1,12 @@
 //! Creates, edits, enables, disables and deletes polling endpoints.
 
-use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage, lines};
 use crate::dashboard::components::form_errors::{FormRejection, change_result, check_revision, store_errors};
 use crate::dashboard::components::format::{Line, counted};
-use crate::dashboard::endpoints::polling::{name_of, named, path_of, polling_token};
+use crate::dashboard::endpoints::polling::{form_page, name_of, named, path_of, polling_token};
 use crate::dashboard::event_types::visible_event_types;
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
@@ -34,26 +33,13 @@ fn form(spec: &PollingEndpointSpec) -> Form {
 }
 
 fn new_page(context: &AppContext, form: Form) -> FormPage {
-    FormPage::new(
-        crate::dashboard::endpoints::polling::layout(context),
-        "New polling endpoint",
-        form,
-        (context.paths.page("polling/new"), "Create polling endpoint"),
-        context.paths.page("polling"),
-    )
-    .lead("Your program fetches events from it. No public URL is needed.")
+    let (layout, list) = (crate::dashboard::endpoints::polling::layout(context), context.paths.page("polling"));
+    FormPage::for_new(layout, "New polling endpoint", form, "Create polling endpoint", list)
+        .lead("Your program fetches events from it. No public URL is needed.")
 }
 
 fn edit_page(context: &AppContext, endpoint: &PollingEndpoint, form: Form) -> FormPage {
-    let path = path_of(context, endpoint);
-    FormPage::new(
-        crate::dashboard::endpoints::polling::layout(context),
-        "Edit",
-        form,
-        (format!("{path}/edit"), "Save"),
-        path,
-    )
-    .about(Line::new(&name_of(endpoint)))
+    form_page(context, endpoint, "Edit", ("edit", "Save"), form)
 }
 
 /// Applies the form to `before`.
@@ -173,24 +159,17 @@ async fn save(
     changed.map_err(|error| store_errors(error, "uid")).and_then(change_result).map(drop)
 }
 
-/// `POST {base}/polling/{poller}/disable`.
-pub async fn disable(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
-    turn(&state, &request, &context, true).await
-}
-
-/// `POST {base}/polling/{poller}/enable`.
-pub async fn enable(FormInput { state, request, user: context, .. }: FormInput<AppContext>) -> PageResult {
-    turn(&state, &request, &context, false).await
-}
-
-async fn turn(state: &DashboardState, request: &HttpRequest, context: &AppContext, disabled: bool) -> PageResult {
+/// `POST {base}/polling/{poller}/disable` and `…/enable`.
+pub async fn turn<const DISABLED: bool>(
+    FormInput { state, request, user: context, .. }: FormInput<AppContext>,
+) -> PageResult {
     context.need(Capability::ManageEndpoint)?;
-    let endpoint = named(&state.store, request, context).await?;
-    let what = |before: &PollingEndpointSpec| PollingEndpointSpec { disabled, ..before.clone() };
-    match save(state, context, &endpoint, None, what).await {
+    let endpoint = named(&state.store, &request, &context).await?;
+    let what = |before: &PollingEndpointSpec| PollingEndpointSpec { disabled: DISABLED, ..before.clone() };
+    match save(&state, &context, &endpoint, None, what).await {
         Ok(()) => {
-            let notice = if disabled { FlashNotice::Disabled } else { FlashNotice::Enabled };
-            Ok(done(&path_of(context, &endpoint), notice))
+            let notice = if DISABLED { FlashNotice::Disabled } else { FlashNotice::Enabled };
+            Ok(done(&path_of(&context, &endpoint), notice))
         }
         Err(wrong) => Err(wrong.err().unwrap_or(PageError::NotFound)),
     }

@@ -14,6 +14,7 @@ mod show;
 
 use actix_web::{HttpRequest, web};
 
+use crate::dashboard::components::form::{Form, FormPage};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
@@ -29,8 +30,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(page("/polling/new", read().to(actions::new)).route(web::post().to(actions::create)))
         .service(page("/polling/{poller}", read().to(show::show)))
         .service(page(&act("edit"), read().to(actions::edit)).route(web::post().to(actions::change)))
-        .service(page(&act("disable"), web::post().to(actions::disable)))
-        .service(page(&act("enable"), web::post().to(actions::enable)))
+        .service(page(&act("disable"), web::post().to(actions::turn::<true>)))
+        .service(page(&act("enable"), web::post().to(actions::turn::<false>)))
         .service(page(&act("delete"), read().to(actions::ask)).route(web::post().to(actions::delete)))
         .service(page(&act("token"), read().to(polling_token::ask)).route(web::post().to(polling_token::make)));
 }
@@ -39,6 +40,19 @@ pub fn routes(config: &mut web::ServiceConfig) {
 fn layout(context: &AppContext) -> PageLayout {
     PageLayout::of(context, NavItem::Polling)
         .below(context, [(context.paths.page("polling"), Line::new("Polling endpoints"))])
+}
+
+/// A form below the page of `endpoint`, at the path `segment`.
+fn form_page(
+    context: &AppContext,
+    endpoint: &PollingEndpoint,
+    title: &'static str,
+    (segment, button): (&str, &'static str),
+    form: Form,
+) -> FormPage {
+    let path = path_of(context, endpoint);
+    FormPage::new(layout(context), title, form, (format!("{path}/{segment}"), button), path)
+        .about(Line::new(&name_of(endpoint)))
 }
 
 /// The polling endpoint in the path.

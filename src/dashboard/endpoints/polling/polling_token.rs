@@ -8,7 +8,7 @@ use askama::Template;
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{Form, FormField, FormPage, SelectOption};
 use crate::dashboard::components::format::{Block, Line};
-use crate::dashboard::endpoints::polling::{fetch_snippets, name_of, named, path_of};
+use crate::dashboard::endpoints::polling::{fetch_snippets, form_page, name_of, named, path_of};
 use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::flash::FlashNotice;
@@ -43,16 +43,8 @@ struct TokenPage<'t> {
 }
 
 fn page(context: &AppContext, endpoint: &PollingEndpoint, form: Form) -> FormPage {
-    let path = path_of(context, endpoint);
-    FormPage::new(
-        crate::dashboard::endpoints::polling::layout(context),
-        "Create token",
-        form,
-        (format!("{path}/token"), "Create token"),
-        path,
-    )
-    .lead("Gives access to this polling endpoint only. Older tokens stay valid for 5 minutes.")
-    .about(Line::new(&name_of(endpoint)))
+    form_page(context, endpoint, "Create token", ("token", "Create token"), form)
+        .lead("Gives access to this polling endpoint only. Older tokens stay valid for 5 minutes.")
 }
 
 fn form() -> Form {

@@ -34,7 +34,7 @@ fn the_colours_are_those_of_the_style_sheet() {
 }
 
 #[test]
-fn an_accent_is_readable_in_light_and_in_dark_whatever_it_is() {
+fn every_accent_is_readable_in_light_and_dark() {
     for accent in ["#000000", "#ffffff", "#ffe600", "#0b6e4f", "#808080", "#ff0000", "#2b4fc7", "#00ffff", "#7f00ff"] {
         let theme = Theme { accent: Some(colour(accent)), ..Theme::default() };
         let (soft, ink, accented) =
@@ -52,7 +52,7 @@ fn an_accent_is_readable_in_light_and_in_dark_whatever_it_is() {
 }
 
 #[test]
-fn what_lies_between_follows_from_grounds_and_ink() {
+fn intermediate_colours_are_derived_from_grounds_and_ink() {
     let light =
         Palette { ground: Some(colour("#fff8ee")), surface: Some(colour("#fffdf8")), ink: Some(colour("#2d1f12")) };
     let theme = Theme { light, ..Theme::default() };
@@ -64,7 +64,7 @@ fn what_lies_between_follows_from_grounds_and_ink() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_with_its_field() {
+fn unreadable_colours_are_rejected_with_their_field() {
     let palette = |ground: Option<&str>, surface: Option<&str>, ink: Option<&str>| Palette {
         ground: ground.map(colour),
         surface: surface.map(colour),

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_kept_are_refused_in_any_case() {
+    fn reserved_header_names_are_rejected_in_any_case() {
         let ours = [
             "webhook-id",
             "Webhook-Signature",
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused_and_values_are_not_quoted() {
+    fn invalid_headers_are_rejected_without_quoting_values() {
         for (name, value) in
             [("", "x"), ("a b", "x"), ("a:", "x"), ("ü", "x"), ("a\r\nb", "x"), ("x-a", "hush\r\nHost: evil")]
         {

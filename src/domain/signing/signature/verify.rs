@@ -125,7 +125,7 @@ mod tests {
     const MINUTES: Duration = Duration::from_secs(300);
 
     #[test]
-    fn what_we_sign_verifies_and_nothing_else() {
+    fn only_our_signatures_verify() {
         for kind in [SignatureType::Hmac256, SignatureType::Ed25519] {
             let (secret, other) = (Secret::generate(kind), Secret::generate(kind));
             let text = Signing::new(&secret, [], &[]).signature("msg_1", AT, b"{}");

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use crate::domain::deliveries::attempt::{Failure, Outcome};
+use crate::domain::retry_backoff::wait_after;
 
 /// The lowest limit of an unreachable endpoint before it gets probes only: a single lost connection is not an outage.
 const UNREACHABLE_LIMIT: usize = 4;
@@ -83,9 +84,8 @@ impl CircuitBreaker {
                 self.unreachable = self.unreachable.saturating_add(1);
                 // Attempts in flight together fail together: one outage, one pause.
                 if self.probing() && now >= self.pause_until {
-                    let (first, longest) = PAUSE;
-                    self.pause_until = now + first.saturating_mul(1 << self.pauses.min(16)).min(longest);
-                    self.pauses += 1;
+                    self.pauses = self.pauses.saturating_add(1);
+                    self.pause_until = now + wait_after(self.pauses, PAUSE.0, PAUSE.1);
                 }
             }
         }

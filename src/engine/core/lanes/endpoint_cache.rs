@@ -42,10 +42,10 @@ impl Lanes {
 
     fn update_app_limit(&mut self, live: &LiveEndpoint, since: Duration) {
         let part = (live.endpoint.app_id, live.slot);
-        match live.app_throttle {
+        match live.app_rate {
             Some(rate) => {
                 let lease = self.slots[usize::from(live.slot)].changes;
-                self.apps.set(part, lease, (rate, live.app_slots), since);
+                self.apps.set(part, lease, rate, since);
             }
             None => self.apps.remove(part),
         }

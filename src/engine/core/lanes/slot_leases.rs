@@ -93,9 +93,9 @@ impl Lanes {
         self.queued_bytes = self.queued_bytes.saturating_sub(lane.end_lease());
         if let Some((_, since)) = slot.lease {
             lane.begin_lease(since);
-            if let Some(rate) = lane.live.app_throttle {
+            if let Some(rate) = lane.live.app_rate {
                 let part = (lane.live.endpoint.app_id, lane.slot);
-                self.apps.renew(part, slot.changes, (rate, lane.live.app_slots), since);
+                self.apps.renew(part, slot.changes, rate, since);
             }
         }
         self.index(id);

@@ -24,7 +24,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_the_order_nothing_is_lost_and_nothing_is_in_flight_twice(
+    fn no_delivery_is_lost_or_in_flight_twice_for_any_order_of_events(
         seed in proptest::collection::vec(any::<u32>(), 1..300)
     ) {
         let mut world = LanesWorld::new(3, 8, 4);
@@ -44,9 +44,7 @@ proptest! {
 
 #[test]
 fn deliveries_beyond_the_queue_wait_in_the_store() {
-    let mut world = LanesWorld::new(1, 4, 4);
-    (0..1_000).for_each(|_| world.accept(SignalTiming::AtOnce));
-    world.start();
+    let mut world = LanesWorld::started(1, 4, 4, 1_000);
     assert_eq!(world.in_flight.len(), 1, "a quarter of what is free");
     assert!(world.lanes.lanes.all().all(|(_, lane)| lane.queued() <= super::super::lane::QUEUE));
     world.settle();
@@ -85,9 +83,7 @@ fn scheduled_deliveries_are_sent_on_time_and_block_nothing() {
 
 #[test]
 fn withdrawn_deliveries_are_not_sent_from_the_queue_nor_from_a_read() {
-    let mut world = LanesWorld::new(1, 4, 1);
-    (0..3).for_each(|_| world.accept(SignalTiming::AtOnce));
-    world.start();
+    let mut world = LanesWorld::started(1, 4, 1, 3);
     let queued = world.next;
     world.withdraw(MessageId(uuid::Uuid::from_u128(queued)));
     world.accept(SignalTiming::Never);
@@ -104,9 +100,7 @@ fn withdrawn_deliveries_are_not_sent_from_the_queue_nor_from_a_read() {
 
 #[test]
 fn a_single_lane_takes_a_share_of_the_free_capacity() {
-    let mut world = LanesWorld::new(1, 100, 100);
-    (0..100).for_each(|_| world.accept(SignalTiming::AtOnce));
-    world.start();
+    let world = LanesWorld::started(1, 100, 100, 100);
     // Each start leaves less: a quarter of the rest is reached at 20 of 100.
     assert_eq!(world.in_flight.len(), 20);
 }
@@ -127,9 +121,7 @@ fn serve_the_good(world: &mut LanesWorld, good: usize) -> usize {
 #[test]
 fn responsive_endpoints_are_unaffected_by_hanging_ones() {
     let (good, all) = (10, 110);
-    let mut world = LanesWorld::new(all, 64, 16);
-    world.accept(SignalTiming::AtOnce);
-    world.start();
+    let mut world = LanesWorld::started(all, 64, 16, 1);
     assert_eq!(serve_the_good(&mut world, good), good, "the first, while no endpoint is known to hang");
     let mut late = 0;
     for _ in 0..100 {

@@ -11,11 +11,11 @@ use crate::domain::deliveries::delivery::{DeliveryState, Progress};
 use crate::domain::{AppId, MessageId, OrgId};
 use crate::engine::core::event::{ReadResult, UnsentAttempt};
 use crate::engine::core::lanes::Dispatch;
-use crate::engine::core::lanes::tests::world::{START, accepted, all_slots};
+use crate::engine::core::lanes::tests::world::{START, accepted, all_slots, lane_request};
 use crate::engine::core::scanning::{PAGE, SCAN_SHARED};
 use crate::engine::runtime::attempt_sender::finished;
 use crate::store::ingest::message_routing::LiveEndpoint;
-use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
+use crate::store::queue::pending_deliveries::{PendingDelivery, PendingLane};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::queue::slots::Leases;
 use crate::store::recording::record::FinishedAttempt;
@@ -50,7 +50,7 @@ fn live(number: u128) -> Arc<LiveEndpoint> {
     };
     let (org, slot) = (OrgId::default_org(), endpoint.id.0.as_bytes()[15]);
     let signing = Err("nothing is signed here");
-    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_throttle: None, app_slots: 1, url: None, signing })
+    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_rate: None, url: None, signing })
 }
 
 impl Crowd {
@@ -193,15 +193,7 @@ fn single_events(crowd: &mut Crowd) {
     crowd.step("look", [CoreEvent::Signal(Signal::Look(vec![ids[7]]).into())]);
     crowd.step("announced", [CoreEvent::Notified(Notification::Due(ids[..200].to_vec()))]);
     crowd.step("announced, of any", [CoreEvent::Notified(Notification::AnyEndpoint)]);
-    let wants = |id: &EndpointId| LaneRequest {
-        endpoint: *id,
-        slot: 0,
-        fresh: 1,
-        retries: 1,
-        fresh_from: Time::ZERO,
-        retries_from: Time::ZERO,
-        ordered: false,
-    };
+    let wants = |id: &EndpointId| lane_request(*id, 1, false);
     crowd.step("not read", [CoreEvent::Read(Err(ids[..64].iter().map(wants).collect()))]);
     crowd.step("numbered", [CoreEvent::Numbered(ids[3], false)]);
     crowd.step("changed", [CoreEvent::Signal(Signal::Changed(AppId(uuid::Uuid::from_u128(0))).into())]);

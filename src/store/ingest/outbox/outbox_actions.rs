@@ -89,9 +89,8 @@ impl Store {
             if changed == 0 {
                 return Ok(OutboxActionResult::Gone);
             }
-            self.audit(&mut tx, NewAuditEntry::of(org, name, &format!("outbox row {}", key.id)).with(&detail), now)
+            self.commit_audited(tx, NewAuditEntry::of(org, name, &format!("outbox row {}", key.id)).with(&detail), now)
                 .await?;
-            tx.commit().await?;
             self.reset_outbox_watermark();
             Ok(OutboxActionResult::Done)
         })

@@ -3,17 +3,17 @@
 //! The relay never selects "ids greater than the last": transactions commit out of order, and rows would be skipped.
 //! Rows are untrusted input: every column is read as bytes and validated.
 
-use crate::store::db::codec::from_row;
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow as _, Row as _};
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use crate::domain::deliveries::message::{MessageSpec, parse_channels, too_large};
 use crate::domain::{AppId, Invalid, MessageId, Time, Uid};
 use crate::store::db::budget::Budget;
 use crate::store::db::codec;
+use crate::store::db::codec::from_row;
 use crate::store::ingest::accept::{AcceptItem, ItemOutcome, Rejection, accept_in};
 use crate::store::ingest::outbox::row_checks::RowChecks;
 use crate::store::ingest::outbox::{RelayReport, RelayRequest, relay_activity, stuck_rows};
@@ -42,32 +42,22 @@ pub(in crate::store) fn from_watermark(watermark: Option<i64>, place: &str) -> S
     }
 }
 
-/// A row as read, not validated yet.
-struct RawRow {
-    /// As numbered by the database or the writer, for people.
-    number: Option<i64>,
-    application: Option<Vec<u8>>,
-    event_type: Option<Vec<u8>>,
-    /// `None` although `payload_bytes` is set: larger than the limit and not read.
-    payload: Option<Vec<u8>>,
-    payload_bytes: Option<i64>,
-    event_id: Option<Vec<u8>>,
-    channels: Option<Vec<u8>>,
-    occurred_at: Option<Vec<u8>>,
-    stuck_since: Option<Time>,
+from_row! {
+    /// A row as read, not validated yet.
+    struct RawRow {
+        /// The row's number, from the database or its writer; for display.
+        number: Option<i64>,
+        application: Option<Vec<u8>>,
+        event_type: Option<Vec<u8>>,
+        /// `None` although `payload_bytes` is set: larger than the limit and not read.
+        payload: Option<Vec<u8>>,
+        payload_bytes: Option<i64>,
+        event_id: Option<Vec<u8>>,
+        channels: Option<Vec<u8>>,
+        occurred_at: Option<Vec<u8>>,
+        stuck_since: Option<Time>,
+    }
 }
-
-from_row!(RawRow {
-    number,
-    application,
-    event_type,
-    payload,
-    payload_bytes,
-    event_id,
-    channels,
-    occurred_at,
-    stuck_since
-});
 
 /// Identifies a row within the transaction. The table has no unique key, because a constraint could fail the writer's
 /// transaction. On PostgreSQL the `ctid` is stable while the row is locked.
@@ -85,6 +75,16 @@ pub(in crate::store) struct OutboxRow {
 }
 
 impl OutboxRow {
+    /// Reads a row. The column `place` identifies it.
+    fn read<'r, R: Row, P>(row: &'r R, id: fn(P) -> OutboxRowId) -> sqlx::Result<OutboxRow>
+    where
+        P: Decode<'r, R::Database> + Type<R::Database>,
+        RawRow: FromRow<'r, R>,
+        &'static str: ColumnIndex<R>,
+    {
+        Ok(OutboxRow { row: id(row.try_get("place")?), columns: RawRow::from_row(row)? })
+    }
+
     /// Validates the row.
     fn item(&self, max_payload: usize, now: Time) -> Result<AcceptItem, Invalid> {
         let row = &self.columns;
@@ -110,12 +110,12 @@ impl OutboxRow {
         Ok(AcceptItem { tenant: None, app, only_endpoint: None, spec, at: now, idempotency_key: None, audit: None })
     }
 
-    /// The application as written, cut, for people.
+    /// The application as written, cut; for display.
     pub(super) fn name(&self) -> String {
         shown(self.columns.application.as_deref())
     }
 
-    /// The event type as written, cut, for people.
+    /// The event type as written, cut; for display.
     pub(super) fn event_type(&self) -> String {
         shown(self.columns.event_type.as_deref())
     }
@@ -251,14 +251,14 @@ pub(in crate::store) async fn lock_due_rows(
                      substr(CAST(occurred_at AS BLOB), 1, $2) AS occurred_at,
                      CASE typeof(stuck_since) WHEN 'integer' THEN stuck_since END AS stuck_since
                  FROM outbox WHERE rowid IN (SELECT value FROM json_each($1)) ORDER BY rowid";
-            let rows: Vec<(i64, RawRow)> = sqlx::query(SQL)
+            let rows = sqlx::query(SQL)
                 .bind(codec::json(&fitting_prefix(next, max))?)
                 .bind(NAME_LIMIT)
                 .bind(max)
-                .try_map(|row: SqliteRow| Ok((row.try_get("place")?, RawRow::from_row(&row)?)))
+                .try_map(|row: SqliteRow| OutboxRow::read(&row, OutboxRowId::Id))
                 .fetch_all(&mut **tx)
                 .await?;
-            Ok(rows.into_iter().map(|(id, columns)| OutboxRow { row: OutboxRowId::Id(id), columns }).collect())
+            Ok(rows)
         }
         Tx::Postgres(tx) => {
             let from = inner.outbox_watermark.current();
@@ -285,14 +285,14 @@ pub(in crate::store) async fn lock_due_rows(
                      convert_to(left(channels, $2), 'UTF8') AS channels,
                      convert_to(left(occurred_at, $2), 'UTF8') AS occurred_at, stuck_since
                  FROM outbox WHERE ctid = ANY(CAST($1::text[] AS tid[])) ORDER BY id";
-            let rows: Vec<(String, RawRow)> = sqlx::query(SQL)
+            let rows = sqlx::query(SQL)
                 .bind(fitting_prefix(next, max))
                 .bind(NAME_LIMIT)
                 .bind(max)
-                .try_map(|row: PgRow| Ok((row.try_get("place")?, RawRow::from_row(&row)?)))
+                .try_map(|row: PgRow| OutboxRow::read(&row, OutboxRowId::Place))
                 .fetch_all(&mut **tx)
                 .await?;
-            Ok(rows.into_iter().map(|(place, columns)| OutboxRow { row: OutboxRowId::Place(place), columns }).collect())
+            Ok(rows)
         }
     }
 }

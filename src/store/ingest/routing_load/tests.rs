@@ -6,9 +6,8 @@ use crate::domain::OrgId;
 use crate::domain::Time;
 use crate::domain::catalog::application::ApplicationSpec;
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use crate::domain::signing::master_key::MasterKey;
 use crate::domain::signing::secret::{Secret, SignatureType};
-use crate::store::{Location, Store, StoreOptions, Tenant, WIDE, on};
+use crate::store::{Store, StoreOptions, Tenant, on};
 
 fn tenant() -> Tenant {
     Tenant::org(OrgId::default_org())
@@ -25,14 +24,7 @@ impl Fixture {
     /// A store with one application that has three endpoints; its row claims up to `most`.
     async fn with_most(most: usize) -> Fixture {
         let folder = tempfile::tempdir().unwrap();
-        let options = StoreOptions {
-            location: Location::Sqlite(folder.path().join("store.db")),
-            master: MasterKey::generate(),
-            max_payload: 1,
-            queue: 1,
-            wide: WIDE,
-        };
-        let store = Store::open(options).await.unwrap();
+        let store = Store::open(StoreOptions::in_folder(&folder)).await.unwrap();
         store.migrate().await.unwrap();
         let app = store.create_application(&tenant(), ApplicationSpec::default(), Time::ZERO).await.unwrap().id;
         let mut endpoints = Vec::new();
@@ -93,7 +85,7 @@ async fn few_endpoints_are_read_inside_and_many_are_not() {
 }
 
 #[tokio::test]
-async fn of_many_endpoints_those_that_changed_are_read_inside() {
+async fn changed_endpoints_are_read_inside_the_transaction() {
     let many = Fixture::with_most(MAX_ENDPOINTS_READ + 1).await;
     many.load().await;
     let before = many.remembered();
@@ -110,27 +102,28 @@ async fn of_many_endpoints_those_that_changed_are_read_inside() {
 }
 
 #[tokio::test]
-async fn what_the_engine_has_asked_for_are_not_all_endpoints() {
+async fn endpoints_loaded_by_the_engine_are_not_all_endpoints() {
     let many = Fixture::with_most(MAX_ENDPOINTS_READ + 1).await;
     many.store.live_endpoints(&[many.endpoints[1].id]).await.unwrap();
     assert!(many.load_bounded().await.is_none());
 }
 
 #[tokio::test]
-async fn what_holds_for_all_endpoints_has_them_all_loaded_again() {
+async fn a_change_of_application_wide_values_reloads_all_endpoints() {
     for (column, value) in [("throttle_rate", 5), ("endpoints_made", 10_000), ("changes_from", 1_000)] {
         let many = Fixture::with_most(MAX_ENDPOINTS_READ + 1).await;
+        many.set("throttle_rate", 1).await;
         many.load().await;
         many.set("created_at", 1).await;
         assert_eq!(same(&many.remembered(), &many.load_bounded().await.unwrap()), [true; 3]);
         many.set(column, value).await;
         assert!(many.load_bounded().await.is_none(), "{column}");
         many.load().await;
-        let (rate, slots) = (many.remembered()[0].app_throttle, many.remembered()[0].app_slots);
+        let rate = many.remembered()[0].app_rate.unwrap();
         match column {
-            "throttle_rate" => assert_eq!(rate, Some(5)),
-            "endpoints_made" => assert_eq!(slots, 157),
-            _ => assert_eq!(rate, None),
+            "throttle_rate" => assert_eq!(rate.per_second, 5),
+            "endpoints_made" => assert_eq!(rate.slots, 157),
+            _ => assert_eq!(rate.per_second, 1),
         }
     }
 }

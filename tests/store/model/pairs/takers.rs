@@ -14,6 +14,7 @@ use sendoff::store::ingest::fan_out_scheduler::FanOutScheduler;
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::jobs::background::BackgroundSpec;
+use sendoff::store::jobs::background::TaskSelection;
 use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
 use sendoff::store::{Store, StoreError};
 
@@ -22,9 +23,9 @@ use crate::model::run::{Checked, World, process, said};
 use crate::support::on_both_alone;
 
 on_both_alone! {
-    of_two_with_one_name_exactly_one_gets_it
+    one_of_two_concurrent_objects_gets_a_name
     a_turn_a_row_and_a_slot_have_one_taker
-    what_is_accepted_after_a_change_of_endpoints_goes_by_it
+    messages_accepted_after_a_change_of_endpoints_follow_it
 }
 
 fn spec(url: &str) -> EndpointSpec {
@@ -35,7 +36,7 @@ fn check(holds: bool, what: impl Into<String>) -> Checked {
     if holds { Ok(()) } else { Err(what.into()) }
 }
 
-async fn of_two_with_one_name_exactly_one_gets_it(world: World) {
+async fn one_of_two_concurrent_objects_gets_a_name(world: World) {
     hold(world, async |world| {
         for round in 0..ROUNDS * 4 {
             let (tenant, app, endpoint, now) = furnish(world).await?;
@@ -85,9 +86,8 @@ async fn a_turn_a_row_and_a_slot_have_one_taker(world: World) {
             let (tenant, app, endpoint, now) = furnish(world).await?;
             let (first, second) = two(world);
             let scope = TaskScope::Endpoint(app, endpoint);
-            let filter = EndpointMessageFilter::default();
-            let work =
-                BackgroundSpec { kind: TaskKind::Recover, scope, filter, by: String::new(), listed: None, total: None };
+            let selection = TaskSelection::Messages(EndpointMessageFilter::default());
+            let work = BackgroundSpec { kind: TaskKind::Recover, scope, selection, by: String::new(), total: None };
             said(first.start_background(&tenant, work, now).await)?;
             let two = futures_util::join!(first.lease_background(now), second.lease_background(now));
             let two = [said(two.0)?, said(two.1)?];
@@ -129,7 +129,7 @@ fn rows(app: AppId) -> Vec<String> {
 }
 
 /// What is accepted after an endpoint was created goes there, and nothing that is accepted after it was disabled or deleted.
-async fn what_is_accepted_after_a_change_of_endpoints_goes_by_it(world: World) {
+async fn messages_accepted_after_a_change_of_endpoints_follow_it(world: World) {
     hold(world, async |world| {
         for round in 0..ROUNDS * 3 {
             let (tenant, app, endpoint, now) = furnish(world).await?;

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use sendoff::domain::TimeRange;
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
 use sendoff::domain::deliveries::delivery::DeliveryStatus;
 use sendoff::domain::{BackgroundId, MessageId, Time};
 use sendoff::store::Tenant;
-use sendoff::store::jobs::background::{BackgroundSpec, StartResult};
+use sendoff::store::jobs::background::{BackgroundSpec, StartResult, TaskSelection};
 use sendoff::store::jobs::job_lease::StepResult;
 use sendoff::store::query::endpoint_messages::EndpointMessageFilter;
+use sendoff::store::query::topic_filter::TopicFilter;
 use sendoff::store::queue::slots::EngineProcess;
 use uuid::Uuid;
 
@@ -29,13 +31,17 @@ pub fn sent_filter(model: &Model, bits: u8, message: MessageId) -> EndpointMessa
     let around = model.messages.get(&message).map_or(Time::ZERO, |message| message.accepted_at);
     let all = [DeliveryStatus::Dead, DeliveryStatus::Delivered, DeliveryStatus::Pending, DeliveryStatus::Canceled];
     EndpointMessageFilter {
-        since: if bit(0) { around } else { Time::ZERO },
-        until: if bit(0) && bit(1) { around.plus(Duration::from_secs(3_600)) } else { Time::MAX },
-        event_types: if bit(2) { vec![TYPES[0].to_owned(), TYPES[2].to_owned()] } else { Vec::new() },
+        accepted: TimeRange {
+            since: if bit(0) { around } else { Time::ZERO },
+            until: if bit(0) && bit(1) { around.plus(Duration::from_secs(3_600)) } else { Time::MAX },
+        },
+        topics: TopicFilter {
+            event_types: if bit(2) { vec![TYPES[0].to_owned(), TYPES[2].to_owned()] } else { Vec::new() },
+            channel: (bit(5) && bit(4)).then(|| "red".to_owned()),
+            tag: (bit(6) && bit(5)).then(|| "vip".to_owned()),
+        },
         standings: if bit(3) { all[..1 + usize::from(bits >> 6)].to_vec() } else { Vec::new() },
         failing: (bit(4) && bit(1)).then_some(true),
-        channel: (bit(5) && bit(4)).then(|| "red".to_owned()),
-        tag: (bit(6) && bit(5)).then(|| "vip".to_owned()),
         status_class: (bit(7) && bit(1)).then_some([0, 200, 500][usize::from(bits) % 3]),
     }
 }
@@ -49,7 +55,8 @@ impl World {
                 let scope = [TaskScope::Endpoint(app, end), TaskScope::Application(app), TaskScope::Organization]
                     [usize::from(*scope)];
                 let filter = sent_filter(&self.model, *filter, self.model.message(*message).1);
-                let spec = BackgroundSpec { kind, scope, filter, by: "somebody".to_owned(), listed: None, total: None };
+                let selection = TaskSelection::Messages(filter);
+                let spec = BackgroundSpec { kind, scope, selection, by: "somebody".to_owned(), total: None };
                 self.begin(&self.model.tenant(*who, app), spec).await
             }
             Act::TakeTurn => self.lease_background().await,

@@ -372,8 +372,10 @@ impl World {
         // A token that is another application's does not come to the key.
         let repeat = tenant.sees(app) && self.model.is_repeat(once.as_ref(), now);
         let may = if repeat { Err("repeated") } else { Ok(()) };
-        let Some(found) = agree("resend", store.resend(&tenant, app, id, end, now).await, may)? else { return Ok(()) };
-        let wanted = self.model.resend(&tenant, app, id, end, now);
+        let Some(found) = agree("resend", store.resend(&tenant, app, (id, end), now).await, may)? else {
+            return Ok(());
+        };
+        let wanted = self.model.resend(&tenant, app, (id, end), now);
         if wanted {
             self.model.enter_once(once, String::new());
         }
@@ -385,7 +387,7 @@ impl World {
         let all: Vec<_> = self.model.deliveries.iter().map(|(key, one)| (*key, one.app)).collect();
         let Some((key, app)) = one_of(delivery, &all) else { return Ok(()) };
         let tenant = self.model.tenant(who, app);
-        let found = told(self.store().cancel(&tenant, app, key.0, key.1, self.now).await);
+        let found = told(self.store().cancel(&tenant, app, key, self.now).await);
         same("cancel", found, Ok(self.model.cancel(&tenant, app, key, self.now)))?;
         self.see_deliveries(app, key.0).await
     }

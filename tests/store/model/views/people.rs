@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use sendoff::domain::TimeRange;
 use sendoff::domain::deliveries::background::{TaskKind, TaskStage};
 use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, DeliveryStatus};
 use sendoff::domain::deliveries::message::Message;
@@ -99,8 +100,10 @@ impl World {
                 Vec::new()
             },
             class: (bit(look, 5) && bit(look, 6)).then_some([0, 200, 500][usize::from(look.thing) % 3]),
-            since: accepted.filter(|_| bit(look, 7) && bit(look, 6)).unwrap_or(Time::ZERO),
-            until: accepted.filter(|_| bit(look, 4) && bit(look, 7)).unwrap_or(Time::MAX),
+            accepted: TimeRange {
+                since: accepted.filter(|_| bit(look, 7) && bit(look, 6)).unwrap_or(Time::ZERO),
+                until: accepted.filter(|_| bit(look, 4) && bit(look, 7)).unwrap_or(Time::MAX),
+            },
             messages: None,
             text: (bit(look, 5) && bit(look, 3)).then(|| "\"number\": 1".to_owned()),
             resent: None,
@@ -119,7 +122,7 @@ impl World {
                     Some(Some(status)) => class > 0 && (class..class + 100).contains(&status),
                     None => false,
                 })
-                && self.found_in(message, &filter.event_types, (filter.since, filter.until), filter.text.as_deref())
+                && self.found_in(message, &filter.event_types, filter.accepted, filter.text.as_deref())
         };
         let own = self.model.deliveries.iter().rev().filter(fits);
         let own = own.filter_map(|(key, delivery)| Some((*key, self.listed(*key, delivery)?))).collect();
@@ -128,14 +131,14 @@ impl World {
     }
 
     /// Whether a search by these finds a message.
-    fn found_in(&self, message: &Message, types: &[String], (since, until): (Time, Time), text: Option<&str>) -> bool {
+    fn found_in(&self, message: &Message, types: &[String], accepted: TimeRange, text: Option<&str>) -> bool {
         let says = |text: &str| {
             let payload = message.payload.as_deref().unwrap_or_default();
             payload.windows(text.len()).any(|window| window == text.as_bytes())
         };
         (types.is_empty() || types.contains(&message.event_type))
-            && message.accepted_at >= since
-            && (message.accepted_at < until || until == Time::MAX)
+            && message.accepted_at >= accepted.since
+            && (message.accepted_at < accepted.until || accepted.until == Time::MAX)
             && text.is_none_or(says)
     }
 
@@ -145,8 +148,10 @@ impl World {
         let search = MessageSearch {
             app: bit(look, 0).then_some(app),
             event_types: if bit(look, 1) { vec![TYPES[1].to_owned(), TYPES[2].to_owned()] } else { Vec::new() },
-            since: accepted.filter(|_| bit(look, 2)).unwrap_or(Time::ZERO),
-            until: accepted.filter(|_| bit(look, 3)).unwrap_or(Time::MAX),
+            accepted: TimeRange {
+                since: accepted.filter(|_| bit(look, 2)).unwrap_or(Time::ZERO),
+                until: accepted.filter(|_| bit(look, 3)).unwrap_or(Time::MAX),
+            },
             messages: bit(look, 4).then(|| vec![self.model.message(look.thing).1, self.model.message(look.app).1]),
             text: bit(look, 5).then(|| "Sum".to_owned()),
         };
@@ -154,7 +159,7 @@ impl World {
             self.model.has(&tenant, message.app_id)
                 && search.app.is_none_or(|app| app == message.app_id)
                 && search.messages.as_ref().is_none_or(|ids| ids.contains(&message.id))
-                && self.found_in(message, &search.event_types, (search.since, search.until), search.text.as_deref())
+                && self.found_in(message, &search.event_types, search.accepted, search.text.as_deref())
         };
         let own =
             self.model.messages.values().rev().filter(fits).map(|message| (message.id, self.listed_message(message)));

@@ -13,6 +13,7 @@ use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::deliveries::DeliveryView;
 use sendoff::store::query::endpoint_messages::{DeliveryStatusCounts, EndpointMessage};
 use sendoff::store::query::messages::MessageFilter;
+use sendoff::store::query::topic_filter::TopicFilter;
 use sendoff::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use sendoff::store::{MessageRef, Tenant};
 
@@ -63,16 +64,16 @@ impl World {
         let (tenant, app) = self.looking(look);
         let around = self.around(look);
         let filter = MessageFilter {
-            event_types: if bit(look, 0) { vec![TYPES[0].to_owned(), TYPES[1].to_owned()] } else { Vec::new() },
-            channel: bit(look, 1).then(|| CHANNELS[0].to_owned()),
-            tag: (bit(look, 2) && bit(look, 3)).then(|| "vip".to_owned()),
+            topics: TopicFilter {
+                event_types: if bit(look, 0) { vec![TYPES[0].to_owned(), TYPES[1].to_owned()] } else { Vec::new() },
+                channel: bit(look, 1).then(|| CHANNELS[0].to_owned()),
+                tag: (bit(look, 2) && bit(look, 3)).then(|| "vip".to_owned()),
+            },
             before: bit(look, 4).then_some(around),
             after: bit(look, 5).then(|| around.minus(Duration::from_secs(3_600))),
         };
         let fits = |message: &&Message| {
-            (filter.event_types.is_empty() || filter.event_types.contains(&message.event_type))
-                && filter.channel.as_ref().is_none_or(|one| message.channels.contains(one))
-                && filter.tag.as_ref().is_none_or(|one| message.tags.contains(one))
+            crate::model::work::topics_take(&filter.topics, message)
                 && filter.before.is_none_or(|before| message.accepted_at <= before)
                 && filter.after.is_none_or(|after| message.accepted_at >= after)
         };
@@ -117,18 +118,17 @@ impl World {
             endpoint: bit(look, 2).then(|| self.model.end_of(app, look.thing)).flatten(),
             delivered: bit(look, 3).then_some(bit(look, 1)),
             status_class: (bit(look, 4) && bit(look, 5)).then_some([0, 200, 400, 500][usize::from(look.thing % 4)]),
-            event_types: if bit(look, 6) { vec![TYPES[0].to_owned()] } else { Vec::new() },
-            channel: (bit(look, 7) && bit(look, 0)).then(|| CHANNELS[1].to_owned()),
-            tag: None,
+            topics: TopicFilter {
+                event_types: if bit(look, 6) { vec![TYPES[0].to_owned()] } else { Vec::new() },
+                channel: (bit(look, 7) && bit(look, 0)).then(|| CHANNELS[1].to_owned()),
+                tag: None,
+            },
             before: (bit(look, 5) && bit(look, 6)).then(|| around.plus(Duration::from_secs(60))),
             after: (bit(look, 7) && bit(look, 3)).then_some(around),
         };
         let about = |one: &Attempt| match self.model.messages.get(&one.message_id) {
-            Some(message) => {
-                (filter.event_types.is_empty() || filter.event_types.contains(&message.event_type))
-                    && filter.channel.as_ref().is_none_or(|channel| message.channels.contains(channel))
-            }
-            None => filter.event_types.is_empty() && filter.channel.is_none(),
+            Some(message) => crate::model::work::topics_take(&filter.topics, message),
+            None => filter.topics == TopicFilter::default(),
         };
         let fits = |one: &&Attempt| {
             one.app_id == app
@@ -163,9 +163,9 @@ impl World {
         let last = said(self.store().last_failure(&tenant, app, endpoint).await)?.map(|last| last.id);
         same("last_failure", last, failures.first().copied())?;
         let limit = usize::from(look.limit);
-        let found = said(self.store().newest_failures(&tenant, app, endpoint, limit as i64).await)?;
+        let found = said(self.store().newest_attempts_to(&tenant, app, endpoint, true, limit as i64).await)?;
         let found: Vec<_> = found.into_iter().map(|line| line.id).collect();
-        same("newest_failures", found, failures.into_iter().take(limit).collect())?;
+        same("newest_attempts_to", found, failures.into_iter().take(limit).collect())?;
         let org = |one: &&Attempt| self.model.apps.get(&one.app_id).is_some_and(|app| app.app.org == tenant.org);
         let newest = all.iter().rev().copied().filter(org).filter(|one| !bit(look, 0) || failed(one)).take(limit);
         let newest: Vec<_> = newest.map(|one| one.id).collect();
@@ -290,7 +290,11 @@ impl World {
         for (id, live) in found {
             let app = &self.model.apps[&live.endpoint.app_id].app;
             let (wanted, org) = ((&self.model.ends[&id].endpoint, app.throttle_rate), &app.org);
-            same("live_endpoints", ((&live.endpoint, live.app_throttle), &live.org), (wanted, org))?;
+            same(
+                "live_endpoints",
+                ((&live.endpoint, live.app_rate.map(|rate| rate.per_second)), &live.org),
+                (wanted, org),
+            )?;
             let signing = live.signing.as_ref().map_err(|reason| (*reason).to_owned())?;
             let signed = signing.signature("msg_1", self.now, b"{}");
             same("live_endpoints, a signature", signed, self.signing(id)?.signature("msg_1", self.now, b"{}"))?;

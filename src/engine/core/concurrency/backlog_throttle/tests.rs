@@ -45,6 +45,21 @@ impl Machine {
         }
     }
 
+    /// A machine that was quiet for two seconds and now has a backlog.
+    fn with_backlog(others: f64) -> Machine {
+        let mut machine = Machine::new(others);
+        machine.run(2_000);
+        machine.backlog = true;
+        machine
+    }
+
+    /// A machine whose backlog has been throttled for five seconds.
+    fn throttled() -> Machine {
+        let mut machine = Machine::with_backlog(400.0);
+        machine.run(5_000);
+        machine
+    }
+
     /// Advances by milliseconds. Returns the deliveries to backlogged lanes, and the median latency of the others.
     fn run(&mut self, millis: u64) -> (u32, Duration) {
         (self.left, self.took) = (0, vec![Duration::ZERO]);
@@ -52,6 +67,12 @@ impl Machine {
             self.tick();
         }
         (self.left, median(&mut self.took))
+    }
+
+    /// The deliveries to backlogged lanes in the second after these milliseconds.
+    fn left_after(&mut self, millis: u64) -> u32 {
+        self.run(millis);
+        self.run(1_000).0
     }
 
     fn tick(&mut self) {
@@ -94,13 +115,10 @@ fn a_backlog_uses_capacity_without_raising_latency() {
 
 #[test]
 fn a_backlog_alone_is_not_throttled() {
-    let mut machine = Machine::new(400.0);
-    machine.run(2_000);
-    machine.backlog = true;
+    let mut machine = Machine::with_backlog(400.0);
     machine.run(2_000);
     machine.others = 2.0;
-    machine.run(2_000);
-    let (left, _) = machine.run(1_000);
+    let left = machine.left_after(2_000);
     assert!(f64::from(left) > CAN * 0.95, "{left} in a second");
     machine.others = 400.0;
     // Until enough samples show that other lanes are active again.
@@ -143,9 +161,7 @@ fn usual_latency_is_learned_even_if_the_backlog_came_first() {
 
 #[test]
 fn a_disk_stall_does_not_change_the_usual_latency() {
-    let mut machine = Machine::new(400.0);
-    machine.run(2_000);
-    machine.backlog = true;
+    let mut machine = Machine::with_backlog(400.0);
     let (before, _) = machine.run(5_000);
     machine.stalls = Some(Duration::from_millis(60));
     let (within, _) = machine.run(300);
@@ -159,55 +175,39 @@ fn a_disk_stall_does_not_change_the_usual_latency() {
 
 #[test]
 fn a_backlog_always_gets_the_rate_of_the_others() {
-    let mut machine = Machine::new(3_000.0);
-    machine.run(2_000);
-    machine.backlog = true;
+    let mut machine = Machine::with_backlog(3_000.0);
     // The machine is slow regardless of the backlog.
     machine.stalls = Some(Duration::from_millis(5));
-    machine.run(1_000);
-    let (left, _) = machine.run(1_000);
+    let left = machine.left_after(1_000);
     assert!(left >= 2_700, "{left} in a second, beside 3,000");
     // A latency that does not improve when the backlog yields has another cause.
-    machine.run(10_000);
-    let (left, _) = machine.run(1_000);
+    let left = machine.left_after(10_000);
     assert!(left > 6_000, "{left} in a second");
 }
 
 #[test]
 fn latency_beyond_a_second_does_not_disable_the_throttle() {
-    let mut machine = Machine::new(400.0);
-    machine.run(2_000);
-    machine.backlog = true;
-    machine.run(5_000);
+    let mut machine = Machine::throttled();
     machine.stalls = Some(MAX_SAMPLE);
-    machine.run(1_000);
-    let (left, _) = machine.run(1_000);
+    let left = machine.left_after(1_000);
     assert!((90..1_000).contains(&left), "it falls to the rate of the others: {left} in a second");
     assert!(machine.throttle.rate().is_some());
 }
 
 #[test]
 fn missing_samples_do_not_disable_the_throttle_while_others_wait() {
-    let mut machine = Machine::new(400.0);
-    machine.run(2_000);
-    machine.backlog = true;
-    machine.run(5_000);
+    let mut machine = Machine::throttled();
     (machine.others, machine.waiting) = (0.0, true);
-    machine.run(10_000);
-    let (left, _) = machine.run(1_000);
+    let left = machine.left_after(10_000);
     assert!((90..150).contains(&left), "the lowest rate: {left} in a second");
     (machine.others, machine.waiting) = (400.0, false);
-    machine.run(5_000);
-    let (left, _) = machine.run(1_000);
+    let left = machine.left_after(5_000);
     assert!(left > 1_000, "and it recovers: {left} in a second");
 }
 
 #[test]
 fn overload_is_never_taken_for_an_idle_machine() {
-    let mut machine = Machine::new(400.0);
-    machine.run(2_000);
-    machine.backlog = true;
-    machine.run(5_000);
+    let mut machine = Machine::throttled();
     // The machine slows down while others wait: alternately a few samples above a second, and none.
     machine.waiting = true;
     for round in 0..60 {
@@ -221,7 +221,6 @@ fn overload_is_never_taken_for_an_idle_machine() {
         assert!(round < 8 || (90..200).contains(&left), "round {round}: the lowest rate: {left}");
     }
     (machine.others, machine.waiting, machine.stalls) = (0.0, false, None);
-    machine.run(3_000);
-    let (left, _) = machine.run(1_000);
+    let left = machine.left_after(3_000);
     assert!(f64::from(left) > CAN * 0.95, "the limit ends with the overload: {left}");
 }

@@ -19,7 +19,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_the_order_of_events_the_first_is_sent_and_no_other(
+    fn only_the_first_delivery_is_sent_for_any_order_of_events(
         seed in proptest::collection::vec(any::<u32>(), 1..400)
     ) {
         let mut world = OrderedWorld::new();
@@ -30,9 +30,7 @@ proptest! {
 
 #[test]
 fn deliveries_without_a_gap_need_no_read() {
-    let mut world = OrderedWorld::new();
-    world.accept(0, None);
-    world.read();
+    let mut world = OrderedWorld::with_read(1);
     for _ in 0..1_000 {
         world.accept(0, None);
         assert_eq!(world.lanes.begin_read(world.now).0, [], "it is in memory");
@@ -43,9 +41,7 @@ fn deliveries_without_a_gap_need_no_read() {
 
 #[test]
 fn the_next_delivery_waits_for_the_record_of_the_previous_one() {
-    let mut world = OrderedWorld::new();
-    (0..2).for_each(|_| world.accept(0, None));
-    world.read();
+    let mut world = OrderedWorld::with_read(2);
     world.finish(true);
     world.start();
     assert_eq!(world.sent.len(), 1, "it is sent but not recorded");
@@ -56,9 +52,7 @@ fn the_next_delivery_waits_for_the_record_of_the_previous_one() {
 
 #[test]
 fn a_failed_delivery_blocks_the_others_until_it_is_due_without_reads() {
-    let mut world = OrderedWorld::new();
-    (0..3).for_each(|_| world.accept(0, None));
-    world.read();
+    let mut world = OrderedWorld::with_read(3);
     world.finish(false);
     world.record();
     for _ in 0..10 {
@@ -76,9 +70,7 @@ fn a_failed_delivery_blocks_the_others_until_it_is_due_without_reads() {
 
 #[test]
 fn canceling_a_queued_delivery_unblocks_the_others_at_once() {
-    let mut world = OrderedWorld::new();
-    (0..2).for_each(|_| world.accept(0, None));
-    world.read();
+    let mut world = OrderedWorld::with_read(2);
     world.finish(false);
     world.record();
     let (head, _) = world.head().unwrap();

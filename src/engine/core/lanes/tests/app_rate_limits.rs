@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::world::{LanesWorld, SignalTiming, live};
+use crate::store::ingest::message_routing::AppRate;
 use crate::store::queue::slots::slot_of;
 
 /// An application with a rate limit, whose first endpoints have one too; each has `messages` deliveries pending.
@@ -15,8 +16,7 @@ fn throttled(app_rate: u16, rates: [Option<u16>; 3], messages: usize) -> LanesWo
             version: 1,
             endpoint,
             slot: 1,
-            app_throttle: Some(app_rate),
-            app_slots: 1,
+            app_rate: Some(AppRate { per_second: app_rate, slots: 1 }),
             url: None,
             signing,
         })
@@ -44,7 +44,7 @@ fn departures(world: &mut LanesWorld, seconds: u64) -> Vec<(Duration, EndpointId
 }
 
 #[test]
-fn an_application_rate_holds_whatever_its_endpoints_rates() {
+fn an_application_rate_holds_for_any_rates_of_its_endpoints() {
     let mut world = throttled(5, [Some(1), Some(3), Some(10)], 60);
     let sent = departures(&mut world, 20);
     for (dispatch, _) in &sent {

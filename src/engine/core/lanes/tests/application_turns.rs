@@ -12,7 +12,7 @@ fn of_another_application() -> Arc<LiveEndpoint> {
     let endpoint = Endpoint { app_id: AppId(uuid::Uuid::from_u128(2)), ..live.endpoint.clone() };
     let signing = Err("nothing is signed here");
     let (org, slot) = (live.org.clone(), live.slot);
-    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_throttle: None, app_slots: 1, url: None, signing })
+    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_rate: None, url: None, signing })
 }
 
 /// Accepts a message for the other application only.
@@ -41,9 +41,7 @@ fn ended_before(world: &mut LanesWorld, id: EndpointId) -> usize {
 
 #[test]
 fn another_application_waits_for_one_turn_and_not_for_all_endpoints() {
-    let mut world = LanesWorld::new(WIDE, 64, 16);
-    world.accept(SignalTiming::AtOnce);
-    world.start();
+    let mut world = LanesWorld::started(WIDE, 64, 16, 1);
     let id = accept_another(&mut world, SignalTiming::AtOnce);
     let unknown = ended_before(&mut world, id);
     assert!(unknown <= 2, "{unknown} attempts had to end with unknown endpoints");

@@ -5,9 +5,7 @@ use super::world::{LanesWorld, SignalTiming, accepted, live};
 
 #[test]
 fn lanes_waiting_for_a_share_cost_nothing() {
-    let mut world = LanesWorld::new(2_000, 64, 16);
-    world.accept(SignalTiming::AtOnce);
-    world.start();
+    let mut world = LanesWorld::started(2_000, 64, 16, 1);
     assert_eq!(world.in_flight.len(), 32, "half is for unknown endpoints");
     for round in 0..100 {
         let before = world.lanes.lookups();
@@ -25,9 +23,7 @@ fn lanes_waiting_for_a_share_cost_nothing() {
 
 #[test]
 fn payloads_in_flight_count_as_memory() {
-    let mut world = LanesWorld::new(1, 64, 64);
-    (0..3).for_each(|_| world.accept(SignalTiming::AtOnce));
-    world.start();
+    let mut world = LanesWorld::started(1, 64, 64, 3);
     let bytes: usize = world.in_flight.iter().map(|dispatch| dispatch.delivery.message.size()).sum();
     assert!(bytes > 0);
     assert_eq!((world.lanes.in_flight_bytes, world.lanes.read_budget()), (bytes, READ_BYTES));
@@ -40,10 +36,7 @@ fn payloads_in_flight_count_as_memory() {
 
 #[test]
 fn messages_beyond_the_byte_budget_are_read_again_later() {
-    let mut world = LanesWorld::new(1, 8, 8);
-    (0..3).for_each(|_| world.accept(SignalTiming::Never));
-    world.scan();
-    world.begin_read();
+    let mut world = LanesWorld::reading(1, 8, 8, 3);
     let all = world.messages.clone();
     let first = *all.keys().min().unwrap();
     world.messages.retain(|id, _| *id == first);

@@ -1,7 +1,7 @@
 //! Attempts that fail locally: the delivery returns to the store, and its endpoint pauses, or all endpoints if all are
 //! affected.
 
-use super::world::{LanesWorld, SignalTiming};
+use super::world::LanesWorld;
 use super::*;
 use crate::domain::deliveries::attempt::LocalFailure;
 use crate::engine::core::event::UnsentAttempt;
@@ -34,9 +34,7 @@ impl LanesWorld {
 
 #[test]
 fn a_local_failure_does_not_count_as_an_attempt() {
-    let mut world = LanesWorld::new(1, 64, 16);
-    (0..10).for_each(|_| world.accept(SignalTiming::AtOnce));
-    world.start();
+    let mut world = LanesWorld::started(1, 64, 16, 10);
     let first = world.fail_all(LocalFailure::Ports);
     assert!(first > 0);
     assert!(world.lanes.settled() && world.lanes.in_flight() == 0, "nothing is unrecorded");
@@ -56,9 +54,7 @@ fn a_local_failure_does_not_count_as_an_attempt() {
 
 #[test]
 fn a_pause_after_a_local_failure_affects_no_other_endpoint() {
-    let mut world = LanesWorld::new(2, 64, 16);
-    (0..20).for_each(|_| world.accept(SignalTiming::AtOnce));
-    world.start();
+    let mut world = LanesWorld::started(2, 64, 16, 20);
     let resting = world.lives[0].endpoint.id;
     for _ in 0..40 {
         let mine = |dispatch: &Dispatch| dispatch.live.endpoint.id == resting;
@@ -77,9 +73,7 @@ fn a_pause_after_a_local_failure_affects_no_other_endpoint() {
 
 #[test]
 fn if_all_are_affected_all_pause_and_one_probes() {
-    let mut world = LanesWorld::new(40, 64, 16);
-    (0..3).for_each(|_| world.accept(SignalTiming::AtOnce));
-    world.start();
+    let mut world = LanesWorld::started(40, 64, 16, 3);
     let all = world.fail_all(LocalFailure::Descriptors);
     assert_eq!(all, 32, "half of the capacity, for unknown endpoints");
     let (mut begun, mut rounds) = (0, 0);
@@ -95,9 +89,7 @@ fn if_all_are_affected_all_pause_and_one_probes() {
 
 #[test]
 fn a_lease_that_ends_meanwhile_leaves_no_state() {
-    let mut world = LanesWorld::new(1, 8, 8);
-    world.accept(SignalTiming::AtOnce);
-    world.start();
+    let mut world = LanesWorld::started(1, 8, 8, 1);
     world.lanes.lease(&Leases::new(), world.now);
     world.fail_all(LocalFailure::Descriptors);
     assert!(world.lanes.busy_slots().is_empty(), "the slot can be returned");

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::super::reading::{ROWS_PER_STEP, ReadRows};
 use super::super::*;
-use super::world::{LanesWorld, SignalTiming};
+use super::world::{LanesWorld, lane_request};
 use crate::engine::core::event::ReadResult;
 use crate::store::queue::ordered_heads::OrderedHead;
-use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
+use crate::store::queue::pending_deliveries::PendingDelivery;
 
 fn row(endpoint: EndpointId, number: u128) -> PendingDelivery {
     PendingDelivery {
@@ -26,15 +26,7 @@ fn id(number: usize) -> EndpointId {
 #[test]
 fn a_large_read_is_applied_in_portions_of_whole_lanes() {
     let lanes = 64;
-    let want = |n: usize, ordered| LaneRequest {
-        endpoint: id(n),
-        slot: 0,
-        fresh: 128,
-        retries: 128,
-        fresh_from: Time::ZERO,
-        retries_from: Time::ZERO,
-        ordered,
-    };
+    let want = |n: usize, ordered| lane_request(id(n), 128, ordered);
     let order = |n: usize| OrderedHead {
         endpoint: id(n),
         waiting: (0..128).map(|number| row(id(n), number)).collect(),
@@ -65,15 +57,7 @@ fn a_large_read_is_applied_in_portions_of_whole_lanes() {
 
 #[test]
 fn a_lane_beyond_the_step_budget_comes_alone_and_empty_lanes_count() {
-    let want = |n: usize| LaneRequest {
-        endpoint: id(n),
-        slot: 0,
-        fresh: 1,
-        retries: 1,
-        fresh_from: Time::ZERO,
-        retries_from: Time::ZERO,
-        ordered: false,
-    };
+    let want = |n: usize| lane_request(id(n), 1, false);
     let mut arrived = ReadRows::new(ReadResult {
         wants: (0..2 * ROWS_PER_STEP).map(want).collect(),
         waiting: (0..ROWS_PER_STEP as u128 + 1).map(|number| row(id(0), number)).collect(),
@@ -89,9 +73,7 @@ fn a_lane_beyond_the_step_budget_comes_alone_and_empty_lanes_count() {
 
 #[test]
 fn deliveries_recorded_between_portions_are_not_sent_again() {
-    let mut world = LanesWorld::new(2, 8, 8);
-    world.accept(SignalTiming::AtOnce);
-    world.start();
+    let mut world = LanesWorld::started(2, 8, 8, 1);
     assert_eq!(world.in_flight.len(), 2);
     // Both are in flight while their lanes are read.
     for live in world.lives.clone() {

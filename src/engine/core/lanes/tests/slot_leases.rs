@@ -31,9 +31,7 @@ fn change_owners(world: &mut LanesWorld) {
 
 #[test]
 fn deliveries_queued_under_an_ended_lease_are_dropped() {
-    let mut world = LanesWorld::new(1, 1, 1);
-    (0..3).for_each(|_| world.accept(SignalTiming::AtOnce));
-    world.start();
+    let mut world = LanesWorld::started(1, 1, 1, 3);
     change_owners(&mut world);
     world.accept(SignalTiming::AtOnce);
     // `LanesWorld::dispatch` fails if it is sent although it is not pending.
@@ -44,10 +42,7 @@ fn deliveries_queued_under_an_ended_lease_are_dropped() {
 
 #[test]
 fn rows_read_under_an_ended_lease_are_dropped() {
-    let mut world = LanesWorld::new(1, 8, 8);
-    (0..3).for_each(|_| world.accept(SignalTiming::Never));
-    world.scan();
-    world.begin_read();
+    let mut world = LanesWorld::reading(1, 8, 8, 3);
     assert!(world.reading.is_some());
     change_owners(&mut world);
     world.end_read();

@@ -28,7 +28,7 @@ pub fn live(number: u128, change: impl FnOnce(&mut EndpointSpec)) -> Arc<LiveEnd
     };
     let signing = Ok(Signing::new(&Secret::generate(SignatureType::Hmac256), std::iter::empty(), &[]));
     let (org, slot) = (OrgId::default_org(), endpoint.id.0.as_bytes()[15]);
-    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_throttle: None, app_slots: 1, url: None, signing })
+    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_rate: None, url: None, signing })
 }
 
 pub fn message(number: u128) -> Arc<Message> {
@@ -56,6 +56,12 @@ pub fn accepted(id: MessageId, app_id: AppId, at: Time, deliver_at: Option<Time>
         deliver_at,
         content_until: None,
     }
+}
+
+/// A request for up to `rows` new deliveries and as many retries.
+pub fn lane_request(endpoint: EndpointId, rows: i64, ordered: bool) -> LaneRequest {
+    let (fresh_from, retries_from) = (Time::ZERO, Time::ZERO);
+    LaneRequest { endpoint, slot: 0, fresh: rows, retries: rows, fresh_from, retries_from, ordered }
 }
 
 pub fn all_slots() -> Leases {
@@ -116,6 +122,23 @@ impl LanesWorld {
             next: 1_000,
             delivered: 0,
         }
+    }
+
+    /// A world that accepted `messages` for all endpoints, and sends as many as it may.
+    pub(super) fn started(endpoints: u128, max_in_flight: usize, cap: usize, messages: usize) -> LanesWorld {
+        let mut world = LanesWorld::new(endpoints, max_in_flight, cap);
+        (0..messages).for_each(|_| world.accept(SignalTiming::AtOnce));
+        world.start();
+        world
+    }
+
+    /// A world that accepted `messages` without a signal, found them by a scan, and is reading them.
+    pub(super) fn reading(endpoints: u128, max_in_flight: usize, cap: usize, messages: usize) -> LanesWorld {
+        let mut world = LanesWorld::new(endpoints, max_in_flight, cap);
+        (0..messages).for_each(|_| world.accept(SignalTiming::Never));
+        world.scan();
+        world.begin_read();
+        world
     }
 
     /// Commits a message to all endpoints. Its signal may be late or lost.

@@ -65,6 +65,14 @@ impl OrderedWorld {
         }
     }
 
+    /// A world that accepted this many messages and read them: the first one is in flight.
+    pub(super) fn with_read(messages: usize) -> OrderedWorld {
+        let mut world = OrderedWorld::new();
+        (0..messages).for_each(|_| world.accept(0, None));
+        world.read();
+        world
+    }
+
     pub(super) fn id(&self) -> EndpointId {
         self.live.endpoint.id
     }

@@ -1,16 +1,31 @@
-//! Settings of the sign-in through an identity provider.
+//! Settings of the sign-in to the dashboard.
 
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use super::parsers::span_within;
+use super::parsers::{boolean, span_within};
 use super::{ConfigError, Settings};
 use crate::domain::access::oidc::{OidcOptions, RoleMap};
 
 const LABEL: usize = 40;
 
-/// The options; `None`: no provider is configured. All values are checked in either case.
-pub(super) fn options(settings: &Settings) -> Result<Option<OidcOptions>, ConfigError> {
+/// How operators sign in to the dashboard.
+#[derive(Debug)]
+pub struct SignInConfig {
+    /// `None`: no sign-in through an identity provider.
+    pub oidc: Option<OidcOptions>,
+    /// Accounts with a password need a second factor.
+    pub require_totp: bool,
+}
+
+impl SignInConfig {
+    pub(super) fn new(settings: &Settings) -> Result<SignInConfig, ConfigError> {
+        Ok(SignInConfig { oidc: oidc(settings)?, require_totp: settings.parse("require_totp", boolean)? })
+    }
+}
+
+/// The identity provider; `None`: none is configured. All values are checked in either case.
+fn oidc(settings: &Settings) -> Result<Option<OidcOptions>, ConfigError> {
     let issuer = settings.parse_optional("oidc_issuer", issuer)?;
     let client_id = settings.parse_optional("oidc_client_id", word)?;
     let secret = |text: &str| Ok(Zeroizing::new(text.to_owned()));
