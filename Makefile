@@ -54,6 +54,11 @@ chaos: need-compiler need-postgres need-strace venv ## run the fault injection t
 	echo; echo "| fault | store | runs | accepted | delivered | lost | duplicates | in flight | dead |"; \
 	echo "|---|---|---:|---:|---:|---:|---:|---:|---:|"; cat $(CHAOS); exit $$code
 
+FUZZ_MINUTES ?= 10
+.PHONY: fuzz
+fuzz: need-compiler ## run parsers on generated input, 10 minutes of CPU time each (FUZZ_MINUTES), and extend tests/corpora
+	SENDOFF_TEST_FUZZ_MINUTES=$(FUZZ_MINUTES) $(CARGO) test --locked --lib fuzz_ -- --nocapture
+
 .PHONY: bench
 bench: need-postgres ## measure throughput and latency on both stores, and without a store
 	$(CARGO) bench --locked --bench delivery --bench isolation --bench pages
