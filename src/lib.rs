@@ -25,6 +25,8 @@ pub mod dashboard;
 pub mod domain;
 pub mod egress;
 pub mod engine;
+#[cfg(test)]
+mod fuzzing;
 pub mod service;
 pub mod store;
 pub mod supervisor;

@@ -80,10 +80,14 @@ pub enum AppError {
 
 /// The running process.
 pub struct App {
+    /// The API's URL.
     pub public_url: Url,
+    pub dashboard_url: Url,
     pub address: std::net::SocketAddr,
     /// Address of the probes, if separate.
     pub admin_address: Option<std::net::SocketAddr>,
+    /// Address of the dashboard, if separate.
+    pub dashboard_address: Option<std::net::SocketAddr>,
     /// Address of the portal, if separate.
     pub portal_address: Option<std::net::SocketAddr>,
     draining: Arc<AtomicBool>,
@@ -106,10 +110,15 @@ impl App {
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let connections = open_files::raise_limit(config.delivery.settings.max_in_flight);
         let failed = |error: std::io::Error| AppError::Start(format!("can't serve HTTP: {error}"));
-        let http::ListenAddresses { main: address, admin: admin_address, portal: portal_address } =
-            listeners.addresses().map_err(failed)?;
+        let http::ListenAddresses {
+            main: address,
+            admin: admin_address,
+            dashboard: dashboard_address,
+            portal: portal_address,
+        } = listeners.addresses().map_err(failed)?;
         let named = |url: Result<Url, url::ParseError>| url.map_err(|error| AppError::Start(error.to_string()));
         let public_url = named(config.http.public_url(address))?;
+        let dashboard_url = named(config.http.dashboard_url(address, dashboard_address))?;
         let portal_url = match portal_address {
             Some(address) => named(config.http.portal_url(address))?,
             None => public_url.clone(),
@@ -125,6 +134,7 @@ impl App {
             authenticator: authenticator.clone(),
             origins: config.http.cors_origins.clone().map_or(Origins::Any, Origins::These),
             public_url: public_url.clone(),
+            dashboard_url: dashboard_url.clone(),
             portal_url,
             frame_origins: config.http.frame_origins.clone(),
             disable_after: config.delivery.settings.disable_after,
@@ -140,14 +150,16 @@ impl App {
         };
         let server = http::server(services, listeners, connections, config.delivery.settings.drain).map_err(failed)?;
         let engine = match config.role.sends() {
-            true => Some(Engine::start(opened.store.clone(), egress, engine_options(config, public_url.clone())?)),
+            true => Some(Engine::start(opened.store.clone(), egress, engine_options(config, dashboard_url.clone())?)),
             false => None,
         };
         tracing::info!(%address, role = ?config.role, store = opened.store.kind(), "Sendoff {} serves", env!("CARGO_PKG_VERSION"));
         Ok(App {
             public_url,
+            dashboard_url,
             address,
             admin_address,
+            dashboard_address,
             portal_address,
             draining,
             engine,

@@ -17,8 +17,8 @@ pub(super) struct Options {
 
 pub(super) async fn run(config: Config, options: Options) -> Result<(), CliError> {
     let opened = app::open_existing(&config).await?;
-    let address = config.http.listen;
-    let public_url = config.http.public_url(address).map_err(|error| AppError::Start(format!("{address}: {error}")))?;
-    print_result(&login::new_link(&opened.store, &options.org, &public_url, Clock.now()).await?);
+    let url = config.http.dashboard_url(config.http.listen, config.http.dashboard_listen);
+    let url = url.map_err(|error| AppError::Start(format!("the dashboard's URL: {error}")))?;
+    print_result(&login::new_link(&opened.store, &options.org, &url, Clock.now()).await?);
     Ok(())
 }

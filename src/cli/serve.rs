@@ -20,6 +20,9 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     if let Some(address) = app.admin_address {
         print_notice(&format!("Probes and metrics: {address}"));
     }
+    if let Some(address) = app.dashboard_address {
+        print_notice(&format!("Dashboard port: {address}"));
+    }
     if let Some(address) = app.portal_address {
         print_notice(&format!("Portal: {address}"));
     }
@@ -28,11 +31,11 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
         let shown = std::io::stdout().is_terminal() || !opened.store.any_operators().await?;
         let (address, how) = match shown {
             true => (
-                login::new_link(&opened.store, &OrgId::default_org(), &app.public_url, Clock.now()).await?,
+                login::new_link(&opened.store, &OrgId::default_org(), &app.dashboard_url, Clock.now()).await?,
                 "valid once, for 15 minutes; `sendoff login-link` prints another",
             ),
             false => (
-                app.public_url.to_string(),
+                app.dashboard_url.to_string(),
                 "sign in with an account, or print a one-time link with `sendoff login-link`",
             ),
         };

@@ -16,8 +16,12 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// A separate address for the probes. `None`: the main address serves them.
     pub admin_listen: Option<SocketAddr>,
+    /// A separate address for the dashboard. `None`: the main address serves it.
+    pub dashboard_listen: Option<SocketAddr>,
     /// A separate address for the portal. `None`: the main address serves it.
     pub portal_listen: Option<SocketAddr>,
+    /// `None`: derived from the listen address. Needs `dashboard_listen`.
+    pub dashboard_url: Option<Url>,
     /// `None`: derived from the listen address. Needs `portal_listen`.
     pub portal_url: Option<Url>,
     /// `None`: derived from the listen address.
@@ -33,6 +37,12 @@ pub struct HttpConfig {
 
 impl HttpConfig {
     pub(super) fn new(settings: &Settings) -> Result<HttpConfig, ConfigError> {
+        let dashboard_listen = settings.parse_optional("dashboard_listen", parsers::listen)?;
+        let dashboard_url = settings.parse_optional("dashboard_url", parsers::public_url)?;
+        if dashboard_url.is_some() && dashboard_listen.is_none() {
+            let why = "needs SENDOFF_DASHBOARD_LISTEN; without it the dashboard is at SENDOFF_PUBLIC_URL";
+            return Err(settings.error("dashboard_url", why));
+        }
         let portal_listen = settings.parse_optional("portal_listen", parsers::listen)?;
         let portal_url = settings.parse_optional("portal_url", parsers::public_url)?;
         if portal_url.is_some() && portal_listen.is_none() {
@@ -40,6 +50,8 @@ impl HttpConfig {
                 .error("portal_url", "needs SENDOFF_PORTAL_LISTEN; without it the portal is at SENDOFF_PUBLIC_URL"));
         }
         Ok(HttpConfig {
+            dashboard_listen,
+            dashboard_url,
             portal_listen,
             portal_url,
             listen: settings.parse("listen", parsers::listen)?,
@@ -57,13 +69,38 @@ impl HttpConfig {
         Traffic { limits: RateLimits::new(self.rates), proxies: self.proxies.clone(), ..Traffic::default() }
     }
 
-    /// Warnings about plain HTTP on the dashboard and the portal.
+    /// Checks that no two settings name the same address, which the kernel would call in use by another process.
+    ///
+    /// # Errors
+    /// Names both settings.
+    pub fn check_listeners(&self) -> Result<(), ConfigError> {
+        let all = [
+            ("SENDOFF_LISTEN", Some(self.listen)),
+            ("SENDOFF_ADMIN_LISTEN", self.admin_listen),
+            ("SENDOFF_DASHBOARD_LISTEN", self.dashboard_listen),
+            ("SENDOFF_PORTAL_LISTEN", self.portal_listen),
+        ];
+        let given: Vec<_> = all.into_iter().filter_map(|(name, address)| Some((name, address?))).collect();
+        for (n, (name, address)) in given.iter().enumerate() {
+            if let Some((other, its)) = given[..n].iter().find(|(_, its)| overlap(*its, *address)) {
+                return Err(ConfigError(format!(
+                    "{name} ({address}) and {other} ({its}) are the same port: set {name} to another one"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Warnings about plain HTTP on the main port, the dashboard and the portal.
     pub(super) fn exposure_warnings(&self) -> Vec<String> {
-        let dashboard = exposure_warning("SENDOFF_LISTEN", self.listen, "SENDOFF_PUBLIC_URL", self.public_url.as_ref());
+        let main = exposure_warning("SENDOFF_LISTEN", self.listen, "SENDOFF_PUBLIC_URL", self.public_url.as_ref());
+        let dashboard = self.dashboard_listen.and_then(|listen| {
+            exposure_warning("SENDOFF_DASHBOARD_LISTEN", listen, "SENDOFF_DASHBOARD_URL", self.dashboard_url.as_ref())
+        });
         let portal = self.portal_listen.and_then(|listen| {
             exposure_warning("SENDOFF_PORTAL_LISTEN", listen, "SENDOFF_PORTAL_URL", self.portal_url.as_ref())
         });
-        dashboard.into_iter().chain(portal).collect()
+        main.into_iter().chain(dashboard).chain(portal).collect()
     }
 
     /// The base URL of links to the portal, if configured.
@@ -71,12 +108,23 @@ impl HttpConfig {
         if self.portal_listen.is_some() { self.portal_url.as_ref() } else { self.public_url.as_ref() }
     }
 
-    /// The dashboard's URL, derived from the bound address unless configured. An unspecified address becomes loopback.
+    /// The API's URL, derived from the bound address unless configured. An unspecified address becomes loopback.
     ///
     /// # Errors
     /// None in practice: an address always makes a URL.
     pub fn public_url(&self, bound: SocketAddr) -> Result<Url, url::ParseError> {
         self.public_url.clone().map_or_else(|| local_url(bound), Ok)
+    }
+
+    /// The dashboard's URL, derived from the bound address unless configured: that of its own port, or the main one.
+    ///
+    /// # Errors
+    /// None in practice: an address always makes a URL.
+    pub fn dashboard_url(&self, main: SocketAddr, own: Option<SocketAddr>) -> Result<Url, url::ParseError> {
+        match own {
+            Some(bound) => self.dashboard_url.clone().map_or_else(|| local_url(bound), Ok),
+            None => self.public_url(main),
+        }
     }
 
     /// The portal's URL, derived from the bound address unless configured.
@@ -86,6 +134,13 @@ impl HttpConfig {
     pub fn portal_url(&self, bound: SocketAddr) -> Result<Url, url::ParseError> {
         self.portal_url.clone().map_or_else(|| local_url(bound), Ok)
     }
+}
+
+/// Whether two addresses are the same port of this machine. Port 0 is a free port each time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_ip = one.ip() == other.ip()
+        || (one.is_ipv4() == other.is_ipv4() && (one.ip().is_unspecified() || other.ip().is_unspecified()));
+    one.port() == other.port() && one.port() != 0 && same_ip
 }
 
 /// The URL of a bound address.
@@ -171,6 +226,8 @@ mod tests {
             let warning = HttpConfig {
                 listen: listen.parse().unwrap(),
                 admin_listen: None,
+                dashboard_listen: None,
+                dashboard_url: None,
                 portal_listen: None,
                 portal_url: None,
                 public_url,

@@ -29,7 +29,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// All settings, in the order of docs/configuration.md.
-pub const SETTINGS: [Setting; 54] = [
+pub const SETTINGS: [Setting; 56] = [
     setting("config", None, "the path of a TOML file", "Read settings from this TOML file, in snake_case"),
     // Database.
     secret(
@@ -79,6 +79,12 @@ pub const SETTINGS: [Setting; 54] = [
         "Serve /healthz, /readyz and /metrics at this address instead of --listen",
     ),
     setting(
+        "dashboard_listen",
+        None,
+        "an IP address and a port, such as 127.0.0.1:8074",
+        "Serve the dashboard at this address instead of --listen",
+    ),
+    setting(
         "portal_listen",
         None,
         "an IP address and a port, such as 127.0.0.1:8073",
@@ -88,7 +94,13 @@ pub const SETTINGS: [Setting; 54] = [
         "public_url",
         None,
         "a scheme, a host and an optional port, such as https://hooks.example.com",
-        "Set the URL at which browsers reach the dashboard [from --listen]",
+        "Set the URL at which clients reach the REST API, and browsers the dashboard [from --listen]",
+    ),
+    setting(
+        "dashboard_url",
+        None,
+        "a scheme, a host and an optional port, such as https://dashboard.example.com",
+        "Set the URL at which browsers reach the dashboard [from --dashboard-listen]",
     ),
     setting(
         "portal_url",

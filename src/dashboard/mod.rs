@@ -75,9 +75,9 @@ pub struct DashboardState {
     pub egress: Egress,
     /// The dashboard's own URL. `Host` and `Origin` are checked against it, and login links lead to it.
     pub public_url: Url,
-    /// The portal's URL; it may have another port.
+    /// The portal's URL; it may have another port, like the dashboard and the API.
     pub portal_url: Url,
-    /// The API's URL, for request examples.
+    /// The API's URL, for request examples and links to its reference.
     pub api_url: Url,
     /// Origins that may embed the portal: `https://app.example.com`.
     pub frame_origins: Vec<String>,
@@ -100,6 +100,13 @@ pub struct DashboardState {
 }
 
 impl DashboardState {
+    /// The path of the API reference, or its URL if the API has another port.
+    fn api_reference(&self) -> String {
+        // On the same origin, a path works under any host name.
+        let own_origin = self.api_url == self.public_url;
+        if own_origin { "/docs".to_owned() } else { format!("{}docs", self.api_url) }
+    }
+
     /// The client's address, taken from trusted proxies if there are any.
     fn address(&self, request: &HttpRequest) -> Option<IpAddr> {
         let forwarded: Vec<&[u8]> = request.headers().get_all(X_FORWARDED_FOR).map(|value| value.as_bytes()).collect();

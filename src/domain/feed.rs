@@ -222,6 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzzing::{fuzz, words};
 
     const NOON: Time = Time::from_micros(1_763_800_000_123_456);
 
@@ -322,22 +323,25 @@ mod tests {
         assert!(FeedFilter::default().wants("a", &[]) && FeedFilter::default().is_everything());
     }
 
-    proptest! {
-        /// A cursor's text is read back, is no other application's, and no text that was changed is a cursor.
-        #[test]
-        fn fuzz_iterators(text in ".{0,40}", position in any::<i64>(), seconds in 0i64..1 << 40, moves in any::<u16>(),
-                at in any::<prop::sample::Index>(), letter in "[A-Za-z0-9_-]") {
-            let _ = FeedIterator::parse(&text, app(1));
+    /// A cursor's text is read back, is no other application's, and no text that was changed is a cursor.
+    #[test]
+    fn fuzz_feed_iterators() {
+        let change = (any::<prop::sample::Index>(), "[A-Za-z0-9_-]");
+        let values = (any::<i64>(), 0i64..1 << 40, any::<u16>(), change);
+        fuzz("feed_iterators", ".{0,40}", values, |text, (position, seconds, moves, (at, letter))| {
+            let read = FeedIterator::parse(text, app(1));
+            prop_assert!(read.as_ref().map_or(true, |one| one.text(app(1)) == text));
             let complete_at = Time::from_micros(seconds.saturating_mul(1_000_000));
-            let one = FeedIterator { position: Position::from_number(position), complete_at, moves };
+            let one = FeedIterator { position: Position::from_number(*position), complete_at, moves: *moves };
             let mut text = one.text(app(1));
             prop_assert_eq!(FeedIterator::parse(&text, app(1)).unwrap(), one);
             prop_assert!(FeedIterator::parse(&text, app(2)).is_err());
             let at = at.index(text.len());
-            if text[at..=at] != letter {
-                text.replace_range(at..=at, &letter);
+            if &text[at..=at] != letter {
+                text.replace_range(at..=at, letter);
                 prop_assert!(FeedIterator::parse(&text, app(1)).is_err());
             }
-        }
+            Ok(vec![read.map_or_else(|error| words(&error.reason), |_| "read".to_owned())])
+        });
     }
 }

@@ -107,6 +107,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzzing::fuzz;
 
     fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -167,23 +168,35 @@ mod tests {
         assert_eq!(status_sentence(StatusCode::from_u16(799).unwrap()), "the receiver answered 799");
     }
 
-    proptest! {
-        /// Any text is seconds, a date or nothing, without a panic; dates are read correctly.
-        #[test]
-        fn fuzz_retry_after(text in prop_oneof!["[0-9 +-]{0,30}", ".{0,40}", "[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT"],
-                seconds in 0u64..253_402_300_799, now in 0i64..4_000_000_000_000_000) {
-            let (now, zero) = (Time::from_micros(now), Duration::ZERO);
-            if let Ok(value) = HeaderValue::from_str(&text) {
+    /// Any text is seconds, a date or nothing, without a panic; dates are read correctly.
+    #[test]
+    fn fuzz_retry_after() {
+        let date = "[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT";
+        let texts = prop_oneof!["[0-9 +-]{0,30}", ".{0,40}", date];
+        let values = (0u64..253_402_300_799, 0i64..4_000_000_000_000_000);
+        fuzz("retry_after", texts, values, |text, (seconds, now)| {
+            let (now, zero) = (Time::from_micros(*now), Duration::ZERO);
+            let mut behavior = "no header";
+            if let Ok(value) = HeaderValue::from_str(text) {
                 let asked = retry_after(&HeaderMap::from_iter([(http::header::RETRY_AFTER, value)]), now);
                 let digits = text.trim();
-                if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+                if is_number {
                     prop_assert_eq!(asked, Some(Duration::from_secs(digits.parse().unwrap_or(u64::MAX))));
                 }
+                behavior = match asked {
+                    None => "ignored",
+                    Some(asked) if asked.as_secs() == u64::MAX => "too many digits",
+                    Some(_) if is_number => "number",
+                    Some(Duration::ZERO) => "date in the past",
+                    Some(_) => "date",
+                };
             }
-            let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
-            let at = Time::ZERO.plus(Duration::from_secs(seconds));
+            let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(*seconds));
+            let at = Time::ZERO.plus(Duration::from_secs(*seconds));
             let asked = retry_after(&headers(&[("retry-after", date.as_bytes())]), now);
             prop_assert_eq!(asked, Some(if at > now { at.since(now) } else { zero }), "{}", date);
-        }
+            Ok(vec![behavior.to_owned()])
+        });
     }
 }

@@ -13,6 +13,7 @@ use sendoff::domain::catalog::application::Application;
 use sendoff::domain::catalog::organization_spec::OrganizationSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::access::operator_sessions::{NewSession, PasswordSignIn, SessionClient};
+use sendoff::store::access::operators::OwnChange;
 use sendoff::store::access::second_factors::{NewSecondFactor, SecondFactorProof};
 use sendoff::store::catalog::organization_rows::OrganizationWrite;
 use zeroize::Zeroizing;
@@ -146,8 +147,8 @@ impl Site {
                 assert!(store.add_password_reset(&self.world.org, &operator, &reset, now).await.unwrap());
                 let secret = TotpSecret::from_bytes(&[7; 20]).expect("20 bytes");
                 let second = NewSecondFactor { secret, used: 0, recovery_codes: vec![[7; 32]] };
-                let added = store.add_second_factor(&self.world.org, &operator, &password, &second, &hash, now);
-                assert!(added.await.unwrap());
+                let own = OwnChange { from: &self.world.org, operator: &operator, password: &password, keep: &hash };
+                assert!(store.add_second_factor(own, &second, now).await.unwrap());
             }
         }
         self.add("reset", "reset".to_owned());

@@ -27,6 +27,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
         &["8071", "127.0.0.1", "host:1", "1.2.3.4:99999"],
     ),
     ("SENDOFF_ADMIN_LISTEN", &["127.0.0.1:0", "localhost:8072"], &["8072", "127.0.0.1", "host:1"]),
+    ("SENDOFF_DASHBOARD_LISTEN", &["127.0.0.1:0", "localhost:8074"], &["8074", "127.0.0.1", "host:1"]),
     (
         "SENDOFF_PUBLIC_URL",
         &["https://hooks.example.com", "http://[::1]:8071/"],

@@ -18,6 +18,8 @@ pub struct Listeners {
     pub(super) main: TcpListener,
     /// A separate socket for the probes. `None`: `main` serves them.
     pub(super) admin: Option<TcpListener>,
+    /// A separate socket for the dashboard. `None`: `main` serves it.
+    pub(super) dashboard: Option<TcpListener>,
     /// A separate socket for the portal. `None`: `main` serves it.
     pub(super) portal: Option<TcpListener>,
 }
@@ -26,12 +28,14 @@ impl Listeners {
     /// Opens the configured ports.
     ///
     /// # Errors
-    /// A port is in use or may not be opened.
+    /// Two settings name the same port, or a port is in use or may not be opened.
     pub fn open(http: &HttpConfig) -> Result<Listeners, AppError> {
+        http.check_listeners()?;
         let main = listen(http.listen, "SENDOFF_LISTEN")?;
         let admin = http.admin_listen.map(|address| listen(address, "SENDOFF_ADMIN_LISTEN")).transpose()?;
+        let dashboard = http.dashboard_listen.map(|address| listen(address, "SENDOFF_DASHBOARD_LISTEN")).transpose()?;
         let portal = http.portal_listen.map(|address| listen(address, "SENDOFF_PORTAL_LISTEN")).transpose()?;
-        Ok(Listeners { main, admin, portal })
+        Ok(Listeners { main, admin, dashboard, portal })
     }
 
     /// Opens a single port for everything.
@@ -39,13 +43,18 @@ impl Listeners {
     /// # Errors
     /// The port is in use or may not be opened.
     pub fn single(address: SocketAddr) -> Result<Listeners, AppError> {
-        Ok(Listeners { main: listen(address, "SENDOFF_LISTEN")?, admin: None, portal: None })
+        Ok(Listeners { main: listen(address, "SENDOFF_LISTEN")?, admin: None, dashboard: None, portal: None })
     }
 
     /// The bound addresses.
     pub(in crate::app) fn addresses(&self) -> io::Result<ListenAddresses> {
         let of = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
-        Ok(ListenAddresses { main: self.main.local_addr()?, admin: of(&self.admin)?, portal: of(&self.portal)? })
+        Ok(ListenAddresses {
+            main: self.main.local_addr()?,
+            admin: of(&self.admin)?,
+            dashboard: of(&self.dashboard)?,
+            portal: of(&self.portal)?,
+        })
     }
 }
 
@@ -54,6 +63,7 @@ impl Listeners {
 pub(in crate::app) struct ListenAddresses {
     pub main: SocketAddr,
     pub admin: Option<SocketAddr>,
+    pub dashboard: Option<SocketAddr>,
     pub portal: Option<SocketAddr>,
 }
 

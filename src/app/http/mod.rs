@@ -1,5 +1,5 @@
 //! The HTTP server: one port for the REST API, the dashboard, the portal and the probes, or separate ports for the
-//! portal and the probes. Come here to change which routes a port serves, or how slow clients are limited.
+//! dashboard, the portal and the probes. Come here to change which routes a port serves, or how slow clients are limited.
 //!
 //! * [`HttpServices`] is everything that handlers need; [`PageSet`] selects the pages of a port.
 //! * [`ConnectionLimiter`] limits open connections, and [`TimedConnection`] cuts off slow ones by [`ClientDeadlines`].
@@ -72,7 +72,9 @@ pub(super) struct HttpServices {
     pub egress: Egress,
     pub authenticator: Authenticator,
     pub origins: Origins,
+    /// The API's URL.
     pub public_url: Url,
+    pub dashboard_url: Url,
     /// The base URL of links to the portal.
     pub portal_url: Url,
     pub frame_origins: Vec<String>,
@@ -112,11 +114,16 @@ pub(super) fn server(
         let signal = signal.clone();
         async move { signal.notified().await }
     };
-    let Listeners { main, admin, portal } = listeners;
+    let Listeners { main, admin, dashboard, portal } = listeners;
     let (apart, limiter, address) =
         (admin.is_some(), ConnectionLimiter::new(connections, proxies.clone()), main.local_addr()?);
     let (whole, signal, for_all) = (services.clone(), stopping.clone(), limiter.clone());
-    let pages = if portal.is_some() { PageSet::Operators } else { PageSet::All };
+    let pages = match (&dashboard, &portal) {
+        (None, None) => PageSet::All,
+        (None, Some(_)) => PageSet::Operators,
+        (Some(_), None) => PageSet::Portal,
+        (Some(_), Some(_)) => PageSet::None,
+    };
     let mut builder = builder.listen("http", main, move || {
         let services = whole.clone();
         connection_service(
@@ -126,11 +133,14 @@ pub(super) fn server(
             address,
         )
     })?;
-    if let Some(portal) = portal {
-        let (services, signal, address) = (services.clone(), stopping.clone(), portal.local_addr()?);
-        builder = builder.listen("portal", portal, move || {
+    let separate = [("dashboard", dashboard, PageSet::Operators), ("portal", portal, PageSet::Portal)];
+    for (name, listener, pages) in separate {
+        let Some(listener) = listener else { continue };
+        let (services, signal, address) = (services.clone(), stopping.clone(), listener.local_addr()?);
+        let limiter = limiter.clone();
+        builder = builder.listen(name, listener, move || {
             let services = services.clone();
-            let mount = move |config: &mut ServiceConfig| mount_pages(config, &services, PageSet::Portal);
+            let mount = move |config: &mut ServiceConfig| mount_pages(config, &services, pages);
             connection_service(mount, limiter.clone(), signal.clone(), address)
         })?;
     }
@@ -216,6 +226,7 @@ enum PageSet {
     All,
     Operators,
     Portal,
+    None,
 }
 
 /// Mounts all routes, the most specific first: the dashboard owns the root.
@@ -251,9 +262,10 @@ fn mount_pages(config: &mut ServiceConfig, services: &HttpServices, pages: PageS
         return;
     }
     let (public_url, routes): (_, fn(&mut ServiceConfig)) = match pages {
-        PageSet::All => (&services.public_url, dashboard::routes),
-        PageSet::Operators => (&services.public_url, dashboard::operators),
+        PageSet::All => (&services.dashboard_url, dashboard::routes),
+        PageSet::Operators => (&services.dashboard_url, dashboard::operators),
         PageSet::Portal => (&services.portal_url, dashboard::customers),
+        PageSet::None => return,
     };
     config
         .app_data(Data::new(DashboardState {

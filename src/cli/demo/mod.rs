@@ -57,7 +57,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
         () = signals.next() => return Ok(()),
     };
     let app = App::start(&setup.config, &setup.opened, setup.listener)?;
-    let link = login::new_link(&setup.opened.store, &OrgId::default_org(), &app.public_url, Clock.now()).await?;
+    let link = login::new_link(&setup.opened.store, &OrgId::default_org(), &app.dashboard_url, Clock.now()).await?;
     let token = setup
         .opened
         .tokens

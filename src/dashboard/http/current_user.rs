@@ -52,6 +52,8 @@ pub struct CurrentUser {
     pub prefs: Prefs,
     /// The requested path and query.
     pub at: String,
+    /// The API reference: a path, or a URL if the API has another port.
+    pub api_reference: String,
 }
 
 /// The kind of user.
@@ -224,6 +226,7 @@ impl CurrentUser {
             hash,
             prefs: Prefs::of(&request),
             at: request.uri().to_string(),
+            api_reference: state.api_reference(),
         };
         if !user.opens(request.path()) {
             return Err(PageError::NotFound);

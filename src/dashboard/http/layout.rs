@@ -92,6 +92,7 @@ pub struct PageLayout {
     /// The parents of the page, outermost first, without the page itself.
     pub breadcrumbs: Vec<Breadcrumb>,
     here: NavItem,
+    api_reference: String,
     /// The operator's rights; `None`: a customer, or no session.
     rights: Option<OperatorRights>,
     /// The portal pages in the navigation; `None`: all.
@@ -137,6 +138,7 @@ impl PageLayout {
             portal: customer,
             breadcrumbs: Vec::new(),
             here,
+            api_reference: user.api_reference.clone(),
             rights: user.rights(),
             pages: session.and_then(|session| session.options.pages.clone()),
             live: user.opens("/portal/tail"),
@@ -173,6 +175,7 @@ impl PageLayout {
             portal: false,
             breadcrumbs: Vec::new(),
             here: NavItem::Elsewhere,
+            api_reference: String::new(),
             rights: None,
             pages: None,
             live: false,
@@ -304,7 +307,7 @@ impl PageLayout {
             ("Outbox", "/outbox", NavItem::Outbox),
         ]);
         // Not a page of the dashboard.
-        entries.push(NavEntry { name: "API reference", path: "/docs".to_owned(), current: false });
+        entries.push(NavEntry { name: "API reference", path: self.api_reference.clone(), current: false });
         entries
     }
 

@@ -26,7 +26,7 @@ impl SettingsPage {
                 "/audit" => "Sign-ins, resends, secret reveals and changes.",
                 "/operational" => "Notifications about endpoints, deliveries and the outbox, also to chat channels.",
                 "/outbox" => "Relay activity, and rows that could not be routed.",
-                "/docs" => "All operations of the REST API, with examples.",
+                path if path.ends_with("/docs") => "All operations of the REST API, with examples.",
                 _ => "",
             };
             (entry, text)

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::fuzzing::{fuzz, words};
 
 fn why(ip: &str) -> Option<String> {
     public(ip.parse().unwrap()).err().map(|refused| refused.why)
@@ -203,31 +204,44 @@ fn spelled(ip: u32, how: u8) -> String {
     }
 }
 
-proptest! {
-    /// The verdict on a URL is that on its address, for every spelling of the address and every other part of the URL.
-    #[test]
-    fn fuzz_url_verdict(ip in prop_oneof![any::<u32>(), (0usize..16, any::<u32>()).prop_map(|(range, ip)| {
+/// The verdict on a URL is that on its address, for every spelling of the address and every other part of the URL.
+#[test]
+fn fuzz_url_verdict() {
+    let ip = prop_oneof![
+        any::<u32>(),
+        (0usize..16, any::<u32>()).prop_map(|(range, ip)| {
             let (base, bits) = NOT_PUBLIC[range];
             base | (ip & u32::MAX.checked_shr(bits).unwrap_or(0))
-        })],
-        how in any::<u8>(), before in "(https?|HTTP)(://|:\\\\\\\\|:/|:)", after in "(|/|/a b|#x|\\?y=//1.1.1.1|:1|:65535/|\\\\)"
-    ) {
-        let text = format!("{before}{}{after}", spelled(ip, how));
-        let url = Url::parse(&text);
-        prop_assert!(url.is_ok(), "{text}");
-        let url = url.unwrap();
+        })
+    ];
+    let around = ("(https?|HTTP)(://|:\\\\\\\\|:/|:)", any::<u8>(), "(|/|/a b|#x|\\?y=//1.1.1.1|:1|:65535/|\\\\)");
+    let policy = AddressPolicy::default();
+    fuzz("url_verdict", "(https?:)?.{0,60}", (ip, around), |text, (ip, (before, how, after))| {
+        let spelling = format!("{before}{}{after}", spelled(*ip, *how));
+        let url = Url::parse(&spelling);
+        prop_assert!(url.is_ok(), "{spelling}");
         let public = !NOT_PUBLIC.iter().any(|&(base, bits)| (ip ^ base).checked_shr(32 - bits) == Some(0));
-        let verdict = AddressPolicy::default().check_url(&url);
+        let verdict = policy.check_url(&url.unwrap());
         // The oracle knows only these; the policy may refuse more.
-        prop_assert!(public || verdict.is_err(), "{text} is let through");
-        prop_assert_eq!(verdict.is_ok(), AddressPolicy::default().check(Ipv4Addr::from(ip).into()).is_ok(), "{}", text);
-    }
-
-    #[test]
-    fn fuzz_any_url(text in "(https?:)?.{0,60}") {
-        if let Ok(url) = Url::parse(&text) && AddressPolicy::default().check_url(&url).is_ok() {
-            prop_assert!(["http", "https"].contains(&url.scheme()));
-            prop_assert!(url.username().is_empty() && url.password().is_none() && url.port() != Some(0));
+        prop_assert!(public || verdict.is_err(), "{spelling} is let through");
+        prop_assert_eq!(verdict.is_ok(), policy.check(Ipv4Addr::from(*ip).into()).is_ok(), "{}", spelling);
+        let url = match Url::parse(text) {
+            Ok(url) => url,
+            Err(error) => return Ok(vec![error.to_string()]),
+        };
+        if let Err(invalid) = policy.check_url(&url) {
+            return Ok(vec![words(&invalid.reason)]);
         }
-    }
+        prop_assert!(["http", "https"].contains(&url.scheme()));
+        prop_assert!(url.username().is_empty() && url.password().is_none() && url.port() != Some(0));
+        // The policy's own copy of the address, if the host is one: whatever the spelling, it is a public one.
+        let public = match url.host() {
+            Some(Host::Ipv4(ip)) => policy.check(ip.into()).is_ok(),
+            Some(Host::Ipv6(ip)) => policy.check(ip.into()).is_ok(),
+            Some(Host::Domain(name)) => !name.is_empty(),
+            None => false,
+        };
+        prop_assert!(public, "{}", text);
+        Ok(vec![format!("allowed {} {}", url.scheme(), url.port().is_some())])
+    });
 }
