@@ -28,6 +28,7 @@ use crate::dashboard::components::list_tools::ListTools;
 use crate::dashboard::components::pagination::{LINES, Pagination};
 use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
 use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::app_tabs::layout;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
@@ -122,7 +123,7 @@ async fn list(
     let page = DeliveriesPage {
         tools: ListTools::of(store, user, ViewList::Deliveries, context.is_none(), &params).await?,
         selected: may_resend.then(|| (format!("{}/resend", base(user)), format!("{}/cancel", base(user)))),
-        layout: PageLayout::of(user, NavItem::Deliveries).with_notice(query.get("notice")),
+        layout: layout(user, context, NavItem::Deliveries, "deliveries").with_notice(query.get("notice")),
         status,
         only_status: params.only("status"),
         in_application: context.is_some(),

@@ -35,6 +35,7 @@ use crate::dashboard::applications::app_lookup::AppLookup;
 use crate::dashboard::components::format::{InputValue, Line, UrlQuery, count_up_to};
 use crate::dashboard::components::widgets::{Address, Badge, RelativeTime};
 use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::app_tabs::layout;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
@@ -183,6 +184,7 @@ pub async fn in_application(PageInput { state, request, user: context }: PageInp
     let query = UrlQuery::of(&request);
     let filter = EndpointListFilter { app: Some(context.app.id), ..filter(&query) };
     let page = EndpointsPage {
+        layout: layout(&context, Some(&context), NavItem::Endpoints, "endpoints").with_notice(query.get("notice")),
         app: Some(Line::new(&context.app.name)),
         across: false,
         new: context.can(Capability::ManageEndpoint).then(|| context.paths.page("endpoints/new")),

@@ -24,6 +24,7 @@ use crate::dashboard::components::list_tools::ListTools;
 use crate::dashboard::components::pagination::{LINES, Pagination};
 use crate::dashboard::components::widgets::{Badge, Id, RelativeTime};
 use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::app_tabs::layout;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
@@ -90,7 +91,7 @@ async fn list(
         (Vec::new(), Pagination::of(&params, after.is_some(), None, None, now))
     };
     let page = MessagesPage {
-        layout: PageLayout::of(user, NavItem::Messages).with_notice(query.get("notice")),
+        layout: layout(user, context, NavItem::Messages, "messages").with_notice(query.get("notice")),
         in_application: context.is_some(),
         form,
         good,
