@@ -62,7 +62,7 @@ pub(super) struct AttemptRow {
     pub address: Address,
     pub number: i32,
     pub answer: Line,
-    /// What is known beside the answer.
+    /// The details of the failure.
     pub detail: Line,
     pub took: String,
     pub next: Option<RelativeTime>,
