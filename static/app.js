@@ -12,19 +12,16 @@
 //   form[data-enter]           Submits itself inside an iframe.
 //   [data-filter]              Target of `/`; otherwise the first search field or the first chip.
 //   .top nav a                 `g` and the first letter of its name.
+//   #words [data-word]         The texts of this script, which the server translates.
 //   meta[name=now]             Rendering time, to correct for a wrong browser clock.
 //
 // Outside text is always set as text, never as HTML.
 'use strict';
 (() => {
   const root = document.documentElement;
-  // The words of this script, in the language of the page.
-  const WORDS = {
-    en: { now: 'now', just: 'just now', ago: (span) => `${span} ago`, copy: 'Copy', copied: 'Copied', cancel: 'Cancel', go: 'Continue' },
-    de: { now: 'jetzt', just: 'gerade eben', ago: (span) => `vor ${span}`, copy: 'Kopieren', copied: 'Kopiert', cancel: 'Abbrechen', go: 'Weiter' },
-  };
-  const word = WORDS[root.lang] ?? WORDS.en;
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  // The words of this script, in the language of the page.
+  const word = Object.fromEntries(all('[data-word]', document.getElementById('words').content).map((one) => [one.dataset.word, one.textContent]));
   const make = (name, more = {}, ...inside) => {
     const element = Object.assign(document.createElement(name), more);
     element.append(...inside);
@@ -47,8 +44,8 @@
       const at = Date.parse(time.dateTime);
       const s = Math.floor(Math.abs(now - at) / 1000);
       if (at > now) coming.add(time);
-      const past = coming.has(time) ? word.now : s ? word.ago(roughly(s)) : word.just;
-      const text = at > now ? `in ${roughly(s || 1)}` : past;
+      const past = coming.has(time) ? word.now : s ? word.ago.replace('{}', roughly(s)) : word.just;
+      const text = at > now ? word.ahead.replace('{}', roughly(s || 1)) : past;
       if (at && time.textContent !== text) time.textContent = text;
     }
   }
@@ -113,7 +110,7 @@
     const row = form.closest('.rows tr, .card');
     const what = ['.c-main a', '.url'].map((part) => row?.querySelector(part)?.textContent).filter(Boolean);
     const dialog = make('dialog', {}, make('form', { method: 'dialog' },
-      make('p', { textContent: words || `${name}: ${what.join(' to ') || document.querySelector('h1').textContent}?` }),
+      make('p', { textContent: words || `${name}: ${what.join(` ${word.to} `) || document.querySelector('h1').textContent}?` }),
       make('button', { className: 'primary', value: 'yes', textContent: name }), ' ',
       make('button', { textContent: word.cancel })));
     dialog.setAttribute('aria-label', name);
@@ -156,12 +153,12 @@
 
   function showKeys() {
     const pages = all('.top nav a').filter((link) => page(link.textContent.trim()[0].toLowerCase()) === link);
-    const keys = [['/', 'focus the filter'], ['j', 'next row'], ['k', 'previous row'], ['Enter', 'open'], ['r', 'resend, with confirmation'],
-      ...pages.map((link) => [`g ${link.textContent.trim()[0].toLowerCase()}`, link.textContent.trim()]), ['?', 'this list']];
+    const keys = [['/', word.filter], ['j', word.next], ['k', word.previous], ['Enter', word.open], ['r', word.resend],
+      ...pages.map((link) => [`g ${link.textContent.trim()[0].toLowerCase()}`, link.textContent.trim()]), ['?', word.list]];
     const list = make('dl', {}, ...keys.flatMap(([key, what]) => [make('dt', {}, make('kbd', { textContent: key })), make('dd', { textContent: what })]));
-    const dialog = make('dialog', { className: 'keys' }, make('h2', { textContent: 'Keyboard shortcuts' }), list,
-      make('form', { method: 'dialog' }, make('button', { textContent: 'Close' })));
-    dialog.setAttribute('aria-label', 'Keyboard shortcuts');
+    const dialog = make('dialog', { className: 'keys' }, make('h2', { textContent: word.keys }), list,
+      make('form', { method: 'dialog' }, make('button', { textContent: word.close })));
+    dialog.setAttribute('aria-label', word.keys);
     open(dialog);
   }
 
@@ -204,12 +201,14 @@
     }
     if (root.dataset.clock === 'utc') return;
     all('[data-as]', within).forEach(toOwnClock);
-    all('[data-zone]', within).forEach((element) => (element.textContent = 'local time'));
+    all('[data-zone]', within).forEach((element) => (element.textContent = word.zone));
   }
 
   // The embedding page has just requested the link, so no button press is needed.
   if (window.top !== window) document.querySelector('form[data-enter]')?.requestSubmit();
 
+  // On a phone, the navigation scrolls.
+  document.querySelector('.top nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
   document.body.append(said);
   dress(document);
   keepUp();

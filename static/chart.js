@@ -24,7 +24,6 @@
     }
     svg.removeAttribute('aria-hidden');
     svg.setAttribute('role', 'group');
-    svg.setAttribute('aria-label', 'Chart. Arrow keys move between bars.');
     bars.at(-1).setAttribute('tabindex', 0);
 
     const show = (bar) => (readout.textContent = bar ? bar.querySelector('title').textContent : usual);

@@ -2,6 +2,8 @@
 //
 //   attempt     A table row, rendered and escaped by the server.
 //   left-out    The number of skipped rows; "more" if there were others that were not counted.
+//
+// Its texts are in #tail-words, where the server translates them.
 'use strict';
 (() => {
   const MOST = 200;
@@ -11,19 +13,22 @@
   const [rows, empty, pause, state, said] = ['tail-rows', 'tail-empty', 'tail-pause', 'tail-state', 'tail-said'].map(element);
   if (!table || !window.EventSource) return;
 
+  const words = document.getElementById('tail-words').content.querySelectorAll('[data-word]');
+  const word = Object.fromEntries([...words].map((one) => [one.dataset.word, one.textContent]));
   const parser = new DOMParser();
   let waiting = [];
   let paused = false;
-  let connection = 'connecting';
+  let connection = word.connecting;
   let leftOut = 0;
-  let orMore = '';
+  let more = false;
   let came = 0;
 
-  const attempts = (n) => (n === 1 ? '1 attempt' : `${n.toLocaleString('en')} attempts`);
+  const fill = (text, value) => text.replace('{}', value);
+  const attempts = (n) => (n === 1 ? word.attempt : fill(word.attempts, n.toLocaleString('en')));
   function tell() {
-    const parts = [paused ? 'paused' : connection];
-    if (paused && waiting.length) parts.push(`${waiting.length === MOST ? 'more than ' : ''}${attempts(waiting.length)} waiting`);
-    if (leftOut || orMore) parts.push(`${leftOut.toLocaleString('en')} ${orMore}not shown: too many at once`);
+    const parts = [paused ? word.paused : connection];
+    if (paused && waiting.length) parts.push(fill(waiting.length === MOST ? word.many : word.waiting, attempts(waiting.length)));
+    if (leftOut || more) parts.push(fill(more ? word.more : word.left, leftOut.toLocaleString('en')));
     state.textContent = parts.join(' · ');
   }
 
@@ -45,11 +50,11 @@
 
   const source = new EventSource(table.dataset.events);
   source.addEventListener('open', () => {
-    connection = 'live';
+    connection = word.live;
     tell();
   });
   source.addEventListener('error', () => {
-    connection = source.readyState === EventSource.CLOSED ? 'disconnected: refresh the page' : 'reconnecting';
+    connection = source.readyState === EventSource.CLOSED ? word.closed : word.reconnecting;
     tell();
   });
   source.addEventListener('attempt', (event) => {
@@ -62,7 +67,7 @@
   });
   source.addEventListener('left-out', (event) => {
     leftOut += parseInt(event.data, 10) || 0;
-    if (event.data.endsWith('more')) orMore = 'or more ';
+    if (event.data.endsWith('more')) more = true;
     tell();
   });
 
@@ -78,7 +83,7 @@
   });
   // Not for every row: a screen reader would announce nothing else.
   setInterval(() => {
-    if (came) said.textContent = `${attempts(came)} received.`;
+    if (came) said.textContent = fill(word.received, attempts(came));
     came = 0;
   }, SAY_EVERY);
   addEventListener('pagehide', () => source.close());

@@ -27,7 +27,7 @@ const fn v6(a: u16, b: u16, c: u16, prefix_len: u8) -> Ipv6Net {
 /// Special IPv4 ranges. The first match gives the reason, so narrow ranges come first.
 const SPECIAL_V4: [(Ipv4Net, &str); 18] = [
     (v4(0, 0, 0, 0, 32), "unspecified"),
-    (v4(0, 0, 0, 0, 8), "\"this network\""),
+    (v4(0, 0, 0, 0, 8), "this network"),
     (v4(10, 0, 0, 0, 8), "private"),
     (v4(100, 64, 0, 0, 10), "shared (carrier-grade NAT)"),
     (v4(127, 0, 0, 0, 8), "loopback"),

@@ -229,9 +229,7 @@ impl Uid {
     pub fn parse(field: &str, text: &str, prefix: &str) -> Result<Uid, Invalid> {
         name(field, text, limits::NAME)?;
         match text.starts_with(prefix) {
-            true => {
-                Err(Invalid::new(field, format!("must not begin with {prefix}, which is reserved for Sendoff's ids")))
-            }
+            true => Err(Invalid::new(field, format!("must not begin with {prefix}, which is reserved for ids"))),
             false => Ok(Uid(text.to_owned())),
         }
     }

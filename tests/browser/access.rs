@@ -43,6 +43,27 @@ async fn too_wide(browser: &Browser) -> Option<String> {
     Some(format!("{wide} px wider than the screen: {}", browser.eval(WIDEST).await))
 }
 
+/// Rows of a table whose texts differ in size and, on a wide screen, requests that do not stand beside their responses.
+async fn uneven(browser: &Browser, wide: bool) -> Vec<String> {
+    const SIZES: &str = "[...document.querySelectorAll('.rows tbody tr')].map((row) => {
+            const walker = document.createTreeWalker(row, NodeFilter.SHOW_TEXT), sizes = new Set();
+            while (walker.nextNode()) {
+                const text = walker.currentNode, of = text.parentElement;
+                if (text.data.trim() && of.offsetParent && !of.closest('.unseen, option, pre')) sizes.add(getComputedStyle(of).fontSize);
+            }
+            return [...sizes].sort().join(' and ');
+        }).filter((sizes) => sizes.includes(' and ')).slice(0, 1).map((sizes) => `texts of ${sizes} in one row`)";
+    const SIDES: &str = "[...document.querySelectorAll('details[open] .sides')]
+        .filter(({ children: [one, other] }) => other && one.getBoundingClientRect().top !== other.getBoundingClientRect().top)
+        .slice(0, 1).map(() => 'a response below its request')";
+    let found = async |script: &str| serde_json::from_value::<Vec<String>>(browser.eval(script).await).expect("texts");
+    let mut all = found(SIZES).await;
+    if wide {
+        all.extend(found(SIDES).await);
+    }
+    all
+}
+
 /// The most bytes of style sheets, and of scripts, that a page loads.
 const MOST: [(&str, u64); 2] = [("css", 25_000), ("js", 60 * 1024)];
 
@@ -80,6 +101,7 @@ async fn faults(browser: &Browser, axe: &str, ok: bool) -> Vec<String> {
     for width in ALL_WIDTHS {
         browser.resize(width).await;
         let mut found: Vec<String> = too_wide(browser).await.into_iter().collect();
+        found.extend(uneven(browser, width >= 1_200).await);
         if WIDTHS.contains(&width) {
             found.extend(violations(browser, "").await);
             browser.dark(true).await;

@@ -314,7 +314,7 @@ async fn a_list_and_its_resend_are_one_query(world: World) {
     let all = link(&done, "View deliveries").unwrap();
     let page = operator.page(&all).await;
     assert_eq!(rows(&page), 3, "{all}");
-    assert!(page.contains("Resend: <bdi>qtask_"), "a chip takes it away: {page}");
+    assert!(page.contains("Resend: <span><bdi>qtask_"), "a chip takes it away: {page}");
     let id = all.split("resend=").nth(1).unwrap().to_owned();
     assert_eq!(rows(&operator.page(&format!("/deliveries?resend={id}&type=b")).await), 1);
     assert!(link(&done, "3 waiting or retrying").unwrap().ends_with("&status=retrying"));
@@ -365,7 +365,8 @@ async fn selected_deliveries_are_canceled_together(world: World) {
     let browser = world.sign_in().await;
     let list = browser.page("/deliveries").await;
     assert!(
-        list.contains("formaction=\"/cancel\">Cancel selected…") && list.contains(&format!("value=\"{}\"", rows[0]))
+        list.contains("formaction=\"/cancel\" data-counted=\"Cancel {} selected…\">Cancel selected…")
+            && list.contains(&format!("value=\"{}\"", rows[0]))
     );
     let query = rows.iter().map(|row| format!("row={row}")).collect::<Vec<_>>().join("&");
     let page = browser.page(&format!("/cancel?{query}")).await;

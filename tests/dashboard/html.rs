@@ -60,6 +60,7 @@ const ELEMENTS: &[&str] = &[
     "br",
     "hr",
     "script",
+    "template",
 ];
 
 /// Every attribute a template uses. No `style`, no `on…`.
@@ -153,6 +154,9 @@ const MORE_ATTRIBUTES: &[&str] = &[
     "data-copy",
     "data-copies",
     "data-select",
+    "data-label",
+    "data-counted",
+    "data-word",
     "form",
     "formaction",
     "aria-required",

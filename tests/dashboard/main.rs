@@ -5,6 +5,7 @@
 mod support;
 
 mod access;
+mod application_page;
 mod bulk;
 mod catalog;
 mod development;

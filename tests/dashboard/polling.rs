@@ -82,7 +82,12 @@ async fn goes_through(
     assert!(SNIPPETS.iter().all(|(_, part)| html.contains(part)), "{html}");
     assert_eq!(html.matches(&url).count(), SNIPPETS.len(), "{html}");
     let page = browser.page(&list).await;
-    assert!(page.contains(">pull<") && page.contains("a.b; channels eu, us") && page.contains("never"), "{page}");
+    assert!(
+        page.contains(">pull<")
+            && crate::pages::words(&page).contains("a.b · channels eu, us")
+            && page.contains("never"),
+        "{page}"
+    );
     let path = format!("{list}/{}", made.id);
     let page = browser.page(&path).await;
     assert!(page.contains(&first[first.len() - 4..]) && !page.contains(&first), "only its last characters: {page}");

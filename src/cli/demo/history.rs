@@ -204,3 +204,23 @@ fn outcome(behaviour: Behaviour, ago: Duration) -> Outcome {
         retry_after: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::demo::history::*;
+
+    /// No chart of the demo has a gap, or a step where live events begin.
+    #[test]
+    fn thirty_days_end_at_the_density_of_live_events() {
+        let ages: Vec<Duration> = ages().collect();
+        let within = |from: Duration, to: Duration| ages.iter().filter(|age| (from..to).contains(*age)).count() as f64;
+        let live = 3.0 * 3_600.0 / EVENT_INTERVAL.as_secs_f64();
+        let last = within(Duration::ZERO, Duration::from_secs(3 * 3_600)) / live;
+        assert!((0.78..1.05).contains(&last), "{last} of the density of live events");
+        for day in 0..30 {
+            let day = Duration::from_secs(day * 86_400);
+            assert!(within(day, day + Duration::from_secs(86_400)) > 40.0, "{day:?} ago");
+        }
+        assert!(ages.is_sorted_by(|one, next| one > next), "oldest first");
+    }
+}

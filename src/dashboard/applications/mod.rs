@@ -130,8 +130,6 @@ impl Row {
 struct ApplicationPage {
     layout: PageLayout,
     paths: AppPaths,
-    /// The live tail of the application.
-    live: String,
     name: Line,
     id: Id,
     uid: Option<Line>,
@@ -185,8 +183,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
     let at_each = store.endpoint_counts(&tenant, &ids, range, now).await?;
     let sessions = store.open_portal_sessions(&tenant, app.id, SESSIONS, now).await?;
     let page = ApplicationPage {
-        layout: PageLayout::of(&context, NavItem::Applications).with_notice(query.get("notice")),
-        live: format!("/tail?app={}", app.id),
+        layout: PageLayout::of(&context, NavItem::Applications).tab(&context, "").with_notice(query.get("notice")),
         paths: context.paths.clone(),
         name: Line::new(&app.name),
         id: Id::new(app.id),

@@ -7,6 +7,7 @@ use askama::Template;
 use crate::dashboard::bulk::{base, tally, utc};
 use crate::dashboard::components::filters::CLASSES;
 use crate::dashboard::components::format::{Line, UrlQuery, count, counted};
+use crate::dashboard::components::page_text::PageText;
 use crate::dashboard::components::widgets::{Badge, RelativeTime};
 use crate::dashboard::http::current_user::{CurrentUser, part};
 use crate::dashboard::http::error::PageError;
@@ -24,6 +25,9 @@ use crate::store::query::delivery_counts::DeliveryCounts;
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::{AppRef, EndpointRef, Order, PageRequest, Store, StoreError, Tenant};
 
+/// Stored as the person of jobs that the customer started.
+pub const CUSTOMER: &str = "the customer";
+
 /// The length of the list.
 const LISTED: usize = 20;
 
@@ -33,7 +37,7 @@ pub struct BulkJobRow {
     pub what: &'static str,
     pub target: Line,
     pub sent: String,
-    pub by: Line,
+    pub by: PageText,
     pub begun: RelativeTime,
 }
 
@@ -51,11 +55,16 @@ pub async fn latest(store: &Store, tenant: &Tenant, base: &str, now: Time) -> Re
             what: what(&job.spec),
             target: target(store, tenant, &job.spec).await?,
             sent: progress(&job),
-            by: Line::cut(&job.spec.by, 60),
+            by: started_by(&job.spec.by),
             begun: RelativeTime::new(job.created_at, now),
         });
     }
     Ok(rows)
+}
+
+/// The person who started a job.
+fn started_by(by: &str) -> PageText {
+    if by == CUSTOMER { PageText::own(by) } else { PageText::foreign(by, 60) }
 }
 
 fn badge(stage: TaskStage) -> Badge {
@@ -115,32 +124,52 @@ async fn target(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result
         None => None,
     };
     let url = endpoint.map_or_else(|| id.to_string(), |endpoint| endpoint.spec.url);
-    Ok(Line::cut(&format!("{url} of {app}"), 160))
+    // A customer has one application.
+    let text = if tenant.only.is_some() { url } else { format!("{url} of {app}") };
+    Ok(Line::cut(&text, 160))
+}
+
+/// A filter of a job: its name, which is translated, and its value.
+pub struct JobFact {
+    pub name: Line,
+    pub value: Line,
+}
+
+impl JobFact {
+    fn named(name: &str, value: &str) -> JobFact {
+        JobFact { name: Line::new(name), value: Line::cut(value, 160) }
+    }
 }
 
 /// The filters of the job.
 ///
 /// # Errors
 /// The store is unavailable.
-pub async fn facts(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Vec<Line>, StoreError> {
-    let mut facts = vec![Line::new(what(spec)), target(store, tenant, spec).await?];
-    facts.push(Line::new(&match spec.selection.accepted() {
-        TimeRange { since: Time::ZERO, until } => format!("accepted before {}", utc(until)),
-        TimeRange { since, until } => format!("accepted {} – {}", utc(since), utc(until)),
-    }));
+pub async fn facts(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Vec<JobFact>, StoreError> {
+    let mut facts = vec![
+        JobFact::named(what(spec), ""),
+        JobFact { name: Line::default(), value: target(store, tenant, spec).await? },
+    ];
+    facts.push(match spec.selection.accepted() {
+        TimeRange { since: Time::ZERO, until } => JobFact::named("accepted before", &utc(until)),
+        TimeRange { since, until } => JobFact::named("accepted", &format!("{} – {}", utc(since), utc(until))),
+    });
     let (event_types, wanted, listed) = match &spec.selection {
         TaskSelection::Messages(filter) => (&filter.topics.event_types, filter.status_class, None),
         TaskSelection::Listed(filter) => (&filter.event_types, filter.class.map(i32::from), Some(filter)),
     };
-    facts.extend(event_types.iter().map(|name| Line::cut(&format!("event type {name}"), 120)));
+    facts.extend(event_types.iter().map(|name| JobFact::named("event type", name)));
     let class = CLASSES.into_iter().find(|(_, class)| Some(i32::from(*class)) == wanted);
-    facts.extend(class.map(|(name, _)| Line::new(&format!("last response {name}"))));
+    facts.extend(class.map(|(name, class)| match class {
+        0 => JobFact::named("no response", ""),
+        _ => JobFact::named("last response", name),
+    }));
     if let Some(listed) = listed {
-        facts.extend(listed.text.as_deref().map(|text| Line::cut(&format!("payload contains “{text}”"), 120)));
+        facts.extend(listed.text.as_deref().map(|text| JobFact::named("payload contains", &format!("“{text}”"))));
         let rows =
             listed.rows.as_ref().map(|rows| counted(rows.len() as i64, "selected delivery", "selected deliveries"));
         let messages = || listed.messages.as_ref().map(|ids| counted(ids.len() as i64, "message", "messages"));
-        facts.extend(rows.or_else(messages).map(|text| Line::new(&text)));
+        facts.extend(rows.or_else(messages).map(|text| JobFact::named(&text, "")));
     }
     Ok(facts)
 }
@@ -188,7 +217,7 @@ struct BulkJobPage {
     running: bool,
     /// The job is running or deliveries are due, so the page refreshes itself.
     live: bool,
-    facts: Vec<Line>,
+    facts: Vec<JobFact>,
     outcome: Vec<OutcomeCount>,
     /// The path of the list of all queued deliveries.
     all: Option<String>,
@@ -199,7 +228,7 @@ struct BulkJobPage {
     sent: String,
     rest: String,
     reason: Option<Line>,
-    by: Line,
+    by: PageText,
     begun: RelativeTime,
     changed: RelativeTime,
     may_cancel: bool,
@@ -229,7 +258,7 @@ pub async fn show(PageInput { state, request, user }: PageInput<CurrentUser>) ->
         sent: progress(&job),
         rest: rest(&job),
         reason: job.reason.as_deref().filter(|_| job.stage == TaskStage::Failed).map(|reason| Line::cut(reason, 400)),
-        by: Line::cut(&job.spec.by, 120),
+        by: started_by(&job.spec.by),
         begun: RelativeTime::new(job.created_at, now),
         changed: RelativeTime::new(job.updated_at, now),
         may_cancel: user.can(Capability::CreateAttempts),

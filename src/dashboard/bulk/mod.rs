@@ -17,7 +17,7 @@ use askama::Template;
 
 use super::DashboardState;
 use crate::dashboard::bulk::bulk_filter::{BulkFilter, BulkTarget};
-use crate::dashboard::bulk::bulk_job::{BulkJobRow, facts, latest};
+use crate::dashboard::bulk::bulk_job::{BulkJobRow, CUSTOMER, JobFact, facts, latest};
 use crate::dashboard::components::filters::{FilterForm, FilterParams, Filters, OF_DELIVERIES};
 use crate::dashboard::components::format::{Line, UrlQuery, counted};
 use crate::dashboard::components::pagination::Pagination;
@@ -51,7 +51,7 @@ struct MatchCount {
     left: Vec<String>,
     /// The number of matches, if it differs from `total`.
     listed: Option<String>,
-    facts: Vec<Line>,
+    facts: Vec<JobFact>,
     missing: bool,
     delivered: Option<String>,
     /// The form fields that repeat the selection.
@@ -287,7 +287,7 @@ async fn start(
     let by = match &user.principal {
         Principal::Operator(Some(operator)) => &operator.name,
         Principal::Operator(None) => "an operator",
-        Principal::Customer(_) => "the customer",
+        Principal::Customer(_) => CUSTOMER,
     };
     let spec = selection.spec(by, total(submitted));
     match submitted.once(user.store(&state.store)).start_background(&user.tenant(), spec, request.now).await? {

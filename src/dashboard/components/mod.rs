@@ -4,7 +4,8 @@
 //!   [`time_input`] – times as typed.
 //! * [`filters`] – filters of a list. [`pagination`] – pages of a list. [`filtered_list`] – a list with both. [`range`] –
 //!   time range of a page.
-//! * [`format`] – outside text, counts, durations. [`widgets`] – states, times, ids, addresses. [`payload`] –
+//! * [`format`] – outside text, counts, durations. [`page_text`] – texts that are translated, and others. [`widgets`] –
+//!   states, times, ids, addresses. [`payload`] –
 //!   pretty-printed JSON.
 //! * [`export`] – a list as a file. [`list_tools`] – saved views and exports of a list.
 //! * [`chart`] – attempts and response times as SVG. [`failure_hints`] – advice on failed attempts.
@@ -24,6 +25,7 @@ pub(in crate::dashboard) mod form;
 pub(in crate::dashboard) mod form_errors;
 pub(in crate::dashboard) mod format;
 pub(in crate::dashboard) mod list_tools;
+pub(in crate::dashboard) mod page_text;
 pub(in crate::dashboard) mod pagination;
 pub(in crate::dashboard) mod payload;
 pub(in crate::dashboard) mod picker;

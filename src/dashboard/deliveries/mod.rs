@@ -23,6 +23,7 @@ use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, counted};
 use crate::dashboard::components::pagination::LINES;
 use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
+use crate::dashboard::http::app_tabs::layout;
 use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
@@ -92,7 +93,7 @@ pub async fn list(PageInput { state, request, user }: PageInput<ListUser>) -> Pa
     let list = asked.list(&user, read, key, |line| Row::new(line, &user, now)).await?;
     let page = DeliveriesPage {
         selected: may_resend.then(|| (format!("{}/resend", base(&user)), format!("{}/cancel", base(&user)))),
-        layout: PageLayout::of(&user, NavItem::Deliveries).with_notice(query.get("notice")),
+        layout: layout(&user, user.context(), NavItem::Deliveries, "deliveries").with_notice(query.get("notice")),
         status,
         only_status,
         back,

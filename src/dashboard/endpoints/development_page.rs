@@ -7,6 +7,7 @@ use askama::Template;
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Block, Line, UrlQuery};
+use crate::dashboard::components::page_text::PageText;
 use crate::dashboard::components::widgets::{Address, Badge, RelativeTime};
 use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
@@ -49,7 +50,7 @@ struct LocalAttemptRow {
     event_type: Line,
     /// Empty: the user cannot open the message.
     href: String,
-    result: Line,
+    result: PageText,
     took: String,
     when: RelativeTime,
     body: Block,
@@ -59,9 +60,9 @@ impl LocalAttemptRow {
     fn new(context: &AppContext, attempt: &LocalAttempt, now: Time) -> LocalAttemptRow {
         let (response, path) = (&attempt.response, context.paths.message(attempt.message_id));
         let result = match response.status {
-            Some(status) => Line::new(&format::status(status)),
-            None if response.error.is_empty() => Line::new("no response"),
-            None => Line::new(&response.error),
+            Some(status) => PageText::own(&format::status(status)),
+            None if response.error.is_empty() => PageText::own("no response"),
+            None => PageText::Foreign(Line::new(&response.error)),
         };
         LocalAttemptRow {
             badge: if response.is_success() { Badge::Delivered } else { Badge::Failed },
@@ -98,7 +99,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
     let attempts = store.local_attempts(&tenant, context.app.id, &found.name).await?;
     let page = DevelopmentPage {
         layout: PageLayout::of(&context, NavItem::Endpoints)
-            .below(&context, [(context.paths.page("endpoints"), Line::new("Endpoints"))])
+            .below(&context, [(context.paths.page("endpoints"), PageText::own("Endpoints"))])
             .with_notice(UrlQuery::of(&request).get("notice")),
         name: Line::new(&found.name),
         address: Address::new(&found.url),

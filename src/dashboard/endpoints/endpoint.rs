@@ -11,9 +11,11 @@ use crate::dashboard::DashboardState;
 use crate::dashboard::bulk;
 use crate::dashboard::bulk::count_missing;
 use crate::dashboard::components::chart::Chart;
+use crate::dashboard::components::failure_hints::in_words;
 use crate::dashboard::components::form::{Form, FormField, SelectOption};
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, count_up_to};
+use crate::dashboard::components::page_text::PageText;
 use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
 use crate::dashboard::endpoints::MOST;
 use crate::dashboard::endpoints::endpoint_actions::named;
@@ -33,7 +35,7 @@ use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::messages::message::TimelineStep;
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint};
-use crate::domain::deliveries::attempt::Attempt;
+use crate::domain::deliveries::attempt::{Attempt, Failure};
 use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::{AttemptId, Invalid, Time, TimeRange};
@@ -174,7 +176,7 @@ pub async fn page_with(
     let links = EndpointLinks::new(context, endpoint);
     let page = EndpointPage {
         layout: PageLayout::of(context, NavItem::Endpoints)
-            .below(context, [(context.paths.page("endpoints"), Line::new("Endpoints"))])
+            .below(context, [(context.paths.page("endpoints"), PageText::own("Endpoints"))])
             .with_notice(query.get("notice")),
         badge: Badge::of_health(line.health()),
         address: Address::new(&line.endpoint.spec.url),
@@ -319,7 +321,10 @@ impl FailureSummary {
         FailureSummary {
             when: RelativeTime::new(failure.at, now),
             href: context.paths.message(failure.message_id),
-            what: status.map_or_else(|| Line::cut(&failure.detail, 120), |status| Line::new(&format::status(status))),
+            what: match (status, failure.failure.as_deref().and_then(Failure::from_word)) {
+                (Some(status), _) => Line::new(&format::status(status)),
+                (None, failure) => Line::new(failure.map_or("no response", in_words)),
+            },
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{ConfirmPage, Form, FormPage};
 use crate::dashboard::components::form_errors::{FormRejection, change_result, check_revision, store_errors};
 use crate::dashboard::components::format::{Line, count_up_to};
+use crate::dashboard::components::page_text::PageText;
 use crate::dashboard::endpoints::endpoint_fields::{form, read};
 use crate::dashboard::event_types::visible_event_types;
 use crate::dashboard::http::current_user::{AppContext, part};
@@ -43,15 +44,16 @@ async fn names(store: &Store, context: &AppContext) -> Result<Vec<String>, PageE
 
 fn new_page(context: &AppContext, form: Form) -> FormPage {
     let list = context.paths.page("endpoints");
-    let layout = PageLayout::of(context, NavItem::Endpoints).below(context, [(list.clone(), Line::new("Endpoints"))]);
+    let layout =
+        PageLayout::of(context, NavItem::Endpoints).below(context, [(list.clone(), PageText::own("Endpoints"))]);
     FormPage::for_new(layout, "New endpoint", form, "Create endpoint", list).lead("A URL that receives events.")
 }
 
 /// The layout of a page below an endpoint.
 pub(in crate::dashboard) fn of_endpoint(context: &AppContext, endpoint: &Endpoint) -> PageLayout {
     let things = [
-        (context.paths.page("endpoints"), Line::new("Endpoints")),
-        (context.paths.endpoint(endpoint.id), Line::cut(&endpoint.spec.url, 60)),
+        (context.paths.page("endpoints"), PageText::own("Endpoints")),
+        (context.paths.endpoint(endpoint.id), PageText::foreign(&endpoint.spec.url, 60)),
     ];
     PageLayout::of(context, NavItem::Endpoints).below(context, things)
 }

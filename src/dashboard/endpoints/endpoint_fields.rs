@@ -11,7 +11,7 @@ use crate::domain::signing::signature::{ExtraSignature, KeyForm};
 use crate::domain::{EndpointId, Invalid, Uid, duration_text};
 
 /// Shown instead of a masked header value.
-const MASK: &str = "••••••••";
+pub const MASK: &str = "••••••••";
 /// Maximum number of event types to tick; if there are more, the user types names.
 const TICKS: usize = 100;
 

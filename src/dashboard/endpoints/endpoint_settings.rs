@@ -1,16 +1,18 @@
 //! The settings of an endpoint, for its page.
 
 use crate::dashboard::components::format::Line;
-use crate::dashboard::endpoints::endpoint_fields::in_words;
+use crate::dashboard::components::page_text::PageText;
+use crate::dashboard::endpoints::endpoint_fields::{MASK, in_words};
 use crate::dashboard::event_types::visible_event_types;
 use crate::dashboard::http::current_user::AppContext;
 use crate::domain::catalog::endpoint::{Endpoint, masked_header};
+use crate::domain::limits::NAME;
 use crate::store::{Store, StoreError};
 
 /// A setting and its values.
 pub struct SettingRow {
     pub name: &'static str,
-    pub values: Vec<Line>,
+    pub values: Vec<PageText>,
 }
 
 /// The settings of an endpoint, for display. Customers see only event types offered to them.
@@ -20,17 +22,18 @@ pub struct SettingRow {
 pub async fn settings(store: &Store, context: &AppContext, endpoint: &Endpoint) -> Result<Vec<SettingRow>, StoreError> {
     let spec = &endpoint.spec;
     let list = |list: Option<&Vec<String>>| match list {
-        None => vec![Line::new("all")],
-        Some(list) => list.iter().map(|one| Line::new(one)).collect(),
+        None => vec![PageText::own("all")],
+        Some(list) => list.iter().map(|one| PageText::foreign(one, NAME)).collect(),
     };
-    let one = |text: String| vec![Line::new(&text)];
-    let as_set = || vec![Line::new("default")];
+    let one = |text: String| vec![PageText::own(&text)];
+    let as_set = || vec![PageText::own("default")];
     let event_types = match spec.event_types.clone() {
         Some(names) => Some(visible_event_types::only_visible(store, context, names).await?),
         None => None,
     };
     let header = |(name, value): (&String, &String)| {
-        Line::new(&if masked_header(name) { format!("{name}: (hidden)") } else { format!("{name}: {value}") })
+        let value = if masked_header(name) { MASK } else { value };
+        PageText::Foreign(Line::new(&format!("{name}: {value}")))
     };
     let mut settings = vec![
         SettingRow { name: "Event types", values: list(event_types.as_ref()) },

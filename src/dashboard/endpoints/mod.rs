@@ -36,6 +36,7 @@ use crate::dashboard::components::format::{InputValue, Line, UrlQuery, count_up_
 use crate::dashboard::components::widgets::{Address, Badge, RelativeTime};
 use crate::dashboard::endpoints::endpoint_stats::DeliveryStats;
 use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::app_tabs::layout;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
@@ -180,6 +181,7 @@ pub async fn in_application(PageInput { state, request, user: context }: PageInp
     let query = UrlQuery::of(&request);
     let filter = EndpointListFilter { app: Some(context.app.id), ..filter(&query) };
     let page = EndpointsPage {
+        layout: layout(&context, Some(&context), NavItem::Endpoints, "endpoints").with_notice(query.get("notice")),
         app: Some(Line::new(&context.app.name)),
         across: false,
         new: context.can(Capability::ManageEndpoint).then(|| context.paths.page("endpoints/new")),

@@ -23,6 +23,7 @@ use crate::dashboard::components::payload::PayloadView;
 use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::event_types::schema_table::SchemaField;
 use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::app_tabs::layout;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
@@ -91,22 +92,23 @@ struct EventTypesPage {
 
 /// `GET /event-types?archived=1&after=`.
 pub async fn list(PageInput { state, request, user }: PageInput<CurrentOperator>) -> PageResult {
-    catalog_page(&state, &request, &user, &AppPaths::all()).await
+    catalog_page(&state, &request, &user, None).await
 }
 
 /// `GET {base}/event-types?after=`.
 pub async fn list_in_application(PageInput { state, request, user: context }: PageInput<AppContext>) -> PageResult {
-    catalog_page(&state, &request, &context, &context.paths).await
+    catalog_page(&state, &request, &context, Some(&context)).await
 }
 
 async fn catalog_page(
     state: &DashboardState,
     request: &HttpRequest,
     user: &CurrentUser,
-    paths: &AppPaths,
+    context: Option<&AppContext>,
 ) -> PageResult {
+    let paths = context.map_or_else(AppPaths::all, |context| context.paths.clone());
     let query = UrlQuery::of(request);
-    let whole = *paths == AppPaths::all();
+    let whole = context.is_none();
     let archived = whole && query.get("archived").is_some();
     let after = query.get("after").map(str::to_owned);
     let page = PageRequest { after, ..PageRequest::first(LINES, Order::Ascending) };
@@ -118,7 +120,7 @@ async fn catalog_page(
         event_type_row(event_type, paths.event_type(&event_type.spec.name), flags)
     };
     let page = EventTypesPage {
-        layout: PageLayout::of(user, NavItem::EventTypes).with_notice(query.get("notice")),
+        layout: layout(user, context, NavItem::EventTypes, "event-types").with_notice(query.get("notice")),
         whole,
         archived,
         rows: found.data.iter().map(row).collect(),

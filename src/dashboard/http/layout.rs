@@ -6,6 +6,7 @@ use actix_web::http::{Method, StatusCode};
 use askama::Template;
 
 use crate::dashboard::components::format::Line;
+use crate::dashboard::components::page_text::PageText;
 use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::assets;
 use crate::dashboard::http::current_user::{AppContext, CurrentUser, ORGS, Principal};
@@ -91,6 +92,8 @@ pub struct PageLayout {
     pub portal: bool,
     /// The parents of the page, outermost first, without the page itself.
     pub breadcrumbs: Vec<Breadcrumb>,
+    /// The tabs of the application.
+    pub tabs: Vec<NavEntry>,
     here: NavItem,
     api_reference: String,
     /// The operator's rights; `None`: a customer, or no session.
@@ -104,7 +107,7 @@ pub struct PageLayout {
 
 pub struct Breadcrumb {
     pub href: String,
-    pub name: Line,
+    pub name: PageText,
 }
 
 impl PageLayout {
@@ -137,6 +140,7 @@ impl PageLayout {
             brand,
             portal: customer,
             breadcrumbs: Vec::new(),
+            tabs: Vec::new(),
             here,
             api_reference: user.api_reference.clone(),
             rights: user.rights(),
@@ -147,16 +151,17 @@ impl PageLayout {
     }
 
     /// Adds breadcrumbs: the application, then `parents` as paths and names.
-    pub fn below(mut self, context: &AppContext, parents: impl IntoIterator<Item = (String, Line)>) -> PageLayout {
-        let crumb = |(href, name): (String, Line)| Breadcrumb { href, name };
+    pub fn below(mut self, context: &AppContext, parents: impl IntoIterator<Item = (String, PageText)>) -> PageLayout {
+        let crumb = |(href, name): (String, PageText)| Breadcrumb { href, name };
         if !self.portal {
             let all = match context.operational {
-                true => ("/operational".to_owned(), Line::new("Operational webhooks")),
-                false => ("/applications".to_owned(), Line::new("Applications")),
+                true => ("/operational".to_owned(), PageText::own("Operational webhooks")),
+                false => ("/applications".to_owned(), PageText::own("Applications")),
             };
             self.breadcrumbs.push(crumb(all));
             if !context.operational {
-                self.breadcrumbs.push(crumb((context.paths.home().to_owned(), Line::cut(&context.app.name, 60))));
+                self.breadcrumbs
+                    .push(crumb((context.paths.home().to_owned(), PageText::foreign(&context.app.name, 60))));
             }
         }
         self.breadcrumbs.extend(parents.into_iter().map(crumb));
@@ -174,6 +179,7 @@ impl PageLayout {
             brand: None,
             portal: false,
             breadcrumbs: Vec::new(),
+            tabs: Vec::new(),
             here: NavItem::Elsewhere,
             api_reference: String::new(),
             rights: None,
@@ -185,7 +191,8 @@ impl PageLayout {
 
     /// Adds a parent to the breadcrumbs.
     pub fn under(mut self, href: &str, name: &str) -> PageLayout {
-        self.breadcrumbs.push(Breadcrumb { href: href.to_owned(), name: Line::new(name) });
+        let name = PageText::Foreign(Line::new(name));
+        self.breadcrumbs.push(Breadcrumb { href: href.to_owned(), name });
         self
     }
 

@@ -28,6 +28,7 @@ use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::live::tail_feed::{AttemptBatch, POLL, TailLimit, TailSubscription};
 use crate::dashboard::overview::AttemptRow;
+use crate::dashboard::portal::language::{self, Language};
 use crate::domain::url_query;
 use crate::domain::{AttemptId, Time};
 use crate::store::query::attempts::ListedAttempt;
@@ -144,11 +145,14 @@ pub async fn show(PageInput { state, request, user }: PageInput<CurrentUser>) ->
         Some(filter) => state.store.tail(&tenant, filter, ROWS).await?,
         None => Vec::new(),
     };
-    let wrong = |field: &str| {
-        (field == "app" && params.filter.is_none()).then(|| Line::new("Application or endpoint not found."))
-    };
     let (words, base) = (params.query(), base(&user));
     let customer = matches!(user.principal, Principal::Customer(_));
+    // A customer's form has no field for the application.
+    let fault = match customer {
+        true => ("endpoint", "No endpoint has this id or uid."),
+        false => ("app", "Application or endpoint not found."),
+    };
+    let wrong = |field: &str| (field == fault.0 && params.filter.is_none()).then(|| Line::new(fault.1));
     let filter = params.filter.clone().unwrap_or_default();
     let page = TailPage {
         layout: PageLayout::of(&user, NavItem::Live),
@@ -176,7 +180,7 @@ pub async fn events(PageInput { state, request, user }: PageInput<CurrentUser>) 
         Err(why) => return Ok(limit_reached(why)),
     };
     let hangup = request.conn_data::<Hangup>().cloned().unwrap_or_default();
-    let stream = TailStream::new(state, user, filter, subscription, hangup);
+    let stream = TailStream::new(state, user, Language::of(&request), filter, subscription, hangup);
     Ok(event_stream::respond(unfold(stream, async |mut stream| Some((stream.next().await?, stream)))))
 }
 
@@ -201,6 +205,7 @@ fn limit_reached(why: TailLimit) -> HttpResponse {
 struct TailStream {
     state: web::Data<DashboardState>,
     user: CurrentUser,
+    language: Language,
     filter: TailFilter,
     subscription: TailSubscription,
     hangup: Hangup,
@@ -213,6 +218,7 @@ impl TailStream {
     fn new(
         state: web::Data<DashboardState>,
         user: CurrentUser,
+        language: Language,
         filter: TailFilter,
         subscription: TailSubscription,
         hangup: Hangup,
@@ -221,6 +227,7 @@ impl TailStream {
         let mut stream = TailStream {
             state,
             user,
+            language,
             filter,
             subscription,
             hangup,
@@ -280,6 +287,7 @@ impl TailStream {
         let now = self.state.clock.now();
         for line in wanted.into_iter().skip(left_out) {
             if let Ok(html) = TailRow::new(line, customer, now).render() {
+                let html = if customer { language::part(html, self.language) } else { html };
                 self.ready.push_back(event("attempt", &html));
             }
         }

@@ -20,6 +20,7 @@ use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, count};
 use crate::dashboard::components::pagination::LINES;
 use crate::dashboard::components::widgets::{Badge, Id, RelativeTime};
+use crate::dashboard::http::app_tabs::layout;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::list_user::ListUser;
@@ -57,7 +58,7 @@ pub async fn list(PageInput { state, request, user }: PageInput<ListUser>) -> Pa
     let (store, tenant, now) = (&state.store, user.tenant(), asked.now);
     let read = async |filters: &Filters, after| store.list_messages(&tenant, &wanted(filters), after, LINES).await;
     let page = MessagesPage {
-        layout: PageLayout::of(&user, NavItem::Messages).with_notice(query.get("notice")),
+        layout: layout(&user, user.context(), NavItem::Messages, "messages").with_notice(query.get("notice")),
         list: asked.list(&user, read, |line| line.id, |line| Row::new(line, &user, now)).await?,
     };
     answer(page.list.status(), &page)

@@ -15,6 +15,7 @@ use askama::Template;
 
 use super::bulk::tally;
 use crate::dashboard::components::chart::{Chart, LatencyChart, second};
+use crate::dashboard::components::failure_hints::in_words;
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, count, count_up_to};
 use crate::dashboard::components::range;
@@ -29,6 +30,7 @@ use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
 use crate::dashboard::overview::health_card::HealthCard;
+use crate::domain::deliveries::attempt::Failure;
 use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AttemptId, Time, TimeRange};
 use crate::store::ingest::outbox::OutboxDepth;
@@ -60,6 +62,8 @@ pub(super) struct AttemptRow {
     pub address: Address,
     pub number: i32,
     pub answer: Line,
+    /// The details of the failure.
+    pub detail: Line,
     pub took: String,
     pub next: Option<RelativeTime>,
 }
@@ -273,7 +277,10 @@ impl AttemptRow {
         };
         let answer = match (line.status, &line.failure) {
             (Some(status), _) => Line::new(&format::status(u16::try_from(status).unwrap_or_default())),
-            (None, Some(_)) => Line::cut(&line.detail, 120),
+            (None, Some(word)) => match Failure::from_word(word) {
+                Some(failure) => Line::new(in_words(failure)),
+                None => Line::new(word),
+            },
             (None, None) => Line::default(),
         };
         AttemptRow {
@@ -285,6 +292,7 @@ impl AttemptRow {
             address: Address::new(&line.url),
             number: line.number,
             answer,
+            detail: Line::cut(&line.detail, 240),
             took: format::took(Duration::from_micros(line.duration_us.max(0) as u64)),
             next: line.next_at.map(|at| RelativeTime::new(at, now)).filter(RelativeTime::ahead),
         }

@@ -66,7 +66,7 @@ fn first(accepted: &str) -> Option<Language> {
 /// Elements whose content is not translated: text of others, code, and what a script reads.
 const AS_IT_IS: [&str; 6] = ["bdi", "code", "pre", "textarea", "script", "style"];
 /// Attributes with text.
-const ATTRIBUTES: [&str; 4] = ["aria-label", "placeholder", "title", "data-confirm"];
+const ATTRIBUTES: [&str; 6] = ["aria-label", "placeholder", "title", "data-confirm", "data-label", "data-counted"];
 
 /// The column of the catalog for a language.
 struct Texts {
@@ -104,8 +104,21 @@ impl Texts {
         if let Some(found) = self.exact.get(text) {
             return Some((*found).to_owned());
         }
-        let (values, translation) =
-            self.patterns.iter().find_map(|(pieces, translation)| Some((values(pieces, text)?, *translation)))?;
+        let matching = |whole: bool| {
+            let fits = |values: &Vec<&str>| whole || !values.iter().any(|value| value.contains(", "));
+            self.patterns.iter().find_map(|(pieces, text_of)| Some((values(pieces, text).filter(fits)?, *text_of)))
+        };
+        // `1 delivered, 2 pending` is a list; a pattern would take its beginning for a value.
+        let listed = || -> Option<Vec<String>> {
+            text.contains(", ").then(|| text.split(", ").map(|part| self.find(part)).collect()).flatten()
+        };
+        let (values, translation) = match matching(false) {
+            Some(found) => found,
+            None => match listed() {
+                Some(parts) => return Some(parts.join(", ")),
+                None => matching(true)?,
+            },
+        };
         // The text in a gap may be in the catalog as well: `Cancel {}?` with `3 deliveries`.
         let mut values = values.into_iter().map(|value| self.find(value).map_or(Cow::Borrowed(value), Cow::Owned));
         let mut parts = translation.split("{}");
@@ -133,6 +146,14 @@ fn values<'t>(pieces: &[&str], text: &'t str) -> Option<Vec<&'t str>> {
         left = left.get(end + piece.len()..)?;
     }
     Some(found)
+}
+
+/// A part of a page in the language of a request.
+pub fn part(html: String, language: Language) -> String {
+    match language {
+        Language::English => html,
+        Language::German => page(&html, &GERMAN, language),
+    }
 }
 
 /// Replaces the texts of a page in the language of the request.
@@ -180,8 +201,12 @@ fn page(html: &str, texts: &Texts, language: Language) -> String {
             },
             (kept, _) => kept,
         };
-        // An option's text is its value if it names something of the user's.
-        rest = match tag.strip_prefix("<option value=\"").and_then(|rest| rest.split('"').next()) {
+        // An option's text is its value if it names something of the user's, unless it says otherwise.
+        let foreign = Some(tag).filter(|tag| !tag.contains(" translate=\"yes\""));
+        rest = match foreign
+            .and_then(|tag| tag.strip_prefix("<option value=\""))
+            .and_then(|rest| rest.split('"').next())
+        {
             Some(value) if after.strip_prefix(value).is_some_and(|rest| rest.starts_with('<')) => {
                 out.push_str(value);
                 after.get(value.len()..).unwrap_or_default()

@@ -91,7 +91,8 @@ from_row! {
         pub id: AttemptId,
         pub message_id: MessageId,
         pub at: Time,
-        pub detail: String,
+        /// The word of a [`Failure`](crate::domain::deliveries::attempt::Failure).
+        pub failure: Option<String>,
         pub status: Option<i32>,
     }
 }
@@ -304,8 +305,8 @@ impl Store {
         app: AppId,
         endpoint: EndpointId,
     ) -> Result<Option<LastFailure>, StoreError> {
-        const SQL: &str = "SELECT id, message_id, at, detail, status FROM (
-                 SELECT id, message_id, at, detail, status, failure FROM attempt WHERE endpoint_id = $1 AND app_id = $2
+        const SQL: &str = "SELECT id, message_id, at, failure, status FROM (
+                 SELECT id, message_id, at, status, failure FROM attempt WHERE endpoint_id = $1 AND app_id = $2
                      AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
                  ORDER BY id DESC LIMIT $4) AS newest
              WHERE failure IS NOT NULL ORDER BY id DESC LIMIT 1";

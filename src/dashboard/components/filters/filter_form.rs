@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::dashboard::components::filters::{CLASSES, FilterParams, Filters, MISSING};
 use crate::dashboard::components::format::{Line, counted};
+use crate::dashboard::components::page_text::PageText;
 use crate::dashboard::http::current_user::{AppContext, CurrentUser, Principal};
 use crate::dashboard::http::error::PageError;
 use crate::domain::catalog::application::Application;
@@ -38,7 +39,7 @@ pub struct FilterField {
 /// An active filter.
 pub struct FilterChip {
     pub label: &'static str,
-    pub value: Line,
+    pub value: PageText,
     /// The list without this filter.
     pub without: String,
 }
@@ -124,14 +125,17 @@ impl FilterForm {
         }
         let chip = |(n, (name, value)): (usize, &(&'static str, String))| FilterChip {
             label: words(name).0,
-            value: Line::cut(value, 60),
+            value: match *name {
+                "status" | "class" => PageText::own(named(value)),
+                _ => PageText::foreign(value, 60),
+            },
             without: params.href(Some(n), &[]),
         };
         let listed = params.given.iter().enumerate().filter(|(_, (name, _))| *name != "row");
         let mut chips: Vec<FilterChip> = listed.map(chip).collect();
         let rows = params.given().filter(|(name, _)| *name == "row").count() as i64;
         if rows > 0 {
-            let value = Line::new(&counted(rows, "delivery", "deliveries"));
+            let value = PageText::own(&counted(rows, "delivery", "deliveries"));
             chips.push(FilterChip { label: "Selected", value, without: params.without_rows() });
         }
         let presets = presets(params);
@@ -168,17 +172,18 @@ fn words(name: &str) -> (&'static str, &'static str) {
     }
 }
 
+/// The name of a status or a class of responses.
+fn named(word: &str) -> &str {
+    match word {
+        "none" => "no response",
+        MISSING => "never sent",
+        word => word,
+    }
+}
+
 fn closed<'w>(words: impl Iterator<Item = &'w str>, value: &str) -> Vec<FilterOption> {
     words
-        .map(|word| FilterOption {
-            value: Line::new(word),
-            name: Line::new(match word {
-                "none" => "no response",
-                MISSING => "never sent",
-                word => word,
-            }),
-            chosen: word == value,
-        })
+        .map(|word| FilterOption { value: Line::new(word), name: Line::new(named(word)), chosen: word == value })
         .collect()
 }
 

@@ -4,6 +4,7 @@ use actix_web::http::StatusCode;
 use askama::Template;
 
 use crate::dashboard::components::format::{Line, UrlQuery, count};
+use crate::dashboard::components::page_text::PageText;
 use crate::dashboard::components::widgets::{Badge, RelativeTime};
 use crate::dashboard::endpoints::polling::{filter_of, name_of, path_of};
 use crate::dashboard::http::current_user::AppContext;
@@ -17,7 +18,7 @@ struct Row {
     href: String,
     name: Line,
     state: Badge,
-    filter: Line,
+    filter: Vec<PageText>,
     consumers: String,
     /// A consumer has stopped polling.
     silent: bool,
@@ -45,7 +46,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
             href: path_of(&context, &endpoint),
             name: Line::new(&name_of(&endpoint)),
             state: if endpoint.spec.disabled { Badge::Disabled } else { Badge::Enabled },
-            filter: Line::new(&filter_of(&endpoint)),
+            filter: filter_of(&endpoint),
             consumers: count(consumers.len() as i64),
             silent: consumers.iter().any(|one| one.silent),
             polled: consumers.iter().map(|one| one.polled_at).max().map(|at| RelativeTime::new(at, now)),
@@ -53,7 +54,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
     }
     let page = ListPage {
         layout: PageLayout::of(&context, NavItem::Polling)
-            .below(&context, [])
+            .tab(&context, "polling")
             .with_notice(UrlQuery::of(&request).get("notice")),
         rows,
         new: context.can(Capability::ManageEndpoint).then(|| context.paths.page("polling/new")),

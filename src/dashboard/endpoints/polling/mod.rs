@@ -16,6 +16,7 @@ use actix_web::{HttpRequest, web};
 
 use crate::dashboard::components::form::{Form, FormPage};
 use crate::dashboard::components::format::Line;
+use crate::dashboard::components::page_text::PageText;
 use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::layout::{NavItem, PageLayout};
@@ -39,7 +40,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
 /// The layout of a page below the list.
 fn layout(context: &AppContext) -> PageLayout {
     PageLayout::of(context, NavItem::Polling)
-        .below(context, [(context.paths.page("polling"), Line::new("Polling endpoints"))])
+        .below(context, [(context.paths.page("polling"), PageText::own("Polling endpoints"))])
 }
 
 /// A form below the page of `endpoint`, at the path `segment`.
@@ -75,13 +76,12 @@ fn name_of(endpoint: &PollingEndpoint) -> String {
 }
 
 /// The filter as text.
-fn filter_of(endpoint: &PollingEndpoint) -> String {
+fn filter_of(endpoint: &PollingEndpoint) -> Vec<PageText> {
     let filter = &endpoint.spec.filter;
-    let named =
-        |names: &Option<Vec<String>>, all: &str| names.as_ref().map_or(all.to_owned(), |names| names.join(", "));
-    let types = named(&filter.event_types, "All event types");
-    match &filter.channels {
-        None => types,
-        Some(channels) => format!("{types}; channels {}", channels.join(", ")),
+    let listed = |names: &Vec<String>| PageText::Foreign(Line::new(&names.join(", ")));
+    let mut texts = vec![filter.event_types.as_ref().map_or_else(|| PageText::own("All event types"), listed)];
+    if let Some(channels) = &filter.channels {
+        texts.extend([PageText::own("· channels"), listed(channels)]);
     }
+    texts
 }

@@ -4,6 +4,7 @@ use actix_web::http::StatusCode;
 use askama::Template;
 
 use crate::dashboard::components::format::{Block, Line, UrlQuery, count_up_to};
+use crate::dashboard::components::page_text::PageText;
 use crate::dashboard::components::widgets::{Badge, Id, RelativeTime};
 use crate::dashboard::endpoints::polling::fetch_snippets;
 use crate::dashboard::endpoints::polling::fetch_snippets::FetchSnippet;
@@ -39,7 +40,7 @@ struct ShowPage {
     id: Id,
     state: Badge,
     disabled: bool,
-    filter: Line,
+    filter: Vec<PageText>,
     created: RelativeTime,
     readers: Vec<ConsumerRow>,
     /// The last characters and expiry of the newest token.
@@ -79,7 +80,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
         id: Id::new(endpoint.id),
         state: if endpoint.spec.disabled { Badge::Disabled } else { Badge::Enabled },
         disabled: endpoint.spec.disabled,
-        filter: Line::new(&filter_of(&endpoint)),
+        filter: filter_of(&endpoint),
         created: RelativeTime::new(endpoint.created_at, now),
         readers,
         token: token.map(|token| (token.censored(), token.expires_at.map(|at| RelativeTime::new(at, now)))),

@@ -24,6 +24,7 @@ use askama::Template;
 use crate::dashboard::bulk;
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Block, Line, UrlQuery};
+use crate::dashboard::components::page_text::PageText;
 use crate::dashboard::components::payload::PayloadView;
 use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
 use crate::dashboard::http::current_user::{AppContext, part};
@@ -163,7 +164,7 @@ pub async fn show(PageInput { state, request, user: context }: PageInput<AppCont
     let page = MessagePage {
         schema_warning: schema_warning.map(|text| Line::cut(&text, 500)),
         layout: PageLayout::of(&context, NavItem::Messages)
-            .below(&context, [(context.paths.page("messages"), Line::new("Messages"))])
+            .below(&context, [(context.paths.page("messages"), PageText::own("Messages"))])
             .with_notice(query.get("notice")),
         path,
         id: Id::new(message.id),

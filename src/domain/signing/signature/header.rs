@@ -42,7 +42,7 @@ pub fn header_allowed(field: &str, name: &str, value: &str) -> Result<(), Invali
     };
     let lower = parsed.as_str();
     if RESERVED.contains(&lower) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
-        return refused("is set by Sendoff itself and can't be changed");
+        return refused("is set by the sender and can't be changed");
     }
     if value.len() > limits::HEADER_VALUE {
         return refused("has a value longer than 4096 bytes");
