@@ -79,7 +79,7 @@ mod tests {
         ];
         for name in ours.iter().chain(&RESERVED) {
             let invalid = header_allowed("headers", name, "x").unwrap_err();
-            assert!(invalid.reason.contains("Sendoff itself"), "{invalid}");
+            assert!(invalid.reason.contains("is set by the sender"), "{invalid}");
         }
     }
 
