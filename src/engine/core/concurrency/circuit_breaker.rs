@@ -80,7 +80,8 @@ impl CircuitBreaker {
             // A local failure or a forbidden address. A lower limit would not help.
             Some(Failure::Request | Failure::Blocked) => {}
             Some(_) => {
-                self.cap = (self.cap / 2).max(UNREACHABLE_LIMIT.min(self.most));
+                // Overload may have lowered it below the limit of an unreachable endpoint.
+                self.cap = (self.cap / 2).max(UNREACHABLE_LIMIT.min(self.cap));
                 self.unreachable = self.unreachable.saturating_add(1);
                 // Attempts in flight together fail together: one outage, one pause.
                 if self.probing() && now >= self.pause_until {
@@ -119,6 +120,14 @@ mod tests {
         assert_eq!(breaker.cap(Duration::ZERO), Ok(1));
         (0..5).for_each(|_| breaker.learn(&answered(200), Duration::ZERO));
         assert_eq!(breaker.cap(Duration::ZERO), Ok(6));
+    }
+
+    #[test]
+    fn a_failure_without_a_response_never_raises_the_limit() {
+        let mut breaker = after(std::iter::repeat_with(|| answered(503)).take(9));
+        assert_eq!(breaker.cap(Duration::ZERO), Ok(1));
+        breaker.learn(&failed(Failure::Timeout), Duration::ZERO);
+        assert_eq!(breaker.cap(Duration::ZERO), Ok(1));
     }
 
     #[test]
