@@ -9,6 +9,8 @@ use std::time::Duration;
 pub const MOST_ROWS: usize = 20_000;
 /// The lowest limit on a slow store.
 const LEAST_ROWS: usize = 500;
+/// The limit while callers wait for SQLite's only writer: some 15 ms.
+const SHORT_ROWS: usize = 1_024;
 /// The target duration of a transaction; other callers wait for it.
 const AIM: Duration = Duration::from_millis(100);
 
@@ -43,16 +45,24 @@ impl Budget {
 #[derive(Debug)]
 pub(in crate::store) struct AdaptiveBudget {
     rows: usize,
+    /// Transactions are to be short.
+    short: bool,
 }
 
 impl AdaptiveBudget {
     pub(in crate::store) fn new() -> AdaptiveBudget {
-        AdaptiveBudget { rows: MOST_ROWS }
+        AdaptiveBudget { rows: MOST_ROWS, short: false }
+    }
+
+    /// Whether the next transactions are to be short, because callers wait for them: two messages to very many
+    /// endpoints then have a transaction each.
+    pub(in crate::store) fn set_short(&mut self, short: bool) {
+        self.short = short;
     }
 
     /// The budget of the next transaction.
     pub(in crate::store) fn budget(&self) -> Budget {
-        Budget::of_rows(self.rows)
+        Budget::of_rows(if self.short { self.rows.min(SHORT_ROWS) } else { self.rows })
     }
 
     /// Adjusts the limit after a transaction of `rows` that took `took`.
@@ -92,6 +102,19 @@ mod tests {
         limit.adjust(100, slow);
         assert_eq!(limit.budget().rows, LEAST_ROWS, "a slow transaction with few rows does not count");
         (0..40).for_each(|_| limit.adjust(100, quick));
+        assert_eq!(limit.budget().rows, MOST_ROWS);
+    }
+
+    #[test]
+    fn short_transactions_have_a_lower_limit() {
+        let mut limit = AdaptiveBudget::new();
+        limit.set_short(true);
+        let mut budget = limit.budget();
+        assert_eq!([6_250, 6_250].map(|rows| budget.take(rows)), [true, false], "one wide message each");
+        limit.adjust(600, Duration::from_secs(2));
+        assert_eq!(limit.budget().rows, LEAST_ROWS, "a slow store lowers it further");
+        limit.set_short(false);
+        (0..40).for_each(|_| limit.adjust(100, Duration::ZERO));
         assert_eq!(limit.budget().rows, MOST_ROWS);
     }
 }

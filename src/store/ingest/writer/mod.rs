@@ -66,6 +66,7 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
         Component::Writer.panic_point();
         metrics::histogram!("sendoff_batch_size", "kind" => "write").record(batch.len() as f64);
         let short = matches!(inner.backend, Backend::Sqlite(_)) && inner.accept_rate.wants_short_writes(started);
+        adaptive_budget.set_short(short);
         let result = match short {
             true => store_accepts_first(&inner, batch, &mut adaptive_budget).await,
             false => store_batch(&inner, batch, &mut adaptive_budget).await,
