@@ -76,7 +76,8 @@ impl ClockFace {
 }
 
 impl Prefs {
-    /// Reads the cookie: `dark.utc.de`; what was not chosen is empty. Missing parts get the default.
+    /// Reads the cookie, such as `dark.utc.de`. An empty part was not chosen and gets the default, and so does a
+    /// missing part.
     pub fn of(request: &HttpRequest) -> Prefs {
         let cookie = request.cookie(COOKIE);
         let mut parts = cookie.as_ref().map(|cookie| cookie.value().split('.')).into_iter().flatten();
