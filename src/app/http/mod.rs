@@ -8,7 +8,7 @@
 //!
 //! # Invariants
 //!
-//! * No client can delay another by what it sends or fails to read.
+//! * No client can delay another, not even by sending slowly or not reading.
 //! * Handlers are mounted here; they are implemented in `api` and `dashboard`, which know nothing of ports.
 
 mod client_deadlines;
@@ -57,7 +57,7 @@ pub use listeners::Listeners;
 use pipelining::{BodyLength, RequestFlow};
 use timed_connection::TimedConnection;
 
-/// For reading the rest of an answered request and for the peer to close.
+/// The time to read the rest of an answered request, and for the peer to close.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections on the port for probes.
 const MAX_ADMIN_CONNECTIONS: usize = 256;

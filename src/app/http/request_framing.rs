@@ -227,7 +227,7 @@ mod tests {
         assert!(!scan.is_excessive(), "chunks reset it");
     }
 
-    /// In whatever pieces bytes arrive: each byte is passed on once, and heads and bodies end at the same places.
+    /// However the input is split, each byte is passed on once, and heads and bodies end at the same places.
     #[test]
     fn fuzz_framing() {
         let texts = prop_oneof![

@@ -1,6 +1,6 @@
 //! The engine's **core**: every decision, as a pure state machine. `Core::step(events, now) -> actions`.
 //!
-//! Come here to change *what* is sent, read, loaded or given up, and *when*:
+//! Come here to change the decisions: which deliveries to send, read, load or give up, and when.
 //!
 //! * [`event`]: the inputs ([`CoreEvent`](event::CoreEvent)) and outputs ([`CoreAction`](event::CoreAction)).
 //! * [`step`]: the [`Core`](step::Core): leases, draining, when to scan, what to load.
