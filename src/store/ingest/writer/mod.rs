@@ -89,8 +89,8 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
     }
 }
 
-/// Waits for `gap`, or until a message is queued. Moves what is queued meanwhile to `left`: besides the message at most
-/// one record and one relay step, because their senders wait for the result. Returns the rest of the gap.
+/// Waits for `gap`, or until a message is queued. Moves the writes queued meanwhile to `left`: besides the message at
+/// most one record and one relay step, because their senders wait for the result. Returns the rest of the gap.
 async fn wait_for_accept(gap: Duration, left: &mut Vec<Write>, queue: &mut mpsc::Receiver<Write>) -> Duration {
     let ends = tokio::time::Instant::now() + gap;
     while let Ok(Some(write)) = timeout_at(ends, queue.recv()).await {
