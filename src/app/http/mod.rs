@@ -1,5 +1,6 @@
 //! The HTTP server: one port for the REST API, the dashboard, the portal and the probes, or separate ports for the
-//! dashboard, the portal and the probes. Come here to change which routes a port serves, or how slow clients are limited.
+//! dashboard, the portal and the probes. Come here to change which routes a port serves, or how slow clients are
+//! limited.
 //!
 //! * [`HttpServices`] is everything that handlers need; [`PageSet`] selects the pages of a port.
 //! * [`ConnectionLimiter`] limits open connections, and [`TimedConnection`] cuts off slow ones by [`ClientDeadlines`].

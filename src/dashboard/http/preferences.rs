@@ -1,5 +1,5 @@
-//! Display preferences: theme, time zone, and the portal's language. They are in a short cookie, so they apply without JavaScript, before
-//! sign-in and from the first byte of a page.
+//! Display preferences: theme, time zone, and the portal's language. They are in a short cookie, so they apply without
+//! JavaScript, before sign-in and from the first byte of a page.
 
 use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Cookie, SameSite};
