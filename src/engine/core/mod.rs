@@ -7,7 +7,8 @@
 //! * [`lanes`]: all lanes and their shared state: turns, totals, memory, leases. [`lane`]: the queue of one endpoint.
 //! * [`concurrency`]: the policy on requests in flight. [`rate_limit`]: deliveries per second.
 //! * [`endpoint_loads`]: which endpoint rows to load, and which results are stale.
-//! * [`scanning`]: when to ask the store what is pending, page by page. [`signal_queue`]: its signals, in portions.
+//! * [`scanning`]: when to ask the store for pending deliveries, page by page. [`signal_queue`]: its signals, in
+//!   portions.
 //! * [`headroom`]: the number of concurrent requests that this process can make, learned from failures to make one.
 //! * [`hold`]: every reason for not sending.
 //! * [`lease_policy`]: when to send heartbeats, and which slots to return.

@@ -6,8 +6,8 @@
 //! their own, so callers wait for less). On PostgreSQL each kind has
 //! its own writer.
 //!
-//! * [`queue`]: the queues of writes, and the size of a batch. [`batch`]: from a batch to its answers, and what happens
-//!   if the database rejects a value.
+//! * [`queue`]: the queues of writes, and the size of a batch. [`batch`]: from a batch to its answers, also if the
+//!   database rejects a value.
 //! * [`transaction`]: one transaction, and why it may run again. [`answers`]: signals and answers after the commit.
 //! * [`isolate`]: the one write that the database rejects. [`pending_loads`]: messages that wait for their application
 //!   to be loaded. [`lock_gaps`]: time for other programs that write to the SQLite file. [`accept_rate`]: short
