@@ -76,8 +76,7 @@ impl ClockFace {
 }
 
 impl Prefs {
-    /// Reads the cookie, such as `dark.utc.de`. An empty part was not chosen and gets the default, and so does a
-    /// missing part.
+    /// Reads the cookie, such as `dark.utc.de`. Empty and missing parts get the default.
     pub fn of(request: &HttpRequest) -> Prefs {
         let cookie = request.cookie(COOKIE);
         let mut parts = cookie.as_ref().map(|cookie| cookie.value().split('.')).into_iter().flatten();
