@@ -5,7 +5,7 @@
 //! KILL or STOP, at the Nth pass of that point. It also reads `SENDOFF_TEST_PANIC=TASK:N` (`event_loop:20`): the task
 //! panics once, at its Nth step. Release builds contain neither.
 
-/// Before the operation, or after it and before anyone in this process knows.
+/// Before the operation, or after it but before the process acts on its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashPhase {
     Before,

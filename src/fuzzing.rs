@@ -16,17 +16,17 @@ use rustix::time::{ClockId, clock_gettime};
 const MINUTES: &str = "SENDOFF_TEST_FUZZ_MINUTES";
 /// Values that are tried with each text of a corpus.
 const VALUES_PER_TEXT: usize = 8;
-/// Cases between two looks at the clock.
+/// Cases between two checks of the CPU time.
 const BATCH: u32 = 1_000;
-/// Inputs that a long run adds to a corpus at most.
+/// Maximum inputs that a long run adds to a corpus.
 const MAX_FOUND: usize = 40;
 
-/// The behaviors that an input showed, such as each error message without its figures. Inputs with a new one are worth
-/// keeping.
+/// The behaviors that an input showed, such as each error message without its figures. An input with new behavior is
+/// worth keeping.
 pub type Behaviors = Result<Vec<String>, TestCaseError>;
 
-/// Runs `check` on each text in `tests/corpora/<target>`, then on generated ones: as many as proptest is set to, or for
-/// some minutes of CPU time. Those that lead to new behaviors are then added to the corpus.
+/// Runs `check` on each text in `tests/corpora/<target>`, then on generated ones: as many as proptest is configured to,
+/// or for some minutes of CPU time. Inputs with new behavior are then added to the corpus.
 ///
 /// # Panics
 /// An input fails the check, or the corpus is empty or malformed.
@@ -52,7 +52,7 @@ pub fn fuzz<T: Debug>(
     let config = Config { failure_persistence: None, ..Config::default() };
     let config = if minutes.is_some() { Config { cases: BATCH, ..config } } else { config };
     loop {
-        // A runner that has had its cases runs no more.
+        // A runner stops after its number of cases, so each round needs a new one.
         let run = TestRunner::new(config.clone()).run(&inputs, |(text, value)| {
             cases.set(cases.get() + 1);
             for behavior in check(&text, &value)?.into_iter().filter(|behavior| !known.contains(behavior)) {
@@ -106,7 +106,7 @@ fn keep(file: &Path, new: &BTreeSet<String>) {
     }
 }
 
-/// A JSON string in ASCII, so that no editor hides or changes a character.
+/// A JSON string in ASCII, so no editor hides or changes a character.
 fn escaped(text: &str) -> String {
     let json = serde_json::to_string(text).expect("text is JSON");
     let mut line = String::new();

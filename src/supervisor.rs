@@ -30,8 +30,8 @@ pub use component::Component;
 const BACKOFF: RetryBackoff = RetryBackoff::new(Duration::from_millis(100), Duration::from_secs(30));
 /// A task that ran this long is healthy: its backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(60);
-/// The wait of an essential task that ended without a panic. Usually another one panicked and closed its channels; that
-/// one is the cause, and the process is to name it.
+/// The delay before an essential task that ended without a panic is reported. Usually it ended because another task
+/// panicked and closed its channels; the delay lets that task be reported first, as the cause.
 const PANIC_WAIT: Duration = Duration::from_secs(1);
 
 /// Starts and watches tasks. Cheap to clone; clones share the state.

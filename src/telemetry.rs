@@ -105,7 +105,7 @@ pub fn count() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// The metrics listed in docs/operations.md. Names of durations and times end with `_seconds`.
+/// Descriptions of metrics; docs/operations.md lists all metrics. Names of durations and times end with `_seconds`.
 const COUNTERS: [(&str, &str); 13] = [
     ("sendoff_accepted_total", "Messages accepted, through REST and the outbox."),
     ("sendoff_http_requests_total", "Requests to the REST API, by route, method and status."),

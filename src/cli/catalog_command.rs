@@ -1,4 +1,5 @@
-//! `sendoff event-types`: imports event types from an OpenAPI document. Works beside a running `serve`, on its database.
+//! `sendoff event-types`: imports event types from an OpenAPI document. Works beside a running `serve`, on its
+//! database.
 
 use std::io::Read as _;
 use std::path::PathBuf;

@@ -73,7 +73,7 @@ pub struct StoreConfig {
     pub deleted_retention: Duration,
 }
 
-/// The parts of Sendoff that a process runs.
+/// The parts of Sendoff that run in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     All,

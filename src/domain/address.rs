@@ -138,7 +138,8 @@ fn why_special_v4(ip: Ipv4Addr) -> Option<&'static str> {
 /// The reason a URL is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// The host is an address Sendoff does not connect to. Customers read it: it repeats only what the URL says.
+    /// The host is an address that Sendoff does not connect to. Customers see this reason: it contains nothing beyond
+    /// the URL.
     #[error("points to a blocked address: {0}. Use a public address")]
     Address(#[from] BlockedAddress),
     /// Unsupported scheme, port, credentials or host.

@@ -323,7 +323,7 @@ mod tests {
         assert!(FeedFilter::default().wants("a", &[]) && FeedFilter::default().is_everything());
     }
 
-    /// A cursor's text is read back, is no other application's, and no text that was changed is a cursor.
+    /// The text of a cursor parses to the same cursor, for its own application only, and a changed text does not parse.
     #[test]
     fn fuzz_feed_iterators() {
         let change = (any::<prop::sample::Index>(), "[A-Za-z0-9_-]");

@@ -381,7 +381,7 @@ mod tests {
         assert!("org_".parse::<OrgId>().is_err() && "org_a b".parse::<OrgId>().is_err());
     }
 
-    /// An id is read back from its text, and no two texts are the same id.
+    /// The text of an id parses to the same id, and no other text does.
     #[test]
     fn fuzz_ids() {
         fuzz("ids", prop_oneof!["(msg_)?[0-9a-zA-Z]{0,30}", ".{0,40}"], any::<u128>(), |text, number| {

@@ -17,7 +17,7 @@ pub struct RetryBackoff {
 }
 
 impl RetryBackoff {
-    /// The waits after the first failure and at the most.
+    /// A backoff with this shortest and this longest wait.
     pub const fn new(first: Duration, longest: Duration) -> RetryBackoff {
         RetryBackoff { first, longest, failures: 0 }
     }

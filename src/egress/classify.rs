@@ -1,4 +1,4 @@
-//! Maps a client error to a [`Failure`] and a sentence for the person who reads the attempt.
+//! Maps a client error to a [`Failure`] and a sentence for readers of the attempt.
 //!
 //! An error is a chain: the HTTP client's, hyper's, the system's, the TLS library's, the resolver's. The first link
 //! with a known meaning decides. The sentences are ours, so a library update cannot change them and no header or URL

@@ -13,7 +13,8 @@
 //!
 //! * No connection and no tunnel goes to an address that [`AddressPolicy`] or the guard refuses, whether a URL names it
 //!   or DNS returns it. The operator's mail server, proxy and identity provider are exempt.
-//! * No error about a refused address tells the address of a name, why it is refused, or what listens there.
+//! * No error about a refused address reveals the address of a name, the reason for the refusal, or a service that
+//!   listens there.
 //! * A request reaches the network at most once. The client retries only when an idle connection closed before it took
 //!   the first byte (hyper-util, "retry canceled requests").
 //! * The client has no redirects, cookies, decompression or HTTP/2, and ignores the system's proxy variables.

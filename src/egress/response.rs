@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(status_sentence(StatusCode::from_u16(799).unwrap()), "the receiver answered 799");
     }
 
-    /// Any text is seconds, a date or nothing, without a panic; dates are read correctly.
+    /// Any text is parsed as seconds, as a date or as nothing, without a panic. Dates are parsed correctly.
     #[test]
     fn fuzz_retry_after() {
         let date = "[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT";

@@ -42,7 +42,7 @@ async fn an_essential_component_that_ends_is_lost_unless_expected() {
 async fn a_component_that_panics_is_named_and_not_one_that_ends_with_it() {
     let supervisor = Supervisor::default();
     let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
-    // Ends because the other one drops its channel, and is told of its end first.
+    // Ends first, because the other task drops its channel before it panics.
     let ended = supervisor.essential(Component::Recorder, async { drop(receiver.await) });
     supervisor
         .essential(Component::EventLoop, async move {

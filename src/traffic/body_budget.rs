@@ -27,7 +27,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct UsedBytes {
     all: usize,
-    /// Of callers other than keys and organizations.
+    /// Bytes of all callers except keys and organizations.
     restricted: usize,
     by_caller: HashMap<CallerId, usize>,
 }

@@ -1,7 +1,7 @@
 //! Authentication and authorization. Come here to change who may call the API, by which credential, and for which
 //! operations.
 //!
-//! * [`authenticator`]: turns an API key or token into a [`Caller`](credential::Caller); caches it; and enforces rate
+//! * [`authenticator`]: turns an API key or token into a [`Caller`](credential::Caller), caches it, and enforces rate
 //!   limits. [`credential`]: the kinds of credentials. [`key_usage`]: when keys were last used.
 //! * [`jwt`]: issues and verifies tokens. [`jwt_crypto`]: the signature algorithms behind them.
 //! * [`permissions`]: the permission that each operation needs, and those that each credential grants.

@@ -1,8 +1,8 @@
 //! Idempotency keys: a POST repeated under the same `idempotency-key` acts once and gets the first response again.
 //!
-//! The SDKs send a key with every POST and reuse it on retries. The store keeps a reference to what the first request
-//! created (see [`crate::store::ingest::idempotency`]), and the response is built from that again. A failed request
-//! leaves nothing behind.
+//! The SDKs send a key with every POST and reuse it on retries. The store keeps a reference to the object that the
+//! first request created (see [`crate::store::ingest::idempotency`]), and the response is built from that object again.
+//! A failed request leaves no reference.
 
 use sha2::{Digest, Sha256};
 

@@ -7,7 +7,7 @@
 //!
 //! An **iterator** is the key to continue from; a leading `-` walks back. Every page with an item has both iterators,
 //! the last page too, since more items may follow later. A filtered page may be short or empty without being the last
-//! one: only `done` tells.
+//! one; `done` marks the last one.
 
 use actix_web::http::Uri;
 use percent_encoding::percent_decode_str;

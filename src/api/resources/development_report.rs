@@ -1,5 +1,5 @@
-//! Development endpoints: a listener (`sendoff listen`) fetches messages, forwards them to a program on the same machine
-//! and reports each response. The dashboard and the portal show the reports.
+//! Development endpoints: a listener (`sendoff listen`) fetches messages, forwards them to a program on the same
+//! machine and reports each response. The dashboard and the portal show the reports.
 
 use std::time::Duration;
 

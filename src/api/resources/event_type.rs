@@ -1,5 +1,5 @@
-//! The catalog of event types. The organization maintains it. An application token sees only what is available to it:
-//! nothing archived, and nothing behind a feature flag that it does not have.
+//! The catalog of event types. The organization maintains it. An application token sees neither archived event types
+//! nor those behind a feature flag that it does not have.
 
 use actix_web::http::StatusCode;
 use serde::Serialize;

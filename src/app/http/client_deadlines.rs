@@ -13,7 +13,7 @@ const BYTES_PER_SECOND: u32 = 8 * 1024;
 pub(super) struct ClientDeadlines {
     /// For the head of a connection's first request.
     pub head: Duration,
-    /// For a request, with the time of its handler: longer than any handler takes.
+    /// For a request, including its handler: longer than any handler takes.
     pub request: ThroughputLimit,
     /// For reading a response.
     pub response: ThroughputLimit,

@@ -1,5 +1,6 @@
 //! The HTTP server: one port for the REST API, the dashboard, the portal and the probes, or separate ports for the
-//! dashboard, the portal and the probes. Come here to change which routes a port serves, or how slow clients are limited.
+//! dashboard, the portal and the probes. Come here to change which routes a port serves, or how slow clients are
+//! limited.
 //!
 //! * [`HttpServices`] is everything that handlers need; [`PageSet`] selects the pages of a port.
 //! * [`ConnectionLimiter`] limits open connections, and [`TimedConnection`] cuts off slow ones by [`ClientDeadlines`].
@@ -8,7 +9,7 @@
 //!
 //! # Invariants
 //!
-//! * No client can delay another by what it sends or fails to read.
+//! * No client can delay another, not even by sending slowly or not reading.
 //! * Handlers are mounted here; they are implemented in `api` and `dashboard`, which know nothing of ports.
 
 mod client_deadlines;
@@ -57,7 +58,7 @@ pub use listeners::Listeners;
 use pipelining::{BodyLength, RequestFlow};
 use timed_connection::TimedConnection;
 
-/// For reading the rest of an answered request and for the peer to close.
+/// The time to read the rest of an answered request, and for the peer to close.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections on the port for probes.
 const MAX_ADMIN_CONNECTIONS: usize = 256;

@@ -1,9 +1,9 @@
 //! Finds where request heads and chunked bodies end, so a connection can pass on one request at a time.
 //!
-//! The server parses what is passed on; this only splits it. A line must end with CRLF. RFC 9112 (section 2.2) lets a
-//! server accept a bare LF. A proxy in front may not treat it as a line end, and the two would disagree about where a
-//! request ends. A bare LF in a head or in chunk framing is therefore replaced by [`INVALID`], which the server rejects
-//! with 400.
+//! The server parses these requests; this module only splits them. A line must end with CRLF. RFC 9112 (section 2.2)
+//! lets a server accept a bare LF. A proxy in front may not treat it as a line end, and the two would disagree about
+//! where a request ends. A bare LF in a head or in chunk framing is therefore replaced by [`INVALID`], which the server
+//! rejects with 400.
 
 /// A byte that is valid nowhere in a head or in chunk framing.
 const INVALID: u8 = 0;
@@ -227,7 +227,7 @@ mod tests {
         assert!(!scan.is_excessive(), "chunks reset it");
     }
 
-    /// In whatever pieces bytes arrive: each byte is passed on once, and heads and bodies end at the same places.
+    /// However the input is split, each byte is passed on once, and heads and bodies end at the same places.
     #[test]
     fn fuzz_framing() {
         let texts = prop_oneof![

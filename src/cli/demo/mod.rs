@@ -45,7 +45,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
     let start = Instant::now();
-    // From here on, a signal also removes the folder.
+    // From here on, a signal shuts down cleanly, which removes the folder.
     let mut signals = ShutdownSignals::listen()?;
     let folder = tempfile::Builder::new()
         .prefix("sendoff-demo-")

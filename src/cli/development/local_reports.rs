@@ -25,7 +25,7 @@ pub(super) struct LocalReports<'a> {
     path: Option<Vec<String>>,
     url: String,
     last: Option<Instant>,
-    /// The last report failed, which was printed.
+    /// The last report failed, and the failure was printed.
     failing: bool,
 }
 

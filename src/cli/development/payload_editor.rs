@@ -109,7 +109,8 @@ mod tests {
 
     use super::*;
 
-    /// The result of an editor that writes these texts, one each time, and whether the file is left.
+    /// Edits a payload with an editor that writes the next of `texts` each time it is opened. Also returns whether the
+    /// file still exists.
     fn edited(texts: &[&str]) -> (Result<String, String>, bool) {
         let (mut texts, mut path) = (texts.iter(), PathBuf::new());
         let payload = edit_with(&json!({"a": 1}), |file| {

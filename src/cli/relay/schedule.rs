@@ -62,7 +62,7 @@ impl Schedule {
         self.rejected.remove(&id);
     }
 
-    /// Whether the backoff of a further rejected row would not be remembered.
+    /// Whether no further backoff can be remembered.
     pub(super) fn is_full(&self) -> bool {
         self.rejected.len() == MAX_REJECTED
     }

@@ -173,6 +173,6 @@ pub async fn make(
         portal_links::create(&store, &context.app, options, &state.portal_url, &code, now).await?;
         shown()
     };
-    // Shown again even if the link was used: the page behind it says so.
+    // A repeated form shows the link even if it was used. The page behind the link then says that it was.
     once(&state, &submitted, act, async |_| shown()).await
 }

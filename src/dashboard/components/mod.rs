@@ -2,11 +2,10 @@
 //!
 //! * [`form`] – forms, with their [`form_errors`]. [`picker`] – selects for an application and an endpoint.
 //!   [`time_input`] – times as typed.
-//! * [`filters`] – filters of a list. [`pagination`] – pages of a list. [`filtered_list`] – a list with both. [`range`] –
-//!   time range of a page.
-//! * [`format`] – outside text, counts, durations. [`page_text`] – texts that are translated, and others. [`widgets`] –
-//!   states, times, ids, addresses. [`payload`] –
-//!   pretty-printed JSON.
+//! * [`filters`] – filters of a list. [`pagination`] – pages of a list. [`filtered_list`] – a list with both. [`range`]
+//!   – time range of a page.
+//! * [`format`] – outside text, counts, durations. [`page_text`] – texts of the page and of users. [`widgets`] –
+//!   states, times, ids, addresses. [`payload`] – pretty-printed JSON.
 //! * [`export`] – a list as a file. [`list_tools`] – saved views and exports of a list.
 //! * [`chart`] – attempts and response times as SVG. [`failure_hints`] – advice on failed attempts.
 //!

@@ -1,5 +1,5 @@
-//! A text that is either the page's own or someone's. The portal [translates](crate::dashboard::portal::language) the
-//! first and leaves the second as it is.
+//! A text of the page itself, or one that a user wrote. The portal [translates](crate::dashboard::portal::language) the
+//! former and leaves the latter unchanged.
 
 use askama::Template;
 use askama::filters::HtmlSafe;

@@ -1,5 +1,5 @@
-//! Cancels the selected rows of a list of deliveries: a page that says how many are pending, then the list of these rows
-//! in their new state.
+//! Cancels the selected rows of a list of deliveries: a page that says how many are pending, then the list of these
+//! rows in their new state.
 
 use actix_web::http::StatusCode;
 use askama::Template;

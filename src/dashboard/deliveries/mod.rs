@@ -1,7 +1,7 @@
 //! The list of deliveries, across applications or within one.
 //!
-//! * [`resend`] – resends one delivery. [`cancel`] – cancels a pending one. [`cancel_selected`] – cancels selected ones.
-//!   [`delivery_export`] – the list as a file. [`bulk`](crate::dashboard::bulk) has the bulk resends.
+//! * [`resend`] – resends one delivery. [`cancel`] – cancels a pending one. [`cancel_selected`] – cancels selected
+//!   ones. [`delivery_export`] – the list as a file. [`bulk`](crate::dashboard::bulk) has the bulk resends.
 //!
 //! Invariant: the list shows exactly the deliveries that a bulk resend with the same filters includes, because both use
 //! the same filter.

@@ -1,16 +1,16 @@
-//! The headers that carry an endpoint's signatures, by the names that its receiver sees: on the pages about verification
-//! and rotation.
+//! The headers that carry an endpoint's signatures, under the names that its receiver sees. The pages about
+//! verification and rotation list them.
 
 use crate::dashboard::components::format::{Block, Line};
 use crate::domain::catalog::endpoint::EndpointSpec;
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::signing::signature::{ExtraSignature, KeyForm};
 
-/// The code that verifies `sha256=…`, and `t=…,v1=…`, of a header named as in these files.
+/// Code that verifies `sha256=…` and code that verifies `t=…,v1=…`. Both files call the header `NAME`.
 const BODY_CODE: &str = include_str!("../../../snippets/verify_body.py");
 const TIMED_CODE: &str = include_str!("../../../snippets/verify_timed.py");
 const NAME: &str = "x-signature";
-/// The key of the HMAC in these files, and that of an endpoint that uses the decoded secret.
+/// The HMAC key in both files, and its replacement for endpoints that sign with the decoded secret.
 const TEXT_KEY: &str = "secret.encode()";
 const BYTES_KEY: &str = "base64.b64decode(secret.removeprefix(\"whsec_\"))";
 
@@ -52,7 +52,7 @@ pub struct ExtraSnippet {
 }
 
 impl ExtraSnippet {
-    /// One for each header of the endpoint's own.
+    /// One for each extra signature that has its own header.
     pub fn all(spec: &EndpointSpec) -> Vec<ExtraSnippet> {
         let snippet = |extra: &ExtraSignature| {
             let (code, header, key) = match extra {

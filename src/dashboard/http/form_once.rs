@@ -52,8 +52,8 @@ pub fn key(session: &TokenHash, path: &str, fields: &[(String, String)], now: Ti
     Some(IdempotencyKey { hash: hash.finalize().into(), body, at: now })
 }
 
-/// Runs `act`, or `again` with the reference to what the form created, if it was posted before. `act` must use the
-/// store [of the form](VerifiedForm::once).
+/// Runs `act`. If the form was posted before, runs `again` with the reference to the object that it created. `act` must
+/// use the store [of the form](VerifiedForm::once).
 ///
 /// # Errors
 /// Those of `act` and `again`, or the store is unavailable.

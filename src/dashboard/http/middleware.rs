@@ -161,8 +161,8 @@ enum BlockedRequest {
 }
 
 impl BlockedRequest {
-    /// Plain text, because style sheets would be rejected too. Contains nothing from the request. Customers are not told
-    /// about settings.
+    /// Plain text, because style sheets would be rejected too. Contains nothing from the request. Customers are not
+    /// told about settings.
     fn answer(&self, customer: bool, id: &str) -> HttpResponse {
         let (status, text) = match self {
             BlockedRequest::Limited(_) => {

@@ -3,8 +3,8 @@
 //! * [`middleware`] – Host and Origin checks, rate limits, security headers, error pages. [`route_access`] – the least
 //!   role of each page, checked before its handler.
 //! * [`current_user`] – extractors for the signed-in user: [`CurrentUser`](current_user::CurrentUser),
-//!   [`CurrentOperator`](current_user::CurrentOperator), [`AppContext`](current_user::AppContext). [`list_user`] – one of
-//!   the latter two, for pages that exist across applications and within one.
+//!   [`CurrentOperator`](current_user::CurrentOperator), [`AppContext`](current_user::AppContext). [`list_user`] – one
+//!   of the latter two, for pages that exist across applications and within one.
 //! * [`session`] – cookies and CSRF tokens. [`verified_form`] – a form whose CSRF token was checked. [`handler_input`]
 //!   – the input of page handlers. [`form_once`] – a form posted twice acts once.
 //! * [`layout`] – header, navigation and [`flash`] notice. [`app_paths`] – links to the pages of one

@@ -1,5 +1,5 @@
-//! Display preferences: theme, time zone, and the portal's language. They are in a short cookie, so they apply without JavaScript, before
-//! sign-in and from the first byte of a page.
+//! Display preferences: theme, time zone, and the portal's language. They are in a short cookie, so they apply without
+//! JavaScript, before sign-in and from the first byte of a page.
 
 use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Cookie, SameSite};
@@ -76,7 +76,7 @@ impl ClockFace {
 }
 
 impl Prefs {
-    /// Reads the cookie: `dark.utc.de`; what was not chosen is empty. Missing parts get the default.
+    /// Reads the cookie, such as `dark.utc.de`. Empty and missing parts get the default.
     pub fn of(request: &HttpRequest) -> Prefs {
         let cookie = request.cookie(COOKIE);
         let mut parts = cookie.as_ref().map(|cookie| cookie.value().split('.')).into_iter().flatten();

@@ -24,7 +24,7 @@ pub enum Access {
     Open,
     /// Operators with at least this role.
     Role(OperatorRole),
-    /// Operators with at least this role who see all organizations: the page belongs to no single one.
+    /// Operators with at least this role and access to all organizations: the page does not belong to a single one.
     AllOrganizations(OperatorRole),
 }
 
@@ -271,7 +271,7 @@ impl CurrentUser {
         state.require_totp && self.account().is_some_and(|account| account.has_password && !account.second_factor)
     }
 
-    /// The operator's role: all rights for those who signed in by a one-time link. `None`: a customer.
+    /// The operator's role; a sign-in by one-time link grants all rights. `None`: a customer.
     pub fn role(&self) -> Option<OperatorRole> {
         match &self.principal {
             Principal::Operator(operator) => Some(operator.as_ref().map_or(Admin, |operator| operator.role)),

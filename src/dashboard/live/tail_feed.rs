@@ -73,7 +73,7 @@ struct OpenTails {
     all: usize,
     of_customers: usize,
     by_session: HashMap<TokenHash, usize>,
-    /// Of customers.
+    /// Open tails of customers, by application.
     by_application: HashMap<AppId, usize>,
 }
 
@@ -145,7 +145,7 @@ impl TailFeeds {
         self.inner.closing.send_replace(true);
     }
 
-    /// Opens a tail of an organization; `tenant` is what the session sees of it.
+    /// Opens a tail of an organization; the session sees only the attempts of `tenant`.
     ///
     /// # Errors
     /// A limit is reached.

@@ -1,7 +1,7 @@
 //! The list of messages, across applications or within one.
 //!
-//! * [`message`] – the page of a message. [`send_message`] – the form that sends one. [`message_export`] – the list as a
-//!   file.
+//! * [`message`] – the page of a message. [`send_message`] – the form that sends one. [`message_export`] – the list as
+//!   a file.
 //!
 //! # Invariants
 //!

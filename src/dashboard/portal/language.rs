@@ -1,8 +1,8 @@
 //! The languages of the portal. Pages are written in English; in another language, their texts are replaced before the
-//! response is sent. Every text is a row of one catalog, `texts.tsv`: a column for each language, `{}` for what a page
-//! fills in.
+//! response is sent. The catalog `texts.tsv` has a row for each text and a column for each language; `{}` stands for a
+//! value that the page inserts.
 //!
-//! Only texts of the page itself are replaced: what customers and teams write is in elements of [`AS_IT_IS`].
+//! Only texts of the page itself are replaced. Texts that customers and teams wrote are in elements of [`AS_IT_IS`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -45,7 +45,7 @@ impl Language {
         Language::ALL.into_iter().find(|language| language.tag() == tag)
     }
 
-    /// The language that the user chose, or the first of the browser's languages that there is.
+    /// The language that the user chose, or the first supported one of the browser's languages.
     pub fn of(request: &HttpRequest) -> Language {
         let accepted = request.headers().get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
         Prefs::of(request).language.or_else(|| first(accepted?)).unwrap_or(Language::English)
@@ -59,11 +59,11 @@ fn first(accepted: &str) -> Option<Language> {
         let language = Language::from_tag(tag.trim().split('-').next()?.to_ascii_lowercase().as_str())?;
         Some((language, quality.trim().parse::<f32>().ok().filter(|quality| *quality > 0.0)?))
     });
-    // The first of those with the same quality.
+    // Among languages of the same quality, the first one.
     ranges.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(language, _)| language)
 }
 
-/// Elements whose content is not translated: text of others, code, and what a script reads.
+/// Elements whose content is not translated: texts of users, code, scripts and styles.
 const AS_IT_IS: [&str; 6] = ["bdi", "code", "pre", "textarea", "script", "style"];
 /// Attributes with text.
 const ATTRIBUTES: [&str; 6] = ["aria-label", "placeholder", "title", "data-confirm", "data-label", "data-counted"];
@@ -108,7 +108,8 @@ impl Texts {
             let fits = |values: &Vec<&str>| whole || !values.iter().any(|value| value.contains(", "));
             self.patterns.iter().find_map(|(pieces, text_of)| Some((values(pieces, text).filter(fits)?, *text_of)))
         };
-        // `1 delivered, 2 pending` is a list; a pattern would take its beginning for a value.
+        // `1 delivered, 2 pending` is a list, but the pattern `{} pending` would match it with the value
+        // `1 delivered, 2`.
         let listed = || -> Option<Vec<String>> {
             text.contains(", ").then(|| text.split(", ").map(|part| self.find(part)).collect()).flatten()
         };
@@ -119,7 +120,7 @@ impl Texts {
                 None => matching(true)?,
             },
         };
-        // The text in a gap may be in the catalog as well: `Cancel {}?` with `3 deliveries`.
+        // An inserted value may be in the catalog too: `Cancel {}?` with `3 deliveries`.
         let mut values = values.into_iter().map(|value| self.find(value).map_or(Cow::Borrowed(value), Cow::Owned));
         let mut parts = translation.split("{}");
         let mut whole = parts.next().unwrap_or_default().to_owned();
@@ -131,7 +132,7 @@ impl Texts {
     }
 }
 
-/// The texts in the gaps between `pieces`, if the whole has this form.
+/// The values between `pieces`, if `text` consists of these pieces with values between them.
 fn values<'t>(pieces: &[&str], text: &'t str) -> Option<Vec<&'t str>> {
     let (first, rest) = pieces.split_first()?;
     let mut left = text.strip_prefix(first)?;
@@ -176,7 +177,7 @@ pub fn translated(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody
 fn page(html: &str, texts: &Texts, language: Language) -> String {
     let mut out = String::with_capacity(html.len() + html.len() / 8);
     let mut rest = html;
-    // The element whose content is left as it is, and how deep it is within others of its name.
+    // The current element that is not translated, and its nesting depth among elements of the same name.
     let mut kept: Option<(&'static str, usize)> = None;
     while let Some(begin) = rest.find('<') {
         let (text, tail) = rest.split_at(begin);
@@ -201,7 +202,8 @@ fn page(html: &str, texts: &Texts, language: Language) -> String {
             },
             (kept, _) => kept,
         };
-        // An option's text is its value if it names something of the user's, unless it says otherwise.
+        // An option whose text equals its value names an object of the user and is not translated, unless it has
+        // `translate="yes"`.
         let foreign = Some(tag).filter(|tag| !tag.contains(" translate=\"yes\""));
         rest = match foreign
             .and_then(|tag| tag.strip_prefix("<option value=\""))
@@ -266,7 +268,7 @@ fn translation(text: &str, texts: &Texts) -> Option<String> {
     if !text.bytes().any(|byte| byte.is_ascii_alphabetic()) {
         return None;
     }
-    // The catalog has these characters as they are. All other escapes stay.
+    // The catalog has these three characters unescaped. All other escapes stay.
     let plain = text.replace("&#39;", "'").replace("&#34;", "\"").replace("&#62;", ">");
     let mut words = plain.split_whitespace();
     let first = words.next()?;

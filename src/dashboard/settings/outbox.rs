@@ -63,7 +63,7 @@ pub async fn show(PageInput { state, request, user }: PageInput<CurrentOperator>
     let depth = state.store.outbox_depth().await?;
     let activity = state.store.relay_activity(now).await?;
     let (rows, cut) = visible(&state, &user).await?;
-    // The count of all rows is for those who may see all.
+    // Only operators with access to all organizations see the count of all rows.
     let stuck = if user.sees_all() { count_up_to(depth.stuck, MOST) } else { count_up_to(rows.len() as i64, ROWS) };
     let page = OutboxPage {
         layout: PageLayout::of(&user, NavItem::Outbox).with_notice(query.get("notice")),

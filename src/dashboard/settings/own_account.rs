@@ -61,7 +61,7 @@ impl AccountPage {
     }
 }
 
-/// The user's account. Those who signed in by a one-time link have none.
+/// The user's account. A user who signed in by a one-time link has none.
 pub(in crate::dashboard::settings) fn own(user: &CurrentOperator) -> Result<&Operator, PageError> {
     user.account().ok_or(PageError::NotFound)
 }

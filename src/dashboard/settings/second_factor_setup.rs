@@ -39,7 +39,7 @@ struct SetupPage {
     secret: Line,
     qr: Option<QrPath>,
     wrong: Vec<Invalid>,
-    /// The account gets no other page before.
+    /// The account can open no other page until it has a second factor.
     required: bool,
 }
 

@@ -39,7 +39,7 @@ pub fn key_text(secret: &str) -> Zeroizing<String> {
     credential(KEY_PREFIX, secret)
 }
 
-/// A credential: `prefix`, which tells its kind, and its secret part.
+/// A credential: `prefix`, which names its kind, and its secret part.
 pub fn credential(prefix: &str, secret: &str) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(prefix.len() + secret.len()));
     text.push_str(prefix);

@@ -204,7 +204,7 @@ fn spelled(ip: u32, how: u8) -> String {
     }
 }
 
-/// The verdict on a URL is that on its address, for every spelling of the address and every other part of the URL.
+/// A URL gets the verdict on its address, no matter how the address is spelled and what else the URL contains.
 #[test]
 fn fuzz_url_verdict() {
     let ip = prop_oneof![
@@ -222,7 +222,7 @@ fn fuzz_url_verdict() {
         prop_assert!(url.is_ok(), "{spelling}");
         let public = !NOT_PUBLIC.iter().any(|&(base, bits)| (ip ^ base).checked_shr(32 - bits) == Some(0));
         let verdict = policy.check_url(&url.unwrap());
-        // The oracle knows only these; the policy may refuse more.
+        // The oracle knows only the ranges in `NOT_PUBLIC`; the policy may refuse more.
         prop_assert!(public || verdict.is_err(), "{spelling} is let through");
         prop_assert_eq!(verdict.is_ok(), policy.check(Ipv4Addr::from(*ip).into()).is_ok(), "{}", spelling);
         let url = match Url::parse(text) {
@@ -234,7 +234,7 @@ fn fuzz_url_verdict() {
         }
         prop_assert!(["http", "https"].contains(&url.scheme()));
         prop_assert!(url.username().is_empty() && url.password().is_none() && url.port() != Some(0));
-        // The policy's own copy of the address, if the host is one: whatever the spelling, it is a public one.
+        // If the host is an address in any spelling, the parsed address must be public.
         let public = match url.host() {
             Some(Host::Ipv4(ip)) => policy.check(ip.into()).is_ok(),
             Some(Host::Ipv6(ip)) => policy.check(ip.into()).is_ok(),

@@ -3,8 +3,8 @@
 //! default or a validation rule of one of these.
 //!
 //! * [`payload_schema`]: validation of payloads. [`openapi_import`]: event types from a document.
-//! * A `…Spec` holds the fields a caller sets; the type without the suffix adds what the store assigns (id, owner,
-//!   timestamps).
+//! * A `…Spec` holds the fields a caller sets; the type without the suffix adds the fields that the store assigns (id,
+//!   owner, timestamps).
 //! * `…Spec::check` reports every broken rule, not only the first.
 //!
 //! Invariants:

@@ -1,8 +1,8 @@
 //! Event types from an OpenAPI 3.1 document: each entry of its `webhooks` becomes one. Schemas that an entry refers to
 //! are copied into its own `$defs`, so each schema is self-contained.
 //!
-//! The document is untrusted: the number of entries, the depth of references and the size of each result are bounded, and
-//! so is what aliases of YAML repeat.
+//! The document is untrusted: the number of entries, the depth of references, the size of each result and the expansion
+//! of YAML aliases are bounded.
 
 use std::collections::BTreeSet;
 

@@ -226,6 +226,6 @@ pub struct Attempt {
     /// The sent headers with signatures; the endpoint's custom headers are masked.
     pub request_headers: Vec<(String, String)>,
     pub outcome: Outcome,
-    /// The scheduled time of the next attempt; `None` if this one settled the delivery.
+    /// The scheduled time of the next attempt; `None` if the delivery ended with this one.
     pub next_at: Option<Time>,
 }

@@ -70,7 +70,7 @@ pub enum DeadReason {
     EndpointDeleted,
     /// The message is older than the retention period.
     Expired,
-    /// An operator canceled it.
+    /// An operator or the customer canceled it.
     Canceled,
     /// The message's content was deleted or had expired.
     ContentDeleted,
@@ -124,7 +124,7 @@ pub enum DeliveryStatus {
     Pending,
     /// Given up, but not canceled.
     Dead,
-    /// Canceled by an operator.
+    /// Canceled by an operator or the customer.
     Canceled,
 }
 

@@ -1,15 +1,15 @@
-//! The settings of delivery that an installation chooses.
+//! The delivery settings of an installation.
 
 use std::time::Duration;
 
 use crate::domain::deliveries::backoff::RetrySchedule;
 
-/// How deliveries are sent, retried and given up.
+/// The limits on sending, retrying and giving up.
 #[derive(Clone, Debug)]
 pub struct DeliverySettings {
-    /// For endpoints without a schedule of their own.
+    /// The retry schedule of endpoints without their own.
     pub schedule: RetrySchedule,
-    /// Of an attempt, for endpoints without a timeout of their own.
+    /// The timeout of an attempt at endpoints without their own.
     pub timeout: Duration,
     /// The concurrency limits: all requests of a process, and requests to one endpoint.
     pub max_in_flight: usize,

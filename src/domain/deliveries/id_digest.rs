@@ -66,13 +66,14 @@ pub struct IdBucket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketMessage {
     pub id: MessageId,
-    /// Missing unless the receiver has it; `false`: pending or deleted, so the receiver may have it or not.
+    /// It counts as missing if the receiver does not have it. `false`: it is pending or deleted, and the receiver may
+    /// have it or not.
     pub settled: bool,
 }
 
 impl IdBucket {
-    /// The most messages among which any selection can be computed. The hashes of so few messages are linearly
-    /// independent (except with a probability below 2^-128), so that one selection alone has a given XOR.
+    /// Maximum messages for which [`held`](Self::held) can compute any selection. The hashes of so few messages are
+    /// linearly independent (except with a probability below 2^-128), so only one selection has a given XOR.
     pub const SOLVABLE: usize = 128;
 
     /// Whether the bucket's range contains an id.
@@ -80,8 +81,8 @@ impl IdBucket {
         (self.first..=self.last).contains(&id)
     }
 
-    /// Which of the `messages` the receiver has, given all that it can have in this range. `None`: the digest does not
-    /// tell, because there are too many or because it counts ids that are not among them.
+    /// For each of `messages`, which are all that the receiver can have in this range: whether it has the message.
+    /// `None`: there are too many messages, or the bucket counts ids that are not among them.
     pub fn held(&self, messages: &[BucketMessage]) -> Option<Vec<bool>> {
         let hashes: Vec<IdHash> = messages.iter().map(|message| IdHash::of(message.id)).collect();
         let fits = |held: &Vec<bool>| {
@@ -98,7 +99,7 @@ impl IdBucket {
         if hashes.len() > IdBucket::SOLVABLE {
             return None;
         }
-        // Sums of hashes, each with the bits of its terms, and with a leading bit that no later sum has.
+        // Sums of hashes. Each has a leading bit that no later sum has, and a bit mask of its terms.
         let mut basis: Vec<((usize, u64), IdHash, u128)> = Vec::with_capacity(hashes.len());
         let reduce =
             |basis: &[((usize, u64), IdHash, u128)], hash: IdHash, terms: u128| {
@@ -115,7 +116,7 @@ impl IdBucket {
     }
 }
 
-/// Disjoint buckets in ascending order; at most [`limits::DIGEST_BUCKETS`]. Ids in no bucket are not held.
+/// Disjoint buckets in ascending order; at most [`limits::DIGEST_BUCKETS`]. The receiver has no ids outside of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdDigest(Vec<IdBucket>);
 

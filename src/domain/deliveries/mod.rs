@@ -1,4 +1,4 @@
-//! The life of an event: one **message** becomes one **delivery** per matching endpoint, and each delivery is tried by
+//! The life of an event: one **message** becomes one **delivery** per matching endpoint, and each delivery gets
 //! **attempts** until it is delivered or dead. Come here for states, transitions, the retry schedule and the rules for
 //! payloads.
 //!

@@ -2,7 +2,8 @@
 //! headers and verification.
 //!
 //! * [`secret`]: an endpoint's **secret**. [`master_key`]: the **master key** that seals secrets for the store.
-//! * [`signature`]: **signatures**: what the sender adds to a request and how a receiver verifies it.
+//! * [`signature`]: **signatures**: the headers that the sender adds to a request, and their verification by a
+//!   receiver.
 //!
 //! Invariants:
 //!

@@ -1,13 +1,14 @@
 //! The engine's **core**: every decision, as a pure state machine. `Core::step(events, now) -> actions`.
 //!
-//! Come here to change *what* is sent, read, loaded or given up, and *when*:
+//! Come here to change the decisions: which deliveries to send, read, load or give up, and when.
 //!
 //! * [`event`]: the inputs ([`CoreEvent`](event::CoreEvent)) and outputs ([`CoreAction`](event::CoreAction)).
 //! * [`step`]: the [`Core`](step::Core): leases, draining, when to scan, what to load.
 //! * [`lanes`]: all lanes and their shared state: turns, totals, memory, leases. [`lane`]: the queue of one endpoint.
 //! * [`concurrency`]: the policy on requests in flight. [`rate_limit`]: deliveries per second.
 //! * [`endpoint_loads`]: which endpoint rows to load, and which results are stale.
-//! * [`scanning`]: when to ask the store what is pending, page by page. [`signal_queue`]: its signals, in portions.
+//! * [`scanning`]: when to ask the store for pending deliveries, page by page. [`signal_queue`]: its signals, in
+//!   portions.
 //! * [`headroom`]: the number of concurrent requests that this process can make, learned from failures to make one.
 //! * [`hold`]: every reason for not sending.
 //! * [`lease_policy`]: when to send heartbeats, and which slots to return.

@@ -72,8 +72,8 @@ impl AppRateLimits {
         self.by_part.get(&part).map(|(_, limit)| limit)
     }
 
-    /// Sets the rate of an application, divided among its slots. A limit with the same rate and `lease` keeps its level;
-    /// otherwise a new one starts empty at `since`.
+    /// Sets the rate of an application, divided among its slots. A limit with the same rate and `lease` keeps its
+    /// level; otherwise a new one starts empty at `since`.
     pub fn set(&mut self, part: AppSlot, lease: u64, rate: AppRate, since: Duration) {
         let AppRate { per_second: rate, slots: parts } = rate;
         let same = |(of, limit): &(u64, RateLimit)| *of == lease && limit.is_part(rate, parts);

@@ -1,5 +1,5 @@
 //! The [`Core`]: whether anything may be sent at all (leases, draining), when to scan, and which endpoints to load. The
-//! [lanes](super::lanes) decide what is sent and read.
+//! [lanes](super::lanes) select the deliveries to send and the lanes to read.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The engine's **runtime**: the tasks that perform the decisions of the [core](super::core).
 //!
-//! Come here to change *how* something is done:
+//! Come here to change how a decision is carried out.
 //!
 //! * [`event_loop`]: feeds events to the core and performs its actions.
 //! * [`attempt_sender`]: one delivery becomes one signed POST. [`recorder`]: writes results to the store in batches.

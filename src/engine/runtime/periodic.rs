@@ -18,8 +18,8 @@ pub struct PollSettings {
     pub fleet: FleetWatch,
 }
 
-/// Runs turns until `stop` is cancelled: without a pause while there is work, otherwise at the poll interval. The first
-/// of several errors is logged as `waits`.
+/// Runs turns until `stop` is cancelled: without a pause while there is work, otherwise at the poll interval. Logs the
+/// first of several errors in a row, with the message `waits`.
 pub async fn run<T>(settings: PollSettings, waits: &'static str, stop: CancellationToken, mut turn: impl FnMut() -> T)
 where
     T: Future<Output = Result<bool, StoreError>>,

@@ -26,7 +26,7 @@ const QUIET: Duration = Duration::from_secs(10);
 /// single process. Each process knows its own wide messages.
 const FAN_OUT_POLL: Duration = Duration::from_secs(1);
 const LONGEST_FAN_OUT_POLL: Duration = Duration::from_secs(10);
-/// The outbox is polled after this much fan-out: small steps alone would wait for a poll each.
+/// The outbox is polled after this much fan-out instead of after each step, so small steps do not wait for a poll.
 const FAN_OUT_TURN: Duration = Duration::from_millis(20);
 /// The waits while the store is unavailable.
 const BACKOFF: RetryBackoff = RetryBackoff::new(Duration::from_millis(50), Duration::from_secs(1));

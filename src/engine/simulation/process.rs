@@ -119,7 +119,7 @@ impl SimProcess {
         ClockReading { time: self.steady.read(wall.at(now), mono), mono }
     }
 
-    /// An independent model of what the circuit breaker learns.
+    /// An independent model of the circuit breaker.
     pub fn learn(&mut self, endpoint: EndpointId, outcome: &Outcome, now: Duration) {
         let well = self.well.entry(endpoint).or_insert(0);
         *well = if outcome.delivered() { *well + 1 } else { 0 };

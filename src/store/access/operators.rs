@@ -197,8 +197,8 @@ impl Store {
         row.map(operator).transpose()
     }
 
-    /// Changes a password to `to` if it is still the confirmed one, and ends the operator's other sessions. `false`: the
-    /// password was changed concurrently, or the account was removed.
+    /// Changes a password to `to` if it is still the confirmed one, and ends the operator's other sessions. `false`:
+    /// the password was changed concurrently, or the account was removed.
     ///
     /// # Errors
     /// The store is unavailable.

@@ -19,9 +19,9 @@ use crate::domain::signing::secret::SignatureType;
 use crate::domain::{AppId, EndpointId, MessageId, OperatorId, OrgId, Time, Uid};
 use crate::store::StoreError;
 
-/// Declares a struct that is read from a row of either database: each field from the column of its name, the fields after
-/// `with`, which are such structs themselves, from the same row. `COLUMNS` lists the columns for a `SELECT`. With only
-/// names of fields, it reads a struct that is declared elsewhere.
+/// Declares a struct that is read from a row of either database. Each field is read from the column of the same name.
+/// The fields after `with` are structs of this kind, read from the same row. `COLUMNS` lists the columns for a
+/// `SELECT`. If the fields have no types, the macro only implements reading, for a struct that is declared elsewhere.
 ///
 /// sqlx's derive does the same, but compiles all database drivers a second time, because its macros contain them.
 macro_rules! from_row {

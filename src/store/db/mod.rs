@@ -1,5 +1,5 @@
 //! The databases, SQLite and PostgreSQL: connections, transactions, errors, migrations, and helpers for SQL. Come here
-//! to change how statements are run, not what they do.
+//! to change how statements are run. The statements themselves are in the other folders of the store.
 //!
 //! * [`sqlite`] and [`checkpoint`]; [`postgres`]. [`location`]: the setting that selects one.
 //! * [`tx`]: transactions, and the macros `on!` and `read!` that run one statement on either database.
@@ -9,7 +9,7 @@
 //! * [`migrations`]: the schema. [`writable`]: the health check. [`store_error`]: errors by how callers react.
 //!
 //! Invariants:
-//! * Except for [`codec`], nothing here knows what a message or an endpoint is.
+//! * Except for [`codec`], nothing here knows messages or endpoints.
 //! * A statement that is the same on both databases is written once. Where they differ, both are next to each other in
 //!   a `match`.
 //! * A write transaction is bounded, by a [`Budget`](budget::Budget) or by a constant of its module.

@@ -1,6 +1,5 @@
-//! Transactions and reads on either database. The macros run one statement, written once, on whichever database is in
-//! use: on a pool ([`read!`], [`read_vital!`]) or in a transaction ([`on!`]), or
-//! in a transaction of its own ([`write_one!`]).
+//! Transactions and reads on either database. The macros run a statement, written once, on the database in use: on a
+//! pool ([`read!`], [`read_vital!`]), in an open transaction ([`on!`]), or in its own transaction ([`write_one!`]).
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Development endpoints and the attempts that their listeners report. They have tables of their own, so that no list,
-//! count or delivery includes them.
+//! Development endpoints and the attempts that their listeners report. They have their own tables, so no list, count or
+//! delivery includes them.
 //!
 //! * [`Store::report_local_attempt`]: a listener's report. [`Store::development_endpoints`], [`Store::local_attempts`]:
 //!   the reports for the pages.

@@ -1,8 +1,8 @@
 //! Message ids that grow in commit order within an application.
 //!
 //! * On PostgreSQL a transaction first locks the `feed_lock` rows of its applications, in numeric order, until it ends.
-//!   Of two transactions that accept messages for one application, the second assigns ids only after the first has
-//!   ended. SQLite has one writer.
+//!   If two transactions accept messages for one application, the second assigns ids only after the first has ended.
+//!   SQLite has one writer.
 //! * Then it reads the greatest id, which includes everything committed for its applications.
 //! * It assigns ids above that one.
 //!

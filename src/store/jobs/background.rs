@@ -46,9 +46,9 @@ pub struct BackgroundSpec {
 /// The deliveries of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskSelection {
-    /// Those of messages that match, within the task's scope.
+    /// The deliveries of matching messages, within the task's scope.
     Messages(EndpointMessageFilter),
-    /// Those of a list.
+    /// The deliveries of a list.
     Listed(DeliveryFilter),
 }
 

@@ -27,7 +27,7 @@ pub struct EstimateChunk {
 }
 
 impl Store {
-    /// Counts one chunk of what the task would send, continuing from `from`.
+    /// Counts one chunk of the deliveries that the task would send, continuing from `from`.
     ///
     /// # Errors
     /// The store is unavailable.

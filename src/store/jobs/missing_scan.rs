@@ -1,5 +1,5 @@
-//! The scan that finds what a receiver is missing: it merges the application's messages with the endpoint's deliveries
-//! in the same range of ids, and compares them with the receiver's ids.
+//! The scan that finds the messages that a receiver is missing: it merges the application's messages with the
+//! endpoint's deliveries in the same range of ids, and compares them with the receiver's ids.
 //!
 //! A bucket of a digest is compared as a whole, so a scan that continues inside a bucket reads it again from its first
 //! message. A bucket with more messages than a scan reads is not compared: its messages count as missing.
@@ -182,7 +182,8 @@ impl EndpointStep<'_> {
             };
             return Ok(rows.iter().map(listed).collect());
         };
-        // Without a delivery, the receiver can only have what it fetched: messages that match the endpoint's filters.
+        // A receiver can have a message without a delivery only by fetching it, and only if it matches the endpoint's
+        // filters.
         let mut possible = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().enumerate() {
             let settled = self.is_missing_unless_received(row)?;
@@ -209,7 +210,7 @@ impl EndpointStep<'_> {
         Ok(messages.into_iter().map(|message| CandidateRow { sent: sent.remove(&message.id), message }).collect())
     }
 
-    /// Whether a receiver that does not have a message is missing it.
+    /// Whether the message counts as missing if the receiver does not have it.
     fn is_missing_unless_received(&self, row: &CandidateRow) -> Result<bool, StoreError> {
         match &row.sent {
             Some(sent) => Ok(sent.standing() != DeliveryStatus::Pending && self.should_resend(sent)?),

@@ -1,7 +1,8 @@
 //! **Background tasks** that a caller starts: replay, recovery, bulk resend, reconciliation. Come here to change the
 //! steps of a task, its lease or its estimate.
 //!
-//! * [`background`]: creating, listing and canceling tasks. [`estimate`]: counting what a task would send.
+//! * [`background`]: creating, listing and canceling tasks. [`estimate`]: counting the deliveries that a task would
+//!   send.
 //! * [`job_lease`]: the **lease** by which one process at a time advances a task, **step** by step.
 //!   [`endpoint_cursor`]: the position of the next step.
 //! * [`replay`]: the steps of replay and recovery. [`list_resend`]: resending the deliveries of a list.

@@ -1,5 +1,5 @@
-//! Resending what a receiver is missing. A step first finds missing messages, then queues their deliveries in a short
-//! transaction. Deliveries that changed in between are left alone.
+//! Resending the messages that a receiver is missing. A step first finds missing messages, then queues their deliveries
+//! in a short transaction. Deliveries that changed in between are left alone.
 
 use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};

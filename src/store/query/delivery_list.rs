@@ -282,8 +282,8 @@ impl Store {
         })
     }
 
-    /// The last attempts of these deliveries. Of attempts with the same number, which the old and the new owner of a
-    /// slot may both have made, it takes the newest.
+    /// The last attempts of these deliveries. If the old and the new owner of a slot made attempts with the same
+    /// number, it takes the newest.
     async fn attempts_of(&self, rows: &[Row]) -> Result<HashMap<AttemptKey, LastAttempt>, StoreError> {
         if rows.is_empty() {
             return Ok(HashMap::new());

@@ -71,7 +71,7 @@ fn a_name_with_a_leading_dash_does_not_walk_back() {
     }
 }
 
-/// Any query is read or refused, and an iterator is one of the list's keys.
+/// Any query is accepted or rejected without a panic, and an accepted iterator is a key of the list.
 #[test]
 fn fuzz_list_queries() {
     let queries = "(limit|order|iterator|x)=([-a-z_0-9%+]|.){0,40}(&(limit|iterator)=.{0,20})?";

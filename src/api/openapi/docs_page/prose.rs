@@ -1,4 +1,4 @@
-//! Descriptions as paragraphs. Of Markdown they use only paragraphs, `code` and **bold**.
+//! Descriptions as paragraphs. The only Markdown in them is paragraphs, `code` and **bold**.
 
 /// A description.
 pub(super) struct Prose(pub Vec<Vec<TextRun>>);

@@ -212,7 +212,7 @@ impl<S: ExportSource> Export<S> {
         Ok(text)
     }
 
-    /// Ends the export early, with a line about that.
+    /// Ends the export early, with a last line that says where to continue.
     fn cut(&mut self, mut text: String) -> String {
         self.next = Part::End;
         // Until is exclusive. The deliveries of the last message are exported again.
@@ -229,7 +229,7 @@ mod tests {
     use crate::dashboard::components::export::*;
     use crate::domain::MessageId;
 
-    /// A list of that many rows, each of so many bytes.
+    /// A list: the number of its rows, and the bytes of each.
     struct Rows(usize, usize);
 
     impl ExportSource for Rows {

@@ -135,7 +135,7 @@ impl FilterParams {
         encode(self.others(&[]))
     }
 
-    /// The list with another start of the time range, up to now; `None`: of any time.
+    /// The list from `since` until now; `None`: without a time range.
     fn since(&self, since: Option<&str>) -> String {
         let mut pairs = self.others(&["since", "until"]);
         pairs.extend(since.map(|since| ("since", since)));
@@ -238,7 +238,7 @@ impl Filters {
         }
         if let Some(rows) = &filters.rows {
             let ids = || rows.iter().map(|(message, _)| *message);
-            // With a search, both must match: the condition on rows is added to that on messages.
+            // A search has already selected messages; both conditions must match.
             filters.messages.get_or_insert_with(|| ids().collect());
         }
         if let Some(text) = params.get("resend") {

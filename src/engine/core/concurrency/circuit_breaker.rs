@@ -16,7 +16,7 @@ const UNREACHABLE_LIMIT: usize = 4;
 const PROBE_AFTER: u32 = 16;
 /// The first and the longest pause between probes.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
-/// The longest `Retry-After` of a 429 or 503 that pauses the lane.
+/// The longest pause for a `Retry-After` of a 429, 502, 503 or 504.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The current limit and pause of an endpoint.

@@ -55,8 +55,8 @@ impl FairQueue {
         None
     }
 
-    /// Takes the oldest endpoint of the next application that `may` get a turn. The others keep their endpoints and lose
-    /// this turn. `None`: none of the next [`SKIPS`] may.
+    /// Takes the oldest endpoint of the next application that `may` get a turn. The others keep their endpoints and
+    /// lose this turn. `None`: none of the next [`SKIPS`] may.
     pub fn pop_of(&mut self, may: impl Fn(AppId) -> bool) -> Option<EndpointId> {
         for _ in 0..SKIPS.min(self.turns.len()) {
             let app = self.turns.pop_front()?;

@@ -18,7 +18,7 @@
 //! * The shares are counted from the requests in flight, not measured. They hold at every start.
 //! * Every lane schedules its next check from its own state, so an endpoint becomes silent even if no event arrives
 //!   ([`lanes::indexes`](super::lanes)).
-//! * Overload makes the throttle's samples rare and late, but the throttle does not mistake that for an idle machine. A
+//! * Overload makes the throttle's samples rare and late. The throttle does not mistake that for an idle machine. A
 //!   late sample counts as one second. Few samples mean that no other lane is active only if none of them is queued
 //!   either. Otherwise the rate falls, down to a minimum above zero.
 

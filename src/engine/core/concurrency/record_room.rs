@@ -1,6 +1,6 @@
-//! The room for unrecorded results. While the store records less than receivers answer, results fill it, and each
-//! record makes room for a few more. The last part of the room is for applications with few results in it, so one with
-//! very many due deliveries does not make the others wait for records.
+//! The limit on requests in flight and unrecorded results. While receivers answer faster than the store records,
+//! results pile up to this limit; each recorded result then allows another request. A reserve at the end is for
+//! applications with few results, so an application with very many due deliveries does not make the others wait.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::domain::AppId;
 /// Maximum requests in flight and unrecorded results before sending stops. Bounds memory while the store is
 /// unavailable, and the number of deliveries that a crash would repeat.
 const MOST: usize = 4_096;
-/// The part of [`MOST`] that only applications with fewer than [`FEW`] of them may use.
+/// The part of [`MOST`] reserved for applications with fewer than [`FEW`] requests and results.
 const RESERVE: usize = 512;
 const FEW: usize = 64;
 
@@ -47,7 +47,7 @@ impl RecordRoom {
         *self.by_app.entry(app).or_default() += 1;
     }
 
-    /// Its result is recorded, or there is none.
+    /// A request's result is recorded, or the request was not made.
     pub fn give_back(&mut self, app: AppId) {
         self.used = self.used.saturating_sub(1);
         if let Some(used) = self.by_app.get_mut(&app) {

@@ -96,7 +96,7 @@ pub struct Lane {
     local_failures: u32,
     paused_until: Duration,
     pub positions: IndexPositions,
-    /// The sequence number of its last start among all starts. Of lanes that wake at the same time, the lowest goes
+    /// The sequence number of its last start among all starts. Among lanes that wake at the same time, the lowest goes
     /// first.
     pub turn: u64,
 }

@@ -1,4 +1,4 @@
-//! Sending from a lane: whether its next delivery may go, and what the outcome changes.
+//! Sending from a lane: whether its next delivery may be sent, and the effect of its outcome.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The next deliveries to send. Lanes that may have something to send are queued: applications take turns, and so do
-//! the lanes of each. A lane that may send only later is woken then. A lane that waits for a share is retried when
-//! one of its kind ends.
+//! the lanes of each. A lane that has to wait for a time is woken then. A lane that waits for a share is retried when a
+//! request to its kind of endpoint ends.
 
 use super::{Dispatch, Lanes, PER_STEP, UnrecordedAttempt};
 use crate::domain::EndpointId;
@@ -57,7 +57,7 @@ impl Lanes {
     }
 
     /// The next queued lane, alternating between lanes without backlog and, as far as the throttle allows, backlogged
-    /// ones. If room for results is scarce, lanes of applications with many of them stay queued.
+    /// ones. Near the limit of unrecorded results, lanes of applications with many of them stay queued.
     pub(super) fn next_queued(&mut self, now: ClockReading) -> Option<EndpointId> {
         let may = !self.lines[1].is_empty() && self.throttle_hold(now).is_none();
         let behind = may && (self.backlogged_next || self.lines[0].is_empty());

@@ -124,7 +124,7 @@ pub struct Lanes {
     shares: Shares,
     lane_cap: usize,
     record_room: RecordRoom,
-    /// The attempts that take room there.
+    /// The attempts that `record_room` counts.
     unrecorded: HashMap<(EndpointId, MessageId), UnrecordedAttempt>,
     queued_bytes: usize,
     headroom: Headroom,

@@ -74,7 +74,7 @@ impl Crowd {
         crowd
     }
 
-    /// Steps until nothing is left undone. No step may look up too many lanes.
+    /// Steps until no work is left. No step may look up too many lanes.
     fn step(&mut self, name: &'static str, events: impl IntoIterator<Item = CoreEvent>) {
         let mut events: Vec<CoreEvent> = events.into_iter().collect();
         for steps in 0.. {

@@ -13,7 +13,8 @@ use crate::store::{Inner, StoreError};
 /// The writes of a batch that were not answered.
 #[derive(Default)]
 pub(super) struct BatchResult {
-    /// The store is unavailable. The batch was answered with this error, and queued writes should be.
+    /// The store is unavailable. The callers of the batch got this error, and the callers of queued writes should get
+    /// it too.
     pub unavailable: Option<StoreError>,
     /// Writes that the transaction had no room for, in order.
     pub left: Vec<Write>,

@@ -6,8 +6,8 @@
 //! their own, so callers wait for less). On PostgreSQL each kind has
 //! its own writer.
 //!
-//! * [`queue`]: the queues of writes, and the size of a batch. [`batch`]: from a batch to its answers, and what happens
-//!   if the database rejects a value.
+//! * [`queue`]: the queues of writes, and the size of a batch. [`batch`]: from a batch to its answers, also if the
+//!   database rejects a value.
 //! * [`transaction`]: one transaction, and why it may run again. [`answers`]: signals and answers after the commit.
 //! * [`isolate`]: the one write that the database rejects. [`pending_loads`]: messages that wait for their application
 //!   to be loaded. [`lock_gaps`]: time for other programs that write to the SQLite file. [`accept_rate`]: short
@@ -90,8 +90,8 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
     }
 }
 
-/// Waits for `gap`, or until a message is queued. Moves what is queued meanwhile to `left`: besides the message at most
-/// one record and one relay step, because their senders wait for the result. Returns the rest of the gap.
+/// Waits for `gap`, or until a message is queued. Moves the writes queued meanwhile to `left`: besides the message at
+/// most one record and one relay step, because their senders wait for the result. Returns the rest of the gap.
 async fn wait_for_accept(gap: Duration, left: &mut Vec<Write>, queue: &mut mpsc::Receiver<Write>) -> Duration {
     let ends = tokio::time::Instant::now() + gap;
     while let Ok(Some(write)) = timeout_at(ends, queue.recv()).await {
