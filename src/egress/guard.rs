@@ -87,7 +87,7 @@ mod tests {
                 let outcome = post(&egress, &url, Duration::from_secs(5)).await.unwrap();
                 assert_eq!((outcome.failure, outcome.detail.as_str()), (Some(Failure::Blocked), detail), "{url}");
                 let refused = egress.vet_text(&url).await.unwrap_err().to_string();
-                assert!(refused.contains("leads to an address that is not allowed"), "{url}: {refused}");
+                assert!(refused.contains("leads to a blocked address"), "{url}: {refused}");
                 assert!(!refused.contains("8.8.8.8") && !refused.contains("machine"), "{url}: {refused}");
             }
         }

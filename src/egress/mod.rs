@@ -261,7 +261,7 @@ impl Egress {
             None => Ok(()),
             Some(refused) => {
                 tracing::debug!(host = url.host_str(), address = %refused, "refused the URL of an endpoint");
-                Err(Invalid::new("url", "leads to an address that is not allowed; use a public one"))
+                Err(Invalid::new("url", "leads to a blocked address. Use a public address"))
             }
         }
     }
