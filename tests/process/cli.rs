@@ -36,7 +36,7 @@ fn invalid_arguments_print_one_line() {
         (&["send", "app", "a.b", "{"], "not valid JSON"),
         (&["listen", "app"], "--forward-to"),
         (&["listen", "app", "--forward-to", "nonsense"], "--forward-to"),
-        (&["listen", "app", "--forward-to", "http://h/", "--headers", "webhook-id: x"], "is set by Sendoff"),
+        (&["listen", "app", "--forward-to", "http://h/", "--headers", "webhook-id: x"], "is set by the sender"),
         (&["listen", "app", "--forward-to", "http://h/", "--since", "then"], "expected a time"),
         (&["listen", "app", "--forward-to", "http://h/", "--since", "1h", "--replay-last", "3"], "--replay-last"),
         (&["trigger", "app", "a.b", "--set", "x"], "path=value"),
