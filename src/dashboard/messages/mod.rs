@@ -20,7 +20,7 @@ use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, count};
 use crate::dashboard::components::pagination::LINES;
 use crate::dashboard::components::widgets::{Badge, Id, RelativeTime};
-use crate::dashboard::http::app_tabs::layout;
+use crate::dashboard::http::layout::app_tabs::layout;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::list_user::ListUser;

@@ -1,4 +1,7 @@
-//! The page layout: header, navigation, menu, breadcrumbs and flash notice.
+//! The page layout: header, navigation, menu, breadcrumbs and flash notice. [`app_tabs`] adds the tabs of an
+//! application.
+
+pub(in crate::dashboard) mod app_tabs;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::ContentType;
