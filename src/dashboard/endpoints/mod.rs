@@ -36,10 +36,10 @@ use crate::dashboard::components::format::{InputValue, Line, UrlQuery, count_up_
 use crate::dashboard::components::widgets::{Address, Badge, RelativeTime};
 use crate::dashboard::endpoints::endpoint_stats::DeliveryStats;
 use crate::dashboard::http::app_paths::AppPaths;
-use crate::dashboard::http::layout::app_tabs::layout;
 use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::handler_input::{PageInput, PageResult};
+use crate::dashboard::http::layout::app_tabs::layout;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::DisabledReason;

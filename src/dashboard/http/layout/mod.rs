@@ -1,5 +1,7 @@
 //! The page layout: header, navigation, menu, breadcrumbs and flash notice. [`app_tabs`] adds the tabs of an
 //! application.
+//!
+//! Invariant: the navigation lists only pages that the user may open.
 
 pub(in crate::dashboard) mod app_tabs;
 

@@ -1,4 +1,7 @@
-//! The filtered list of deliveries of an organization or an application, newest message first.
+//! The filtered list of deliveries of an organization or an application, newest message first. [`DeliveryFilter`]
+//! selects them; a bulk resend of the list uses the same filter.
+//!
+//! Invariants: every statement is limited to one tenant, and a page examines at most [`SCAN`] rows.
 
 mod delivery_filter;
 mod delivery_status_filter;
