@@ -65,6 +65,23 @@ async fn a_live_tail_whose_reader_has_gone_gives_its_place_back_at_once() {
 /// what a connection costs anyway.
 const PIPELINES: (usize, usize, usize) = (200, 256 * 1024, 192);
 
+/// Maximum KiB of responses in the kernel per connection, on the server's side.
+const IN_KERNEL: usize = 128;
+
+/// Bytes that the server has written and the peers have not acknowledged, over all of the server's connections.
+fn unacknowledged(address: &str) -> usize {
+    let port = address.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).expect("a port");
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's connections");
+    // sl, local address, remote address, state, tx_queue:rx_queue; all in hexadecimal.
+    let queues = table.lines().skip(1).filter_map(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let own = columns.next()?.ends_with(&format!(":{port:04X}"));
+        let sending = columns.nth(2)?.split(':').next()?;
+        own.then(|| usize::from_str_radix(sending, 16).expect("a number"))
+    });
+    queues.sum()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn unread_responses_cost_a_bounded_number_of_bytes() {
     let world = World::start(&[]).await;
@@ -92,7 +109,9 @@ async fn unread_responses_cost_a_bounded_number_of_bytes() {
         most = most.max(world.belongings().memory);
     }
     let each = most.saturating_sub(before) / PIPELINES.0;
-    println!("{each} KiB for each of {} connections", PIPELINES.0);
+    let in_kernel = unacknowledged(&address) / 1024 / PIPELINES.0;
+    println!("{each} KiB for each of {} connections, {in_kernel} KiB in the kernel", PIPELINES.0);
+    assert!((1..=IN_KERNEL).contains(&in_kernel), "{in_kernel} KiB in the kernel for each connection");
     assert!(each <= PIPELINES.2, "{each} KiB for each connection");
     // Others are served meanwhile.
     reqwest::get(format!("http://{address}/healthz"))

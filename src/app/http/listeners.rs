@@ -10,8 +10,11 @@ use crate::config::HttpConfig;
 
 /// Connections that the kernel queues while all workers are busy.
 const BACKLOG: u32 = 2_048;
-/// Response bytes that the kernel buffers for a peer that does not read.
+/// Maximum response bytes in the kernel per connection, sent or not.
 const SEND_BUFFER: u32 = 256 * 1024;
+/// Response bytes in the kernel beyond those that the peer's window and the network take. Without it, a peer that does
+/// not read costs half a megabyte of the kernel's memory, and the time to copy it.
+const MAX_UNSENT: u32 = 32 * 1024;
 
 #[derive(Debug)]
 pub struct Listeners {
@@ -72,8 +75,10 @@ fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, AppError> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // Connections of the previous process in TIME_WAIT do not block the port.
         socket.set_reuseaddr(true)?;
-        // Accepted connections inherit it.
+        // Accepted connections inherit both.
         socket.set_send_buffer_size(SEND_BUFFER)?;
+        #[cfg(target_os = "linux")]
+        socket2::SockRef::from(&socket).set_tcp_notsent_lowat(MAX_UNSENT)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)?.into_std()
     };
