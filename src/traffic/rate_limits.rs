@@ -105,6 +105,11 @@ impl CallerClass {
     }
 }
 
+/// The value of `Retry-After` for a wait: whole seconds, rounded up, at least one.
+pub fn retry_after(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
 /// The error for a request over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests: at most {rate} a second, try again in a moment")]
@@ -120,7 +125,7 @@ impl RateLimitExceeded {
     /// The headers of the 429 response: `Retry-After`, and those of draft-ietf-httpapi-ratelimit-headers-10.
     pub fn headers(&self) -> [(&'static str, String); 3] {
         let (class, quota) = (self.class.word(), u64::from(self.rate) * u64::from(CAPACITY_SECONDS));
-        let wait = self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0);
+        let wait = retry_after(self.wait);
         [
             ("retry-after", wait.to_string()),
             ("ratelimit-policy", format!("\"{class}\";q={quota};w={CAPACITY_SECONDS}")),

@@ -79,7 +79,7 @@ async fn two_scans_of_an_application_go_on_and_no_third(home: Home) {
 
     let began = Instant::now();
     for (name, result) in scan_all(&home, &of(app.id), &mine).await {
-        assert!(matches!(result, Err(StoreError::Crowded)), "{name}: {result:?}");
+        assert!(matches!(result, Err(StoreError::Crowded { .. })), "{name}: {result:?}");
     }
     assert!(began.elapsed() >= Duration::from_secs(1), "they wait a little: {:?}", began.elapsed());
 
@@ -118,7 +118,7 @@ async fn an_organization_leaves_a_place_for_others(home: Home) {
             Err(error) => break error,
         }
     };
-    assert!(matches!(refused, StoreError::Crowded), "{refused}");
+    assert!(matches!(refused, StoreError::Crowded { .. }), "{refused}");
     assert!(held.len() >= 2, "{}", held.len());
     assert!(store.scan(&stranger()).await.is_ok());
 }

@@ -19,7 +19,7 @@ use crate::domain::invalid::TOO_MANY;
 use crate::domain::{Invalid, limits};
 use crate::store::StoreError;
 use crate::store::ingest::accept::Rejection;
-use crate::traffic::rate_limits::RateLimitExceeded;
+use crate::traffic::rate_limits::{RateLimitExceeded, retry_after};
 
 /// The result of a handler.
 pub type ApiResult = Result<HttpResponse, ApiError>;
@@ -31,6 +31,8 @@ pub struct ApiError {
     body: ErrorBody,
     /// The limit that was exceeded, with 429.
     limited: Option<RateLimitExceeded>,
+    /// The value of `Retry-After` in seconds, with 429 and 503.
+    retry_after: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -66,6 +68,7 @@ impl ApiError {
             status,
             body: ErrorBody::Message { code, detail: limits::truncate(detail.into(), limits::ERROR_TEXT) },
             limited: None,
+            retry_after: 1,
         }
     }
 
@@ -145,6 +148,7 @@ impl ApiError {
             status: StatusCode::UNPROCESSABLE_ENTITY,
             body: ErrorBody::Validation { detail: items },
             limited: None,
+            retry_after: 1,
         }
     }
 
@@ -235,7 +239,7 @@ impl ResponseError for ApiError {
                 response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                response.insert_header((header::RETRY_AFTER, "1"));
+                response.insert_header((header::RETRY_AFTER, self.retry_after));
             }
             _ => {}
         }
@@ -287,7 +291,9 @@ impl From<StoreError> for ApiError {
                 ApiError::unavailable(STORE_UNAVAILABLE)
             }
             StoreError::Overloaded => ApiError::unavailable(StoreError::Overloaded.to_string()),
-            StoreError::Crowded => ApiError::too_many(error.to_string()),
+            StoreError::Crowded { wait } => {
+                ApiError { retry_after: retry_after(wait), ..ApiError::too_many(error.to_string()) }
+            }
             StoreError::Taken(_) => ApiError::conflict(error.to_string()),
             StoreError::Repeated => ApiError::repeated(),
             StoreError::Invalid(wrong) => ApiError::from(wrong),
@@ -314,4 +320,24 @@ pub fn method_not_allowed(method: &Method, allowed: &str) -> HttpResponse {
         response.headers_mut().insert(header::ALLOW, allowed);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_names_the_wait_for_the_next_scan() {
+        for (wait, seconds) in [(0, "1"), (1_000, "1"), (7_001, "8")] {
+            let error = ApiError::from(StoreError::Crowded { wait: Duration::from_millis(wait) });
+            let response = error.error_response();
+            assert_eq!(
+                (response.status(), &response.headers()[header::RETRY_AFTER]),
+                (error.status, &seconds.parse().unwrap())
+            );
+            assert_eq!(error.status, StatusCode::TOO_MANY_REQUESTS);
+        }
+    }
 }

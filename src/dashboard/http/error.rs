@@ -1,6 +1,8 @@
 //! Errors of page handlers. A handler returns a [`PageError`]; the middleware renders it as a page with a request id
 //! that is also in the log.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
@@ -10,6 +12,7 @@ use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session::Cookies;
 use crate::store::StoreError;
+use crate::traffic::rate_limits::retry_after;
 
 /// The reason a page was not rendered.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +63,7 @@ impl ResponseError for PageError {
             PageError::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             PageError::WrongToken | PageError::NotAllowed | PageError::SecondFactorRequired => StatusCode::FORBIDDEN,
             PageError::BadRequest(_) => StatusCode::BAD_REQUEST,
-            PageError::Store(StoreError::Crowded) => StatusCode::TOO_MANY_REQUESTS,
+            PageError::Store(StoreError::Crowded { .. }) => StatusCode::TOO_MANY_REQUESTS,
             PageError::Store(error) if error.transient() => StatusCode::SERVICE_UNAVAILABLE,
             PageError::Store(_) | PageError::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -86,7 +89,11 @@ impl PageError {
         let page = ErrorPage { layout, title, what, todo, home, request_id };
         let mut answer = answer(self.status_code(), &page).unwrap_or_else(|_| self.error_response());
         if answer.status() == StatusCode::TOO_MANY_REQUESTS {
-            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            let wait = match self {
+                PageError::Store(StoreError::Crowded { wait }) => *wait,
+                _ => Duration::ZERO,
+            };
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after(wait)));
         }
         answer
     }
@@ -99,7 +106,7 @@ impl PageError {
                 "These pages are unavailable right now. Accepted events are safe and will be delivered.",
                 "Reload in a moment. If the problem persists, send the request id below to the team that gave you the link.",
             ),
-            PageError::Store(StoreError::Crowded) => self.words(),
+            PageError::Store(StoreError::Crowded { .. }) => self.words(),
             PageError::Store(_) | PageError::Template(_) => (
                 "Something went wrong",
                 "This page could not be rendered. Nothing was changed.",
@@ -142,9 +149,11 @@ impl PageError {
                 "Sendoff cannot reach its database. Accepted events are safe; deliveries resume when it is back.",
                 "Reload in a moment. If the problem persists, check /readyz and the log.",
             ),
-            PageError::Store(StoreError::Crowded) => {
-                ("Too many searches", "Other searches are still running. Nothing was changed.", "Reload in a moment.")
-            }
+            PageError::Store(StoreError::Crowded { .. }) => (
+                "Too many searches",
+                "Too many searches ran in a short time. Nothing was changed.",
+                "Reload in a moment.",
+            ),
             PageError::NotSignedIn => (
                 "Your session has ended",
                 "A portal link works once, and its session is limited in time.",

@@ -145,7 +145,7 @@ fn render_error(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse
 }
 
 fn is_internal(error: &PageError) -> bool {
-    let crowded = matches!(error, PageError::Store(StoreError::Crowded));
+    let crowded = matches!(error, PageError::Store(StoreError::Crowded { .. }));
     !crowded && matches!(error, PageError::Store(_) | PageError::Template(_))
 }
 

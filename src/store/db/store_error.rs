@@ -1,6 +1,6 @@
 //! Errors of the store, classified by how a caller should react.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::domain::Invalid;
 use crate::domain::signing::master_key::SealError;
@@ -19,9 +19,12 @@ pub enum StoreError {
     /// The queue of writes is full. Nothing was changed. HTTP 503.
     #[error("too many writes are queued: try again in a moment")]
     Overloaded,
-    /// The caller's limit of concurrent scans is reached. Nothing was read. HTTP 429.
-    #[error("too many lists and searches are running: try again in a moment")]
-    Crowded,
+    /// The caller's limit of [scans](crate::store::db::scans) is reached. Nothing was read. HTTP 429.
+    #[error("too many lists and searches: try again in a moment")]
+    Crowded {
+        /// How long the caller's next scan would wait at least; may be zero.
+        wait: Duration,
+    },
     /// A UID, name or event id is in use. HTTP 409.
     #[error("{0} is already in use")]
     Taken(String),

@@ -19,7 +19,7 @@ pub fn word(error: &StoreError) -> Word {
         StoreError::Unavailable(_) => "unavailable",
         StoreError::Conflict(_) => "conflict",
         StoreError::Overloaded => "overloaded",
-        StoreError::Crowded => "crowded",
+        StoreError::Crowded { .. } => "crowded",
         StoreError::Taken(_) => "taken",
         StoreError::Repeated => "repeated",
         StoreError::Invalid(_) => "invalid",
