@@ -94,6 +94,15 @@ impl HttpConfig {
     /// Warnings about plain HTTP on the main port, the dashboard and the portal.
     pub(super) fn exposure_warnings(&self) -> Vec<String> {
         let main = exposure_warning("SENDOFF_LISTEN", self.listen, "SENDOFF_PUBLIC_URL", self.public_url.as_ref());
+        let api_only = self.dashboard_listen.is_some() && self.portal_listen.is_some();
+        let main = match &self.public_url {
+            None if api_only && self.listen.ip().is_unspecified() => Some(format!(
+                "SENDOFF_LISTEN is {} and SENDOFF_PUBLIC_URL is not set: polling tokens and examples name localhost. Set \
+                 SENDOFF_PUBLIC_URL to the API's URL, preferably https",
+                self.listen
+            )),
+            _ => main,
+        };
         let dashboard = self.dashboard_listen.and_then(|listen| {
             exposure_warning("SENDOFF_DASHBOARD_LISTEN", listen, "SENDOFF_DASHBOARD_URL", self.dashboard_url.as_ref())
         });
@@ -209,6 +218,39 @@ mod tests {
         assert_eq!(rates(&settings), Ok(Rates::default()));
     }
 
+    fn plain(listen: &str, public: Option<&str>) -> HttpConfig {
+        HttpConfig {
+            listen: listen.parse().unwrap(),
+            admin_listen: None,
+            dashboard_listen: None,
+            dashboard_url: None,
+            portal_listen: None,
+            portal_url: None,
+            public_url: public.map(|url| url.parse().unwrap()),
+            frame_origins: Vec::new(),
+            cors_origins: None,
+            rates: Rates::default(),
+            proxies: TrustedProxies::default(),
+        }
+    }
+
+    #[test]
+    fn only_a_port_that_serves_pages_warns_about_pages() {
+        let (dashboard, portal) = ("127.0.0.1:8072".parse().ok(), "127.0.0.1:8073".parse().ok());
+        for (dashboard_listen, portal_listen, said) in [
+            (None, None, "pages are served"),
+            (dashboard, None, "pages are served"),
+            (None, portal, "pages are served"),
+            (dashboard, portal, "polling tokens and examples name localhost"),
+        ] {
+            let config = HttpConfig { dashboard_listen, portal_listen, ..plain("0.0.0.0:8071", None) };
+            let warnings = config.exposure_warnings();
+            assert!(matches!(&warnings[..], [warning] if warning.contains(said)), "{warnings:?}");
+        }
+        let config = HttpConfig { dashboard_listen: dashboard, portal_listen: portal, ..plain("10.0.0.7:8071", None) };
+        assert!(matches!(&config.exposure_warnings()[..], [warning] if warning.contains("over plain http")));
+    }
+
     #[test]
     fn plain_http_beyond_loopback_is_a_warning() {
         for (listen, public, said) in [
@@ -222,21 +264,7 @@ mod tests {
             ("0.0.0.0:8071", Some("http://localhost:8071"), None),
             ("0.0.0.0:8071", Some("https://hooks.example.com"), None),
         ] {
-            let public_url = public.map(|url| url.parse().unwrap());
-            let warning = HttpConfig {
-                listen: listen.parse().unwrap(),
-                admin_listen: None,
-                dashboard_listen: None,
-                dashboard_url: None,
-                portal_listen: None,
-                portal_url: None,
-                public_url,
-                frame_origins: Vec::new(),
-                cors_origins: None,
-                rates: Rates::default(),
-                proxies: TrustedProxies::default(),
-            }
-            .exposure_warnings();
+            let warning = plain(listen, public).exposure_warnings();
             let as_wanted = match (said, &warning[..]) {
                 (Some(said), [warning]) => warning.contains(said),
                 (said, warnings) => said.is_none() && warnings.is_empty(),
