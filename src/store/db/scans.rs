@@ -7,8 +7,8 @@
 //! * All scans together leave connections for short reads.
 //!
 //! Scan time is a token bucket. A scan is charged for its duration when it ends, so a bucket can be overdrawn; the
-//! caller's next scan then waits. Concurrency alone is not enough: on SQLite, two at a time were 425 short scans a
-//! second.
+//! caller's next scan then waits, and its scans run one at a time. Concurrency alone is not enough: on SQLite, two at a
+//! time were 425 short scans a second.
 //!
 //! A scan beyond a limit waits up to [`MAX_WAIT`] and then fails with [`StoreError::Crowded`].
 
@@ -68,17 +68,23 @@ impl ScanTime {
     }
 }
 
-/// What a caller has used of its limits.
+/// The state of one caller's limits.
 #[derive(Debug)]
 struct CallerScans {
     permits: Arc<Semaphore>,
+    /// The permit of a scan that began when the bucket was empty.
+    overdrawn: Arc<Semaphore>,
     time: Mutex<ScanTime>,
 }
 
 impl CallerScans {
     fn new(share: ScanShare) -> CallerScans {
         let time = ScanTime { refill: share.refill, full_at: Instant::now() };
-        CallerScans { permits: Arc::new(Semaphore::new(share.permits)), time: Mutex::new(time) }
+        CallerScans {
+            permits: Arc::new(Semaphore::new(share.permits)),
+            overdrawn: Arc::new(Semaphore::new(1)),
+            time: Mutex::new(time),
+        }
     }
 
     fn wait(&self) -> Duration {
@@ -109,6 +115,7 @@ pub struct ScanPermit {
     caller: Arc<CallerScans>,
     began: Instant,
     _of_caller: OwnedSemaphorePermit,
+    _overdrawn: Option<OwnedSemaphorePermit>,
     _of_all: OwnedSemaphorePermit,
 }
 
@@ -155,6 +162,10 @@ impl ScanLimiter {
     async fn acquire(&self, caller: Arc<CallerScans>) -> Option<ScanPermit> {
         // Acquires the caller's permit first, so a caller that waits for it or for scan time occupies no shared permit.
         let _of_caller = caller.permits.clone().acquire_owned().await.ok()?;
+        let mut _overdrawn = None;
+        if !caller.wait().is_zero() {
+            _overdrawn = Some(caller.overdrawn.clone().acquire_owned().await.ok()?);
+        }
         // Another scan of the caller may end meanwhile and be charged.
         while let wait = caller.wait()
             && !wait.is_zero()
@@ -162,7 +173,7 @@ impl ScanLimiter {
             sleep(wait).await;
         }
         let _of_all = self.all.clone().acquire_owned().await.ok()?;
-        Some(ScanPermit { caller, began: Instant::now(), _of_caller, _of_all })
+        Some(ScanPermit { caller, began: Instant::now(), _of_caller, _overdrawn, _of_all })
     }
 }
 
