@@ -69,6 +69,37 @@ impl Clients {
     }
 }
 
+/// A listener that only accepts and discards: what the clients themselves cost on a machine that they share.
+pub struct Sink {
+    pub address: String,
+}
+
+/// Sendoff cuts connections off, or refuses them, after two seconds on average, with the pause before the next one.
+const SINK_KEEPS: Duration = Duration::from_millis(1_500);
+
+impl Sink {
+    /// Listens on a thread of its own, until the process ends.
+    pub fn start() -> Sink {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        listener.set_nonblocking(true).expect("a nonblocking listener");
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    tokio::spawn(async move {
+                        let mut bytes = [0; 1_024];
+                        let discard = async { while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {} };
+                        let _ = tokio::time::timeout(SINK_KEEPS, discard).await;
+                    });
+                }
+            });
+        });
+        Sink { address }
+    }
+}
+
 /// One connection, until it is cut off.
 async fn connect(address: &str, n: usize, running: &AtomicBool) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;

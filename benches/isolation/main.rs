@@ -2,7 +2,8 @@
 //!
 //! A thousand endpoints, each in its own application, receive events at a steady rate. After a quiet phase, half of
 //! them **hang** until the timeout, or one gets 90 % of the traffic (**busy**), or one has a **backlog** of a million
-//! deliveries, or 5,000 hostile **clients** hold connections, or one customer's token **scans** a million messages with
+//! deliveries, or 5,000 hostile **clients** hold connections (compared with the same clients at another listener, because
+//! they share the machine), or one customer's token **scans** a million messages with
 //! filters that match nothing, 16 reads at a time. The bench compares end-to-end times of the unaffected endpoints in both
 //! phases: p99 may grow by half. For `scans` it compares how long the POST of a message takes: p99 may double.
 //! One stall of the disk can dominate a round, so rounds are also combined.
@@ -19,7 +20,7 @@ mod scans;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clients::Clients;
+use clients::{Clients, Sink};
 use futures_util::{StreamExt, stream};
 use receiver::{OTHERS, Receiver, WATCHED};
 use scans::Scans;
@@ -123,6 +124,10 @@ async fn run(plan: Plan, stores: &[&str], cases: &[Case]) -> bool {
                 let shown = [&one.quiet, &one.then]
                     .map(|times| [0.5, 0.9, 0.95, 0.99].map(|share| percentile_ms(times, share)));
                 println!("{store}: {}: p50, p90, p95, p99 in ms, in quiet and then: {shown:?}", case.description());
+                if !one.alone.is_empty() {
+                    let shown = [0.5, 0.9, 0.95, 0.99].map(|share| percentile_ms(&one.alone, share));
+                    println!("  with the same clients at another listener: {shown:?}");
+                }
                 rounds.push(one);
             }
             let each: Vec<String> = rounds.iter().map(|one| format!("{:.2}", one.ratio())).collect();
@@ -150,6 +155,8 @@ async fn run(plan: Plan, stores: &[&str], cases: &[Case]) -> bool {
 #[derive(Default)]
 struct Measurement {
     quiet: Vec<u64>,
+    /// With the disturbance at another listener on the same machine; empty for other cases than `Clients`.
+    alone: Vec<u64>,
     then: Vec<u64>,
 }
 
@@ -158,15 +165,19 @@ impl Measurement {
         let mut all = Measurement::default();
         for one in rounds {
             all.quiet.extend(one.quiet);
+            all.alone.extend(one.alone);
             all.then.extend(one.then);
         }
         all.quiet.sort_unstable();
+        all.alone.sort_unstable();
         all.then.sort_unstable();
         all
     }
 
+    /// Of the p99 to that of the quiet phase; for hostile clients, to that with the clients at another listener.
     fn ratio(&self) -> f64 {
-        percentile_ms(&self.then, 0.99) / percentile_ms(&self.quiet, 0.99)
+        let base = if self.alone.is_empty() { &self.quiet } else { &self.alone };
+        percentile_ms(&self.then, 0.99) / percentile_ms(base, 0.99)
     }
 }
 
@@ -318,6 +329,7 @@ async fn measure(plan: Plan, case: Case, store: &str) -> Measurement {
     bench.traffic(&receiver, Plan { seconds: 5.0, ..plan }, evenly).await;
     let quiet = bench.traffic(&receiver, plan, evenly).await;
     let others = receiver.others();
+    let mut alone = None;
     let then = match case {
         Case::Nothing => bench.traffic(&receiver, plan, evenly).await,
         Case::Hang => {
@@ -333,6 +345,9 @@ async fn measure(plan: Plan, case: Case, store: &str) -> Measurement {
             bench.traffic(&receiver, plan, evenly).await
         }
         Case::Clients => {
+            let clients = Clients::start(Sink::start().address);
+            alone = Some(bench.traffic(&receiver, plan, evenly).await.delivered);
+            println!("  {} connections were tried at another listener", clients.stop());
             let clients = Clients::start(bench.server.url().trim_start_matches("http://").to_owned());
             let times = bench.traffic(&receiver, plan, evenly).await;
             let metrics = bench.server.get("/metrics");
@@ -356,7 +371,7 @@ async fn measure(plan: Plan, case: Case, store: &str) -> Measurement {
     assert!(disturbed > 0, "the disturbance reached no other receiver");
     println!("  {disturbed} requests went to other receivers meanwhile");
     match case {
-        Case::Scans => Measurement { quiet: quiet.posted, then: then.posted },
-        _ => Measurement { quiet: quiet.delivered, then: then.delivered },
+        Case::Scans => Measurement { quiet: quiet.posted, alone: Vec::new(), then: then.posted },
+        _ => Measurement { alone: alone.unwrap_or_default(), quiet: quiet.delivered, then: then.delivered },
     }
 }
