@@ -31,7 +31,7 @@ const CAPACITY: Duration = Duration::from_secs(2);
 /// A longer scan is charged this much, so that no scan excludes its caller for long.
 const MAX_CHARGE: Duration = Duration::from_secs(1);
 const MAX_WAIT: Duration = Duration::from_secs(2);
-/// With this many callers in memory, those without a running scan and with a full bucket are removed.
+/// With this many callers in memory, those that neither scan nor have used up their time are removed.
 const MAX_CALLERS: usize = 1_024;
 
 /// Callers that share a limit.
@@ -94,10 +94,6 @@ impl CallerScans {
     fn charge(&self, took: Duration) {
         self.time.lock().unwrap_or_else(PoisonError::into_inner).charge(took, Instant::now());
     }
-
-    fn is_full(&self) -> bool {
-        self.time.lock().unwrap_or_else(PoisonError::into_inner).full_at <= Instant::now()
-    }
 }
 
 /// The limits of a store.
@@ -142,7 +138,7 @@ impl ScanLimiter {
         };
         let mut by_caller = self.by_caller.lock().unwrap_or_else(PoisonError::into_inner);
         if by_caller.len() >= MAX_CALLERS {
-            by_caller.retain(|_, scans| Arc::strong_count(scans) > 1 || !scans.is_full());
+            by_caller.retain(|_, scans| Arc::strong_count(scans) > 1 || !scans.wait().is_zero());
         }
         by_caller.entry(caller).or_insert_with(|| Arc::new(CallerScans::new(share))).clone()
     }
