@@ -198,8 +198,8 @@ mod tests {
         scans.acquire(scans.of_caller(caller.clone())).now_or_never()?
     }
 
-    #[tokio::test]
-    async fn an_application_has_two_and_an_organization_leaves_one() {
+    #[test]
+    fn an_application_has_two_and_an_organization_leaves_one() {
         let scans = ScanLimiter::new(4);
         let one = ScanCaller::Application(AppId::new(Time::from_micros(1)));
         let other = ScanCaller::Application(AppId::new(Time::from_micros(2_000_000)));
@@ -285,8 +285,8 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(20), reads).await.expect("none of them waits for a page's reader");
     }
 
-    #[tokio::test]
-    async fn callers_without_a_scan_are_removed() {
+    #[test]
+    fn callers_without_a_scan_are_removed() {
         let scans = ScanLimiter::new(4);
         let app = |n: i64| ScanCaller::Application(AppId::new(Time::from_micros(n * 1_000_000)));
         let kept = app(0);
